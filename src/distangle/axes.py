@@ -1,0 +1,17 @@
+"""Names of array axes: the only place where they are spelled."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images = Float[Tensor, "site channel height width"]
+CellTypes = Float[Tensor, "site cell_type"]
+FeatureMaps = Float[Tensor, "site feature height width"]
+Pooled = Float[Tensor, "site feature"]
+Embeddings = Float[Tensor, "site embedding"]
+Logits = Float[Tensor, "site perturbation"]
+Cosines = Float[Tensor, "site perturbation"]
+Labels = Int[Tensor, " site"]
+SoftLabels = Float[Tensor, "site perturbation"]
+Maps = Float[Tensor, "site height width"]
+ChannelScores = Float[Tensor, "site channel"]
+Scalar = Float[Tensor, ""]

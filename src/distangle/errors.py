@@ -1,0 +1,59 @@
+"""Every error raised on purpose, as a tree under one base.
+
+A message says three things: what was found (with its file, plate, well, row), what was expected, and the
+next step. Only the edges of the program (`cli`) catch them.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DistangleError(Exception):
+    """Base of every error that distangle raises on purpose."""
+
+
+class ScreenError(DistangleError, ValueError):
+    """The tables or folders of a screen do not say what a screen must say."""
+
+
+class ImageError(DistangleError, ValueError):
+    """A file cannot be read as the image of a site."""
+
+
+class FoldError(DistangleError, ValueError):
+    """Wells cannot be divided into training and held-out as asked."""
+
+
+class ConfigError(DistangleError, ValueError):
+    """A setting has a value or a name that nothing understands."""
+
+
+class WeightsError(DistangleError, ValueError):
+    """A file of weights does not belong to the network."""
+
+
+class RunError(DistangleError, RuntimeError):
+    """A run folder lacks what the step needs, or is in use."""
+
+
+class ExplanationError(DistangleError, ValueError):
+    """An explanation was asked of a layer, head or perturbation that is not there."""
+
+
+def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
+    """Return the known names most like `name` as the ending of a message; never empty of advice.
+
+    Args:
+        name: What was given.
+        known: What would have been understood.
+        n: How many to offer.
+
+    Returns:
+        A sentence such as `"Did you mean 'plate'? Known: plate, well."`.
+    """
+    names = sorted({str(item) for item in known})
+    lowered = {item.lower(): item for item in names}
+    close = [lowered[item] for item in difflib.get_close_matches(name.lower(), list(lowered), n=n, cutoff=0.5)]
+    listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    asked = f"Did you mean {' or '.join(repr(item) for item in close)}? " if close else ""
+    return f"{asked}Known: {listed}."

@@ -1,0 +1,99 @@
+"""What a network said of every site, or of every well."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from distangle.commit import committed
+from distangle.errors import RunError
+
+KEYS = ("experiment", "plate", "well", "site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Logits and embeddings with the wells they belong to; the rows of all three cannot drift apart.
+
+    Attributes:
+        level: `"site"` or `"well"` (the mean over the sites of a well).
+        table: One row per site or well: `Metadata_Experiment`, `Metadata_Plate`, `Metadata_Well`,
+            `Metadata_Site` (sites only), `Metadata_Cell_Type`, `Metadata_Role`, `Metadata_Fold`
+            (`train` | `held_out`), then `perturbation` ("" if unknown), `predicted`, `confidence`
+            (probability of the predicted one, in [0, 1]), `reason` ("" or why it could not be read).
+        logits: float32 [row, perturbation]; NaN where `reason` is not empty.
+        embedding: float32 [row, embedding]; NaN where `reason` is not empty.
+        perturbations: Names of the logits' columns.
+        views: Number of dihedral views averaged, 1 or 8.
+    """
+
+    level: Literal["site", "well"]
+    table: pd.DataFrame
+    logits: np.ndarray
+    embedding: np.ndarray
+    perturbations: tuple[str, ...]
+    views: int
+
+    def __post_init__(self) -> None:
+        rows = len(self.table)
+        if self.logits.shape != (rows, len(self.perturbations)) or len(self.embedding) != rows:
+            message = (
+                f"{rows} rows, logits {self.logits.shape}, embedding {self.embedding.shape}, "
+                f"{len(self.perturbations)} perturbations: they must agree"
+            )
+            raise ValueError(message)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, float32 [row, perturbation]."""
+        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `<level>s[_views8].parquet` and the arrays beside it; return both paths."""
+        table, arrays = _paths(folder, self.level, self.views)
+        with committed(arrays) as temporary:
+            save_file(
+                {
+                    "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
+                    "embedding": np.ascontiguousarray(self.embedding, dtype=np.float32),
+                },
+                temporary,
+                metadata={"perturbations": "\x1f".join(self.perturbations), "views": str(self.views)},
+            )
+        with committed(table) as temporary:
+            self.table.to_parquet(temporary, index=False)
+        return [table, arrays]
+
+    @classmethod
+    def read(cls, folder: Path, *, level: Literal["site", "well"], views: int = 1) -> "Predictions":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The run has no predictions of this kind yet.
+        """
+        from safetensors import safe_open
+
+        table, arrays = _paths(folder, level, views)
+        if not table.exists() or not arrays.exists():
+            message = f"No predictions at {table}. Run `distangle predict RUN SCREEN` first."
+            raise RunError(message)
+        with safe_open(arrays, framework="numpy") as opened:
+            names = opened.metadata()["perturbations"]
+        values = load_file(arrays)
+        return cls(
+            level=level,
+            table=pd.read_parquet(table),
+            logits=values["logits"],
+            embedding=values["embedding"],
+            perturbations=tuple(names.split("\x1f")) if names else (),
+            views=views,
+        )
+
+
+def _paths(folder: Path, level: str, views: int) -> tuple[Path, Path]:
+    stem = f"{level}s" + ("" if views == 1 else f"_views{views}")
+    return folder / f"{stem}.parquet", folder / f"{stem}.safetensors"

@@ -1,0 +1,68 @@
+"""How good the predictions were: never one number."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distangle.commit import commit_json
+
+
+class ScoreRow(BaseModel):
+    """One line of the score table.
+
+    `interval` is a 95 % bootstrap over whole `interval_over` groups (experiments, or plates when there is
+    only one experiment); None when fewer than two groups exist.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal["site", "well"]
+    views: int
+    wells: Literal["treatments", "with controls"]
+    subset: str  # "all", "cell type HUVEC", "worst experiment HEPG2-08"
+    metric: Literal["accuracy", "balanced accuracy"]
+    value: float
+    interval: tuple[float, float] | None
+    interval_over: str
+    n: int
+    n_groups: int
+    chance: float
+    transductive: bool
+
+
+class Scores(BaseModel):
+    """Everything that was counted about the held-out predictions of a run.
+
+    Attributes:
+        target: The column that was predicted: `perturbation`, or another named one.
+        held_out: How the held-out fold was made, such as `replicate=2`.
+        forced: Whether the fold splits inside experiments or plates because the user forced it.
+        rows: The score table.
+        never_trained: Perturbations of the held-out wells with no training well: left out of the scores.
+        confusion: Over held-out sites: `{"perturbations": [...], "counts": [[...]]}`, rows true.
+        controls: The checks of Sec. 2.2, one entry per role: numbers and a verdict in words.
+        notes: Sentences a reader must see beside the numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    held_out: str
+    forced: bool
+    rows: tuple[ScoreRow, ...]
+    never_trained: tuple[str, ...]
+    confusion: Mapping[str, object]
+    controls: Mapping[str, Mapping[str, object]]
+    notes: tuple[str, ...]
+
+    def write(self, path: Path) -> Path:
+        """Write as JSON; return the path."""
+        commit_json(path, self.model_dump(mode="json"))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Scores":
+        """Read what `write` wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
