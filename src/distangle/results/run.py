@@ -81,8 +81,7 @@ class RunFolder:
         """
         if root.exists() and any(root.iterdir()):
             message = (
-                f"{root} is not empty. Name another folder, or go on with this run: "
-                f"`distangle train --resume {root}`."
+                f"{root} is not empty. Name another folder, or go on with this run: `distangle train --resume {root}`."
             )
             raise RunError(message)
         root.mkdir(parents=True, exist_ok=True)
@@ -114,9 +113,7 @@ class RunFolder:
         """
         folder = given if given is not None else (self.root / self.describe()["screen"]).resolve()
         if not (folder / "screen.json").exists():
-            message = (
-                f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`."
-            )
+            message = f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`."
             raise RunError(message)
         return folder
 

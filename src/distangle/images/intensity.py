@@ -1,0 +1,129 @@
+"""Intensity: the mean and spread of every channel, and images standardised by them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from distangle.errors import ConfigError, nearest
+from distangle.screen import Role, Screen
+
+Standardisation = Literal["image", "plate", "experiment", "controls"]
+Transform = Literal["none", "sqrt"]
+EPSILON = 1e-6  # of the pixel unit: a constant channel becomes zero, not NaN
+
+
+def channel_statistics(image: np.ndarray, *, transform: Transform = "none") -> np.ndarray:
+    """Return mean and standard deviation of every channel of one image.
+
+    Args:
+        image: [channel, height, width], uint8 or uint16.
+        transform: Of every pixel first; the square root steadies photon noise and bright tails.
+
+    Returns:
+        float32 [2, channel]: mean, then standard deviation, in (transformed) pixel units.
+
+    Source: Fig. 3.
+    """
+    flat = image.reshape(image.shape[0], -1).astype(np.float32)
+    if transform == "sqrt":
+        np.sqrt(flat, out=flat)
+    mean = flat.mean(axis=1, dtype=np.float64)
+    flat -= mean[:, None].astype(np.float32)
+    spread = np.sqrt(np.einsum("cp,cp->c", flat, flat, dtype=np.float64) / flat.shape[1])
+    return np.stack([mean, spread]).astype(np.float32)
+
+
+def pooled_statistics(statistics: np.ndarray) -> np.ndarray:
+    """Pool the statistics of images of one size: the mean and spread of all their pixels together.
+
+    Args:
+        statistics: float [image, 2, channel], from `channel_statistics`.
+
+    Returns:
+        float32 [2, channel].
+    """
+    means, spreads = statistics[:, 0].astype(np.float64), statistics[:, 1].astype(np.float64)
+    mean = means.mean(axis=0)
+    variance = (spreads**2 + means**2).mean(axis=0) - mean**2
+    return np.stack([mean, np.sqrt(np.maximum(variance, 0))]).astype(np.float32)
+
+
+def statistics_by_site(
+    screen: Screen, image_statistics: np.ndarray, *, by: Standardisation, rows: Sequence[int] | None = None
+) -> np.ndarray:
+    """Return, for every site, the statistics it is to be standardised by.
+
+    Args:
+        screen: The screen; its sites are the rows of `image_statistics`.
+        image_statistics: float32 [site, 2, channel]; NaN for sites that cannot be read.
+        by: `image`: its own; `plate`, `experiment`: all images of them; `controls`: the plate's negative
+            controls. All but `image` look at the whole plate, also of held-out plates: transductive, but
+            label-free (`controls` knows only which wells are controls).
+        rows: The sites that are needed; others may stay NaN. None: all.
+
+    Returns:
+        float32 [site, 2, channel].
+
+    Raises:
+        ConfigError: Unknown choice, or a plate without a negative control.
+    """
+    if by == "image":
+        return image_statistics
+    keys: Mapping[str, list[str]] = {
+        "plate": ["experiment", "plate"],
+        "experiment": ["experiment"],
+        "controls": ["experiment", "plate"],
+    }
+    if by not in keys:
+        message = f"No standardisation {by!r}. {nearest(by, ['image', *keys])}"
+        raise ConfigError(message)
+    wanted = np.zeros(len(screen.sites), dtype=bool)
+    wanted[list(range(len(wanted)) if rows is None else rows)] = True
+    readable = np.isfinite(image_statistics).all(axis=(1, 2))
+    counted = readable.copy()
+    if by == "controls":
+        counted &= screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    result = np.full_like(image_statistics, np.nan)
+    for key, group in screen.sites.groupby(keys[by], sort=False).indices.items():
+        if not (wanted[group] & readable[group]).any():
+            continue
+        chosen = group[counted[group]]
+        if len(chosen) == 0:
+            message = (
+                f"Plate {' '.join(map(str, np.atleast_1d(key)))} has no negative control; standardising by "
+                f"controls needs at least one per plate. Use `image` or `plate`, or name the controls when indexing."
+            )
+            raise ConfigError(message)
+        result[group] = pooled_statistics(image_statistics[chosen])
+    return result
+
+
+def standardise(
+    images: np.ndarray,
+    statistics: np.ndarray,
+    *,
+    out: np.ndarray,
+    box: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    """Write (image - mean) / spread into a buffer, per image and channel.
+
+    Args:
+        images: uint8 or uint16 [site, channel, height, width].
+        statistics: float32 [site, 2, channel].
+        out: float32, of the shape of `images`; returned.
+        transform: The one that the statistics were measured after.
+        box: (top, left, bottom, right): only this part is written; None writes all.
+
+    Returns:
+        `out`.
+    """
+    top, left, bottom, right = box or (0, 0, images.shape[2], images.shape[3])
+    mean, spread = statistics[:, 0, :, None, None], np.maximum(statistics[:, 1, :, None, None], EPSILON)
+    view = out[:, :, top:bottom, left:right]
+    pixels = images[:, :, top:bottom, left:right]
+    if transform == "sqrt":
+        pixels = np.sqrt(pixels, out=view, dtype=np.float32)
+    np.subtract(pixels, mean, out=view, dtype=np.float32)
+    np.multiply(view, np.float32(1.0) / spread, out=view)
+    return out

@@ -1,0 +1,180 @@
+"""From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from distangle.errors import ImageError
+
+MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_PNG_DTYPES = {"L": "uint8", "1": None, "I;16": "uint16", "I;16B": "uint16", "I": None}
+
+
+def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
+    """Read the header of an image file and nothing else.
+
+    Args:
+        path: A PNG or TIFF file, told apart by its first bytes, not by its name.
+
+    Returns:
+        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, and number of pages.
+
+    Raises:
+        ImageError: The file is absent, empty, of another kind, larger than 64 megapixels, or not grey.
+    """
+    kind = _kind(path)
+    try:
+        if kind == "png":
+            with Image.open(path, formats=["PNG"]) as opened:
+                shape, mode = (opened.height, opened.width), opened.mode
+            dtype = _PNG_DTYPES.get(mode)
+            if dtype is None:
+                message = f"{path} is a PNG of mode {mode!r}; expected one grey channel of 8 or 16 bit per file."
+                raise ImageError(message)
+            pages = 1
+        else:
+            with tifffile.TiffFile(path) as opened_tiff:
+                page = opened_tiff.pages.first
+                shape, dtype, pages = _tiff_plane(path, page), str(page.dtype), len(opened_tiff.pages)
+    except (
+        OSError,
+        SyntaxError,
+        tifffile.TiffFileError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+    ) as error:
+        if isinstance(error, ImageError):
+            raise
+        message = f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
+        raise ImageError(message) from error
+    if dtype not in ("uint8", "uint16"):
+        message = f"{path} holds {dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit)."
+        raise ImageError(message)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        message = f"{path} claims {shape[0]} x {shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
+        raise ImageError(message)
+    return dtype, shape, pages
+
+
+def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+    """Read one image: every channel of one site.
+
+    Args:
+        paths: One file per channel; the same file may stand for several.
+        pages: The page of a multi-page file, or None for a file of a single plane.
+
+    Returns:
+        uint8 or uint16 [channel, height, width].
+
+    Raises:
+        ImageError: A file is damaged, or the channels disagree in shape or bit depth.
+    """
+    planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]
+    first = planes[0]
+    for path, plane in zip(paths, planes, strict=True):
+        if plane.shape != first.shape or plane.dtype != first.dtype:
+            message = (
+                f"{path} is {plane.dtype} {plane.shape}, but {paths[0]} of the same site is {first.dtype} "
+                f"{first.shape}. All channels of a site must agree; index the screen again to find such sites."
+            )
+            raise ImageError(message)
+    return np.stack(planes)
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(16)
+    except OSError as error:
+        message = f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Index again."
+        raise ImageError(message) from error
+    if head.startswith(_PNG):
+        return "png"
+    if head.startswith(_TIFF):
+        return "tiff"
+    found = "is empty (0 bytes)" if not head else f"starts with {head[:8]!r}"
+    message = f"{path} {found}; expected a PNG or TIFF file."
+    raise ImageError(message)
+
+
+def _tiff_plane(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
+    if len(page.shape) != 2:
+        message = f"{path} has pages of shape {page.shape}; expected grey planes (height, width)."
+        raise ImageError(message)
+    return int(page.shape[0]), int(page.shape[1])
+
+
+def _read_plane(path: Path, page: int | None) -> np.ndarray:
+    dtype, _, n_pages = probe_image(path)
+    if page is None and n_pages > 1:
+        message = f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
+        raise ImageError(message)
+    if page is not None and page >= n_pages:
+        message = f"{path} has {n_pages} pages, but page {page} was asked for."
+        raise ImageError(message)
+    try:
+        plane = _read_png(path) if _kind(path) == "png" else _read_tiff(path, page or 0)
+    except (OSError, SyntaxError, EOFError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        message = f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
+        raise ImageError(message) from error
+    return np.ascontiguousarray(plane.astype(dtype, copy=False))
+
+
+def _read_png(path: Path) -> np.ndarray:
+    # Decoding alone accepts a zeroed tail; verify() checks the CRC of every chunk, and spends the file.
+    with Image.open(path, formats=["PNG"]) as opened:
+        opened.verify()
+    with Image.open(path, formats=["PNG"]) as opened:
+        return np.asarray(opened)
+
+
+def _read_tiff(path: Path, page: int) -> np.ndarray:
+    with tifffile.TiffFile(path) as opened:
+        chosen = opened.pages[page]
+        packed = chosen.bitspersample
+        end = max((o + n for o, n in zip(chosen.dataoffsets, chosen.databytecounts, strict=True)), default=0)
+        size = path.stat().st_size
+        if end > size or 0 in chosen.databytecounts:
+            message = f"{size} bytes, but its page {page} needs {max(end, size + 1)}"
+            raise ValueError(message)
+        if packed not in (8, 16):
+            return _unpack(path, chosen)
+        try:
+            return np.asarray(chosen.asarray())
+        except ValueError as error:
+            # Without the optional imagecodecs, tifffile lacks LZW and some others that Pillow knows.
+            if "imagecodecs" not in str(error):
+                raise
+    with Image.open(path, formats=["TIFF"]) as opened_image:
+        opened_image.seek(page)
+        return np.asarray(opened_image)
+
+
+def _unpack(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
+    """Unpack 12-bit samples (two in three bytes, each row padded to whole bytes), uncompressed."""
+    bits = page.bitspersample
+    if bits != 12 or page.compression != 1:
+        message = f"{bits}-bit samples with compression {page.compression}; expected 8, 12 or 16 bit"
+        raise ValueError(message)
+    height, width = page.shape
+    with path.open("rb") as opened:
+        parts = []
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            opened.seek(offset)
+            parts.append(opened.read(count))
+    row_bytes = (width * 12 + 7) // 8
+    packed = np.frombuffer(b"".join(parts), dtype=np.uint8)[: height * row_bytes].reshape(height, row_bytes)
+    padded = np.zeros((height, -(-width // 2) * 3), dtype=np.uint16)
+    padded[:, :row_bytes] = packed
+    first, middle, last = padded[:, 0::3], padded[:, 1::3], padded[:, 2::3]
+    plane = np.empty((height, first.shape[1] * 2), dtype=np.uint16)
+    plane[:, 0::2] = (first << 4) | (middle >> 4)
+    plane[:, 1::2] = ((middle & 15) << 8) | last
+    return plane[:, :width]

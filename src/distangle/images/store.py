@@ -1,0 +1,93 @@
+"""The images of a screen by row: read once, kept in memory while they fit."""
+
+import concurrent.futures
+from collections.abc import Iterable
+
+import numpy as np
+
+from distangle.errors import ImageError, ScreenError
+from distangle.images.intensity import channel_statistics
+from distangle.images.preparation import Preparation, bin_pixels
+from distangle.images.read import read_image
+from distangle.screen import Screen
+
+
+class ImageStore:
+    """Images of a screen, binned, uint8 or uint16 [channel, height, width], by the row of their site.
+
+    Args:
+        screen: Where the files are.
+        preparation: How images are to be binned and their intensities transformed.
+        memory: Bytes of decoded images to keep; the rest is read anew each time.
+        workers: Threads that decode (the decoders release the interpreter lock).
+    """
+
+    def __init__(
+        self, screen: Screen, preparation: Preparation | None = None, *, memory: int = 4 << 30, workers: int = 2
+    ) -> None:
+        if screen.card.tables_only:
+            message = "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
+            raise ScreenError(message)
+        self.screen = screen
+        self.preparation = preparation or Preparation()
+        self.reasons: dict[int, str] = {}
+        self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
+        self._memory = memory
+        self._kept: dict[int, np.ndarray] = {}
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def image(self, row: int) -> np.ndarray:
+        """Return one image.
+
+        Raises:
+            ImageError: It cannot be read; the message names file, plate, well and site.
+        """
+        kept = self._kept.get(row)
+        if kept is not None:
+            return kept
+        try:
+            image = read_image(self.screen.image_paths(row), self.screen.pages(row))
+            expected = self.screen.card.shape
+            if expected is not None and image.shape[1:] != tuple(expected):
+                message = f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(expected)}"
+                raise ImageError(message)
+        except ImageError as error:
+            site = self.screen.sites.iloc[row]
+            message = f"Experiment {site.experiment} plate {site.plate} well {site.well} site {site.site}: {error}"
+            self.reasons[row] = message
+            raise ImageError(message) from error
+        image = bin_pixels(image, self.preparation.binning)
+        self.statistics[row] = channel_statistics(image, transform=self.preparation.transform)
+        if self._memory >= image.nbytes:
+            self._memory -= image.nbytes
+            self._kept[row] = image
+        return image
+
+    def images(self, rows: Iterable[int]) -> list[np.ndarray]:
+        """Return several images, decoded side by side, in the order asked for."""
+        return list(self._pool.map(self.image, rows))
+
+    def measure(self, rows: Iterable[int]) -> list[int]:
+        """Read images once for their statistics; return the rows that can be read.
+
+        What cannot be read is kept with its reason in `reasons`; nothing is raised.
+        """
+
+        def readable(row: int) -> bool:
+            try:
+                self.image(row)
+            except ImageError:
+                return False
+            return True
+
+        rows = list(rows)
+        missing = [row for row in rows if row not in self.reasons and not np.isfinite(self.statistics[row]).all()]
+        for row, fine in zip(missing, self._pool.map(readable, missing), strict=True):
+            if not fine:
+                self._kept.pop(row, None)
+        return [row for row in rows if row not in self.reasons]
+
+    def close(self) -> None:
+        """Let go of the threads and the memory."""
+        self._pool.shutdown(wait=True)
+        self._kept.clear()

@@ -1,0 +1,79 @@
+"""Views of an image: the eight flips and turns of the square, and crops, on whole pixels before normalisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+N_VIEWS = 8
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the eight dihedral views of a square crop, resized to the nearest pixel.
+
+    Attributes:
+        number: 0-7; bit 0 turns rows over, bit 1 columns, bit 2 transposes.
+        top: First row of the crop, in pixels.
+        left: First column of the crop, in pixels.
+        size: Side of the crop in pixels; 0 takes the whole image.
+    """
+
+    number: int
+    top: int = 0
+    left: int = 0
+    size: int = 0
+
+
+def random_view(rng: np.random.Generator, *, height: int, width: int, smallest: float = 1.0) -> View:
+    """Draw one of the eight views and a square crop of at least `smallest` of the shorter side.
+
+    Args:
+        rng: Source of randomness.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        smallest: Least side of the crop, as a share of the shorter side; 1 crops nothing from a square image.
+    """
+    number = int(rng.integers(N_VIEWS))
+    side = min(height, width)
+    size = int(rng.integers(max(1, round(side * smallest)), side + 1))
+    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+    return View(number, top, left, size)
+
+
+def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
+    """Write a view of an image into a buffer; geometry only moves pixels, so any data type will do.
+
+    Args:
+        image: [channel, height, width].
+        view: Which one.
+        out: [channel, size, size] or, for a whole image, [channel, height, width] (turned over the
+            diagonal: [channel, width, height]); returned.
+
+    Returns:
+        `out`.
+    """
+    if view.size:
+        image = image[:, view.top : view.top + view.size, view.left : view.left + view.size]
+    if view.number & 4:
+        image = image.transpose(0, 2, 1)
+    if view.number & 1:
+        image = image[:, ::-1, :]
+    if view.number & 2:
+        image = image[:, :, ::-1]
+    if image.shape == out.shape:
+        out[...] = image
+        return out
+    # Nearest pixel: centres of the new grid in the old one.
+    rows = ((np.arange(out.shape[1]) + 0.5) * image.shape[1] / out.shape[1]).astype(np.intp)
+    columns = ((np.arange(out.shape[2]) + 0.5) * image.shape[2] / out.shape[2]).astype(np.intp)
+    out[...] = image[:, rows[:, None], columns[None, :]]
+    return out
+
+
+def undo_view(maps: np.ndarray, number: int) -> np.ndarray:
+    """Turn maps [..., height, width] of a view back to the image's own orientation."""
+    if number & 2:
+        maps = maps[..., ::-1]
+    if number & 1:
+        maps = maps[..., ::-1, :]
+    return np.swapaxes(maps, -1, -2) if number & 4 else maps

@@ -1,0 +1,49 @@
+"""Tell a person how far a step is: a bar with the time left in a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[str], None]
+PLAIN_EVERY_S = 10.0  # seconds between two lines where there is no terminal
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, *, unit: str = "", console: Console | None = None) -> Iterator[Advance]:
+    """Give a function to be called once per finished piece, with a few words on its result.
+
+    Args:
+        title: What is done, such as "train".
+        total: Number of pieces.
+        unit: Name of a piece, such as "epoch".
+        console: Where to write; standard error when None, so that printed results stay clean.
+    """
+    console = console or Console(stderr=True)
+    started = time.monotonic()
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+        with Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=console
+        ) as bar:
+            task = bar.add_task(title, total=total, said="")
+            yield lambda said: bar.update(task, advance=1, said=said)
+        return
+    done, last = 0, started
+
+    def advance(said: str) -> None:
+        nonlocal done, last
+        done += 1
+        now = time.monotonic()
+        if done == total or done == 1 or now - last >= PLAIN_EVERY_S:
+            last = now
+            left = (now - started) / done * (total - done)
+            console.print(f"{title}: {unit} {done}/{total}, {left:.0f} s left {said}".rstrip(), highlight=False)
+
+    yield advance
+
+
+def no_progress(said: str) -> None:
+    """Say nothing."""
