@@ -1,0 +1,74 @@
+"""Wells have names: a row in letters and a column in figures, on a plate of a standard size."""
+
+import functools
+import re
+
+from distangle.errors import ScreenError
+
+STANDARD_PLATES = ((2, 3), (3, 4), (4, 6), (8, 12), (16, 24), (32, 48))
+"""Rows and columns of the plates of 6, 12, 24, 96, 384 and 1536 wells."""
+
+_WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]{0,3})")
+
+
+@functools.lru_cache(maxsize=8192)
+def split_well(name: str) -> tuple[int, int] | None:
+    """Read a well's name without knowing its plate.
+
+    Args:
+        name: `A1`, `a01`, `AA01`; white space around it does not count.
+
+    Returns:
+        Row and column, zero based; None when it is no name of a well.
+    """
+    match = _WELL.fullmatch(name.strip())
+    if match is None:
+        return None
+    row = 0
+    for letter in match[1].upper():
+        row = row * 26 + ord(letter) - ord("A") + 1
+    return row - 1, int(match[2]) - 1
+
+
+@functools.lru_cache(maxsize=8192)
+def well_name(row: int, column: int) -> str:
+    """Return the name of a well, such as `B03`, from its zero-based row and column.
+
+    Raises:
+        ScreenError: A negative position, or a row past `ZZ`.
+    """
+    if not (0 <= row < 27 * 26 and column >= 0):
+        message = f"No well at row {row}, column {column}: both count from zero, rows end before {27 * 26}."
+        raise ScreenError(message)
+    first, second = divmod(row, 26)
+    letters = (chr(ord("A") + first - 1) if first else "") + chr(ord("A") + second)
+    return f"{letters}{column + 1:02d}"
+
+
+def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
+    """Return the zero-based row and column of a well of a plate.
+
+    Args:
+        name: `A1`, `a01` or `A01`; `AA01` follows `Z01`.
+        rows: Rows of the plate.
+        columns: Columns of the plate.
+
+    Raises:
+        ScreenError: It is no name of a well, or the plate has no such well.
+    """
+    position = split_well(name)
+    if position is None or position[0] >= rows or position[1] >= columns:
+        message = (
+            f"No well {name!r} on a plate of {rows} x {columns} wells. Expected row letters and a column "
+            f"number, from 'A01' to {well_name(rows - 1, columns - 1)!r}."
+        )
+        raise ScreenError(message)
+    return position
+
+
+def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
+    """Return the smallest standard plate that has at least so many rows and columns; the largest if none."""
+    for plate in STANDARD_PLATES:
+        if rows <= plate[0] and columns <= plate[1]:
+            return plate
+    return STANDARD_PLATES[-1]

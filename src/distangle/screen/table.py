@@ -1,0 +1,221 @@
+"""The checked screen: one row per site, and one row per thing that was refused, in three files."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distangle.commit import commit_json, commit_text, committed, sha256_of
+from distangle.errors import ScreenError
+from distangle.screen.channel import Channel
+from distangle.screen.perturbation import class_list_sha256
+
+SITES = "sites.parquet"
+CARD = "screen.json"
+PROBLEMS = "problems.csv"
+
+KEY_COLUMNS = ("experiment", "plate", "well", "site")
+SITE_COLUMNS = (
+    *("experiment", "plate", "well", "row", "column", "site"),
+    *("cell_type", "perturbation", "role", "split"),
+)
+PROBLEM_COLUMNS = (
+    *("severity", "kind", "file", "row", "experiment", "plate", "well", "site", "channel"),
+    *("found", "expected", "fix", "count"),
+)
+
+
+class ScreenCard(BaseModel):
+    """What `screen.json` says of the whole screen.
+
+    Attributes:
+        layout: How the source folder is laid out: `rxrx1`, `table`.
+        source: The folder that the paths of the images start from: relative to the screen's own folder once
+            it is written, absolute before.
+        channels: The stains, in the order of the images' channels.
+        dtype: Type of a pixel as stored, `uint8` or `uint16`; None when no header was read.
+        shape: Height and width in px; None when no header was read.
+        plate_rows: Rows of a plate.
+        plate_columns: Columns of a plate.
+        perturbations: The class list in natural order: position k is class k.
+        perturbations_sha256: Its hash; a network trained on another list is refused.
+        cell_types: The known cell types, sorted.
+        extra_columns: Columns of the table beyond ours, kept as text.
+        found: Entries seen: sites with images, and table rows without any.
+        indexed: Entries in `sites.parquet`.
+        refused: Entries in `problems.csv`.
+        tables_only: No image was looked for.
+        provenance: Which tables, by name and hash, and which version made this.
+        sites_sha256: Hash of `sites.parquet`; "" before it is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: str
+    source: str
+    channels: tuple[Channel, ...]
+    dtype: str | None = None
+    shape: tuple[int, int] | None = None
+    plate_rows: Annotated[int, Field(ge=1)]
+    plate_columns: Annotated[int, Field(ge=1)]
+    perturbations: tuple[str, ...]
+    perturbations_sha256: str
+    cell_types: tuple[str, ...]
+    extra_columns: tuple[str, ...]
+    found: int
+    indexed: int
+    refused: int
+    tables_only: bool = False
+    provenance: Mapping[str, Any] = Field(default_factory=dict)
+    sites_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A screen that has been checked.
+
+    Attributes:
+        card: What holds for the whole screen.
+        sites: `SITE_COLUMNS`, then per channel k (1-based) `path_k` (relative to the source, `/` between)
+            and `page_k` (-1: the file is one plane), `size` (bytes), `mtime` (s since 1970), `sha256`,
+            then the extra columns. Sorted by experiment, plate, row, column, site; indexed 0, 1, ...
+        problems: `PROBLEM_COLUMNS`; `count` says how many found entries a row stands for.
+        folder: Where the three files lie; None when not written yet.
+    """
+
+    card: ScreenCard
+    sites: pd.DataFrame
+    problems: pd.DataFrame
+    folder: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """The folder that the paths of the images start from, absolute."""
+        return ((self.folder or Path()).resolve() / self.card.source).resolve()
+
+    def image_paths(self, row: int) -> list[Path]:
+        """Return the files of one site, absolute, one per channel.
+
+        Args:
+            row: Position in `sites`.
+
+        Raises:
+            ScreenError: The screen was indexed without looking for images.
+        """
+        site = self.sites.iloc[row]
+        names = [str(site[f"path_{k}"]) for k in range(1, len(self.card.channels) + 1)]
+        if "" in names or not names:
+            place = ", ".join(f"{column} {site[column]!s}" for column in KEY_COLUMNS)
+            message = f"No image of {place}: the screen was indexed with --tables-only. Index it without."
+            raise ScreenError(message)
+        source = self.source
+        return [source / name for name in names]
+
+    def pages(self, row: int) -> list[int | None]:
+        """Return the page of each channel in its file; None where the file is one plane."""
+        site = self.sites.iloc[row]
+        pages = [int(site[f"page_{k}"]) for k in range(1, len(self.card.channels) + 1)]
+        return [None if page < 0 else page for page in pages]
+
+
+def path_columns(n_channels: int) -> list[str]:
+    """Return the names of the columns that say where the channels lie, in their order."""
+    return [f"{kind}_{k}" for k in range(1, n_channels + 1) for kind in ("path", "page")]
+
+
+def write_screen(screen: Screen, folder: Path) -> None:
+    """Write `sites.parquet`, `problems.csv` and, last, `screen.json`."""
+    with committed(folder / SITES) as temporary:
+        screen.sites.to_parquet(temporary, index=False)
+    escaped = screen.problems.astype({"count": str}).map(_escaped)
+    commit_text(folder / PROBLEMS, escaped.to_csv(index=False, lineterminator="\n"))
+    relative = os.path.relpath(screen.source, folder.resolve())
+    card = screen.card.model_copy(
+        update={"source": Path(relative).as_posix(), "sites_sha256": sha256_of(folder / SITES)}
+    )
+    commit_json(folder / CARD, card.model_dump(mode="json"))
+
+
+def read_screen(folder: Path) -> Screen:
+    """Read what `write_screen` wrote, and check that it belongs together.
+
+    Raises:
+        ScreenError: A file is absent, was changed or belongs to another screen, or a column is missing.
+    """
+    missing = [name for name in (CARD, SITES, PROBLEMS) if not (folder / name).is_file()]
+    if missing:
+        message = f"{folder} is not a screen: no {', '.join(missing)} in it. `distangle index SOURCE` makes one."
+        raise ScreenError(message)
+    card = _read_card(folder / CARD)
+    if class_list_sha256(card.perturbations) != card.perturbations_sha256:
+        message = (
+            f"{folder / CARD}: the class list of {len(card.perturbations)} perturbations does not match its hash "
+            f"{card.perturbations_sha256[:12]}. It was edited: index the source again."
+        )
+        raise ScreenError(message)
+    blob = (folder / SITES).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != card.sites_sha256:
+        message = (
+            f"{folder / SITES} is not the table that {CARD} was written with (SHA-256 differs). "
+            "It was changed, or an index was cut short: index the source again."
+        )
+        raise ScreenError(message)
+    sites = pd.read_parquet(io.BytesIO(blob))
+    problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(_unescaped)
+    expected = [*SITE_COLUMNS, *path_columns(len(card.channels)), "size", "mtime", "sha256", *card.extra_columns]
+    _require(folder / SITES, sites, expected)
+    _require(folder / PROBLEMS, problems, PROBLEM_COLUMNS)
+    problems["count"] = problems["count"].astype("int64")
+    _check_paths(folder / SITES, sites, len(card.channels))
+    refused = int(problems.loc[problems["severity"] == "refused", "count"].sum())
+    if (len(sites), refused) != (card.indexed, card.refused) or card.found != card.indexed + card.refused:
+        message = (
+            f"{folder}: {CARD} says found {card.found} = indexed {card.indexed} + refused {card.refused}, "
+            f"but the tables hold {len(sites)} and {refused}. Index the source again."
+        )
+        raise ScreenError(message)
+    return Screen(card=card, sites=sites, problems=problems, folder=folder)
+
+
+def _read_card(path: Path) -> ScreenCard:
+    try:
+        return ScreenCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        message = f"{path} is not a screen's card: {error}. Index the source again."
+        raise ScreenError(message) from error
+
+
+def _require(path: Path, table: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        message = f"{path} lacks the columns {', '.join(missing)}. Index the source again."
+        raise ScreenError(message)
+
+
+def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
+    # A screen may come from elsewhere: its table must not reach out of its source folder.
+    for k in range(1, n_channels + 1):
+        for name in sites[f"path_{k}"]:
+            parts = PurePosixPath(name)
+            if parts.is_absolute() or ".." in parts.parts:
+                message = f"{path}: path_{k} {name!r} leaves the source folder. Index the source again."
+                raise ScreenError(message)
+
+
+def _escaped(cell: str) -> str:
+    # A spreadsheet runs a cell that starts with one of these as a formula.
+    return f"'{cell}" if cell[:1] in _FORMULA else cell
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA else cell
+
+
+_FORMULA = tuple("=+-@\t\r'")
