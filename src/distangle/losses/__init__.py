@@ -1,0 +1,7 @@
+"""Equations (3), (5), (6) and (12) as pure functions of logits, cosines and labels; never sees a network."""
+
+from distangle.losses.arc_margin import arc_margin_loss
+from distangle.losses.composite import composite_loss
+from distangle.losses.softmax import softmax_loss
+
+__all__ = ["arc_margin_loss", "composite_loss", "softmax_loss"]

@@ -1,0 +1,73 @@
+"""Softmax loss with an angular margin: Eqs. (5) and (6)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distangle.axes import Cosines, Labels, Scalar, SoftLabels
+from distangle.losses.precision import full_precision
+
+
+def arc_margin_loss(
+    cosines: Cosines, labels: Labels | SoftLabels, *, scale: float = 30.0, margin: float = 0.5
+) -> Scalar:
+    r"""Cross-entropy after the angle to the true template is widened by a margin, in fp32.
+
+    $$ -\frac1N \sum_i \log \frac{e^{s\cos(\theta_{y_i}+m)}}
+       {e^{s\cos(\theta_{y_i}+m)} + \sum_{k\ne y_i} e^{s\cos\theta_k}} $$
+
+    Source: Eq. (6)
+    Source: Eq. (5), which is `margin=0`
+    Departs: the printed sum skips k = j and adds up cos(theta_j); read as k != y_i and cos(theta_k), as in
+        ArcFace (arXiv:1801.07698, Eq. 3).
+    Departs: past theta = pi - m the margin turns linear, so the loss never falls as theta grows.
+    Departs: soft labels, which CutMix makes, are the linear extension sum_k y_k L(k) of the printed loss.
+
+    Args:
+        cosines: cos(theta) of each site's embedding to each template, in [-1, 1].
+        labels: Index of the true perturbation, or the share of each one (rows sum to 1).
+        scale: s, the radius of the hypersphere; unitless.
+        margin: m, in radians.
+
+    Returns:
+        Mean over sites, in nats.
+    """
+    with full_precision(cosines) as exact:
+        if labels.is_floating_point():
+            return _soft(exact, labels.to(exact.dtype), scale=scale, margin=margin)
+        index = labels.long()[:, None]
+        widened = _widened(exact.gather(1, index), margin)
+        return functional.cross_entropy(scale * exact.scatter(1, index, widened), index[:, 0])
+
+
+def _widened(true: Tensor, margin: float) -> Tensor:
+    """cos(theta + m) from cos(theta), without arccos, whose gradient is infinite at theta = 0."""
+    # Clamping below 1e-12 keeps the value to 1e-6 and stops the gradient of the root where |cos| = 1.
+    sine = (1 - true.square()).clamp(min=1e-12).sqrt()
+    turned = true * math.cos(margin) - sine * math.sin(margin)
+    linear = true - margin * math.sin(margin)
+    return torch.where(true >= -math.cos(margin), turned, linear)
+
+
+def _soft(cosines: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
+    """sum_k y_k L(k), with one pass over the row that all its labels share.
+
+    L(k) = log(1 + exp(R_k - s cos(theta_k + m))), where R_k is the logsumexp of the row without its column k.
+    Subtracting column k from the whole sum cancels when it dominates, and only the largest column can:
+    its R is summed without it, and for any other column at most half of the sum is taken away.
+    """
+    shares, columns = labels.topk(int(labels.count_nonzero(dim=1).max()), dim=1)
+    logits = scale * cosines
+    chosen = logits.gather(1, columns)
+    top, top_column = logits.max(dim=1, keepdim=True)
+    lowest = torch.finfo(logits.dtype).min  # not -inf: a row of one column must not become NaN
+    without_top = logits.scatter(1, top_column, lowest).logsumexp(dim=1, keepdim=True)
+    whole = torch.logaddexp(top, without_top)
+    is_top = columns == top_column
+    # The inner where keeps log1p away from -1 in the branch that the outer where throws away.
+    part = torch.where(is_top, -torch.ones_like(chosen), chosen - whole).exp()
+    rest = torch.where(is_top, without_top, whole + torch.log1p(-part))
+    widened = scale * _widened(cosines.gather(1, columns), margin)
+    return (shares * functional.softplus(rest - widened)).sum() / len(labels)

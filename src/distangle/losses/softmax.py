@@ -1,0 +1,29 @@
+"""Softmax loss: Eq. (3)."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from distangle.axes import Labels, Logits, Scalar, SoftLabels
+from distangle.losses.precision import full_precision
+
+
+def softmax_loss(logits: Logits, labels: Labels | SoftLabels) -> Scalar:
+    r"""Cross-entropy between the labels and the softmax of the logits, in fp32 whatever comes in.
+
+    $$ -\frac1N \sum_i \log \frac{e^{W_{y_i}^T x_i + b_{y_i}}}{\sum_k e^{W_k^T x_i + b_k}} $$
+
+    Source: Eq. (3)
+
+    Args:
+        logits: W x + b of each site, any real number.
+        labels: Index of the true perturbation, or the share of each one (rows sum to 1).
+
+    Returns:
+        Mean over sites, in nats.
+    """
+    with full_precision(logits) as exact:
+        return functional.cross_entropy(exact, _as_targets(labels, exact))
+
+
+def _as_targets(labels: Tensor, exact: Tensor) -> Tensor:
+    return labels.to(exact.dtype) if labels.is_floating_point() else labels.long()
