@@ -1,0 +1,15 @@
+"""The backbones by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+from distangle.model.densenet import DENSENETS, DenseNet
+from distangle.model.resnet import RESNETS, ResNet
+
+Backbone = DenseNet | ResNet
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    **{name: partial(DenseNet, shape) for name, shape in DENSENETS.items()},
+    **{name: partial(ResNet, shape) for name, shape in RESNETS.items()},
+}
+"""Called as `BACKBONES[name](n_channels=6, recompute=False)`."""

@@ -1,0 +1,186 @@
+"""The whole network: backbone, pooling, cell type, neck, and the two sets of templates."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, Logits, Pooled
+from distangle.errors import ConfigError, nearest
+from distangle.model.backbones import BACKBONES, Backbone
+from distangle.model.initialise import initialise
+from distangle.model.templates import CosineTemplates, LinearTemplates
+
+
+class ModelConfig(BaseModel):
+    """What network to build; written beside its weights.
+
+    Attributes:
+        backbone: A name of `BACKBONES`.
+        n_channels: Channels of an image.
+        n_perturbations: Templates of each head.
+        n_cell_types: Length of the cell type's one-hot vector; 0 leaves the cell type out.
+        embedding_size: Numbers in an embedding.
+        final_relu: Whether negative feature maps are cut before pooling. torchvision's DenseNet does, the winner of
+            RxRx1 2019 does not; a ResNet's maps have no negatives.
+        norm_momentum: Share of the newest minibatch in the running statistics of every norm, in (0, 1].
+        recompute: Compute inner activations again in the backward pass instead of keeping them.
+        neck_dropout: Share of numbers dropped before the last linear map of the neck, in [0, 1).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str = "densenet161"
+    n_channels: int = Field(ge=1)
+    n_perturbations: int = Field(ge=1)
+    n_cell_types: int = Field(default=0, ge=0)
+    embedding_size: int = Field(default=1024, ge=1)
+    final_relu: bool = True
+    norm_momentum: float = Field(default=0.1, gt=0, le=1)
+    recompute: bool = False
+    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in BACKBONES:
+            message = f"No backbone is called {name!r}. {nearest(name, BACKBONES)}"
+            raise ValueError(message)
+        return name
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says about each site.
+
+    Attributes:
+        logits: Of the softmax head, unbounded.
+        cosines: Of the arc head, in [-1, 1], float32.
+        embedding: What both heads saw.
+    """
+
+    logits: Logits
+    cosines: Cosines
+    embedding: Embeddings
+
+
+def _neck(n_inputs: int, embedding_size: int, *, dropout: float) -> nn.Sequential:
+    steps: OrderedDict[str, nn.Module] = OrderedDict()
+    steps["norm0"] = nn.BatchNorm1d(n_inputs)
+    steps["linear1"] = nn.Linear(n_inputs, embedding_size, bias=False)
+    steps["relu1"] = nn.ReLU()
+    steps["norm1"] = nn.BatchNorm1d(embedding_size)
+    if dropout > 0:
+        steps["dropout"] = nn.Dropout(dropout)
+    steps["linear2"] = nn.Linear(embedding_size, embedding_size, bias=False)
+    steps["norm2"] = nn.BatchNorm1d(embedding_size)
+    return nn.Sequential(steps)
+
+
+class PerturbationClassifier(nn.Module):
+    """From images to logits, cosines and embeddings.
+
+    The one-hot cell type joins the pooled features; norm, linear map, ReLU, norm, linear map and norm give the
+    embedding; two sets of templates, one per loss, are compared with it.
+
+    Source: Sec. 4.2
+
+    Attributes:
+        config: What was built.
+        backbone: Has `features` (torchvision's names) and `n_features`.
+        neck: From pooled features and cell type to the embedding.
+        linear_templates: Of the softmax head.
+        cosine_templates: Of the arc head.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
+        n_inputs = self.backbone.n_features + config.n_cell_types
+        self.neck = _neck(n_inputs, config.embedding_size, dropout=config.neck_dropout)
+        self.linear_templates = LinearTemplates(config.n_perturbations, config.embedding_size)
+        self.cosine_templates = CosineTemplates(config.n_perturbations, config.embedding_size)
+        for part in self.modules():
+            if isinstance(part, _BatchNorm):
+                part.momentum = config.norm_momentum
+
+    # Anonymous axes: `height` and `width` of the maps are not those of the images.
+    def feature_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
+        """Return the maps that are pooled: the backbone's, without negatives when `config.final_relu`.
+
+        Raises:
+            ConfigError: When the images have another number of channels.
+        """
+        if images.shape[1] != self.config.n_channels:
+            message = (
+                f"Images with {images.shape[1]} channels were given to a model of {self.config.n_channels}. "
+                "Give it the channels that it was trained on, in that order."
+            )
+            raise ConfigError(message)
+        maps: Tensor = self.backbone(images)
+        # Not in place: a hook may hold the maps before the ReLU.
+        return functional.relu(maps) if self.config.final_relu else maps
+
+    def pool(self, maps: FeatureMaps) -> Pooled:
+        """Return the mean of each map, in float32 also under autocast."""
+        # Not AdaptiveAvgPool2d: it has no deterministic backward pass on CUDA.
+        return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+
+    def classify(self, pooled: Pooled, cell_types: CellTypes | None) -> Outputs:
+        """Return logits, cosines and embeddings of pooled features.
+
+        Args:
+            pooled: From `pool`.
+            cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
+
+        Raises:
+            ConfigError: When cell types are missing, unasked for, or of another number.
+        """
+        given = 0 if cell_types is None else cell_types.shape[1]
+        if given != self.config.n_cell_types:
+            message = (
+                f"{given} cell types were given to a model of {self.config.n_cell_types}. "
+                "Give the one-hot vectors that it was trained with, or None for 0."
+            )
+            raise ConfigError(message)
+        # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
+        with torch.autocast(pooled.device.type, enabled=False):
+            joined = pooled if cell_types is None else torch.cat([pooled, cell_types.to(pooled.dtype)], 1)
+            embedding = self.neck(joined)
+            return Outputs(
+                logits=self.linear_templates(embedding),
+                cosines=self.cosine_templates(embedding),
+                embedding=embedding,
+            )
+
+    def forward(self, images: Images, cell_types: CellTypes | None = None) -> Outputs:
+        """Return logits, cosines and embeddings of images.
+
+        Args:
+            images: Standardised intensities.
+            cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
+
+        Raises:
+            ConfigError: When channels or cell types are not those of the model.
+        """
+        return self.classify(self.pool(self.feature_maps(images)), cell_types)
+
+
+def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:
+    """Return a new network in training mode, its first values a pure function of config and seed.
+
+    Args:
+        config: What to build.
+        seed: Of the first values; the global generator is neither read nor moved.
+    """
+    with torch.device("meta"):
+        model = PerturbationClassifier(config)
+    model.to_empty(device="cpu")
+    initialise(model, seed=seed)
+    return model

@@ -1,0 +1,62 @@
+"""Activation checkpointing that leaves the statistics of every normalisation as the plain step leaves them."""
+
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+class KeptStatistics(contextlib.AbstractContextManager[None]):
+    """Lets the norms of a module run in training mode without moving their buffers.
+
+    Inside, each norm writes to copies of its running mean, running variance and number of steps; outside, the
+    originals are back, bit for bit. It can be entered again, as a second backward pass over one graph does.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+        self._kept: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        """Put copies in place of the buffers."""
+        self._kept = [(norm, name, buffer) for norm in self._norms for name, buffer in norm.named_buffers()]
+        for norm, name, buffer in self._kept:
+            setattr(norm, name, buffer.clone())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the buffers back; also when recomputation stops early, which torch does by raising."""
+        for norm, name, buffer in self._kept:
+            setattr(norm, name, buffer)
+        self._kept = []
+
+
+def recomputed(module: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Return `function(*inputs)`, keeping its inputs instead of its inner activations for the backward pass.
+
+    The backward pass computes them again. Only in training with gradients; otherwise a plain call, so that
+    hooks of an explanation see each activation once.
+
+    Departs: torchvision's `memory_efficient` runs the norms of the second pass on their own buffers, so that
+        their running statistics move twice a step (pytorch issue 96136); here they move once.
+
+    Args:
+        module: Owns the norms that `function` calls, and says whether we train.
+        function: Has no randomness of its own (no dropout): the generator's state is not put back.
+        inputs: What `function` takes.
+    """
+    if not (module.training and torch.is_grad_enabled()):
+        return function(*inputs)
+    result: Tensor = checkpoint(
+        function,
+        *inputs,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (contextlib.nullcontext(), KeptStatistics(module)),
+    )
+    return result
