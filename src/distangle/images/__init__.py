@@ -1,5 +1,6 @@
 """From a site to numbers: read, standardise, turn and crop."""
 
+from distangle.images.batches import measure_sites, ready_batches
 from distangle.images.intensity import (
     Standardisation,
     channel_statistics,
@@ -21,10 +22,12 @@ __all__ = [
     "bin_pixels",
     "binning_for",
     "channel_statistics",
+    "measure_sites",
     "pooled_statistics",
     "probe_image",
     "random_view",
     "read_image",
+    "ready_batches",
     "standardise",
     "statistics_by_site",
     "take_view",

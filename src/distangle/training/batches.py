@@ -1,0 +1,135 @@
+"""Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
+
+import concurrent.futures
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distangle.axes import CellTypes, Images, SoftLabels
+from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
+from distangle.randomness import generator
+from distangle.training.config import TrainingConfig
+from distangle.training.cutmix import kept_area, mix_images, mix_rows, random_box
+from distangle.training.sites import TrainingSites
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on its way to the network; valid until the next but one is asked for."""
+
+    images: Images
+    cell_types: CellTypes | None
+    labels: SoftLabels
+    sites: tuple[str, ...]
+
+
+class BatchMaker:
+    """Makes the batches of any epoch; keeps two buffers, so a batch outlives the making of the next one.
+
+    Args:
+        store: The images.
+        sites: The training fold.
+        config: How they are viewed and mixed.
+        n_perturbations: Length of a label row.
+        n_cell_types: Length of a cell type row; 0 for none.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        sites: TrainingSites,
+        config: TrainingConfig,
+        *,
+        n_perturbations: int,
+        n_cell_types: int,
+    ) -> None:
+        self._store, self._sites, self._config = store, sites, config
+        self._one_hot = np.eye(n_perturbations, dtype=np.float32)
+        self._cell_types = np.eye(n_cell_types, dtype=np.float32) if n_cell_types else None
+        first = store.image(int(sites.rows[0]))
+        square = first.shape[1] == first.shape[2]
+        side = min(first.shape[1:])
+        # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
+        self._shape = first.shape if square else (first.shape[0], side, side)
+        size = (config.batch_size, *self._shape)
+        self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
+        self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
+        self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
+
+    def epoch(self, order: Sequence[int], epoch: int) -> Iterator[Batch]:
+        """Give the batches of one epoch; the last is left out when it is not full.
+
+        Args:
+            order: Positions in the training fold, from `epoch_order`.
+            epoch: Part of the key of every random number.
+        """
+        size = self._config.batch_size
+        starts = range(0, len(order) - size + 1, size)
+        jobs = [(number, np.asarray(order[start : start + size])) for number, start in enumerate(starts)]
+        waiting = self._ahead.submit(self._make, epoch, *jobs[0]) if jobs else None
+        for following in [*jobs[1:], None]:
+            batch = waiting.result() if waiting else None
+            if batch is None:
+                return
+            waiting = self._ahead.submit(self._make, epoch, *following) if following else None
+            yield batch
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, epoch: int, number: int, positions: np.ndarray) -> Batch:
+        config, sites = self._config, self._sites
+        raw, ready = self._raw[number % 2], self._ready[number % 2]
+        transform = config.preparation.transform
+        images = self._store.images(int(row) for row in sites.rows[positions])
+        statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)
+        for slot, (position, image) in enumerate(zip(positions, images, strict=True)):
+            # The slot is part of the key: balanced sampling may show one image twice in an epoch.
+            rng = generator(config.seed, epoch, sites.names[position], f"view {number} {slot}")
+            take_view(image, self._view(rng, image), out=raw[slot])
+            if sites.statistics is None:
+                statistics[slot] = channel_statistics(raw[slot], transform=transform)
+            else:
+                statistics[slot] = sites.statistics[position]
+        labels = self._one_hot[sites.labels[positions]]
+        cell_types = None
+        if self._cell_types is not None and sites.cell_types is not None:
+            cell_types = self._cell_types[sites.cell_types[positions]]
+        standardised_by = statistics
+        rng = generator(config.seed, epoch, number, "cutmix")
+        if rng.random() < config.cutmix.probability:
+            height, width = self._shape[1:]
+            box = random_box(rng, height=height, width=width, alpha=config.cutmix.alpha)
+            partners, kept = rng.permutation(len(positions)), kept_area(box, height=height, width=width)
+            mix_images(raw, partners, box)
+            labels = mix_rows(labels, partners, kept)
+            cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
+            standardise(raw, standardised_by, out=ready, transform=transform)
+            # Each pixel by the statistics of the image it came from, or the box would show its own brightness.
+            edges = (box.top, box.left, box.bottom, box.right)
+            standardise(raw, standardised_by[partners], out=ready, transform=transform, box=edges)
+        else:
+            standardise(raw, standardised_by, out=ready, transform=transform)
+        self._jitter(ready, generator(config.seed, epoch, number, "intensity"))
+        return Batch(
+            images=torch.from_numpy(ready),
+            cell_types=None if cell_types is None else torch.from_numpy(cell_types),
+            labels=torch.from_numpy(labels),
+            sites=tuple(sites.names[position] for position in positions),
+        )
+
+    def _view(self, rng: np.random.Generator, image: np.ndarray) -> View:
+        height, width = image.shape[1:]
+        view = random_view(rng, height=height, width=width, smallest=self._config.views.smallest_crop)
+        return view if self._config.views.dihedral else View(0, view.top, view.left, view.size)
+
+    def _jitter(self, images: np.ndarray, rng: np.random.Generator) -> None:
+        views = self._config.views
+        shape = (images.shape[0], images.shape[1], 1, 1)
+        if views.gain:
+            images *= rng.normal(1.0, views.gain, shape).astype(np.float32)
+        if views.offset:
+            images += rng.normal(0.0, views.offset, shape).astype(np.float32)

@@ -1,0 +1,176 @@
+"""How one network is trained: frozen models, three presets, and refusal of every unknown key."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distangle.errors import ConfigError, nearest
+from distangle.images import Preparation
+
+
+class Part(BaseModel):
+    """A part of the configuration: frozen, and no key that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(Part):
+    """What the network is made of; the screen decides its channels, perturbations and cell types."""
+
+    backbone: str = "densenet161"
+    embedding_size: int = Field(default=1024, ge=2)
+    final_relu: bool = True
+    norm_momentum: float = Field(default=0.05, gt=0, le=1)
+    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
+    recompute: bool = False
+    cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
+    weights: Path | None = None  # published weights of the backbone, a local file
+    first_convolution: Literal["inflate", "new"] = "inflate"
+
+
+class Views(Part):
+    """Random views of a training image; geometry on whole pixels, intensity after standardising."""
+
+    dihedral: bool = True
+    smallest_crop: float = Field(default=1.0, gt=0, le=1)  # share of the shorter side, resized to the nearest pixel
+    gain: float = Field(default=0.0, ge=0)  # standard deviation of a factor around 1, per image and channel
+    offset: float = Field(default=0.0, ge=0)  # standard deviation, in standardised units
+
+
+class CutMix(Part):
+    """Eqs. (8) and (9)."""
+
+    probability: float = Field(default=1.0, ge=0, le=1)
+    alpha: float = Field(default=1.0, gt=0)
+
+
+class Loss(Part):
+    """Eq. (12)."""
+
+    margin_share: float = Field(default=0.2, ge=0, le=1)  # c
+    scale: float = Field(default=30.0, gt=0)  # s
+    margin: float = Field(default=0.5, ge=0)  # m, radians
+    arc_scale: float = Field(default=1.0, gt=0)  # 0.5 in the ancestor's code
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Optim(Part):
+    """The optimiser and its schedule: linear warm-up, then half a cosine to zero, per step."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(default=1.5e-4, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0 does not clip
+
+
+class TrainingConfig(Part):
+    """How one model was trained; written into its run."""
+
+    preset: str = "seed"
+    target: str = "perturbation"  # the column of the screen to learn
+    seed: int = 0
+    epochs: int = Field(default=90, ge=1)
+    batch_size: int = Field(default=24, ge=2)
+    accumulate: int = Field(default=2, ge=1)  # batches per step
+    sampling: Literal["shuffled", "balanced", "root"] = "shuffled"  # chance of a class: its sites, 1, their root
+    precision: Literal["fp32", "bf16"] = "bf16"
+    channels_last: bool = True
+    average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
+    network: Network = Network()
+    preparation: Preparation = Preparation()
+    views: Views = Views()
+    cutmix: CutMix = CutMix()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+
+
+_PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # What the paper leaves out (epochs, batch, rate, views) is the ancestor's: docs/departures.md.
+    "seed": {"preset": "seed", **_PAPER},
+    "rcic1st": {"preset": "rcic1st", **_PAPER, "network": {"final_relu": False}, "loss": {"arc_scale": 0.5}},
+    "small": {
+        "preset": "small",
+        "epochs": 60,
+        "batch_size": 32,
+        "accumulate": 1,
+        "sampling": "root",
+        "precision": "fp32",
+        "channels_last": False,
+        "network": {"backbone": "densenet_small", "embedding_size": 128, "norm_momentum": 0.1},
+        "preparation": {"binning": 0},
+        "views": {"smallest_crop": 0.75, "gain": 0.1, "offset": 0.1},
+        "cutmix": {"probability": 0.5},
+        "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 2},
+    },
+}
+
+
+def resolve_config(preset: str, changes: Iterable[str] = (), **direct: Any) -> TrainingConfig:
+    """Return a preset with changes on top.
+
+    Args:
+        preset: `seed`, `rcic1st` or `small`.
+        changes: Such as `"optim.lr=1e-4"`; read as YAML values.
+        direct: Top-level fields; None leaves the preset's value.
+
+    Raises:
+        ConfigError: Unknown preset, unknown key (with the nearest known one) or a value out of range.
+    """
+    if preset not in PRESETS:
+        message = f"No preset {preset!r}. {nearest(preset, PRESETS)}"
+        raise ConfigError(message)
+    merged: dict[str, Any] = TrainingConfig.model_validate(PRESETS[preset]).model_dump()
+    merged.update({name: value for name, value in direct.items() if value is not None})
+    for change in changes:
+        name, separator, text = change.partition("=")
+        if not separator:
+            message = f"{change!r} is not a setting. Expected KEY=VALUE, such as optim.lr=1e-4."
+            raise ConfigError(message)
+        _set(merged, name.strip(), yaml.safe_load(text))
+    try:
+        return TrainingConfig.model_validate(merged)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors())
+        message = f"{error.error_count()} setting(s) out of range: {said}."
+        raise ConfigError(message) from error
+
+
+def write_config(config: TrainingConfig) -> str:
+    """Return the configuration as YAML, every value resolved."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read what `write_config` gave.
+
+    Raises:
+        ConfigError: A key or value is not understood; the message names it.
+    """
+    try:
+        return TrainingConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        message = f"{path} is not a training configuration of this version: {error}"
+        raise ConfigError(message) from error
+
+
+def _set(merged: dict[str, Any], name: str, value: Any) -> None:
+    *folders, last = name.split(".")
+    inner = merged
+    for folder in folders:
+        inner = inner.get(folder) if isinstance(inner.get(folder), dict) else {}
+    if last not in inner or isinstance(inner[last], dict):
+        message = f"No setting {name!r}. {nearest(name, _names(merged))}"
+        raise ConfigError(message)
+    inner[last] = value
+
+
+def _names(merged: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name, value in merged.items():
+        names += _names(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return names

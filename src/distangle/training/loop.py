@@ -1,0 +1,196 @@
+"""The training loop, one page: order, batch, loss, step, average, validate, checkpoint."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distangle.errors import RunError
+from distangle.losses import composite_loss
+from distangle.model import PerturbationClassifier
+from distangle.training.batches import Batch, BatchMaker
+from distangle.training.config import TrainingConfig
+from distangle.training.schedule import epoch_order, rate_at
+from distangle.training.state import TrainingState
+
+Validate = Callable[[PerturbationClassifier], dict[str, float]]
+AfterEpoch = Callable[[TrainingState], None]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the loop calls at its named moments.
+
+    Attributes:
+        validate: After an epoch, with the weights that prediction will use; returns more metrics.
+        after_epoch: With the whole state, to log and save it.
+    """
+
+    validate: Validate
+    after_epoch: AfterEpoch
+
+
+def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimiser; AdamW leaves norms and biases undecayed."""
+    optim = config.optim
+    if optim.name == "adam":
+        return torch.optim.Adam(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=optim.lr)
+
+
+def run_epochs(
+    state: TrainingState, maker: BatchMaker, labels: np.ndarray, config: TrainingConfig, *, moments: Moments
+) -> None:
+    """Train from the state's epoch to the last one of the configuration.
+
+    Args:
+        state: Network, optimiser and what was done so far; changed in place.
+        maker: Makes the batches.
+        labels: int [site], the class of every site of the training fold.
+        config: How to train.
+        moments: Called after every epoch.
+
+    Raises:
+        RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites.
+    """
+    model = state.model
+    if not isinstance(model, PerturbationClassifier):
+        message = f"expected a PerturbationClassifier, got {type(model).__name__}"
+        raise TypeError(message)
+    per_epoch = max(1, len(labels) // config.batch_size // config.accumulate)
+    total, warmup = per_epoch * config.epochs, round(per_epoch * config.optim.warmup_epochs)
+    for epoch in range(state.epochs_done, config.epochs):
+        started = time.monotonic()
+        # Dropout draws from torch's own stream: seeded per epoch, it does not know of a resume.
+        torch.manual_seed(_stream(config.seed, epoch))
+        order = epoch_order(labels, sampling=config.sampling, seed=config.seed, epoch=epoch)
+        model.train()
+        losses, hits, seen, step = [], 0.0, 0, epoch * per_epoch
+        for group in _groups(maker.epoch(order, epoch), config.accumulate):
+            rate = config.optim.lr * rate_at(min(step, total - 1), total=total, warmup=warmup)
+            for parameters in state.optimiser.param_groups:
+                parameters["lr"] = rate
+            loss, right = _step(model, state.optimiser, group, config, where=f"epoch {epoch + 1}, step {step + 1}")
+            _average(state, config.average, step)
+            losses.append(loss)
+            hits += right
+            seen += sum(len(batch.sites) for batch in group)
+            step += 1
+        state.epochs_done = epoch + 1
+        row: dict[str, float] = {
+            "epoch": epoch + 1,
+            "train_loss": float(np.mean(losses)),
+            "train_accuracy": hits / max(1, seen),
+            "learning_rate": rate,
+        }
+        with averaged_weights(model, state.average):
+            row |= moments.validate(model)
+        row["seconds"] = time.monotonic() - started
+        state.metrics.append(row)
+        moments.after_epoch(state)
+
+
+def _step(
+    model: PerturbationClassifier,
+    optimiser: torch.optim.Optimizer,
+    group: Sequence[Batch],
+    config: TrainingConfig,
+    *,
+    where: str,
+) -> tuple[float, float]:
+    """Do one optimiser step over the batches of a group; return mean loss and the mass of right answers."""
+    device = next(model.parameters()).device
+    optimiser.zero_grad(set_to_none=True)
+    summed, right = 0.0, 0.0
+    for batch in group:
+        images = batch.images.to(device, non_blocking=True)
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
+        labels = batch.labels.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            outputs = model(images, cell_types)
+        loss = composite_loss(
+            outputs.logits,
+            outputs.cosines,
+            _smooth(labels, config.loss.label_smoothing),
+            margin_share=config.loss.margin_share,
+            scale=config.loss.scale,
+            margin=config.loss.margin,
+            arc_scale=config.loss.arc_scale,
+        )
+        (loss / len(group)).backward()
+        summed += float(loss.detach())
+        right += float(labels.gather(1, outputs.logits.detach().argmax(1, keepdim=True)).sum())
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or float("inf"))
+    if not (np.isfinite(summed) and bool(torch.isfinite(norm))):
+        sites = ", ".join(site for batch in group for site in batch.sites[:4])
+        message = (
+            f"The {'loss' if not np.isfinite(summed) else 'gradient'} is not finite in {where} (sites {sites}, ...). "
+            f"Nothing was stepped and the last checkpoint is healthy. Lower optim.lr, set optim.clip=1, or use "
+            f"precision=fp32, then resume."
+        )
+        raise RunError(message)
+    optimiser.step()
+    return summed / len(group), right
+
+
+def _groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
+    """Gather batches of one step; their buffers are reused, so what waits is copied."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch if size == 1 else Batch(batch.images.clone(), batch.cell_types, batch.labels, batch.sites))
+        if len(group) == size:
+            yield group
+            group = []
+    # A last, smaller group only where the fold is too small for a whole one.
+    if group and size > 1:
+        yield group
+
+
+def _smooth(labels: Tensor, share: float) -> Tensor:
+    return labels if share == 0 else labels * (1 - share) + share / labels.shape[1]
+
+
+def _average(state: TrainingState, decay: float, step: int) -> None:
+    if decay == 0:
+        return
+    weights = state.model.state_dict()
+    if not state.average:
+        state.average = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        return
+    # Young averages follow faster, or they would remember the random start.
+    keep = min(decay, (1 + step) / (10 + step))
+    for name, tensor in weights.items():
+        kept = state.average[name]
+        if kept.is_floating_point():
+            kept.lerp_(tensor.detach(), 1 - keep)
+        else:
+            kept.copy_(tensor)
+
+
+class averaged_weights:  # noqa: N801 - a context manager is used like a function
+    """Lend a network its averaged weights for the length of a `with`; an empty average changes nothing."""
+
+    def __init__(self, model: nn.Module, average: dict[str, Tensor]) -> None:
+        self._model, self._average = model, average
+
+    def __enter__(self) -> None:
+        if self._average:
+            self._own = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
+            self._model.load_state_dict(self._average)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._average:
+            self._model.load_state_dict(self._own)
+
+
+def _stream(seed: int, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:torch".encode()).digest()[:7], "big")

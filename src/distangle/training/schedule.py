@@ -1,0 +1,47 @@
+"""Learning rate, and which sites an epoch visits: both pure functions of the step."""
+
+import math
+
+import numpy as np
+
+from distangle.randomness import generator
+
+
+def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
+    """Return the learning rate as a share of its peak: linear warm-up, then half a cosine to zero.
+
+    Args:
+        step: 0 .. total - 1.
+        total: Steps of the whole training.
+        warmup: Steps of the warm-up.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def epoch_order(labels: np.ndarray, *, sampling: str, seed: int, epoch: int) -> np.ndarray:
+    """Return the positions of the sites that an epoch visits, in order; as many as there are sites.
+
+    Args:
+        labels: int [site], the class of each site.
+        sampling: `shuffled`: every site once. `balanced`: every class equally often. `root`: in proportion to
+            the square root of its sites. In the last two, the sites of a class are visited equally often.
+        seed: Of the training.
+        epoch: Which epoch.
+    """
+    rng = generator(seed, epoch, "order")
+    if sampling == "shuffled":
+        return rng.permutation(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    share = np.ones(len(classes)) if sampling == "balanced" else np.sqrt(counts)
+    wanted = share / share.sum() * len(labels)
+    quota = np.floor(wanted).astype(int)
+    short = len(labels) - quota.sum()
+    quota[rng.permutation(len(classes))[:short]] += 1
+    chosen = []
+    for name, n in zip(classes, quota, strict=True):
+        members = np.flatnonzero(labels == name)
+        rounds = [rng.permutation(members) for _ in range(-(-int(n) // len(members)))]
+        chosen.append(np.concatenate(rounds)[:n] if rounds else members[:0])
+    return rng.permutation(np.concatenate(chosen))

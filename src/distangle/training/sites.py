@@ -1,0 +1,120 @@
+"""The training fold as arrays: which sites, which class each, and what they are standardised by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from distangle.errors import FoldError, nearest
+from distangle.images import ImageStore, measure_sites
+from distangle.screen import Screen, natural_key
+from distangle.training.config import TrainingConfig
+
+KEY = ["experiment", "plate", "well", "site"]
+
+
+@dataclass(frozen=True)
+class TrainingSites:
+    """The labelled, readable sites of the training fold.
+
+    Attributes:
+        rows: int [site], positions in the screen.
+        names: One per site, from its experiment, plate, well and site: the key of its random numbers.
+        labels: int [site], class index.
+        cell_types: int [site], index in the screen's cell types; None when they are not used.
+        statistics: float32 [site, 2, channel]; None when every view is standardised by its own.
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray
+    cell_types: np.ndarray | None
+    statistics: np.ndarray | None
+
+
+def class_names(screen: Screen, target: str) -> tuple[str, ...]:
+    """Return the classes of a target column, in natural order; of `perturbation`, the screen's class list.
+
+    Raises:
+        FoldError: The screen has no such column, or it names fewer than two classes.
+    """
+    if target == "perturbation":
+        names = screen.card.perturbations
+    else:
+        known = ["perturbation", "cell_type", *screen.card.extra_columns]
+        if target not in known:
+            message = f"The screen has no column {target!r} to learn. {nearest(target, known)}"
+            raise FoldError(message)
+        names = tuple(sorted({str(value) for value in screen.sites[target]} - {""}, key=natural_key))
+    if len(names) < 2:
+        message = (
+            f"Column {target!r} names {len(names)} class(es) ({', '.join(names) or 'none'}); a network needs two to "
+            f"tell apart. Learn another column: `--target cell_type`."
+        )
+        raise FoldError(message)
+    return names
+
+
+def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
+    """Whether the cell type joins the network: named by the screen, wished for, and not what is to be learnt."""
+    return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
+
+
+def fold_rows(screen: Screen, fold: pd.DataFrame, name: str) -> np.ndarray:
+    """Return the positions in the screen of the sites of a fold.
+
+    Args:
+        screen: The screen.
+        fold: Table with the key columns and `fold`.
+        name: `train` or `held_out`.
+    """
+    chosen = pd.MultiIndex.from_frame(fold.loc[fold["fold"] == name, KEY])
+    return np.flatnonzero(pd.MultiIndex.from_frame(screen.sites[KEY]).isin(chosen))
+
+
+def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
+    """Return `experiment/plate/well/site` of each row."""
+    sites = screen.sites.iloc[list(rows)]
+    return tuple("/".join(map(str, key)) for key in sites[KEY].itertuples(index=False))
+
+
+def labelled_sites(
+    store: ImageStore, rows: np.ndarray, classes: Sequence[str], config: TrainingConfig
+) -> tuple[TrainingSites, int]:
+    """Return the sites of a fold that have a label and can be read, and how many had no label.
+
+    Args:
+        store: The images.
+        rows: Positions in the screen.
+        classes: In the order of the network's outputs.
+        config: Target and cell types.
+
+    Raises:
+        FoldError: None is left, or only one class.
+    """
+    screen = store.screen
+    index = {name: k for k, name in enumerate(classes)}
+    named = screen.sites[config.target].iloc[rows].map(lambda name: index.get(str(name), -1)).to_numpy(dtype=int)
+    readable, statistics = measure_sites(store, rows[named >= 0].tolist())
+    kept = np.asarray(readable, dtype=int)
+    labels = screen.sites[config.target].iloc[kept].map(index).to_numpy(dtype=int)
+    if len(np.unique(labels)) < 2:
+        message = (
+            f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
+            f"class(es); at least two classes are needed. Hold out less, or check problems.csv of the screen."
+        )
+        raise FoldError(message)
+    cell_types = None
+    if uses_cell_type(screen, config):
+        types = {name: k for k, name in enumerate(screen.card.cell_types)}
+        cell_types = screen.sites["cell_type"].iloc[kept].map(types).to_numpy(dtype=int)
+    own = store.preparation.standardise == "image"
+    sites = TrainingSites(
+        rows=kept,
+        names=site_names(screen, readable),
+        labels=labels,
+        cell_types=cell_types,
+        statistics=None if own else statistics[kept],
+    )
+    return sites, int((named < 0).sum())

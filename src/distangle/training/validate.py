@@ -1,0 +1,53 @@
+"""Loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
+
+import numpy as np
+import torch
+
+from distangle.images import ImageStore, ready_batches
+from distangle.losses import softmax_loss
+from distangle.model import PerturbationClassifier
+from distangle.training.sites import TrainingSites
+
+
+def validate(
+    model: PerturbationClassifier,
+    store: ImageStore,
+    sites: TrainingSites,
+    statistics: np.ndarray,
+    *,
+    n_cell_types: int,
+    batch_size: int = 64,
+) -> dict[str, float]:
+    """Return `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`, over sites.
+
+    Args:
+        model: The network; evaluated in evaluation mode and left in the mode it was in.
+        store: The images.
+        sites: Labelled sites of the held-out fold.
+        statistics: float32 [site of the screen, 2, channel].
+        n_cell_types: Length of a cell type row; 0 for none.
+        batch_size: Sites at a time.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    position = {int(row): k for k, row in enumerate(sites.rows)}
+    logits = np.empty((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
+    with torch.no_grad():
+        for rows, ready in ready_batches(store, sites.rows.tolist(), statistics, batch_size=batch_size):
+            chosen = [position[row] for row in rows]
+            cell_types = None
+            if n_cell_types and sites.cell_types is not None:
+                padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
+            outputs = model(torch.from_numpy(ready).to(device), cell_types)
+            logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
+    model.train(was_training)
+    right = logits.argmax(1) == sites.labels
+    recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
+    loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
+    return {
+        "held_out_loss": float(loss),
+        "held_out_accuracy": float(right.mean()),
+        "held_out_balanced_accuracy": float(np.mean(recalls)),
+    }
