@@ -1,0 +1,128 @@
+"""The microscope and the day: batch effects, well position, illumination, blur and camera noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+
+from distangle.synthetic.cells import Plane
+
+Light = Float32[np.ndarray, "channel height width"]
+Image = UInt8[np.ndarray, "channel height width"]
+
+N_CHANNELS = 6
+
+
+class Batch(BaseModel):
+    """What one plate did to its images: nothing of it is biology.
+
+    `gain` and `offset` (grey values) per channel, `blur` in micrometres (sigma), `vignette` the light lost in the far corner,
+    in [0, 1), `centre` of the illumination in shares of height and width, `density` a factor on the number of cells.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+    blur_um: float
+    vignette: float
+    centre: tuple[float, float]
+    density: float
+
+
+def draw_batch(
+    strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
+) -> Batch:
+    """Draw the batch effects of a plate: those of its experiment, and its own on top.
+
+    Args:
+        strength: 0 gives the same plain acquisition for every plate.
+        experiment_rng: Equal for all plates of an experiment.
+        plate_rng: The plate's own.
+    """
+    gain = np.exp(
+        strength * (experiment_rng.normal(0, 0.28, N_CHANNELS) + plate_rng.normal(0, 0.1, N_CHANNELS))
+    ).clip(0.4, 1.9)
+    offset = 2.5 + strength * (experiment_rng.uniform(-1, 2.5, N_CHANNELS) + plate_rng.uniform(-0.4, 0.4, N_CHANNELS))
+    blur = 0.35 + strength * (experiment_rng.uniform(0, 0.22) + plate_rng.uniform(0, 0.1))
+    vignette = strength * (experiment_rng.uniform(0.05, 0.25) + plate_rng.uniform(0, 0.1))
+    centre = 0.5 + strength * plate_rng.uniform(-0.2, 0.2, 2)
+    density = np.exp(strength * (experiment_rng.normal(0, 0.1) + plate_rng.normal(0, 0.05)))
+    return Batch(
+        gain=tuple(round(float(value), 4) for value in gain),
+        offset=tuple(round(float(max(value, 0)), 4) for value in offset),
+        blur_um=round(float(blur), 4),
+        vignette=round(float(min(vignette, 0.8)), 4),
+        centre=(round(float(centre[0]), 4), round(float(centre[1]), 4)),
+        density=round(float(np.clip(density, 0.6, 1.4)), 4),
+    )
+
+
+def position_factors(row: int, column: int, strength: float) -> tuple[float, float]:
+    """Return the factors of a well's position on cell density and on intensity.
+
+    Towards the edge of the plate cells are fewer and brighter (evaporation), and intensity drifts along the columns as the
+    plate is stained and read.
+
+    Args:
+        row: Zero based, of 16.
+        column: Zero based, of 24.
+        strength: 0 gives 1 and 1.
+    """
+    edge = max(abs(row - 7.5) / 6.5, abs(column - 11.5) / 10.5) ** 3
+    drift = (column - 11.5) / 10.5
+    return float(np.exp(-0.35 * strength * edge)), float(np.exp(strength * (0.2 * edge + 0.15 * drift)))
+
+
+def illumination(size: int, batch: Batch) -> Plane:
+    """Return the field that multiplies every image of a plate: 1 at its centre, falling off smoothly."""
+    grid = (np.arange(size, dtype=np.float32) + 0.5) / size
+    distance = (grid[:, None] - batch.centre[0]) ** 2 + (grid[None, :] - batch.centre[1]) ** 2
+    farthest = sum(max(centre, 1 - centre) ** 2 for centre in batch.centre)
+    field: Plane = (1 - np.float32(batch.vignette) * distance / farthest).astype(np.float32)
+    return field
+
+
+def blur_px(batch: Batch, pixels_per_um: float) -> float:
+    """Return the sigma of the plate's blur in pixels."""
+    return batch.blur_um * pixels_per_um
+
+
+def acquire(
+    light: Light,
+    body: Plane,
+    batch: Batch,
+    *,
+    levels: Sequence[float],
+    intensity: float,
+    pixels_per_um: float,
+    rng: np.random.Generator,
+) -> Image:
+    """Take the picture: blur, out-of-focus haze, illumination, gain, offset, noise, eight bits.
+
+    The noise is drawn first and scaled by the signal, so where the light is equal the image is equal.
+
+    Args:
+        light: What the stains emit, about 1 where a stain is.
+        body: Soft mask of the cells, in [0, 1]; haze follows it and not the stains.
+        batch: Of the plate.
+        levels: Grey values of light 1 in each channel.
+        intensity: Factor of the well's position.
+        pixels_per_um: Magnification.
+        rng: Of the camera.
+    """
+    size = body.shape[0]
+    broad = 2 * int(3 * pixels_per_um) + 1
+    haze = ndimage.uniform_filter(ndimage.uniform_filter(body, broad, mode="nearest"), broad, mode="nearest")
+    field = illumination(size, batch) * np.float32(intensity)
+    image = np.empty((N_CHANNELS, size, size), np.uint8)
+    for channel in range(N_CHANNELS):
+        grain = rng.standard_normal((size, size), dtype=np.float32)
+        sharp = ndimage.gaussian_filter(light[channel], blur_px(batch, pixels_per_um), truncate=4)
+        signal = (sharp + 0.06 * haze) * field * np.float32(levels[channel] * batch.gain[channel])
+        signal = 255 * np.tanh(signal / 255) + batch.offset[channel]
+        noisy = signal + grain * np.sqrt(0.35 + 0.05 * signal)
+        image[channel] = np.clip(np.rint(noisy), 0, 255)
+    return image

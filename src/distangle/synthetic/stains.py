@@ -1,0 +1,284 @@
+"""Six stains drawn over the geometry of cells, as light before the microscope.
+
+Every function draws random numbers in an amount that does not depend on the traits, so a cell whose traits are
+unchanged looks the same to the last bit whatever happens to its neighbours.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from distangle.synthetic.cells import Cells, Plane, fine_noise, slow_noise, soft_step
+from distangle.synthetic.effects import Traits
+
+
+def stamp(
+    size: int, row: np.ndarray, column: np.ndarray, radius: np.ndarray, gain: np.ndarray, *, softness: float = 0.35
+) -> Plane:
+    """Return the sum of soft discs; all arguments after `size` in pixels, flat and of one length.
+
+    Args:
+        size: Height and width of the plane.
+        row: Centres.
+        column: Centres.
+        radius: Radii.
+        gain: Height of each disc.
+        softness: Width of the edge.
+    """
+    drawn = (gain > 0) & (row > -9) & (row < size + 9) & (column > -9) & (column < size + 9)
+    row, column, radius, gain = (values[drawn].astype(np.float32) for values in (row, column, radius, gain))
+    if not len(row):
+        return np.zeros((size, size), np.float32)
+    half = int(np.ceil(radius.max() + 3 * softness))
+    offset = np.arange(-half, half + 1)
+    y = np.rint(row)[:, None, None] + offset[None, :, None]
+    x = np.rint(column)[:, None, None] + offset[None, None, :]
+    distance = np.hypot(y - row[:, None, None], x - column[:, None, None])
+    value = gain[:, None, None] * soft_step(radius[:, None, None] - distance, softness)
+    y, x = np.broadcast_arrays(y, x)
+    inside = (y >= 0) & (y < size) & (x >= 0) & (x < size) & (value > 1e-3)
+    flat = (y[inside] * size + x[inside]).astype(np.int64)
+    plane: Plane = np.bincount(flat, value[inside], size * size).reshape(size, size).astype(np.float32)
+    return plane
+
+
+def _inside_nucleus(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn polar coordinates in nuclear radii, [cell, spot], into rows and columns."""
+    along = distance * np.cos(angle) * cells.nucleus_long[:, None]
+    across = distance * np.sin(angle) * cells.nucleus_short[:, None]
+    sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
+    row = cells.nucleus_row[:, None] + along * sine + across * cosine
+    column = cells.nucleus_column[:, None] + along * cosine - across * sine
+    return row, column
+
+
+def _owned(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Tell which points, [cell, ...], lie in their own cell."""
+    size = cells.size
+    y, x = (np.clip(np.rint(place), -1, size).astype(np.int64) for place in (row, column))
+    visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
+    cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
+    return visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+
+
+def _flat(*values: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
+
+
+def _nuclear_mask(cells: Cells) -> Plane:
+    mask: Plane = (soft_step(-cells.rim, 0.4) * cells.body).astype(np.float32)
+    return mask
+
+
+def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
+    """Draw a few bright clumps in the cytoplasm of the cells that have an amount of them."""
+    n = len(cells.row)
+    shape = (n, 6)
+    row, column = _inside_nucleus(cells, rng.uniform(1.15, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
+    radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
+    gain = np.where(_owned(cells, row, column), amount[:, None] * rng.uniform(2.0, 3.5, shape), 0)
+    return stamp(cells.size, *_flat(row, column, radius, gain))
+
+
+def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw chromatin: soft ellipses with grain and heterochromatin, whole or in fragments."""
+    unit = cells.pixels_per_um
+    grain = fine_noise(cells.size, 0.7 * unit, rng)
+    clumps = fine_noise(cells.size, 0.95 * unit, rng)
+    shape = (len(cells.row), 6)
+    distance, angle = rng.uniform(0.25, 0.95, shape), rng.uniform(0, 2 * np.pi, shape) / 6
+    angle = angle + np.arange(6) * np.pi / 3
+    share, size = rng.uniform(0.16, 0.34, shape), cells.spread(traits.nucleus_size)
+    breaks = rng.uniform(size=shape[0]) < traits.nucleus_fragments
+
+    radius = np.sqrt(cells.nucleus_long * cells.nucleus_short)
+    inside = (size - cells.radial) * cells.spread(radius)
+    mask = soft_step(inside, 0.4) * cells.body
+    spots = cells.spread(traits.chromatin_spots)
+    texture = 1 + 0.15 * grain + 0.25 * np.maximum(clumps - 1.1, 0)
+    speckled = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
+    whole = mask * np.maximum(speckled, 0.1) * cells.spread(np.where(breaks, 0, traits.nucleus_gain))
+    row, column = _inside_nucleus(cells, distance, angle)
+    gain = np.where(breaks[:, None] & _owned(cells, row, column), 2.0 * traits.nucleus_gain[:, None], 0)
+    pieces = np.minimum(stamp(cells.size, *_flat(row, column, share * radius[:, None], gain)), 3.0)
+    light: Plane = (whole + pieces + 0.03 * cells.body).astype(np.float32)
+    return light
+
+
+def draw_er(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw the endoplasmic reticulum: a fine mesh, densest around the nucleus, thinning outwards."""
+    unit = cells.pixels_per_um
+    mesh = np.exp(-((fine_noise(cells.size, 0.75 * unit, rng) / 0.55) ** 2))
+    sheets = slow_noise(cells.size, 5 * unit, rng)
+    bubbles = fine_noise(cells.size, 1.25 * unit, rng)
+    aggregates = _aggregates(cells, traits.er_aggregates, rng)
+    outside = np.maximum(cells.rim, 0)
+    reach = cells.cell_type.reach_um * unit * cells.spread(traits.er_reach)
+    envelope = 0.16 * (1 + 0.3 * sheets) + 1.0 * np.exp(-outside / reach) * (1 + 0.22 * sheets)
+    envelope = envelope + 0.3 * np.exp(-((cells.rim / (0.7 * unit)) ** 2))
+    inner = 1 - 0.68 * soft_step(-cells.rim - 0.5 * unit, 0.35 * unit)
+    holes = 1 - 0.9 * np.minimum(cells.spread(traits.er_holes), 1) * soft_step(bubbles - 0.75, 0.12) * soft_step(
+        cells.rim - unit, 0.4
+    )
+    light: Plane = (
+        cells.body * cells.spread(traits.er_gain) * np.maximum(envelope, 0.05) * (0.55 + 0.8 * mesh) * inner * holes
+        + 0.9 * aggregates
+    ).astype(np.float32)
+    return light
+
+
+def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw actin: fibres along each cell, a cortex at its outline, a diffuse pool."""
+    unit, size = cells.pixels_per_um, cells.size
+    n = len(cells.row)
+    white = rng.standard_normal((160, 160), dtype=np.float32)
+    tile = ndimage.gaussian_filter(white, (0.55 * unit, 9 * unit), mode="wrap", truncate=2.5)
+    tile = tile / tile.std()
+    turn = (cells.angle + rng.normal(0, 0.2, n)).astype(np.float32)
+    offset = rng.uniform(0, 160, (2, n)).astype(np.float32)
+    bend = (rng.normal(0, 0.006, n) / unit).astype(np.float32)
+    patches = slow_noise(size, 4 * unit, rng)
+    grain = fine_noise(size, 0.8 * unit, rng)
+    shape = (n, 14)
+    dots = _inside_nucleus(cells, rng.uniform(0.9, 2.0, shape), rng.uniform(0, 2 * np.pi, shape))
+    dot_gain = traits.actin_puncta[:, None] * rng.uniform(0.4, 1.2, shape)
+    aggregates = _aggregates(cells, traits.actin_aggregates, rng)
+
+    grid = np.arange(size, dtype=np.float32)
+    sine, cosine = cells.spread(np.sin(turn)), cells.spread(np.cos(turn))
+    dy, dx = grid[:, None] - cells.spread(cells.row), grid[None, :] - cells.spread(cells.column)
+    along = dx * cosine + dy * sine
+    across = dy * cosine - dx * sine + cells.spread(bend) * along**2
+    streaks = ndimage.map_coordinates(
+        tile,
+        [across + cells.spread(offset[0]), along + cells.spread(offset[1])],
+        order=1,
+        mode="grid-wrap",
+    )
+    fibres = np.maximum(streaks - 0.35, 0) ** 1.3 * (1 + 0.4 * patches) * cells.spread(traits.fibres)
+    cortex = np.exp(-(((cells.depth - 0.6 * unit) / (0.8 * unit)) ** 2)) * (1 + 0.35 * patches)
+    diffuse = 0.42 * (1 + 0.12 * grain) * (1 - 0.25 * soft_step(-cells.rim, 0.5))
+    dots_light = stamp(
+        size, *_flat(*dots, np.float32(0.55 * unit), np.where(_owned(cells, *dots), dot_gain, 0))
+    )
+    light: Plane = (
+        cells.body * np.maximum(diffuse + 0.75 * fibres + 0.95 * cortex * cells.spread(traits.cortex), 0)
+        + dots_light
+        + 0.9 * aggregates
+    ).astype(np.float32)
+    return light
+
+
+def draw_rna(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw nucleoli, one to five bright spots in a dim nucleus, and the RNA of the cytoplasm."""
+    unit, n = cells.pixels_per_um, len(cells.row)
+    grain = fine_noise(cells.size, 0.6 * unit, rng)
+    clouds = slow_noise(cells.size, 6 * unit, rng)
+    shape = (n, 9)
+    wished = rng.choice([1, 2, 3, 4, 5], n, p=[0.2, 0.35, 0.25, 0.15, 0.05])
+    angle = np.arange(9) * 2.4 + rng.uniform(0, 2 * np.pi, (n, 1)) + rng.normal(0, 0.25, shape)
+    distance = np.sqrt((np.arange(9) + 0.35) / 9) * 0.72 + rng.normal(0, 0.05, shape)
+    width = rng.uniform(0.8, 1.25, shape)
+    aggregates = _aggregates(cells, traits.rna_aggregates, rng)
+    # Few nucleoli lie anywhere in the nucleus, not at its centre only: start at a random spot of the spiral.
+    start = rng.integers(0, 9, n)
+    seat = (np.arange(9)[None, :] * 4 + start[:, None]) % 9
+    distance, angle = np.take_along_axis(distance, seat, 1), np.take_along_axis(angle, seat, 1)
+
+    count = np.clip(np.rint(wished * traits.nucleoli_count), 1, 9)
+    dispersal = np.clip(traits.nucleoli_dispersal, 0, 1)
+    row, column = _inside_nucleus(cells, distance, angle)
+    shown = (np.arange(9) < count[:, None]) & _owned(cells, row, column)
+    gain = np.where(shown, 1.15 * (1 - dispersal)[:, None], 0)
+    radius = 0.075 * np.sqrt(cells.nucleus_long * cells.nucleus_short)[:, None] * 2 * width
+    spots = stamp(cells.size, *_flat(row, column, radius * traits.nucleoli_size[:, None], gain), softness=0.35 * unit)
+    nucleus = _nuclear_mask(cells)
+    outside = np.exp(-np.maximum(cells.rim, 0) / (1.3 * cells.cell_type.reach_um * unit))
+    cytoplasm = (0.25 + 0.55 * outside) * (1 + 0.1 * grain + 0.12 * clouds) * (1 - 0.42 * nucleus)
+    light: Plane = (
+        cells.body * cells.spread(traits.rna_gain) * np.maximum(cytoplasm, 0)
+        + nucleus * (np.minimum(spots, 1.6) + 0.55 * cells.spread(dispersal))
+        + 0.9 * aggregates
+    ).astype(np.float32)
+    return light
+
+
+def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw mitochondria: filaments that wander around the nucleus, or their fragments."""
+    unit, size, n = cells.pixels_per_um, cells.size, len(cells.row)
+    area = np.pi * cells.cell_type.cell_um[0] * cells.cell_type.cell_um[1] / 4
+    n_worms, n_steps = int(np.clip(area / 26, 9, 44)), 24
+    shape = (n, n_worms)
+    start = rng.uniform(0, 2 * np.pi, shape)
+    out = rng.uniform(size=shape) ** 1.3
+    heading = rng.uniform(0, 2 * np.pi, (*shape, 1)) + np.cumsum(rng.normal(0, 0.33, (*shape, n_steps)), axis=2)
+    weight = rng.uniform(0.6, 1.3, shape)
+    length = np.rint(rng.uniform(5, 12, shape) * traits.mito_length[:, None]).clip(2, n_steps)
+    haze = slow_noise(size, 4 * unit, rng)
+    aggregates = _aggregates(cells, traits.mito_aggregates, rng)
+
+    # From 1.12 nuclear radii outwards, to about the cell's own outline.
+    far = np.sqrt(cells.half_long * cells.half_short / (cells.nucleus_long * cells.nucleus_short))[:, None]
+    reach = np.maximum(0.95 * far - 1.12, 0.1) * np.minimum(traits.mito_reach, 1.1)[:, None]
+    row, column = _inside_nucleus(cells, 1.12 + out * reach, start)
+    pace = 0.75 * unit * np.minimum(traits.mito_reach, 1)[:, None, None] ** 0.5
+    rows = row[..., None] + np.cumsum(np.sin(heading), axis=2) * pace
+    columns = column[..., None] + np.cumsum(np.cos(heading), axis=2) * pace
+    step = np.arange(n_steps)
+    lit = step < length[..., None]
+    # A fragment gathers the light of five steps in one dot; the light of a cell stays the same.
+    broken = np.clip(traits.mito_fragments, 0, 1)[:, None] > rng.uniform(size=shape)
+    gathered = np.where(broken[..., None], step // 5 * 5, step)
+    rows, columns = (np.take_along_axis(values, gathered, 2) for values in (rows, columns))
+    mass = (weight * traits.mito_gain[:, None])[..., None] * lit * np.minimum(8.5 / length, 1.6)[..., None] ** 0.5
+    mass = np.where(_owned(cells, rows, columns), mass, 0)
+    worms = _splat(size, rows, columns, mass)
+    worms = ndimage.gaussian_filter(worms, 0.45 * unit, truncate=3) * unit**1.2
+    outside = soft_step(cells.rim - 0.3 * unit, 0.35)
+    pool = np.exp(-np.maximum(cells.rim, 0) / (cells.cell_type.reach_um * unit * np.minimum(cells.spread(traits.mito_reach), 1)))
+    diffuse = (0.05 + 0.12 * pool * (1 + 0.3 * haze)) * cells.spread(traits.mito_gain)
+    light: Plane = (cells.body * (worms * outside + diffuse) + 0.9 * aggregates).astype(np.float32)
+    return light
+
+
+def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
+    """Share the mass of points among the four pixels around each."""
+    kept = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
+    row, column, mass = row[kept], column[kept], mass[kept]
+    y, x = row.astype(np.int64), column.astype(np.int64)
+    fy, fx = row - y, column - x
+    flat = y * size + x
+    places = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
+    shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
+    drawn = np.bincount(places, shares * np.tile(mass, 4), size * size)
+    plane: Plane = drawn.reshape(size, size).astype(np.float32)
+    return plane
+
+
+def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
+    """Draw the Golgi: small bodies at one side of the nucleus, over the dim unspecific stain of the cell."""
+    unit, n = cells.pixels_per_um, len(cells.row)
+    grain = fine_noise(cells.size, 0.9 * unit, rng)
+    shape = (n, 16)
+    side = rng.uniform(0, 2 * np.pi, (n, 1))
+    around = rng.normal(0, 0.42, shape)
+    ring = rng.uniform(-np.pi, np.pi, shape)
+    out = np.abs(rng.normal(0, 0.16, shape))
+    radius = rng.uniform(0.45, 0.95, shape) * unit
+    weight = rng.uniform(0.5, 1.2, shape)
+    aggregates = _aggregates(cells, traits.golgi_aggregates, rng)
+
+    spread = traits.golgi_spread[:, None]
+    wide = np.clip((spread - 1) / 2.5, 0, 1)  # dispersed bodies leave their side altogether
+    turned = np.maximum(np.clip(traits.golgi_ring, 0, 1)[:, None], wide)
+    angle = side + around * np.minimum(spread, 2) * (1 - turned) + ring * turned
+    distance = 1.2 + np.minimum(out * spread, 1.6)
+    row, column = _inside_nucleus(cells, distance, angle)
+    gain = np.where(_owned(cells, row, column), weight * traits.golgi_gain[:, None], 0)
+    gain = gain / (1 + 0.8 * np.clip(1 - spread, 0, 1))  # packed bodies lie on one another
+    bodies = 2.6 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.2)
+    unspecific = 0.26 + 0.3 * _nuclear_mask(cells) + 0.14 * np.exp(-np.maximum(cells.rim, 0) / (4 * unit))
+    light: Plane = (cells.body * (unspecific * (1 + 0.08 * grain) + bodies) + 0.9 * aggregates).astype(np.float32)
+    return light
+
+
+DRAW = (draw_nuclei, draw_er, draw_actin, draw_rna, draw_mitochondria, draw_golgi)
