@@ -1,0 +1,166 @@
+"""The score table: never one number, each with its interval over experiments and its chance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from distangle.inference.controls import check_controls
+from distangle.randomness import generator
+from distangle.results import Predictions, ScoreRow, Scores
+from distangle.screen import Role
+
+N_DRAWS = 1000
+Metric = Literal["accuracy", "balanced accuracy"]
+CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
+
+
+def evaluate(predictions: Sequence[Predictions], *, about: Mapping[str, Any], run: Mapping[str, Any]) -> Scores:
+    """Score the held-out fold of several predictions of one network.
+
+    Args:
+        predictions: Sites and wells, with one view and with eight.
+        about: What was saved beside the weights: classes, how many training sites each had, preparation.
+        run: What `run.json` says: target, how the fold was made, whether it was forced.
+
+    Returns:
+        All rows, the confusion over sites, the control checks, and notes for the reader.
+    """
+    trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
+    transductive = about["preparation"]["standardise"] != "image"
+    rows: list[ScoreRow] = []
+    for found in predictions:
+        for wells, chosen in _by_role(found.table):
+            table = found.table[chosen & _scored(found.table, trained)]
+            rows += _rows(table, found, wells=wells, chance=1 / len(trained), transductive=transductive)
+    sites = next(found for found in predictions if found.level == "site")
+    held_out = sites.table[(sites.table["Metadata_Fold"] == "held_out") & (sites.table["perturbation"] != "")]
+    never = tuple(sorted(set(held_out["perturbation"]) - trained))
+    scored = sites.table[_scored(sites.table, trained)]
+    return Scores(
+        target=str(run["target"]),
+        held_out=str(run["held_out"]),
+        forced=bool(run["forced"]),
+        rows=tuple(rows),
+        never_trained=never,
+        confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
+        controls=check_controls(sites, trained=trained, target=str(run["target"])),
+        notes=tuple(_notes(sites, held_out, never, run=run, standardise=about["preparation"]["standardise"])),
+    )
+
+
+def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
+    """Return accuracy, or the mean recall of the classes that occur, in [0, 1].
+
+    Args:
+        truth: Names [row].
+        predicted: Names [row].
+        metric: Which one.
+    """
+    right = truth == predicted
+    if metric == "accuracy":
+        return float(right.mean())
+    names, index = np.unique(truth.astype(str), return_inverse=True)
+    return float((np.bincount(index, weights=right) / np.bincount(index, minlength=len(names))).mean())
+
+
+def bootstrap_interval(
+    truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, metric: Metric, *, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """Return a 95 % percentile interval from drawing whole groups with replacement; None below two groups."""
+    names = np.unique(groups.astype(str))
+    if len(names) < 2:
+        return None
+    members = [np.flatnonzero(groups.astype(str) == name) for name in names]
+    values = []
+    for _ in range(N_DRAWS):
+        drawn = np.concatenate([members[k] for k in rng.integers(len(names), size=len(names))])
+        values.append(score(truth[drawn], predicted[drawn], metric))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
+    """Count predictions: rows are the true classes that occur or are predicted, columns the same."""
+    used = set(truth) | set(predicted)
+    names = [name for name in classes if name in used]
+    index = {name: k for k, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (truth.map(index).to_numpy(dtype=int), predicted.map(index).to_numpy(dtype=int)), 1)
+    return {"perturbations": names, "counts": counts.tolist()}
+
+
+def _by_role(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with controls"], pd.Series]]:
+    controls = table["Metadata_Role"].isin(CONTROLS)
+    yield "treatments", ~controls
+    if controls.any():
+        yield "with controls", pd.Series(True, index=table.index)
+
+
+def _scored(table: pd.DataFrame, trained: set[str]) -> pd.Series:
+    held_out = table["Metadata_Fold"] == "held_out"
+    return held_out & table["perturbation"].isin(trained) & (table["reason"] == "")
+
+
+def _rows(
+    table: pd.DataFrame,
+    found: Predictions,
+    *,
+    wells: Literal["treatments", "with controls"],
+    chance: float,
+    transductive: bool,
+) -> Iterator[ScoreRow]:
+    if table.empty:
+        return
+    over = "experiment" if table["Metadata_Experiment"].nunique() > 1 else "plate"
+    groups = table["Metadata_Experiment"].astype(str)
+    if over == "plate":
+        groups = groups + " plate " + table["Metadata_Plate"].astype(str)
+    subsets: list[tuple[str, pd.Series]] = [("all", pd.Series(True, index=table.index))]
+    types = sorted(set(table["Metadata_Cell_Type"]) - {""})
+    if len(types) > 1:
+        subsets += [(f"cell type {name}", table["Metadata_Cell_Type"] == name) for name in types]
+    if groups.nunique() > 1:
+        right = (table["perturbation"] == table["predicted"]).groupby(groups).mean()
+        subsets.append((f"worst {over} {right.idxmin()}", groups == right.idxmin()))
+    for name, chosen in subsets:
+        part = table[chosen]
+        truth, predicted = part["perturbation"].to_numpy(dtype=object), part["predicted"].to_numpy(dtype=object)
+        group = groups[chosen].to_numpy(dtype=object)
+        for metric in ("accuracy", "balanced accuracy"):
+            rng = generator(0, found.level, found.views, wells, name, metric)
+            yield ScoreRow(
+                level=found.level,
+                views=found.views,
+                wells=wells,
+                subset=name,
+                metric=metric,
+                value=score(truth, predicted, metric),
+                interval=bootstrap_interval(truth, predicted, group, metric, rng=rng),
+                interval_over=over,
+                n=len(part),
+                n_groups=len(set(group)),
+                chance=chance,
+                transductive=transductive,
+            )
+
+
+def _notes(
+    sites: Predictions, held_out: pd.DataFrame, never: Sequence[str], *, run: Mapping[str, Any], standardise: str
+) -> Iterator[str]:
+    if run["forced"]:
+        yield "The split was forced: wells of one plate lie on both sides, so these scores are inflated."
+    if never:
+        n = int(held_out["perturbation"].isin(never).sum())
+        yield f"{n} held-out sites of {', '.join(never)} are not scored: no training well has them."
+    if standardise != "image":
+        yield (
+            f"Images were standardised by {standardise}, also held-out ones: label-free, but a prediction rests on "
+            f"the other wells of its {'plate' if standardise == 'controls' else standardise} (transductive)."
+        )
+    unread = int((sites.table["reason"] != "").sum())
+    if unread:
+        yield f"{unread} sites could not be read; they keep a row with the reason in predictions/sites.parquet."
+    if held_out.empty:
+        yield "No held-out site has a known label: there is nothing to score."

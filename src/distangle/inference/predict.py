@@ -1,0 +1,168 @@
+"""One forward pass over a screen: logits and embeddings per site, and their mean per well."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from distangle.errors import ConfigError, RunError
+from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites, ready_batches
+from distangle.model import PerturbationClassifier
+from distangle.results import Predictions
+from distangle.screen import Screen
+
+BATCH = 32  # constant, and the last batch is padded: a prediction does not depend on its neighbours
+PLACE = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
+
+
+def preparation_of(about: Mapping[str, Any]) -> Preparation:
+    """Return how images were prepared for the network that `about` came with."""
+    return Preparation.model_validate(about["preparation"])
+
+
+def check_fits(screen: Screen, about: Mapping[str, Any]) -> None:
+    """Check that a screen has the channels and cell types that a network was trained on.
+
+    Raises:
+        RunError: It has not; the message names both.
+    """
+    channels = [channel.name for channel in screen.card.channels]
+    if channels != list(about["channels"]):
+        message = (
+            f"The screen has the channels {', '.join(channels)}; the network was trained on "
+            f"{', '.join(about['channels'])}, in that order. Index the screen with these channels."
+        )
+        raise RunError(message)
+    unknown = sorted(set(screen.sites["cell_type"]) - set(about["cell_types"])) if about["cell_types"] else []
+    if unknown:
+        message = (
+            f"The screen has the cell type(s) {', '.join(repr(name) for name in unknown)}; the network knows "
+            f"{', '.join(about['cell_types'])}. Train with these cells, or with network.cell_type=false."
+        )
+        raise RunError(message)
+
+
+def cell_type_rows(screen: Screen, rows: Sequence[int], about: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return the one-hot cell types of sites, float32 [site, cell_type]; None for a network without them."""
+    if not about["cell_types"]:
+        return None
+    index = {name: k for k, name in enumerate(about["cell_types"])}
+    chosen = [index[name] for name in screen.sites["cell_type"].iloc[list(rows)]]
+    return torch.eye(len(index))[chosen]
+
+
+def predict_sites(
+    model: PerturbationClassifier,
+    about: Mapping[str, Any],
+    store: ImageStore,
+    *,
+    fold: Mapping[tuple[str, str, str, int], str] | None = None,
+    views: Literal[1, 8] = 1,
+    advance: Callable[[str], None] = lambda said: None,
+) -> Predictions:
+    """Predict every site of a screen; a site that cannot be read keeps its row and says why.
+
+    Args:
+        model: In any mode; evaluated in evaluation mode.
+        about: What was saved beside the weights.
+        store: The images of the screen, prepared as `preparation_of(about)`.
+        fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
+        views: 8 averages the logits of the eight flips and turns.
+        advance: Called after every view.
+
+    Raises:
+        RunError: The screen has other channels or cell types than the network.
+        ConfigError: `views` is neither 1 nor 8.
+    """
+    if views not in (1, N_VIEWS):
+        message = f"views must be 1 or {N_VIEWS}, got {views}."
+        raise ConfigError(message)
+    screen = store.screen
+    check_fits(screen, about)
+    everything = list(range(len(screen.sites)))
+    rows, statistics = measure_sites(store, everything)
+    device = next(model.parameters()).device
+    logits = np.zeros((len(everything), len(about["classes"])), dtype=np.float32)
+    embedding = np.zeros((len(everything), model.config.embedding_size), dtype=np.float32)
+    model.eval()
+    with torch.no_grad():
+        for view in range(views):
+            for chosen, ready in ready_batches(store, rows, statistics, batch_size=BATCH, view=view):
+                padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                cell_types = cell_type_rows(screen, padded, about)
+                images = torch.from_numpy(ready).to(device)
+                outputs = model(images, None if cell_types is None else cell_types.to(device))
+                logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
+                embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
+            advance(f"view {view + 1}")
+    unread = sorted(set(everything) - set(rows))
+    logits[unread], embedding[unread] = np.nan, np.nan
+    table = _metadata(screen, about["target"], fold or {})
+    table["Metadata_Site"] = screen.sites["site"].to_numpy()
+    reasons = [store.reasons.get(row, "") for row in everything]
+    return _joined(table, logits, embedding, about["classes"], level="site", views=views, reasons=reasons)
+
+
+def average_wells(sites: Predictions) -> Predictions:
+    """Return the mean over the readable sites of every well, logits and embeddings.
+
+    Args:
+        sites: Predictions at the level of sites.
+    """
+    keys = list(PLACE.values())
+    groups = sites.table.groupby(keys, sort=False).indices
+    first = [members[0] for members in groups.values()]
+    table = sites.table.iloc[first].drop(columns=["Metadata_Site", "predicted", "confidence", "reason"])
+    logits = np.full((len(first), len(sites.perturbations)), np.nan, dtype=np.float32)
+    embedding = np.full((len(first), sites.embedding.shape[1]), np.nan, dtype=np.float32)
+    readable = (sites.table["reason"] == "").to_numpy()
+    n_sites, reasons = [], []
+    for row, members in enumerate(groups.values()):
+        fine = members[readable[members]]
+        n_sites.append(len(fine))
+        reasons.append("" if len(fine) else str(sites.table["reason"].iloc[members[0]]))
+        if len(fine):
+            logits[row], embedding[row] = sites.logits[fine].mean(axis=0), sites.embedding[fine].mean(axis=0)
+    table = table.reset_index(drop=True)
+    table["n_sites"] = n_sites
+    return _joined(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
+
+
+def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
+    sites = screen.sites
+    table = pd.DataFrame({theirs: sites[ours].to_numpy() for ours, theirs in PLACE.items()})
+    table["Metadata_Site"] = sites["site"].to_numpy()
+    table["Metadata_Cell_Type"] = sites["cell_type"].to_numpy()
+    table["Metadata_Role"] = sites["role"].to_numpy()
+    table["Metadata_Perturbation"] = sites["perturbation"].to_numpy()
+    for column in screen.card.extra_columns:
+        table[f"Metadata_{column}"] = sites[column].to_numpy()
+    keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
+    table["perturbation"] = sites[target].to_numpy()
+    return table
+
+
+def _joined(
+    table: pd.DataFrame,
+    logits: np.ndarray,
+    embedding: np.ndarray,
+    names: Sequence[str],
+    *,
+    level: Literal["site", "well"],
+    views: int,
+    reasons: Sequence[str],
+) -> Predictions:
+    found = Predictions(
+        level=level, table=table, logits=logits, embedding=embedding, perturbations=tuple(names), views=views
+    )
+    unread = np.asarray([bool(reason) for reason in reasons], dtype=bool)
+    best = np.where(unread, 0, np.nan_to_num(logits, nan=-np.inf).argmax(axis=1))
+    with np.errstate(invalid="ignore"):
+        confidence = found.probabilities[np.arange(len(table)), best]
+    table["predicted"] = np.where(unread, "", np.asarray(names, dtype=object)[best])
+    table["confidence"] = np.where(unread, np.nan, confidence)
+    table["reason"] = list(reasons)
+    return found

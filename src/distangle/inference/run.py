@@ -1,0 +1,65 @@
+"""Predict and score a whole run: the files of `predictions/`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distangle.errors import RunError
+from distangle.images import ImageStore
+from distangle.inference.evaluate import evaluate
+from distangle.inference.predict import average_wells, predict_sites, preparation_of
+from distangle.model import PerturbationClassifier, load_model
+from distangle.results import Predictions, RunFolder, Scores
+from distangle.screen import Screen, read_folds
+
+
+def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
+    """Load the final weights of a run and what was saved beside them.
+
+    Raises:
+        RunError: The training has not ended.
+    """
+    path = run.checkpoints / "model.safetensors"
+    if not path.exists():
+        message = f"{run.root} has no final weights yet. Finish it: `distangle train --resume {run.root}`."
+        raise RunError(message)
+    return load_model(path)
+
+
+def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
+    """Return the fold by (experiment, plate, well, site)."""
+    table = read_folds(run.folds).table
+    keys = table[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    return {(str(e), str(p), str(w), int(s)): str(f) for (e, p, w, s), f in zip(keys, table["fold"], strict=True)}
+
+
+def predict_run(
+    run: RunFolder, screen: Screen, *, out: Path | None = None, advance: Callable[[str], None] = lambda said: None
+) -> tuple[Scores, Predictions]:
+    """Predict every site and well of a screen with one view and with eight, and score what was held out.
+
+    Args:
+        run: A finished run.
+        screen: The run's own screen, or another with the same channels.
+        out: Where to write; the run's `predictions/` when None.
+        advance: Called after each of the nine passes.
+
+    Returns:
+        The scores, and the predictions of sites with eight views.
+    """
+    model, about = open_model(run)
+    store = ImageStore(screen, preparation_of(about))
+    fold = fold_of_sites(run)
+    try:
+        one = predict_sites(model, about, store, fold=fold, views=1, advance=advance)
+        eight = predict_sites(model, about, store, fold=fold, views=8, advance=advance)
+    finally:
+        store.close()
+    found = [one, eight, average_wells(one), average_wells(eight)]
+    scores = evaluate(found, about=about, run=run.describe())
+    folder = out or run.predictions
+    written = [path for predictions in found for path in predictions.write(folder)]
+    written.append(scores.write(folder / "scores.json"))
+    if out is None:
+        run.record(*written)
+    return scores, eight
