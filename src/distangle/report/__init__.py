@@ -1,0 +1,29 @@
+"""The report of a run as one folder of pages and pictures to mail; the only room with matplotlib."""
+
+from distangle.report.build import build_report
+from distangle.report.composites import (
+    channel_colours,
+    composite,
+    contrast_limits,
+    enlarged,
+    exposure,
+    grey,
+    overlay,
+    stretched,
+)
+from distangle.report.plates import PlateGrid, WellState, plate_grid
+
+__all__ = [
+    "PlateGrid",
+    "WellState",
+    "build_report",
+    "channel_colours",
+    "composite",
+    "contrast_limits",
+    "enlarged",
+    "exposure",
+    "grey",
+    "overlay",
+    "plate_grid",
+    "stretched",
+]

@@ -1,0 +1,88 @@
+"""One folder to mail to a colleague: a page, its pictures, its style, and nothing from elsewhere."""
+
+import importlib.resources
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distangle.commit import commit_text
+from distangle.progress import Advance, no_progress
+from distangle.report import explained, made, scored
+from distangle.report.material import gather
+from distangle.report.page import Markup, document, joined, section
+from distangle.report.sites import Painter
+from distangle.results import RunFolder
+from distangle.screen import Screen
+
+
+def build_report(
+    run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = None, progress: Advance | None = None
+) -> Path:
+    """Write the report of a run: `report/index.html`, `report/figures/` and `report/style.css`.
+
+    No number is computed here: the report draws what `predict` and `explain` wrote, and says which command makes
+    what is not there yet.
+
+    Args:
+        run: The folder of the run.
+        screen: The screen that was predicted; its images are read for the pictures.
+        truth: What was planted into a synthetic screen.
+        progress: Called with a few words after every finished part.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        RunError: A file of the run is there and cannot be read.
+    """
+    advance = progress or no_progress
+    material = gather(run, screen, truth=truth)
+    folder = run.report
+    written: list[Path] = []
+
+    def write(name: str, text: str) -> str:
+        path = folder / "figures" / name
+        commit_text(path, text)
+        written.append(path)
+        return f"figures/{name}"
+
+    painter = Painter(screen, folder)
+    sections: list[tuple[str, str, Markup]] = []
+
+    def add(name: str, short: str, title: str, *parts: str) -> None:
+        sections.append((name, short, section(name, title, *parts)))
+        advance(short)
+
+    add("scores", "Scores", "How well it predicts", scored.score_table(material))
+    add("curves", "Training", "How it learnt", scored.curves(material, write))
+    add("confusion", "Confusion", "What it mistakes for what", scored.confusion(material, write))
+    add("plates", "Plates", "Where on the plates it is right", scored.plate_maps(material))
+    add("sites", "Sites", "What it looked at", explained.explained_sites(material, painter, advance=advance))
+    add("stains", "Stains", "Which stain gave it away", explained.attribution(material, write))
+    add("controls", "Controls", "What the controls say", scored.control_checks(material))
+    compared = explained.planted(material)
+    if compared is not None:
+        add("planted", "Planted", "What was planted and what was found", compared)
+    add("made", "Methods", "How this was made", made.provenance(material))
+    add("refused", "Refused", "What was refused", made.refused(material))
+
+    forced = material.scores is not None and material.scores.forced
+    page = document(
+        material.name, stamp="forced split" if forced else "", header=joined([scored.headline(material)]), sections=sections
+    )
+    style = folder / "style.css"
+    commit_text(style, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
+    index = folder / "index.html"
+    commit_text(index, page)
+    written += [*painter.written, style, index]
+    _remove_others(folder / "figures", keep=written)
+    run.record(*written)
+    return index
+
+
+def _remove_others(folder: Path, *, keep: list[Path]) -> None:
+    """Remove pictures of an earlier report, which the page no longer shows."""
+    kept = {path.name for path in keep}
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if path.suffix in (".png", ".svg") and path.name not in kept:
+            path.unlink()

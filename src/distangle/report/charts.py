@@ -1,0 +1,208 @@
+"""The charts that lie as SVG files beside the page: no pyplot, no state left behind, same bytes each time."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+# Light and dark pairs; blue and orange stay apart for colour-blind eyes.
+INK, MUTED, RULE, BLUE, ORANGE = "#1d2733", "#5f6b78", "#d5dbe1", "#2f6299", "#c4661f"
+_DARK = {INK: "#e4e8ec", MUTED: "#98a4b0", RULE: "#3a444e", BLUE: "#7fb2e5", ORANGE: "#eb9f5e"}
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "distangle",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "text.color": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.parse_math": False,  # names of perturbations may hold dollar signs
+}
+_STYLE = (
+    "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif!important}"
+    "@media (prefers-color-scheme:dark){"
+    + "".join(
+        f'[style*="fill: {light}"]{{fill:{dark}!important}}[style*="stroke: {light}"]{{stroke:{dark}!important}}'
+        for light, dark in _DARK.items()
+    )
+    + "}"
+)
+_CURVES = (
+    ("Accuracy", (("train_accuracy", "training", BLUE), ("held_out_accuracy", "held out", ORANGE))),
+    ("Loss (nats)", (("train_loss", "training", BLUE), ("held_out_loss", "held out", ORANGE))),
+    ("Learning rate", (("learning_rate", "", INK),)),
+)
+
+
+def training_curves(metrics: pd.DataFrame, *, chance: float | None = None) -> str:
+    """Draw what was measured after every epoch, as SVG text.
+
+    Args:
+        metrics: One row per epoch: `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
+            `held_out_accuracy`, `learning_rate`.
+        chance: Accuracy of guessing, drawn as a dashed line; None for none.
+    """
+    panels = []
+    for title, lines in _CURVES:
+        there = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
+        if there:
+            panels.append((title, there))
+    with matplotlib.rc_context(_SETTINGS):
+        drawn = Figure(figsize=(3.3 * max(1, len(panels)), 2.5), layout="constrained")
+        for place, (title, lines) in enumerate(panels):
+            axes = drawn.add_subplot(1, len(panels), place + 1)
+            for column, name, colour in lines:
+                known = metrics[metrics[column].notna()]
+                axes.plot(known["epoch"], known[column], color=colour, linewidth=1.8, label=name,
+                          marker="o" if len(known) < 16 else None, markersize=3)  # fmt: skip
+                if name:
+                    last = known.iloc[-1]
+                    axes.annotate(name, (last["epoch"], last[column]), xytext=(5, 0), color=colour, va="center",
+                                  textcoords="offset points", annotation_clip=False)  # fmt: skip
+            if title == "Accuracy":
+                axes.set_ylim(0, 1.02)
+                if chance is not None:
+                    axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
+                    axes.annotate("chance", (metrics["epoch"].max(), chance), xytext=(0, 3), color=MUTED, ha="right",
+                                  textcoords="offset points", fontsize=8)  # fmt: skip
+            elif title.startswith("Loss"):
+                axes.set_ylim(bottom=0)
+            _finish(axes, title)
+            axes.set_xlabel("epoch")
+        return _svg(drawn)
+
+
+def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray) -> str:
+    """Draw the share of every true perturbation (row) that was predicted as each (column), as SVG text.
+
+    Args:
+        perturbations: Names, in the order of rows and columns.
+        shares: [true, predicted] in [0, 1]; rows of NaN had no held-out site.
+    """
+    n = len(perturbations)
+    # Room for the longest name; the cells are squares of one size whatever the names.
+    side, names = max(2.2, 0.19 * n), 0.062 * max((len(_short(name)) for name in perturbations), default=1) + 0.35
+    with matplotlib.rc_context(_SETTINGS):
+        drawn = Figure(figsize=(side + names + 0.9, side + names + 0.2))
+        width, height = drawn.get_size_inches()
+        axes = drawn.add_axes((names / width, names / height, side / width, side / height))
+        _cells(axes, shares, colour=BLUE)
+        ticks = np.arange(n) + 0.5
+        axes.set_xticks(ticks, [_short(name) for name in perturbations], rotation=90, fontsize=8)
+        axes.set_yticks(ticks, [_short(name) for name in perturbations], fontsize=8)
+        axes.set_xlim(0, n)
+        axes.set_ylim(n, 0)
+        axes.tick_params(length=0)
+        axes.set_title("true (row) → predicted (column)", pad=5, color=MUTED)
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+            spine.set_color(RULE)
+        bar = drawn.add_axes(((names + side + 0.15) / width, names / height, 0.12 / width, side / height))
+        _cells(bar, np.linspace(0, 1, 32)[::-1, None], colour=BLUE, edge=False)
+        bar.set_xticks([])
+        bar.set_ylim(32, 0)
+        bar.set_xlim(0, 1)
+        bar.set_yticks([0, 16, 32], ["100 %", "50 %", "0 %"], fontsize=8)
+        bar.yaxis.tick_right()
+        for spine in bar.spines.values():
+            spine.set_visible(False)
+        bar.tick_params(length=0)
+        return _svg(drawn)
+
+
+def channel_chart(
+    names: Sequence[str],
+    means: np.ndarray,
+    intervals: np.ndarray | None,
+    *,
+    title: str,
+    unit: str,
+    null: np.ndarray | None = None,
+    highlighted: int | None = None,
+) -> str:
+    """Draw one value per channel with its interval and its null distribution, as SVG text.
+
+    Args:
+        names: One per channel.
+        means: [channel].
+        intervals: [channel, 2], low and high; None when unknown.
+        title: Above the chart.
+        unit: On the value axis.
+        null: [channel, 2], range of the null distribution, drawn as a grey band; None for none.
+        highlighted: The channel in orange; None for none.
+    """
+    places = np.arange(len(names))
+    with matplotlib.rc_context(_SETTINGS):
+        drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
+        axes = drawn.add_subplot()
+        colours = [ORANGE if place == highlighted else BLUE for place in places]
+        if null is not None:
+            axes.barh(places, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
+        axes.barh(places, means, height=0.42, color=colours, zorder=2)
+        if intervals is not None:
+            axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
+        axes.set_yticks(places, [_short(name, 28) for name in names], color=INK)
+        axes.invert_yaxis()
+        axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(unit)
+        axes.set_title(title, pad=8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        return _svg(drawn)
+
+
+def _cells(axes: Axes, shares: np.ndarray, *, colour: str, edge: bool = True) -> None:
+    corners = [
+        [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
+        for row, column in np.ndindex(*shares.shape)
+    ]
+    values = shares.ravel()
+    # Opacity, not lightness: the page shows through, light or dark.
+    faces = [to_rgba(colour, float(value)) if np.isfinite(value) else to_rgba(MUTED, 0.15) for value in values]
+    axes.add_collection(
+        PolyCollection(corners, facecolors=faces, edgecolors=to_rgba(RULE, 0.8) if edge else "none", linewidths=0.4)
+    )
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, pad=8)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.locator_params(axis="x", integer=True, nbins=6)
+
+
+def _short(name: str, most: int = 24) -> str:
+    plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+def _svg(drawn: Figure) -> str:
+    written = io.StringIO()
+    drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
+    text = written.getvalue()
+    # The document type and the metadata name remote addresses; nothing in a report may.
+    text = re.sub(r"<!DOCTYPE[^>]*>\s*|\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1)

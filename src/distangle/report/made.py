@@ -1,0 +1,78 @@
+"""The section that says how this was made: commands, settings, folds, hashes, version, and what was refused."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distangle import __version__
+from distangle.report.material import Material
+from distangle.report.page import Markup, count, definitions, element, joined, paragraph, table
+from distangle.report.scored import printed
+
+_STEPS = ("index", "train", "predict", "explain", "report")
+_PARTS = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
+
+
+def refused(material: Material) -> Markup:
+    """Account for everything that was found: found = indexed + refused, with the kinds of what was refused."""
+    card, problems = material.screen.card, material.screen.problems
+    law = element(
+        "p",
+        element("strong", f"{card.found:,} found = {card.indexed:,} indexed + {card.refused:,} refused"),
+        ". An entry is a site seen as image files, or a row of the table without any image.",
+    )
+    if not len(problems):
+        return joined([law, paragraph("Nothing was refused and nothing was warned of.")])
+    rows = []
+    groups = problems.groupby(["severity", "kind"], sort=False)
+    for (severity, kind), group in groups:
+        first = group.iloc[0]
+        example = " · ".join(str(first[name]) for name in ("file", "experiment", "plate", "well", "site") if str(first[name]))
+        rows.append((str(severity), str(kind), f"{int(group['count'].sum()):,}", example, str(first["fix"])))
+    rows.sort(key=lambda row: (row[0] != "refused", -int(row[2].replace(",", ""))))
+    return joined([law, table(("", "kind", "entries", "for example", "what to do"), rows, numeric=(2,)),
+                   paragraph("Every one is listed in the screen's problems.csv.", class_="small")])  # fmt: skip
+
+
+def provenance(material: Material) -> Markup:
+    """Say how the run was made, so that it can be made again."""
+    described = dict(material.described)
+    commands = described.pop("commands", None) or described.pop("command", None)
+    lines = [commands] if isinstance(commands, str) else [str(line) for line in commands or _typical(material)]
+    title = "Commands" if commands else "Commands (as such a run is made)"
+    parts = [element("h3", title), element("pre", element("code", "\n".join(lines)), class_="scroll", tabindex=0)]
+    parts += [element("h3", "This run"), definitions([
+        ("distangle", __version__),
+        ("layout", material.screen.card.layout),
+        *((key.replace("_", " "), printed(value)) for key, value in described.items() if not isinstance(value, Mapping)),
+        ("class list", material.screen.card.perturbations_sha256[:16]),
+    ])]  # fmt: skip
+    if material.config:
+        settings = [(key, printed(value)) for key, value in flattened(material.config)]
+        parts.append(_folded(f"Settings ({len(settings)})", table(("setting", "value"), settings)))
+    if material.hashes:
+        first = [name for name in _PARTS if name in material.hashes]
+        names = first + [name for name in material.hashes if name not in first]
+        hashes = [(name, element("code", material.hashes[name])) for name in names]
+        parts.append(_folded(f"SHA-256 of {count(len(hashes), 'file')}", table(("file", "SHA-256"), hashes)))
+        parts.append(paragraph(element("code", f"distangle verify {material.name}"), " compares them all.", class_="small"))
+    return joined(parts)
+
+
+def flattened(settings: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as `optim.lr`, in their order."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, prefix=f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _typical(material: Material) -> list[str]:
+    preset = material.config.get("preset")
+    train = "distangle train SCREEN" + (f" --preset {preset}" if preset else "") + f" --out {material.name}"
+    of = {"index": "distangle index SOURCE --out SCREEN", "train": train, "predict": f"distangle predict {material.name} SCREEN"}
+    return [of.get(step, f"distangle {step} {material.name}") for step in _STEPS]
+
+
+def _folded(title: str, *parts: str) -> Markup:
+    return element("details", element("summary", title), *parts)

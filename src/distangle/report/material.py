@@ -1,0 +1,131 @@
+"""Everything of a run that the report speaks of, read once; what does not exist yet is None."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from distangle.errors import RunError
+from distangle.results import Explanation, Predictions, RunFolder, ScoreRow, Scores
+from distangle.screen import Screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a report is made of.
+
+    Attributes:
+        run: The folder of the run.
+        screen: The screen that was predicted.
+        described: `run.json`.
+        config: The resolved training configuration; empty when absent.
+        metrics: One row per epoch; None before training has finished one.
+        scores: None before prediction.
+        wells: Predictions per well; None before prediction.
+        explanation: None before explaining.
+        truth: What was planted into a synthetic screen; None on a real one.
+        hashes: SHA-256 of the files in the manifest, by name.
+    """
+
+    run: RunFolder
+    screen: Screen
+    described: Mapping[str, Any]
+    config: Mapping[str, Any]
+    metrics: pd.DataFrame | None
+    scores: Scores | None
+    wells: Predictions | None
+    explanation: Explanation | None
+    truth: Mapping[str, Any] | None
+    hashes: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.run.root.resolve().name
+
+    @property
+    def main_row(self) -> ScoreRow | None:
+        """The score that stands at the top; None before prediction."""
+        return None if self.scores is None else main_row(self.scores)
+
+
+def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = None) -> Material:
+    """Read a run.
+
+    Raises:
+        RunError: A file of the run is there and cannot be read.
+    """
+    return Material(
+        run=run,
+        screen=screen,
+        described=run.describe() if run.run.exists() else {},
+        config=_config(run.config),
+        metrics=_metrics(run.metrics),
+        scores=Scores.read(run.scores) if run.scores.exists() else None,
+        wells=_wells(run.predictions),
+        explanation=_explanation(run.explanations),
+        truth=truth,
+        hashes=_hashes(run.manifest),
+    )
+
+
+def main_row(scores: Scores) -> ScoreRow | None:
+    """Return the row that answers "how good is it": wells, treatments, everything held out, nothing seen of it.
+
+    Each wish gives way to the next one on the list where no row fulfils it.
+    """
+    if not scores.rows:
+        return None
+    return min(
+        scores.rows,
+        key=lambda row: (
+            row.subset != "all",
+            row.transductive,
+            row.level != "well",
+            row.wells != "treatments",
+            row.metric != "accuracy",
+            row.views,
+        ),
+    )
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(said, Mapping):
+        message = f"{path} is not a configuration: expected a mapping of settings. Train the run again."
+        raise RunError(message)
+    return said
+
+
+def _metrics(path: Path) -> pd.DataFrame | None:
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    metrics = pd.read_csv(path)
+    return metrics if len(metrics) and "epoch" in metrics.columns else None
+
+
+def _wells(folder: Path) -> Predictions | None:
+    try:
+        return Predictions.read(folder, level="well")
+    except RunError:
+        return None
+
+
+def _explanation(folder: Path) -> Explanation | None:
+    try:
+        return Explanation.read(folder)
+    except RunError:
+        return None
+
+
+def _hashes(path: Path) -> Mapping[str, str]:
+    if not path.exists():
+        return {}
+    files = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return {name: str(entry["sha256"]) for name, entry in files.items() if not name.startswith("report/")}
