@@ -18,8 +18,9 @@ N_CHANNELS = 6
 class Batch(BaseModel):
     """What one plate did to its images: nothing of it is biology.
 
-    `gain` and `offset` (grey values) per channel, `blur` in micrometres (sigma), `vignette` the light lost in the far corner,
-    in [0, 1), `centre` of the illumination in shares of height and width, `density` a factor on the number of cells.
+    `gain` and `offset` (grey values) per channel, `blur_um` the sigma of the blur in micrometres, `vignette` the
+    share of the light lost in the far corner, in [0, 1), `centre` of the illumination (row, column) in shares of
+    the image, `density` a factor on the number of cells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,9 +33,7 @@ class Batch(BaseModel):
     density: float
 
 
-def draw_batch(
-    strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
-) -> Batch:
+def draw_batch(strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator) -> Batch:
     """Draw the batch effects of a plate: those of its experiment, and its own on top.
 
     Args:
@@ -42,11 +41,11 @@ def draw_batch(
         experiment_rng: Equal for all plates of an experiment.
         plate_rng: The plate's own.
     """
-    gain = np.exp(
-        strength * (experiment_rng.normal(0, 0.28, N_CHANNELS) + plate_rng.normal(0, 0.1, N_CHANNELS))
-    ).clip(0.4, 1.9)
+    gain = np.exp(strength * (experiment_rng.normal(0, 0.28, N_CHANNELS) + plate_rng.normal(0, 0.1, N_CHANNELS))).clip(
+        0.4, 1.9
+    )
     offset = 2.5 + strength * (experiment_rng.uniform(-1, 2.5, N_CHANNELS) + plate_rng.uniform(-0.4, 0.4, N_CHANNELS))
-    blur = 0.35 + strength * (experiment_rng.uniform(0, 0.22) + plate_rng.uniform(0, 0.1))
+    blur = 0.4 + strength * (experiment_rng.uniform(0, 0.22) + plate_rng.uniform(0, 0.1))
     vignette = strength * (experiment_rng.uniform(0.05, 0.25) + plate_rng.uniform(0, 0.1))
     centre = 0.5 + strength * plate_rng.uniform(-0.2, 0.2, 2)
     density = np.exp(strength * (experiment_rng.normal(0, 0.1) + plate_rng.normal(0, 0.05)))
@@ -63,8 +62,8 @@ def draw_batch(
 def position_factors(row: int, column: int, strength: float) -> tuple[float, float]:
     """Return the factors of a well's position on cell density and on intensity.
 
-    Towards the edge of the plate cells are fewer and brighter (evaporation), and intensity drifts along the columns as the
-    plate is stained and read.
+    Towards the edge of the plate cells are fewer and brighter (evaporation), and intensity drifts along the
+    columns as the plate is stained and read.
 
     Args:
         row: Zero based, of 16.
@@ -121,7 +120,7 @@ def acquire(
     for channel in range(N_CHANNELS):
         grain = rng.standard_normal((size, size), dtype=np.float32)
         sharp = ndimage.gaussian_filter(light[channel], blur_px(batch, pixels_per_um), truncate=4)
-        signal = (sharp + 0.06 * haze) * field * np.float32(levels[channel] * batch.gain[channel])
+        signal = (sharp + 0.1 * haze) * field * np.float32(levels[channel] * batch.gain[channel])
         signal = 255 * np.tanh(signal / 255) + batch.offset[channel]
         noisy = signal + grain * np.sqrt(0.35 + 0.05 * signal)
         image[channel] = np.clip(np.rint(noisy), 0, 255)

@@ -11,6 +11,8 @@ Plane = Float32[np.ndarray, "height width"]
 PerCell = Float32[np.ndarray, " cell"]
 Owners = Int32[np.ndarray, "height width"]
 
+_OWN = 0.4  # where in [0, 1], centre to outline of a cell, its nucleus ends
+
 
 @dataclass(frozen=True)
 class CellType:
@@ -37,10 +39,10 @@ class CellType:
 CELL_TYPES: dict[str, CellType] = {
     kind.name: kind
     for kind in (
-        CellType("HUVEC", (46, 24), (16, 11), 0.93, 0.15, 0.20, 0.85, 1.0, 0.7, 5.0, (42, 36, 24, 22, 30, 24)),
-        CellType("RPE", (31, 27), (15, 11.5), 0.97, 0.30, 0.10, 0.3, 0.55, 1.25, 5.5, (36, 26, 30, 18, 27, 26)),
-        CellType("HEPG2", (19, 17), (11, 10), 0.72, 1.00, 0.10, 0.0, 0.15, 1.0, 3.0, (50, 32, 30, 30, 34, 26)),
-        CellType("U2OS", (54, 42), (21, 17), 0.75, 0.35, 0.28, 0.1, 0.9, 0.5, 7.0, (44, 27, 22, 18, 25, 26)),
+        CellType("HUVEC", (54, 23), (16, 10.5), 0.95, 0.15, 0.28, 0.85, 1.0, 0.7, 5.0, (42, 36, 24, 22, 30, 24)),
+        CellType("RPE", (31, 27), (15, 11.5), 0.99, 0.30, 0.13, 0.3, 0.55, 1.25, 5.5, (36, 26, 30, 18, 27, 26)),
+        CellType("HEPG2", (19, 17), (11, 10), 0.78, 1.00, 0.16, 0.0, 0.15, 1.0, 3.0, (50, 32, 30, 30, 34, 26)),
+        CellType("U2OS", (54, 42), (21, 17), 0.8, 0.35, 0.30, 0.1, 0.9, 0.5, 7.0, (44, 27, 22, 18, 25, 26)),
     )
 }
 
@@ -51,8 +53,8 @@ class Cells:
 
     Positions and radii are in pixels, angles in radians. `owner` is the cell that a pixel belongs to, -1 outside.
     `depth` is the distance to the cell's outline, `rim` the signed distance to the outline of its nucleus
-    (negative inside), both in pixels; `radial` is the distance to the centre of the nucleus in nuclear radii and `body` the soft
-    mask of all cells in [0, 1].
+    (negative inside), both in pixels; `radial` is the distance to the centre of the nucleus in nuclear radii and
+    `body` the soft mask of all cells in [0, 1], thinner towards free edges.
     """
 
     cell_type: CellType
@@ -124,28 +126,35 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def _seats(
-    kind: CellType, size: int, long: float, short: float, density: float, rng: np.random.Generator
+    kind: CellType, size: int, *, long: float, short: float, density: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return rows and columns of cell centres, and the direction they are laid along."""
-    spacing = 1.78 / np.sqrt(density)  # of unit discs in a hexagonal lattice, pressed together
+    spacing = 1.58 / np.sqrt(density)  # of unit discs in a hexagonal lattice, pressed together
     margin = long
     half = (size / 2 + margin) * np.sqrt(2)
     direction = float(rng.uniform(0, np.pi))
     n_along, n_across = int(half / (spacing * long)) + 1, int(half / (spacing * 0.866 * short)) + 1
     along, across = np.meshgrid(np.arange(-n_along, n_along + 1), np.arange(-n_across, n_across + 1))
-    jitter = np.clip(rng.normal(0, 0.17, (2, *along.shape)), -0.36, 0.36)
+    jitter = np.clip(rng.normal(0, 0.22, (2, *along.shape)), -0.45, 0.45)
     along = (along + 0.5 * (across % 2) + jitter[0]) * spacing * long
     across = (across + jitter[1]) * spacing * 0.866 * short
     row = size / 2 + along * np.sin(direction) + across * np.cos(direction)
     column = size / 2 + along * np.cos(direction) - across * np.sin(direction)
     crowding = slow_noise(size, 3.2 * long, rng)
+    bends = [0.7 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # no lattice in the picture
     lonely = rng.standard_normal(row.shape)
     clipped = [np.clip(np.rint(place), 0, size - 1).astype(int) for place in (row, column)]
+    row, column = (place + bend[clipped[0], clipped[1]] for place, bend in zip((row, column), bends, strict=True))
     wish = kind.clustering * crowding[clipped[0], clipped[1]] + (1 - kind.clustering) * lonely
     inside = (row > -margin) & (row < size + margin) & (column > -margin) & (column < size + margin)
+    if not inside.any():  # a field far smaller than a cell
+        return row[inside], column[inside], direction
     wanted = kind.cover + 0.25 * min(density - 1, 0)
     kept = inside & (wish >= np.quantile(wish[inside], 1 - np.clip(wanted, 0.05, 1)))
-    return row[kept], column[kept], direction
+    row, column = row[kept], column[kept]
+    apart = np.hypot(row[:, None] - row, column[:, None] - column)
+    crowded = (np.tril(apart < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.25, -1)).any(1)
+    return row[~crowded], column[~crowded], direction
 
 
 def grow_cells(
@@ -171,101 +180,128 @@ def grow_cells(
         cell_size: Factor on the diameter of cells and, half as much, of nuclei.
     """
     long, short = (0.5 * axis * pixels_per_um * cell_size for axis in kind.cell_um)
-    row, column, direction = _seats(kind, size, long, short, density / cell_size**1.5, rng)
+    row, column, direction = _seats(kind, size, long=long, short=short, density=density * min(cell_size, 1.0), rng=rng)
     n = len(row)
     turn = rng.normal(0, 0.22, n) + (1 - kind.alignment) * rng.uniform(-np.pi / 2, np.pi / 2, n)
     angle = direction + turn
     # Elongated cells that lie across the flow would leave gaps: they are rounder.
     across = np.abs(np.sin(turn))
-    growth = np.exp(rng.normal(0, 0.12, n))
+    growth = np.exp(rng.normal(0, 0.16, n))
     half_long = long * growth * (1 - 0.25 * across)
     half_short = short * growth * (1 + 0.25 * across)
 
+    shift = rng.normal(0, 0.08, (2, n)).clip(-0.2, 0.2) * np.sqrt(half_long * half_short)
+    nucleus = _Ellipses(
+        row + shift[0],
+        column + shift[1],
+        angle + rng.normal(0, 0.25, n),
+        *(0.5 * axis * pixels_per_um * np.sqrt(cell_size) * np.exp(rng.normal(0, 0.09, n)) for axis in kind.nucleus_um),
+    )
+    bodies = _Ellipses(row, column, angle, half_long, half_short)
+    planes = _share_out(kind, size, short=short, bodies=bodies, nuclei=nucleus, rng=rng)
+    return _measured(kind, pixels_per_um, bodies.with_nowhere(), nucleus.with_nowhere(), planes)
+
+
+@dataclass(frozen=True)
+class _Ellipses:
+    """Ellipses in pixels and radians, one a cell."""
+
+    row: np.ndarray
+    column: np.ndarray
+    angle: np.ndarray
+    half_long: np.ndarray
+    half_short: np.ndarray
+
+    def with_nowhere(self) -> "_Ellipses":
+        """Add one far away at the end, so that owner -1 and an empty field have something to point at."""
+        far = (1e6, 1e6, 0.0, 1.0, 1.0)
+        values = (self.row, self.column, self.angle, self.half_long, self.half_short)
+        return _Ellipses(*(np.append(old, new).astype(np.float32) for old, new in zip(values, far, strict=True)))
+
+    def distance(self, cell: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Distance of points to one centre, in radii: 1 on the ellipse."""
+        dy, dx = y - np.float32(self.row[cell]), x - np.float32(self.column[cell])
+        sine, cosine = np.float32(np.sin(self.angle[cell])), np.float32(np.cos(self.angle[cell]))
+        along = (dx * cosine + dy * sine) / np.float32(self.half_long[cell])
+        across = (dy * cosine - dx * sine) / np.float32(self.half_short[cell])
+        distance: np.ndarray = np.sqrt(along**2 + across**2)
+        return distance
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Of every pixel: nearest and second nearest cell in radii, distance to the nucleus in nuclear radii, owner."""
+
+    nearest: Plane
+    second: Plane
+    radial: Plane
+    owner: Owners
+
+
+def _share_out(
+    kind: CellType, size: int, *, short: float, bodies: _Ellipses, nuclei: _Ellipses, rng: np.random.Generator
+) -> _Shares:
     warp = [
         kind.roughness * short * slow_noise(size, 0.55 * short, rng)
         + 0.6 * kind.roughness * short * slow_noise(size, 0.22 * short + 2, rng)
         for _ in range(2)
     ]
+    width = float(np.mean(nuclei.half_short)) if len(nuclei.row) else 1.0
+    ripple = [0.075 * width * slow_noise(size, max(2.0, 0.6 * width), rng) for _ in range(2)]
     grid = np.arange(size, dtype=np.float32)
     y, x = grid[:, None] + warp[0], grid[None, :] + warp[1]
+    calm_y, calm_x = grid[:, None] + ripple[0], grid[None, :] + ripple[1]
     nearest = np.full((size, size), 9.0, dtype=np.float32)
-    second = nearest.copy()
+    second, radial = nearest.copy(), np.full((size, size), 99.0, dtype=np.float32)
     owner = np.full((size, size), -1, dtype=np.int32)
-    reach = 1.15 * half_long + 2.2 * kind.roughness * short
-    for cell in range(n):
-        top, left = (max(0, int(place[cell] - reach[cell])) for place in (row, column))
-        bottom, right = (min(size, int(place[cell] + reach[cell]) + 2) for place in (row, column))
+    reach = 1.15 * bodies.half_long + 2.2 * kind.roughness * short
+    for cell in range(len(reach)):
+        top, left = (max(0, int(place[cell] - reach[cell])) for place in (bodies.row, bodies.column))
+        bottom, right = (min(size, int(place[cell] + reach[cell]) + 2) for place in (bodies.row, bodies.column))
         if top >= bottom or left >= right:
             continue
         window = np.s_[top:bottom, left:right]
-        dy, dx = y[window] - np.float32(row[cell]), x[window] - np.float32(column[cell])
-        sine, cosine = np.float32(np.sin(angle[cell])), np.float32(np.cos(angle[cell]))
-        distance = np.hypot(
-            (dx * cosine + dy * sine) / np.float32(half_long[cell]),
-            (dy * cosine - dx * sine) / np.float32(half_short[cell]),
-        )
+        from_nucleus = nuclei.distance(cell, calm_y[window], calm_x[window])
+        # A cell keeps its nucleus, however outlines are warped: no body is nearer than _OWN, a nucleus is.
+        distance = np.minimum(_OWN + (1 - _OWN) * bodies.distance(cell, y[window], x[window]), _OWN * from_nucleus)
         closer = distance < nearest[window]
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         owner[window][closer] = cell
+        radial[window][closer] = from_nucleus[closer]
         nearest[window][closer] = distance[closer]
     owner[nearest >= 1] = -1
-    return _with_nuclei(
-        kind, pixels_per_um, (row, column, angle, half_long, half_short), (nearest, second, owner), cell_size, rng
+    radial[nearest >= 1] = 99
+    return _Shares(nearest, second, radial, owner)
+
+
+def _measured(kind: CellType, pixels_per_um: float, bodies: _Ellipses, nuclei: _Ellipses, shares: _Shares) -> Cells:
+    owner = shares.owner
+    radius = np.sqrt(bodies.half_long * bodies.half_short)[owner]
+    radius /= 1 - _OWN
+    edge = np.where(owner >= 0, (1 - shares.nearest) * radius, 0)
+    depth = np.where(owner >= 0, np.minimum(edge, 0.5 * (shares.second - shares.nearest) * radius), 0)
+    rim = (shares.radial - 1) * np.sqrt(nuclei.half_long * nuclei.half_short)[owner]
+    # Cells thin out towards a free edge, and dip a little where they touch.
+    body = soft_step(edge - 0.9 * pixels_per_um, 0.7 * pixels_per_um) * (
+        1 - 0.55 * np.exp(-edge / (2.2 * pixels_per_um))
     )
-
-
-def _with_nuclei(
-    kind: CellType,
-    pixels_per_um: float,
-    seats: tuple[np.ndarray, ...],
-    planes: tuple[Plane, Plane, Owners],
-    cell_size: float,
-    rng: np.random.Generator,
-) -> Cells:
-    row, column, angle, half_long, half_short = (
-        np.append(values, 1e6 if place < 2 else 1.0).astype(np.float32) for place, values in enumerate(seats)
-    )  # one far cell at the end, so that owner -1 and an empty field have something to point at
-    nearest, second, owner = planes
-    n, size = len(row), owner.shape[0]
-    radius = np.sqrt(half_long * half_short)
-    depth = np.minimum(1 - nearest, 0.5 * (second - nearest)) * radius[owner]
-    depth = np.where(owner >= 0, depth, 0).astype(np.float32)
-
-    shift = rng.normal(0, 0.08, (2, n)).clip(-0.2, 0.2) * radius
-    nucleus_row = (row + shift[0]).astype(np.float32)
-    nucleus_column = (column + shift[1]).astype(np.float32)
-    nucleus_angle = (angle + rng.normal(0, 0.25, n)).astype(np.float32)
-    axes = [0.5 * axis * pixels_per_um * np.sqrt(cell_size) for axis in kind.nucleus_um]
-    growth = np.exp(rng.normal(0, 0.09, (2, n)))
-    nucleus_long, nucleus_short = ((axes[i] * growth[i]).astype(np.float32) for i in range(2))
-
-    grid = np.arange(size, dtype=np.float32)
-    ripple = [0.09 * axes[1] * slow_noise(size, max(2.0, 0.6 * axes[1]), rng) for _ in range(2)]
-    dy = grid[:, None] + ripple[0] - nucleus_row[owner]
-    dx = grid[None, :] + ripple[1] - nucleus_column[owner]
-    sine, cosine = np.sin(nucleus_angle)[owner], np.cos(nucleus_angle)[owner]
-    radial = np.hypot(
-        (dx * cosine + dy * sine) / nucleus_long[owner], (dy * cosine - dx * sine) / nucleus_short[owner]
-    )
-    radial = np.where(owner >= 0, np.minimum(radial, 99), 99).astype(np.float32)
-    rim = ((radial - 1) * np.sqrt(nucleus_long * nucleus_short)[owner]).astype(np.float32)
-    body = np.where(owner >= 0, soft_step(depth - 0.5, 0.35), 0).astype(np.float32)
+    body = np.where(owner >= 0, body * (1 - 0.3 * np.exp(-depth / pixels_per_um)), 0)
     return Cells(
         cell_type=kind,
         pixels_per_um=pixels_per_um,
-        row=row,
-        column=column,
-        angle=angle,
-        half_long=half_long,
-        half_short=half_short,
-        nucleus_row=nucleus_row,
-        nucleus_column=nucleus_column,
-        nucleus_angle=nucleus_angle,
-        nucleus_long=nucleus_long,
-        nucleus_short=nucleus_short,
+        row=bodies.row,
+        column=bodies.column,
+        angle=bodies.angle,
+        half_long=bodies.half_long,
+        half_short=bodies.half_short,
+        nucleus_row=nuclei.row,
+        nucleus_column=nuclei.column,
+        nucleus_angle=nuclei.angle,
+        nucleus_long=nuclei.half_long,
+        nucleus_short=nuclei.half_short,
         owner=owner,
-        depth=depth,
-        rim=rim,
-        radial=radial,
-        body=body,
+        depth=depth.astype(np.float32),
+        rim=rim.astype(np.float32),
+        radial=shares.radial,
+        body=body.astype(np.float32),
     )

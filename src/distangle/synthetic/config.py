@@ -23,7 +23,7 @@ class SimulationConfig(BaseModel):
     )
     plates_per_experiment: int = Field(2, ge=1, le=4)
     plate_groups: bool = Field(
-        True, description="Treatments in as many disjoint groups as plates, one a plate; else all on all."
+        default=True, description="Treatments in as many disjoint groups as plates, one a plate; else all on all."
     )
     n_treatments: int = Field(12, ge=1)
     wells_per_treatment: int = Field(1, ge=1, description="On each plate that carries the treatment.")
@@ -36,7 +36,7 @@ class SimulationConfig(BaseModel):
     )
     batch_strength: float = Field(1.0, ge=0.0, le=3.0)
     position_strength: float = Field(0.5, ge=0.0, le=2.0)
-    null: bool = Field(False, description="Plant nothing: labels stay, every well is like untreated.")
+    null: bool = Field(default=False, description="Plant nothing: labels stay, every well is like untreated.")
 
     @property
     def pixels_per_um(self) -> float:

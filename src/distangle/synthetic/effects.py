@@ -105,13 +105,13 @@ _SINGLE = (
     Kind("nuclei_fragmented", (1,), "nuclei in fragments (apoptotic)", {}, {"nucleus_fragments": 0.65}),
     Kind("nuclei_speckled", (1,), "chromatin in bright speckles", {}, {"chromatin_spots": 1.0}),
     Kind("nuclei_uneven", (1,), "half of the nuclei far brighter", {"nucleus_gain": 2.6}, {}, 0.45),
-    Kind("er_perinuclear", (2,), "ER drawn together around the nucleus", {"er_reach": 0.28, "er_gain": 1.35}),
+    Kind("er_perinuclear", (2,), "ER drawn together around the nucleus", {"er_reach": 0.17, "er_gain": 1.6}),
     Kind("er_vacuolated", (2,), "dark vacuoles in the ER", {}, {"er_holes": 1.0}),
     Kind("er_uneven", (2,), "half of the cells with far brighter ER", {"er_gain": 2.8}, {}, 0.4),
     Kind("actin_stress_fibres", (3,), "thick actin stress fibres", {"fibres": 3.2, "cortex": 0.6}),
     Kind("actin_cortical_ring", (3,), "actin in a cortical ring", {"fibres": 0.2, "cortex": 3.2}),
     Kind("actin_loss", (3,), "actin fibres lost, dots left", {"fibres": 0.06, "cortex": 0.12}, {"actin_puncta": 1.0}),
-    Kind("nucleoli_many", (4,), "many small nucleoli", {"nucleoli_count": 2.6, "nucleoli_size": 0.75}),
+    Kind("nucleoli_many", (4,), "many small nucleoli", {"nucleoli_count": 3.5, "nucleoli_size": 0.85}),
     Kind("nucleoli_large", (4,), "few, large nucleoli", {"nucleoli_count": 0.5, "nucleoli_size": 2.1}),
     Kind("nucleoli_dispersed", (4,), "nucleoli dispersed over the nucleus", {}, {"nucleoli_dispersal": 1.0}),
     Kind("mito_fragmented", (5,), "mitochondria in fragments", {}, {"mito_fragments": 1.0}),
@@ -123,7 +123,7 @@ _SINGLE = (
     Kind("golgi_ring", (6,), "Golgi all around the nucleus", {"golgi_gain": 1.2}, {"golgi_ring": 1.0}),
 )
 _AGGREGATES = tuple(
-    Kind(f"{name}_aggregates", (channel,), f"bright aggregates in {words}", {}, {f"{name}_aggregates": 1.0}, 0.85)
+    Kind(f"{name}_aggregates", (channel,), f"bright aggregates in {words}", {}, {f"{name}_aggregates": 1.0})
     for name, channel, words in (
         ("er", 2, "ER"),
         ("actin", 3, "actin"),
@@ -198,11 +198,9 @@ def _pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
     by_channel = []
     for channel in ALL_CHANNELS:
         kinds = [kind for kind in _SINGLE if kind.channels == (channel,)]
-        both = [
-            (one.name, other.name) for one, other in combinations(kinds, 2) if not one.traits & other.traits
-        ]
+        both = [(one.name, other.name) for one, other in combinations(kinds, 2) if not one.traits & other.traits]
         by_channel.append([*[(kind.name,) for kind in kinds], *both])
-    pairs = [
+    pairs: list[tuple[str, ...]] = [
         (one.name, other.name) for one, other in combinations(_SINGLE, 2) if one.channels != other.channels
     ]
     return by_channel, pairs
@@ -218,9 +216,9 @@ def draw_effects(
 ) -> dict[str, Effect]:
     """Give every perturbation its effect.
 
-    One treatment in twelve changes the whole cell and one in eight changes two stains; the others change one stain, the
-    channels taking turns. Effects differ from each other as long as there are any left. Positive controls act on one stain,
-    1.3 times as strongly, everywhere in the image.
+    Of the treatments without a place one in twelve changes number or size of the cells and one in eight changes
+    two stains; all others change one stain, the channels taking turns. Effects differ from each other as long as
+    there are any left. Positive controls act on one stain, 1.3 times as strongly, everywhere in the image.
 
     Args:
         treatments: Their names.
@@ -240,10 +238,10 @@ def draw_effects(
     n_pairs = (n - n_local) // 8
     drawn: list[Effect] = []
 
-    def cycle(count: int, pools: list[list[tuple[str, ...]]], *, local: bool) -> None:
+    def cycle(count: int, pools: list[list[tuple[str, ...]]], *, first: int, local: bool) -> None:
         used: dict[int, int] = {}
         for turn in range(count):
-            channel = turns[turn % 6]
+            channel = turns[(first + turn) % 6]
             place = used.get(channel, 0)
             used[channel] = place + 1
             pool = pools[channel]
@@ -251,7 +249,7 @@ def draw_effects(
             dose = strength * 0.6 ** (place // len(pool))
             drawn.append(Effect(pool[place % len(pool)], dose, local))
 
-    cycle(n - n_local - n_wide - n_pairs, by_channel, local=False)
+    cycle(n - n_local - n_wide - n_pairs, by_channel, first=0, local=False)
     for index in rng.permutation(len(pairs))[:n_pairs]:
         drawn.append(Effect(pairs[int(index)], strength))
     for index in rng.permutation(len(_CELL_WIDE))[:n_wide]:
@@ -261,7 +259,7 @@ def draw_effects(
         [entry for entry in aggregates if KINDS[entry[0]].channels == (channel,)] + by_channel[channel - 1]
         for channel in ALL_CHANNELS
     ]
-    cycle(n_local, local_pools, local=True)
+    cycle(n_local, local_pools, first=3, local=True)
     while len(drawn) < n:  # more pairs wanted than there are
         drawn.append(Effect(pairs[len(drawn) % len(pairs)], strength * 0.6))
     order = rng.permutation(n)

@@ -47,7 +47,7 @@ class Site:
 def _choose_place(cells: Cells, rng: np.random.Generator) -> Circle:
     """Put a circle around a cell, wholly within the image."""
     size = cells.size
-    radius = size * rng.uniform(0.24, 0.31)
+    radius = size * rng.uniform(0.26, 0.34)
     jitter, pick = rng.normal(0, 0.03 * size, 2), rng.uniform()
     row, column = (place[:-1] for place in (cells.nucleus_row, cells.nucleus_column))
     inner = np.flatnonzero((row > 0) & (row < size - 1) & (column > 0) & (column < size - 1))
@@ -66,7 +66,7 @@ def _within(place: Circle, cells: Cells, margin: float) -> tuple[Plane, PerCell]
     reach = place.radius - margin
     mask = np.clip((reach - distance) / (0.12 * place.radius), 0, 1).astype(np.float32)
     away = np.hypot(cells.nucleus_row - place.row, cells.nucleus_column - place.column)
-    return mask, (away < 0.9 * reach).astype(np.float32)
+    return mask, (away < reach).astype(np.float32)
 
 
 def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "channel height width"]:
@@ -84,8 +84,8 @@ def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "chan
 def draw_site(order: SiteOrder) -> Site:
     """Make one site.
 
-    Each part (geometry, traits, every stain, camera) has a generator of its own that does not know the effect: the same order with
-    and without it shows the same cells, unless the effect is on number or size of cells.
+    Each part (geometry, traits, every stain, camera) has a generator of its own that does not know the effect: the
+    same order with and without it shows the same cells, unless the effect is on number or size of cells.
 
     Args:
         order: What to make.

@@ -24,7 +24,7 @@ def stamp(
         gain: Height of each disc.
         softness: Width of the edge.
     """
-    drawn = (gain > 0) & (row > -9) & (row < size + 9) & (column > -9) & (column < size + 9)
+    drawn: np.ndarray = (gain > 0) & (row > -9) & (row < size + 9) & (column > -9) & (column < size + 9)
     row, column, radius, gain = (values[drawn].astype(np.float32) for values in (row, column, radius, gain))
     if not len(row):
         return np.zeros((size, size), np.float32)
@@ -57,25 +57,26 @@ def _owned(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     y, x = (np.clip(np.rint(place), -1, size).astype(np.int64) for place in (row, column))
     visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
     cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
-    return visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+    owned: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+    return owned
 
 
-def _flat(*values: np.ndarray) -> list[np.ndarray]:
+def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
     return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
 
 
 def _nuclear_mask(cells: Cells) -> Plane:
-    mask: Plane = (soft_step(-cells.rim, 0.4) * cells.body).astype(np.float32)
+    mask: Plane = soft_step(-cells.rim, 0.4).astype(np.float32)
     return mask
 
 
 def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
     """Draw a few bright clumps in the cytoplasm of the cells that have an amount of them."""
     n = len(cells.row)
-    shape = (n, 6)
-    row, column = _inside_nucleus(cells, rng.uniform(1.15, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
+    shape = (n, 8)
+    row, column = _inside_nucleus(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
     radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
-    gain = np.where(_owned(cells, row, column), amount[:, None] * rng.uniform(2.0, 3.5, shape), 0)
+    gain = np.where(_owned(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
     return stamp(cells.size, *_flat(row, column, radius, gain))
 
 
@@ -92,7 +93,7 @@ def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane
 
     radius = np.sqrt(cells.nucleus_long * cells.nucleus_short)
     inside = (size - cells.radial) * cells.spread(radius)
-    mask = soft_step(inside, 0.4) * cells.body
+    mask = soft_step(inside, 0.4) * (cells.owner >= 0)
     spots = cells.spread(traits.chromatin_spots)
     texture = 1 + 0.15 * grain + 0.25 * np.maximum(clumps - 1.1, 0)
     speckled = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
@@ -109,14 +110,16 @@ def draw_er(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     unit = cells.pixels_per_um
     mesh = np.exp(-((fine_noise(cells.size, 0.75 * unit, rng) / 0.55) ** 2))
     sheets = slow_noise(cells.size, 5 * unit, rng)
-    bubbles = fine_noise(cells.size, 1.25 * unit, rng)
+    bubbles = fine_noise(cells.size, 1.5 * unit, rng)
     aggregates = _aggregates(cells, traits.er_aggregates, rng)
     outside = np.maximum(cells.rim, 0)
     reach = cells.cell_type.reach_um * unit * cells.spread(traits.er_reach)
-    envelope = 0.16 * (1 + 0.3 * sheets) + 1.0 * np.exp(-outside / reach) * (1 + 0.22 * sheets)
+    envelope = 0.16 * (1 + 0.3 * sheets) * np.minimum(cells.spread(traits.er_reach), 1) + 1.0 * np.exp(
+        -outside / reach
+    ) * (1 + 0.22 * sheets)
     envelope = envelope + 0.3 * np.exp(-((cells.rim / (0.7 * unit)) ** 2))
     inner = 1 - 0.68 * soft_step(-cells.rim - 0.5 * unit, 0.35 * unit)
-    holes = 1 - 0.9 * np.minimum(cells.spread(traits.er_holes), 1) * soft_step(bubbles - 0.75, 0.12) * soft_step(
+    holes = 1 - 0.9 * np.minimum(cells.spread(traits.er_holes), 1) * soft_step(bubbles - 0.6, 0.1) * soft_step(
         cells.rim - unit, 0.4
     )
     light: Plane = (
@@ -131,7 +134,7 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     unit, size = cells.pixels_per_um, cells.size
     n = len(cells.row)
     white = rng.standard_normal((160, 160), dtype=np.float32)
-    tile = ndimage.gaussian_filter(white, (0.55 * unit, 9 * unit), mode="wrap", truncate=2.5)
+    tile = ndimage.gaussian_filter(white, (0.38 * unit, 8 * unit), mode="wrap", truncate=2.5)
     tile = tile / tile.std()
     turn = (cells.angle + rng.normal(0, 0.2, n)).astype(np.float32)
     offset = rng.uniform(0, 160, (2, n)).astype(np.float32)
@@ -154,14 +157,12 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
         order=1,
         mode="grid-wrap",
     )
-    fibres = np.maximum(streaks - 0.35, 0) ** 1.3 * (1 + 0.4 * patches) * cells.spread(traits.fibres)
+    fibres = np.maximum(streaks - 0.1, 0) ** 1.25 * (1 + 0.4 * patches) * cells.spread(traits.fibres)
     cortex = np.exp(-(((cells.depth - 0.6 * unit) / (0.8 * unit)) ** 2)) * (1 + 0.35 * patches)
     diffuse = 0.42 * (1 + 0.12 * grain) * (1 - 0.25 * soft_step(-cells.rim, 0.5))
-    dots_light = stamp(
-        size, *_flat(*dots, np.float32(0.55 * unit), np.where(_owned(cells, *dots), dot_gain, 0))
-    )
+    dots_light = stamp(size, *_flat(*dots, np.float32(0.55 * unit), np.where(_owned(cells, *dots), dot_gain, 0)))
     light: Plane = (
-        cells.body * np.maximum(diffuse + 0.75 * fibres + 0.95 * cortex * cells.spread(traits.cortex), 0)
+        cells.body * np.maximum(diffuse + 0.62 * fibres + 0.85 * cortex * cells.spread(traits.cortex), 0)
         + dots_light
         + 0.9 * aggregates
     ).astype(np.float32)
@@ -206,21 +207,23 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     """Draw mitochondria: filaments that wander around the nucleus, or their fragments."""
     unit, size, n = cells.pixels_per_um, cells.size, len(cells.row)
     area = np.pi * cells.cell_type.cell_um[0] * cells.cell_type.cell_um[1] / 4
-    n_worms, n_steps = int(np.clip(area / 26, 9, 44)), 24
+    n_worms, n_steps = int(np.clip(area / 19, 12, 56)), 24
     shape = (n, n_worms)
     start = rng.uniform(0, 2 * np.pi, shape)
-    out = rng.uniform(size=shape) ** 1.3
-    heading = rng.uniform(0, 2 * np.pi, (*shape, 1)) + np.cumsum(rng.normal(0, 0.33, (*shape, n_steps)), axis=2)
+    out = rng.uniform(size=shape) ** 1.7
+    turns = np.cumsum(rng.normal(0, 0.3, (*shape, n_steps)), axis=2)
+    fusion = np.maximum(traits.mito_length, 1)[:, None, None]
+    heading = rng.uniform(0, 2 * np.pi, (*shape, 1)) + turns / fusion
     weight = rng.uniform(0.6, 1.3, shape)
-    length = np.rint(rng.uniform(5, 12, shape) * traits.mito_length[:, None]).clip(2, n_steps)
+    length = np.rint(rng.uniform(6, 15, shape) * traits.mito_length[:, None]).clip(2, n_steps)
     haze = slow_noise(size, 4 * unit, rng)
     aggregates = _aggregates(cells, traits.mito_aggregates, rng)
 
     # From 1.12 nuclear radii outwards, to about the cell's own outline.
     far = np.sqrt(cells.half_long * cells.half_short / (cells.nucleus_long * cells.nucleus_short))[:, None]
     reach = np.maximum(0.95 * far - 1.12, 0.1) * np.minimum(traits.mito_reach, 1.1)[:, None]
-    row, column = _inside_nucleus(cells, 1.12 + out * reach, start)
-    pace = 0.75 * unit * np.minimum(traits.mito_reach, 1)[:, None, None] ** 0.5
+    row, column = _inside_nucleus(cells, 1.12 + out ** (1 / fusion[..., 0]) * reach, start)
+    pace = 0.75 * unit * fusion**0.35 * np.minimum(traits.mito_reach, 1)[:, None, None] ** 0.5
     rows = row[..., None] + np.cumsum(np.sin(heading), axis=2) * pace
     columns = column[..., None] + np.cumsum(np.cos(heading), axis=2) * pace
     step = np.arange(n_steps)
@@ -229,14 +232,18 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     broken = np.clip(traits.mito_fragments, 0, 1)[:, None] > rng.uniform(size=shape)
     gathered = np.where(broken[..., None], step // 5 * 5, step)
     rows, columns = (np.take_along_axis(values, gathered, 2) for values in (rows, columns))
-    mass = (weight * traits.mito_gain[:, None])[..., None] * lit * np.minimum(8.5 / length, 1.6)[..., None] ** 0.5
+    mass = (weight * traits.mito_gain[:, None])[..., None] * lit * np.minimum(8.5 / length, 1.6)[..., None] ** 0.3
     mass = np.where(_owned(cells, rows, columns), mass, 0)
     worms = _splat(size, rows, columns, mass)
     worms = ndimage.gaussian_filter(worms, 0.45 * unit, truncate=3) * unit**1.2
     outside = soft_step(cells.rim - 0.3 * unit, 0.35)
-    pool = np.exp(-np.maximum(cells.rim, 0) / (cells.cell_type.reach_um * unit * np.minimum(cells.spread(traits.mito_reach), 1)))
-    diffuse = (0.05 + 0.12 * pool * (1 + 0.3 * haze)) * cells.spread(traits.mito_gain)
-    light: Plane = (cells.body * (worms * outside + diffuse) + 0.9 * aggregates).astype(np.float32)
+    pool = np.exp(
+        -np.maximum(cells.rim, 0) / (cells.cell_type.reach_um * unit * np.minimum(cells.spread(traits.mito_reach), 1))
+    )
+    diffuse = (0.07 + 0.3 * pool * (1 + 0.3 * haze)) * cells.spread(traits.mito_gain)
+    light: Plane = (cells.body * (0.62 * worms * outside + diffuse * (0.4 + 0.6 * outside)) + 0.9 * aggregates).astype(
+        np.float32
+    )
     return light
 
 
@@ -275,7 +282,7 @@ def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     row, column = _inside_nucleus(cells, distance, angle)
     gain = np.where(_owned(cells, row, column), weight * traits.golgi_gain[:, None], 0)
     gain = gain / (1 + 0.8 * np.clip(1 - spread, 0, 1))  # packed bodies lie on one another
-    bodies = 2.6 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.2)
+    bodies = 1.9 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.0)
     unspecific = 0.26 + 0.3 * _nuclear_mask(cells) + 0.14 * np.exp(-np.maximum(cells.rim, 0) / (4 * unit))
     light: Plane = (cells.body * (unspecific * (1 + 0.08 * grain) + bodies) + 0.9 * aggregates).astype(np.float32)
     return light
