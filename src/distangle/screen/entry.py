@@ -1,0 +1,125 @@
+"""What a layout hands over: the entries it found, before anything is checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from distangle.screen.channel import Channel
+from distangle.screen.perturbation import Role
+from distangle.screen.problems import Problem
+
+
+@dataclass(kw_only=True, slots=True)
+class Entry:
+    """A site with its images, or a table row that has none.
+
+    Attributes:
+        experiment: As the table has it.
+        plate: As the table has it.
+        well: As the table has it; not checked yet.
+        site: 1-based number of the field of view; 0 when none was looked for.
+        cell_type: "" if unknown.
+        perturbation: "" if unknown.
+        role: The part the well plays.
+        split: `train`, `test` or whatever the table says; "" if nothing.
+        paths: One per channel, relative to the source, `/` between; empty when none was looked for.
+        pages: One per channel; -1 when the file is one plane.
+        table: Name of the table, "" if none.
+        line: Line of the table, the header being line 1.
+        extra: Values of the extra columns.
+        fields: The whole row as read: two rows are the same when these are.
+    """
+
+    experiment: str
+    plate: str
+    well: str
+    site: int
+    cell_type: str = ""
+    perturbation: str = ""
+    role: Role = Role.UNKNOWN
+    split: str = ""
+    paths: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    table: str = ""
+    line: int = 0
+    extra: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+
+    def problem(self, kind: str, *, found: str, expected: str = "", fix: str = "", channel: str = "") -> Problem:
+        """Return the row of `problems.csv` that refuses this entry."""
+        return Problem(
+            kind=kind,
+            file=self.table or (self.paths[0] if self.paths else ""),
+            row=str(self.line) if self.line else "",
+            experiment=self.experiment,
+            plate=self.plate,
+            well=self.well,
+            site=str(self.site) if self.site else "",
+            channel=channel,
+            found=found,
+            expected=expected,
+            fix=fix,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `index` was asked for.
+
+    Attributes:
+        source: The folder of the images, or the table itself.
+        tables: Folder or file of the tables when they lie elsewhere.
+        mapping: Our column name to the table's.
+        channels: `NAME` or `NAME=COLUMN`.
+        pages: Column with one file for all channels.
+        controls: Role to names of perturbations.
+        tables_only: Look for no image.
+    """
+
+    source: Path
+    tables: Path | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    channels: Sequence[str] = ()
+    pages: str | None = None
+    controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tables_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a layout found.
+
+    Attributes:
+        source: The folder that the entries' paths start from.
+        channels: The stains.
+        entries: What may become a row of the screen.
+        problems: What the layout refuses or remarks by itself.
+        found: How many entries there are, counted apart from `entries` and `problems`.
+        extra_columns: Names for `Entry.extra`.
+        tables: The tables that were read.
+        site_hint: What to do about two rows of one site.
+        notes: For the provenance.
+    """
+
+    source: Path
+    channels: tuple[Channel, ...]
+    entries: list[Entry]
+    problems: list[Problem]
+    found: int
+    extra_columns: tuple[str, ...]
+    tables: tuple[Path, ...]
+    site_hint: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Layout(Protocol):
+    """How a kind of source folder is read. To add one: one module, one line in `LAYOUTS`."""
+
+    def __call__(self, request: Request) -> Found:
+        """Find every entry of a source.
+
+        Raises:
+            ScreenError: The source as a whole cannot be understood.
+        """
+        ...

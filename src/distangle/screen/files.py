@@ -1,0 +1,248 @@
+"""What lies behind the paths: every file of every site is looked at once, and none is decoded."""
+
+import dataclasses
+import hashlib
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from distangle.commit import sha256_of
+from distangle.errors import ImageError, ScreenError
+from distangle.screen.channel import Channel
+from distangle.screen.entry import Entry
+from distangle.screen.problems import Problem
+
+Probe = Callable[[Path], tuple[str, tuple[int, int], int]]
+"""Reads the header of a file: type of a pixel, (height, width) in px, number of pages. Raises ImageError."""
+
+_AT_ONCE = 4096  # files handed to the threads together: bounds memory on a screen of a million files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookedAt:
+    """What is known of a file; `trouble` is "" or why it cannot be used."""
+
+    size: int = 0
+    mtime: float = 0.0
+    header: tuple[str, tuple[int, int]] | None = None
+    n_pages: int = 0
+    sha256: str = ""
+    trouble: str = ""
+    is_absent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteFiles:
+    """What is known of the files of one site: `size` in bytes over all, `mtime` of the newest."""
+
+    size: int = 0
+    mtime: float = 0.0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """Entries whose files are in order, with what is known of them, and refusals of the others."""
+
+    entries: list[Entry]
+    files: list[SiteFiles]
+    dtype: str | None
+    shape: tuple[int, int] | None
+    problems: list[Problem]
+
+
+def inspect_files(
+    entries: Sequence[Entry],
+    channels: Sequence[Channel],
+    *,
+    source: Path,
+    probe: Probe | None = None,
+    hash_files: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspected:
+    """Look at every file of every entry, and keep the sites of the shape that most of them have.
+
+    Args:
+        entries: With a path per channel each.
+        channels: To name them in refusals.
+        source: The folder that the paths start from.
+        probe: Reads headers; without it neither shape nor pages are known.
+        hash_files: Read every byte for its SHA-256.
+        progress: Called with the number of files done and in all.
+
+    Raises:
+        ScreenError: No shape and type of pixel is that of more than half of the sites.
+    """
+    names = list(dict.fromkeys(path for entry in entries for path in entry.paths))
+    looked: dict[str, LookedAt] = {}
+    for name, file in _look_at_all(names, source, probe, hash_files=hash_files):
+        looked[name] = file
+        if progress is not None:
+            progress(len(looked), len(names))
+    problems: list[Problem] = []
+    whole: list[Entry] = []
+    for entry in entries:
+        problem = _wrong_files(entry, channels, looked, has_probe=probe is not None)
+        if problem is None:
+            whole.append(entry)
+        else:
+            problems.append(problem)
+    kept, usual, refused = _majority(whole, looked)
+    problems += refused
+    if hash_files:
+        problems += _same_bytes(kept, looked)
+    dtype, shape = usual or (None, None)
+    files = [_site_files(entry, looked, hash_files=hash_files) for entry in kept]
+    return Inspected(entries=kept, files=files, dtype=dtype, shape=shape, problems=problems)
+
+
+def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
+    """Return the hash of a site: of the digests of its files, one after the other in the channels' order.
+
+    Args:
+        files: SHA-256 of the file of each channel.
+        pages: Page of each channel; where it is not -1 it follows the digest, so that two sites in one file
+            of many pages differ.
+    """
+    said = "".join(digest if page < 0 else f"{digest}:{page}" for digest, page in zip(files, pages, strict=True))
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _look_at_all(
+    names: Sequence[str], source: Path, probe: Probe | None, *, hash_files: bool
+) -> Iterator[tuple[str, LookedAt]]:
+    def look(name: str) -> LookedAt:
+        return _look_at(source / name, probe, hash_files=hash_files)
+
+    # Threads: most of the time goes by waiting for a network file system.
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        for start in range(0, len(names), _AT_ONCE):
+            part = names[start : start + _AT_ONCE]
+            yield from zip(part, threads.map(look, part), strict=True)
+
+
+def _look_at(path: Path, probe: Probe | None, *, hash_files: bool) -> LookedAt:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return LookedAt(trouble="not a regular file")
+        if found.st_size == 0:
+            return LookedAt(trouble="0 bytes")
+        header, n_pages = None, 0
+        if probe is not None:
+            dtype, shape, n_pages = probe(path)
+            header = (dtype, shape)
+        sha256 = sha256_of(path) if hash_files else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return LookedAt(trouble="no such file", is_absent=True)
+    except OSError as error:
+        return LookedAt(trouble=f"cannot be read: {error.strerror or error}")
+    except ImageError as error:
+        return LookedAt(trouble=str(error))
+    return LookedAt(size=found.st_size, mtime=found.st_mtime, header=header, n_pages=n_pages, sha256=sha256)
+
+
+def _wrong_files(
+    entry: Entry, channels: Sequence[Channel], looked: dict[str, LookedAt], *, has_probe: bool
+) -> Problem | None:
+    files = [looked[path] for path in entry.paths]
+    absent = [k for k, file in enumerate(files) if file.is_absent]
+    if absent:
+        return entry.problem(
+            "no image" if len(absent) == len(files) else "missing channel",
+            channel=", ".join(channels[k].name for k in absent),
+            found=f"no file {entry.paths[absent[0]]}",
+            expected=f"a file for each of the {len(files)} channels",
+            fix="Copy the files and index again; --tables-only looks for none.",
+        )
+    for channel, path, page, file in zip(channels, entry.paths, entry.pages, files, strict=True):
+        if file.trouble:
+            return entry.problem(
+                "unreadable file",
+                channel=channel.name,
+                found=f"{path}: {file.trouble}",
+                expected="an image",
+                fix="Copy the file again from where it came.",
+            )
+        if has_probe and not (file.n_pages == 1 if page < 0 else page < file.n_pages):
+            return entry.problem(
+                "wrong number of pages",
+                channel=channel.name,
+                found=f"{path}: {file.n_pages} pages",
+                expected="one page" if page < 0 else f"page {page + 1}",
+                fix="Files of many pages need --pages COLUMN." if page < 0 else "Check the list of channels.",
+            )
+    if len({file.header for file in files}) > 1:
+        pairs = zip(channels, files, strict=True)
+        said = [f"{channel.name} {_say(file.header)}" for channel, file in pairs if file.header]
+        return entry.problem(
+            "channels differ",
+            found="; ".join(said),
+            expected="one size and bit depth for all channels of a site",
+            fix="Export the channels again with the same settings.",
+        )
+    return None
+
+
+def _majority(
+    entries: list[Entry], looked: dict[str, LookedAt]
+) -> tuple[list[Entry], tuple[str, tuple[int, int]] | None, list[Problem]]:
+    headers = [looked[entry.paths[0]].header for entry in entries]
+    counts = Counter(header for header in headers if header is not None)
+    if not counts:
+        return entries, None, []
+    usual, n_usual = counts.most_common(1)[0]
+    if 2 * n_usual <= len(entries):
+        listed = ", ".join(f"{n} sites {_say(header)}" for header, n in counts.most_common())
+        message = f"No size and bit depth is that of more than half of the sites: {listed}. "
+        message += "A screen has one: index each kind as a screen of its own."
+        raise ScreenError(message)
+    kept = [entry for entry, header in zip(entries, headers, strict=True) if header == usual]
+    refused = [
+        entry.problem(
+            "size or bit depth",
+            found=f"{entry.paths[0]}: {_say(header)}",
+            expected=f"{_say(usual)}, as in {n_usual} of {len(entries)} sites",
+            fix="Export this site as the others were, or index it in a screen of its own.",
+        )
+        for entry, header in zip(entries, headers, strict=True)
+        if header is not None and header != usual
+    ]
+    return kept, usual, refused
+
+
+def _say(header: tuple[str, tuple[int, int]]) -> str:
+    return f"{header[0]} {header[1][0]} x {header[1][1]}"
+
+
+def _same_bytes(entries: Sequence[Entry], looked: dict[str, LookedAt]) -> list[Problem]:
+    """Return a warning for every content that several files have: a copy under a wrong name looks so."""
+    holders: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for entry in entries:
+        for path in entry.paths:
+            holders[looked[path].sha256].setdefault(path, entry)
+    problems: list[Problem] = []
+    for by_path in holders.values():
+        if len(by_path) > 1:
+            first, *others = by_path
+            problem = by_path[first].problem(
+                "same bytes",
+                found=f"{first} = {' = '.join(others[:4])}" + (" = ..." if len(others) > 4 else ""),
+                expected="another picture in every file",
+                fix="Check whether a file was copied under another name; both were kept.",
+            )
+            problems.append(dataclasses.replace(problem, severity="warning", count=len(by_path)))
+    return problems
+
+
+def _site_files(entry: Entry, looked: dict[str, LookedAt], *, hash_files: bool) -> SiteFiles:
+    files = [looked[path] for path in dict.fromkeys(entry.paths)]
+    digests = [looked[path].sha256 for path in entry.paths]
+    return SiteFiles(
+        size=sum(file.size for file in files),
+        mtime=max(file.mtime for file in files),
+        sha256=site_sha256(digests, entry.pages) if hash_files else "",
+    )

@@ -1,0 +1,258 @@
+"""From a source folder to a checked screen: everything found is either indexed or refused by name."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distangle import __version__
+from distangle.commit import sha256_of
+from distangle.errors import ScreenError
+from distangle.screen.duplicates import divide_duplicates
+from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.files import Inspected, Probe, SiteFiles, inspect_files
+from distangle.screen.layouts import layout_named
+from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
+from distangle.screen.place import place_wells
+from distangle.screen.plate import split_well
+from distangle.screen.problems import Problem, n_refused, problems_table
+from distangle.screen.table import Screen, ScreenCard, path_columns
+
+
+def index(
+    source: Path,
+    *,
+    layout: str,
+    tables: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    channels: Sequence[str] | None = None,
+    pages: str | None = None,
+    controls: Mapping[str, Sequence[str]] | None = None,
+    tables_only: bool = False,
+    hash_files: bool = True,
+    plate_rows: int | None = None,
+    plate_columns: int | None = None,
+    probe: Probe | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Screen:
+    """Find out which perturbation is in which well, and what is wrong.
+
+    Args:
+        source: Folder of the images; for layout `table` also the table itself.
+        layout: `rxrx1` or `table`.
+        tables: Folder or file of the tables when they lie elsewhere.
+        mapping: Our column name to the table's, layout `table` only.
+        channels: `NAME` or `NAME=COLUMN`, layout `table` only.
+        pages: Column with one file of many pages for all channels, layout `table` only.
+        controls: Role to names of perturbations, layout `table` only.
+        tables_only: Look for no image; one row per row of the tables.
+        hash_files: Read every file for its SHA-256.
+        plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
+            when a well needs it.
+        plate_columns: Columns of the plates.
+        probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
+        progress: Called with the number of files looked at and in all.
+
+    Returns:
+        The screen, not written yet; found = indexed + refused.
+
+    Raises:
+        ScreenError: The source as a whole cannot be understood, or nothing in it can be indexed.
+    """
+    if (plate_rows is None) != (plate_columns is None) or min(plate_rows or 1, plate_columns or 1) < 1:
+        message = f"A plate of {plate_rows} x {plate_columns} wells: give both numbers, from 1, or none."
+        raise ScreenError(message)
+    request = Request(
+        source=source,
+        tables=tables,
+        mapping=mapping or {},
+        channels=tuple(channels or ()),
+        pages=pages,
+        controls=controls or {},
+        tables_only=tables_only,
+    )
+    found = layout_named(layout)(request)
+    plate = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    entries, plate, problems = place_wells(found.entries, plate)
+    problems = [*found.problems, *problems]
+    for check in (_unique_sites, _agreeing_wells, _unshared_files):
+        entries, refused = check(entries, found)
+        problems += refused
+    if tables_only:
+        seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])
+    else:
+        seen = inspect_files(
+            entries,
+            found.channels,
+            source=found.source,
+            probe=probe,
+            hash_files=hash_files,
+            progress=progress,
+        )
+    problems += seen.problems
+    sites = _sites_table(seen.entries, seen.files, found, n_channels=len(found.channels))
+    refused_in_all = n_refused(problems)
+    _check_conservation(found.found, len(sites), refused_in_all, problems)
+    names = class_list(sites["perturbation"])
+    card = ScreenCard(
+        layout=layout,
+        source=str(found.source.resolve()),
+        channels=found.channels,
+        dtype=seen.dtype,
+        shape=seen.shape,
+        plate_rows=plate[0],
+        plate_columns=plate[1],
+        perturbations=names,
+        perturbations_sha256=class_list_sha256(names),
+        cell_types=tuple(sorted({name for name in sites["cell_type"] if name})),
+        extra_columns=found.extra_columns,
+        found=found.found,
+        indexed=len(sites),
+        refused=refused_in_all,
+        tables_only=tables_only,
+        provenance=_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+    )
+    return Screen(card=card, sites=sites, problems=problems_table(problems))
+
+
+def conservation_line(screen: Screen) -> str:
+    """Return the law that every index obeys, in figures: `found 24 = indexed 12 + refused 12`."""
+    card = screen.card
+    return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
+
+
+def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    return divide_duplicates(entries, site_hint=found.site_hint)
+
+
+def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    """Refuse the wells whose sites tell of different perturbations: one well, one perturbation."""
+    said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
+    for entry in entries:
+        said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
+    kept: list[Entry] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        stories = said[entry.experiment, entry.plate, entry.well]
+        if len(stories) == 1:
+            kept.append(entry)
+            continue
+        listed = sorted(f"{name!r} ({role})" for name, role in stories)
+        problems.append(
+            entry.problem(
+                "well contradicts itself",
+                found=", ".join(listed[:5]) + (", ..." if len(listed) > 5 else ""),
+                expected="one perturbation and role for all sites of a well",
+                fix="Correct the rows of this well, or map a column that tells experiments apart.",
+            )
+        )
+    return kept, problems
+
+
+def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    """Refuse sites that name the same page of the same file: a picture shows one place."""
+    holders: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        for claim in set(zip(entry.paths, entry.pages, strict=True)):
+            holders[claim].append(entry)
+    shared = {claim: held for claim, held in holders.items() if len(held) > 1}
+    kept: list[Entry] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        claims = [claim for claim in zip(entry.paths, entry.pages, strict=True) if claim in shared]
+        if not claims:
+            kept.append(entry)
+            continue
+        claim = claims[0]
+        others = [f"{e.plate} {e.well} site {e.site} (line {e.line})" for e in shared[claim] if e is not entry]
+        problems.append(
+            entry.problem(
+                "file of two sites",
+                found=f"{claim[0]} is also of {'; '.join(others[:3])}",
+                expected="files of its own for every site",
+                fix="Correct the paths of these rows.",
+            )
+        )
+    return kept, problems
+
+
+def _sites_table(
+    entries: Sequence[Entry], files: Sequence[SiteFiles], found: Found, *, n_channels: int
+) -> pd.DataFrame:
+    rank = {name: k for k, name in enumerate(sorted({e.experiment for e in entries}, key=natural_key))}
+    plate_rank = {name: k for k, name in enumerate(sorted({e.plate for e in entries}, key=natural_key))}
+    positions = [split_well(entry.well) or (0, 0) for entry in entries]
+    order = sorted(
+        range(len(entries)),
+        key=lambda k: (
+            *(rank[entries[k].experiment], plate_rank[entries[k].plate]),
+            *(positions[k], entries[k].site),
+        ),
+    )
+    entries = [entries[k] for k in order]
+    files = [files[k] for k in order]
+    columns: dict[str, pd.Series] = {
+        "experiment": _text(e.experiment for e in entries),
+        "plate": _text(e.plate for e in entries),
+        "well": _text(e.well for e in entries),
+        "row": _whole(positions[k][0] for k in order),
+        "column": _whole(positions[k][1] for k in order),
+        "site": _whole(e.site for e in entries),
+        "cell_type": _text(e.cell_type for e in entries),
+        "perturbation": _text(e.perturbation for e in entries),
+        "role": _text(e.role.value for e in entries),
+        "split": _text(e.split for e in entries),
+    }
+    for k, (path, page) in enumerate(zip(*[iter(path_columns(n_channels))] * 2, strict=True)):
+        columns[path] = _text(e.paths[k] if e.paths else "" for e in entries)
+        columns[page] = _whole(e.pages[k] if e.pages else -1 for e in entries)
+    columns["size"] = _whole(file.size for file in files)
+    columns["mtime"] = pd.Series([file.mtime for file in files], dtype="float64")
+    columns["sha256"] = _text(file.sha256 for file in files)
+    for k, name in enumerate(found.extra_columns):
+        columns[name] = _text(e.extra[k] for e in entries)
+    return pd.DataFrame(columns)
+
+
+def _text(values: Iterable[str]) -> pd.Series:
+    return pd.Series(list(values), dtype="str")
+
+
+def _whole(values: Iterable[int]) -> pd.Series:
+    return pd.Series(list(values), dtype="int64")
+
+
+def _check_conservation(found: int, indexed: int, refused: int, problems: Sequence[Problem]) -> None:
+    if found != indexed + refused:
+        message = f"found {found} is not indexed {indexed} + refused {refused}: this is a bug in distangle, "
+        message += "please report it with the table."
+        raise ScreenError(message)
+    if indexed == 0:
+        kinds: Counter[str] = Counter()
+        for problem in problems:
+            if problem.severity == "refused":
+                kinds[problem.kind] += problem.count
+        counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
+        first = [f"{problem.describe()}. {problem.fix}" for problem in problems if problem.severity == "refused"]
+        message = f"Nothing can be indexed: found {found}, all refused"
+        message += f" ({counted}). First: " + " | ".join(first[:3]) if first else ": the tables have no row."
+        raise ScreenError(message)
+
+
+def _provenance(found: Found, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
+    return {
+        "distangle": __version__,
+        "tables": [
+            {
+                "path": Path(os.path.relpath(path.resolve(), found.source.resolve())).as_posix(),
+                "sha256": sha256_of(path),
+            }
+            for path in found.tables
+        ],
+        "files_hashed": hash_files,
+        "headers_read": has_probe,
+        **found.notes,
+    }
