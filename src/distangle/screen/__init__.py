@@ -1,26 +1,51 @@
 """Which perturbation is in which well of which plate of which experiment, and what lies in which fold."""
 
 from distangle.screen.channel import Channel
+from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.files import Probe, site_sha256
+from distangle.screen.folds import HELD_OUT, TRAIN, Folds, by_experiment, fold_columns, hold_out
 from distangle.screen.index import conservation_line, index
+from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
 from distangle.screen.perturbation import Role, class_list, class_list_sha256, natural_key
 from distangle.screen.plate import parse_well, smallest_plate, well_name
+from distangle.screen.problems import Problem
+from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
 from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
 
 __all__ = [
-    "LAYOUTS",
     "Channel",
+    "Entry",
+    "Folds",
+    "Found",
+    "HELD_OUT",
+    "LAYOUTS",
+    "LabelReport",
+    "Layout",
+    "Probe",
+    "Problem",
+    "Request",
     "Role",
     "Screen",
     "ScreenCard",
+    "Statistics",
+    "TRAIN",
+    "by_experiment",
+    "check_labels",
     "class_list",
     "class_list_sha256",
     "conservation_line",
+    "fold_columns",
+    "hold_out",
     "index",
     "natural_key",
     "parse_well",
     "read_screen",
+    "reconcile_class_sets",
+    "site_sha256",
     "smallest_plate",
+    "statistics",
+    "statistics_table",
     "well_name",
     "write_screen",
 ]

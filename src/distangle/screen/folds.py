@@ -1,0 +1,256 @@
+"""Which sites are for training and which are held out: whole experiments or plates, kept with their hash."""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distangle.commit import committed
+from distangle.errors import FoldError, nearest
+from distangle.randomness import generator
+from distangle.screen.perturbation import natural_key
+from distangle.screen.table import KEY_COLUMNS, Screen
+
+TRAIN = "train"
+HELD_OUT = "held_out"
+
+_COLUMNS = (*KEY_COLUMNS, "fold")
+_META = b"distangle.folds"
+_ABOUT_FILES = re.compile(r"(path|page)_[0-9]+|size|mtime|sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """A division of a screen's sites, as an artefact of its own.
+
+    Attributes:
+        table: `experiment, plate, well, site, fold`, in the order of the screen's sites; fold is `train` or
+            `held_out`.
+        description: What was held out, such as `replicate=2`.
+        forced: It divides plates, or has the same picture on both sides, because the user said so.
+        notes: What a forced division does wrong; stamped on every figure.
+    """
+
+    table: pd.DataFrame
+    description: str
+    forced: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the table and of what is said about it: equal for equal folds, whatever wrote them."""
+        said = {
+            "rows": self.table.astype(str).to_numpy().tolist(),
+            "description": self.description,
+            "forced": self.forced,
+            "notes": list(self.notes),
+        }
+        return hashlib.sha256(json.dumps(said, ensure_ascii=True).encode()).hexdigest()
+
+    def of(self, screen: Screen) -> np.ndarray:
+        """Return the fold of each site of a screen, as text [site].
+
+        Args:
+            screen: The screen they were made of, or any part of it, in any order.
+
+        Raises:
+            FoldError: The screen has a site that these folds do not know.
+        """
+        fold_of = dict(zip(_keys(self.table), self.table["fold"], strict=True))
+        keys = _keys(screen.sites)
+        unknown = [key for key in keys if key not in fold_of]
+        if unknown:
+            message = (
+                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {_place(unknown[0])}. "
+                "The screen was indexed again after the folds were made: make them anew."
+            )
+            raise FoldError(message)
+        return np.array([fold_of[key] for key in keys], dtype=object).astype(str)
+
+    def write(self, path: Path) -> Path:
+        """Write as Parquet with the description and the hash in it; return the path."""
+        table = pa.Table.from_pandas(self.table, preserve_index=False)
+        said = {
+            "description": self.description,
+            "forced": self.forced,
+            "notes": list(self.notes),
+            "sha256": self.sha256,
+        }
+        meta = {**(table.schema.metadata or {}), _META: json.dumps(said).encode()}
+        with committed(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(meta), temporary)
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Folds":
+        """Read what `write` wrote.
+
+        Raises:
+            FoldError: It is no such file, or was changed since.
+        """
+        if not path.is_file():
+            message = f"No folds at {path}. `distangle train` writes them."
+            raise FoldError(message)
+        try:
+            read = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            message = f"{path} cannot be read as folds: {error}."
+            raise FoldError(message) from error
+        meta = (read.schema.metadata or {}).get(_META)
+        if meta is None or not set(_COLUMNS) <= set(read.column_names):
+            message = f"{path} holds no folds: expected the columns {', '.join(_COLUMNS)} and their description."
+            raise FoldError(message)
+        said = json.loads(meta)
+        folds = cls(
+            table=read.to_pandas()[list(_COLUMNS)],
+            description=said["description"],
+            forced=said["forced"],
+            notes=tuple(said["notes"]),
+        )
+        if folds.sha256 != said["sha256"]:
+            message = (
+                f"{path} was changed: its rows do not match their hash {said['sha256'][:12]}. Make the folds anew."
+            )
+            raise FoldError(message)
+        return folds
+
+
+def fold_columns(screen: Screen) -> list[str]:
+    """Return the columns that may tell folds or labels apart: all but those about the files."""
+    return [name for name in screen.sites.columns if not _ABOUT_FILES.fullmatch(name)]
+
+
+def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str], force: bool = False) -> Folds:
+    """Hold out the sites whose `column` has one of the values; train on all others.
+
+    Sites of one plate share its staining, its layout and often its cells: a plate on both sides makes any
+    score look better than it is, so a division of plates is refused.
+
+    Args:
+        screen: The screen to divide.
+        column: `experiment`, `plate`, `cell_type`, or a column of the table such as `replicate`.
+        values: What is held out.
+        force: Divide all the same; the folds then carry what is wrong with them.
+
+    Raises:
+        FoldError: No such column or value, an empty fold, sites without a value, a divided plate, or the same
+            picture on both sides.
+    """
+    columns = fold_columns(screen)
+    if column not in columns:
+        message = f"No column {column!r} to hold out by. {nearest(column, columns)}"
+        raise FoldError(message)
+    groups = screen.sites[column].astype(str)
+    there = sorted({value for value in groups if value}, key=natural_key)
+    wanted = sorted(set(values), key=natural_key)
+    if not wanted:
+        message = f"Nothing to hold out: name values of {column!r}: {', '.join(there[:40])}."
+        raise FoldError(message)
+    for value in wanted:
+        if value not in there:
+            message = f"No site has {column}={value!r}. {nearest(value, there)}"
+            raise FoldError(message)
+    notes = []
+    n_empty = int((groups == "").sum())
+    if n_empty:
+        notes.append(f"{n_empty} sites have no {column}: which fold they belong to is not known")
+    description = f"{column}={','.join(wanted)}"
+    return _divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
+
+
+def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: bool = False) -> Folds:
+    """Hold out one of `n_folds` sets of whole experiments, the cell types dealt out evenly over the sets.
+
+    Args:
+        screen: The screen to divide.
+        n_folds: How many sets; every experiment is held out in exactly one of them.
+        fold: Which set, from 0.
+        seed: Another seed deals the experiments out in another way.
+        force: As in `hold_out`.
+
+    Raises:
+        FoldError: Fewer experiments than sets, no such set, or the same picture on both sides.
+    """
+    sites = screen.sites
+    experiments = sorted(set(sites["experiment"]), key=natural_key)
+    if not (2 <= n_folds <= len(experiments)):
+        message = (
+            f"{n_folds} folds of {len(experiments)} experiments ({', '.join(experiments[:20])}): expected from 2 to "
+            "as many folds as experiments. With a single experiment hold out plates: column='plate'."
+        )
+        raise FoldError(message)
+    if not (0 <= fold < n_folds):
+        message = f"No fold {fold} of {n_folds}: they count from 0 to {n_folds - 1}."
+        raise FoldError(message)
+    cell_type_of = sites.groupby("experiment")["cell_type"].min().to_dict()
+    by_type: dict[str, list[str]] = defaultdict(list)
+    for experiment in experiments:
+        by_type[cell_type_of[experiment]].append(experiment)
+    dealt: list[str] = []
+    for cell_type in sorted(by_type):
+        order = generator(seed, "folds by experiment", cell_type).permutation(len(by_type[cell_type]))
+        dealt += [by_type[cell_type][k] for k in order]
+    held = sorted(dealt[fold::n_folds], key=natural_key)
+    description = f"experiment={','.join(held)} (fold {fold} of {n_folds}, seed {seed})"
+    return _divided(screen, sites["experiment"].isin(held).to_numpy(), description, notes=[], force=force)
+
+
+def _divided(screen: Screen, held: np.ndarray, description: str, *, notes: list[str], force: bool) -> Folds:
+    for name, n in (("training", int((~held).sum())), ("held-out", int(held.sum()))):
+        if n == 0:
+            message = f"The {name} fold of {description} is empty: {len(held)} sites are in the other one. "
+            message += "Hold out some of the values, not all."
+            raise FoldError(message)
+    notes = [*notes, *_divided_plates(screen.sites, held), *_same_pictures(screen.sites, held)]
+    if notes and not force:
+        experiments = sorted(set(screen.sites["experiment"]), key=natural_key)
+        instead = "whole experiments" if len(experiments) > 1 else "whole plates"
+        message = (
+            f"Refused to hold out {description}: {'; '.join(notes)}. A score on such folds is too good. "
+            f"Hold out {instead} instead, or say --force-split: it is stamped on every figure then."
+        )
+        raise FoldError(message)
+    table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
+    table["fold"] = pd.Series(np.where(held, HELD_OUT, TRAIN), dtype="str")
+    return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
+
+
+def _divided_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+    sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
+    for experiment, plate, side in zip(sites["experiment"], sites["plate"], held.tolist(), strict=True):
+        sides[experiment, plate].add(side)
+    divided = [f"{experiment} plate {plate}" for (experiment, plate), both in sides.items() if len(both) > 1]
+    if not divided:
+        return []
+    listed = ", ".join(divided[:5]) + (f" and {len(divided) - 5} more" if len(divided) > 5 else "")
+    return [f"{len(divided)} of {len(sides)} plates would be on both sides ({listed})"]
+
+
+def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+    keys = _keys(sites)
+    first: dict[str, int] = {}
+    hashes = sites["sha256"].tolist()
+    for k in np.flatnonzero(~held):
+        first.setdefault(hashes[k], int(k))
+    pairs = [(first[hashes[k]], int(k)) for k in np.flatnonzero(held) if hashes[k] and hashes[k] in first]
+    if not pairs:
+        return []
+    said = [f"{_place(keys[a])} = {_place(keys[b])}" for a, b in pairs[:3]]
+    more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+    return [f"{len(pairs)} pictures would be on both sides, byte for byte ({'; '.join(said)}{more})"]
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str, str, int]]:
+    return list(zip(*(table[name].tolist() for name in KEY_COLUMNS), strict=True))
+
+
+def _place(key: tuple[str, str, str, int]) -> str:
+    return f"{key[0]} plate {key[1]} well {key[2]} site {key[3]}"

@@ -1,0 +1,185 @@
+"""How large a screen is, counted from its rows and reconciled: wells, sites and images kept apart."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from distangle.errors import ScreenError
+from distangle.screen.perturbation import Role, natural_key
+from distangle.screen.table import Screen
+
+_WELL = ["experiment", "plate", "well"]
+
+
+class Counts(BaseModel):
+    """The size of a part of a screen.
+
+    Attributes:
+        experiments: Batches.
+        plates: Pairs of experiment and plate.
+        wells: Triples of experiment, plate and well.
+        sites: Fields of view that have images; 0 when none was looked for.
+        planes: Sites times channels: what the paper calls grey-scale images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiments: int
+    plates: int
+    wells: int
+    sites: int
+    planes: int
+
+
+class Statistics(BaseModel):
+    """The figures of Sec. 2.3, counted.
+
+    Attributes:
+        all: The whole screen.
+        by_split: Parts by the table's own split; empty when it has none.
+        by_role: Parts by role.
+        by_cell_type: Parts by cell type; "" is unknown.
+        n_classes: Known perturbations of all roles.
+        n_treatment_classes: N_class: known treatments in the training part.
+        n_train_wells: N_train: wells of these treatments in the training part.
+        n_test_wells: N_test: treatment wells in the test part, named or not.
+        class_sets: S_x of Table 1: wells per class x to number of classes, over the training part.
+        negative_controls_per_plate: Negative (or untreated) wells on a plate to number of plates.
+        tables_only: No image was looked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    all: Counts
+    by_split: Mapping[str, Counts]
+    by_role: Mapping[str, Counts]
+    by_cell_type: Mapping[str, Counts]
+    n_classes: int
+    n_treatment_classes: int
+    n_train_wells: int
+    n_test_wells: int
+    class_sets: Mapping[int, int]
+    negative_controls_per_plate: Mapping[int, int]
+    tables_only: bool
+
+
+def statistics(screen: Screen) -> Statistics:
+    """Count a screen, and check that the parts sum to the whole.
+
+    The training part is what the table calls `train`; all of a screen without a split.
+
+    Source: Sec. 2.3, Table 1.
+    Departs: the paper calls wells images (36,517 and 19,899 are rows, one per well; each has two sites of six
+        channels), and its Table 1 sums to 1,100 classes and 36,257 wells, not to its own 1,108 and 36,517.
+
+    Raises:
+        ScreenError: The totals do not reconcile.
+    """
+    sites = screen.sites
+    n_channels = len(screen.card.channels)
+    wells = sites.drop_duplicates(_WELL)
+    splits = sorted({split for split in sites["split"] if split}, key=natural_key)
+    training = wells[wells["split"] == "train"] if splits else wells
+    treatments = training[(training["role"] == Role.TREATMENT.value) & (training["perturbation"] != "")]
+    wells_of_class = Counter(treatments["perturbation"])
+    class_sets = dict(sorted(Counter(wells_of_class.values()).items()))
+    is_test = (wells["split"] == "test") & (wells["role"] == Role.TREATMENT.value)
+    counted = Statistics(
+        all=_counts(sites, n_channels),
+        by_split={name: _counts(sites[sites["split"] == name], n_channels) for name in splits},
+        by_role=_parts(sites, "role", n_channels),
+        by_cell_type=_parts(sites, "cell_type", n_channels),
+        n_classes=len(screen.card.perturbations),
+        n_treatment_classes=len(wells_of_class),
+        n_train_wells=len(treatments),
+        n_test_wells=int(is_test.sum()),
+        class_sets=class_sets,
+        negative_controls_per_plate=_negative_controls(wells),
+        tables_only=screen.card.tables_only,
+    )
+    reconcile_class_sets(counted.class_sets, n_classes=counted.n_treatment_classes, n_wells=counted.n_train_wells)
+    _reconcile("plates by their negative controls", counted.negative_controls_per_plate.values(), counted.all.plates)
+    for name, parts in (("role", counted.by_role), ("cell type", counted.by_cell_type)):
+        _reconcile(f"wells by {name}", [part.wells for part in parts.values()], counted.all.wells)
+        _reconcile(f"sites by {name}", [part.sites for part in parts.values()], counted.all.sites)
+    return counted
+
+
+def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wells: int) -> None:
+    """Check that a table of class sets says what the totals beside it say.
+
+    Source: Table 1.
+
+    Args:
+        class_sets: Wells per class to number of classes.
+        n_classes: Classes in all.
+        n_wells: Wells in all.
+
+    Raises:
+        ScreenError: The sums differ; the paper's own table is refused.
+    """
+    classes = sum(class_sets.values())
+    wells = sum(size * n for size, n in class_sets.items())
+    if (classes, wells) != (n_classes, n_wells):
+        message = (
+            f"The class sets sum to {classes} classes and {wells} wells, not to {n_classes} classes and {n_wells} "
+            "wells. Count them again from the table of wells."
+        )
+        raise ScreenError(message)
+
+
+def statistics_table(counted: Statistics) -> list[tuple[str, str]]:
+    """Return the statistics as names and values for printing."""
+    whole = counted.all
+    rows = [
+        ("experiments", whole.experiments),
+        ("plates", whole.plates),
+        ("wells", whole.wells),
+        ("sites", "not looked for" if counted.tables_only and not whole.sites else whole.sites),
+        ("planes (sites x channels)", "not looked for" if counted.tables_only else whole.planes),
+        ("perturbations, all roles", counted.n_classes),
+        ("treatments in the training part (N_class)", counted.n_treatment_classes),
+        ("their wells (N_train)", counted.n_train_wells),
+        ("treatment wells in the test part (N_test)", counted.n_test_wells),
+    ]
+    rows += [(f"treatments with {size} wells (S_{size})", n) for size, n in counted.class_sets.items()]
+    rows += [(f"wells, split {name}", part.wells) for name, part in counted.by_split.items()]
+    rows += [(f"wells, {name.replace('_', ' ')}", part.wells) for name, part in counted.by_role.items()]
+    rows += [(f"wells, cell type {name or 'unknown'}", part.wells) for name, part in counted.by_cell_type.items()]
+    rows += [
+        (f"plates with {n_controls} negative controls", n)
+        for n_controls, n in counted.negative_controls_per_plate.items()
+    ]
+    return [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
+
+
+def _counts(sites: pd.DataFrame, n_channels: int) -> Counts:
+    seen = int((sites["site"] > 0).sum())
+    has_images = n_channels > 0 and bool((sites["path_1"] != "").all())
+    return Counts(
+        experiments=sites["experiment"].nunique(),
+        plates=len(sites[["experiment", "plate"]].drop_duplicates()),
+        wells=len(sites[_WELL].drop_duplicates()),
+        sites=seen,
+        planes=seen * n_channels if has_images else 0,
+    )
+
+
+def _parts(sites: pd.DataFrame, column: str, n_channels: int) -> dict[str, Counts]:
+    names = sorted(set(sites[column]), key=natural_key)
+    return {name: _counts(sites[sites[column] == name], n_channels) for name in names}
+
+
+def _negative_controls(wells: pd.DataFrame) -> dict[int, int]:
+    is_negative = wells["role"].isin([Role.NEGATIVE_CONTROL.value, Role.UNTREATED.value])
+    per_plate = is_negative.groupby([wells["experiment"], wells["plate"]]).sum()
+    return {int(n): int(plates) for n, plates in sorted(Counter(per_plate.tolist()).items())}
+
+
+def _reconcile(name: str, parts: Iterable[int], whole: int) -> None:
+    total = sum(parts)
+    if total != whole:
+        message = f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or in no part."
+        raise ScreenError(message)
