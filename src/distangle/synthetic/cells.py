@@ -39,10 +39,58 @@ class CellType:
 CELL_TYPES: dict[str, CellType] = {
     kind.name: kind
     for kind in (
-        CellType("HUVEC", (54, 23), (16, 10.5), 0.95, 0.15, 0.28, 0.85, 1.0, 0.7, 5.0, (42, 36, 24, 22, 30, 24)),
-        CellType("RPE", (31, 27), (15, 11.5), 0.99, 0.30, 0.13, 0.3, 0.55, 1.25, 5.5, (36, 26, 30, 18, 27, 26)),
-        CellType("HEPG2", (19, 17), (11, 10), 0.78, 1.00, 0.16, 0.0, 0.15, 1.0, 3.0, (50, 32, 30, 30, 34, 26)),
-        CellType("U2OS", (54, 42), (21, 17), 0.8, 0.35, 0.30, 0.1, 0.9, 0.5, 7.0, (44, 27, 22, 18, 25, 26)),
+        CellType(
+            name="HUVEC",
+            cell_um=(54.0, 23.0),
+            nucleus_um=(16.0, 10.5),
+            cover=0.95,
+            clustering=0.15,
+            roughness=0.28,
+            alignment=0.85,
+            fibres=1.0,
+            cortex=0.7,
+            reach_um=5.0,
+            levels=(42.0, 36.0, 24.0, 22.0, 30.0, 24.0),
+        ),
+        CellType(
+            name="RPE",
+            cell_um=(31.0, 27.0),
+            nucleus_um=(15.0, 11.5),
+            cover=0.99,
+            clustering=0.3,
+            roughness=0.13,
+            alignment=0.3,
+            fibres=0.55,
+            cortex=1.25,
+            reach_um=5.5,
+            levels=(36.0, 26.0, 30.0, 18.0, 27.0, 26.0),
+        ),
+        CellType(
+            name="HEPG2",
+            cell_um=(19.0, 17.0),
+            nucleus_um=(11.0, 10.0),
+            cover=0.78,
+            clustering=1.0,
+            roughness=0.16,
+            alignment=0.0,
+            fibres=0.15,
+            cortex=1.0,
+            reach_um=3.0,
+            levels=(50.0, 32.0, 30.0, 30.0, 34.0, 26.0),
+        ),
+        CellType(
+            name="U2OS",
+            cell_um=(54.0, 42.0),
+            nucleus_um=(21.0, 17.0),
+            cover=0.8,
+            clustering=0.35,
+            roughness=0.3,
+            alignment=0.1,
+            fibres=0.9,
+            cortex=0.5,
+            reach_um=7.0,
+            levels=(44.0, 27.0, 22.0, 18.0, 25.0, 26.0),
+        ),
     )
 }
 
@@ -153,7 +201,7 @@ def _seats(
     kept = inside & (wish >= np.quantile(wish[inside], 1 - np.clip(wanted, 0.05, 1)))
     row, column = row[kept], column[kept]
     apart = np.hypot(row[:, None] - row, column[:, None] - column)
-    crowded = (np.tril(apart < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.25, -1)).any(1)
+    crowded = (np.tril(apart < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.5, -1)).any(1)
     return row[~crowded], column[~crowded], direction
 
 

@@ -282,8 +282,8 @@ def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     row, column = _inside_nucleus(cells, distance, angle)
     gain = np.where(_owned(cells, row, column), weight * traits.golgi_gain[:, None], 0)
     gain = gain / (1 + 0.8 * np.clip(1 - spread, 0, 1))  # packed bodies lie on one another
-    bodies = 1.9 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.0)
-    unspecific = 0.26 + 0.3 * _nuclear_mask(cells) + 0.14 * np.exp(-np.maximum(cells.rim, 0) / (4 * unit))
+    bodies = 2.1 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.0)
+    unspecific = 0.2 + 0.22 * _nuclear_mask(cells) + 0.14 * np.exp(-np.maximum(cells.rim, 0) / (4 * unit))
     light: Plane = (cells.body * (unspecific * (1 + 0.08 * grain) + bodies) + 0.9 * aggregates).astype(np.float32)
     return light
 

@@ -1,0 +1,271 @@
+"""One site: what a perturbation changes, where, and nothing else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from distangle.randomness import generator
+from distangle.synthetic.acquisition import Batch, acquire, draw_batch, illumination, position_factors
+from distangle.synthetic.cells import CELL_TYPES, fine_noise, grow_cells, slow_noise
+from distangle.synthetic.effects import KINDS, Effect, draw_effects, untreated
+from distangle.synthetic.site import SiteOrder, draw_site
+from distangle.synthetic.stains import stamp
+
+PLAIN = Batch(gain=(1.0,) * 6, offset=(2.5,) * 6, blur_um=0.4, vignette=0.0, centre=(0.5, 0.5), density=1.0)
+SINGLE = [kind for kind in KINDS.values() if len(kind.channels) == 1]
+
+
+def order(effect: Effect | None = None, *, cell_type: str = "HUVEC", size: int = 96, seed: int = 5) -> SiteOrder:
+    return SiteOrder(
+        key=(seed, "test"),
+        cell_type=cell_type,
+        size=size,
+        pixels_per_um=(size / 128) ** 0.3,
+        batch=PLAIN,
+        density=1.0,
+        intensity=1.0,
+        effect=effect or Effect(),
+    )
+
+
+def changed_channels(one: np.ndarray, other: np.ndarray) -> list[int]:
+    return [channel + 1 for channel in range(6) if (one[channel] != other[channel]).any()]
+
+
+@pytest.mark.parametrize("kind", SINGLE, ids=lambda kind: kind.name)
+def test_an_effect_on_one_stain_changes_that_channel_and_no_other(kind):
+    plain = draw_site(order())
+    treated = draw_site(order(Effect((kind.name,), 1.0)))
+    assert changed_channels(plain.image, treated.image) == list(kind.channels)
+    channel = kind.channels[0] - 1
+    difference = np.abs(plain.image[channel].astype(float) - treated.image[channel].astype(float)).mean()
+    assert difference > 0.07 * plain.image[channel].std()
+
+
+@pytest.mark.parametrize("kind", SINGLE, ids=lambda kind: kind.name)
+def test_a_local_effect_changes_nothing_outside_its_place(kind):
+    plain = draw_site(order(size=128))
+    treated = draw_site(order(Effect((kind.name,), 1.0, local=True), size=128))
+    place = treated.place
+    assert plain.place is None
+    assert place is not None
+    assert changed_channels(plain.image, treated.image) == list(kind.channels)
+    grid = np.arange(128)
+    distance = np.hypot(grid[:, None] - place.row, grid[None, :] - place.column)
+    differs = (plain.image != treated.image).any(axis=0)
+    assert differs.any()
+    assert distance[differs].max() <= place.radius
+    assert 0 <= place.row - place.radius
+    assert place.row + place.radius < 128
+    assert 0 <= place.column - place.radius
+    assert place.column + place.radius < 128
+
+
+def test_the_place_differs_from_site_to_site():
+    effect = Effect(("er_aggregates",), 1.0, local=True)
+    places = {draw_site(order(effect, seed=seed)).place for seed in range(4)}
+    assert len(places) == 4
+
+
+def test_two_stains_change_in_an_effect_on_two():
+    effect = Effect(("nuclei_shrunken", "golgi_dispersed"), 1.0)
+    treated = draw_site(order(effect))
+    assert effect.channels == (1, 6)
+    assert changed_channels(draw_site(order()).image, treated.image) == [1, 6]
+
+
+def test_no_strength_is_no_effect():
+    for kind in KINDS:
+        assert (draw_site(order(Effect((kind,), 0.0))).image == draw_site(order()).image).all(), kind
+
+
+def test_more_strength_changes_more():
+    plain = draw_site(order()).image.astype(float)
+    for kind in ("nuclei_enlarged", "er_perinuclear", "actin_cortical_ring", "mito_perinuclear"):
+        apart = [
+            np.abs(draw_site(order(Effect((kind,), strength))).image - plain).mean() for strength in (0.25, 0.6, 1.0)
+        ]
+        assert apart[0] < apart[1] < apart[2], kind
+
+
+def nuclear_share(image: np.ndarray) -> float:
+    return float((image[0] > 15).mean())
+
+
+def test_enlarged_nuclei_cover_more_and_shrunken_ones_less():
+    plain = nuclear_share(draw_site(order()).image)
+    assert nuclear_share(draw_site(order(Effect(("nuclei_enlarged",), 1.0))).image) > 1.4 * plain
+    assert nuclear_share(draw_site(order(Effect(("nuclei_shrunken",), 1.0))).image) < 0.75 * plain
+
+
+def test_fewer_cells_are_counted_where_cells_are_lost():
+    plain = [draw_site(order(size=128, seed=seed)).n_cells for seed in range(4)]
+    lost = [draw_site(order(Effect(("cell_count_low",), 1.0), size=128, seed=seed)).n_cells for seed in range(4)]
+    assert sum(lost) < 0.7 * sum(plain)
+
+
+def test_larger_cells_are_fewer_in_the_field():
+    plain = [draw_site(order(size=128, seed=seed)).n_cells for seed in range(4)]
+    large = [draw_site(order(Effect(("cell_size_large",), 1.0), size=128, seed=seed)).n_cells for seed in range(4)]
+    assert sum(large) < 0.75 * sum(plain)
+
+
+@pytest.mark.parametrize("cell_type", CELL_TYPES)
+@pytest.mark.parametrize("size", [96, 256])
+def test_images_are_dim_textured_and_not_saturated_as_the_real_ones(cell_type, size):
+    image = draw_site(order(cell_type=cell_type, size=size)).image
+    assert image.shape == (6, size, size)
+    assert image.dtype == np.uint8
+    means = image.mean(axis=(1, 2))
+    assert (means > 4).all()
+    assert (means < 40).all()
+    assert (image.std(axis=(1, 2)) > 3).all()
+    assert (image == 255).mean() < 0.005
+
+
+def test_cell_types_differ_in_number_and_shape():
+    cells = {
+        name: grow_cells(kind, size=256, pixels_per_um=1.23, rng=generator(1, name))
+        for name, kind in CELL_TYPES.items()
+    }
+    n = {name: grown.n_visible for name, grown in cells.items()}
+    assert n["HEPG2"] > 1.5 * n["RPE"]
+    assert n["RPE"] > 1.2 * n["U2OS"]
+    long = {name: float(np.median(grown.half_long / grown.half_short)) for name, grown in cells.items()}
+    assert long["HUVEC"] > 1.6
+    assert max(long["RPE"], long["HEPG2"]) < 1.3
+
+
+def test_nuclei_do_not_overlap_and_lie_in_their_own_cell():
+    cells = grow_cells(CELL_TYPES["U2OS"], size=128, pixels_per_um=1.0, rng=generator(3))
+    grid = np.arange(128)
+    for cell in range(len(cells.row) - 1):
+        y, x = (int(np.rint(place[cell])) for place in (cells.nucleus_row, cells.nucleus_column))
+        if 0 <= y < 128 and 0 <= x < 128:
+            assert cells.owner[y, x] == cell
+            own = (cells.rim < 0) & (cells.owner == cell)
+            away = np.hypot(grid[:, None] - cells.nucleus_row[cell], grid[None, :] - cells.nucleus_column[cell])
+            # Seven tenths: the warped outline and the neighbour's nucleus may bite into the edge.
+            core = away < 0.6 * cells.nucleus_short[cell]
+            assert own[core].mean() > 0.7
+    assert ((cells.rim < 0) <= (cells.owner >= 0)).all()
+
+
+def test_a_field_with_no_cell_or_smaller_than_a_cell_is_drawn():
+    tiny = dataclasses.replace(order(cell_type="U2OS", size=32), pixels_per_um=5.0, density=0.05)
+    for seed in range(3):
+        assert draw_site(dataclasses.replace(tiny, key=(seed,))).image.shape == (6, 32, 32)
+
+
+def test_noise_has_unit_variance():
+    slow = np.concatenate([slow_noise(64, 8.0, generator(seed)).ravel() for seed in range(40)])
+    assert slow.std() == pytest.approx(1, abs=0.1)
+    assert fine_noise(64, 1.0, generator(0)).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_stamp_is_a_disc_of_its_area():
+    plane = stamp(32, np.array([16.0]), np.array([10.0]), np.array([4.0]), np.array([2.0]), softness=0.2)
+    assert plane.sum() == pytest.approx(2 * np.pi * 4**2, rel=0.03)
+    assert plane[16, 10] == pytest.approx(2, rel=1e-3)
+    assert plane[16, 18] < 1e-3
+    assert plane.argmax() // 32 in range(13, 20)
+
+
+def test_an_effect_changes_only_the_cells_it_reaches():
+    traits = untreated(CELL_TYPES["RPE"], 4, generator(1))
+    reached = np.array([1, 0, 1, 0], np.float32)
+    uneven = Effect(("er_uneven",), 1.0).change(traits, reached, np.array([0.1, 0.1, 0.9, 0.9], np.float32))
+    ratio = uneven.er_gain / traits.er_gain
+    np.testing.assert_allclose(ratio, [2.8, 1, 1, 1], rtol=1e-5)
+    half = Effect(("golgi_ring",), 0.5).change(traits, reached, np.zeros(4, np.float32))
+    np.testing.assert_allclose(half.golgi_ring, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(half.golgi_gain / traits.golgi_gain, [1.2**0.5, 1, 1.2**0.5, 1], rtol=1e-5)
+
+
+def test_most_effects_are_on_one_stain_and_every_channel_occurs():
+    names = [f"sirna_{i}" for i in range(24)]
+    effects = draw_effects(names, ["p1", "p2"], strength=1.0, local_share=0.25, rng=generator(4))
+    treated = [effects[name] for name in names]
+    single = [effect for effect in treated if len(effect.channels) == 1]
+    assert len(single) > 16
+    assert {channel for effect in single for channel in effect.channels} == {1, 2, 3, 4, 5, 6}
+    assert sum(effect.local for effect in treated) == 6
+    assert len({(effect.kinds, effect.local) for effect in treated}) == 24
+    assert any(len(effect.channels) == 6 for effect in treated)
+    for name in ("p1", "p2"):
+        assert effects[name].strength == pytest.approx(1.3)
+        assert not effects[name].local
+
+
+def test_six_treatments_are_enough_for_every_channel():
+    for seed in range(5):
+        names = [f"sirna_{i}" for i in range(6)]
+        effects = draw_effects(names, [], strength=1.0, local_share=0.0, rng=generator(seed))
+        assert {channel for name in names for channel in effects[name].channels} == {1, 2, 3, 4, 5, 6}
+
+
+def test_many_treatments_all_get_an_effect():
+    names = [f"sirna_{i}" for i in range(1108)]
+    effects = draw_effects(names, [], strength=1.0, local_share=0.2, rng=generator(1))
+    assert all(effects[name].kinds and effects[name].strength > 0 for name in names)
+
+
+def test_gain_offset_and_illumination_act_as_recorded():
+    light = np.ones((6, 64, 64), np.float32)
+    body = np.zeros((64, 64), np.float32)
+    batch = Batch(
+        gain=(1.0, 0.5, 1.5, 1.0, 1.0, 1.0),
+        offset=(0.0, 10.0, 0.0, 0.0, 0.0, 0.0),
+        blur_um=0.5,
+        vignette=0.4,
+        centre=(0.25, 0.5),
+        density=1.0,
+    )
+    image = acquire(light, body, batch, levels=(40.0,) * 6, intensity=1.2, pixels_per_um=1.0, rng=generator(0)).astype(
+        float
+    )
+    field = illumination(64, batch)
+    assert field.max() == pytest.approx(1, abs=1e-3)
+    assert np.unravel_index(field.argmax(), field.shape)[0] in (15, 16)
+    assert field[63, 0] == pytest.approx(0.6, abs=0.02)
+
+    def expected(gain: float, offset: float) -> float:
+        return float((255 * np.tanh(40 * gain * 1.2 * field / 255) + offset).mean())
+
+    assert image[0].mean() == pytest.approx(expected(1, 0), abs=0.2)
+    assert image[1].mean() == pytest.approx(expected(0.5, 10), abs=0.2)
+    assert image[2].mean() == pytest.approx(expected(1.5, 0), abs=0.2)
+
+
+def test_blur_takes_away_fine_detail():
+    sharp = draw_site(order()).image.astype(float)
+    soft = draw_site(dataclasses.replace(order(), batch=PLAIN.model_copy(update={"blur_um": 1.5}))).image.astype(float)
+    detail = [np.abs(np.diff(image, axis=2)).mean() for image in (sharp, soft)]
+    assert detail[1] < 0.8 * detail[0]
+
+
+def test_no_batch_strength_means_the_same_acquisition_everywhere():
+    plain = {draw_batch(0.0, generator(seed), generator(seed, 1)).model_dump_json() for seed in range(5)}
+    assert len(plain) == 1
+    with_batch = draw_batch(0.0, generator(1), generator(2))
+    assert with_batch.gain == (1.0,) * 6
+    assert with_batch.vignette == 0
+    assert with_batch.density == 1
+
+
+def test_plates_of_an_experiment_are_alike_and_experiments_are_not():
+    def gains(experiment: int, plate: int) -> np.ndarray:
+        return np.log(draw_batch(1.0, generator(experiment), generator(experiment, plate)).gain)
+
+    within = np.mean([np.abs(gains(e, 1) - gains(e, 2)).mean() for e in range(30)])
+    between = np.mean([np.abs(gains(e, 1) - gains(e + 1, 1)).mean() for e in range(30)])
+    assert between > 1.8 * within
+
+
+def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
+    centre, edge = position_factors(7, 11, 1.0), position_factors(1, 11, 1.0)
+    assert edge[0] < 0.8 < 0.95 < centre[0]
+    assert edge[1] > centre[1]
+    assert position_factors(1, 22, 0.0) == (1.0, 1.0)
+    assert position_factors(7, 20, 1.0)[1] > position_factors(7, 3, 1.0)[1]
