@@ -1,0 +1,41 @@
+"""Where and in which stain the network looked, and whether that is believable."""
+
+from distangle.explain.channel_attention import channel_attention, map_channel_correlation
+from distangle.explain.channel_shapley import ChannelShapley, channel_shapley
+from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.grad_cam import ActivationMaps, activation_maps, closed_form_maps
+from distangle.explain.nulls import (
+    RandomMaps,
+    ShapleyNull,
+    null_channel_attention,
+    null_correlation,
+    p_values,
+    random_smooth_maps,
+    shapley_null,
+)
+from distangle.explain.planted import compare_with_truth
+from distangle.explain.run import choose_rows, explain_run
+from distangle.explain.words import sentences
+
+__all__ = [
+    "ActivationMaps",
+    "ChannelShapley",
+    "ExplainSettings",
+    "RandomMaps",
+    "ShapleyNull",
+    "activation_maps",
+    "channel_attention",
+    "channel_shapley",
+    "closed_form_maps",
+    "compare_with_truth",
+    "choose_rows",
+    "explain_run",
+    "explain_sites",
+    "map_channel_correlation",
+    "null_channel_attention",
+    "null_correlation",
+    "p_values",
+    "random_smooth_maps",
+    "sentences",
+    "shapley_null",
+]

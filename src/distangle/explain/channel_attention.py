@@ -1,0 +1,114 @@
+"""Scores that compare a map with each stain: Eq. (15) as printed, and the correlation."""
+
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from distangle.errors import ExplanationError, nearest
+
+Scaling = Literal["raw255", "min_max"]
+MapArray = Float[np.ndarray, "site height width"]
+RawImages = Shaped[np.ndarray, "site channel height width"]
+ChannelArray = Float[np.ndarray, "site channel"]
+
+
+def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> ChannelArray:
+    r"""Return the distance of the activation map to each channel, divided by the largest.
+
+    $$ \mathrm{Attention}_i = \lVert L_{CAM}(\mathrm{Image}) - \mathrm{Image}_i \rVert_2 $$
+
+    Source: Eq. (15)
+    Departs: in how it may be read, not in the number. The paper reads a high value as agreement of map and channel, but
+        it is a distance: the channel that equals the map scores 0. A map is mostly brighter than a dim stain and a
+        stain is mostly dark, so the value follows the brightness of the channel whatever the map: on real plates the
+        dimmest channel wins for almost any random map. Kept for comparison; see `channel_shapley`.
+
+    Args:
+        maps: Activation maps in [0, 1], at the size of the images.
+        raw: Pixels as they were read, uint8 or uint16.
+        scaling: How pixels become comparable with [0, 1], which the paper does not say: `raw255` divides 8-bit pixels
+            by 255; `min_max` stretches each channel of each image to [0, 1].
+
+    Returns:
+        In [0, 1], 1 for the farthest channel; all 0 when every channel equals the map.
+
+    Raises:
+        ExplanationError: Unknown scaling, `raw255` of pixels that are not 8-bit, sizes that differ.
+    """
+    check_sizes(maps, raw)
+    pixels = scaled(raw, scaling=scaling)
+    squares = np.square(pixels - maps[:, None].astype(np.float32)).sum((2, 3), dtype=np.float64)
+    return max_normalised(np.sqrt(squares))
+
+
+def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
+    """Return the Pearson correlation over places between the map and each channel.
+
+    Unlike Eq. (15) it is high for agreement and blind to brightness; but stains overlap in space and in spectrum, so
+    it says where a stain lies, not that the network used it.
+
+    Args:
+        maps: Activation maps, at the size of the images.
+        raw: Pixels as they were read.
+
+    Returns:
+        In [-1, 1]; 0 for a constant map or channel.
+
+    Raises:
+        ExplanationError: Sizes differ.
+    """
+    check_sizes(maps, raw)
+    flat_maps = unit_length(maps.reshape(len(maps), 1, -1))
+    flat_channels = unit_length(raw.reshape(*raw.shape[:2], -1))
+    return np.asarray((flat_channels @ flat_maps.swapaxes(1, 2))[:, :, 0])
+
+
+def scaled(raw: RawImages, *, scaling: Scaling) -> Float[np.ndarray, "site channel height width"]:
+    """Return the pixels as float32 in [0, 1], scaled as named.
+
+    Raises:
+        ExplanationError: Unknown scaling, or `raw255` of pixels that are not 8-bit.
+    """
+    if scaling not in get_args(Scaling):
+        message = f"No scaling is called {scaling!r}. {nearest(scaling, get_args(Scaling))}"
+        raise ExplanationError(message)
+    if scaling == "raw255":
+        if raw.dtype != np.uint8:
+            message = f"Scaling 'raw255' divides 8-bit pixels by 255; these are {raw.dtype}. Use 'min_max'."
+            raise ExplanationError(message)
+        pixels: np.ndarray = np.divide(raw, 255, dtype=np.float32)
+        return pixels
+    stains = raw.astype(np.float32)
+    low, high = (edge(stains, axis=(2, 3), keepdims=True) for edge in (np.min, np.max))
+    return np.asarray((stains - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
+
+
+def check_sizes(maps: MapArray, raw: RawImages) -> None:
+    """Refuse maps that do not lie on the images: NumPy would broadcast one over many in silence.
+
+    Raises:
+        ExplanationError: Names both shapes.
+    """
+    if (len(maps), *maps.shape[1:]) != (len(raw), *raw.shape[2:]):
+        message = (
+            f"Maps {maps.shape} do not lie on images {raw.shape}: expected one map per site, of the same height and "
+            f"width. Ask `activation_maps` for size={raw.shape[2:]}."
+        )
+        raise ExplanationError(message)
+
+
+def max_normalised(values: np.ndarray) -> np.ndarray:
+    """Divide by the largest value along the last axis; zeros stay zeros."""
+    top = values.max(axis=-1, keepdims=True)
+    return np.asarray(values / np.where(top > 0, top, 1))
+
+
+def unit_length(values: np.ndarray) -> np.ndarray:
+    """Subtract the mean along the last axis and divide by the length: dot products are correlations; 0 if constant."""
+    centred = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
+    # Rounding leaves a constant row with a length of about 1e-16 of its values.
+    floor = 1e-12 * np.sqrt(values.shape[-1]) * np.abs(values).max(axis=-1, keepdims=True).astype(np.float64)
+    unit: np.ndarray = np.divide(centred, length, out=np.zeros_like(centred), where=length > floor)
+    return unit

@@ -1,0 +1,47 @@
+"""What an explanation says, in sentences for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distangle.results import Explanation
+
+
+def sentences(explanation: Explanation) -> tuple[str, ...]:
+    """Return two to five sentences: which stain, how far it can be believed, and what of a planted truth was found."""
+    summary, channels = explanation.summary, list(explanation.settings["channels"])
+    top = channels.index(summary["top_channel"])
+    p = summary["shapley"]["p"][top]
+    said = [
+        f"stain: over {summary['sites']} held-out sites, {summary['top_channel']} moved the prediction most "
+        f"(Shapley value, largest in {summary['top_channel_share']:.0%} of sites; p = {p:.3g} against shuffled stains)."
+    ]
+    literal, chance = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
+    name = max(literal, key=lambda channel: literal[channel])
+    said.append(
+        f"Eq. 15 as printed names {name} in {literal[name]} of {summary['sites']} sites; maps drawn at random "
+        f"name it in {chance[name]:.0f}: it follows brightness and is no evidence."
+    )
+    return (*said, *_planted(explanation.planted)) if explanation.planted else tuple(said)
+
+
+def _planted(planted: Mapping[str, Any]) -> list[str]:
+    said = []
+    stain, literal, place = (
+        planted[name] for name in ("top_shapley_is_planted", "top_eq15_is_planted", "map_peak_in_place")
+    )
+    if stain["of"]:
+        said.append(
+            f"planted stain: found by Shapley in {_share(stain)} of rightly predicted sites with an effect in one "
+            f"stain (chance {stain['chance']:.0%}); by Eq. 15 in {literal['share']:.0%}."
+        )
+    if place["of"]:
+        said.append(
+            f"planted place: the map's peak lies in it in {_share(place)} of sites (chance {place['chance']:.0%})."
+        )
+    return said or ["nothing was planted in the explained sites: there is nothing to find."]
+
+
+def _share(counted: Mapping[str, Any]) -> str:
+    return (
+        f"{counted['sites']} of {counted['of']} ({counted['share']:.0%}, {counted['low']:.0%} to {counted['high']:.0%})"
+    )
