@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from distangle.screen.channel import Channel
 from distangle.screen.perturbation import Role
@@ -113,6 +113,7 @@ class Found:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Layout(Protocol):
     """How a kind of source folder is read. To add one: one module, one line in `LAYOUTS`."""
 
