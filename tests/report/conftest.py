@@ -11,8 +11,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from distangle.explain.planted import compare_with_truth
+from distangle.explain.summary import summarise
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow, Scores
-from distangle.screen import Channel, Screen, ScreenCard, class_list, class_list_sha256, read_screen, well_name, write_screen
+from distangle.screen import (
+    Channel,
+    Screen,
+    ScreenCard,
+    class_list,
+    class_list_sha256,
+    read_screen,
+    well_name,
+    write_screen,
+)
 
 HOSTILE = '"><svg onload=alert(1)>'
 STAINS = (
@@ -91,8 +102,20 @@ def make_screen(folder: Path, plan: Plan) -> Screen:
                         continue
                     name = names[place // 3 % len(names)] if place % 3 == 0 else names[(place * 7) % len(names)]
                     role = {"EMPTY": "negative_control", "PLK1": "positive_control"}.get(name, "treatment")
-                    rows.append(dict(experiment=experiment, plate=str(plate), well=well_name(row, column), row=row,
-                                     column=column, site=1, cell_type=cell_type, perturbation=name, role=role, split=""))
+                    rows.append(
+                        dict(
+                            experiment=experiment,
+                            plate=str(plate),
+                            well=well_name(row, column),
+                            row=row,
+                            column=column,
+                            site=1,
+                            cell_type=cell_type,
+                            perturbation=name,
+                            role=role,
+                            split="",
+                        )
+                    )
     sites = pd.DataFrame(rows).sort_values(["experiment", "plate", "row", "column"]).reset_index(drop=True)
     # Images are drawn once per perturbation; many wells share a file: a fixture, not a screen.
     for name in names:
@@ -111,8 +134,8 @@ def make_screen(folder: Path, plan: Plan) -> Screen:
         [
             dict(severity="refused", kind="image missing", file="lab/B07.png", row="", experiment="HUVEC-01", plate="1",
                  well="B07", site="1", channel="w3", found="nothing", expected="a file", fix="Copy the file.", count=3),
-            dict(severity="warning", kind="odd name", file=HOSTILE if plan.hostile else "x.png", row="", experiment="", plate="",
-                 well="", site="", channel="", found="", expected="", fix="Rename it.", count=1),
+            dict(severity="warning", kind="odd name", file=HOSTILE if plan.hostile else "x.png", row="", experiment="",
+                 plate="", well="", site="", channel="", found="", expected="", fix="Rename it.", count=1),
         ]
     )  # fmt: skip
     classes = class_list(sites["perturbation"])
@@ -186,27 +209,43 @@ def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
         target="perturbation", held_out="replicate=2", forced=forced, rows=tuple(rows), never_trained=("siRNA_3",),
         confusion={"perturbations": list(wells.perturbations), "counts": counts.to_numpy().tolist()},
         controls={
-            "negative_control": {"n": 12, "mean_confidence": 0.41, "recall": 0.92, "verdict": "Negative controls are recognised as such."},
-            "positive_control": {"n": 10, "recall": 0.8, "plates_below_half": [], "verdict": "Positive controls are recognised on every plate."},
+            "negative_control": {"n": 12, "mean_confidence": 0.41, "recall": 0.92, "verdict": "as expected",
+                                 "words": "3% of 12 sites are called a treatment."},
+            "positive_control": {"n": 10, "recall": None, "verdict": "violated",
+                                 "words": "They should be recognised most surely of all."},
         },
         notes=("Cell type joined the features.",),
     )  # fmt: skip
 
 
+def strong_channel(screen: Screen, perturbation: str) -> int:
+    """Return the channel, counted from 1, that the fixture makes strong for a perturbation."""
+    return screen.card.perturbations.index(perturbation) % len(screen.card.channels) + 1
+
+
 def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explanation:
     rng = np.random.default_rng(5)
     held_out = wells.table[(wells.table["Metadata_Fold"] == "held_out") & (wells.table["reason"] == "")]
-    table = held_out.sort_values("perturbation").iloc[:: max(1, len(held_out) // rows)].head(rows).reset_index(drop=True)
+    table = (
+        held_out.sort_values("perturbation").iloc[:: max(1, len(held_out) // rows)].head(rows).reset_index(drop=True)
+    )
     table = table.drop(columns=["reason"]).rename(columns={"confidence": "probability"})
     table.insert(3, "Metadata_Site", 1)
     table["explained"] = table["predicted"]
     n = len(screen.card.channels)
     strong = np.array([screen.card.perturbations.index(name) % n for name in table["perturbation"]])
+    sites, channels = len(table), np.arange(n)
+    found = {
+        "shapley": rng.normal(0.1, 0.25, (sites, n)) + 2.2 * (strong[:, None] == channels),
+        "eq15": np.clip(0.95 - 0.06 * channels + rng.normal(0, 0.02, (sites, n)), 0, 1),
+        "correlation": rng.normal(0.1, 0.1, (sites, n)),
+        "eq15_null": np.clip(0.95 - 0.06 * channels + rng.normal(0, 0.02, (sites, 50, n)), 0, 1),
+        "correlation_null": rng.normal(0, 0.1, (sites, 50, n)),
+    }
     for k in range(n):
-        table[f"shapley_{k + 1}"] = rng.normal(0.1, 0.25, len(table)) + 2.2 * (strong == k)
-        table[f"eq15_{k + 1}"] = np.clip(0.95 - 0.06 * k + rng.normal(0, 0.02, len(table)), 0, 1)
-        table[f"correlation_{k + 1}"] = rng.normal(0.1, 0.1, len(table))
-        table[f"correlation_p_{k + 1}"] = rng.uniform(0, 1, len(table))
+        for name in ("shapley", "eq15", "correlation"):
+            table[f"{name}_{k + 1}"] = found[name][:, k]
+        table[f"correlation_p_{k + 1}"] = rng.uniform(0, 1, sites)
     shape = screen.card.shape or (48, 48)
     y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
     maps = np.zeros((len(table), *shape))
@@ -218,9 +257,16 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     return Explanation(
         table=table,
         maps=maps.astype(np.float32),
-        settings={"layer": "features.norm5", "head": "softmax", "removal": "shuffle", "n_null_maps": 200,
+        summary=summarise(table, found, channels=[c.name for c in screen.card.channels], rng=rng, n_draws=50),
+        planted=compare_with_truth(
+            table,
+            maps,
+            channels_of={name: [strong_channel(screen, name)] for name in screen.card.perturbations},
+            places={0: (shape[0] / 2, shape[1] / 2, shape[0] / 4)},
+        ),
+        settings={"of": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
+                  "n_null_maps": 50,
                   "channels": [channel.name for channel in screen.card.channels]},
-        summary={},
     )  # fmt: skip
 
 
@@ -237,7 +283,8 @@ def make_run(folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "pr
         pd.DataFrame(
             {
                 "epoch": epoch, "train_loss": 2.4 * np.exp(-epoch / 6), "train_accuracy": 1 - np.exp(-epoch / 6),
-                "learning_rate": 0.002 * np.cos(epoch / 13 * np.pi / 2), "held_out_accuracy": 0.7 * (1 - np.exp(-epoch / 5)),
+                "learning_rate": 0.002 * np.cos(epoch / 13 * np.pi / 2),
+                "held_out_accuracy": 0.7 * (1 - np.exp(-epoch / 5)),
                 "seconds": 4.2,
             }
         ).to_csv(run.metrics, index=False)  # fmt: skip
@@ -247,7 +294,7 @@ def make_run(folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "pr
         run.record(*explanation.write(run.explanations))
     truth = {
         "perturbations": {
-            name: {"channels": [screen.card.perturbations.index(name) % len(plan.channels) + 1], "kind": "brighter"}
+            name: {"channels": [strong_channel(screen, name)], "kind": "brighter", "description": "brighter here"}
             for name in screen.card.perturbations
             if name.startswith("siRNA")
         }

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from distangle.commit import commit_text
+from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
 from distangle.report import explained, made, scored
 from distangle.report.material import gather
-from distangle.report.page import Markup, document, joined, section
+from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
 from distangle.results import RunFolder
 from distangle.screen import Screen
+from distangle.synthetic.truth import read_truth
 
 
 def build_report(
@@ -26,7 +28,7 @@ def build_report(
     Args:
         run: The folder of the run.
         screen: The screen that was predicted; its images are read for the pictures.
-        truth: What was planted into a synthetic screen.
+        truth: What was planted into a synthetic screen; None looks for the `truth.json` that one brings along.
         progress: Called with a few words after every finished part.
 
     Returns:
@@ -36,7 +38,7 @@ def build_report(
         RunError: A file of the run is there and cannot be read.
     """
     advance = progress or no_progress
-    material = gather(run, screen, truth=truth)
+    material = gather(run, screen, truth=truth if truth is not None else _planted_beside(screen))
     folder = run.report
     written: list[Path] = []
 
@@ -66,10 +68,8 @@ def build_report(
     add("made", "Methods", "How this was made", made.provenance(material))
     add("refused", "Refused", "What was refused", made.refused(material))
 
-    forced = material.scores is not None and material.scores.forced
-    page = document(
-        material.name, stamp="forced split" if forced else "", header=joined([scored.headline(material)]), sections=sections
-    )
+    top = scored.headline(material, explanation=explained.explanation_sentence(material))
+    page = document(material.name, stamp=material.stamp, header=top, sections=sections)
     style = folder / "style.css"
     commit_text(style, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
     index = folder / "index.html"
@@ -78,6 +78,15 @@ def build_report(
     _remove_others(folder / "figures", keep=written)
     run.record(*written)
     return index
+
+
+def _planted_beside(screen: Screen) -> Mapping[str, Any] | None:
+    if not (screen.source / "truth.json").is_file():
+        return None
+    try:
+        return read_truth(screen.source).model_dump(mode="json")
+    except ScreenError:  # a laboratory may name a file of its own so
+        return None
 
 
 def _remove_others(folder: Path, *, keep: list[Path]) -> None:

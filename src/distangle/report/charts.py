@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 # Light and dark pairs; blue and orange stay apart for colour-blind eyes.
 INK, MUTED, RULE, BLUE, ORANGE = "#1d2733", "#5f6b78", "#d5dbe1", "#2f6299", "#c4661f"
 _DARK = {INK: "#e4e8ec", MUTED: "#98a4b0", RULE: "#3a444e", BLUE: "#7fb2e5", ORANGE: "#eb9f5e"}
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distangle",
     "font.family": "DejaVu Sans",
@@ -49,61 +51,84 @@ _STYLE = (
     + "}"
 )
 _CURVES = (
-    ("Accuracy", (("train_accuracy", "training", BLUE), ("held_out_accuracy", "held out", ORANGE))),
-    ("Loss (nats)", (("train_loss", "training", BLUE), ("held_out_loss", "held out", ORANGE))),
-    ("Learning rate", (("learning_rate", "", INK),)),
+    ("accuracy", "Accuracy", (("train_accuracy", "training", BLUE), ("held_out_accuracy", "held out", ORANGE))),
+    ("loss", "Loss (nats)", (("train_loss", "training", BLUE), ("held_out_loss", "held out", ORANGE))),
+    ("rate", "Learning rate", (("learning_rate", "", INK),)),
 )
 
 
-def training_curves(metrics: pd.DataFrame, *, chance: float | None = None) -> str:
-    """Draw what was measured after every epoch, as SVG text.
+def training_curves(metrics: pd.DataFrame, *, chance: float | None = None, stamp: str = "") -> dict[str, str]:
+    """Draw what was measured after every epoch, as SVG texts by name: `accuracy`, `loss`, `rate`.
 
     Args:
         metrics: One row per epoch: `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
-            `held_out_accuracy`, `learning_rate`.
+            `held_out_accuracy`, `learning_rate`; what is not there is not drawn.
         chance: Accuracy of guessing, drawn as a dashed line; None for none.
+        stamp: Words in the corner, such as "forced split".
     """
-    panels = []
-    for title, lines in _CURVES:
+    drawn = {}
+    for name, title, lines in _CURVES:
         there = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
         if there:
-            panels.append((title, there))
-    with matplotlib.rc_context(_SETTINGS):
-        drawn = Figure(figsize=(3.3 * max(1, len(panels)), 2.5), layout="constrained")
-        for place, (title, lines) in enumerate(panels):
-            axes = drawn.add_subplot(1, len(panels), place + 1)
-            for column, name, colour in lines:
-                known = metrics[metrics[column].notna()]
-                axes.plot(known["epoch"], known[column], color=colour, linewidth=1.8, label=name,
-                          marker="o" if len(known) < 16 else None, markersize=3)  # fmt: skip
-                if name:
-                    last = known.iloc[-1]
-                    axes.annotate(name, (last["epoch"], last[column]), xytext=(5, 0), color=colour, va="center",
-                                  textcoords="offset points", annotation_clip=False)  # fmt: skip
-            if title == "Accuracy":
-                axes.set_ylim(0, 1.02)
-                if chance is not None:
-                    axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
-                    axes.annotate("chance", (metrics["epoch"].max(), chance), xytext=(0, 3), color=MUTED, ha="right",
-                                  textcoords="offset points", fontsize=8)  # fmt: skip
-            elif title.startswith("Loss"):
-                axes.set_ylim(bottom=0)
-            _finish(axes, title)
-            axes.set_xlabel("epoch")
-        return _svg(drawn)
+            at = chance if name == "accuracy" else None
+            drawn[name] = _curve(metrics, title, there, chance=at, from_zero=name != "rate", stamp=stamp)
+    return drawn
 
 
-def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray) -> str:
+def _curve(
+    metrics: pd.DataFrame,
+    title: str,
+    lines: Sequence[tuple[str, str, str]],
+    *,
+    chance: float | None,
+    from_zero: bool,
+    stamp: str,
+) -> str:
+    with matplotlib.rc_context(_settings()):
+        drawn = Figure(figsize=(3.5, 2.5), layout="constrained")
+        axes = drawn.add_subplot()
+        for column, name, colour in lines:
+            known = metrics[metrics[column].notna()]
+            marker = "o" if len(known) < 16 else None
+            axes.plot(known["epoch"], known[column], color=colour, linewidth=1.8, marker=marker, markersize=3)
+            last = known.iloc[-1]
+            axes.annotate(
+                name,
+                (last["epoch"], last[column]),
+                xytext=(5, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+            )
+        if chance is not None:
+            axes.set_ylim(0, 1.02)
+            axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
+            axes.annotate(
+                "chance", (metrics["epoch"].max(), chance), xytext=(0, 3), textcoords="offset points", color=MUTED,
+                ha="right", fontsize=8,
+            )  # fmt: skip
+        elif from_zero:
+            axes.set_ylim(bottom=0)
+        axes.set_title(title, pad=8)
+        axes.set_xlabel("epoch")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.locator_params(axis="x", integer=True, nbins=6)
+        return _svg(drawn, stamp)
+
+
+def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
     """Draw the share of every true perturbation (row) that was predicted as each (column), as SVG text.
 
     Args:
         perturbations: Names, in the order of rows and columns.
         shares: [true, predicted] in [0, 1]; rows of NaN had no held-out site.
+        stamp: Words in the corner, such as "forced split".
     """
     n = len(perturbations)
     # Room for the longest name; the cells are squares of one size whatever the names.
     side, names = max(2.2, 0.19 * n), 0.062 * max((len(_short(name)) for name in perturbations), default=1) + 0.35
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_settings()):
         drawn = Figure(figsize=(side + names + 0.9, side + names + 0.2))
         width, height = drawn.get_size_inches()
         axes = drawn.add_axes((names / width, names / height, side / width, side / height))
@@ -128,7 +153,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray) -> str:
         for spine in bar.spines.values():
             spine.set_visible(False)
         bar.tick_params(length=0)
-        return _svg(drawn)
+        return _svg(drawn, stamp)
 
 
 def channel_chart(
@@ -140,6 +165,7 @@ def channel_chart(
     unit: str,
     null: np.ndarray | None = None,
     highlighted: int | None = None,
+    stamp: str = "",
 ) -> str:
     """Draw one value per channel with its interval and its null distribution, as SVG text.
 
@@ -151,9 +177,10 @@ def channel_chart(
         unit: On the value axis.
         null: [channel, 2], range of the null distribution, drawn as a grey band; None for none.
         highlighted: The channel in orange; None for none.
+        stamp: Words in the corner, such as "forced split".
     """
     places = np.arange(len(names))
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_settings()):
         drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
         axes = drawn.add_subplot()
         colours = [ORANGE if place == highlighted else BLUE for place in places]
@@ -171,27 +198,88 @@ def channel_chart(
         axes.set_title(title, pad=8)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        return _svg(drawn)
+        return _svg(drawn, stamp)
 
 
-def _cells(axes: Axes, shares: np.ndarray, *, colour: str, edge: bool = True) -> None:
+def stain_matrix(
+    perturbations: Sequence[str],
+    channels: Sequence[str],
+    values: np.ndarray,
+    *,
+    unit: str,
+    planted: Sequence[Sequence[int]] = (),
+    stamp: str = "",
+) -> str:
+    """Draw one value per perturbation (row) and channel (column), blue above zero and orange below, as SVG text.
+
+    Args:
+        perturbations: Names of the rows.
+        channels: Names of the columns.
+        values: [perturbation, channel]; the largest size is drawn at full strength.
+        unit: Of the values.
+        planted: Channels of each perturbation, counted from 0, that get a frame; empty for none.
+        stamp: Words in the corner, such as "forced split".
+    """
+    n_rows, n_columns = values.shape
+    top = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    names = 0.062 * max(len(_short(name)) for name in perturbations) + 0.35
+    heads = 0.062 * max(len(_short(name)) for name in channels) + 0.3
+    cell, side = 0.42, 0.24
+    with matplotlib.rc_context(_settings()):
+        drawn = Figure(figsize=(names + cell * n_columns + 0.9, heads + side * n_rows + 0.25))
+        width, height = drawn.get_size_inches()
+        frame = (names / width, 0.2 / height, cell * n_columns / width, side * n_rows / height)
+        axes = drawn.add_axes(frame)
+        _cells(axes, values / top, colour=BLUE, below=ORANGE)
+        for row, marked in enumerate(planted):
+            for channel in marked:
+                box = Rectangle((channel + 0.06, row + 0.1), 0.88, 0.8, fill=False, edgecolor=INK, linewidth=1.2)
+                axes.add_patch(box)
+        axes.set_xlim(0, n_columns)
+        axes.set_ylim(n_rows, 0)
+        axes.set_xticks(np.arange(n_columns) + 0.5, [_short(name) for name in channels], rotation=90, fontsize=8)
+        axes.set_yticks(np.arange(n_rows) + 0.5, [_short(name) for name in perturbations], fontsize=8)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        bar = drawn.add_axes(
+            (frame[0] + frame[2] + 0.15 / width, frame[1], 0.12 / width, min(1.4, side * n_rows) / height)
+        )
+        _cells(bar, np.linspace(1, -1, 40)[:, None], colour=BLUE, below=ORANGE, edge=False)
+        bar.set_xlim(0, 1)
+        bar.set_ylim(40, 0)
+        bar.set_xticks([])
+        bar.set_yticks([0, 20, 40], [f"+{top:.2g}", "0", f"\u2212{top:.2g}"], fontsize=8)
+        bar.yaxis.tick_right()
+        bar.tick_params(length=0)
+        for spine in bar.spines.values():
+            spine.set_visible(False)
+        drawn.text(0.995, 0.995, unit, color=MUTED, fontsize=7.5, ha="right", va="top")
+        return _svg(drawn, stamp)
+
+
+def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge: bool = True) -> None:
     corners = [
         [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         for row, column in np.ndindex(*shares.shape)
     ]
     values = shares.ravel()
     # Opacity, not lightness: the page shows through, light or dark.
-    faces = [to_rgba(colour, float(value)) if np.isfinite(value) else to_rgba(MUTED, 0.15) for value in values]
+    faces = [
+        to_rgba(colour if value >= 0 else below, min(1.0, abs(float(value))))
+        if np.isfinite(value)
+        else to_rgba(MUTED, 0.15)
+        for value in values
+    ]
     axes.add_collection(
         PolyCollection(corners, facecolors=faces, edgecolors=to_rgba(RULE, 0.8) if edge else "none", linewidths=0.4)
     )
 
 
-def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(title, pad=8)
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    axes.locator_params(axis="x", integer=True, nbins=6)
+def _settings() -> Any:
+    # Any: matplotlib's stubs spell every key of its settings as a literal.
+    return _SETTINGS
 
 
 def _short(name: str, most: int = 24) -> str:
@@ -199,7 +287,9 @@ def _short(name: str, most: int = 24) -> str:
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
-def _svg(drawn: Figure) -> str:
+def _svg(drawn: Figure, stamp: str) -> str:
+    if stamp:
+        drawn.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
     written = io.StringIO()
     drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
     text = written.getvalue()

@@ -48,9 +48,7 @@ def contrast_limits(
         ImageError: No image is given, or they differ in their number of channels.
     """
     if not images or len({len(image) for image in images}) != 1:
-        message = (
-            f"Contrast needs images with one number of channels, got {[len(image) for image in images]}."
-        )
+        message = f"Contrast needs images with one number of channels, got {[len(image) for image in images]}."
         raise ImageError(message)
     # Every 7th pixel is plenty for a percentile and keeps 512 x 512 x 6 at milliseconds.
     limits = [
@@ -67,7 +65,7 @@ def stretched(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """
     low, high = limits[:, 0, None, None], limits[:, 1, None, None]
     width = np.where(high > low, high - low, np.inf)
-    return np.clip((image - low) / width, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((image - low) / width, 0, 1), dtype=np.float32)
 
 
 def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985) -> float:
@@ -142,7 +140,7 @@ def enlarged(picture: np.ndarray, *, least: int = 200) -> np.ndarray:
     Pixels stay squares: a picture of 68 x 68 becomes 204 x 204, and nothing is invented between them.
     """
     times = max(1, math.ceil(least / min(picture.shape[:2])))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
+    return np.asarray(picture.repeat(times, axis=0).repeat(times, axis=1))
 
 
 def reduced(picture: np.ndarray, *, most: int) -> np.ndarray:
@@ -153,7 +151,7 @@ def reduced(picture: np.ndarray, *, most: int) -> np.ndarray:
     height, width = (length // times * times for length in picture.shape[:2])
     blocks = picture[:height, :width].reshape(height // times, times, width // times, times, -1)
     averaged = np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    return averaged.reshape(height // times, width // times, *picture.shape[2:])
+    return np.asarray(averaged.reshape(height // times, width // times, *picture.shape[2:]))
 
 
 def _colour(name: str, *, spare: str) -> tuple[float, float, float]:

@@ -1,5 +1,7 @@
 """The section that says how this was made: commands, settings, folds, hashes, version, and what was refused."""
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +28,9 @@ def refused(material: Material) -> Markup:
     groups = problems.groupby(["severity", "kind"], sort=False)
     for (severity, kind), group in groups:
         first = group.iloc[0]
-        example = " · ".join(str(first[name]) for name in ("file", "experiment", "plate", "well", "site") if str(first[name]))
+        example = " · ".join(
+            str(first[name]) for name in ("file", "experiment", "plate", "well", "site") if str(first[name])
+        )
         rows.append((str(severity), str(kind), f"{int(group['count'].sum()):,}", example, str(first["fix"])))
     rows.sort(key=lambda row: (row[0] != "refused", -int(row[2].replace(",", ""))))
     return joined([law, table(("", "kind", "entries", "for example", "what to do"), rows, numeric=(2,)),
@@ -41,10 +45,10 @@ def provenance(material: Material) -> Markup:
     title = "Commands" if commands else "Commands (as such a run is made)"
     parts = [element("h3", title), element("pre", element("code", "\n".join(lines)), class_="scroll", tabindex=0)]
     parts += [element("h3", "This run"), definitions([
-        ("distangle", __version__),
+        ("report by distangle", __version__),
         ("layout", material.screen.card.layout),
-        *((key.replace("_", " "), printed(value)) for key, value in described.items() if not isinstance(value, Mapping)),
-        ("class list", material.screen.card.perturbations_sha256[:16]),
+        *((_words(key), _short(key, value)) for key, value in described.items() if not isinstance(value, Mapping)),
+        ("class list sha256", material.screen.card.perturbations_sha256[:16]),
     ])]  # fmt: skip
     if material.config:
         settings = [(key, printed(value)) for key, value in flattened(material.config)]
@@ -54,7 +58,9 @@ def provenance(material: Material) -> Markup:
         names = first + [name for name in material.hashes if name not in first]
         hashes = [(name, element("code", material.hashes[name])) for name in names]
         parts.append(_folded(f"SHA-256 of {count(len(hashes), 'file')}", table(("file", "SHA-256"), hashes)))
-        parts.append(paragraph(element("code", f"distangle verify {material.name}"), " compares them all.", class_="small"))
+        parts.append(
+            paragraph(element("code", f"distangle verify {material.name}"), " compares them all.", class_="small")
+        )
     return joined(parts)
 
 
@@ -68,10 +74,31 @@ def flattened(settings: Mapping[str, Any], *, prefix: str = "") -> Iterator[tupl
 
 
 def _typical(material: Material) -> list[str]:
-    preset = material.config.get("preset")
-    train = "distangle train SCREEN" + (f" --preset {preset}" if preset else "") + f" --out {material.name}"
-    of = {"index": "distangle index SOURCE --out SCREEN", "train": train, "predict": f"distangle predict {material.name} SCREEN"}
-    return [of.get(step, f"distangle {step} {material.name}") for step in _STEPS]
+    train = "distangle train SCREEN"
+    for option in ("preset", "epochs", "seed"):
+        if option in material.config:
+            train += f" --{option} {shlex.quote(str(material.config[option]))}"
+    held_out = str(material.described.get("held_out", ""))
+    if re.fullmatch(r"[a-z_]+=[^=]+", held_out):
+        train += f" --hold-out {shlex.quote(held_out)}"
+    train += " --force-split" if material.described.get("forced") else ""
+    train += f" --out {shlex.quote(material.name)}"
+    of = {
+        "index": "distangle index SOURCE --out SCREEN",
+        "train": train,
+        "predict": f"distangle predict {shlex.quote(material.name)} SCREEN",
+    }
+    return [of.get(step, f"distangle {step} {shlex.quote(material.name)}") for step in _STEPS]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _short(key: str, value: object) -> str:
+    if "sha256" in key:
+        return str(value)[:16]
+    return f"{len(value):,}" if key == "classes" and isinstance(value, list) else printed(value)
 
 
 def _folded(title: str, *parts: str) -> Markup:

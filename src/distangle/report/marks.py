@@ -83,9 +83,7 @@ def bars(items: Sequence[Bar], *, said: str, width: float = 320.0, row: float = 
             parts.append(element("text", printed, x=width - 2, y=middle + 4, class_="figure"))
         if item.interval is not None:
             ends = item.interval
-            parts.append(
-                element("line", x1=at(ends[0]), x2=at(ends[1]), y1=middle, y2=middle, class_="whisker")
-            )
+            parts.append(element("line", x1=at(ends[0]), x2=at(ends[1]), y1=middle, y2=middle, class_="whisker"))
     height = row * len(items)
     parts.append(element("line", x1=at(0.0), x2=at(0.0), y1=0, y2=height, class_="zero"))
     return _drawing(parts, width=width, height=height, said=said, class_="bars")
@@ -97,7 +95,8 @@ def plate_map(grid: PlateGrid) -> Markup:
     A ring marks a negative control, a diamond a positive one.
     """
     rows, columns = grid.state.shape
-    size, left, top = 14.0, 20.0, 16.0
+    # About as wide whatever the plate, so that letters keep their size on the page.
+    size, left, top = min(28.0, max(7.0, 336.0 / columns)), 20.0, 16.0
     parts: list[Markup] = []
     for column in range(columns):
         if columns <= 12 or column == 0 or (column + 1) % 4 == 0:
@@ -106,10 +105,9 @@ def plate_map(grid: PlateGrid) -> Markup:
     for row in range(rows):
         if rows <= 16 or row % 2 == 0:
             letters = well_name(row, 0)[:-2]
-            parts.append(element("text", letters, x=left - 4, y=top + (row + 0.72) * size, class_="row"))
+            parts.append(element("text", letters, x=left - 4, y=top + (row + 0.5) * size + 3.2, class_="row"))
         parts += [
-            _well(grid, row, column, x=left + column * size, y=top + row * size, size=size)
-            for column in range(columns)
+            _well(grid, row, column, x=left + column * size, y=top + row * size, size=size) for column in range(columns)
         ]
     said = f"Plate map of {grid.experiment}, plate {grid.plate}: {grid.n_correct} of {grid.n_scored} wells right"
     width, height = left + columns * size + 4, top + rows * size + 4
@@ -118,7 +116,8 @@ def plate_map(grid: PlateGrid) -> Markup:
 
 def _well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: float) -> Markup:
     state = WellState(int(grid.state[row, column]))
-    box = {"x": x + 0.75, "y": y + 0.75, "width": size - 1.5, "height": size - 1.5, "rx": 2}
+    gap = 0.055 * size
+    box = {"x": x + gap, "y": y + gap, "width": size - 2 * gap, "height": size - 2 * gap, "rx": size / 7}
     if state is WellState.EMPTY:
         return element("rect", **box, class_="empty")
     confidence = grid.confidence[row, column]
@@ -126,17 +125,16 @@ def _well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: f
     opacity = 0.25 + 0.75 * float(confidence) if filled else None
     parts = [element("title", str(grid.said[row, column]))]
     parts.append(element("rect", **box, class_=state.name.lower(), fill_opacity=opacity))
-    centre_x, centre_y = x + size / 2, y + size / 2
+    arm, centre_x, centre_y = 0.22 * size, x + size / 2, y + size / 2
     if state is WellState.UNREADABLE:
-        parts.append(
-            element("path", d=f"M{x + 4} {y + 4}l{size - 8} {size - 8}m0 -{size - 8}l-{size - 8} {size - 8}", class_="cross")
-        )
+        lines = f"m{-arm:.2f} {-arm:.2f}l{2 * arm:.2f} {2 * arm:.2f}m0 {-2 * arm:.2f}l{-2 * arm:.2f} {2 * arm:.2f}"
+        parts.append(element("path", d=f"M{centre_x:.2f} {centre_y:.2f}{lines}", class_="cross"))
     elif grid.role[row, column] in (Role.NEGATIVE_CONTROL, Role.UNTREATED):
-        parts.append(element("circle", cx=centre_x, cy=centre_y, r=3, class_="negative"))
+        parts.append(element("circle", cx=centre_x, cy=centre_y, r=arm, class_="negative"))
     elif grid.role[row, column] == Role.POSITIVE_CONTROL:
-        parts.append(
-            element("path", d=f"M{centre_x} {centre_y - 3.5}l3.5 3.5l-3.5 3.5l-3.5 -3.5z", class_="positive")
-        )
+        arm *= 1.35
+        lines = f"l{arm:.2f} {arm:.2f}l{-arm:.2f} {arm:.2f}l{-arm:.2f} {-arm:.2f}z"
+        parts.append(element("path", d=f"M{centre_x:.2f} {centre_y - arm:.2f}{lines}", class_="positive"))
     return element("g", *parts)
 
 

@@ -48,6 +48,11 @@ class Material:
         return self.run.root.resolve().name
 
     @property
+    def stamp(self) -> str:
+        """What stands on every figure of a run whose split was forced; "" otherwise."""
+        return "forced split" if self.scores is not None and self.scores.forced else ""
+
+    @property
     def main_row(self) -> ScoreRow | None:
         """The score that stands at the top; None before prediction."""
         return None if self.scores is None else main_row(self.scores)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from distangle import __version__
 
 # Control characters, lone surrogates of undecodable file names, and the signs that reverse text direction.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _VOID = frozenset({"meta", "link", "img", "br", "hr"})
 _RELATIVE = re.compile(r"#[a-z0-9-]+|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*", re.IGNORECASE)
 POLICY = "default-src 'none'; img-src 'self' data:; style-src 'self'"
@@ -74,7 +76,9 @@ def table(
     """
     right = frozenset(numeric)
     classes = ["number" if column in right else None for column in range(len(head))]
-    title = element("tr", *(element("th", cell, scope="col", class_=kind) for cell, kind in zip(head, classes, strict=True)))
+    title = element(
+        "tr", *(element("th", cell, scope="col", class_=kind) for cell, kind in zip(head, classes, strict=True))
+    )
     body = [
         element("tr", *(element("td", cell, class_=kind) for cell, kind in zip(row, classes, strict=True)))
         for row in rows
@@ -135,7 +139,9 @@ def document(title: str, *, stamp: str, header: Markup, sections: Sequence[tuple
         header: What stands above the contents list.
         sections: Name, title and markup of each.
     """
-    contents = element("nav", *(element("a", said, href=f"#{name}") for name, said, _ in sections), aria_label="Contents")
+    contents = element(
+        "nav", *(element("a", said, href=f"#{name}") for name, said, _ in sections), aria_label="Contents"
+    )
     head = joined(
         [
             element("meta", charset="utf-8"),

@@ -1,7 +1,9 @@
 """What became of every well of a plate, as an array of the plate's shape."""
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,7 +100,7 @@ def plate_grid(
         role[place] = str(entry["Metadata_Role"])
         if state[place] >= WellState.UNSCORED:
             confidence[place] = float(entry["confidence"])
-        said[place] = _said(entry, WellState(int(state[place])))
+        said[place] = _said(entry, WellState(int(state[place]))).replace(f"{screen.source}/", "")
     return PlateGrid(experiment=experiment, plate=plate, state=state, confidence=confidence, role=role, said=said)
 
 
@@ -107,7 +109,7 @@ def is_control(role: str) -> bool:
     return role in (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 
 
-def _state(entry: dict[str, object], *, known: frozenset[str]) -> WellState:
+def _state(entry: Mapping[Hashable, Any], *, known: frozenset[str]) -> WellState:
     if entry["Metadata_Fold"] != "held_out":
         return WellState.TRAINING
     if entry["reason"]:
@@ -117,7 +119,7 @@ def _state(entry: dict[str, object], *, known: frozenset[str]) -> WellState:
     return WellState.CORRECT if entry["predicted"] == entry["perturbation"] else WellState.WRONG
 
 
-def _said(entry: dict[str, object], state: WellState) -> str:
+def _said(entry: Mapping[Hashable, Any], state: WellState) -> str:
     true = str(entry["perturbation"]) or "unknown"
     parts = [str(entry["Metadata_Well"]), true]
     if entry["Metadata_Role"] not in ("", Role.TREATMENT, Role.UNKNOWN):

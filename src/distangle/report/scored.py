@@ -28,11 +28,16 @@ from distangle.results import ScoreRow, Scores
 MOST_CELLS = 40  # classes up to which a confusion matrix can be read
 MOST_PLATES = 6
 MOST_PAIRS = 20
-Write = Callable[[str, str], str]
+Write = Callable[[str, str], str]  # file name and SVG text to path inside the report
 
 
-def headline(material: Material) -> Markup:
-    """Say in plain words what was learnt, on which screen, how it was held out, and what to beware of."""
+def headline(material: Material, *, explanation: str = "") -> Markup:
+    """Say in plain words what was learnt, on which screen, how it was held out, and what to beware of.
+
+    Args:
+        material: The run.
+        explanation: What the explanation says, in a sentence; "" before explaining.
+    """
     title = element("header", paragraph("distangle report", class_="kicker"), element("h1", material.name))
     scores, row = material.scores, material.main_row
     if scores is None or row is None:
@@ -46,6 +51,8 @@ def headline(material: Material) -> Markup:
     )
     warned = warnings_of(material)
     parts = [title, big, paragraph(score_sentence(scores, row), class_="lead")]
+    if explanation:
+        parts.append(paragraph(explanation, class_="lead"))
     if warned:
         parts.append(notice(element("strong", "Read this first"), listing(warned)))
     return joined([*parts, _facts(material)])
@@ -63,9 +70,7 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
         sentence += f" (no interval: only {count(row.n_groups, 'group')} to resample)"
     else:
         low, high = row.interval
-        sentence += (
-            f" (95\u202f% interval {percent(low)} to {percent(high)}, over {row.n_groups} {_groups(row)})"
-        )
+        sentence += f" (95\u202f% interval {percent(low)} to {percent(high)}, over {row.n_groups} {_groups(row)})"
     sentence += f"; guessing gives {percent(row.chance)}. "
     if row.interval is None:
         return sentence + "Without an interval nothing says how far this would carry to another experiment."
@@ -78,32 +83,34 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
 
 def warnings_of(material: Material) -> list[str]:
     """Return what a reader must know beside the numbers, one sentence each."""
-    scores, said = material.scores, []
+    scores = material.scores
+    said: list[str] = []
     if scores is None:
         return said
+    told = " ".join(scores.notes)  # each is said once: the notes have the exact words
     if scores.forced:
         said.append(
             "The split was forced: held-out wells share experiments or plates with training wells, so these "
             "scores also reward recognising a plate. They are no estimate for a new experiment."
         )
-    if any(row.transductive for row in scores.rows):
+    if "transductive" not in told and any(row.transductive for row in scores.rows):
         shared = "all" if all(row.transductive for row in scores.rows) else "some"
         said.append(f"In {shared} rows of the score table the method saw the test plates (marked transductive).")
-    if scores.never_trained:
+    if scores.never_trained and "no training well" not in told:
         listed = ", ".join(scores.never_trained[:8]) + (", …" if len(scores.never_trained) > 8 else "")
         said.append(
             f"{count(len(scores.never_trained), 'perturbation')} of the held-out wells had no training well and "
             f"{'is' if len(scores.never_trained) == 1 else 'are'} left out of the scores: {listed}."
         )
     unread = 0 if material.wells is None else int((material.wells.table["reason"] != "").sum())
-    if unread:
+    if unread and "could not be read" not in told:
         said.append(f"{count(unread, 'well')} could not be read when predicting.")
     if material.screen.card.refused:
         said.append(
             f"{count(material.screen.card.refused, 'entry', 'entries')} of the screen "
             f"{'was' if material.screen.card.refused == 1 else 'were'} refused when indexing; see the last section."
         )
-    return said + [note for note in scores.notes if note not in said]
+    return said + [note for note in scores.notes if not (scores.forced and "split was forced" in note)]
 
 
 def score_table(material: Material) -> Markup:
@@ -115,18 +122,24 @@ def score_table(material: Material) -> Markup:
         return paragraph("Nothing could be scored: no held-out well has a known and trained perturbation.")
     heads = ("", "metric", "views", "score", "0 to 1, tick at chance", "95 % interval", "chance", "n", "groups")
     numeric = {2, 3, 5, 6, 7, 8}
-    titles = [element("th", head, scope="col", class_="number" if k in numeric else None) for k, head in enumerate(heads)]
+    titles = [
+        element("th", head, scope="col", class_="number" if k in numeric else None) for k, head in enumerate(heads)
+    ]
     bodies = []
     groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
     for level, wells in groups:
         name = element("th", f"{level}s · {wells}", colspan=len(heads), scope="colgroup")
         lines = [element("tr", name, class_="group")]
-        lines += [_score_line(row, main=row is material.main_row) for row in rows if (row.level, row.wells) == (level, wells)]
+        lines += [
+            _score_line(row, main=row is material.main_row) for row in rows if (row.level, row.wells) == (level, wells)
+        ]
         bodies.append(element("tbody", *lines))
     drawn = scrolling(element("table", element("thead", element("tr", *titles)), *bodies, class_="scores"))
     over = sorted({row.interval_over for row in rows if row.interval is not None})
     explained = (
-        f"Intervals: 95\u202f% bootstrap over whole {' or '.join(over)}." if over else "No interval: fewer than two groups."
+        f"Intervals: 95\u202f% bootstrap over whole {' or '.join(over)}."
+        if over
+        else "No interval: fewer than two groups."
     )
     return joined([
         drawn,
@@ -145,7 +158,7 @@ def curves(material: Material, write: Write) -> Markup:
     if material.metrics is None:
         return absent("No epoch has been recorded.", _command("train", material))
     metrics, row = material.metrics, material.main_row
-    source = write("curves.svg", charts.training_curves(metrics, chance=None if row is None else row.chance))
+    drawn = charts.training_curves(metrics, chance=None if row is None else row.chance, stamp=material.stamp)
     said = f"{count(len(metrics), 'epoch')}"
     if "seconds" in metrics.columns:
         said += f" in {_duration(float(metrics['seconds'].sum()))}"
@@ -153,7 +166,11 @@ def curves(material: Material, write: Write) -> Markup:
     cutmix = material.config.get("cutmix")
     if isinstance(cutmix, Mapping) and cutmix.get("probability"):
         said += " Training accuracy is measured on mixed images (CutMix), so it can lie below the held-out one."
-    return figure(source, alternative="Accuracy, loss and learning rate by epoch", caption=said)
+    pictures = [
+        element("img", src=write(f"{name}.svg", text), alt=f"{name} by epoch", width=336, loading="lazy")
+        for name, text in drawn.items()
+    ]
+    return element("figure", element("div", *pictures, class_="trio"), element("figcaption", said))
 
 
 def confusion(material: Material, write: Write) -> Markup:
@@ -167,7 +184,7 @@ def confusion(material: Material, write: Write) -> Markup:
     if len(names) <= MOST_CELLS:
         totals = counts.sum(axis=1, keepdims=True)
         shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
-        source = write("confusion.svg", charts.confusion_matrix(names, shares))
+        source = write("confusion.svg", charts.confusion_matrix(names, shares, stamp=material.stamp))
         said = (
             f"Share of the {int(counts.sum()):,} held-out sites of each true perturbation (rows add to 100\u202f%) "
             "by what was predicted. Grey rows have no held-out site."
@@ -179,10 +196,16 @@ def confusion(material: Material, write: Write) -> Markup:
         )
     pairs = confused_pairs(names, counts)
     if pairs:
-        lines = [(true, predicted, f"{times:,}", f"{of:,}", percent(times / of, 0)) for true, predicted, times, of in pairs]
+        lines = [
+            (true, predicted, f"{times:,}", f"{of:,}", percent(times / of, 0)) for true, predicted, times, of in pairs
+        ]
         most = MOST_PAIRS if len(names) > MOST_CELLS else 6
-        parts.append(table(("true", "predicted", "sites", "of", "share"), lines[:most], numeric=(2, 3, 4), caption="Most confused"))
-    return joined(parts)
+        parts.append(
+            table(
+                ("true", "predicted", "sites", "of", "share"), lines[:most], numeric=(2, 3, 4), caption="Most confused"
+            )
+        )
+    return element("div", *parts, class_="pair")
 
 
 def confused_pairs(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, str, int, int]]:
@@ -216,7 +239,13 @@ def plate_maps(material: Material) -> Markup:
         if not left_out
         else f"{len(shown)} of {count(len(plates), 'held-out plate')}, taken in turn from the experiments."
     )
-    return joined([_legend(), element("div", *maps, class_="plates"), paragraph(said, " Point at a well to read it.", class_="small")])
+    return joined(
+        [
+            _legend(),
+            element("div", *maps, class_="plates"),
+            paragraph(said, " Point at a well to read it.", class_="small"),
+        ]
+    )
 
 
 def control_checks(material: Material) -> Markup:
@@ -227,10 +256,12 @@ def control_checks(material: Material) -> Markup:
         return paragraph("The held-out wells include no control: these checks of Sec. 2.2 could not be made.")
     cards = []
     for role, found in material.scores.controls.items():
-        verdict = str(found.get("verdict", ""))
-        numbers = [(_words(key), printed(value)) for key, value in found.items() if key != "verdict"]
-        said = [paragraph(verdict, class_="verdict")] if verdict else []
-        cards.append(element("div", element("h3", _words(role)), *said, definitions(numbers), class_="card"))
+        verdict, words = str(found.get("verdict", "")), str(found.get("words", ""))
+        numbers = [(_words(key), printed(value)) for key, value in found.items() if key not in ("verdict", "words")]
+        kind = "tag wrong" if verdict == "violated" else "tag"
+        title = element("h3", _words(role), *([" ", element("span", verdict, class_=kind)] if verdict else []))
+        said = [paragraph(words, class_="verdict")] if words else []
+        cards.append(element("div", title, *said, definitions(numbers), class_="card"))
     return element("div", *cards, class_="cards")
 
 
@@ -313,7 +344,9 @@ def _legend() -> Markup:
             shapes = [element("circle", cx=7, cy=7, r=3, class_=class_)]
         if class_ == "positive":
             shapes = [element("path", d="M7 3.5l3.5 3.5l-3.5 3.5l-3.5 -3.5z", class_=class_)]
-        return element("li", element("svg", *shapes, viewBox="0 0 14 14", width=14, height=14, class_="plate"), " ", words)
+        return element(
+            "li", element("svg", *shapes, viewBox="0 0 14 14", width=14, height=14, class_="plate"), " ", words
+        )
 
     return element(
         "ul",

@@ -14,7 +14,7 @@ from distangle.errors import ImageError, ScreenError
 from distangle.images import read_image
 from distangle.report import composites
 from distangle.report.plates import is_control
-from distangle.screen import Channel, Screen
+from distangle.screen import Screen
 
 Kind = Literal["correct", "wrong", "unlabelled", "control"]
 Key = tuple[str, str, str, int]
@@ -86,11 +86,14 @@ def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, contr
         wrong: Most errors.
         controls: Most controls or untreated wells.
     """
-    ranked = [
-        (row, entry)
-        for row, entry in sorted(enumerate(table.to_dict("records")), key=lambda pair: -float(pair[1]["probability"]))
+    entries = [{str(name): value for name, value in entry.items()} for entry in table.to_dict("records")]
+    ranked = sorted(enumerate(entries), key=lambda pair: -float(pair[1]["probability"]))
+    wanted: list[tuple[Kind, int]] = [
+        ("correct", correct),
+        ("wrong", wrong),
+        ("unlabelled", wrong),
+        ("control", controls),
     ]
-    wanted: list[tuple[Kind, int]] = [("correct", correct), ("wrong", wrong), ("unlabelled", wrong), ("control", controls)]
     chosen = []
     for kind, most in wanted:
         group = [(row, entry) for row, entry in ranked if _kind(entry) == kind]
@@ -107,7 +110,7 @@ def fitted_map(activation_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray
         ImageError: The map has another aspect than the picture.
     """
     if activation_map.shape == shape:
-        return np.clip(activation_map, 0, 1).astype(np.float32)
+        return np.asarray(np.clip(activation_map, 0, 1), dtype=np.float32)
     scales = shape[0] / activation_map.shape[0], shape[1] / activation_map.shape[1]
     # One pixel of the map may have been cut off at an edge when binning.
     if abs(scales[0] / scales[1] - 1) > 0.5 / min(activation_map.shape) + 0.02:
@@ -115,7 +118,7 @@ def fitted_map(activation_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray
         raise ImageError(message)
     drawn = Image.fromarray(np.ascontiguousarray(activation_map, dtype=np.float32))
     resized = drawn.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(resized, dtype=np.float32), 0, 1)
+    return np.asarray(np.clip(np.asarray(resized), 0, 1), dtype=np.float32)
 
 
 class Painter:
@@ -130,7 +133,7 @@ class Painter:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader = read_image) -> None:
         self._screen, self._folder, self._read = screen, folder, read
         self._colours = composites.channel_colours(screen.card.channels)
-        self._limits: dict[tuple[str, str], np.ndarray] = {}
+        self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)
         self._rows = {(str(e), str(p), str(w), int(s)): row for row, (e, p, w, s) in enumerate(keys)}
@@ -148,11 +151,11 @@ class Painter:
             return SitePictures(problem="This site is not in the screen given to the report.")
         try:
             image = self._image(self._rows[key])
-            limits = self._limits_of(key, image)
+            limits, gain = self._contrast_of(key, image)
         except (ImageError, ScreenError) as error:
-            return SitePictures(problem=f"The image could not be read: {error}")
+            return SitePictures(problem=f"The image could not be read: {without_folder(str(error), self._screen)}")
         channels = composites.stretched(image, limits)
-        merged = composites.composite(channels, self._colours, gain=composites.exposure(channels, self._colours))
+        merged = composites.composite(channels, self._colours, gain=gain)
         stains = []
         for place, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
@@ -162,7 +165,9 @@ class Painter:
         width = min(400, shown.shape[1])
         painted = self._write(shown, f"{name}-composite.png")
         try:
-            on_grey = composites.overlay(composites.grey(channels), fitted_map(activation_map, image.shape[1:]))
+            # The grey below the map only tells the place: it takes the contrast of its own site.
+            below = composites.grey(composites.stretched(image, composites.contrast_limits([image])))
+            on_grey = composites.overlay(below, fitted_map(activation_map, (image.shape[1], image.shape[2])))
         except ImageError as error:
             return SitePictures(composite=painted, stains=tuple(stains), width=width, problem=str(error))
         laid = self._write(self._shown(on_grey), f"{name}-map.png")
@@ -178,9 +183,9 @@ class Painter:
     def _image(self, row: int) -> np.ndarray:
         return self._read(self._screen.image_paths(row), self._screen.pages(row))
 
-    def _limits_of(self, key: Key, image: np.ndarray) -> np.ndarray:
+    def _contrast_of(self, key: Key, image: np.ndarray) -> tuple[np.ndarray, float]:
         plate = key[:2]
-        if plate not in self._limits:
+        if plate not in self._shared:
             rows = [row for other, row in self._rows.items() if other[:2] == plate]
             step = max(1, len(rows) // SITES_OF_A_PLATE)
             images = [image]
@@ -189,8 +194,10 @@ class Painter:
                     images.append(self._image(row))
                 except ImageError:  # a damaged neighbour takes no part in the contrast
                     continue
-            self._limits[plate] = composites.contrast_limits(images)
-        return self._limits[plate]
+            limits = composites.contrast_limits(images)
+            gains = [composites.exposure(composites.stretched(other, limits), self._colours) for other in images]
+            self._shared[plate] = limits, float(np.median(gains))
+        return self._shared[plate]
 
     def _write(self, picture: np.ndarray, name: str) -> str:
         path = self._folder / "figures" / name
@@ -200,9 +207,9 @@ class Painter:
         return f"figures/{name}"
 
 
-def channel_label(channel: Channel) -> str:
-    """Return what a channel is called beside a picture: its stain when known."""
-    return channel.stain or channel.name
+def without_folder(text: str, screen: Screen) -> str:
+    """Return a message without the folder of the images: a mailed page tells no one where files lie."""
+    return text.replace(f"{screen.source}/", "").replace(str(screen.source), "the screen's source")
 
 
 def _kind(entry: dict[str, Any]) -> Kind:
