@@ -8,7 +8,7 @@ from typing import Any
 from distangle.commit import commit_text
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
-from distangle.report import explained, made, scored
+from distangle.report import explained, made, scored, stains
 from distangle.report.material import gather
 from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
@@ -60,15 +60,15 @@ def build_report(
     add("confusion", "Confusion", "What it mistakes for what", scored.confusion(material, write))
     add("plates", "Plates", "Where on the plates it is right", scored.plate_maps(material))
     add("sites", "Sites", "What it looked at", explained.explained_sites(material, painter, advance=advance))
-    add("stains", "Stains", "Which stain gave it away", explained.attribution(material, write))
+    add("stains", "Stains", "Which stain gave it away", stains.attribution(material, write))
     add("controls", "Controls", "What the controls say", scored.control_checks(material))
-    compared = explained.planted(material)
+    compared = stains.planted(material)
     if compared is not None:
         add("planted", "Planted", "What was planted and what was found", compared)
     add("made", "Methods", "How this was made", made.provenance(material))
     add("refused", "Refused", "What was refused", made.refused(material))
 
-    top = scored.headline(material, explanation=explained.explanation_sentence(material))
+    top = scored.headline(material, explanation=stains.explanation_sentence(material))
     page = document(material.name, stamp=material.stamp, header=top, sections=sections)
     style = folder / "style.css"
     commit_text(style, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))

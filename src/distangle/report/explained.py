@@ -134,4 +134,4 @@ def _followed(site: ChosenSite, names: Sequence[str]) -> str:
         return ""
     top = int(np.nanargmax(values))
     p = float(site.entry[columns[top][1]])
-    return f" The map lies most like {names[top]} (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."
+    return f" The map resembles {names[top]} most (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."

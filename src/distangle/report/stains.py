@@ -66,21 +66,17 @@ def attribution(material: Material, write: Write) -> Markup:
             names, shapley.mean, shapley.interval, title="Which stain: mean channel Shapley value",
             unit=unit_of(explanation), null=shapley.null, highlighted=top, stamp=material.stamp,
         )  # fmt: skip
-        parts.append(
-            figure(write("shapley.svg", drawing), alternative="Mean Shapley value of every channel", caption=said)
-        )
+        drawn = figure(write("shapley.svg", drawing), alternative="Mean Shapley value of every channel", caption=said)
+        parts.append(element("div", drawn, _shapley_table(explanation, shapley, names)))
     literal = channel_column(explanation, "eq15", len(names))
     if literal is not None:
         drawing = charts.channel_chart(
             names, literal.mean, literal.interval, title="Eq. (15) as printed, not evidence",
             unit="distance, largest channel = 1", null=literal.null, stamp=material.stamp,
         )  # fmt: skip
-        parts.append(figure(write("eq15.svg", drawing), alternative="Eq. 15 of every channel", caption=_NOT_EVIDENCE))
-    return joined([
-        element("div", *parts, class_="pair"),
-        _channel_table(explanation, names),
-        _by_perturbation(material, explanation, write),
-    ])  # fmt: skip
+        drawn = figure(write("eq15.svg", drawing), alternative="Eq. 15 of every channel", caption=_NOT_EVIDENCE)
+        parts.append(element("div", drawn, _literal_table(explanation, literal, names)))
+    return joined([element("div", *parts, class_="pair"), _by_perturbation(material, explanation, write)])
 
 
 def explanation_sentence(material: Material) -> str:
@@ -118,6 +114,11 @@ def planted(material: Material) -> Markup | None:
         heads = ("perturbation", "planted in", "what was planted", "stain found", "found?", "sites recognised")
         parts.append(table(heads, rows, numeric=(5,)))
     return joined(parts)
+
+
+def channel_label(channel: Channel) -> str:
+    """Return what a channel is called beside a picture: its stain when known."""
+    return channel.stain or channel.name
 
 
 def channel_names(material: Material) -> list[str]:
@@ -188,37 +189,50 @@ def planted_rows(material: Material) -> list[tuple[str, ...]]:
     return lines
 
 
-def _channel_table(explanation: Explanation, names: Sequence[str]) -> Markup:
-    heads, rows = ["stain"], [[name] for name in names]
+def _shapley_table(explanation: Explanation, shapley: ChannelColumn, names: Sequence[str]) -> Markup:
+    columns = [("mean", [_signed(value) for value in shapley.mean])]
+    if shapley.null is not None:
+        columns.append(("stains shuffled", [f"{_signed(low)} to {_signed(high)}" for low, high in shapley.null]))
+    columns += _p(explanation, "shapley", names)
+    columns += _tops(explanation, {"largest in": "shapley_top_channel"}, names)
+    return _columns(names, columns, caption="Shapley value; largest in so many sites")
 
-    def add(head: str, cells: Sequence[str]) -> None:
-        heads.append(head)
-        for row, cell in zip(rows, cells, strict=True):
-            row.append(cell)
 
-    for title, name in (("Shapley", "shapley"), ("Eq. (15)", "eq15"), ("correlation", "correlation")):
-        column = channel_column(explanation, name, len(names))
-        if column is None:
-            continue
-        add(title, [_signed(value) for value in column.mean])
-        if column.null is not None:
-            head = "stains shuffled" if name == "shapley" else "random maps"
-            add(head, [f"{_signed(low)} to {_signed(high)}" for low, high in column.null])
-        said = explanation.summary.get(name, {})
-        p = _numbers(said.get("p_family", said.get("p")))
-        if len(p) == len(names):
-            add("p", [f"{value:.2g}" for value in p])
-    counted = (
-        ("largest Shapley in", "shapley_top_channel"),
-        ("largest Eq. (15) in", "eq15_top_channel"),
-        ("with random maps", "eq15_top_channel_of_random_maps"),
+def _literal_table(explanation: Explanation, literal: ChannelColumn, names: Sequence[str]) -> Markup:
+    columns = [("Eq. (15)", [f"{value:.3f}" for value in literal.mean])]
+    if literal.null is not None:
+        columns.append(("random maps", [f"{low:.3f} – {high:.3f}" for low, high in literal.null]))
+    random_too = {"largest in": "eq15_top_channel", "random maps": "eq15_top_channel_of_random_maps"}
+    columns += _tops(explanation, random_too, names)
+    correlation = channel_column(explanation, "correlation", len(names))
+    if correlation is not None:
+        columns.append(("correlation", [_signed(value) for value in correlation.mean]))
+        columns += _p(explanation, "correlation", names)
+    return _columns(
+        names, columns, caption="Eq. (15), and the correlation of map and stain with its p among random maps"
     )
-    for title, key in counted:
+
+
+def _columns(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], *, caption: str) -> Markup:
+    rows = zip(names, *(cells for _, cells in columns), strict=True)
+    heads = ["stain", *(head for head, _ in columns)]
+    return table(heads, rows, numeric=range(1, len(heads)), caption=caption)
+
+
+def _p(explanation: Explanation, name: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    said = explanation.summary.get(name, {})
+    values = _numbers(said.get("p_family", said.get("p")))
+    return [("p", [f"{value:.2g}" for value in values])] if len(values) == len(names) else []
+
+
+def _tops(explanation: Explanation, keys: Mapping[str, str], names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    found = []
+    for title, key in keys.items():
         counts = explanation.summary.get(key)
         if isinstance(counts, Mapping) and len(counts) == len(names):
-            add(title, [f"{value:,}" if isinstance(value, int) else f"{float(value):.1f}" for value in counts.values()])
-    said = "Means over the explained sites, ranges of 95\u202f% of the draws beside them; counts are sites."
-    return table(heads, rows, numeric=range(1, len(heads)), caption=said)
+            cells = [f"{value:,}" if isinstance(value, int) else f"{float(value):.1f}" for value in counts.values()]
+            found.append((title, cells))
+    return found
 
 
 def _by_perturbation(material: Material, explanation: Explanation, write: Write) -> Markup:
@@ -315,7 +329,7 @@ def unit_of(explanation: Explanation) -> str:
 
 
 def _signed(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:+.3f}".replace("-", "\u2212")
+    return "–" if pd.isna(value) else f"{value:+.2f}".replace("-", "\u2212")
 
 
 def _words(key: str) -> str:
