@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from distangle.errors import ConfigError, ScreenError
 from distangle.synthetic import SimulationConfig, read_truth, simulate
+from distangle.synthetic.effects import Effect
 from distangle.synthetic.plan import INNER_WELLS, plan_screen, well_text
 from distangle.synthetic.simulate import plate_batches, site_order
 from distangle.synthetic.site import draw_site
@@ -77,6 +78,11 @@ def test_files_lie_as_in_rxrx1(screen):
     assert len(truth.sites) == 4 * (5 + 2 * 4) * 2
     with Picture.open(screen / "train/HUVEC-01/Plate1/B02_s1_w1.png") as picture:
         assert (picture.mode, picture.size, picture.format) == ("L", (48, 48), "PNG")
+
+
+def test_no_two_images_are_alike(screen):
+    pictures = [digest for name, digest in digests(screen).items() if name.endswith(".png")]
+    assert len(pictures) == len(set(pictures)) == 4 * 13 * 2 * 6
 
 
 def test_tables_name_every_well_once_and_hide_the_labels_of_the_test(screen):
@@ -210,8 +216,10 @@ def test_null_plants_nothing_and_keeps_the_labels(tmp_path):
     assert all(planted.strength == 0 and not planted.local for planted in truth.perturbations.values())
     assert all(site.place is None for site in truth.sites)
     assert {row["sirna"] for row in rows(tmp_path / "null" / "train.csv")} == {f"sirna_{i}" for i in range(1, 6)}
-    plan, untreated = plan_screen(config), plan_screen(config).effects["UNTREATED"]
-    assert all(effect == untreated for effect in plan.effects.values())
+    plan = plan_screen(config)
+    assert set(plan.effects.values()) == {Effect()}
+    treated = plan_screen(config.model_copy(update={"null": False}))
+    assert [well.perturbation for well in plan.wells] == [well.perturbation for well in treated.wells]
 
 
 def test_progress_counts_every_site(tmp_path):

@@ -189,7 +189,7 @@ def _seats(
     row = size / 2 + along * np.sin(direction) + across * np.cos(direction)
     column = size / 2 + along * np.cos(direction) - across * np.sin(direction)
     crowding = slow_noise(size, 3.2 * long, rng)
-    bends = [0.7 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # no lattice in the picture
+    bends = [0.5 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # no lattice in the picture
     lonely = rng.standard_normal(row.shape)
     clipped = [np.clip(np.rint(place), 0, size - 1).astype(int) for place in (row, column)]
     row, column = (place + bend[clipped[0], clipped[1]] for place, bend in zip((row, column), bends, strict=True))
@@ -234,7 +234,8 @@ def grow_cells(
     angle = direction + turn
     # Elongated cells that lie across the flow would leave gaps: they are rounder.
     across = np.abs(np.sin(turn))
-    growth = np.exp(rng.normal(0, 0.16, n))
+    # Cells spread a little beyond their seat, to meet their neighbours.
+    growth = 1.16 * np.exp(rng.normal(0, 0.16, n))
     half_long = long * growth * (1 - 0.25 * across)
     half_short = short * growth * (1 + 0.25 * across)
 

@@ -67,7 +67,7 @@ AMOUNTS = {
 def untreated(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
     """Draw the traits of untreated cells: they differ from cell to cell, and a few divide."""
     names = [item.name for item in fields(Traits)]
-    width = {name: 0.2 if name.endswith("_gain") else 0.1 for name in names}
+    width = {name: 0.27 if name.endswith("_gain") else 0.1 for name in names}
     values = {
         name: np.exp(rng.normal(0, width[name], n_cells)).astype(np.float32)
         if name not in AMOUNTS

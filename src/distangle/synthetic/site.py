@@ -74,8 +74,8 @@ def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "chan
     size = cells.size
     n = int(rng.poisson(1.0 * (size / cells.pixels_per_um / 128) ** 2))
     place = rng.uniform(0, size, (2, n))
-    radius = rng.choice([1.0, 1.6, 3.2], n) * cells.pixels_per_um
-    plane = stamp(size, place[0], place[1], radius, rng.uniform(0.6, 1.6, n), softness=0.6 * cells.pixels_per_um)
+    radius = rng.choice([1.0, 1.6, 4.0], n) * cells.pixels_per_um
+    plane = stamp(size, place[0], place[1], radius, rng.uniform(0.8, 2.4, n), softness=0.6 * cells.pixels_per_um)
     share = np.asarray([0.5, 0.8, 0.6, 0.8, 0.9, 0.7], np.float32)
     debris: Float32[np.ndarray, "channel height width"] = share[:, None, None] * plane
     return debris
