@@ -14,7 +14,7 @@ from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, 
 from distangle.errors import ConfigError, nearest
 from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
-from distangle.model.templates import CosineTemplates, LinearTemplates
+from distangle.model.templates import CosineTemplates, LinearTemplates, full_precision
 
 
 class ModelConfig(BaseModel):
@@ -150,7 +150,7 @@ class PerturbationClassifier(nn.Module):
             )
             raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
-        with torch.autocast(pooled.device.type, enabled=False):
+        with full_precision(pooled):
             joined = pooled if cell_types is None else torch.cat([pooled, cell_types.to(pooled.dtype)], 1)
             embedding = self.neck(joined)
             return Outputs(

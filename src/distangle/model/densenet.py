@@ -54,13 +54,15 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(bottleneck * growth, growth, 3, padding=1, bias=False)
 
     def _narrow(self, *earlier: Tensor) -> Tensor:
-        narrow: Tensor = self.conv1(self.relu1(self.norm1(torch.cat(earlier, 1))))
-        return narrow
+        narrow = self.conv1(self.relu1(self.norm1(torch.cat(earlier, 1))))
+        active: Tensor = self.relu2(self.norm2(narrow))
+        return active
 
     def forward(self, earlier: list[Tensor]) -> Tensor:
         """Return the new maps, `growth` of them, from all maps of the block so far."""
+        # All but the 3x3 convolution: computing that again would cost more time than its memory is worth.
         narrow = recomputed(self, self._narrow, *earlier) if self.recompute else self._narrow(*earlier)
-        added: Tensor = self.conv2(self.relu2(self.norm2(narrow)))
+        added: Tensor = self.conv2(narrow)
         return added
 
 

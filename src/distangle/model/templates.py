@@ -1,10 +1,19 @@
 """Templates: one learnt vector per perturbation, compared with the embedding by product or by angle."""
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from distangle.axes import Cosines, Embeddings, Logits
+
+
+def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast on the tensor's device; shapes alone (device meta) have no autocast."""
+    if torch.amp.is_autocast_available(tensor.device.type):
+        return torch.autocast(tensor.device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 class LinearTemplates(nn.Module):
@@ -55,6 +64,6 @@ class CosineTemplates(nn.Module):
     def forward(self, embedding: Embeddings) -> Cosines:
         """Return the cosines, in [-1, 1], in float32 also under autocast."""
         # bfloat16 has 8 bits: near cos = 1 it cannot tell 0 from 5 degrees, and the margin is 29.
-        with torch.autocast(embedding.device.type, enabled=False):
+        with full_precision(embedding):
             cosines = self._unit(embedding) @ self._unit(self.weight).T
             return cosines.clamp(-1.0, 1.0)

@@ -1,0 +1,186 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from distangle.commit import sha256_of
+from distangle.errors import WeightsError
+from distangle.model import ModelConfig, PerturbationClassifier, build_classifier, load_model, save_model
+from distangle.model import checkpoint as room
+
+CONFIG = ModelConfig(
+    backbone="densenet_small", n_channels=3, n_perturbations=5, n_cell_types=2, embedding_size=16, norm_momentum=0.05
+)
+
+
+@pytest.fixture
+def model() -> PerturbationClassifier:
+    built = build_classifier(CONFIG, seed=1)
+    built(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.eye(2)[[0, 1, 0, 1]])
+    return built
+
+
+@pytest.fixture
+def saved(model: PerturbationClassifier, tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(model, path, about={"epoch": 3})
+    return path
+
+
+def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torch.Tensor | None) -> None:
+    """Write a file anew with other tensors (None takes one away) or card, its digest right."""
+    with safetensors.safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+    tensors = {name: value for name, value in {**tensors, **changes}.items() if value is not None}
+    text = metadata[room.CARD] if card is None else json.dumps({**json.loads(metadata[room.CARD]), **card})
+    metadata = {"format": "pt", room.CARD: text, room.DIGEST: room._digest(text, tensors)}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+
+
+def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_path: Path) -> None:
+    about = {"epoch": 3, "perturbations": ["sirna_2", "sirna_10"], "scores": {"wells": 0.5}, "name": "ü"}
+    path = tmp_path / "deep" / "model.safetensors"
+    written = save_model(model.to(memory_format=torch.channels_last), path, about=about)
+    loaded, kept = load_model(path)
+    assert written == [path, path.with_suffix(".json")]
+    assert sorted(found.name for found in path.parent.iterdir()) == ["model.json", "model.safetensors"]
+    assert kept == about
+    assert loaded.config == CONFIG
+    assert not loaded.training
+    assert loaded.backbone.features.norm5.momentum == 0.05
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    images = torch.randn(2, 3, 32, 32)
+    model.to(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        assert torch.equal(loaded(images, torch.eye(2)).logits, model.eval()(images, torch.eye(2)).logits)
+
+
+def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
+    beside = json.loads(saved.with_suffix(".json").read_text())
+    assert beside["weights"] == "model.safetensors"
+    assert beside["weights_sha256"] == sha256_of(saved)
+    assert beside["format_version"] == 1
+    assert ModelConfig.model_validate(beside["config"]) == CONFIG
+    assert beside["about"] == {"epoch": 3}
+
+
+def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
+    model: PerturbationClassifier, saved: Path
+) -> None:
+    old = saved.with_suffix(".json").read_text()
+    save_model(model, saved, about={"epoch": 4})
+    saved.with_suffix(".json").write_text(old)
+    assert load_model(saved)[1] == {"epoch": 4}
+    saved.with_suffix(".json").unlink()
+    assert load_model(saved)[1] == {"epoch": 4}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_is_not_finite_is_not_saved_and_the_old_file_stays(
+    model: PerturbationClassifier, saved: Path, value: float
+) -> None:
+    before = saved.read_bytes()
+    model.neck.norm1.running_var[2] = value
+    with pytest.raises(WeightsError, match=r"neck\.norm1\.running_var \(1 of 16 values\)"):
+        save_model(model, saved, about={})
+    assert saved.read_bytes() == before
+
+
+def test_about_must_be_json_and_the_file_must_be_named_safetensors(
+    model: PerturbationClassifier, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match="cannot be written as JSON: Out of range float values"):
+        save_model(model, tmp_path / "model.safetensors", about={"score": float("nan")})
+    with pytest.raises(WeightsError, match="ends in .safetensors, not to 'model.pth'"):
+        save_model(model, tmp_path / "model.pth", about={})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["header", "card", "digest", "first byte", "middle", "last byte"])
+def test_one_flipped_bit_anywhere_is_refused_by_the_name_of_the_file(saved: Path, part: str) -> None:
+    content = bytearray(saved.read_bytes())
+    start_of_tensors = 8 + int.from_bytes(content[:8], "little")
+    position = {
+        "header": 3,
+        "card": content.index(b"norm_momentum") + 18,
+        "digest": content.index(room.DIGEST.encode()) + len(room.DIGEST) + 10,
+        "first byte": start_of_tensors,
+        "middle": (start_of_tensors + len(content)) // 2,
+        "last byte": len(content) - 1,
+    }[part]
+    content[position] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(str(saved))):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zero tail", "empty"])
+def test_a_file_copied_in_part_is_refused(saved: Path, damage: str) -> None:
+    content = saved.read_bytes()
+    damaged = {"cut": content[:-100], "zero tail": content[:-100] + bytes(100), "empty": b""}[damage]
+    saved.write_bytes(damaged)
+    with pytest.raises(WeightsError, match="Restore the file from another copy"):
+        load_model(saved)
+
+
+def test_values_that_are_not_finite_are_refused_on_loading(saved: Path) -> None:
+    rewritten(saved, **{"neck.linear1.weight": torch.full((16, 94), float("nan"))})
+    with pytest.raises(WeightsError, match=r"not finite in neck\.linear1\.weight \(1504 of 1504 values\)"):
+        load_model(saved)
+
+
+def test_a_newer_format_is_refused(saved: Path) -> None:
+    rewritten(saved, card={"format_version": 2})
+    with pytest.raises(WeightsError, match="has format version 2; this distangle reads version 1"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neck.linear1.weight": None}, "lacks neck.linear1.weight"),
+        ({"neck.extra": torch.zeros(2)}, "has neck.extra, which the network lacks"),
+        ({"neck.norm2.bias": torch.zeros(3)}, r"has neck.norm2.bias as \(3,\) F32 instead of \(16,\) torch.float32"),
+        ({"neck.norm2.bias": torch.zeros(16).half()}, r"has neck.norm2.bias as \(16,\) F16 instead of"),
+    ],
+)
+def test_tensors_of_another_network_are_refused_by_name(
+    saved: Path, changes: dict[str, torch.Tensor | None], message: str
+) -> None:
+    rewritten(saved, **changes)
+    with pytest.raises(WeightsError, match=message):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"config": {"backbone": "vgg"}}, "describes no model that this distangle can build"),
+        ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
+        ({"about": 3}, "describes no model that this distangle can build"),
+    ],
+)
+def test_a_card_that_describes_no_model_is_refused(saved: Path, card: dict[str, Any], message: str) -> None:
+    rewritten(saved, card=card)
+    with pytest.raises(WeightsError, match=message):
+        load_model(saved)
+
+
+def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) -> None:
+    path = tmp_path / "published.safetensors"
+    with pytest.raises(WeightsError, match="There is no model at"):
+        load_model(path)
+    safetensors.torch.save_file({"conv0.weight": torch.zeros(2)}, path)
+    with pytest.raises(WeightsError, match="use load_published_weights"):
+        load_model(path)
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={room.CARD: "[", room.DIGEST: ""})
+    with pytest.raises(WeightsError, match="The card inside .* is damaged"):
+        load_model(path)
