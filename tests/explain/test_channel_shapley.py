@@ -40,7 +40,7 @@ def answer(model, images, cell_types, targets, of):
     return chosen.exp() if of == "probability" else chosen
 
 
-def by_every_order(model, images, cell_types, targets, of, stand_in):
+def by_every_order(model, images, cell_types, targets, *, of, stand_in):
     """The definition: what a channel adds when it joins, averaged over all orders; one forward pass per step."""
     channels = images.shape[1]
     values = torch.zeros(len(images), channels, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_values_are_the_mean_over_every_order_of_three_channels(of, removal):
     controls = sites(seed=9)[0] if removal == "control" else None
     stand_in = torch.zeros_like(images) if controls is None else controls
     found = channel_shapley(model, images, cell_types, targets, of=of, removal=removal, controls=controls)
-    expected = by_every_order(model, images, cell_types, targets, of, stand_in)
+    expected = by_every_order(model, images, cell_types, targets, of=of, stand_in=stand_in)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-4)
 
@@ -145,9 +145,7 @@ def test_one_control_image_serves_all_sites():
     images, cell_types, targets = sites()
     control = sites(seed=9)[0][:1]
     one = channel_shapley(model, images, cell_types, targets, removal="control", controls=control)
-    each = channel_shapley(
-        model, images, cell_types, targets, removal="control", controls=control.repeat(3, 1, 1, 1)
-    )
+    each = channel_shapley(model, images, cell_types, targets, removal="control", controls=control.repeat(3, 1, 1, 1))
     assert torch.equal(one.values, each.values)
 
 

@@ -64,7 +64,7 @@ def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
     return np.asarray((flat_channels @ flat_maps.swapaxes(1, 2))[:, :, 0])
 
 
-def scaled(raw: RawImages, *, scaling: Scaling) -> Float[np.ndarray, "site channel height width"]:
+def scaled(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site channel height width"]:
     """Return the pixels as float32 in [0, 1], scaled as named.
 
     Raises:
@@ -84,7 +84,7 @@ def scaled(raw: RawImages, *, scaling: Scaling) -> Float[np.ndarray, "site chann
     return np.asarray((stains - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
 
 
-def check_sizes(maps: MapArray, raw: RawImages) -> None:
+def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
     """Refuse maps that do not lie on the images: NumPy would broadcast one over many in silence.
 
     Raises:

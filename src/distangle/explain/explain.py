@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.axes import CellTypes, Images, Labels
 from distangle.errors import ExplanationError
 from distangle.explain.channel_attention import (
-    RawImages,
     Scaling,
     channel_attention,
     map_channel_correlation,
@@ -58,7 +57,7 @@ def explain_sites(
     targets: Labels,
     table: pd.DataFrame,
     *,
-    raw: RawImages,
+    raw: Shaped[np.ndarray, "site channel _ _"],
     channels: Sequence[str],
     perturbations: Sequence[str],
     rng: np.random.Generator,

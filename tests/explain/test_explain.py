@@ -1,0 +1,215 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from distangle.errors import ExplanationError
+from distangle.explain import (
+    ExplainSettings,
+    activation_maps,
+    channel_attention,
+    channel_shapley,
+    explain_sites,
+    map_channel_correlation,
+)
+from distangle.model import ModelConfig, build_classifier
+from distangle.randomness import generator
+from distangle.results import Explanation
+
+N, CHANNELS, SIZE = 10, 3, 16
+NAMES = ("actin", "mito", "nothing", "nuclei")
+FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
+
+
+class Given:
+    """Ten sites in five wells of two experiments, with the raw images they were standardised from."""
+
+    def __init__(self, dtype=np.uint8):
+        rng = generator(1, "sites")
+        self.raw = rng.integers(0, 255, (N, CHANNELS, SIZE, SIZE)).astype(dtype)
+        pixels = torch.from_numpy(self.raw.astype(np.float32))
+        self.images = (pixels - pixels.mean((2, 3), keepdim=True)) / pixels.std((2, 3), keepdim=True)
+        self.targets = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 0, 0])
+        truth = [NAMES[index] for index in self.targets]
+        self.table = pd.DataFrame({
+            "Metadata_Experiment": ["HUVEC-01"] * 4 + ["HUVEC-02"] * 6,
+            "Metadata_Plate": "1",
+            "Metadata_Well": [f"B{2 + i // 2:02d}" for i in range(N)],
+            "Metadata_Site": [1 + i % 2 for i in range(N)],
+            "Metadata_Role": "treatment",
+            "perturbation": truth,
+            "predicted": [*truth[:9], "mito"],
+        }, index=range(100, 100 + N))  # fmt: skip
+        config = ModelConfig(backbone="resnet_small", n_channels=CHANNELS, n_perturbations=4, embedding_size=8)
+        self.model = build_classifier(config, seed=2)
+
+    def explain(self, **changed):
+        options = {
+            "raw": self.raw,
+            "channels": ("w1", "w2", "w3"),
+            "perturbations": NAMES,
+            "rng": generator(3, "explain"),
+            "settings": FAST,
+        }
+        return explain_sites(self.model, self.images, None, self.targets, self.table, **(options | changed))
+
+
+@pytest.fixture(scope="module")
+def given():
+    return Given()
+
+
+@pytest.fixture(scope="module")
+def explanation(given):
+    return given.explain()
+
+
+def test_every_column_is_what_its_own_function_says(given, explanation):
+    table = explanation.table
+    looked = activation_maps(given.model, given.images, None, given.targets)
+    stains = channel_shapley(given.model, given.images, None, given.targets)
+    np.testing.assert_allclose(explanation.maps, looked.maps, atol=1e-5)
+    np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+    maps = looked.maps.numpy()
+    np.testing.assert_allclose(
+        table[["eq15_1", "eq15_2", "eq15_3"]], channel_attention(maps, given.raw, scaling="raw255"), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        table[["correlation_1", "correlation_2", "correlation_3"]], map_channel_correlation(maps, given.raw), atol=1e-5
+    )
+    assert table["explained"].tolist() == table["perturbation"].tolist()
+    probabilities = looked.outputs.logits.softmax(1).gather(1, given.targets[:, None])[:, 0]
+    np.testing.assert_allclose(table["probability"], probabilities, atol=1e-6)
+    p = table[["correlation_p_1", "correlation_p_2", "correlation_p_3"]].to_numpy()
+    assert p.min() >= 1 / 21
+    assert p.max() <= 1
+    assert table.index.tolist() == list(range(N))
+    assert table["Metadata_Well"].tolist() == given.table["Metadata_Well"].tolist()
+
+
+def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, explanation):
+    said = explanation.summary
+    json.dumps(said, allow_nan=False)
+    columns = ["shapley_1", "shapley_2", "shapley_3"]
+    np.testing.assert_allclose(said["shapley"]["mean"], explanation.table[columns].mean(), atol=1e-6)
+    assert (said["interval_over"], said["groups"], said["sites"]) == ("experiment", 2, N)
+    for name in ("shapley", "eq15", "correlation"):
+        means = np.array(said[name]["mean"])
+        low, high = np.array(said[name]["interval"]).T
+        assert (low <= means + 1e-9).all()
+        assert (means <= high + 1e-9).all()
+        assert np.array(said[name]["null"]).shape == (CHANNELS, 2)
+    # With two experiments a draw is one of them, the other, or both.
+    by_experiment = explanation.table.groupby("Metadata_Experiment")[columns].mean().to_numpy()
+    np.testing.assert_allclose(np.array(said["shapley"]["interval"]), np.sort(by_experiment, axis=0).T, atol=1e-6)
+    assert len(said["shapley"]["p"]) == CHANNELS
+    tops = explanation.table[columns].to_numpy().argmax(1)
+    assert said["shapley_top_channel"] == {f"w{k + 1}": int((tops == k).sum()) for k in range(CHANNELS)}
+    top = int(np.argmax(said["shapley"]["mean"]))
+    assert said["top_channel"] == f"w{top + 1}"
+    assert said["top_channel_share"] == pytest.approx((tops == top).mean())
+    assert sum(said["eq15_top_channel"].values()) == N
+    assert sum(said["eq15_top_channel_of_random_maps"].values()) == pytest.approx(N)
+    assert {name: entry["sites"] for name, entry in said["perturbations"].items()} == {
+        "actin": 4, "mito": 2, "nothing": 2, "nuclei": 2,
+    }  # fmt: skip
+    mito = explanation.table.loc[explanation.table["explained"] == "mito", columns].mean()
+    np.testing.assert_allclose(said["perturbations"]["mito"]["shapley"]["mean"], mito, atol=1e-6)
+    assert said["perturbations"]["mito"]["shapley"]["interval"] is None
+    assert said["perturbations"]["actin"]["shapley"]["interval"] is not None
+
+
+def test_one_experiment_falls_back_to_plates_and_one_plate_to_no_interval(given):
+    table = given.table.assign(Metadata_Experiment="HUVEC-01")
+    said = explain_with(given, table)
+    assert (said["interval_over"], said["groups"], said["shapley"]["interval"]) == ("plate", 1, None)
+    said = explain_with(given, table.assign(Metadata_Plate=["1", "2"] * 5))
+    assert (said["interval_over"], said["groups"]) == ("plate", 2)
+    assert said["shapley"]["interval"] is not None
+
+
+def explain_with(given, table):
+    return explain_sites(
+        given.model, given.images, None, given.targets, table, raw=given.raw, channels=("w1", "w2", "w3"),
+        perturbations=NAMES, rng=generator(3, "explain"), settings=FAST,
+    ).summary  # fmt: skip
+
+
+def test_what_was_explained_survives_the_disk(explanation, tmp_path):
+    explanation.write(tmp_path)
+    again = Explanation.read(tmp_path)
+    assert again.summary == explanation.summary
+    assert again.settings == dict(explanation.settings)
+    pd.testing.assert_frame_equal(again.table, explanation.table)
+    assert np.array_equal(again.maps, explanation.maps)
+
+
+def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(given, explanation):
+    again = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "most_at_once": 7}))
+    np.testing.assert_allclose(again.maps, explanation.maps, atol=1e-5)
+    numbers = [name for name in explanation.table if "_p_" in str(name)]
+    np.testing.assert_allclose(again.table[numbers], explanation.table[numbers], atol=0.06)
+    assert np.array_equal(given.explain().maps, explanation.maps)
+    assert given.explain().summary == explanation.summary
+
+
+def test_settings_say_what_was_done(explanation):
+    settings = explanation.settings
+    assert settings["layer"] == "features.layer3, after the final ReLU"
+    assert settings["scaling"] == "raw255"
+    assert settings["channels"] == ["w1", "w2", "w3"]
+    assert (settings["head"], settings["of"], settings["removal"], settings["n_null_maps"]) == (
+        "softmax", "log_probability", "mean", 20,
+    )  # fmt: skip
+    assert settings["map_grid"] == [2, 2]
+
+
+def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
+    given = Given(np.uint16)
+    settings = FAST.model_copy(update={"layer": "features.layer1", "head": "arc", "of": "logit", "removal": "control"})
+    found = given.explain(settings=settings, controls=given.images.flip(0))
+    assert found.settings["scaling"] == "min_max"
+    assert found.settings["layer"] == "features.layer1"
+    expected = activation_maps(given.model, given.images, None, given.targets, layer="features.layer1", head="arc")
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5)
+    stains = channel_shapley(
+        given.model, given.images, None, given.targets, of="logit", removal="control", controls=given.images.flip(0)
+    )
+    np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+
+
+def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):
+    assert explanation.planted is None
+    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: (8.0, 8.0, 4.0)})
+    # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
+    assert found.planted["top_shapley_is_planted"]["of"] == 5
+    assert found.planted["map_peak_in_place"]["of"] == 1
+
+
+def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(given):
+    raw = given.raw.repeat(2, axis=2).repeat(2, axis=3)
+    assert given.explain(raw=raw).maps.shape == (N, 2 * SIZE, 2 * SIZE)
+
+
+def test_progress_is_told_once_per_piece(given):
+    told = []
+    given.explain(advance=told.append)
+    assert told == ["4 sites", "8 sites", "10 sites"]
+
+
+def test_pieces_that_do_not_belong_together_are_refused(given):
+    with pytest.raises(ExplanationError, match="2 channel names, 3 channels of images, 3 of raw images"):
+        given.explain(channels=("w1", "w2"))
+    with pytest.raises(ExplanationError, match="3 names of perturbations for a model of 4"):
+        given.explain(perturbations=NAMES[:3])
+    with pytest.raises(ExplanationError, match=r"lacks \['predicted'\]. Give the rows of `Predictions.table`"):
+        explain_with(given, given.table.drop(columns="predicted"))
+    with pytest.raises(ExplanationError, match="'rows': 9, 'images': 10"):
+        explain_with(given, given.table[:9])
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        ExplainSettings(layers="features.norm5")
