@@ -18,7 +18,7 @@ def interval_bar(value: float, interval: tuple[float, float] | None, *, chance: 
         return 4.0 + (width - 8.0) * min(max(share, 0.0), 1.0)
 
     parts = [
-        element("line", x1=at(0), x2=at(1), y1=middle, y2=middle, class_="axis"),
+        element("line", x1=at(0.0), x2=at(1.0), y1=middle, y2=middle, class_="axis"),
         element("line", x1=at(chance), x2=at(chance), y1=2, y2=18, class_="chance"),
     ]
     said = f"{value:.3f}, chance {chance:.3f}"

@@ -1,0 +1,369 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_run import HOSTILE, STAINS, Made, Plan, make_run
+
+from distangle.commit import sha256_of
+from distangle.report import build_report
+from distangle.report.material import gather, main_row
+from distangle.report.page import percent
+from distangle.report.scored import confused_pairs, score_sentence, warnings_of
+from distangle.report.stains import channel_column, planted_rows
+from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
+from distangle.screen import Channel
+
+SECTIONS = ["scores", "curves", "confusion", "plates", "sites", "stains", "controls", "made", "refused"]
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.text += " "
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, name: str) -> list[str]:
+        return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for tag, attributes in self.tags if tag == "section"]
+
+
+@pytest.fixture(scope="module")
+def built(made: Made) -> Page:
+    return Page(build_report(made.run, made.screen, truth=made.truth))
+
+
+def copy_of(made: Made, folder: Path, *without: str) -> RunFolder:
+    shutil.copytree(made.run.root, folder / "run")
+    for name in ("report", *without):
+        target = folder / "run" / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+    return RunFolder(folder / "run")
+
+
+def check_offline(page: Page, folder: Path) -> None:
+    addresses = page.values("src") + page.values("href")
+    assert len(addresses) > 5
+    for address in addresses:
+        if address.startswith("#"):
+            assert address[1:] in page.values("id")
+        else:
+            assert re.fullmatch(r"[a-z0-9-]+\.css|figures/[a-z0-9-]+\.(png|svg)", address)
+            assert (folder / address).is_file()
+    assert {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "form", "base", "style"} == set()
+    assert [
+        name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"
+    ] == []
+    assert "http" not in "".join(page.values("content"))
+    style = (folder / "style.css").read_text(encoding="utf-8")
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_loads_nothing_from_elsewhere(built: Page, made: Made) -> None:
+    check_offline(built, made.run.report)
+
+
+def test_the_sections_come_in_the_order_a_biologist_asks(built: Page) -> None:
+    assert built.ids == [*SECTIONS[:7], "planted", *SECTIONS[7:]]
+
+
+def test_every_number_of_the_score_table_is_on_the_page(built: Page, made: Made) -> None:
+    for row in made.scores.rows:
+        assert percent(row.value) in built.text
+        if row.interval is not None:
+            assert f"{100 * row.interval[0]:.1f} – {100 * row.interval[1]:.1f}\u202f%" in built.text
+    assert f"{made.scores.rows[2].n:,}" in built.text
+
+
+def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(built: Page, made: Made) -> None:
+    row = made.scores.rows[2]
+    assert main_row(made.scores) is row
+    assert row.interval is not None
+    said = (
+        f"On {row.n} held-out wells (treatments) the network named the right perturbation with an accuracy of "
+        f"{percent(row.value)} (95\u202f% interval {percent(row.interval[0])} to {percent(row.interval[1])}, "
+        f"over 2 experiments); guessing gives 10.0\u202f%. The whole interval lies above chance."
+    )
+    assert said in built.text
+
+
+def row_with(**changes: Any) -> ScoreRow:
+    said: dict[str, Any] = dict(
+        level="well", views=1, wells="treatments", subset="all", metric="accuracy", value=0.2, interval=(0.1, 0.3),
+        interval_over="experiment", n=10, n_groups=2, chance=0.15, transductive=False,
+    )  # fmt: skip
+    return ScoreRow(**(said | changes))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (row_with(), "The interval includes chance"),
+        (row_with(chance=0.05), "The whole interval lies above chance."),
+        (row_with(chance=0.5), "The whole interval lies below chance: look for a mistake"),
+        (row_with(interval=None, n_groups=1), "no interval: only 1 group to resample"),
+        (row_with(metric="balanced accuracy"), "with a balanced accuracy of 20.0\u202f%"),
+        (row_with(level="site"), "On 10 held-out sites"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_says_of_chance(made: Made, row: ScoreRow, said: str) -> None:
+    assert said in score_sentence(made.scores, row)
+
+
+def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tmp_path: Path) -> None:
+    warned = " ".join(warnings_of(gather(made.run, made.screen)))
+    assert "forced" not in warned
+    assert "In some rows of the score table the method saw the test plates" in warned
+    assert "1 perturbation of the held-out wells had no training well and is left out of the scores: siRNA_3." in warned
+    assert "1 well could not be read" in warned
+    assert "3 entries of the screen were refused" in warned
+    assert "Cell type joined the features." in warned
+    run = copy_of(made, tmp_path)
+    notes = ("The split was forced: x.", "4 held-out sites of siRNA_3 are not scored: no training well has them.")
+    made.scores.model_copy(update={"forced": True, "notes": notes}).write(run.scores)
+    warned = " ".join(warnings_of(gather(run, made.screen)))
+    assert warned.count("split was forced") == 1
+    assert warned.count("no training well") == 1
+
+
+def test_a_forced_split_is_stamped_on_the_page_and_its_charts(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    made.scores.model_copy(update={"forced": True}).write(run.scores)
+    index = build_report(run, made.screen)
+    assert '<main class="forced">' in index.read_text(encoding="utf-8")
+    charts = list((run.report / "figures").glob("*.svg"))
+    assert len(charts) == 7
+    assert all("forced split" in chart.read_text(encoding="utf-8") for chart in charts)
+
+
+def test_the_row_of_the_confusion_with_most_errors_is_named() -> None:
+    counts = np.array([[5, 2, 0], [0, 1, 7], [1, 0, 0]])
+    assert confused_pairs(["a", "b", "c"], counts) == [("b", "c", 7, 8), ("a", "b", 2, 7), ("c", "a", 1, 1)]
+    assert counts[0, 0] == 5
+
+
+def test_many_perturbations_become_a_list_of_confused_pairs(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    names = [f"gene_{k}" for k in range(60)]
+    counts = np.eye(60, dtype=int) * 3
+    counts[7, 41] = 9
+    confusion = {"perturbations": names, "counts": counts.tolist()}
+    made.scores.model_copy(update={"confusion": confusion}).write(run.scores)
+    page = Page(build_report(run, made.screen))
+    assert "With 60 perturbations a matrix cannot be read" in page.text
+    assert not (run.report / "figures" / "confusion.svg").exists()
+    assert (
+        "gene_7 gene_41 9 12 75\u202f%" in re.sub(r"\s+", " ", page.text).replace("\xa0", " ") or "gene_41" in page.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        (("metrics.csv",), "distangle train"),
+        (("predictions",), "distangle predict"),
+        (("explanations",), "distangle explain run"),
+        (
+            ("metrics.csv", "predictions", "explanations", "config.yaml", "manifest.json", "run.json"),
+            "distangle predict",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_with_the_command_that_makes_it(
+    made: Made, tmp_path: Path, without: tuple[str, ...], said: str
+) -> None:
+    run = copy_of(made, tmp_path, *without)
+    page = Page(build_report(run, made.screen))
+    assert page.ids[:7] == SECTIONS[:7]
+    assert said in page.text
+    assert "This part appears after" in page.text
+    check_offline(page, run.report) if "predictions" not in without else None
+
+
+def test_a_real_screen_has_no_planted_section(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    explanation = made.explanation
+    Explanation(
+        table=explanation.table, maps=explanation.maps, settings=explanation.settings, summary=explanation.summary
+    ).write(run.explanations)
+    assert Page(build_report(run, made.screen)).ids == SECTIONS
+
+
+def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
+    material = gather(made.run, made.screen, truth=made.truth)
+    rows = {row[0]: row for row in planted_rows(material)}
+    means = made.explanation.summary["perturbations"]
+    stains = [channel.stain for channel in STAINS]
+    for name, entry in means.items():
+        top = int(np.argmax(entry["shapley"]["mean"]))
+        assert rows[name][3] == stains[top]
+        planted = made.truth["perturbations"].get(name)
+        if planted is not None:
+            assert rows[name][1] == stains[planted["channels"][0] - 1]
+            assert rows[name][4] == ("yes" if planted["channels"] == [top + 1] else "no")
+    names = list(made.scores.confusion["perturbations"])  # type: ignore[call-overload]
+    counts = np.array(made.scores.confusion["counts"])
+    place = names.index("siRNA_1")
+    assert rows["siRNA_1"][5] == f"{counts[place, place]} of {counts[place].sum()}"
+
+
+def test_the_planted_table_is_as_the_explanation_says(built: Page, made: Made) -> None:
+    assert made.explanation.planted is not None
+    found = made.explanation.planted["perturbations_found"]
+    said = f"names the right stain for {found['perturbations']} of {found['of']} recognised single-stain perturbations"
+    assert said in built.text
+    assert percent(made.explanation.planted["top_eq15_is_planted"]["share"]) in built.text
+
+
+def test_the_stains_are_those_of_the_summary_with_intervals_and_null(made: Made) -> None:
+    column = channel_column(made.explanation, "shapley", 6)
+    assert column is not None
+    summary = made.explanation.summary["shapley"]
+    assert column.mean.tolist() == summary["mean"]
+    assert column.interval is not None
+    assert column.interval.tolist() == summary["interval"]
+    assert column.null is not None
+    assert column.null.tolist() == summary["null"]
+
+
+def test_eq_15_is_said_not_to_be_evidence(built: Page) -> None:
+    assert "maps drawn at random (grey) give nearly the same figures" in built.text
+    assert "is not evidence of which stain mattered" in built.text
+
+
+def test_controls_are_labelled_and_come_after_the_treatments(built: Page) -> None:
+    tags = [
+        str(attributes["class"]) for _, attributes in built.tags if str(attributes.get("class", "")).startswith("tag ")
+    ]
+    kinds = [name.removeprefix("tag ") for name in tags if name.split()[-1] in ("correct", "wrong", "control")]
+    kinds = kinds[: kinds.index("control") + 1]
+    assert kinds[0] == "correct"
+    assert "negative control" in built.text
+    assert "Sec. 2.2" not in built.text or "control" in kinds
+
+
+def test_what_was_found_is_indexed_or_refused(built: Page, made: Made) -> None:
+    card = made.screen.card
+    assert f"{card.found:,} found = {card.indexed:,} indexed + 3 refused" in built.text
+    assert "image missing" in built.text
+    assert "Copy the file." in built.text
+
+
+def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
+    made = make_run(tmp_path, Plan(hostile=True, forced=True, plates=1))
+    index = build_report(made.run, made.screen, truth=made.truth)
+    text = index.read_text(encoding="utf-8")
+    assert "<svg onload" not in text
+    page = Page(index)
+    check_offline(page, made.run.report)
+    assert page.text.count(HOSTILE) > 10
+    assert all(attributes.get("onload") is None for _, attributes in page.tags)
+    names = [path.name for path in made.run.report.rglob("*")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(channels=STAINS[:1], plates=1),
+        Plan(channels=STAINS[:3], size=68, bits=16, cell_types=(), plates=1),
+        Plan(channels=(Channel(name="a"), Channel(name="b", stain="x"), Channel(name="c", stain="x")), plates=1),
+        Plan(rows=16, columns=24, plates=1),
+    ],
+)
+def test_other_screens_have_a_report_too(tmp_path: Path, plan: Plan) -> None:
+    made = make_run(tmp_path, plan)
+    page = Page(build_report(made.run, made.screen))
+    assert page.ids == [*SECTIONS[:7], "planted", *SECTIONS[7:]]
+    check_offline(page, made.run.report)
+    assert page.text.count("All channels") == 0 or "problem" not in page.text
+    assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))
+
+
+def test_every_file_of_the_report_is_in_the_manifest_with_its_hash(built: Page, made: Made) -> None:
+    files = json.loads(made.run.manifest.read_text(encoding="utf-8"))["files"]
+    there = {path.relative_to(made.run.root).as_posix() for path in made.run.report.rglob("*") if path.is_file()}
+    assert {name for name in files if name.startswith("report/")} == there
+    assert files["report/index.html"]["sha256"] == sha256_of(made.run.report / "index.html")
+
+
+def test_a_second_report_leaves_no_picture_of_the_first(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    build_report(run, made.screen)
+    before = {path.name for path in (run.report / "figures").iterdir()}
+    fewer = Explanation(
+        table=made.explanation.table.head(2), maps=made.explanation.maps[:2], settings=made.explanation.settings,
+        summary=made.explanation.summary,
+    )  # fmt: skip
+    fewer.write(run.explanations)
+    page = Page(build_report(run, made.screen))
+    after = {path.name for path in (run.report / "figures").iterdir()}
+    assert after < before
+    shown = {address.removeprefix("figures/") for address in page.values("src") if address.startswith("figures/")}
+    assert after == shown
+    files = json.loads(run.manifest.read_text(encoding="utf-8"))["files"]
+    assert {name.removeprefix("report/figures/") for name in files if name.startswith("report/figures/")} == after
+
+
+def test_building_twice_gives_the_same_page(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    first = build_report(run, made.screen).read_bytes()
+    assert build_report(run, made.screen).read_bytes() == first
+
+
+def test_the_page_tells_no_folder_of_this_machine(built: Page, made: Made) -> None:
+    assert str(made.run.root.parent.parent) not in built.text
+    assert str(made.screen.source) not in built.text
+
+
+def test_unreadable_images_are_told_on_the_page(made: Made, tmp_path: Path) -> None:
+    made_again = make_run(tmp_path, Plan(plates=1))
+    for path in made_again.screen.source.iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    page = Page(build_report(made_again.run, made_again.screen))
+    assert "The image could not be read" in page.text
+    assert str(made_again.screen.source) not in page.text
+
+
+def test_progress_is_told_for_every_part(made: Made, tmp_path: Path) -> None:
+    said: list[str] = []
+    build_report(copy_of(made, tmp_path), made.screen, progress=said.append)
+    assert said[:3] == ["Scores", "Training", "Confusion"]
+    assert "Refused" in said
+
+
+def test_predictions_of_a_screen_without_a_held_out_well_are_told(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    table = made.wells.table.assign(Metadata_Fold="train")
+    wells = Predictions(
+        level="well", table=pd.DataFrame(table), logits=made.wells.logits, embedding=made.wells.embedding,
+        perturbations=made.wells.perturbations, views=1,
+    )  # fmt: skip
+    wells.write(run.predictions)
+    made.scores.model_copy(update={"rows": ()}).write(run.scores)
+    page = Page(build_report(run, made.screen))
+    assert "No well is held out, so no plate can be tested." in page.text
+    assert "There is no score yet" in page.text

@@ -1,0 +1,94 @@
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from distangle import report
+from distangle.report.charts import channel_chart, confusion_matrix, stain_matrix, training_curves
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(drawing: str) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(drawing).iter(f"{SVG}text")]
+
+
+def test_only_curves_that_were_measured_are_drawn() -> None:
+    metrics = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "held_out_accuracy": [0.1, 0.4]})
+    drawn = training_curves(metrics, chance=0.05)
+    assert list(drawn) == ["accuracy", "loss"]
+    assert {"Accuracy", "held out", "chance", "epoch"} <= set(texts(drawn["accuracy"]))
+    assert "training" not in texts(drawn["accuracy"])
+    assert "Loss (nats)" in texts(drawn["loss"])
+
+
+def test_a_single_epoch_and_an_unmeasured_one_are_drawn() -> None:
+    metrics = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "held_out_loss": [np.nan, 1.5]})
+    assert list(training_curves(metrics.head(1))) == ["loss"]
+    assert "held out" in texts(training_curves(metrics)["loss"])
+
+
+def test_drawing_twice_gives_the_same_bytes_and_leaves_no_state() -> None:
+    before = dict(matplotlib.rcParams)
+    drawings = [channel_chart(["a", "b"], np.array([1.0, -1.0]), None, title="t", unit="u") for _ in range(2)]
+    assert drawings[0] == drawings[1]
+    assert dict(matplotlib.rcParams) == before
+    loaded = sys.modules.get("matplotlib.pyplot")  # by another test, never by us
+    assert loaded is None or loaded.get_fignums() == []
+    sources = Path(report.__file__).parent.glob("*.py")
+    assert all("matplotlib.pyplot" not in source.read_text(encoding="utf-8") for source in sources)
+
+
+def test_a_drawing_names_no_remote_address() -> None:
+    drawn = confusion_matrix(["a", "b"], np.eye(2))
+    addresses = {word for word in drawn.replace("'", '"').split('"') if word.startswith("http")}
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names of XML, not loaded
+    assert "<!DOCTYPE" not in drawn
+    assert "<metadata" not in drawn
+
+
+def test_hostile_names_stay_text() -> None:
+    evil = '"><svg onload=alert(1)>'
+    drawn = confusion_matrix([evil, "$x^2$ \x1b"], np.eye(2))
+    assert evil in texts(drawn)
+    assert "$x^2$ \ufffd" in texts(drawn)
+    assert "<svg onload" not in drawn
+
+
+def test_the_matrix_darkens_with_the_share_of_the_row() -> None:
+    drawn = confusion_matrix(["a", "b"], np.array([[0.75, 0.25], [np.nan, np.nan]]))
+    first = [part.split(";")[0].split('"')[0] for part in drawn.split("fill-opacity: ")[1:]]
+    assert first[:2] == ["0.75", "0.25"]
+    assert first[2:4] == ["0.15", "0.15"]  # no held-out site: grey
+
+
+def test_values_below_zero_take_the_other_colour_and_planted_stains_a_frame() -> None:
+    drawn = stain_matrix(["p", "q"], ["a", "b"], np.array([[2.0, -1.0], [0.0, 1.0]]), unit="nats", planted=[[0], []])
+    cells = drawn.split("fill: ")[1:]
+    kinds = [cell[:7] for cell in cells if cell[:7] in ("#2f6299", "#c4661f")][:3]
+    assert kinds == ["#2f6299", "#c4661f", "#2f6299"]
+    frames = drawn.count("stroke: #1d2733; stroke-width: 1.2")
+    assert frames == 1
+    assert {"+2", "−2", "nats"} <= set(texts(drawn))
+
+
+def test_a_forced_split_is_stamped_on_every_chart() -> None:
+    stamp = "forced split"
+    metrics = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "learning_rate": [0.1, 0.2]})
+    drawn = [
+        *training_curves(metrics, stamp=stamp).values(),
+        confusion_matrix(["a", "b"], np.eye(2), stamp=stamp),
+        channel_chart(["a"], np.ones(1), None, title="t", unit="u", stamp=stamp),
+        stain_matrix(["p"], ["a"], np.ones((1, 1)), unit="u", stamp=stamp),
+    ]
+    assert len(drawn) == 5
+    assert all(stamp in texts(drawing) for drawing in drawn)
+
+
+def test_dark_pages_get_light_ink() -> None:
+    drawn = channel_chart(["a"], np.ones(1), None, title="t", unit="u")
+    assert "prefers-color-scheme:dark" in drawn
+    assert '[style*="fill: #1d2733"]{fill:#e4e8ec!important}' in drawn
