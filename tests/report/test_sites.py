@@ -18,8 +18,6 @@ def explained(rows: list[tuple[str, str, float, str]]) -> pd.DataFrame:
                 "Metadata_Experiment": "E", "Metadata_Plate": "1", "Metadata_Well": f"A{place + 1:02d}",
                 "Metadata_Site": 1, "Metadata_Role": role, "perturbation": true, "predicted": predicted,
                 "probability": probability,
-            }", 
-                "Metadata_Site": 1, "Metadata_Role": role, "perturbation": true, "predicted": predicted, "probability": probability,
             }
             for place, (true, predicted, probability, role) in enumerate(rows)
         ]
