@@ -18,7 +18,7 @@ class Entry:
         experiment: As the table has it.
         plate: As the table has it.
         well: As the table has it; not checked yet.
-        site: 1-based number of the field of view; 0 when none was looked for.
+        site: Number of the field of view; 0 also when no image was looked for.
         cell_type: "" if unknown.
         perturbation: "" if unknown.
         role: The part the well plays.
@@ -55,7 +55,7 @@ class Entry:
             experiment=self.experiment,
             plate=self.plate,
             well=self.well,
-            site=str(self.site) if self.site else "",
+            site=str(self.site) if self.site or self.paths else "",
             channel=channel,
             found=found,
             expected=expected,

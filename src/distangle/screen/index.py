@@ -231,14 +231,15 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
         message += "please report it with the table."
         raise ScreenError(message)
     if indexed == 0:
+        refusals = [problem for problem in problems if problem.severity == "refused"]
         kinds: Counter[str] = Counter()
-        for problem in problems:
-            if problem.severity == "refused":
-                kinds[problem.kind] += problem.count
-        counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
-        first = [f"{problem.describe()}. {problem.fix}" for problem in problems if problem.severity == "refused"]
-        message = f"Nothing can be indexed: found {found}, all refused"
-        message += f" ({counted}). First: " + " | ".join(first[:3]) if first else ": the tables have no row."
+        for problem in refusals:
+            kinds[problem.kind] += problem.count
+        message = "Nothing can be indexed: the tables have no row."
+        if refusals:
+            counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
+            first = " | ".join(f"{problem.describe()}. {problem.fix}" for problem in refusals[:3])
+            message = f"Nothing can be indexed: found {found}, all refused ({counted}). First: {first}"
         raise ScreenError(message)
 
 

@@ -78,19 +78,36 @@ def statistics(screen: Screen) -> Statistics:
         ScreenError: The totals do not reconcile.
     """
     sites = screen.sites
-    n_channels = len(screen.card.channels)
+    # A table of wells has no site numbers: its rows, all 0, are no sites.
+    has_sites = not screen.card.tables_only or bool((sites["site"] != 0).any())
+    has_images = not screen.card.tables_only
+
+    def counts(part: pd.DataFrame) -> Counts:
+        n_sites = len(part) if has_sites else 0
+        return Counts(
+            experiments=part["experiment"].nunique(),
+            plates=len(part[["experiment", "plate"]].drop_duplicates()),
+            wells=len(part[_WELL].drop_duplicates()),
+            sites=n_sites,
+            planes=n_sites * len(screen.card.channels) if has_images else 0,
+        )
+
+    def parts(column: str) -> dict[str, Counts]:
+        names = sorted(set(sites[column]), key=natural_key)
+        return {name: counts(sites[sites[column] == name]) for name in names}
+
     wells = sites.drop_duplicates(_WELL)
-    splits = sorted({split for split in sites["split"] if split}, key=natural_key)
-    training = wells[wells["split"] == "train"] if splits else wells
+    has_splits = bool((sites["split"] != "").any())
+    training = wells[wells["split"] == "train"] if has_splits else wells
     treatments = training[(training["role"] == Role.TREATMENT.value) & (training["perturbation"] != "")]
     wells_of_class = Counter(treatments["perturbation"])
     class_sets = dict(sorted(Counter(wells_of_class.values()).items()))
     is_test = (wells["split"] == "test") & (wells["role"] == Role.TREATMENT.value)
     counted = Statistics(
-        all=_counts(sites, n_channels),
-        by_split={name: _counts(sites[sites["split"] == name], n_channels) for name in splits},
-        by_role=_parts(sites, "role", n_channels),
-        by_cell_type=_parts(sites, "cell_type", n_channels),
+        all=counts(sites),
+        by_split={name: part for name, part in parts("split").items() if name},
+        by_role=parts("role"),
+        by_cell_type=parts("cell_type"),
         n_classes=len(screen.card.perturbations),
         n_treatment_classes=len(wells_of_class),
         n_train_wells=len(treatments),
@@ -101,9 +118,9 @@ def statistics(screen: Screen) -> Statistics:
     )
     reconcile_class_sets(counted.class_sets, n_classes=counted.n_treatment_classes, n_wells=counted.n_train_wells)
     _reconcile("plates by their negative controls", counted.negative_controls_per_plate.values(), counted.all.plates)
-    for name, parts in (("role", counted.by_role), ("cell type", counted.by_cell_type)):
-        _reconcile(f"wells by {name}", [part.wells for part in parts.values()], counted.all.wells)
-        _reconcile(f"sites by {name}", [part.sites for part in parts.values()], counted.all.sites)
+    for name, divided in (("role", counted.by_role), ("cell type", counted.by_cell_type)):
+        _reconcile(f"wells by {name}", [part.wells for part in divided.values()], counted.all.wells)
+        _reconcile(f"sites by {name}", [part.sites for part in divided.values()], counted.all.sites)
     return counted
 
 
@@ -153,23 +170,6 @@ def statistics_table(counted: Statistics) -> list[tuple[str, str]]:
         for n_controls, n in counted.negative_controls_per_plate.items()
     ]
     return [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
-
-
-def _counts(sites: pd.DataFrame, n_channels: int) -> Counts:
-    seen = int((sites["site"] > 0).sum())
-    has_images = n_channels > 0 and bool((sites["path_1"] != "").all())
-    return Counts(
-        experiments=sites["experiment"].nunique(),
-        plates=len(sites[["experiment", "plate"]].drop_duplicates()),
-        wells=len(sites[_WELL].drop_duplicates()),
-        sites=seen,
-        planes=seen * n_channels if has_images else 0,
-    )
-
-
-def _parts(sites: pd.DataFrame, column: str, n_channels: int) -> dict[str, Counts]:
-    names = sorted(set(sites[column]), key=natural_key)
-    return {name: _counts(sites[sites[column] == name], n_channels) for name in names}
 
 
 def _negative_controls(wells: pd.DataFrame) -> dict[int, int]:

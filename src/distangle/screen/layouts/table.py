@@ -207,9 +207,9 @@ class _Rows:
         for name in ("experiment", "plate"):
             if not getattr(entry, name):
                 return entry, entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-        if number < 0 or ("site" in ours and number == 0):
+        if number < 0:
             return entry, entry.problem(
-                "bad site", found=repr(site), expected="a whole number from 1", fix="Number the sites of a well."
+                "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
             )
         if role is None:
             expected = f"one of {', '.join(ROLE_WORDS)}"

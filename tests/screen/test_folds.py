@@ -1,0 +1,211 @@
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from rxrx1_lab import RxRx1Lab
+
+from distangle.errors import FoldError
+from distangle.screen import Folds, Screen, by_experiment, check_labels, fold_columns, hold_out, index
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    """Four experiments of two cell types, two plates each, two wells a plate, two sites a well."""
+    lab = RxRx1Lab(tmp_path / "lab")
+    rows = []
+    for experiment in ("HUVEC-01", "HUVEC-02", "RPE-01", "RPE-02"):
+        for plate in ("1", "2"):
+            for well, sirna in (("B02", "sirna_1"), ("B03", "sirna_2" if experiment != "RPE-02" else "sirna_3")):
+                rows.append((experiment, plate, well, sirna))
+                for site in (1, 2):
+                    lab.site(f"images/{experiment}/Plate{plate}", well, site)
+    lab.table("train.csv", rows)
+    return index(lab.root, layout="rxrx1")
+
+
+def held_out(folds: Folds) -> pd.DataFrame:
+    return folds.table[folds.table["fold"] == "held_out"]
+
+
+def test_whole_experiments_are_held_out_in_the_order_of_the_sites(screen: Screen) -> None:
+    folds = hold_out(screen, values=["RPE-02", "HUVEC-01"])
+    assert folds.description == "experiment=HUVEC-01,RPE-02"
+    assert not folds.forced
+    assert folds.table.columns.tolist() == ["experiment", "plate", "well", "site", "fold"]
+    expected = ["held_out" if name in {"HUVEC-01", "RPE-02"} else "train" for name in screen.sites["experiment"]]
+    assert folds.table["fold"].tolist() == expected == folds.of(screen).tolist()
+
+
+def test_plates_and_cell_types_may_be_held_out(screen: Screen) -> None:
+    assert set(held_out(hold_out(screen, column="plate", values=["2"]))["plate"]) == {"2"}
+    assert set(held_out(hold_out(screen, column="cell_type", values=["RPE"]))["experiment"]) == {"RPE-01", "RPE-02"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("site", "1"), ("well", "B02"), ("perturbation", "sirna_1"), ("row", "1")]
+)
+def test_a_column_that_divides_plates_is_refused_unless_forced(screen: Screen, column: str, value: str) -> None:
+    if column == "row":
+        screen.sites.loc[screen.sites["well"] == "B03", "row"] = 2
+    with pytest.raises(FoldError) as caught:
+        hold_out(screen, column=column, values=[value])
+    said = str(caught.value)
+    assert f"Refused to hold out {column}={value}: 8 of 8 plates would be on both sides (HUVEC-01 plate 1, " in said
+    assert "and 3 more" in said
+    assert "Hold out whole experiments instead, or say --force-split" in said
+    forced = hold_out(screen, column=column, values=[value], force=True)
+    assert forced.forced
+    assert "8 of 8 plates would be on both sides" in forced.notes[0]
+    assert len(held_out(forced)) == 16
+
+
+def test_force_on_sound_folds_stamps_nothing(screen: Screen) -> None:
+    folds = hold_out(screen, values=["RPE-02"], force=True)
+    assert (folds.forced, folds.notes) == (False, ())
+
+
+def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> None:
+    screen.sites.loc[15, "sha256"] = screen.sites.loc[2, "sha256"]
+    screen.sites.loc[14, "sha256"] = screen.sites.loc[13, "sha256"]  # both on one side: no leak
+    with pytest.raises(FoldError) as caught:
+        hold_out(screen, values=["HUVEC-01"])
+    assert "1 pictures would be on both sides, byte for byte (" in str(caught.value)
+    assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
+    assert hold_out(screen, values=["HUVEC-01"], force=True).forced
+
+
+def test_sites_without_a_hash_are_no_pair(screen: Screen) -> None:
+    screen.sites["sha256"] = ""
+    assert not hold_out(screen, values=["HUVEC-01"]).forced
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("experimnt", ["RPE-01"], "No column 'experimnt' to hold out by. Did you mean 'experiment'?"),
+        ("experiment", ["RPE-1"], "No site has experiment='RPE-1'. Did you mean 'RPE-0"),
+        ("plate", [], "Nothing to hold out: name values of 'plate': 1, 2."),
+        ("cell_type", ["RPE", "HUVEC"], "The training fold of cell_type=HUVEC,RPE is empty: 32 sites are in the other"),
+    ],
+)
+def test_what_cannot_be_held_out_is_said_with_what_can(
+    screen: Screen, column: str, values: list[str], said: str
+) -> None:
+    with pytest.raises(FoldError) as caught:
+        hold_out(screen, column=column, values=values)
+    assert said in str(caught.value)
+
+
+def test_sites_without_a_value_belong_to_no_known_fold(screen: Screen) -> None:
+    screen.sites.loc[screen.sites["experiment"] == "RPE-01", "cell_type"] = ""
+    with pytest.raises(FoldError, match="8 sites have no cell_type: which fold they belong to is not known"):
+        hold_out(screen, column="cell_type", values=["HUVEC"])
+
+
+def test_columns_about_files_are_none_to_divide_by(screen: Screen) -> None:
+    known = fold_columns(screen)
+    assert known[:3] == ["experiment", "plate", "well"]
+    assert "id_code" in known
+    assert not {"path_1", "page_6", "size", "mtime", "sha256"} & set(known)
+
+
+def test_every_experiment_is_held_out_once_and_cell_types_are_dealt_out(screen: Screen) -> None:
+    parts = [set(held_out(by_experiment(screen, n_folds=2, fold=k, seed=3))["experiment"]) for k in range(2)]
+    assert parts[0] | parts[1] == {"HUVEC-01", "HUVEC-02", "RPE-01", "RPE-02"}
+    assert not parts[0] & parts[1]
+    assert all({name.split("-")[0] for name in part} == {"HUVEC", "RPE"} for part in parts)
+
+
+def test_the_seed_decides_and_decides_alone(screen: Screen) -> None:
+    drawn = {by_experiment(screen, n_folds=2, fold=0, seed=seed).description.split(" ")[0] for seed in range(12)}
+    assert len(drawn) == 4  # two cell types, two experiments each
+    shuffled = Screen(card=screen.card, sites=screen.sites.sample(frac=1, random_state=0), problems=screen.problems)
+    folds, again = (by_experiment(each, n_folds=2, fold=1, seed=5) for each in (screen, shuffled))
+    assert folds.description == again.description
+    assert folds.of(shuffled).tolist() == again.of(shuffled).tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "fold", "said"),
+    [
+        (5, 0, "5 folds of 4 experiments (HUVEC-01, "),
+        (1, 0, "expected from 2 to as many folds"),
+        (2, 2, "No fold 2 of 2: they count from 0 to 1."),
+        (2, -1, "No fold -1 of 2"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(screen: Screen, n_folds: int, fold: int, said: str) -> None:
+    with pytest.raises(FoldError) as caught:
+        by_experiment(screen, n_folds=n_folds, fold=fold, seed=0)
+    assert said in str(caught.value)
+
+
+def test_folds_are_read_as_written_and_know_when_they_were_changed(screen: Screen, tmp_path: Path) -> None:
+    folds = hold_out(screen, column="site", values=["1"], force=True)
+    path = folds.write(tmp_path / "run" / "folds.parquet")
+    read = Folds.read(path)
+    pd.testing.assert_frame_equal(read.table, folds.table)
+    assert (read.description, read.forced, read.notes) == (folds.description, True, folds.notes)
+    assert read.sha256 == folds.sha256
+    table = pq.read_table(path)
+    column = table.column("fold").to_pylist()
+    changed = table.set_column(4, "fold", [["train", *column[1:]]])
+    assert column[0] == "held_out"
+    pq.write_table(changed, path)
+    with pytest.raises(FoldError, match="was changed: its rows do not match their hash"):
+        Folds.read(path)
+
+
+def test_what_are_no_folds_is_refused(screen: Screen, tmp_path: Path) -> None:
+    with pytest.raises(FoldError, match=r"No folds at .*none.parquet"):
+        Folds.read(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("PAR1")
+    with pytest.raises(FoldError, match="cannot be read as folds"):
+        Folds.read(tmp_path / "text.parquet")
+    screen.sites.to_parquet(tmp_path / "sites.parquet")
+    with pytest.raises(FoldError, match="holds no folds: expected the columns experiment, plate, well, site, fold"):
+        Folds.read(tmp_path / "sites.parquet")
+
+
+def test_the_hash_sees_the_rows_and_what_is_said_of_them(screen: Screen) -> None:
+    folds = hold_out(screen, values=["RPE-02"])
+    assert folds.sha256 == hold_out(screen, values=["RPE-02", "RPE-02"]).sha256
+    others = [
+        Folds(table=folds.table.iloc[::-1], description=folds.description),
+        Folds(table=folds.table, description="experiment=RPE-01"),
+        Folds(table=folds.table, description=folds.description, forced=True),
+        hold_out(screen, values=["RPE-01"]),
+    ]
+    assert len({folds.sha256, *(other.sha256 for other in others)}) == 5
+
+
+def test_folds_of_another_screen_are_refused(screen: Screen) -> None:
+    part = Screen(card=screen.card, sites=screen.sites.iloc[4:], problems=screen.problems)
+    folds = hold_out(part, values=["RPE-02"])
+    with pytest.raises(FoldError, match="4 of 32 sites are in no fold, the first HUVEC-01 plate 1 well B02 site 1"):
+        folds.of(screen)
+
+
+# --- Labels ------------------------------------------------------------------------------------------------------
+
+
+def test_the_label_report_names_what_cannot_be_taught_or_tested(screen: Screen) -> None:
+    screen.sites.loc[[0, 31], "perturbation"] = ""
+    report = check_labels(screen, hold_out(screen, values=["RPE-02"]))
+    assert report.classes == ("sirna_1", "sirna_2", "sirna_3")
+    assert report.n_train == (11, 12, 0)
+    assert report.n_held_out == (4, 0, 3)
+    assert (report.never_trained, report.never_held_out) == (("sirna_3",), ("sirna_2",))
+    assert (report.n_unknown_train, report.n_unknown_held_out) == (1, 1)
+
+
+def test_one_class_teaches_nothing(screen: Screen) -> None:
+    folds = hold_out(screen, column="cell_type", values=["RPE"])
+    with pytest.raises(FoldError, match=r"of cell_type=RPE has only 'HUVEC' in column 'cell_type' \(0 sites without"):
+        check_labels(screen, folds, "cell_type")
+    screen.sites["perturbation"] = ""
+    with pytest.raises(FoldError, match=r"has no known perturbation in column 'perturbation' \(16 sites without"):
+        check_labels(screen, folds)
+    with pytest.raises(FoldError, match="No column 'cell' to predict. Did you mean 'well' or 'cell_type'"):
+        check_labels(screen, folds, "cell")

@@ -1,0 +1,284 @@
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rxrx1_lab import RxRx1Lab
+
+from distangle.errors import ScreenError
+from distangle.screen import Screen, conservation_line, index
+
+PLATE = "train/HUVEC-01/Plate1"
+
+
+def indexed(lab: RxRx1Lab, **options: object) -> Screen:
+    return index(lab.root, layout="rxrx1", **options)  # type: ignore[arg-type]
+
+
+def problem(screen: Screen, kind: str) -> pd.Series:
+    found = screen.problems[screen.problems["kind"] == kind]
+    assert len(found) == 1, screen.problems["kind"].tolist()
+    return found.iloc[0]
+
+
+def test_a_site_brings_its_perturbation_role_cell_type_and_six_files(rxrx1: RxRx1Lab) -> None:
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 6 = indexed 6 + refused 0"
+    row = screen.sites.iloc[2]
+    assert (row["experiment"], row["plate"], row["well"], row["site"]) == ("HUVEC-01", "1", "B03", 1)
+    assert (row["row"], row["column"]) == (1, 2)
+    assert (row["cell_type"], row["perturbation"], row["role"]) == ("HUVEC", "sirna_2", "treatment")
+    assert (row["split"], row["id_code"]) == ("train", "HUVEC-01_1_B03")
+    assert [row[f"path_{k}"] for k in range(1, 7)] == [f"{PLATE}/B03_s1_w{k}.png" for k in range(1, 7)]
+    assert screen.sites["role"].tolist() == ["negative_control"] * 2 + ["treatment"] * 4
+    assert (screen.card.plate_rows, screen.card.plate_columns) == (16, 24)
+
+
+@pytest.mark.parametrize("folder", ["images/HUVEC-01/Plate1", "HUVEC-01/Plate1", "test/HUVEC-01/plate01"])
+def test_images_are_found_under_every_folder_that_is_in_use(tmp_path: Path, folder: str) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    lab.table("train.csv", [("HUVEC-01", "1", "B03", "sirna_2")])
+    lab.site(folder, "B03", 1)
+    assert indexed(lab).sites["path_6"].tolist() == [f"{folder}/B03_s1_w6.png"]
+
+
+def test_tables_may_lie_elsewhere(rxrx1: RxRx1Lab, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "tables"
+    elsewhere.mkdir()
+    for name in ("train.csv", "train_controls.csv"):
+        (rxrx1.root / name).rename(elsewhere / name)
+    assert indexed(rxrx1, tables=elsewhere).card.indexed == 6
+    only = indexed(rxrx1, tables=elsewhere / "train_controls.csv")
+    assert only.sites["well"].tolist() == ["B02", "B02"]
+    with pytest.raises(
+        ScreenError, match=r"No table of RxRx1 in .*rxrx1: expected any of train.csv, .*--tables FOLDER"
+    ):
+        indexed(rxrx1)
+
+
+def test_the_integers_of_kaggle_v1_name_the_controls(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    rows = [("U2OS-03", "1", f"B0{k}", sirna) for k, sirna in enumerate(["1138", "1137", "1108", "1107", "0"], 2)]
+    lab.table("train.csv", rows)
+    screen = indexed(lab, tables_only=True)
+    assert screen.sites["role"].tolist() == ["negative_control"] + ["positive_control"] * 2 + ["treatment"] * 2
+    assert screen.card.perturbations == ("0", "1107", "1108", "1137", "1138")
+    assert screen.card.provenance["sirna_coding"] == "integer"
+
+
+def test_two_codings_of_the_sirna_are_never_one_class_list(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table("train_controls.csv", [("HUVEC-01", "1", "B02", "1138", "negative_control")])
+    with pytest.raises(ScreenError) as caught:
+        indexed(rxrx1)
+    assert "train_controls.csv line 2 has '1138' (integers, Kaggle v1)" in str(caught.value)
+    assert "train.csv line 2 has 'sirna_2' (names, v2)" in str(caught.value)
+
+
+def test_test_wells_are_treatments_without_a_name(rxrx1: RxRx1Lab) -> None:
+    rxrx1.write("test.csv", [("id_code", "experiment", "plate", "well"), ("HUVEC-17_3_C05", "HUVEC-17", "3", "C05")])
+    rxrx1.site("test/HUVEC-17/Plate3", "C05", 2)
+    row = indexed(rxrx1).sites.iloc[-1]
+    assert (row["perturbation"], row["role"], row["split"]) == ("", "treatment", "test")
+
+
+def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    header = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna,sirna_id".split(",")
+    lab.write(
+        "metadata.csv",
+        [
+            header,
+            "a,b,HEPG2,test,HEPG2-08,1,B02,1,negative_control,EMPTY,1138".split(","),
+            "a,b,HEPG2,test,HEPG2-08,1,B02,2,negative_control,EMPTY,1138".split(","),
+            "a,b,HEPG2,train,HEPG2-08,1,B03,1,treatment,s21721,855".split(","),
+        ],
+    )
+    lab.site("images/HEPG2-08/Plate1", "B02", 2)
+    lab.site("images/HEPG2-08/Plate1", "B03", 1)
+    screen = indexed(lab)
+    assert conservation_line(screen) == "found 3 = indexed 2 + refused 1"
+    assert screen.sites["site"].tolist() == [2, 1]
+    assert screen.sites["sirna_id"].tolist() == ["1138", "855"]
+    assert screen.sites["split"].tolist() == ["test", "train"]
+    assert problem(screen, "no image")[["row", "well", "site"]].tolist() == ["2", "B02", "1"]
+    lab.table("train.csv", [("HEPG2-08", "1", "B03", "s21721")])
+    with pytest.raises(ScreenError, match=r"holds both metadata.csv and train.csv: the same wells twice"):
+        indexed(lab)
+
+
+def test_a_missing_channel_refuses_the_site_by_name_and_shifts_none(rxrx1: RxRx1Lab) -> None:
+    (rxrx1.root / PLATE / "B03_s2_w3.png").unlink()
+    (rxrx1.root / PLATE / "B03_s2_w6.png").unlink()
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 6 = indexed 5 + refused 1"
+    row = problem(screen, "missing channel")
+    assert row[["severity", "experiment", "plate", "well", "site"]].tolist() == ["refused", "HUVEC-01", "1", "B03", "2"]
+    assert (row["channel"], row["found"]) == ("3, 6", "channels 1, 2, 4, 5")
+    assert row["expected"] == "channels 1, 2, 3, 4, 5, 6"
+    assert row["fix"] == "Copy B03_s2_w3.png, B03_s2_w6.png and index again."
+    kept = screen.sites[(screen.sites["well"] == "B03") & (screen.sites["site"] == 1)].iloc[0]
+    assert kept["path_3"].endswith("B03_s1_w3.png")
+
+
+def test_missing_wells_in_the_middle_move_no_other_well(rxrx1: RxRx1Lab) -> None:
+    for path in (rxrx1.root / PLATE).glob("B03_*"):
+        path.unlink()
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 5 = indexed 4 + refused 1"
+    assert screen.sites["perturbation"].tolist() == ["UNTREATED"] * 2 + ["sirna_10"] * 2
+    assert all(row["well"] in row["path_1"] for _, row in screen.sites.iterrows())
+    row = problem(screen, "no image")
+    assert row[["file", "row", "well", "count"]].tolist() == ["train.csv", "2", "B03", 1]
+    assert row["expected"] == "train/HUVEC-01/Plate1/B03_s1_w1.png"
+
+
+def test_a_plate_without_any_image_is_one_row_that_counts_its_wells(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table(
+        "test_controls.csv", [("RPE-09", "2", f"C{k:02d}", "sirna_5", "positive_control") for k in range(2, 20)]
+    )
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 24 = indexed 6 + refused 18"
+    row = problem(screen, "no image")
+    assert row[["experiment", "plate", "well", "count"]].tolist() == ["RPE-09", "2", "", 18]
+    assert row["found"] == "no image of the whole plate (18 rows)"
+
+
+def test_images_without_a_row_are_refused_site_by_site_or_a_whole_plate_at_once(rxrx1: RxRx1Lab) -> None:
+    rxrx1.site(PLATE, "C07", 1)
+    for well in ("C08", "C09"):
+        rxrx1.site("train/HUVEC-02/Plate4", well, 1)
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 9 = indexed 6 + refused 3"
+    rows = screen.problems[screen.problems["kind"] == "no table row"]
+    assert rows[["plate", "well", "count"]].to_numpy().tolist() == [["1", "C07", 1], ["4", "", 2]]
+    assert "controls have tables of their own" in rows.iloc[0]["fix"]
+
+
+def test_the_same_row_twice_counts_once(rxrx1: RxRx1Lab) -> None:
+    rows = [
+        ("HUVEC-01", "1", "B03", "sirna_2"),
+        ("HUVEC-01", "1", "B04", "sirna_10"),
+        ("HUVEC-01", "1", "B03", "sirna_2"),
+    ]
+    rxrx1.table("train.csv", rows)
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 7 = indexed 6 + refused 1"
+    row = problem(screen, "duplicate row")
+    assert (row["row"], row["found"]) == ("4", "the same as train.csv line 2")
+
+
+def test_rows_in_conflict_refuse_each_other_and_their_images(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table("train.csv", [("HUVEC-01", "1", "B03", "sirna_2"), ("HUVEC-01", "1", "b3", "sirna_10")])
+    for path in (rxrx1.root / PLATE).glob("B04_*"):
+        path.unlink()
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 6 = indexed 2 + refused 4"
+    rows = screen.problems[screen.problems["kind"] == "conflicting rows"]
+    assert rows["row"].tolist() == ["2", "3"]
+    assert rows["found"].tolist() == ["in conflict with train.csv line 3", "in conflict with train.csv line 2"]
+    images = screen.problems[screen.problems["kind"] == "no table row"]
+    assert images["found"].tolist() == ["images of a well whose rows were refused"] * 2
+
+
+def test_one_site_in_two_folders_is_refused_twice(rxrx1: RxRx1Lab) -> None:
+    rxrx1.site("images/HUVEC-01/Plate1", "B03", 1)
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 7 = indexed 5 + refused 2"
+    rows = screen.problems[screen.problems["kind"] == "conflicting rows"]
+    assert rows["fix"].tolist() == ["Keep each site in one folder only."] * 2
+    assert "images/HUVEC-01/Plate1/B03_s1_w1.png" in "".join(rows["found"])
+
+
+def test_two_files_for_a_channel_refuse_the_site(rxrx1: RxRx1Lab) -> None:
+    (rxrx1.root / PLATE / "b3_s1_w2.PNG").write_text("x")
+    row = problem(indexed(rxrx1), "two files for a channel")
+    assert row[["well", "site", "found"]].tolist() == ["B03", "1", "b3_s1_w2.PNG"]
+
+
+def test_names_that_nearly_fit_are_remarked_on_and_others_ignored(rxrx1: RxRx1Lab) -> None:
+    for name in ("B05_s1_w7.png", "B05_s0_w1.png", "B05-s1-w1.png", "B05_s1_w1.tif", "Thumbs.db", "._B05_s1_w1.png"):
+        (rxrx1.root / PLATE / name).write_text("x")
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 6 = indexed 6 + refused 0"
+    assert screen.problems["severity"].unique().tolist() == ["warning"]
+    assert screen.problems["found"].tolist() == ["B05-s1-w1.png", "B05_s0_w1.png", "B05_s1_w1.tif", "B05_s1_w7.png"]
+    assert screen.problems["file"].tolist()[0] == f"{PLATE}/B05-s1-w1.png"
+
+
+def test_a_name_with_a_line_break_or_stray_bytes_stays_one_line(rxrx1: RxRx1Lab) -> None:
+    (rxrx1.root / PLATE / "B05\n_s1_w1.png").write_text("x")
+    with Path(os.fsdecode(os.fsencode(rxrx1.root / PLATE) + b"/B06\xff_s1_w1.png")).open("w") as opened:
+        opened.write("x")
+    assert indexed(rxrx1).problems["found"].tolist() == [r"B05\n_s1_w1.png", r"B06\udcff_s1_w1.png"]
+
+
+def test_links_in_a_circle_are_not_followed_and_dangling_ones_are_refused(rxrx1: RxRx1Lab) -> None:
+    (rxrx1.root / "train" / "HUVEC-01" / "Plate2").symlink_to("Plate2")
+    (rxrx1.root / "train" / "HUVEC-01" / "again").symlink_to("..")
+    (rxrx1.root / PLATE / "B03_s1_w4.png").unlink()
+    (rxrx1.root / PLATE / "B03_s1_w4.png").symlink_to("nowhere.png")
+    os.mkfifo(rxrx1.root / PLATE / "pipe.png")
+    (rxrx1.root / PLATE / "B04_s1_w4.png").unlink()
+    os.mkfifo(rxrx1.root / PLATE / "B04_s1_w4.png")
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
+    assert problem(screen, "folder not listed")["found"] == "Too many levels of symbolic links"
+    assert problem(screen, "missing channel")["found"] == f"no file {PLATE}/B03_s1_w4.png"
+    assert problem(screen, "missing channel")["channel"] == "RNA"
+    assert problem(screen, "unreadable file")["found"] == f"{PLATE}/B04_s1_w4.png: not a regular file"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "found"),
+    [
+        (("HUVEC-01", "one", "B09", "sirna_3"), "bad plate", "'one'"),
+        (("HUVEC-01", "1", "9B", "sirna_3"), "bad well", "'9B'"),
+        (("", "1", "B09", "sirna_3"), "no experiment", "''"),
+        (("HUVEC-01", "1", "B09", "sirna_3", "negatve"), "bad role", "'negatve'"),
+    ],
+)
+def test_a_row_that_says_nothing_usable_is_refused_by_line(
+    rxrx1: RxRx1Lab, row: tuple[str, ...], kind: str, found: str
+) -> None:
+    rxrx1.table("test_controls.csv", [row])
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 7 = indexed 6 + refused 1"
+    assert problem(screen, kind)[["file", "row", "found"]].tolist() == ["test_controls.csv", "2", found]
+
+
+def test_a_well_off_the_plate_is_refused_with_its_images(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table("test_controls.csv", [("HUVEC-01", "1", "Q01", "sirna_3", "positive_control")])
+    rxrx1.site(PLATE, "Q01", 1)
+    screen = indexed(rxrx1, plate_rows=16, plate_columns=24)
+    assert conservation_line(screen) == "found 7 = indexed 6 + refused 1"
+    row = problem(screen, "well off the plate")
+    assert (row["found"], row["expected"]) == ("'Q01'", "a well from A01 to P24")
+
+
+def test_a_ragged_row_is_refused_with_its_line(rxrx1: RxRx1Lab) -> None:
+    with (rxrx1.root / "train.csv").open("a") as opened:
+        opened.write("HUVEC-01_1_B05,HUVEC-01,1,B05,sirna_3,\n")
+    screen = indexed(rxrx1)
+    assert conservation_line(screen) == "found 7 = indexed 6 + refused 1"
+    assert problem(screen, "ragged row")["row"] == "4"
+
+
+def test_columns_that_are_missing_are_named(rxrx1: RxRx1Lab) -> None:
+    rxrx1.write("train.csv", [("experiment", "plate", "wel", "siRNA"), ("HUVEC-01", "1", "B03", "sirna_2")])
+    with pytest.raises(ScreenError, match=r"train.csv lacks the columns 'well', 'sirna'. Did you mean 'wel'"):
+        indexed(rxrx1)
+
+
+def test_options_of_the_other_layout_are_not_swallowed(rxrx1: RxRx1Lab) -> None:
+    with pytest.raises(ScreenError, match="leave --map, --channels, --pages and --controls away"):
+        indexed(rxrx1, mapping={"well": "well"})
+
+
+def test_tables_only_gives_a_row_per_well_without_looking_at_images(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table("test_controls.csv", [("RPE-09", "2", "C03", "sirna_5", "positive_control")])
+    screen = indexed(rxrx1, tables_only=True)
+    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
+    assert screen.sites["site"].tolist() == [0] * 4
+    assert set(screen.sites["path_1"]) == {""}
+    assert screen.card.tables_only
+    assert screen.problems.empty

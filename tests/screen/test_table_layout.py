@@ -1,0 +1,288 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from distangle.errors import ScreenError
+from distangle.screen import Screen, conservation_line, index, statistics
+
+Write = Callable[..., Path]
+HEADER = ("plate", "well", "perturbation", "DAPI", "actin")
+CHANNELS = ("DAPI", "actin")
+
+
+def paths(well: str, plate: str = "p1") -> tuple[str, str]:
+    return f"images/{plate}/{well}_dapi.tif", f"images/{plate}/{well}_actin.tif"
+
+
+def indexed(table: Path, **options: object) -> Screen:
+    return index(table, **{"layout": "table", "channels": CHANNELS, **options})  # type: ignore[arg-type]
+
+
+def reasons(screen: Screen) -> dict[str, str]:
+    return dict(zip(screen.problems["kind"], screen.problems["found"], strict=True))
+
+
+def test_a_table_with_our_names_needs_no_mapping(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "a1", "taxol", *paths("A01")), ("p1", "B02", "DMSO", *paths("B02"))])
+    screen = indexed(table)
+    assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
+    assert screen.sites["experiment"].tolist() == ["all", "all"]
+    assert screen.sites["well"].tolist() == ["A01", "B02"]
+    assert screen.sites["site"].tolist() == [1, 1]
+    assert screen.sites["role"].tolist() == ["treatment", "treatment"]
+    assert screen.sites["path_2"].tolist() == ["images/p1/A01_actin.tif", "images/p1/B02_actin.tif"]
+    assert [channel.name for channel in screen.card.channels] == ["DAPI", "actin"]
+    assert screen.image_paths(1)[0].read_text() == "images/p1/B02_dapi.tif"
+
+
+def test_columns_are_found_with_metadata_before_them_and_in_any_case(lab_table: Write) -> None:
+    header = ("Metadata_Plate", "WELL", "Metadata_Perturbation", "Cell Type", "metadata_role", "DAPI", "actin")
+    table = lab_table([header, ("p1", "A01", "taxol", "U2OS", "negcon", *paths("A01"))])
+    row = indexed(table).sites.iloc[0]
+    assert row[["plate", "perturbation", "cell_type", "role"]].tolist() == ["p1", "taxol", "U2OS", "negative_control"]
+
+
+def test_mapped_columns_win_and_the_rest_is_kept_as_text(lab_table: Write) -> None:
+    header = ("batch", "plate", "well", "row", "perturbation", "compound", "dose", "size", "DAPI", "actin")
+    table = lab_table([header, ("W1", "0012", "A01", "A", "NA", "taxol", "1E05", "9", *paths("A01"))])
+    screen = indexed(table, mapping={"experiment": "batch", "perturbation": "compound"})
+    row = screen.sites.iloc[0]
+    assert row[["experiment", "plate", "perturbation"]].tolist() == ["W1", "0012", "taxol"]
+    assert screen.card.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")
+    assert row[list(screen.card.extra_columns)].tolist() == ["A", "NA", "1E05", "9"]
+    assert row["row"] == 0
+
+
+def test_semicolons_byte_order_marks_and_windows_paths_are_read(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "taxol", *paths("A01"))], delimiter=";")
+    text = table.read_text().replace("images/p1/", "images\\p1\\").replace("\n", "\r\n")
+    table.write_text("\ufeff" + text, encoding="utf-8", newline="")
+    assert indexed(table).sites["path_1"].tolist() == ["images/p1/A01_dapi.tif"]
+
+
+def test_channels_may_have_other_names_than_their_columns(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "taxol", *paths("A01"))])
+    screen = indexed(table, channels=["F-actin=actin", "DNA=DAPI"])
+    assert [channel.name for channel in screen.card.channels] == ["F-actin", "DNA"]
+    assert screen.sites["path_1"].tolist() == ["images/p1/A01_actin.tif"]
+
+
+def test_pages_of_one_file_are_channels(lab_table: Write) -> None:
+    table = lab_table([("plate", "well", "perturbation", "file"), ("p1", "A01", "taxol", "images/a.tif")])
+
+    def two_pages(path: Path) -> tuple[str, tuple[int, int], int]:
+        return "uint16", (8, 9), 2
+
+    screen = indexed(table, pages="file", probe=two_pages)
+    assert screen.pages(0) == [0, 1]
+    assert screen.sites["path_1"].tolist() == screen.sites["path_2"].tolist() == ["images/a.tif"]
+    assert (screen.card.dtype, screen.card.shape) == ("uint16", (8, 9))
+    assert screen.sites["size"].tolist() == [len("images/a.tif")]
+    with pytest.raises(ScreenError, match=r"1 x wrong number of pages.*images/a.tif: 2 pages, expected page 3"):
+        indexed(table, pages="file", channels=["a", "b", "c"], probe=two_pages)
+    with pytest.raises(ScreenError, match=r"found images/a.tif: 2 pages, expected one page. Files of many pages need"):
+        indexed(table, channels=["file"], probe=two_pages)
+
+
+def test_two_sites_may_share_a_file_on_pages_of_their_own_only(lab_table: Write) -> None:
+    rows = [("p1", "A01", "a", *paths("A01")), ("p1", "A02", "b", paths("A01")[0], paths("A02")[1])]
+    rows += [("p1", "A03", "c", *paths("A03"))]
+    screen = indexed(lab_table([HEADER, *rows]))
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
+    rows_ = screen.problems[screen.problems["kind"] == "file of two sites"]
+    assert rows_["row"].tolist() == ["2", "3"]
+    assert rows_["found"].tolist()[0] == "images/p1/A01_dapi.tif is also of p1 A02 site 1 (line 3)"
+
+
+def test_several_rows_of_a_well_need_a_site_column(lab_table: Write) -> None:
+    header = (*HEADER, "field")
+    rows = [("p1", "A01", "a", *paths(f"A01{k}"), str(k)) for k in (1, 2)] + [("p1", "A02", "a", *paths("A02"), "1")]
+    table = lab_table([header, *rows])
+    screen = indexed(table)
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
+    first = screen.problems.iloc[0]
+    assert (first["kind"], first["row"]) == ("conflicting rows", "2")
+    assert first["found"].startswith("in conflict with wells.csv line 3")
+    assert "--map site=COLUMN" in first["fix"]
+    assert indexed(table, mapping={"site": "field"}).sites["site"].tolist() == [1, 2, 1]
+
+
+def test_wells_spelled_in_two_ways_are_one_well_and_said_to_be(lab_table: Write) -> None:
+    rows = [("p1", "A1", "a", *paths("A01")), ("p2", "A01", "a", *paths("A01", "p2"))]
+    screen = indexed(lab_table([HEADER, *rows]))
+    assert screen.card.indexed == 2
+    assert reasons(screen) == {"wells spelled in several ways": "'A01' and 'A1'"}
+
+
+def test_sites_of_a_well_that_tell_of_two_perturbations_are_refused(lab_table: Write) -> None:
+    header = (*HEADER, "site")
+    rows = [("p1", "A01", name, *paths(f"A01{name}"), site) for name, site in (("a", "1"), ("b", "2"))]
+    screen = indexed(lab_table([header, *rows, ("p1", "A02", "a", *paths("A02"), "1")]))
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
+    assert reasons(screen) == {"well contradicts itself": "'a' (treatment), 'b' (treatment)"}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "found"),
+    [
+        ({"site": ""}, "bad site", "''"),
+        ({"well": "A0"}, "bad well", "'A0'"),
+        ({"well": "AZ99"}, "well off the plate", "'AZ99'"),
+        ({"plate": " "}, "no plate", "''"),
+        ({"site": "1.0"}, "bad site", "'1.0'"),
+        ({"site": "-1"}, "bad site", "'-1'"),
+        ({"role": "contol"}, "bad role", "'contol'"),
+        ({"DAPI": "../outside.tif"}, "path outside the source", "../outside.tif"),
+        ({"DAPI": "images/../../x.tif"}, "path outside the source", "images/../../x.tif"),
+        ({"DAPI": "/etc/passwd"}, "path outside the source", "/etc/passwd"),
+        ({"DAPI": "C:\\x\\a.tif"}, "path outside the source", "C:\\x\\a.tif"),
+        ({"DAPI": "s3://bucket/a.tif"}, "path outside the source", "s3://bucket/a.tif"),
+        ({"DAPI": ""}, "missing channel", "no path"),
+        ({"DAPI": "none.tif"}, "missing channel", "no file none.tif"),
+        ({"DAPI": "none.tif", "actin": "no.tif"}, "no image", "no file none.tif"),
+        ({"DAPI": "images/p1/A01_actin.tif"}, "one file for two channels", "images/p1/A01_actin.tif"),
+        ({"DAPI": "images"}, "unreadable file", "images: not a regular file"),
+    ],
+)
+def test_a_bad_row_is_refused_by_line_and_costs_no_other(
+    lab_table: Write, change: Mapping[str, str], kind: str, found: str
+) -> None:
+    header = ("plate", "well", "perturbation", "DAPI", "actin", "site", "role")
+    good = dict(zip(header, ("p1", "A01", "a", *paths("A01"), "1", "trt"), strict=True))
+    table = lab_table([header, tuple(good.values()), ("p1", "A02", "a", *paths("A02"), "1", "trt")])
+    lines = table.read_text().splitlines()
+    lines[1] = ",".join({**good, **change}.values())
+    table.write_text("\n".join(lines) + "\n")
+    screen = indexed(table)
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    row = screen.problems.iloc[0]
+    assert row[["severity", "kind", "file", "row", "found"]].tolist() == ["refused", kind, "wells.csv", "2", found]
+    assert row["expected"]
+    assert row["fix"]
+    assert row["channel"] == ("DAPI" if kind in {"missing channel", "path outside the source"} else row["channel"])
+
+
+def test_absolute_paths_inside_the_source_are_made_relative(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
+    table.write_text(table.read_text().replace("images/", f"{table.parent}/./images/"))
+    assert indexed(table).sites["path_1"].tolist() == ["images/p1/A01_dapi.tif"]
+
+
+def test_ragged_rows_keep_their_line_numbers(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01")), ("p1", "A02", "a", *paths("A02"))])
+    table.write_text(table.read_text().replace("A02_actin.tif", "A02_actin.tif,"))
+    screen = indexed(table)
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    assert screen.problems[screen.problems["kind"] == "ragged row"]["row"].tolist() == ["3"]
+
+
+def test_images_that_no_row_names_are_counted_by_folder(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
+    for name in ("B01_dapi.tif", "B01_actin.TIFF", "notes.txt"):
+        (table.parent / "images" / "p1" / name).write_text("x")
+    screen = indexed(table)
+    row = screen.problems.iloc[0]
+    assert row[["severity", "file", "found", "count"]].tolist() == [
+        "warning",
+        "images/p1",
+        "B01_actin.TIFF, B01_dapi.tif",
+        2,
+    ]
+    assert conservation_line(screen) == "found 1 = indexed 1 + refused 0"
+
+
+def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
+    rows = [("p1", f"A0{k}", name, *paths(f"A0{k}")) for k, name in enumerate(("DMSO", "taxol", "x"), 1)]
+    table = lab_table([HEADER, *rows])
+    named = indexed(table, controls={"negative_control": ["DMSO"], "positive_control": ["taxol"]})
+    assert named.sites["role"].tolist() == ["negative_control", "positive_control", "treatment"]
+    with pytest.raises(ScreenError, match="no row has the perturbation 'dmso'. Did you mean 'DMSO'"):
+        indexed(table, controls={"negative_control": ["dmso"]})
+    with pytest.raises(ScreenError, match="negative=...: no such role. Did you mean 'negative_control'"):
+        indexed(table, controls={"negative": ["DMSO"]})
+    with pytest.raises(ScreenError, match="'x' is named as negative_control and as positive_control"):
+        indexed(table, controls={"negative_control": ["x"], "positive_control": ["x"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mapping": {"wel": "well"}}, "--map wel=well: we have no column 'wel'. Did you mean 'well'"),
+        ({"mapping": {"well": "Wells"}}, "has no column 'Wells'. Did you mean 'well'"),
+        ({"channels": ["DAPI", "Actin"]}, "no column 'Actin' with paths of images. Did you mean 'actin'"),
+        ({"channels": ["DAPI", "DAPI"]}, "every channel needs a name of its own"),
+        ({"channels": []}, "Name them: --channels DAPI,actin (or NAME=COLUMN)"),
+        ({"pages": "fil"}, "no column 'fil' with paths of images"),
+        ({"layout": "tabel"}, "No layout 'tabel'. Did you mean 'table'? Known: rxrx1, table."),
+        ({"plate_rows": 16}, "A plate of 16 x None wells: give both numbers"),
+        ({"tables": Path("other.csv")}, "is a table and other.csv is named as another"),
+    ],
+)
+def test_an_option_that_names_nothing_is_an_error_with_the_nearest(
+    lab_table: Write, options: Mapping[str, object], said: str
+) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
+    with pytest.raises(ScreenError) as caught:
+        indexed(table, **options)
+    assert said in str(caught.value)
+
+
+def test_a_table_without_perturbations_must_say_so(lab_table: Write) -> None:
+    table = lab_table([("plate", "well", "compound", "DAPI", "actin"), ("p1", "A01", "a", *paths("A01"))])
+    with pytest.raises(
+        ScreenError, match=r"no column 'perturbation'. .*--map perturbation=COLUMN \(--map perturbation="
+    ):
+        indexed(table)
+    screen = indexed(table, mapping={"perturbation": ""})
+    assert screen.sites[["perturbation", "role"]].to_numpy().tolist() == [["", "unknown"]]
+    assert screen.card.perturbations == ()
+
+
+def test_two_columns_that_may_both_be_meant_are_an_error(lab_table: Write) -> None:
+    header = ("Plate", "plate ID", "PLATE", "well", "perturbation", "DAPI", "actin")
+    table = lab_table([header, ("p1", "x", "p2", "A01", "a", *paths("A01"))])
+    with pytest.raises(ScreenError, match="'Plate' and 'PLATE' may both be 'plate'. Say which: --map plate=COLUMN"):
+        indexed(table)
+    assert indexed(table, mapping={"plate": "PLATE"}).sites["plate"].tolist() == ["p2"]
+
+
+def test_the_source_may_be_the_folder_with_one_table_or_a_named_one(lab_table: Write, tmp_path: Path) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
+    assert indexed(table.parent).card.indexed == 1
+    (table.parent / "other.csv").write_text("x\n")
+    with pytest.raises(ScreenError, match=r"holds several tables: other.csv, wells.csv. Name the table: --tables FILE"):
+        indexed(table.parent)
+    assert indexed(table.parent, tables=table).card.indexed == 1
+    elsewhere = tmp_path / "moved.csv"
+    table.rename(elsewhere)
+    assert indexed(table.parent, tables=elsewhere).image_paths(0)[0].is_file()
+    with pytest.raises(ScreenError, match="does not exist"):
+        indexed(tmp_path / "none")
+
+
+def test_when_nothing_can_be_indexed_the_reasons_are_counted_and_the_first_ones_told(lab_table: Write) -> None:
+    rows = [("p1", f"A0{k}", "a", f"{k}a.tif", f"{k}b.tif") for k in range(1, 6)]
+    rows += [("p1", "zz", "a", *paths("x"))]
+    with pytest.raises(ScreenError) as caught:
+        indexed(lab_table([HEADER, *rows]))
+    assert "Nothing can be indexed: found 6, all refused (5 x no image, 1 x bad well)." in str(caught.value)
+    assert "(wells.csv, line 2, experiment all, plate p1, well A01, site 1): found no file 1a.tif" in str(caught.value)
+    with pytest.raises(ScreenError, match="Nothing can be indexed: the tables have no row"):
+        indexed(lab_table([HEADER]))
+
+
+def test_tables_only_asks_for_no_channels(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("p1", "A01", "a", "none.tif", "no.tif")])
+    screen = indexed(table, channels=None, tables_only=True)
+    assert screen.sites["site"].tolist() == [0]
+    assert screen.card.extra_columns == ("DAPI", "actin")
+    assert indexed(table, tables_only=True).card.extra_columns == ()
+
+
+def test_sites_may_count_from_zero(lab_table: Write) -> None:
+    header = (*HEADER, "site")
+    rows = [("p1", "A01", "a", *paths(f"A01{k}"), str(k)) for k in (0, 1)]
+    screen = indexed(lab_table([header, *rows]))
+    assert screen.sites["site"].tolist() == [0, 1]
+    assert statistics(screen).all.sites == 2
