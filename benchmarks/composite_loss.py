@@ -7,11 +7,11 @@ import sys
 
 import torch
 from pytorch_metric_learning.losses import ArcFaceLoss
-from torch import nn
 from torch.nn import functional
 
 import measure
 from distangle.losses import composite_loss
+from distangle.model import CosineTemplates, LinearTemplates
 
 PERTURBATIONS, EMBEDDING = 1139, 1024
 SHARE, SCALE, MARGIN = 0.2, 30.0, 0.5
@@ -26,9 +26,13 @@ class Step:
         self.first = torch.randint(0, PERTURBATIONS, (sites,))
         self.second = torch.randint(0, PERTURBATIONS, (sites,))
         self.kept = 0.7
-        self.linear = nn.Linear(EMBEDDING, PERTURBATIONS)
+        self.linear = LinearTemplates(PERTURBATIONS, EMBEDDING)
+        self.cosine = CosineTemplates(PERTURBATIONS, EMBEDDING)
         self.theirs = ArcFaceLoss(PERTURBATIONS, EMBEDDING, margin=MARGIN * 180 / torch.pi, scale=SCALE)
-        self.templates = nn.Parameter(self.theirs.W.detach().t().contiguous())
+        with torch.no_grad():
+            self.linear.weight.normal_(std=EMBEDDING**-0.5)
+            self.linear.bias.zero_()
+            self.cosine.weight.copy_(self.theirs.W.t())
 
     def both_labels(self) -> torch.Tensor:
         """pytorch-metric-learning knows hard labels only: each of the two labels is a call."""
@@ -45,14 +49,13 @@ class Step:
         labels = torch.zeros(len(self.first), PERTURBATIONS)
         labels.index_put_((rows, self.first), torch.tensor(self.kept), accumulate=True)
         labels.index_put_((rows, self.second), torch.tensor(1 - self.kept), accumulate=True)
-        cosines = functional.linear(functional.normalize(self.embedding), functional.normalize(self.templates))
-        logits = self.linear(self.embedding)
+        logits, cosines = self.linear(self.embedding), self.cosine(self.embedding)
         return composite_loss(logits, cosines, labels, margin_share=SHARE, scale=SCALE, margin=MARGIN)
 
     def step(self, which: str) -> torch.Tensor:
         """Forward and backward, gradients thrown away."""
         loss = getattr(self, which)()
-        arc = self.theirs.W if which == "both_labels" else self.templates
+        arc = self.theirs.W if which == "both_labels" else self.cosine.weight
         torch.autograd.grad(loss, [self.embedding, self.linear.weight, self.linear.bias, arc])
         return loss
 
