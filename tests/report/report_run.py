@@ -50,7 +50,7 @@ class Plan:
     perturbations: int = 8
     hostile: bool = False
     forced: bool = False
-    explained: int = 14
+    explained: int = 9
     picture: Picture | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
 from distangle.commit import sha256_of
@@ -367,3 +368,37 @@ def test_predictions_of_a_screen_without_a_held_out_well_are_told(made: Made, tm
     page = Page(build_report(run, made.screen))
     assert "No well is held out, so no plate can be tested." in page.text
     assert "There is no score yet" in page.text
+
+
+def test_the_confusion_is_normalised_by_the_true_perturbation(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    confusion = {"perturbations": ["a", "b"], "counts": [[3, 1], [0, 10]]}
+    made.scores.model_copy(update={"confusion": confusion}).write(run.scores)
+    build_report(run, made.screen)
+    drawn = (run.report / "figures" / "confusion.svg").read_text(encoding="utf-8")
+    opacities = [part.split(";")[0].split('"')[0] for part in drawn.split("fill-opacity: ")[1:]]
+    assert opacities[:2] == ["0.75", "0.25"]
+
+
+def test_every_site_is_shown_with_its_own_map_and_attribution(made: Made, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    maps = np.zeros_like(made.explanation.maps)
+    table = made.explanation.table
+    control = int(np.flatnonzero(table["Metadata_Role"] == "negative_control")[0])
+    maps[control, 20:30, 5:10] = 1
+    Explanation(table=table, maps=maps, settings=made.explanation.settings, summary=made.explanation.summary).write(
+        run.explanations
+    )
+    page = Page(build_report(run, made.screen))
+    titles = re.findall(r"site-\d\d-map", " ".join(page.values("src")))
+    coloured = []
+    for name in titles:
+        with Image.open(run.report / "figures" / f"{name}.png") as opened:
+            pixels = np.asarray(opened).astype(int)
+        if (pixels.max(axis=2) != pixels.min(axis=2)).any():
+            coloured.append((name, np.argwhere(pixels.max(axis=2) != pixels.min(axis=2)).min(axis=0).tolist()))
+    assert [corner for _, corner in coloured] == [[100, 25]]  # five times enlarged
+    entry = table.iloc[control]
+    said = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
+    article = page.text.split(said)[0].rsplit("Shapley value of each stain", 1)[0]
+    assert f"{float(entry['shapley_6']):+.2f}".replace("-", "−") in article[-60:]
