@@ -171,6 +171,13 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone() 
             assert not torch.equal(value, other[name]), name
 
 
+def test_no_two_parameters_share_their_first_values() -> None:
+    model = small(n_perturbations=16, embedding_size=16)
+    drawn = [value.flatten()[:12].tolist() for value in model.parameters() if value.unique().numel() > 1]
+    assert len(drawn) == 1 + 2 * 9 + 2 + 2 + 2 + 1
+    assert len({tuple(first) for first in drawn}) == len(drawn)
+
+
 def test_first_values_of_the_backbone_do_not_depend_on_the_heads() -> None:
     one, other = small(n_perturbations=5), small(n_perturbations=9, embedding_size=8)
     for name, value in one.backbone.state_dict().items():
