@@ -137,6 +137,17 @@ def test_cell_types_differ_in_number_and_shape():
     assert max(long["RPE"], long["HEPG2"]) < 1.3
 
 
+def test_confluent_cells_fill_the_field_and_clusters_leave_gaps():
+    def cover(name: str) -> float:
+        grown = [
+            grow_cells(CELL_TYPES[name], size=256, pixels_per_um=1.23, rng=generator(seed, name)) for seed in range(3)
+        ]
+        return float(np.mean([(cells.owner >= 0).mean() for cells in grown]))
+
+    assert cover("RPE") > 0.88
+    assert 0.6 < cover("HEPG2") < 0.88
+
+
 def test_nuclei_do_not_overlap_and_lie_in_their_own_cell():
     cells = grow_cells(CELL_TYPES["U2OS"], size=128, pixels_per_um=1.0, rng=generator(3))
     grid = np.arange(128)

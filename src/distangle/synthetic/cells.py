@@ -84,7 +84,7 @@ CELL_TYPES: dict[str, CellType] = {
             nucleus_um=(21.0, 17.0),
             cover=0.8,
             clustering=0.35,
-            roughness=0.3,
+            roughness=0.24,
             alignment=0.1,
             fibres=0.9,
             cortex=0.5,
@@ -311,8 +311,9 @@ def _share_out(
             continue
         window = np.s_[top:bottom, left:right]
         from_nucleus = nuclei.distance(cell, calm_y[window], calm_x[window])
-        # A cell keeps its nucleus, however outlines are warped: no body is nearer than _OWN, a nucleus is.
-        distance = np.minimum(_OWN + (1 - _OWN) * bodies.distance(cell, y[window], x[window]), _OWN * from_nucleus)
+        # A cell keeps its nucleus and a seam around it, however outlines are warped: no body is nearer than _OWN.
+        from_body = _OWN + (1 - _OWN) * bodies.distance(cell, y[window], x[window])
+        distance = np.minimum(from_body, _OWN * from_nucleus + 0.6 * np.maximum(from_nucleus - 1.15, 0))
         closer = distance < nearest[window]
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         owner[window][closer] = cell

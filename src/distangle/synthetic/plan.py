@@ -85,7 +85,7 @@ def plan_screen(config: SimulationConfig) -> Plan:
     effects = draw_effects(
         treatments,
         controls,
-        strength=0.0 if config.null else config.effect_strength,
+        strength=config.effect_strength,
         local_share=config.local_share,
         rng=generator(config.seed, "effects"),
     )
