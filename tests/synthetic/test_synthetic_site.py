@@ -280,3 +280,22 @@ def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
     assert edge[1] > centre[1]
     assert position_factors(1, 22, 0.0) == (1.0, 1.0)
     assert position_factors(7, 20, 1.0)[1] > position_factors(7, 3, 1.0)[1]
+
+
+def test_stains_lie_on_the_cells_they_belong_to():
+    made = order(size=128, cell_type="RPE")
+    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=generator(*made.key, "cells"))
+    image = draw_site(made).image.astype(float)
+    nuclei = (cells.rim < 0).astype(float)
+    agreement = {
+        shift: np.corrcoef(np.roll(nuclei, shift, (0, 1)).ravel(), image[0].ravel())[0, 1]
+        for shift in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+    }
+    assert max(agreement, key=lambda shift: agreement[shift]) == (0, 0)
+    assert agreement[0, 0] > 0.8
+    inside, ring = cells.rim < -1.5, (cells.rim > 1) & (cells.rim < 4)
+    assert image[1][ring].mean() > 1.5 * image[1][inside].mean()
+    assert image[4][ring].mean() > 1.5 * image[4][inside].mean()
+    assert image[5][cells.rim < 6].mean() > image[5][cells.rim > 6].mean()
+    outside = cells.owner < 0
+    assert all(image[channel][outside].mean() < 0.5 * image[channel][~outside].mean() for channel in range(6))
