@@ -8,8 +8,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # a barrier of threads crawls on a busy machine
 
 
 @pytest.fixture(scope="session")

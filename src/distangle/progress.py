@@ -40,7 +40,7 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
         if done == total or done == 1 or now - last >= PLAIN_EVERY_S:
             last = now
             left = (now - started) / done * (total - done)
-            console.print(f"{title}: {unit} {done}/{total}, {left:.0f} s left {said}".rstrip(), highlight=False)
+            console.print(f"{title}: {done}/{total} {unit}, {left:.0f} s left {said}".rstrip(), highlight=False)
 
     yield advance
 

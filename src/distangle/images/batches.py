@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from distangle.images.intensity import standardise, statistics_by_site
+from distangle.images.intensity import GROUP, standardise, statistics_by_site
 from distangle.images.store import ImageStore
 from distangle.images.views import View, take_view
 
@@ -27,8 +27,7 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
     sites = store.screen.sites
     needed = list(rows)
     if by != "image":
-        columns = ["experiment"] if by == "experiment" else ["experiment", "plate"]
-        groups = sites[columns].apply(tuple, axis=1)
+        groups = sites[GROUP[by]].apply(tuple, axis=1)
         needed = np.flatnonzero(groups.isin(set(groups.iloc[list(rows)]))).tolist()
     store.measure(needed)
     readable = [row for row in rows if row not in store.reasons]

@@ -8,8 +8,15 @@ import numpy as np
 from distangle.errors import ConfigError, nearest
 from distangle.screen import Role, Screen
 
-Standardisation = Literal["image", "plate", "experiment", "controls"]
+Standardisation = Literal["image", "plate", "experiment", "controls", "experiment_controls"]
+FEW = 3  # fewer images of negative controls than this say too little of an experiment
 Transform = Literal["none", "sqrt"]
+GROUP: Mapping[str, list[str]] = {
+    "plate": ["experiment", "plate"],
+    "experiment": ["experiment"],
+    "controls": ["experiment", "plate"],
+    "experiment_controls": ["experiment"],
+}
 EPSILON = 1e-6  # of the pixel unit: a constant channel becomes zero, not NaN
 
 
@@ -58,8 +65,9 @@ def statistics_by_site(
         screen: The screen; its sites are the rows of `image_statistics`.
         image_statistics: float32 [site, 2, channel]; NaN for sites that cannot be read.
         by: `image`: its own; `plate`, `experiment`: all images of them; `controls`: the plate's negative
-            controls. All but `image` look at the whole plate, also of held-out plates: transductive, but
-            label-free (`controls` knows only which wells are controls).
+            controls; `experiment_controls`: those of the experiment, or all its images where it has fewer than
+            three of them. All but `image` look beyond the image, also of held-out plates: transductive, but
+            label-free (the last two know only which wells are controls).
         rows: The sites that are needed; others may stay NaN. None: all.
 
     Returns:
@@ -70,29 +78,26 @@ def statistics_by_site(
     """
     if by == "image":
         return image_statistics
-    keys: Mapping[str, list[str]] = {
-        "plate": ["experiment", "plate"],
-        "experiment": ["experiment"],
-        "controls": ["experiment", "plate"],
-    }
-    if by not in keys:
-        message = f"No standardisation {by!r}. {nearest(by, ['image', *keys])}"
+    if by not in GROUP:
+        message = f"No standardisation {by!r}. {nearest(by, ['image', *GROUP])}"
         raise ConfigError(message)
     wanted = np.zeros(len(screen.sites), dtype=bool)
     wanted[list(range(len(wanted)) if rows is None else rows)] = True
     readable = np.isfinite(image_statistics).all(axis=(1, 2))
-    counted = readable.copy()
-    if by == "controls":
-        counted &= screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
     result = np.full_like(image_statistics, np.nan)
-    for key, group in screen.sites.groupby(keys[by], sort=False).indices.items():
+    for key, group in screen.sites.groupby(GROUP[by], sort=False).indices.items():
         if not (wanted[group] & readable[group]).any():
             continue
-        chosen = group[counted[group]]
+        chosen = group[readable[group]]
+        controls = chosen[control[chosen]]
+        if by == "controls" or (by == "experiment_controls" and len(controls) >= FEW):
+            chosen = controls
         if len(chosen) == 0:
             message = (
                 f"Plate {' '.join(map(str, np.atleast_1d(key)))} has no negative control; standardising by "
-                f"controls needs at least one per plate. Use `image` or `plate`, or name the controls when indexing."
+                f"controls needs at least one per plate. Use `experiment_controls` or `image`, or name the controls "
+                f"when indexing."
             )
             raise ConfigError(message)
         result[group] = pooled_statistics(image_statistics[chosen])
@@ -104,6 +109,7 @@ def standardise(
     statistics: np.ndarray,
     *,
     out: np.ndarray,
+    transform: Transform = "none",
     box: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
     """Write (image - mean) / spread into a buffer, per image and channel.

@@ -1,5 +1,6 @@
 """From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from distangle.errors import ImageError
 MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_PNG_DTYPES = {"L": "uint8", "1": None, "I;16": "uint16", "I;16B": "uint16", "I": None}
+_PNG_DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, colour type 0: grey)
+_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
@@ -30,12 +32,7 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
     kind = _kind(path)
     try:
         if kind == "png":
-            with Image.open(path, formats=["PNG"]) as opened:
-                shape, mode = (opened.height, opened.width), opened.mode
-            dtype = _PNG_DTYPES.get(mode)
-            if dtype is None:
-                message = f"{path} is a PNG of mode {mode!r}; expected one grey channel of 8 or 16 bit per file."
-                raise ImageError(message)
+            shape, dtype = _png_header(path)
             pages = 1
         else:
             with tifffile.TiffFile(path) as opened_tiff:
@@ -102,6 +99,22 @@ def _kind(path: Path) -> str:
     found = "is empty (0 bytes)" if not head else f"starts with {head[:8]!r}"
     message = f"{path} {found}; expected a PNG or TIFF file."
     raise ImageError(message)
+
+
+def _png_header(path: Path) -> tuple[tuple[int, int], str]:
+    # Read by hand: Pillow warns of a large image only after it has begun to believe it.
+    with path.open("rb") as opened:
+        head = opened.read(26)
+    if len(head) < 26 or head[12:16] != b"IHDR":
+        message = "no IHDR chunk"
+        raise ValueError(message)
+    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+    dtype = _PNG_DTYPES.get((bits, colour))
+    if dtype is None:
+        kind = f"{_PNG_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
+        message = f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file."
+        raise ImageError(message)
+    return (height, width), dtype
 
 
 def _tiff_plane(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def _by_role(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with 
     controls = table["Metadata_Role"].isin(CONTROLS)
     yield "treatments", ~controls
     if controls.any():
-        yield "with controls", pd.Series(True, index=table.index)
+        yield "with controls", pd.Series(data=True, index=table.index)
 
 
 def _scored(table: pd.DataFrame, trained: set[str]) -> pd.Series:
@@ -117,7 +117,7 @@ def _rows(
     groups = table["Metadata_Experiment"].astype(str)
     if over == "plate":
         groups = groups + " plate " + table["Metadata_Plate"].astype(str)
-    subsets: list[tuple[str, pd.Series]] = [("all", pd.Series(True, index=table.index))]
+    subsets: list[tuple[str, pd.Series]] = [("all", pd.Series(data=True, index=table.index))]
     types = sorted(set(table["Metadata_Cell_Type"]) - {""})
     if len(types) > 1:
         subsets += [(f"cell type {name}", table["Metadata_Cell_Type"] == name) for name in types]
@@ -156,8 +156,9 @@ def _notes(
         yield f"{n} held-out sites of {', '.join(never)} are not scored: no training well has them."
     if standardise != "image":
         yield (
-            f"Images were standardised by {standardise}, also held-out ones: label-free, but a prediction rests on "
-            f"the other wells of its {'plate' if standardise == 'controls' else standardise} (transductive)."
+            f"Images were standardised by {standardise.replace('_', ' ')}, also held-out ones: without labels, but a "
+            f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} "
+            f"(transductive)."
         )
     unread = int((sites.table["reason"] != "").sum())
     if unread:

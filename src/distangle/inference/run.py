@@ -10,7 +10,7 @@ from distangle.inference.evaluate import evaluate
 from distangle.inference.predict import average_wells, predict_sites, preparation_of
 from distangle.model import PerturbationClassifier, load_model
 from distangle.results import Predictions, RunFolder, Scores
-from distangle.screen import Screen, read_folds
+from distangle.screen import Folds, Screen
 
 
 def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
@@ -28,7 +28,7 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
 
 def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
     """Return the fold by (experiment, plate, well, site)."""
-    table = read_folds(run.folds).table
+    table = Folds.read(run.folds).table
     keys = table[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
     return {(str(e), str(p), str(w), int(s)): str(f) for (e, p, w, s), f in zip(keys, table["fold"], strict=True)}
 

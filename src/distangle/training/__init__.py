@@ -2,7 +2,7 @@
 
 from distangle.training.config import PRESETS, TrainingConfig, read_config, resolve_config, write_config
 from distangle.training.cutmix import Box, kept_area, mix_images, mix_rows, random_box
-from distangle.training.train import start_run, train
+from distangle.training.run import start_run, train
 
 __all__ = [
     "PRESETS",

@@ -1,7 +1,7 @@
 """Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
 
 import concurrent.futures
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,16 +58,16 @@ class BatchMaker:
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
 
-    def epoch(self, order: Sequence[int], epoch: int) -> Iterator[Batch]:
+    def epoch(self, order: np.ndarray, epoch: int) -> Iterator[Batch]:
         """Give the batches of one epoch; the last is left out when it is not full.
 
         Args:
-            order: Positions in the training fold, from `epoch_order`.
+            order: int [position], positions in the training fold, from `epoch_order`.
             epoch: Part of the key of every random number.
         """
         size = self._config.batch_size
         starts = range(0, len(order) - size + 1, size)
-        jobs = [(number, np.asarray(order[start : start + size])) for number, start in enumerate(starts)]
+        jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)]
         waiting = self._ahead.submit(self._make, epoch, *jobs[0]) if jobs else None
         for following in [*jobs[1:], None]:
             batch = waiting.result() if waiting else None

@@ -96,16 +96,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "small": {
         "preset": "small",
         "epochs": 60,
-        "batch_size": 32,
+        "batch_size": 64,
         "accumulate": 1,
         "sampling": "root",
         "precision": "fp32",
         "channels_last": False,
-        "network": {"backbone": "densenet_small", "embedding_size": 128, "norm_momentum": 0.1},
-        "preparation": {"binning": 0},
-        "views": {"smallest_crop": 0.75, "gain": 0.1, "offset": 0.1},
+        "average": 0.99,
+        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1},
+        "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
+        "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
         "cutmix": {"probability": 0.5},
-        "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 2},
+        "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
     },
 }
 

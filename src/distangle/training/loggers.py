@@ -5,15 +5,16 @@ import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from distangle.commit import commit_text
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Takes the metrics after every epoch."""
 
-    def epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
         """Take the rows of all epochs so far, the newest last."""
 
     def close(self) -> None:
@@ -26,7 +27,7 @@ class CsvLogger:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
         """Write all rows."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
@@ -46,7 +47,7 @@ class TensorBoardLogger:
 
         self._writer: Any = SummaryWriter(folder, purge_step=purge_step)  # type: ignore[no-untyped-call]
 
-    def epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
         """Write the newest row."""
         row = rows[-1]
         for name, value in row.items():
@@ -71,5 +72,5 @@ def loggers_for(metrics: Path, *, resumed_at: int) -> list[Logger]:
     return loggers
 
 
-def _short(value: float) -> str:
+def _short(value: int | float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -17,7 +17,7 @@ from distangle.training.config import TrainingConfig
 from distangle.training.schedule import epoch_order, rate_at
 from distangle.training.state import TrainingState
 
-Validate = Callable[[PerturbationClassifier], dict[str, float]]
+Validate = Callable[[PerturbationClassifier], dict[str, int | float]]
 AfterEpoch = Callable[[TrainingState], None]
 
 
@@ -84,7 +84,7 @@ def run_epochs(
             seen += sum(len(batch.sites) for batch in group)
             step += 1
         state.epochs_done = epoch + 1
-        row: dict[str, float] = {
+        row: dict[str, int | float] = {
             "epoch": epoch + 1,
             "train_loss": float(np.mean(losses)),
             "train_accuracy": hits / max(1, seen),

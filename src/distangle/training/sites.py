@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from distangle.errors import FoldError, nearest
 from distangle.images import ImageStore, measure_sites
@@ -61,18 +60,6 @@ def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
     return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
 
 
-def fold_rows(screen: Screen, fold: pd.DataFrame, name: str) -> np.ndarray:
-    """Return the positions in the screen of the sites of a fold.
-
-    Args:
-        screen: The screen.
-        fold: Table with the key columns and `fold`.
-        name: `train` or `held_out`.
-    """
-    chosen = pd.MultiIndex.from_frame(fold.loc[fold["fold"] == name, KEY])
-    return np.flatnonzero(pd.MultiIndex.from_frame(screen.sites[KEY]).isin(chosen))
-
-
 def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
     """Return `experiment/plate/well/site` of each row."""
     sites = screen.sites.iloc[list(rows)]
@@ -98,7 +85,7 @@ def labelled_sites(
     named = screen.sites[config.target].iloc[rows].map(lambda name: index.get(str(name), -1)).to_numpy(dtype=int)
     readable, statistics = measure_sites(store, rows[named >= 0].tolist())
     kept = np.asarray(readable, dtype=int)
-    labels = screen.sites[config.target].iloc[kept].map(index).to_numpy(dtype=int)
+    labels = np.array(screen.sites[config.target].iloc[kept].map(index), dtype=np.int64)
     if len(np.unique(labels)) < 2:
         message = (
             f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
@@ -108,7 +95,7 @@ def labelled_sites(
     cell_types = None
     if uses_cell_type(screen, config):
         types = {name: k for k, name in enumerate(screen.card.cell_types)}
-        cell_types = screen.sites["cell_type"].iloc[kept].map(types).to_numpy(dtype=int)
+        cell_types = np.array(screen.sites["cell_type"].iloc[kept].map(types), dtype=np.int64)
     own = store.preparation.standardise == "image"
     sites = TrainingSites(
         rows=kept,

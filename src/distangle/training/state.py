@@ -34,7 +34,7 @@ class TrainingState:
     model: nn.Module
     optimiser: torch.optim.Optimizer
     average: dict[str, Tensor] = field(default_factory=dict)
-    metrics: list[dict[str, float]] = field(default_factory=list)
+    metrics: list[dict[str, int | float]] = field(default_factory=list)
 
 
 def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[Path]:

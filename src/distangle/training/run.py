@@ -16,12 +16,12 @@ from distangle.images import ImageStore, binning_for, measure_sites
 from distangle.model import ModelConfig, build_classifier, load_published_weights, save_model
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
-from distangle.screen import Folds, Screen, read_folds, read_screen, write_folds
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
 from distangle.training.config import TrainingConfig, read_config, write_config
 from distangle.training.loggers import loggers_for
 from distangle.training.loop import Moments, averaged_weights, make_optimiser, run_epochs
-from distangle.training.sites import TrainingSites, class_names, fold_rows, labelled_sites, uses_cell_type
+from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
 from distangle.training.state import TrainingState, load_state, save_state
 from distangle.training.validate import validate
 
@@ -49,7 +49,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path) -
     run = RunFolder.create(out)
     commit_text(run.config, write_config(config))
     commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
-    write_folds(folds, run.folds)
+    folds.write(run.folds)
     commit_json(
         run.run,
         {
@@ -84,11 +84,11 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     """
     config, told = read_config(run.config), run.describe()
     screen = screen or read_screen(run.screen_folder())
-    folds = read_folds(run.folds)
+    folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
     store = ImageStore(screen, config.preparation)
     classes = tuple(told["classes"])
-    sites, n_unlabelled = labelled_sites(store, fold_rows(screen, folds.table, "train"), classes, config)
+    sites, n_unlabelled = labelled_sites(store, np.flatnonzero(folds.of(screen) == TRAIN), classes, config)
     held_out, held_out_statistics = _held_out_sites(store, folds, classes, config)
     for row, reason in sorted(store.reasons.items()):
         say(f"not used, site {row}: {reason}")
@@ -127,18 +127,14 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         store.close()
         for logger in loggers:
             logger.close()
-    _finish(run, state, screen, config, told, sites)
+    _finish(run, state, screen=screen, config=config, sites=sites)
     return run
 
 
 def _finish(
-    run: RunFolder,
-    state: TrainingState,
-    screen: Screen,
-    config: TrainingConfig,
-    told: dict[str, Any],
-    sites: TrainingSites,
+    run: RunFolder, state: TrainingState, *, screen: Screen, config: TrainingConfig, sites: TrainingSites
 ) -> None:
+    told = run.describe()
     counts = np.bincount(sites.labels, minlength=len(told["classes"]))
     about = {
         "target": config.target,
@@ -188,7 +184,7 @@ def _fresh_state(
 def _held_out_sites(
     store: ImageStore, folds: Folds, classes: tuple[str, ...], config: TrainingConfig
 ) -> tuple[TrainingSites | None, np.ndarray]:
-    rows = fold_rows(store.screen, folds.table, "held_out")
+    rows = np.flatnonzero(folds.of(store.screen) == HELD_OUT)
     try:
         held_out, _ = labelled_sites(store, rows, classes, config)
     except FoldError:

@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both make the environment first, from the pinned versions.
+#
+#   make demo PYTHON=python3.12                      another interpreter
+#   make demo VENV_FLAGS=--system-site-packages      use the torch (a GPU build, say) that you have
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+DEMO ?= demo
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test fast lint slow bench clean
+.DELETE_ON_ERROR:
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	# A torch that is there already stays: never swap a GPU build for another one.
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt torch
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' >> $(VENV)/constraints.txt
+	$(BIN)/pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[log,test,lint]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/distangle demo --out $(DEMO)
+
+test: lint fast
+
+lint: $(READY)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+fast: $(READY)
+	$(BIN)/pytest -q -m 'not slow'
+
+slow: $(READY)
+	$(BIN)/pytest -q -m slow
+
+bench: $(READY)
+	for name in training_step composite_loss grad_cam; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info src/*.egg-info

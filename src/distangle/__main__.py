@@ -1,0 +1,5 @@
+"""`python -m distangle` is `distangle`."""
+
+from distangle.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""Where words go: results to standard output, remarks and errors to standard error."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def tell(sentence: str) -> None:
+    """Print a result."""
+    _out.print(sentence, markup=False)
+
+
+def remark(sentence: str) -> None:
+    """Print something a person should see that is no result."""
+    _err.print(sentence, style="yellow", markup=False)
+
+
+def complain(sentence: str) -> None:
+    """Print an error."""
+    _err.print(f"error: {sentence}", style="red", markup=False)
+
+
+def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; columns after the first are aligned right."""
+    table = Table(box=None, pad_edge=False)
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if k else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
+    _out.print(table)

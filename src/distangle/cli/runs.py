@@ -1,0 +1,183 @@
+"""The verbs around a run: train, predict, explain, report, demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from distangle.cli.console import remark, tell, tell_table
+from distangle.errors import ConfigError
+from distangle.progress import progress
+
+Words = Annotated[tuple[str, ...], Parameter(negative=())]
+
+
+def train(
+    screen: Path | None = None,
+    *,
+    out: Path | None = None,
+    preset: str = "seed",
+    hold_out: str | None = None,
+    folds: int = 5,
+    fold: int = 0,
+    force_split: bool = False,
+    target: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    set: Words = (),
+    resume: Path | None = None,
+) -> None:
+    """Train a network on a screen, whole experiments held out.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: Folder of the run, such as runs/NAME.
+        preset: `seed` (the paper), `rcic1st` (the code it grew from) or `small` (two CPU cores).
+        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.
+        folds: Without `--hold-out`: number of folds of whole experiments.
+        fold: Which of them is held out.
+        force_split: Allow a split inside plates; every score is then marked.
+        target: Column to learn instead of the perturbation, such as `cell_type`.
+        epochs: Instead of the preset's.
+        seed: Of weights, order and views.
+        set: Any other setting, such as `optim.lr=1e-4`.
+        resume: Go on with this run from its last checkpoint; nothing else is needed.
+    """
+    from distangle.results import RunFolder
+    from distangle.screen import by_experiment, check_labels, read_screen
+    from distangle.screen import hold_out as hold
+    from distangle.training import read_config, resolve_config, start_run
+    from distangle.training import train as train_run
+
+    if resume is not None:
+        run = RunFolder.open(resume)
+    else:
+        if screen is None or out is None:
+            message = "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--resume RUN`)."
+            raise ConfigError(message)
+        config = resolve_config(preset, set, target=target, epochs=epochs, seed=seed)
+        indexed = read_screen(screen)
+        if hold_out is None:
+            divided = by_experiment(indexed, n_folds=folds, fold=fold, seed=config.seed)
+        else:
+            column, _, values = hold_out.partition("=")
+            divided = hold(indexed, column=column, values=values.split(","), force=force_split)
+        labels = check_labels(indexed, divided, config.target)
+        if labels.never_trained:
+            remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
+        run = start_run(indexed, divided, config, out)
+    with progress("train", read_config(run.config).epochs, unit="epoch") as advance:
+        train_run(run, advance=advance, say=remark)
+    tell(str(run.root))
+
+
+def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -> None:
+    """Predict every site and well, with one view and with eight, and score what was held out.
+
+    Args:
+        run: Folder of a finished run.
+        screen: Another screen with the same channels; the run's own when left out.
+        out: Folder for the predictions of another screen; `RUN/predictions` when left out.
+    """
+    from distangle.inference import predict_run
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    opened = RunFolder.open(run)
+    own = opened.screen_folder(None if screen is not None and out is None else screen)
+    if screen is not None and out is None and screen.resolve() != own:
+        message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
+        raise ConfigError(message)
+    with progress("predict", 9, unit="pass") as advance:
+        scores, _ = predict_run(opened, read_screen(own), out=out, advance=advance)
+    tell_table(
+        ("level", "views", "wells", "subset", "metric", "value", "95 % interval", "chance", "n"),
+        [
+            (
+                row.level,
+                str(row.views),
+                row.wells,
+                row.subset,
+                row.metric,
+                f"{row.value:.3f}",
+                f"{row.interval[0]:.3f} to {row.interval[1]:.3f} ({row.n_groups} {row.interval_over}s)"
+                if row.interval
+                else "-",
+                f"{row.chance:.3f}",
+                str(row.n),
+            )
+            for row in scores.rows
+        ],
+    )
+    for note in scores.notes:
+        remark(note)
+    for role, check in scores.controls.items():
+        remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
+    tell(str((out or opened.predictions) / "scores.json"))
+
+
+def explain(
+    run: Path,
+    *,
+    screen: Path | None = None,
+    n_sites: int = 96,
+    layer: str | None = None,
+    head: str = "softmax",
+) -> None:
+    """Show where and in which stain the network looked, with a null beside every number.
+
+    Args:
+        run: Folder of a run that has been predicted.
+        screen: Where the screen is now, when it was moved.
+        n_sites: Held-out sites to explain, spread over the perturbations.
+        layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
+        head: `softmax` or `arc`.
+    """
+    from distangle.explain import ExplainSettings, explain_run, sentences
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    opened = RunFolder.open(run)
+    indexed = read_screen(opened.screen_folder(screen))
+    try:
+        settings = ExplainSettings.model_validate({"layer": layer, "head": head})
+    except ValidationError as error:
+        message = f"--head {head!r} is not one of softmax, arc."
+        raise ConfigError(message) from error
+    pieces = -(-n_sites // settings.sites_at_once)
+    with progress("explain", pieces, unit="piece") as advance:
+        found = explain_run(opened, indexed, n_sites=n_sites, settings=settings, advance=advance)
+    for sentence in sentences(found):
+        tell(sentence)
+    tell(str(opened.explanations))
+
+
+def report(run: Path, *, screen: Path | None = None) -> None:
+    """Write one HTML folder to mail to a colleague.
+
+    Args:
+        run: Folder of a run.
+        screen: Where the screen is now, when it was moved.
+    """
+    from distangle.report import build_report
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    opened = RunFolder.open(run)
+    tell(str(build_report(opened, read_screen(opened.screen_folder(screen)))))
+
+
+def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
+    """Run the main job on a synthetic screen with a planted truth, and say what was found.
+
+    Args:
+        out: A new folder for the screen and the run.
+        seed: Of the cells and of the training.
+    """
+    from distangle.demo import run_demo
+
+    found = run_demo(out, seed=seed, say=remark)
+    for sentence in found.sentences:
+        tell(sentence)
+    tell(f"report: {found.report}")

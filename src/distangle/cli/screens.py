@@ -1,0 +1,134 @@
+"""The verbs around a screen: index, statistics, simulate."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.words import pairs
+from distangle.commit import commit_json
+from distangle.errors import ConfigError
+from distangle.progress import progress
+
+
+def index(
+    source: Path,
+    *,
+    out: Path,
+    layout: str = "rxrx1",
+    tables: Path | None = None,
+    map: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    channels: str | None = None,
+    pages: str | None = None,
+    negative_control: str | None = None,
+    positive_control: str | None = None,
+    tables_only: bool = False,
+    hash_files: bool = True,
+) -> None:
+    """Check a folder of plates: which perturbation is in which well, and every problem named.
+
+    Args:
+        source: Folder with the images; with the tables too, unless `--tables` names another place. For the
+            layout `table`, the CSV itself may be named.
+        out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
+        layout: `rxrx1` (Kaggle tables or the official metadata.csv) or `table` (any CSV).
+        tables: Folder of the tables, when they do not lie beside the images.
+        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
+        channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`.
+        pages: The one path column of multi-page files; `--channels` then names the pages in order.
+        negative_control: Perturbations that are negative controls, such as `DMSO`.
+        positive_control: Perturbations that are positive controls.
+        tables_only: The images are elsewhere: index the wells of the tables alone.
+        hash_files: Read every file once for its SHA-256.
+    """
+    from distangle.images import probe_image
+    from distangle.screen import conservation_line, write_screen
+    from distangle.screen import index as index_screen
+
+    controls = {
+        role: [name.strip() for name in names.split(",")]
+        for role, names in (("negative_control", negative_control), ("positive_control", positive_control))
+        if names
+    }
+    screen = index_screen(
+        source,
+        layout=layout,
+        tables=tables,
+        mapping=pairs(map, flag="--map"),
+        channels=None if channels is None else [name.strip() for name in channels.split(",")],
+        pages=pages,
+        controls=controls,
+        tables_only=tables_only,
+        hash_files=hash_files,
+        probe=None if tables_only else probe_image,
+    )
+    write_screen(screen, out)
+    tell(conservation_line(screen))
+    kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
+    for (severity, kind), (count, rows) in kinds.iterrows():
+        remark(f"{severity}: {kind}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
+    tell(str(out))
+
+
+def statistics(screen: Path, *, out: Path | None = None) -> None:
+    """Count a screen: experiments, plates, wells, sites, images, classes and the class sets of Table 1.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: Folder for statistics.json; nothing is written when it is left out.
+    """
+    from distangle.screen import read_screen, statistics_table
+    from distangle.screen import statistics as count
+
+    counted = count(read_screen(screen))
+    tell_table(("counted", "number"), statistics_table(counted))
+    if out is not None:
+        commit_json(out / "statistics.json", counted.model_dump(mode="json"))
+        tell(str(out / "statistics.json"))
+
+
+def simulate(
+    out: Path,
+    *,
+    seed: int = 0,
+    null: bool = False,
+    set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    workers: int = 2,
+) -> None:
+    """Draw a synthetic screen of cells in six stains, with planted effects and batch effects.
+
+    Args:
+        out: A new folder: images and tables in the RxRx1 layout, and truth.json.
+        seed: The same settings and seed give the same bytes.
+        null: Plant nothing: every well is untreated, the labels stay.
+        set: Any setting, such as `n_treatments=24` or `batch_strength=2`.
+        workers: Processes; they change nothing in the result.
+    """
+    from pydantic import ValidationError
+
+    from distangle.synthetic import SimulationConfig
+    from distangle.synthetic import simulate as draw
+
+    given = {"seed": seed, "null": null, **pairs(set, flag="--set", parse=True)}
+    try:
+        config = SimulationConfig.model_validate(given)
+    except ValidationError as error:
+        from distangle.errors import nearest
+
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        known = nearest(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
+        message = f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()
+        raise ConfigError(message) from error
+    with progress("simulate", 100, unit="%") as advance:
+        shown = 0
+
+        def on(done: int, total: int) -> None:
+            nonlocal shown
+            while shown < done * 100 // total:
+                shown += 1
+                advance("")
+
+        truth = draw(out, config, workers=workers, progress=on)
+    tell(str(truth))

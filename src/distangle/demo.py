@@ -1,0 +1,91 @@
+"""The main job from end to end on a synthetic screen, and what it found beside what was planted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from distangle.errors import RunError
+from distangle.explain import explain_run, sentences
+from distangle.images import probe_image
+from distangle.inference import predict_run
+from distangle.progress import progress
+from distangle.report import build_report
+from distangle.results import ScoreRow, Scores
+from distangle.screen import conservation_line, hold_out, index, read_screen, write_screen
+from distangle.synthetic import SimulationConfig, simulate
+from distangle.training import resolve_config, start_run, train
+
+EPOCHS = 40
+N_EXPLAINED = 60
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the demo found: sentences for a terminal, and where the report lies."""
+
+    sentences: tuple[str, ...]
+    report: Path
+
+
+def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
+    """Simulate, index, train, predict, explain and report.
+
+    Args:
+        out: A new folder.
+        seed: Of the cells and of the training.
+        say: Called with remarks on the way.
+
+    Raises:
+        RunError: The folder holds something already.
+    """
+    if out.exists() and any(out.iterdir()):
+        message = f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it."
+        raise RunError(message)
+    config = SimulationConfig(seed=seed)
+    with progress("simulate", 100, unit="%") as advance:
+        simulate(out / "plates", config, workers=2, progress=_percent(advance))
+    screen = index(out / "plates", layout="rxrx1", probe=probe_image)
+    write_screen(screen, out / "screen")
+    say(f"index: {conservation_line(screen)}")
+    screen = read_screen(out / "screen")
+    last = [max(names) for names in _experiments_by_cell_type(screen.sites).values()]
+    folds = hold_out(screen, column="experiment", values=last)
+    run = start_run(screen, folds, resolve_config("small", seed=seed, epochs=EPOCHS), out / "run")
+    with progress("train", EPOCHS, unit="epoch") as advance:
+        train(run, advance=advance, say=say)
+    with progress("predict", 9, unit="pass") as advance:
+        scores, _ = predict_run(run, screen, advance=advance)
+    with progress("explain", -(-N_EXPLAINED // 16), unit="piece") as advance:
+        explanation = explain_run(run, screen, n_sites=N_EXPLAINED, advance=advance)
+    page = build_report(run, screen)
+    said = [_score_sentence(scores, held_out=last), *sentences(explanation)]
+    return Found(sentences=tuple(said), report=page)
+
+
+def _experiments_by_cell_type(sites: pd.DataFrame) -> dict[str, list[str]]:
+    table = sites[["cell_type", "experiment"]].drop_duplicates()
+    return {str(name): sorted(group["experiment"]) for name, group in table.groupby("cell_type")}
+
+
+def _percent(advance: Callable[[str], None]) -> Callable[[int, int], None]:
+    shown = 0
+
+    def on(done: int, total: int) -> None:
+        nonlocal shown
+        while shown < done * 100 // total:
+            shown += 1
+            advance("")
+
+    return on
+
+
+def _score_sentence(scores: Scores, *, held_out: list[str]) -> str:
+    row: ScoreRow = next(
+        row for row in scores.rows if (row.level, row.views, row.subset, row.metric) == ("well", 8, "all", "accuracy")
+    )
+    return (
+        f"found: {row.value:.0%} of {row.n} wells of the held-out experiments {', '.join(held_out)} are named "
+        f"rightly ({row.wells}, mean of sites and eight views; chance {row.chance:.0%})."
+    )

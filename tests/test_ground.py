@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distangle.commit import commit_json, commit_text, committed, sha256_of
+from distangle.errors import nearest
+from distangle.randomness import generator
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    commit_text(path, "old")
+    with pytest.raises(RuntimeError, match="half way"), committed(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        message = "half way"
+        raise RuntimeError(message)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_with_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+        commit_json(tmp_path / "x.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+    commit_json(tmp_path / "x.json", {"value": "Grün"})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"value": "Grün"}
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_random_numbers_depend_on_every_part_of_the_key_and_on_nothing_else() -> None:
+    keys = [(0, 1, "a"), (0, 2, "a"), (1, 1, "a"), (0, 1, "b"), (0, "1", "a"), (0, 11, "a"), (0, 1, 1, "a")]
+    drawn = [tuple(generator(*key).integers(0, 2**60, 4)) for key in keys]
+    assert len(set(drawn)) == len(keys)
+    assert tuple(generator(0, 1, "a").integers(0, 2**60, 4)) == drawn[0]
+    assert np.mean([generator(k, "mean").random() for k in range(2000)]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_nearest_names_are_offered_first() -> None:
+    assert nearest("Wel", ["plate", "well", "site"]).startswith("Did you mean 'well'? Known: plate, site, well.")
+    assert nearest("zzz", ["plate"]) == "Known: plate."

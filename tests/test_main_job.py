@@ -1,0 +1,171 @@
+"""The main job through the command line, on a tiny synthetic screen: every verb, every file, every bad word."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from distangle.cli import main
+from distangle.results import Explanation, Predictions, RunFolder, Scores
+from distangle.screen import read_screen
+
+SETTINGS = (
+    "image_size=64",
+    "magnification=0.6",
+    "n_treatments=4",
+    "n_positive_controls=2",
+    "n_negative_controls=2",
+    "plate_groups=false",
+    "sites_per_well=1",
+)
+TRAINING = ("--preset", "small", "--epochs", "3", "--set", "batch_size=8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """plates/, screen/ and runs/a: simulated, indexed, trained, predicted, explained and reported by the verbs."""
+    root = tmp_path_factory.mktemp("main job")
+    main(["simulate", str(root / "plates"), *(word for pair in SETTINGS for word in ("--set", pair)), "--workers", "1"])
+    main(["index", str(root / "plates"), "--out", str(root / "screen")])
+    held_out = "experiment=HUVEC-02,RPE-02"
+    main(["train", str(root / "screen"), "--out", str(root / "runs/a"), *TRAINING, "--hold-out", held_out])
+    main(["predict", str(root / "runs/a")])
+    main(["explain", str(root / "runs/a"), "--n-sites", "6"])
+    main(["report", str(root / "runs/a")])
+    return root
+
+
+def test_nothing_is_lost_between_the_images_and_the_index(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+    assert screen.card.found == screen.card.indexed + screen.card.refused
+    assert len(list((folder / "plates").rglob("*.png"))) == screen.card.indexed * 6
+    assert set(screen.sites["cell_type"]) == {"HUVEC", "RPE"}
+
+
+def test_every_site_and_well_has_a_prediction_and_probabilities_sum_to_one(folder: Path) -> None:
+    sites = Predictions.read(folder / "runs/a/predictions", level="site")
+    wells = Predictions.read(folder / "runs/a/predictions", level="well", views=8)
+    screen = read_screen(folder / "screen")
+    assert len(sites.table) == len(screen.sites)
+    assert len(wells.table) == len(screen.sites.groupby(["experiment", "plate", "well"]))
+    np.testing.assert_allclose(sites.probabilities.sum(1), 1, rtol=1e-5)
+    held_out = sites.table["Metadata_Fold"] == "held_out"
+    assert set(sites.table.loc[held_out, "Metadata_Experiment"]) == {"HUVEC-02", "RPE-02"}
+    best = np.asarray(sites.perturbations)[sites.logits.argmax(1)]
+    assert (best == sites.table["predicted"]).all()
+
+
+def test_the_scores_are_those_of_the_predictions(folder: Path) -> None:
+    scores = Scores.read(folder / "runs/a/predictions/scores.json")
+    table = Predictions.read(folder / "runs/a/predictions", level="site").table
+    held_out = table[table["Metadata_Fold"] == "held_out"]
+    row = next(
+        row
+        for row in scores.rows
+        if (row.level, row.views, row.wells, row.subset, row.metric) == ("site", 1, "with controls", "all", "accuracy")
+    )
+    assert row.value == pytest.approx((held_out["perturbation"] == held_out["predicted"]).mean())
+    assert row.n == len(held_out)
+    assert row.interval is not None
+    assert row.interval[0] <= row.value <= row.interval[1]
+    assert row.n_groups == 2
+    assert row.transductive  # the preset standardises by experiment, and the table says so
+    assert any("transductive" in note for note in scores.notes)
+
+
+def test_the_explanation_has_a_map_a_stain_and_a_truth_beside_it(folder: Path) -> None:
+    found = Explanation.read(folder / "runs/a/explanations")
+    assert len(found.table) == len(found.maps) == 6
+    assert found.maps.min() >= 0
+    assert found.maps.max() <= 1
+    assert {f"shapley_{k}" for k in range(1, 7)} <= set(found.table.columns)
+    assert found.planted is not None
+    assert (found.table["Metadata_Fold"] == "held_out").all()
+
+
+def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> None:
+    run = RunFolder.open(folder / "runs/a")
+    assert (run.report / "index.html").stat().st_size > 10_000
+    listed = set(json.loads(run.manifest.read_text())["files"])
+    found = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
+    assert found - listed <= {"manifest.json"} | {name for name in found if name.startswith("tensorboard/")}
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distangle.training.run as training
+
+    whole = RunFolder.open(folder / "runs/a")
+    held_out = ["--hold-out", "experiment=HUVEC-02,RPE-02"]
+    save, calls = training.save_state, []
+
+    def save_and_stop(*args: object, **words: object) -> object:
+        written = save(*args, **words)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(training, "save_state", save_and_stop)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(folder / "screen"), "--out", str(folder / "runs/b"), *TRAINING, *held_out])
+    assert stopped.value.code == 130
+    monkeypatch.undo()
+    main(["train", "--resume", str(folder / "runs/b")])
+    first, second = (load_file(folder / f"runs/{name}/checkpoints/model.safetensors") for name in "ab")
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    columns = ["epoch", "train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy"]
+    metrics = [pd.read_csv(folder / f"runs/{name}/metrics.csv")[columns] for name in "ab"]
+    pd.testing.assert_frame_equal(*metrics)
+    assert whole.describe()["finished"]
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Traceback" not in said
+    return said
+
+
+def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    screen, run, new = str(folder / "screen"), str(folder / "runs/a"), str(folder / "runs/new")
+    assert "not empty" in refusal(["train", screen, "--out", run, *TRAINING, "--hold-out", "experiment=RPE-02"], capsys)
+    said = refusal(["train", screen, "--out", new, "--preset", "tiny"], capsys)
+    assert "No preset 'tiny'" in said
+    said = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "experiment=RPE-07"], capsys)
+    assert "RPE-07" in said
+    assert "RPE-02" in said
+    said = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "well=B02"], capsys)
+    assert "--force-split" in said
+    said = refusal(["train", screen, "--out", new, *TRAINING, "--set", "optim.rate=1", "--folds", "2"], capsys)
+    assert "No setting 'optim.rate'" in said
+    assert "has no run.json" in refusal(["predict", str(folder / "plates")], capsys)
+    said = refusal(["explain", run, "--layer", "features.layer9"], capsys)
+    assert "features.layer" in said
+    assert "--head 'arcs'" in refusal(["explain", run, "--head", "arcs"], capsys)
+    said = refusal(["index", str(folder / "plates"), "--out", new, "--layout", "rxrx"], capsys)
+    assert "'rxrx1'" in said
+    assert not Path(new).exists()
+
+
+def test_an_image_damaged_after_indexing_keeps_its_row_and_says_why(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from distangle.inference import predict_run
+
+    for name in ("plates", "screen", "runs"):
+        shutil.copytree(folder / name, tmp_path / name)
+    screen = read_screen(tmp_path / "screen")
+    row = int(np.flatnonzero(screen.sites["experiment"] == "RPE-02")[3])
+    path = screen.image_paths(row)[4]
+    path.write_bytes(path.read_bytes()[:500])
+    _, sites = predict_run(RunFolder.open(tmp_path / "runs/a"), screen)
+    assert path.name in sites.table["reason"].iloc[row]
+    assert sites.table["predicted"].iloc[row] == ""
+    assert np.isnan(sites.logits[row]).all()
+    assert (sites.table["reason"] != "").sum() == 1

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from distangle.training.schedule import epoch_order, rate_at
+
+LABELS = np.array([0] * 16 + [1] * 4 + [2] * 1)
+
+
+def test_the_rate_warms_up_peaks_and_ends_near_zero() -> None:
+    rates = [rate_at(step, total=110, warmup=10) for step in range(110)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[10] == 1
+    assert rates[60] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.001
+    assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_a_shuffled_epoch_visits_every_site_once() -> None:
+    order = epoch_order(LABELS, sampling="shuffled", seed=0, epoch=0)
+    assert sorted(order) == list(range(21))
+    assert not np.array_equal(order, epoch_order(LABELS, sampling="shuffled", seed=0, epoch=1))
+    assert np.array_equal(order, epoch_order(LABELS, sampling="shuffled", seed=0, epoch=0))
+
+
+def test_a_balanced_epoch_visits_every_class_equally_often() -> None:
+    order = epoch_order(LABELS, sampling="balanced", seed=0, epoch=0)
+    assert np.bincount(LABELS[order]).tolist() == [7, 7, 7]
+    assert len(set(order[LABELS[order] == 0])) == 7  # no site twice before all were seen
+
+
+def test_a_root_epoch_weighs_classes_by_the_root_of_their_sites() -> None:
+    order = epoch_order(LABELS, sampling="root", seed=0, epoch=0)  # roots 4 : 2 : 1 of 21 sites
+    assert np.bincount(LABELS[order]).tolist() == [12, 6, 3]
