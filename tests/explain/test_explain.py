@@ -18,7 +18,7 @@ from distangle.model import ModelConfig, build_classifier
 from distangle.randomness import generator
 from distangle.results import Explanation
 
-N, CHANNELS, SIZE = 10, 3, 16
+N, CHANNELS, SIZE = 10, 3, 32
 NAMES = ("actin", "mito", "nothing", "nuclei")
 FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
@@ -155,15 +155,16 @@ def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(given, e
     assert given.explain().summary == explanation.summary
 
 
-def test_settings_say_what_was_done(explanation):
+def test_settings_say_what_was_done(given, explanation):
     settings = explanation.settings
-    assert settings["layer"] == "features.layer3, after the final ReLU"
+    last = list(dict(given.model.backbone.features.named_children()))[-1]
+    assert settings["layer"] == f"features.{last}, after the final ReLU"
     assert settings["scaling"] == "raw255"
     assert settings["channels"] == ["w1", "w2", "w3"]
     assert (settings["head"], settings["of"], settings["removal"], settings["n_null_maps"]) == (
         "softmax", "log_probability", "mean", 20,
     )  # fmt: skip
-    assert settings["map_grid"] == [2, 2]
+    assert settings["map_grid"] == list(given.model.feature_maps(given.images).shape[2:])
 
 
 def test_sixteen_bit_images_layers_heads_and_controls_pass_through():

@@ -34,12 +34,12 @@ def arc_margin_loss(
     Returns:
         Mean over sites, in nats.
     """
-    with full_precision(cosines) as exact:
-        if labels.is_floating_point():
-            return _soft(exact, labels.to(exact.dtype), scale=scale, margin=margin)
-        index = labels.long()[:, None]
-        widened = _widened(exact.gather(1, index), margin)
-        return functional.cross_entropy(scale * exact.scatter(1, index, widened), index[:, 0])
+    exact = full_precision(cosines)
+    if labels.is_floating_point():
+        return _soft(exact, labels.to(exact.dtype), scale=scale, margin=margin)
+    index = labels.long()[:, None]
+    widened = _widened(exact.gather(1, index), margin)
+    return functional.cross_entropy(scale * exact.scatter(1, index, widened), index[:, 0])
 
 
 def _widened(true: Tensor, margin: float) -> Tensor:

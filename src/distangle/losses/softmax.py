@@ -1,6 +1,5 @@
 """Softmax loss: Eq. (3)."""
 
-from torch import Tensor
 from torch.nn import functional
 
 from distangle.axes import Labels, Logits, Scalar, SoftLabels
@@ -21,9 +20,5 @@ def softmax_loss(logits: Logits, labels: Labels | SoftLabels) -> Scalar:
     Returns:
         Mean over sites, in nats.
     """
-    with full_precision(logits) as exact:
-        return functional.cross_entropy(exact, _as_targets(labels, exact))
-
-
-def _as_targets(labels: Tensor, exact: Tensor) -> Tensor:
-    return labels.to(exact.dtype) if labels.is_floating_point() else labels.long()
+    exact = full_precision(logits)
+    return functional.cross_entropy(exact, labels.to(exact.dtype) if labels.is_floating_point() else labels.long())
