@@ -270,7 +270,7 @@ def test_columns_that_are_missing_are_named(rxrx1: RxRx1Lab) -> None:
 
 
 def test_options_of_the_other_layout_are_not_swallowed(rxrx1: RxRx1Lab) -> None:
-    with pytest.raises(ScreenError, match="leave --map, --channels, --pages and --controls away"):
+    with pytest.raises(ScreenError, match="leave --map, --channels, --pages, --negative-control and"):
         indexed(rxrx1, mapping={"well": "well"})
 
 

@@ -197,9 +197,9 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
     table = lab_table([HEADER, *rows])
     named = indexed(table, controls={"negative_control": ["DMSO"], "positive_control": ["taxol"]})
     assert named.sites["role"].tolist() == ["negative_control", "positive_control", "treatment"]
-    with pytest.raises(ScreenError, match="no row has the perturbation 'dmso'. Did you mean 'DMSO'"):
+    with pytest.raises(ScreenError, match="-control dmso: no row has the perturbation 'dmso'. Did you mean 'DMSO'"):
         indexed(table, controls={"negative_control": ["dmso"]})
-    with pytest.raises(ScreenError, match="negative=...: no such role. Did you mean 'negative_control'"):
+    with pytest.raises(ScreenError, match="Controls 'negative': no such role. Did you mean 'negative_control'"):
         indexed(table, controls={"negative": ["DMSO"]})
     with pytest.raises(ScreenError, match="'x' is named as negative_control and as positive_control"):
         indexed(table, controls={"negative_control": ["x"], "positive_control": ["x"]})

@@ -50,8 +50,8 @@ def find_rxrx1(request: Request) -> Found:
         ScreenError: No table, a column missing, two codings of the siRNA, or an option it does not know.
     """
     if request.mapping or request.channels or request.pages or request.controls:
-        message = "Layout 'rxrx1' knows its columns, channels and controls: leave --map, --channels, --pages and "
-        message += "--controls away, or use --layout table."
+        message = "Layout 'rxrx1' knows its columns, channels and controls: leave --map, --channels, --pages, "
+        message += "--negative-control and --positive-control away, or use --layout table."
         raise ScreenError(message)
     if not request.source.is_dir():
         message = f"{request.source} is no folder. Expected the folder of RxRx1's images and tables."

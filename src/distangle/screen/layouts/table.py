@@ -274,14 +274,15 @@ def _apply_controls(entries: Sequence[Entry], controls: Mapping[str, Sequence[st
     for word, names in controls.items():
         role = role_of(word)
         if role is None or not word:
-            message = f"--controls {word}=...: no such role. {nearest(word, [item.value for item in Role])}"
+            message = f"Controls {word!r}: no such role. {nearest(word, [item.value for item in Role])}"
             raise ScreenError(message)
         for name in names:
             if name not in known:
-                message = f"--controls {word}={name}: no row has the perturbation {name!r}. {nearest(name, known)}"
+                flag = f"--{role.value.replace('_', '-')}"
+                message = f"{flag} {name}: no row has the perturbation {name!r}. {nearest(name, known)}"
                 raise ScreenError(message)
             if role_by_name.setdefault(name, role) != role:
-                message = f"--controls: {name!r} is named as {role_by_name[name]} and as {role}. Keep one."
+                message = f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one."
                 raise ScreenError(message)
     for entry in entries:
         entry.role = role_by_name.get(entry.perturbation, entry.role)
