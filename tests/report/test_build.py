@@ -389,16 +389,33 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(made: Made, tmp_pa
     Explanation(table=table, maps=maps, settings=made.explanation.settings, summary=made.explanation.summary).write(
         run.explanations
     )
-    page = Page(build_report(run, made.screen))
-    titles = re.findall(r"site-\d\d-map", " ".join(page.values("src")))
-    coloured = []
-    for name in titles:
-        with Image.open(run.report / "figures" / f"{name}.png") as opened:
-            pixels = np.asarray(opened).astype(int)
-        if (pixels.max(axis=2) != pixels.min(axis=2)).any():
-            coloured.append((name, np.argwhere(pixels.max(axis=2) != pixels.min(axis=2)).min(axis=0).tolist()))
-    assert [corner for _, corner in coloured] == [[100, 25]]  # five times enlarged
+    text = build_report(run, made.screen).read_text(encoding="utf-8")
     entry = table.iloc[control]
     said = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
-    article = page.text.split(said)[0].rsplit("Shapley value of each stain", 1)[0]
-    assert f"{float(entry['shapley_6']):+.2f}".replace("-", "−") in article[-60:]
+    coloured = []
+    for article in text.split("<article")[1:]:
+        name = re.findall(r"figures/site-\d\d-map.png", article)[0]
+        with Image.open(run.report / name) as opened:
+            pixels = np.asarray(opened).astype(int)
+        painted = np.argwhere(pixels.max(axis=2) != pixels.min(axis=2))
+        if len(painted):
+            coloured.append(said in article)
+            assert painted.min(axis=0).tolist() == [100, 25]  # five times enlarged
+            assert f"{float(entry['shapley_6']):+.2f}".replace("-", "−") in article
+    assert coloured == [True]
+
+
+def test_the_headline_prefers_a_row_whose_method_has_not_seen_the_test_plates(made: Made) -> None:
+    rows = (
+        row_with(transductive=True, value=0.9),
+        row_with(subset="cell type HUVEC", value=0.8),
+        row_with(level="site", value=0.7),
+        row_with(wells="with controls", value=0.6),
+        row_with(views=8, value=0.5),
+        row_with(value=0.4),
+    )
+    for left_out, value in ((0, 0.4), (1, 0.5), (2, 0.6), (3, 0.7), (4, 0.9), (5, 0.9)):
+        found = main_row(made.scores.model_copy(update={"rows": rows[: len(rows) - left_out]}))
+        assert found is not None
+        assert found.value == value
+    assert main_row(made.scores.model_copy(update={"rows": ()})) is None

@@ -67,7 +67,7 @@ def test_the_matrix_darkens_with_the_share_of_the_row() -> None:
 
 def test_values_below_zero_take_the_other_colour_and_planted_stains_a_frame() -> None:
     drawn = stain_matrix(["p", "q"], ["a", "b"], np.array([[2.0, -1.0], [0.0, 1.0]]), unit="nats", planted=[[0], []])
-    cells = drawn.split("fill: ")[1:]
+    cells = drawn.split("</style>")[-1].split("fill: ")[1:]  # after the rules for dark pages
     kinds = [cell[:7] for cell in cells if cell[:7] in ("#2f6299", "#c4661f")][:3]
     assert kinds == ["#2f6299", "#c4661f", "#2f6299"]
     frames = drawn.count("stroke: #1d2733; stroke-width: 1.2")

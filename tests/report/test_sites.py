@@ -86,20 +86,24 @@ def test_pictures_of_one_plate_share_their_contrast(made: Made, tmp_path: Path) 
         (made.screen.sites["experiment"] == first["experiment"]) & (made.screen.sites["plate"] == first["plate"])
     ]
 
+    reads: list[Path] = []
+
     def reading(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+        reads.append(paths[0])
         bright = next(place for place, row in enumerate(rows) if made.screen.image_paths(row) == list(paths))
         ramp = np.linspace(0, 50 if bright == 1 else 200, 48 * 48).reshape(48, 48)
         return np.repeat(ramp[None], 6, axis=0).astype(np.uint8)
 
     painter = Painter(made.screen, tmp_path, read=reading)
     seen = []
-    for row in rows[:2]:
+    for row in rows[[1, 0]]:  # the dim one first: the limits are not its own
         entry = made.screen.sites.loc[row]
         key = (entry["experiment"], entry["plate"], entry["well"], int(entry["site"]))
         pictures = painter.paint(key, np.zeros((48, 48)), name=f"site-{row}")
         with Image.open(tmp_path / pictures.composite) as opened:
             seen.append(float(np.asarray(opened).mean()))
-    assert seen[0] > 2 * seen[1]
+    assert seen[1] > 2 * seen[0]
+    assert len(reads) == 2 + 4  # the two sites, and four neighbours once for the plate
 
 
 def test_an_image_that_cannot_be_read_is_told_without_its_folder(made: Made, tmp_path: Path) -> None:
