@@ -286,3 +286,24 @@ def test_sites_may_count_from_zero(lab_table: Write) -> None:
     screen = indexed(lab_table([header, *rows]))
     assert screen.sites["site"].tolist() == [0, 1]
     assert statistics(screen).all.sites == 2
+
+
+def test_a_row_written_twice_counts_once_and_one_that_differs_not_at_all(lab_table: Write) -> None:
+    rows = [("p1", "A01", "a", *paths("A01")), ("p1", "A02", "b", *paths("A02"))]
+    screen = indexed(lab_table([HEADER, *rows, rows[0]]))
+    assert conservation_line(screen) == "found 3 = indexed 2 + refused 1"
+    assert screen.sites["well"].tolist() == ["A01", "A02"]
+    row = screen.problems.iloc[0]
+    assert row[["severity", "kind", "row"]].tolist() == ["refused", "duplicate row", "4"]
+    assert row["found"] == "the same as wells.csv line 2 (images/p1/A01_dapi.tif)"
+    screen = indexed(lab_table([HEADER, *rows, rows[0], ("p1", "a1", "c", *paths("A01"))]))
+    assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
+    assert screen.problems["kind"].tolist()[:3] == ["conflicting rows"] * 3
+
+
+def test_a_mapped_column_is_not_found_a_second_time_by_its_own_name(lab_table: Write) -> None:
+    header = ("experiment", *HEADER)
+    row = indexed(
+        lab_table([header, ("W1", "p1", "A01", "a", *paths("A01"))]), mapping={"split": "experiment"}
+    ).sites.iloc[0]
+    assert row[["split", "experiment"]].tolist() == ["W1", "all"]
