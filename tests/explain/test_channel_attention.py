@@ -8,7 +8,7 @@ from distangle.explain import (
     null_channel_attention,
     random_smooth_maps,
 )
-from distangle.explain.channel_attention import check_sizes, scaled
+from distangle.explain.channel_attention import check_sizes, scaled, unit_length
 from distangle.images import read_image
 from distangle.randomness import generator
 
@@ -133,6 +133,12 @@ def test_correlation_is_highest_for_the_channel_that_agrees_and_0_for_a_constant
     assert (found[:, 2] > 0.97).all()
     assert (found[:, 3] == 0).all()
     assert (map_channel_correlation(np.zeros_like(maps), raw) == 0).all()
+
+
+def test_a_constant_that_rounding_moves_off_its_mean_is_still_constant():
+    constant = np.full((1, 7), 0.1)
+    assert (constant != constant.mean()).any()
+    assert np.array_equal(unit_length(constant), np.zeros((1, 7)))
 
 
 def test_maps_that_do_not_lie_on_the_images_are_refused():

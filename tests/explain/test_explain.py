@@ -14,6 +14,7 @@ from distangle.explain import (
     explain_sites,
     map_channel_correlation,
 )
+from distangle.explain.summary import _mean_over_sites
 from distangle.model import ModelConfig, build_classifier
 from distangle.randomness import generator
 from distangle.results import Explanation
@@ -119,6 +120,13 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
     np.testing.assert_allclose(said["perturbations"]["mito"]["shapley"]["mean"], mito, atol=1e-6)
     assert said["perturbations"]["mito"]["shapley"]["interval"] is None
     assert said["perturbations"]["actin"]["shapley"]["interval"] is not None
+
+
+def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
+    draws = generator(4, "null").normal(0, 1, (1000, 3))
+    null = _mean_over_sites(np.stack([draws] * 25), rng=generator(5, "shuffle"))
+    # Maps shared by the 25 sites would vary together: standard deviation 1 instead of 1 / 5.
+    np.testing.assert_allclose(null.std(axis=0), 0.2, atol=0.03)
 
 
 def test_one_experiment_falls_back_to_plates_and_one_plate_to_no_interval(given):

@@ -68,6 +68,13 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
     assert said["map_mass_in_place"] == {"of": 3, "share": pytest.approx((1 / 1.5) / 3), "area": pytest.approx(0.05)}
 
 
+def test_an_empty_map_misses_even_a_place_in_the_corner():
+    table = rows(("actin", "actin", "actin", 2, 1, 2))
+    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={0: (0.0, 0.0, 3.0)})
+    assert said["map_peak_in_place"]["sites"] == 0
+    assert said["map_mass_in_place"]["share"] == 0
+
+
 def test_nothing_to_count_is_none_and_not_nan():
     table = rows(("nothing", "nothing", "nothing", 1, 1, 1))
     said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={})
