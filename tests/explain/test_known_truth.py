@@ -1,0 +1,74 @@
+"""A network trained on an effect planted in one stain and one place: the explanation must name both."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from distangle.explain import activation_maps, channel_shapley, map_channel_correlation, shapley_null
+from distangle.model import ModelConfig, build_classifier
+from distangle.randomness import generator
+
+SIZE, STAIN = 32, 1
+
+
+def noisy_sites(n, *, planted, seed):
+    """Noise in three stains; the second perturbation has a blob in one stain at a random place."""
+    rng = generator(seed, "planted")
+    images = rng.normal(0, 1, (n, 3, SIZE, SIZE)).astype(np.float32)
+    targets = np.arange(n) % 2
+    places = rng.integers(6, SIZE - 6, (n, 2))
+    grid = np.arange(SIZE)
+    for site in np.flatnonzero(targets == 1):
+        row, column = places[site]
+        if planted:
+            distance = (grid[:, None] - row) ** 2 + (grid[None, :] - column) ** 2
+            images[site, STAIN] += 4 * np.exp(-distance / (2 * 2.5**2))
+    images -= images.mean((2, 3), keepdims=True)
+    return torch.from_numpy(images), torch.from_numpy(targets), places
+
+
+def trained(*, planted):
+    model = build_classifier(
+        ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=2, embedding_size=8), seed=1
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for step in range(40):
+        images, targets, _ = noisy_sites(32, planted=planted, seed=step)
+        optimiser.zero_grad()
+        functional.cross_entropy(model(images).logits, targets).backward()
+        optimiser.step()
+    return model
+
+
+@pytest.fixture(scope="module")
+def explained():
+    model = trained(planted=True)
+    images, targets, places = noisy_sites(40, planted=True, seed=1000)
+    return model, images[targets == 1], targets[targets == 1], places[targets.numpy() == 1]
+
+
+def test_the_planted_stain_has_the_largest_shapley_value_and_no_other_stain_is_named(explained):
+    model, images, targets, _ = explained
+    values = channel_shapley(model, images, None, targets).values.numpy()
+    assert (values.argmax(1) == STAIN).mean() >= 0.95
+    found = shapley_null(values.astype(np.float64), rng=generator(1, "null"))
+    assert found.p_family[STAIN] < 0.01
+    assert (np.delete(found.p_family, STAIN) > 0.5).all()
+
+
+def test_the_map_points_at_the_planted_place(explained):
+    model, images, targets, places = explained
+    maps = activation_maps(model, images, None, targets, layer="features.layer2").maps
+    peaks = np.stack(np.unravel_index(maps.flatten(1).argmax(1).numpy(), (SIZE, SIZE)), axis=1)
+    near = np.hypot(*(peaks - places).T) <= 6
+    assert near.mean() >= 0.8  # a circle of 6 pixels covers 11 % of the image
+    correlation = map_channel_correlation(maps.numpy(), images.numpy())
+    assert (correlation.argmax(1) == STAIN).mean() >= 0.8
+
+
+def test_where_nothing_was_planted_no_stain_is_named():
+    model = trained(planted=False)
+    images, targets, _ = noisy_sites(40, planted=False, seed=1000)
+    values = channel_shapley(model, images, None, targets).values.numpy()
+    assert shapley_null(values.astype(np.float64), rng=generator(1, "null")).p_family.min() > 0.05
