@@ -17,7 +17,7 @@ from distangle.screen import conservation_line, hold_out, index, read_screen, wr
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
-EPOCHS = 40
+EPOCHS = 50
 N_EXPLAINED = 60
 
 
@@ -43,7 +43,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     if out.exists() and any(out.iterdir()):
         message = f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it."
         raise RunError(message)
-    config = SimulationConfig(seed=seed)
+    config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
         simulate(out / "plates", config, workers=2, progress=_percent(advance))
     screen = index(out / "plates", layout="rxrx1", probe=probe_image)
@@ -52,7 +52,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     screen = read_screen(out / "screen")
     last = [max(names) for names in _experiments_by_cell_type(screen.sites).values()]
     folds = hold_out(screen, column="experiment", values=last)
-    run = start_run(screen, folds, resolve_config("small", seed=seed, epochs=EPOCHS), out / "run")
+    run = start_run(screen, folds, resolve_config("small", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
     with progress("train", EPOCHS, unit="epoch") as advance:
         train(run, advance=advance, say=say)
     with progress("predict", 9, unit="pass") as advance:

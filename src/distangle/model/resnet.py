@@ -24,7 +24,7 @@ RESNETS = {
     "resnet18": ResNetShape(blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet50": ResNetShape(blocks=(3, 4, 6, 3), bottleneck=True),
     # For images of 64 to 128 pixels and no accelerator.
-    "resnet_small": ResNetShape(blocks=(1, 1, 1), bottleneck=False, width=32, stem_kernel=3, stem_pool=False),
+    "resnet_small": ResNetShape(blocks=(1, 1, 1, 1), bottleneck=False, width=32, stem_kernel=3, stem_pool=False),
 }
 
 

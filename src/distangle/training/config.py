@@ -77,7 +77,7 @@ class TrainingConfig(Part):
     batch_size: int = Field(default=24, ge=2)
     accumulate: int = Field(default=2, ge=1)  # batches per step
     sampling: Literal["shuffled", "balanced", "root"] = "shuffled"  # chance of a class: its sites, 1, their root
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor multiplies in it
     channels_last: bool = True
     average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
     network: Network = Network()
@@ -99,8 +99,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 64,
         "accumulate": 1,
         "sampling": "root",
-        "precision": "fp32",
-        "channels_last": False,
         "average": 0.99,
         "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1},
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},

@@ -45,7 +45,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path) -
         message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
         raise RunError(message)
     classes = class_names(screen, config.target)
-    config = _with_binning(config, screen)
+    config = _resolved(config, screen)
     run = RunFolder.create(out)
     commit_text(run.config, write_config(config))
     commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
@@ -193,12 +193,23 @@ def _held_out_sites(
     return held_out, statistics
 
 
-def _with_binning(config: TrainingConfig, screen: Screen) -> TrainingConfig:
-    if config.preparation.binning != 0:
-        return config
-    height, width = screen.card.shape or (1, 1)
-    preparation = config.preparation.model_copy(update={"binning": binning_for(height, width)})
-    return config.model_copy(update={"preparation": preparation})
+def _resolved(config: TrainingConfig, screen: Screen) -> TrainingConfig:
+    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing."""
+    preparation, precision = config.preparation, config.precision
+    if preparation.binning == 0:
+        height, width = screen.card.shape or (1, 1)
+        preparation = preparation.model_copy(update={"binning": binning_for(height, width)})
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16() else "fp32"
+    return config.model_copy(update={"preparation": preparation, "precision": precision})
+
+
+def _multiplies_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(native is not None and native())
 
 
 def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
