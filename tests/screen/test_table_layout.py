@@ -307,3 +307,19 @@ def test_a_mapped_column_is_not_found_a_second_time_by_its_own_name(lab_table: W
         lab_table([header, ("W1", "p1", "A01", "a", *paths("A01"))]), mapping={"split": "experiment"}
     ).sites.iloc[0]
     assert row[["split", "experiment"]].tolist() == ["W1", "all"]
+
+
+def test_rows_in_any_order_bring_their_own_files_and_positions_along(lab_table: Write) -> None:
+    header = ("plate", "well", "site", "perturbation", "DAPI")
+    wells = [("p10", "C05", "1"), ("p2", "B12", "2"), ("p2", "B12", "1"), ("p2", "A03", "1")]
+    table = lab_table([header, *[(*well, "a", f"{''.join(well)}.tif") for well in wells]])
+    for k, well in enumerate(wells):
+        (table.parent / f"{''.join(well)}.tif").write_text("x" * (k + 1))
+    sites = indexed(table, channels=["DAPI"]).sites
+    assert sites["path_1"].tolist() == ["p2A031.tif", "p2B121.tif", "p2B122.tif", "p10C051.tif"]
+    assert sites[["row", "column", "site", "size"]].to_numpy().tolist() == [
+        [0, 2, 1, 4],
+        [1, 11, 1, 3],
+        [1, 11, 2, 2],
+        [2, 4, 1, 1],
+    ]
