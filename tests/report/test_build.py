@@ -99,6 +99,15 @@ def test_every_number_of_the_score_table_is_on_the_page(built: Page, made: Made)
     assert f"{made.scores.rows[2].n:,}" in built.text
 
 
+def test_accuracy_and_balanced_accuracy_of_the_same_predictions_share_a_line(built: Page, made: Made) -> None:
+    plain, balanced = made.scores.rows[2], made.scores.rows[4]
+    lines = (made.run.report / "index.html").read_text(encoding="utf-8").split("<tr")
+    main = [line for line in lines if line.startswith(' class="main"')]
+    assert len(main) == 1
+    assert main[0].index(percent(plain.value)) < main[0].index(percent(balanced.value))
+    assert sum('class="tag">transductive' in line for line in lines) == 1
+
+
 def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(built: Page, made: Made) -> None:
     row = made.scores.rows[2]
     assert main_row(made.scores) is row
@@ -251,7 +260,7 @@ def test_the_stains_are_those_of_the_summary_with_intervals_and_null(made: Made)
 
 
 def test_eq_15_is_said_not_to_be_evidence(built: Page) -> None:
-    assert "maps drawn at random (grey) give nearly the same figures" in built.text
+    assert "whatever the network looked at: compare maps drawn at random (grey)" in built.text
     assert "is not evidence of which stain mattered" in built.text
 
 

@@ -31,6 +31,18 @@ def test_a_single_epoch_and_an_unmeasured_one_are_drawn() -> None:
     assert "held out" in texts(training_curves(metrics)["loss"])
 
 
+def test_names_of_curves_that_end_together_stay_apart() -> None:
+    def heights(end: float) -> list[float]:
+        metrics = pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.1, 0.5], "held_out_accuracy": [0.1, end]})
+        nodes = ElementTree.fromstring(training_curves(metrics, chance=0.1)["accuracy"]).iter(f"{SVG}text")
+        places = {"".join(node.itertext()): float(node.attrib["y"]) for node in nodes if "y" in node.attrib}
+        return [places["training"], places["held out"]]
+
+    together, apart = heights(0.5), heights(0.9)
+    assert abs(together[0] - together[1]) > 11
+    assert abs(apart[0] - apart[1]) > 30
+
+
 def test_drawing_twice_gives_the_same_bytes_and_leaves_no_state() -> None:
     before = dict(matplotlib.rcParams)
     drawings = [channel_chart(["a", "b"], np.array([1.0, -1.0]), None, title="t", unit="u") for _ in range(2)]

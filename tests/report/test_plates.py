@@ -112,15 +112,15 @@ def test_hostile_names_cannot_leave_the_drawing(made: Made) -> None:
 
 def test_the_interval_is_drawn_to_scale_beside_chance() -> None:
     drawn = interval_bar(0.5, (0.25, 1.0), chance=0.1)
-    assert 'cx="66"' in drawn  # 4 + 124 * 0.5
-    assert 'x1="35" x2="128" y1="10" y2="10" class="interval"' in drawn
-    assert 'x1="16.4" x2="16.4"' in drawn
+    assert 'cx="54"' in drawn  # 4 + 100 * 0.5
+    assert 'x1="29" x2="104" y1="10" y2="10" class="interval"' in drawn
+    assert 'x1="14" x2="14"' in drawn
     assert 'class="interval"' not in interval_bar(0.5, None, chance=0.1)
 
 
 def test_bars_reach_from_zero_to_their_value() -> None:
     drawn = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], said="x", width=320.0)
-    left, right = 0.34 * 320, 320 - 46.0
+    left, right = 0.42 * 320, 320 - 46.0
     zero, half = (left + right) / 2, (right - left) / 2
     assert f'x="{zero:.2f}"'.rstrip("0") in drawn.replace('0"', '"') or f'x="{zero:.1f}"' in drawn
     assert f'width="{half:.1f}"' in drawn

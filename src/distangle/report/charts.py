@@ -87,19 +87,12 @@ def _curve(
     with matplotlib.rc_context(_settings()):
         drawn = Figure(figsize=(3.5, 2.5), layout="constrained")
         axes = drawn.add_subplot()
+        ends: list[tuple[float, float, str, str]] = []
         for column, name, colour in lines:
             known = metrics[metrics[column].notna()]
             marker = "o" if len(known) < 16 else None
             axes.plot(known["epoch"], known[column], color=colour, linewidth=1.8, marker=marker, markersize=3)
-            last = known.iloc[-1]
-            axes.annotate(
-                name,
-                (last["epoch"], last[column]),
-                xytext=(5, 0),
-                textcoords="offset points",
-                color=colour,
-                va="center",
-            )
+            ends.append((float(known["epoch"].iloc[-1]), float(known[column].iloc[-1]), name, colour))
         if chance is not None:
             axes.set_ylim(0, 1.02)
             axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
@@ -109,6 +102,12 @@ def _curve(
             )  # fmt: skip
         elif from_zero:
             axes.set_ylim(bottom=0)
+        low, high = axes.get_ylim()
+        ends.sort(key=lambda end: end[1])
+        close = len(ends) == 2 and ends[1][1] - ends[0][1] < 0.09 * (high - low)
+        for place, (x, y, name, colour) in enumerate(ends):
+            shift = 12 * (place - 0.5) if close else 0.0  # points; names of curves that end together stay apart
+            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=colour, va="center")
         axes.set_title(title, pad=8)
         axes.set_xlabel("epoch")
         axes.grid(axis="y")

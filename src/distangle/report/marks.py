@@ -12,7 +12,7 @@ from distangle.screen import Role, well_name
 
 def interval_bar(value: float, interval: tuple[float, float] | None, *, chance: float) -> Markup:
     """Draw a score in [0, 1]: a dot, its interval as a line, chance as a dashed tick."""
-    width, middle = 132.0, 10.0
+    width, middle = 108.0, 10.0
 
     def at(share: float) -> float:
         return 4.0 + (width - 8.0) * min(max(share, 0.0), 1.0)
@@ -55,7 +55,7 @@ class Bar:
 
 def bars(items: Sequence[Bar], *, said: str, width: float = 320.0, row: float = 22.0) -> Markup:
     """Draw horizontal bars around a common zero, each with its name, its swatch and its value."""
-    left, right = 0.34 * width, width - 46.0
+    left, right = 0.42 * width, width - 46.0
     reach = [0.0]
     for item in items:
         reach += [item.value, *(item.interval or ()), *(item.null or ())]
@@ -72,7 +72,7 @@ def bars(items: Sequence[Bar], *, said: str, width: float = 320.0, row: float = 
         middle = top + row / 2
         if item.colour:
             parts.append(element("circle", cx=6, cy=middle, r=4.5, fill=item.colour, class_="swatch"))
-        name = item.name if len(item.name) <= 16 else item.name[:15] + "…"
+        name = item.name if len(item.name) <= 17 else item.name[:16] + "…"
         parts.append(element("text", name, x=16, y=middle + 4, class_="name"))
         if item.null is not None:
             parts.append(_box(at(item.null[0]), at(item.null[1]), top + 2, row - 4, class_="null"))

@@ -114,43 +114,30 @@ def warnings_of(material: Material) -> list[str]:
 
 
 def score_table(material: Material) -> Markup:
-    """Draw every row of the scores in one table, grouped by level and wells."""
+    """Draw every row of the scores, grouped by level and wells; the main group first, the others folded."""
     if material.scores is None:
         return absent("No predictions have been scored.", _command("predict", material))
-    rows = material.scores.rows
-    if not rows:
+    rows, main = material.scores.rows, material.main_row
+    if main is None:
         return paragraph("Nothing could be scored: no held-out well has a known and trained perturbation.")
-    heads = ("", "metric", "views", "score", "0 to 1, tick at chance", "95 % interval", "chance", "n", "groups")
-    numeric = {2, 3, 5, 6, 7, 8}
-    titles = [
-        element("th", head, scope="col", class_="number" if k in numeric else None) for k, head in enumerate(heads)
-    ]
-    bodies = []
     groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
-    for level, wells in groups:
-        name = element("th", f"{level}s · {wells}", colspan=len(heads), scope="colgroup")
-        lines = [element("tr", name, class_="group")]
-        lines += [
-            _score_line(row, main=row is material.main_row) for row in rows if (row.level, row.wells) == (level, wells)
-        ]
-        bodies.append(element("tbody", *lines))
-    drawn = scrolling(element("table", element("thead", element("tr", *titles)), *bodies, class_="scores"))
-    over = sorted({row.interval_over for row in rows if row.interval is not None})
-    explained = (
-        f"Intervals: 95\u202f% bootstrap over whole {' or '.join(over)}."
-        if over
-        else "No interval: fewer than two groups."
+    groups.sort(key=lambda group: group != (main.level, main.wells))
+    tagged = not all(row.transductive for row in rows)
+    drawn = [
+        _score_group([row for row in rows if (row.level, row.wells) == group], main=main, tagged=tagged)
+        for group in groups
+    ]
+    over = sorted({row.interval_over.rstrip("s") for row in rows if row.interval is not None})
+    said = (
+        f"Intervals: 95\u202f% bootstrap over whole {' or '.join(over)}s. " if over else "No interval: one group only. "
     )
-    return joined([
-        drawn,
-        paragraph(
-            explained,
-            " “views 8” averages the eight turns and flips of an image. A row marked ",
-            element("span", "transductive", class_="tag"),
-            " used the test plates' own wells. The row in bold is the one above.",
-            class_="small",
-        ),
-    ])  # fmt: skip
+    said += "Views 8 averages the eight turns and flips of an image; balanced is the mean over perturbations. "
+    said += "Dashed tick: chance. The line in bold is the one at the top."
+    if any(row.transductive for row in rows):
+        which = "Lines marked transductive" if tagged else "All lines"
+        said += f" {which} used wells of the tested plates or experiments, without labels."
+    folded = [element("details", element("summary", f"Other scores ({len(groups) - 1} tables)"), *drawn[1:])]
+    return joined([drawn[0], paragraph(said, class_="small"), *(folded if len(groups) > 1 else [])])
 
 
 def curves(material: Material, write: Write) -> Markup:
@@ -304,21 +291,41 @@ def _facts(material: Material) -> Markup:
     return definitions(pairs)
 
 
-def _score_line(row: ScoreRow, *, main: bool) -> Markup:
-    name = [row.subset] + ([element("span", "transductive", class_="tag")] if row.transductive else [])
-    interval = "–" if row.interval is None else f"{100 * row.interval[0]:.1f} – {100 * row.interval[1]:.1f}\u202f%"
-    cells = [
-        element("th", joined(name, " "), scope="row"),
-        element("td", row.metric),
-        element("td", str(row.views), class_="number"),
-        element("td", percent(row.value), class_="number score"),
-        element("td", interval_bar(row.value, row.interval, chance=row.chance)),
-        element("td", interval, class_="number"),
-        element("td", percent(row.chance), class_="number"),
-        element("td", f"{row.n:,}", class_="number"),
-        element("td", f"{row.n_groups} {_groups(row)}", class_="number"),
+def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
+    heads = ("", "views", "accuracy", "from 0 to 1", "95 % interval", "balanced", "95 % interval", "chance",
+             "n", "groups")  # fmt: skip
+    titles = [
+        element("th", head, scope="col", class_=None if place in (0, 3) else "number")
+        for place, head in enumerate(heads)
     ]
-    return element("tr", *cells, class_="main" if main else None)
+    # Accuracy and balanced accuracy of the same predictions share a line.
+    lines: dict[tuple[str, int, bool], dict[str, ScoreRow]] = {}
+    for row in rows:
+        lines.setdefault((row.subset, row.views, row.transductive), {})[row.metric] = row
+    name = element("th", f"{rows[0].level}s · {rows[0].wells}", colspan=len(heads), scope="colgroup")
+    body = [_score_line(found, main=main, tagged=tagged) for found in lines.values()]
+    head = element("thead", element("tr", *titles))
+    group = element("tr", name, class_="group")
+    return scrolling(element("table", head, element("tbody", group, *body), class_="scores"))
+
+
+def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
+    row = next(iter(found.values()))
+    is_main = any(other is main for other in found.values())
+    name = [row.subset] + ([element("span", "transductive", class_="tag")] if tagged and row.transductive else [])
+    cells = [element("th", joined(name, " "), scope="row"), element("td", str(row.views), class_="number")]
+    for metric in ("accuracy", "balanced accuracy"):
+        score = found.get(metric)
+        value, interval = ("–", None) if score is None else (percent(score.value), score.interval)
+        cells.append(element("td", value, class_="number score"))
+        if metric == "accuracy":
+            drawn = Markup("") if score is None else interval_bar(score.value, interval, chance=score.chance)
+            cells.append(element("td", drawn))
+        written = "–" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}\u202f%"
+        cells.append(element("td", written, class_="number"))
+    cells += [element("td", percent(row.chance), class_="number"), element("td", f"{row.n:,}", class_="number")]
+    cells.append(element("td", f"{row.n_groups} {_groups(row)}", class_="number"))
+    return element("tr", *cells, class_="main" if is_main else None)
 
 
 def _groups(row: ScoreRow) -> str:

@@ -16,9 +16,9 @@ from distangle.results import Explanation
 from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
-    "Eq. 15 of the paper is a distance between an activation map and a channel, so it grows with the brightness of "
-    "the channel whatever the network looked at: maps drawn at random (grey) give nearly the same figures. It is "
-    "printed for comparison and is not evidence of which stain mattered."
+    "Eq. 15 of the paper is a distance between an activation map and a channel, so it follows the brightness of the "
+    "channel whatever the network looked at: compare maps drawn at random (grey). It is printed for comparison and is "
+    "not evidence of which stain mattered."
 )
 _MARKS = {
     "top_shapley_is_planted": "sites whose largest Shapley value is the planted stain",
@@ -275,7 +275,7 @@ def _agreement(explanation: Explanation) -> str:
 
 def _marks(said: Mapping[str, Any]) -> Markup:
     """Draw how often the explanation named what was planted, each beside chance."""
-    heads = ("", "right", "of", "share", "0 to 1, tick at chance", "95 % interval", "chance")
+    heads = ("", "right", "of", "share", "from 0 to 1", "95 % interval", "chance")
     rows = []
     for key, found in said.items():
         if not isinstance(found, Mapping) or found.get("share") is None:
