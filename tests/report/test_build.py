@@ -151,6 +151,8 @@ def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tm
     assert "1 well could not be read" in warned
     assert "3 entries of the screen were refused" in warned
     assert "Cell type joined the features." in warned
+    assert "The check of the positive controls is violated: They should be recognised most surely" in warned
+    assert "negative controls is violated" not in warned
     run = copy_of(made, tmp_path)
     notes = ("The split was forced: x.", "4 held-out sites of siRNA_3 are not scored: no training well has them.")
     made.scores.model_copy(update={"forced": True, "notes": notes}).write(run.scores)

@@ -110,6 +110,9 @@ def warnings_of(material: Material) -> list[str]:
             f"{count(material.screen.card.refused, 'entry', 'entries')} of the screen "
             f"{'was' if material.screen.card.refused == 1 else 'were'} refused when indexing; see the last section."
         )
+    for role, found in scores.controls.items():
+        if found.get("verdict") == "violated":
+            said.append(f"The check of the {_words(role)}s is violated: {found.get('words', '')}")
     return said + [note for note in scores.notes if not (scores.forced and "split was forced" in note)]
 
 
