@@ -89,3 +89,10 @@ def test_the_papers_own_table_is_refused() -> None:
         reconcile_class_sets(printed, n_classes=1108, n_wells=36517)
     assert "sum to 1100 classes and 36257 wells, not to 1108 classes and 36517 wells" in str(caught.value)
     reconcile_class_sets({29: 2, 31: 2, 32: 35, 33: 1069}, n_classes=1108, n_wells=36517)
+
+
+def test_named_wells_of_the_test_part_are_in_no_class_set(lab: RxRx1Lab) -> None:
+    lab.write("test.csv", [("experiment", "plate", "well", "sirna"), ("U2OS-04", "1", "B03", "a")])
+    counted = statistics(index(lab.root, layout="rxrx1", tables_only=True))
+    assert counted.class_sets == {1: 1, 2: 1}
+    assert (counted.n_train_wells, counted.n_test_wells) == (3, 1)
