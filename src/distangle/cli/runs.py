@@ -1,10 +1,9 @@
 """The verbs around a run: train, predict, explain, report, demo."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.errors import ConfigError
@@ -123,7 +122,8 @@ def explain(
     screen: Path | None = None,
     n_sites: int = 96,
     layer: str | None = None,
-    head: str = "softmax",
+    head: Literal["softmax", "arc"] = "softmax",
+    removal: Literal["control", "mean"] | None = None,
 ) -> None:
     """Show where and in which stain the network looked, with a null beside every number.
 
@@ -133,6 +133,8 @@ def explain(
         n_sites: Held-out sites to explain, spread over the perturbations.
         layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
         head: `softmax` or `arc`.
+        removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
+            every plate has one) or `mean`.
     """
     from distangle.explain import ExplainSettings, explain_run, sentences
     from distangle.results import RunFolder
@@ -140,14 +142,10 @@ def explain(
 
     opened = RunFolder.open(run)
     indexed = read_screen(opened.screen_folder(screen))
-    try:
-        settings = ExplainSettings.model_validate({"layer": layer, "head": head})
-    except ValidationError as error:
-        message = f"--head {head!r} is not one of softmax, arc."
-        raise ConfigError(message) from error
+    settings = ExplainSettings(layer=layer, head=head)
     pieces = -(-n_sites // settings.sites_at_once)
     with progress("explain", pieces, unit="piece") as advance:
-        found = explain_run(opened, indexed, n_sites=n_sites, settings=settings, advance=advance)
+        found = explain_run(opened, indexed, n_sites=n_sites, settings=settings, removal=removal, advance=advance)
     for sentence in sentences(found):
         tell(sentence)
     tell(str(opened.explanations))

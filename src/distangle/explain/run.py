@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from distangle.errors import ExplanationError
+from distangle.explain.channel_shapley import Removal
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, open_model, preparation_of
@@ -26,6 +27,7 @@ def explain_run(
     *,
     n_sites: int = 96,
     settings: ExplainSettings | None = None,
+    removal: Removal | None = None,
     advance: Advance = no_progress,
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites, and write `explanations/`.
@@ -35,13 +37,14 @@ def explain_run(
         screen: Its screen.
         n_sites: How many sites at most, dealt out over the perturbations.
         settings: None for the defaults.
+        removal: What stands in for an absent stain, instead of the settings'. None takes the same stain of an
+            untreated well of the same plate where every plate has one, else the channel's mean.
         advance: Called after each piece.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
         ExplanationError: No held-out site can be read, or the settings name what is not there.
     """
-    settings = settings or ExplainSettings()
     model, about = open_model(run)
     check_fits(screen, about)
     predictions = Predictions.read(run.predictions, level="site", views=1)
@@ -53,17 +56,24 @@ def explain_run(
             message = f"None of the {len(rows)} chosen sites can be read; the first: {store.reasons[rows[0]]}"
             raise ExplanationError(message)
         raw = np.stack(store.images(readable))
-        ready = np.empty(raw.shape, dtype=np.float32)
-        for start, (chosen, batch) in enumerate(ready_batches(store, readable, statistics, batch_size=8)):
-            ready[start * 8 : start * 8 + len(chosen)] = batch[: len(chosen)]
+        images = _ready(store, readable, statistics)
+        beside = untreated_beside(screen, readable)
+        removal = removal or ("mean" if beside is None else "control")
+        controls = None
+        if removal == "control" and beside is not None:
+            fine, statistics = measure_sites(store, beside)
+            controls = _ready(store, beside, statistics) if len(fine) == len(beside) else None
     finally:
         store.close()
+    if removal == "control" and controls is None:
+        message = "Not every explained plate has a readable negative control. Use removal `mean`."
+        raise ExplanationError(message)
     table = predictions.table.iloc[readable].reset_index(drop=True)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
     truth = planted_truth(screen, table, binning=store.preparation.binning)
     explanation = explain_sites(
         model,
-        torch.from_numpy(ready),
+        images,
         cell_type_rows(screen, readable, about),
         torch.tensor([index[name] for name in table["predicted"]]),
         table,
@@ -71,13 +81,39 @@ def explain_run(
         channels=[channel.name for channel in screen.card.channels],
         perturbations=predictions.perturbations,
         rng=generator(0, "explain"),
-        settings=settings,
+        settings=(settings or ExplainSettings()).model_copy(update={"removal": removal}),
+        controls=controls,
         channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
         places=truth[1] if truth else None,
         advance=advance,
     )
     run.record(*explanation.write(run.explanations))
     return explanation
+
+
+def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
+    """Return, for each site, a site of another untreated well of its plate; None when a plate has none.
+
+    Args:
+        screen: The screen.
+        rows: Positions of sites; those of one plate take its untreated sites in turn.
+    """
+    sites = screen.sites
+    untreated = sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
+    chosen = []
+    for turn, row in enumerate(rows):
+        others = untreated & (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
+        members = np.flatnonzero(others.to_numpy())
+        if len(members) == 0:
+            return None
+        chosen.append(int(members[turn % len(members)]))
+    return chosen
+
+
+def _ready(store: ImageStore, rows: list[int], statistics: np.ndarray) -> torch.Tensor:
+    pieces = [ready[: len(chosen)].copy() for chosen, ready in ready_batches(store, rows, statistics, batch_size=8)]
+    return torch.from_numpy(np.concatenate(pieces))
 
 
 def choose_rows(table: pd.DataFrame, *, n_sites: int) -> list[int]:
