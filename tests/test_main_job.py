@@ -123,11 +123,12 @@ def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytes
     assert whole.describe()["finished"]
 
 
-def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(words)
-    assert stopped.value.code == 1
-    said = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == status
+    printed = capsys.readouterr()
+    said = " ".join((printed.err + printed.out).split())
     assert "Traceback" not in said
     return said
 
@@ -147,7 +148,7 @@ def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.Cap
     assert "has no run.json" in refusal(["predict", str(folder / "plates")], capsys)
     said = refusal(["explain", run, "--layer", "features.layer9"], capsys)
     assert "features.layer" in said
-    assert "softmax" in refusal(["explain", run, "--head", "arcs"], capsys)
+    assert "softmax" in refusal(["explain", run, "--head", "arcs"], capsys, status=2)  # a word no verb knows
     said = refusal(["index", str(folder / "plates"), "--out", new, "--layout", "rxrx"], capsys)
     assert "'rxrx1'" in said
     assert not Path(new).exists()

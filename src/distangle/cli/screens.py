@@ -66,8 +66,8 @@ def index(
     write_screen(screen, out)
     tell(conservation_line(screen))
     kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
-    for (severity, kind), (count, rows) in kinds.iterrows():
-        remark(f"{severity}: {kind}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
+    for name, (count, rows) in zip(kinds.index.tolist(), kinds.to_numpy().tolist(), strict=True):
+        remark(f"{name[0]}: {name[1]}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
     tell(str(out))
 
 

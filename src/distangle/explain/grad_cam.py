@@ -164,7 +164,7 @@ def closed_form_maps(
                 hook.remove()
         with torch.enable_grad():
             pooled = pooled.detach().requires_grad_()
-            outputs = model.classify(pooled, cell_types)
+            outputs = model.classify(pooled, cell_types, model.measure(images))
             (gradient,) = torch.autograd.grad(_chosen(outputs, targets, head), pooled)
         places = pooled_maps.shape[2] * pooled_maps.shape[3]
         weights = gradient.float() / places

@@ -94,8 +94,9 @@ def statistics_by_site(
         if by == "controls" or (by == "experiment_controls" and len(controls) >= FEW):
             chosen = controls
         if len(chosen) == 0:
+            name = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
             message = (
-                f"Plate {' '.join(map(str, np.atleast_1d(key)))} has no negative control; standardising by "
+                f"Plate {name} has no negative control; standardising by "
                 f"controls needs at least one per plate. Use `experiment_controls` or `image`, or name the controls "
                 f"when indexing."
             )

@@ -47,4 +47,4 @@ def bin_pixels(image: np.ndarray, n: int) -> np.ndarray:
     channels, height, width = image.shape
     cut = image[:, : height // n * n, : width // n * n]
     blocks = cut.reshape(channels, height // n, n, width // n, n)
-    return np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(image.dtype)
+    return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), dtype=image.dtype)

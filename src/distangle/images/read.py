@@ -150,7 +150,7 @@ def _read_png(path: Path) -> np.ndarray:
 
 def _read_tiff(path: Path, page: int) -> np.ndarray:
     with tifffile.TiffFile(path) as opened:
-        chosen = opened.pages[page]
+        chosen = opened.pages[page].aspage()
         packed = chosen.bitspersample
         end = max((o + n for o, n in zip(chosen.dataoffsets, chosen.databytecounts, strict=True)), default=0)
         size = path.stat().st_size
@@ -170,7 +170,7 @@ def _read_tiff(path: Path, page: int) -> np.ndarray:
         return np.asarray(opened_image)
 
 
-def _unpack(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
+def _unpack(path: Path, page: tifffile.TiffPage) -> np.ndarray:
     """Unpack 12-bit samples (two in three bytes, each row padded to whole bytes), uncompressed."""
     bits = page.bitspersample
     if bits != 12 or page.compression != 1:

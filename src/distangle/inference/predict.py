@@ -120,7 +120,7 @@ def average_wells(sites: Predictions) -> Predictions:
     readable = (sites.table["reason"] == "").to_numpy()
     n_sites, reasons = [], []
     for row, members in enumerate(groups.values()):
-        fine = members[readable[members]]
+        fine = np.asarray(members)[readable[members]]
         n_sites.append(len(fine))
         reasons.append("" if len(fine) else str(sites.table["reason"].iloc[members[0]]))
         if len(fine):

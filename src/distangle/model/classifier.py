@@ -14,6 +14,7 @@ from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, 
 from distangle.errors import ConfigError, nearest
 from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
+from distangle.model.measurements import Measurements
 from distangle.model.templates import CosineTemplates, LinearTemplates, full_precision
 
 
@@ -30,6 +31,7 @@ class ModelConfig(BaseModel):
             RxRx1 2019 does not; a ResNet's maps have no negatives.
         norm_momentum: Share of the newest minibatch in the running statistics of every norm, in (0, 1].
         recompute: Compute inner activations again in the backward pass instead of keeping them.
+        measurements: Whether classical measurements of the image join the pooled features.
         neck_dropout: Share of numbers dropped before the last linear map of the neck, in [0, 1).
     """
 
@@ -43,6 +45,7 @@ class ModelConfig(BaseModel):
     final_relu: bool = True
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     recompute: bool = False
+    measurements: bool = False
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @field_validator("backbone")
@@ -102,7 +105,9 @@ class PerturbationClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
-        n_inputs = self.backbone.n_features + config.n_cell_types
+        self.measurements = Measurements(config.n_channels) if config.measurements else None
+        n_measured = 0 if self.measurements is None else self.measurements.n_features
+        n_inputs = self.backbone.n_features + n_measured + config.n_cell_types
         self.neck = _neck(n_inputs, config.embedding_size, dropout=config.neck_dropout)
         self.linear_templates = LinearTemplates(config.n_perturbations, config.embedding_size)
         self.cosine_templates = CosineTemplates(config.n_perturbations, config.embedding_size)
@@ -132,15 +137,28 @@ class PerturbationClassifier(nn.Module):
         # Not AdaptiveAvgPool2d: it has no deterministic backward pass on CUDA.
         return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
-    def classify(self, pooled: Pooled, cell_types: CellTypes | None) -> Outputs:
+    def measure(self, images: Images) -> Float[Tensor, "site measurement"] | None:
+        """Return the measurements that join the pooled features; None for a model without them."""
+        if self.measurements is None:
+            return None
+        measured: Tensor = self.measurements(images)
+        return measured
+
+    def classify(
+        self,
+        pooled: Pooled,
+        cell_types: CellTypes | None,
+        measured: Float[Tensor, "site measurement"] | None = None,
+    ) -> Outputs:
         """Return logits, cosines and embeddings of pooled features.
 
         Args:
             pooled: From `pool`.
             cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
+            measured: From `measure`; None for a model without measurements.
 
         Raises:
-            ConfigError: When cell types are missing, unasked for, or of another number.
+            ConfigError: When measurements or cell types are missing, unasked for, or of another number.
         """
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
@@ -149,9 +167,13 @@ class PerturbationClassifier(nn.Module):
                 "Give the one-hot vectors that it was trained with, or None for 0."
             )
             raise ConfigError(message)
+        if (measured is None) != (self.measurements is None):
+            message = "Measurements go with a model that has them: pass `model.measure(images)`."
+            raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
         with full_precision(pooled):
-            joined = pooled if cell_types is None else torch.cat([pooled, cell_types.to(pooled.dtype)], 1)
+            parts = [pooled, *(part.to(pooled.dtype) for part in (measured, cell_types) if part is not None)]
+            joined = torch.cat(parts, 1)
             embedding = self.neck(joined)
             return Outputs(
                 logits=self.linear_templates(embedding),
@@ -169,7 +191,7 @@ class PerturbationClassifier(nn.Module):
         Raises:
             ConfigError: When channels or cell types are not those of the model.
         """
-        return self.classify(self.pool(self.feature_maps(images)), cell_types)
+        return self.classify(self.pool(self.feature_maps(images)), cell_types, self.measure(images))
 
 
 def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:

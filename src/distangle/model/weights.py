@@ -1,11 +1,11 @@
 """Weights published elsewhere: into the backbone under torchvision's names, with every key accounted for."""
 
-import pickle
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal
 
 import safetensors
@@ -20,7 +20,7 @@ from distangle.model.classifier import PerturbationClassifier
 PICKLED = (".pth", ".pt")
 # What torch.load raises on a file that is cut, changed, or holds more than tensors.
 UNREADABLE = (
-    pickle.UnpicklingError,
+    UnpicklingError,
     RuntimeError,
     EOFError,
     ValueError,

@@ -53,7 +53,8 @@ class BatchMaker:
         side = min(first.shape[1:])
         # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
         self._shape = first.shape if square else (first.shape[0], side, side)
-        size = (config.batch_size, *self._shape)
+        self.batch_size = min(config.batch_size, len(sites.rows))  # a fold smaller than a batch is one batch
+        size = (self.batch_size, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
@@ -65,7 +66,7 @@ class BatchMaker:
             order: int [position], positions in the training fold, from `epoch_order`.
             epoch: Part of the key of every random number.
         """
-        size = self._config.batch_size
+        size = self.batch_size
         starts = range(0, len(order) - size + 1, size)
         jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)]
         waiting = self._ahead.submit(self._make, epoch, *jobs[0]) if jobs else None

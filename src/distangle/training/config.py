@@ -25,6 +25,7 @@ class Network(Part):
     final_relu: bool = True
     norm_momentum: float = Field(default=0.05, gt=0, le=1)
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
+    measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
     weights: Path | None = None  # published weights of the backbone, a local file
@@ -100,7 +101,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "accumulate": 1,
         "sampling": "root",
         "average": 0.99,
-        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1},
+        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
         "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
         "cutmix": {"probability": 0.5},
@@ -161,7 +162,8 @@ def _set(merged: dict[str, Any], name: str, value: Any) -> None:
     *folders, last = name.split(".")
     inner = merged
     for folder in folders:
-        inner = inner.get(folder) if isinstance(inner.get(folder), dict) else {}
+        below = inner.get(folder)
+        inner = below if isinstance(below, dict) else {}
     if last not in inner or isinstance(inner[last], dict):
         message = f"No setting {name!r}. {nearest(name, _names(merged))}"
         raise ConfigError(message)

@@ -45,7 +45,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(folder, purge_step=purge_step)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(folder, purge_step=purge_step)
 
     def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
         """Write the newest row."""

@@ -64,7 +64,7 @@ def run_epochs(
     if not isinstance(model, PerturbationClassifier):
         message = f"expected a PerturbationClassifier, got {type(model).__name__}"
         raise TypeError(message)
-    per_epoch = max(1, len(labels) // config.batch_size // config.accumulate)
+    per_epoch = max(1, len(labels) // maker.batch_size // config.accumulate)
     total, warmup = per_epoch * config.epochs, round(per_epoch * config.optim.warmup_epochs)
     for epoch in range(state.epochs_done, config.epochs):
         started = time.monotonic()
@@ -126,7 +126,7 @@ def _step(
             margin=config.loss.margin,
             arc_scale=config.loss.arc_scale,
         )
-        (loss / len(group)).backward()
+        (loss / len(group)).backward()  # type: ignore[no-untyped-call]
         summed += float(loss.detach())
         right += float(labels.gather(1, outputs.logits.detach().argmax(1, keepdim=True)).sum())
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or float("inf"))

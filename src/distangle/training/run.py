@@ -168,6 +168,7 @@ def _fresh_state(
             norm_momentum=network.norm_momentum,
             recompute=network.recompute,
             neck_dropout=network.neck_dropout,
+            measurements=network.measurements,
         ),
         seed=config.seed,
     )
@@ -206,7 +207,7 @@ def _resolved(config: TrainingConfig, screen: Screen) -> TrainingConfig:
 
 def _multiplies_bf16() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(native is not None and native())
