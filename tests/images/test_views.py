@@ -34,3 +34,26 @@ def test_random_crops_stay_inside_and_reach_both_sizes() -> None:
     assert max(view.size for view in views) == 40
     assert all(view.top + view.size <= 40 and view.left + view.size <= 50 for view in views)
     assert {view.number for view in views} == set(range(8))
+
+
+def test_a_quarter_turn_by_angle_is_the_quarter_turn() -> None:
+    turned = take_view(IMAGE, View(0, size=3, angle=np.pi / 2), out=np.empty_like(IMAGE))
+    assert turned.tobytes() in {np.rot90(IMAGE, k, (1, 2)).tobytes() for k in (1, 3)}
+    back = take_view(turned.copy(), View(0, size=3, angle=-np.pi / 2), out=np.empty_like(IMAGE))
+    assert np.array_equal(back, IMAGE)
+
+
+def test_a_turned_crop_keeps_its_middle_and_mirrors_what_lies_beyond_the_edge() -> None:
+    image = np.zeros((1, 9, 9), np.uint8)
+    image[0, 6, 2] = 200
+    turned = take_view(image, View(0, top=4, left=0, size=5, angle=1.0), out=np.empty((1, 5, 5), np.uint8))
+    assert turned[0, 2, 2] == 200  # (6, 2) is the middle of rows 4-8 and columns 0-4
+    constant = np.full((2, 7, 7), 9, np.uint16)
+    assert (take_view(constant, View(3, size=7, angle=0.7), out=np.empty_like(constant)) == 9).all()
+
+
+def test_any_angle_is_drawn_only_when_asked() -> None:
+    rng = np.random.default_rng(0)
+    assert {random_view(rng, height=8, width=8).angle for _ in range(20)} == {0.0}
+    angles = [random_view(rng, height=8, width=8, turn=True).angle for _ in range(200)]
+    assert np.histogram(angles, bins=4, range=(0, 2 * np.pi))[0].min() > 30

@@ -1,11 +1,13 @@
 """Where words go: results to standard output, remarks and errors to standard error."""
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-_out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: wide enough there that no table loses its numbers.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -28,7 +30,7 @@ def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; columns after the first are aligned right."""
     table = Table(box=None, pad_edge=False)
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left", overflow="fold")
+        table.add_column(heading, justify="right" if k else "left", no_wrap=heading != "subset", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
     _out.print(table)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.words import score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress
 
@@ -90,25 +91,7 @@ def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -
         raise ConfigError(message)
     with progress("predict", 9, unit="pass") as advance:
         scores, _ = predict_run(opened, read_screen(own), out=out, advance=advance)
-    tell_table(
-        ("level", "views", "wells", "subset", "metric", "value", "95 % interval", "chance", "n"),
-        [
-            (
-                row.level,
-                str(row.views),
-                row.wells,
-                row.subset,
-                row.metric,
-                f"{row.value:.3f}",
-                f"{row.interval[0]:.3f} to {row.interval[1]:.3f} ({row.n_groups} {row.interval_over}s)"
-                if row.interval
-                else "-",
-                f"{row.chance:.3f}",
-                str(row.n),
-            )
-            for row in scores.rows
-        ],
-    )
+    tell_table(("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "n"), score_lines(scores))
     for note in scores.notes:
         remark(note)
     for role, check in scores.controls.items():

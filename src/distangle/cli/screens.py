@@ -25,6 +25,8 @@ def index(
     positive_control: str | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
+    plate_rows: int | None = None,
+    plate_columns: int | None = None,
 ) -> None:
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
@@ -41,6 +43,8 @@ def index(
         positive_control: Perturbations that are positive controls.
         tables_only: The images are elsewhere: index the wells of the tables alone.
         hash_files: Read every file once for its SHA-256.
+        plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
+        plate_columns: Columns of the plates.
     """
     from distangle.images import probe_image
     from distangle.screen import conservation_line, write_screen
@@ -61,6 +65,8 @@ def index(
         controls=controls,
         tables_only=tables_only,
         hash_files=hash_files,
+        plate_rows=plate_rows,
+        plate_columns=plate_columns,
         probe=None if tables_only else probe_image,
     )
     write_screen(screen, out)

@@ -16,15 +16,20 @@ class View:
         top: First row of the crop, in pixels.
         left: First column of the crop, in pixels.
         size: Side of the crop in pixels; 0 takes the whole image.
+        angle: Of a turn about the middle of the crop before all else, in radians; what comes in from beyond the
+            edge of the image is mirrored.
     """
 
     number: int
     top: int = 0
     left: int = 0
     size: int = 0
+    angle: float = 0.0
 
 
-def random_view(rng: np.random.Generator, *, height: int, width: int, smallest: float = 1.0) -> View:
+def random_view(
+    rng: np.random.Generator, *, height: int, width: int, smallest: float = 1.0, turn: bool = False
+) -> View:
     """Draw one of the eight views and a square crop of at least `smallest` of the shorter side.
 
     Args:
@@ -32,12 +37,13 @@ def random_view(rng: np.random.Generator, *, height: int, width: int, smallest: 
         height: Of the image, in pixels.
         width: Of the image, in pixels.
         smallest: Least side of the crop, as a share of the shorter side; 1 crops nothing from a square image.
+        turn: By any angle, not only by quarters.
     """
     number = int(rng.integers(N_VIEWS))
     side = min(height, width)
     size = int(rng.integers(max(1, round(side * smallest)), side + 1))
     top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-    return View(number, top, left, size)
+    return View(number, top, left, size, float(rng.uniform(0, 2 * np.pi)) if turn else 0.0)
 
 
 def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
@@ -52,7 +58,9 @@ def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
     Returns:
         `out`.
     """
-    if view.size:
+    if view.angle:
+        image = _turned(image, view)
+    elif view.size:
         image = image[:, view.top : view.top + view.size, view.left : view.left + view.size]
     if view.number & 4:
         image = image.transpose(0, 2, 1)
@@ -68,6 +76,23 @@ def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
     columns = ((np.arange(out.shape[2]) + 0.5) * image.shape[2] / out.shape[2]).astype(np.intp)
     out[...] = image[:, rows[:, None], columns[None, :]]
     return out
+
+
+def _turned(image: np.ndarray, view: View) -> np.ndarray:
+    channels, height, width = image.shape
+    tall, wide = (view.size, view.size) if view.size else (height, width)
+    rows, columns = np.arange(tall) - (tall - 1) / 2, np.arange(wide) - (wide - 1) / 2
+    sine, cosine = np.sin(view.angle), np.cos(view.angle)
+    row = view.top + (tall - 1) / 2 + cosine * rows[:, None] - sine * columns[None, :]
+    column = view.left + (wide - 1) / 2 + sine * rows[:, None] + cosine * columns[None, :]
+    flat = _mirrored(row, height) * width + _mirrored(column, width)
+    return image.reshape(channels, -1)[:, flat]
+
+
+def _mirrored(places: np.ndarray, length: int) -> np.ndarray:
+    """Return the nearest pixels, those beyond an edge mirrored in it (the edge pixel twice)."""
+    period = np.rint(places).astype(np.intp) % (2 * length)
+    return np.asarray(np.minimum(period, 2 * length - 1 - period))
 
 
 def undo_view(maps: np.ndarray, number: int) -> np.ndarray:

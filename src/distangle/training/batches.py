@@ -1,6 +1,7 @@
 """Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
 
 import concurrent.futures
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -124,8 +125,9 @@ class BatchMaker:
 
     def _view(self, rng: np.random.Generator, image: np.ndarray) -> View:
         height, width = image.shape[1:]
-        view = random_view(rng, height=height, width=width, smallest=self._config.views.smallest_crop)
-        return view if self._config.views.dihedral else View(0, view.top, view.left, view.size)
+        views = self._config.views
+        view = random_view(rng, height=height, width=width, smallest=views.smallest_crop, turn=views.turn)
+        return view if views.dihedral else dataclasses.replace(view, number=0)
 
     def _jitter(self, images: np.ndarray, rng: np.random.Generator) -> None:
         views = self._config.views

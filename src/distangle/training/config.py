@@ -36,6 +36,7 @@ class Views(Part):
     """Random views of a training image; geometry on whole pixels, intensity after standardising."""
 
     dihedral: bool = True
+    turn: bool = False  # by any angle, not only by quarters
     smallest_crop: float = Field(default=1.0, gt=0, le=1)  # share of the shorter side, resized to the nearest pixel
     gain: float = Field(default=0.0, ge=0)  # standard deviation of a factor around 1, per image and channel
     offset: float = Field(default=0.0, ge=0)  # standard deviation, in standardised units
@@ -103,7 +104,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "average": 0.99,
         "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
-        "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
+        "views": {"turn": True, "smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
         "cutmix": {"probability": 0.5},
         "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
     },

@@ -34,7 +34,9 @@ def validate(
     position = {int(row): k for k, row in enumerate(sites.rows)}
     logits = np.empty((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
     with torch.no_grad():
-        for rows, ready in ready_batches(store, sites.rows.tolist(), statistics, batch_size=batch_size):
+        for rows, ready in ready_batches(
+            store, sites.rows.tolist(), statistics, batch_size=min(batch_size, len(sites.rows))
+        ):
             chosen = [position[row] for row in rows]
             cell_types = None
             if n_cell_types and sites.cell_types is not None:
