@@ -16,18 +16,18 @@ def test_the_rate_warms_up_peaks_and_ends_near_zero() -> None:
 
 
 def test_a_shuffled_epoch_visits_every_site_once() -> None:
-    order = epoch_order(LABELS, sampling="shuffled", seed=0, epoch=0)
+    order = epoch_order(LABELS, balance=0.0, seed=0, epoch=0)
     assert sorted(order) == list(range(21))
-    assert not np.array_equal(order, epoch_order(LABELS, sampling="shuffled", seed=0, epoch=1))
-    assert np.array_equal(order, epoch_order(LABELS, sampling="shuffled", seed=0, epoch=0))
+    assert not np.array_equal(order, epoch_order(LABELS, balance=0.0, seed=0, epoch=1))
+    assert np.array_equal(order, epoch_order(LABELS, balance=0.0, seed=0, epoch=0))
 
 
 def test_a_balanced_epoch_visits_every_class_equally_often() -> None:
-    order = epoch_order(LABELS, sampling="balanced", seed=0, epoch=0)
+    order = epoch_order(LABELS, balance=1.0, seed=0, epoch=0)
     assert np.bincount(LABELS[order]).tolist() == [7, 7, 7]
     assert len(set(order[LABELS[order] == 0])) == 7  # no site twice before all were seen
 
 
 def test_a_root_epoch_weighs_classes_by_the_root_of_their_sites() -> None:
-    order = epoch_order(LABELS, sampling="root", seed=0, epoch=0)  # roots 4 : 2 : 1 of 21 sites
+    order = epoch_order(LABELS, balance=0.5, seed=0, epoch=0)  # roots 4 : 2 : 1 of 21 sites
     assert np.bincount(LABELS[order]).tolist() == [12, 6, 3]

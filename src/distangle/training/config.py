@@ -78,7 +78,7 @@ class TrainingConfig(Part):
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=24, ge=2)
     accumulate: int = Field(default=2, ge=1)  # batches per step
-    sampling: Literal["shuffled", "balanced", "root"] = "shuffled"  # chance of a class: its sites, 1, their root
+    balance: float = Field(default=0.0, ge=0, le=1)  # visits of a class: 0 by its sites, 1 as many as any other
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor multiplies in it
     channels_last: bool = True
     average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
@@ -100,7 +100,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 60,
         "batch_size": 64,
         "accumulate": 1,
-        "sampling": "root",
+        "balance": 0.75,
         "average": 0.99,
         "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},

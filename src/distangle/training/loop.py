@@ -70,7 +70,7 @@ def run_epochs(
         started = time.monotonic()
         # Dropout draws from torch's own stream: seeded per epoch, it does not know of a resume.
         torch.manual_seed(_stream(config.seed, epoch))
-        order = epoch_order(labels, sampling=config.sampling, seed=config.seed, epoch=epoch)
+        order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         model.train()
         losses, hits, seen, step = [], 0.0, 0, epoch * per_epoch
         for group in _groups(maker.epoch(order, epoch), config.accumulate):

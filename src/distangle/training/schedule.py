@@ -20,21 +20,21 @@ def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def epoch_order(labels: np.ndarray, *, sampling: str, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(labels: np.ndarray, *, balance: float, seed: int, epoch: int) -> np.ndarray:
     """Return the positions of the sites that an epoch visits, in order; as many as there are sites.
 
     Args:
         labels: int [site], the class of each site.
-        sampling: `shuffled`: every site once. `balanced`: every class equally often. `root`: in proportion to
-            the square root of its sites. In the last two, the sites of a class are visited equally often.
+        balance: Visits of a class go by its number of sites to the power of 1 - balance: at 0 every site is
+            visited once, at 1 every class equally often. The sites of a class are visited equally often.
         seed: Of the training.
         epoch: Which epoch.
     """
     rng = generator(seed, epoch, "order")
-    if sampling == "shuffled":
+    if balance == 0:
         return rng.permutation(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
-    share = np.ones(len(classes)) if sampling == "balanced" else np.sqrt(counts)
+    share = counts ** (1.0 - balance)
     wanted = share / share.sum() * len(labels)
     quota = np.floor(wanted).astype(int)
     short = len(labels) - quota.sum()
