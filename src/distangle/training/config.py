@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "average": 0.99,
         "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
-        "views": {"turn": True, "smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
+        "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
         "cutmix": {"probability": 0.5},
         "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
     },
