@@ -10,7 +10,7 @@ from distangle.errors import RunError
 from distangle.explain import explain_run, sentences
 from distangle.images import probe_image
 from distangle.inference import predict_run
-from distangle.progress import progress
+from distangle.progress import by_percent, progress
 from distangle.report import build_report
 from distangle.results import ScoreRow, Scores
 from distangle.screen import conservation_line, hold_out, index, read_screen, write_screen
@@ -45,7 +45,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
         raise RunError(message)
     config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
-        simulate(out / "plates", config, workers=2, progress=_percent(advance))
+        simulate(out / "plates", config, workers=2, progress=by_percent(advance))
     screen = index(out / "plates", layout="rxrx1", probe=probe_image)
     write_screen(screen, out / "screen")
     say(f"index: {conservation_line(screen)}")
@@ -67,18 +67,6 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
 def _experiments_by_cell_type(sites: pd.DataFrame) -> dict[str, list[str]]:
     table = sites[["cell_type", "experiment"]].drop_duplicates()
     return {str(name): sorted(group["experiment"]) for name, group in table.groupby("cell_type")}
-
-
-def _percent(advance: Callable[[str], None]) -> Callable[[int, int], None]:
-    shown = 0
-
-    def on(done: int, total: int) -> None:
-        nonlocal shown
-        while shown < done * 100 // total:
-            shown += 1
-            advance("")
-
-    return on
 
 
 def _score_sentence(scores: Scores, *, held_out: list[str]) -> str:

@@ -45,5 +45,18 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
     yield advance
 
 
+def by_percent(advance: Advance) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that calls `advance` once per finished percent: for a bar of 100 pieces."""
+    shown = 0
+
+    def on(done: int, total: int) -> None:
+        nonlocal shown
+        while shown < done * 100 // total:
+            shown += 1
+            advance("")
+
+    return on
+
+
 def no_progress(said: str) -> None:
     """Say nothing."""

@@ -9,7 +9,7 @@ from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.words import pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError
-from distangle.progress import progress
+from distangle.progress import by_percent, progress
 
 
 def index(
@@ -55,20 +55,22 @@ def index(
         for role, names in (("negative_control", negative_control), ("positive_control", positive_control))
         if names
     }
-    screen = index_screen(
-        source,
-        layout=layout,
-        tables=tables,
-        mapping=pairs(map, flag="--map"),
-        channels=None if channels is None else [name.strip() for name in channels.split(",")],
-        pages=pages,
-        controls=controls,
-        tables_only=tables_only,
-        hash_files=hash_files,
-        plate_rows=plate_rows,
-        plate_columns=plate_columns,
-        probe=None if tables_only else probe_image,
-    )
+    with progress("index", 100, unit="%") as advance:
+        screen = index_screen(
+            source,
+            layout=layout,
+            tables=tables,
+            mapping=pairs(map, flag="--map"),
+            channels=None if channels is None else [name.strip() for name in channels.split(",")],
+            pages=pages,
+            controls=controls,
+            tables_only=tables_only,
+            hash_files=hash_files,
+            plate_rows=plate_rows,
+            plate_columns=plate_columns,
+            probe=None if tables_only else probe_image,
+            progress=by_percent(advance),
+        )
     write_screen(screen, out)
     tell(conservation_line(screen))
     kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
@@ -128,13 +130,5 @@ def simulate(
         message = f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()
         raise ConfigError(message) from error
     with progress("simulate", 100, unit="%") as advance:
-        shown = 0
-
-        def on(done: int, total: int) -> None:
-            nonlocal shown
-            while shown < done * 100 // total:
-                shown += 1
-                advance("")
-
-        truth = draw(out, config, workers=workers, progress=on)
+        truth = draw(out, config, workers=workers, progress=by_percent(advance))
     tell(str(truth))

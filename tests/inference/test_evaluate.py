@@ -1,0 +1,149 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
+
+from distangle.inference import average_wells, bootstrap_interval, check_controls, confusion, evaluate, score
+from distangle.results import Predictions
+
+CLASSES = ("a", "b", "c", "never", "UNTREATED")
+RNG = np.random.default_rng(0)
+
+
+def predictions(rows: list[dict[str, object]], *, sure: float = 5.0) -> Predictions:
+    """Sites with logits that are `sure` for the predicted class and 0 elsewhere."""
+    table = pd.DataFrame(rows)
+    defaults = {"Metadata_Plate": "1", "Metadata_Well": "B02", "Metadata_Cell_Type": "", "Metadata_Role": "treatment"}
+    for name, value in {**defaults, "Metadata_Fold": "held_out", "reason": ""}.items():
+        table[name] = table[name].fillna(value) if name in table else value
+    table["Metadata_Site"] = range(len(table))
+    logits = np.zeros((len(table), len(CLASSES)), np.float32)
+    logits[np.arange(len(table)), [CLASSES.index(str(name)) for name in table["predicted"]]] = sure
+    found = Predictions(
+        level="site",
+        table=table,
+        logits=logits,
+        embedding=np.ones((len(table), 2), np.float32),
+        perturbations=CLASSES,
+        views=1,
+    )
+    table["confidence"] = found.probabilities.max(1)
+    return found
+
+
+def site(experiment: str, truth: str, predicted: str, **more: object) -> dict[str, object]:
+    return {"Metadata_Experiment": experiment, "perturbation": truth, "predicted": predicted, **more}
+
+
+ABOUT = {"classes": list(CLASSES), "class_sites": [4, 4, 4, 0, 4], "preparation": {"standardise": "image"}}
+RUN = {"target": "perturbation", "held_out": "experiment=E2", "forced": False}
+
+
+def test_accuracy_and_balanced_accuracy_are_those_of_scikit_learn() -> None:
+    truth = RNG.choice(["a", "b", "c"], 60, p=[0.7, 0.2, 0.1]).astype(object)
+    predicted = RNG.choice(["a", "b", "c"], 60).astype(object)
+    assert score(truth, predicted, "accuracy") == pytest.approx(accuracy_score(truth, predicted))
+    assert score(truth, predicted, "balanced accuracy") == pytest.approx(balanced_accuracy_score(truth, predicted))
+
+
+def test_the_confusion_is_that_of_scikit_learn_in_the_order_of_the_classes() -> None:
+    truth, predicted = pd.Series(["c", "a", "a", "b"]), pd.Series(["a", "a", "b", "b"])
+    found = confusion(truth, predicted, CLASSES)
+    assert found["perturbations"] == ["a", "b", "c"]
+    assert found["counts"] == confusion_matrix(truth, predicted, labels=["a", "b", "c"]).tolist()
+
+
+def test_an_interval_draws_whole_groups() -> None:
+    # Two experiments, one all right and one all wrong: half of the draws mix them, the ends are 0 and 1.
+    truth, predicted = np.array(["a"] * 20, object), np.array(["a"] * 10 + ["b"] * 10, object)
+    groups = np.array(["E1"] * 10 + ["E2"] * 10, object)
+    assert bootstrap_interval(truth, predicted, groups, "accuracy", rng=np.random.default_rng(0)) == (0.0, 1.0)
+    assert bootstrap_interval(truth, predicted, np.array(["E1"] * 20, object), "accuracy", rng=RNG) is None
+
+
+def test_only_held_out_sites_of_trained_classes_are_scored() -> None:
+    found = predictions(
+        [
+            site("E2", "a", "a"),
+            site("E2", "b", "a"),
+            site("E2", "never", "a"),
+            site("E2", "", "a"),
+            site("E1", "a", "b", Metadata_Fold="train"),
+        ]
+    )
+    scores = evaluate([found], about=ABOUT, run=RUN)
+    row = next(row for row in scores.rows if row.metric == "accuracy" and row.subset == "all")
+    assert (row.n, row.value, row.chance) == (2, 0.5, 0.25)
+    assert scores.never_trained == ("never",)
+    assert any("1 held-out sites of never are not scored" in note for note in scores.notes)
+    assert not row.transductive
+
+
+def test_rows_are_given_per_cell_type_and_for_the_worst_experiment() -> None:
+    found = predictions(
+        [
+            site("E2", "a", "a", Metadata_Cell_Type="HUVEC"),
+            site("E2", "b", "b", Metadata_Cell_Type="HUVEC"),
+            site("E3", "a", "b", Metadata_Cell_Type="RPE"),
+            site("E3", "b", "b", Metadata_Cell_Type="RPE"),
+        ]
+    )
+    rows = {row.subset: row for row in evaluate([found], about=ABOUT, run=RUN).rows if row.metric == "accuracy"}
+    assert rows["all"].value == 0.75
+    assert rows["all"].n_groups == 2
+    assert rows["cell type HUVEC"].value == 1
+    assert rows["worst experiment E3"].value == 0.5
+
+
+def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
+    about = {**ABOUT, "preparation": {"standardise": "experiment_controls"}}
+    scores = evaluate(
+        [predictions([site("E2", "a", "a"), site("E2", "b", "b")])], about=about, run={**RUN, "forced": True}
+    )
+    assert scores.forced
+    assert all(row.transductive for row in scores.rows)
+    assert any("forced" in note for note in scores.notes)
+    assert any("experiment controls" in note and "transductive" in note for note in scores.notes)
+
+
+def test_a_well_is_the_mean_of_its_readable_sites() -> None:
+    found = predictions([site("E2", "a", "a"), site("E2", "a", "b"), site("E2", "a", "b", Metadata_Well="C03")])
+    wells = average_wells(found)
+    assert wells.table["n_sites"].tolist() == [2, 1]
+    np.testing.assert_allclose(wells.logits[0], found.logits[:2].mean(0))
+    found.table.loc[0, "reason"] = "damaged"
+    assert average_wells(found).table["n_sites"].tolist() == [1, 1]
+    assert average_wells(found).table["predicted"].tolist() == ["b", "b"]
+    found.table["reason"] = "damaged"
+    assert average_wells(found).table["reason"].tolist() == ["damaged", "damaged"]
+
+
+TRAINED = {"a", "b", "c", "UNTREATED"}
+
+
+def controls(predicted: list[str], *, sure: float = 5.0) -> Predictions:
+    untreated = [site("E2", "UNTREATED", name, Metadata_Role="negative_control") for name in predicted]
+    return predictions([*untreated, site("E2", "a", "a")], sure=sure)
+
+
+def test_untreated_wells_called_untreated_are_as_expected_and_called_a_treatment_are_not() -> None:
+    fine = check_controls(controls(["UNTREATED"] * 10), trained=TRAINED)["negative_control"]
+    assert (fine["recall"], fine["confident_treatment"], fine["verdict"]) == (1.0, 0.0, "as expected")
+    wrong = check_controls(controls(["a"] * 5 + ["UNTREATED"] * 5), trained=TRAINED)["negative_control"]
+    assert (wrong["recall"], wrong["confident_treatment"], wrong["verdict"]) == (0.5, 0.5, "violated")
+    unsure = check_controls(controls(["a"] * 5 + ["UNTREATED"] * 5, sure=0.1), trained=TRAINED)["negative_control"]
+    assert unsure["verdict"] == "as expected"  # an unsure network may guess
+    assert float(str(unsure["mean_entropy"])) == pytest.approx(np.log(5), abs=0.01)
+
+
+def test_positive_controls_must_be_recognised_more_surely_than_treatments() -> None:
+    rows = [site("E2", "b", "b", Metadata_Role="positive_control") for _ in range(4)]
+    found = predictions([*rows, site("E2", "a", "a"), site("E2", "a", "a")])
+    assert check_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "as expected"
+    found.table.loc[found.table["Metadata_Role"] == "positive_control", "confidence"] = 0.3
+    assert check_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "violated"
+    assert check_controls(found, trained={"a"})["positive_control"]["verdict"] == "not trained"
+
+
+def test_controls_say_nothing_of_another_target() -> None:
+    assert check_controls(controls(["a"]), trained=TRAINED, target="cell_type") == {}
