@@ -17,7 +17,7 @@ from distangle.screen import conservation_line, hold_out, index, read_screen, wr
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
-EPOCHS = 50
+EPOCHS = 24
 N_EXPLAINED = 60
 
 

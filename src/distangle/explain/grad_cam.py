@@ -164,13 +164,15 @@ def closed_form_maps(
                 hook.remove()
         with torch.enable_grad():
             pooled = pooled.detach().requires_grad_()
-            outputs = model.classify(pooled, cell_types, model.measure(images))
+            outputs = model.classify(pooled, cell_types)
             (gradient,) = torch.autograd.grad(_chosen(outputs, targets, head), pooled)
         places = pooled_maps.shape[2] * pooled_maps.shape[3]
         weights = gradient.float() / places
         activations = pooled_maps
         if before is not None:
             activations = kept[0]
+            seen = activations.shape[1]  # maps of measurements lie behind the backbone's
+            weights, pooled_maps = weights[:, :seen], pooled_maps[:, :seen]
             if model.config.final_relu:
                 weights = weights * (pooled_maps > 0).float().mean((2, 3))
             if before.norm is not None:

@@ -17,9 +17,10 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
     ]
     literal, chance = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
     name = max(literal, key=lambda channel: literal[channel])
+    drawn = max(chance, key=lambda channel: chance[channel])
     said.append(
-        f"Eq. 15 as printed names {name} in {literal[name]} of {summary['sites']} sites; maps drawn at random "
-        f"name it in {chance[name]:.0f}: it follows brightness and is no evidence."
+        f"Eq. 15 as printed names {name} in {literal[name]} of {summary['sites']} sites; with maps drawn at random, "
+        f"{drawn} in {chance[drawn]:.0f}. It is a distance that follows brightness, no evidence."
     )
     return (*said, *_planted(explanation.planted)) if explanation.planted else tuple(said)
 

@@ -117,7 +117,9 @@ class PerturbationClassifier(nn.Module):
 
     # Anonymous axes: `height` and `width` of the maps are not those of the images.
     def feature_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
-        """Return the maps that are pooled: the backbone's, without negatives when `config.final_relu`.
+        """Return the maps that are pooled.
+
+        The backbone's, without negatives when `config.final_relu`; behind them those of the measurements, if any.
 
         Raises:
             ConfigError: When the images have another number of channels.
@@ -130,35 +132,26 @@ class PerturbationClassifier(nn.Module):
             raise ConfigError(message)
         maps: Tensor = self.backbone(images)
         # Not in place: a hook may hold the maps before the ReLU.
-        return functional.relu(maps) if self.config.final_relu else maps
+        maps = functional.relu(maps) if self.config.final_relu else maps
+        if self.measurements is None:
+            return maps
+        size = (maps.shape[2], maps.shape[3])
+        return torch.cat([maps, self.measurements.maps(images, size=size).to(maps.dtype)], 1)
 
     def pool(self, maps: FeatureMaps) -> Pooled:
         """Return the mean of each map, in float32 also under autocast."""
         # Not AdaptiveAvgPool2d: it has no deterministic backward pass on CUDA.
         return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
-    def measure(self, images: Images) -> Float[Tensor, "site measurement"] | None:
-        """Return the measurements that join the pooled features; None for a model without them."""
-        if self.measurements is None:
-            return None
-        measured: Tensor = self.measurements(images)
-        return measured
-
-    def classify(
-        self,
-        pooled: Pooled,
-        cell_types: CellTypes | None,
-        measured: Float[Tensor, "site measurement"] | None = None,
-    ) -> Outputs:
+    def classify(self, pooled: Pooled, cell_types: CellTypes | None) -> Outputs:
         """Return logits, cosines and embeddings of pooled features.
 
         Args:
             pooled: From `pool`.
             cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
-            measured: From `measure`; None for a model without measurements.
 
         Raises:
-            ConfigError: When measurements or cell types are missing, unasked for, or of another number.
+            ConfigError: When cell types are missing, unasked for, or of another number.
         """
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
@@ -167,13 +160,13 @@ class PerturbationClassifier(nn.Module):
                 "Give the one-hot vectors that it was trained with, or None for 0."
             )
             raise ConfigError(message)
-        if (measured is None) != (self.measurements is None):
-            message = "Measurements go with a model that has them: pass `model.measure(images)`."
-            raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
         with full_precision(pooled):
-            parts = [pooled, *(part.to(pooled.dtype) for part in (measured, cell_types) if part is not None)]
-            joined = torch.cat(parts, 1)
+            joined = pooled if cell_types is None else torch.cat([pooled, cell_types.to(pooled.dtype)], 1)
+            if self.measurements is not None:
+                seen, measured = joined.tensor_split([self.backbone.n_features], 1)
+                counted, rest = measured.tensor_split([self.measurements.n_maps], 1)
+                joined = torch.cat([seen, self.measurements.numbers(counted), rest], 1)
             embedding = self.neck(joined)
             return Outputs(
                 logits=self.linear_templates(embedding),
@@ -191,7 +184,7 @@ class PerturbationClassifier(nn.Module):
         Raises:
             ConfigError: When channels or cell types are not those of the model.
         """
-        return self.classify(self.pool(self.feature_maps(images)), cell_types, self.measure(images))
+        return self.classify(self.pool(self.feature_maps(images)), cell_types)
 
 
 def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:

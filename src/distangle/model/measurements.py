@@ -1,4 +1,4 @@
-"""Classical measurements of an image as a layer without parameters: intensity, granularity, colocalisation."""
+"""Classical measurements as maps without parameters: intensity, granularity, colocalisation, each place by place."""
 
 import itertools
 
@@ -10,64 +10,87 @@ from torch.nn import functional
 from distangle.axes import Images
 
 N_SCALES = 4  # each twice as coarse as the one before
-QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
+LEVELS = (-1.0, 0.0, 1.0, 2.0, 4.0)  # standardised intensities whose share above is counted
+SOFTNESS = 0.25  # of a level, in standardised intensity
 EPSILON = 1e-3  # of a standardised intensity: the logarithm of an empty channel stays finite
 
 
 class Measurements(nn.Module):
-    """What an image-analysis program would measure of a whole image, per channel and per pair of channels.
+    """What an image-analysis program would measure of an image, per channel and per pair of channels.
 
-    Per channel: mean, spread and five quantiles; at each of four scales the energy of what is lost by halving the
-    resolution (granularity), its tail and its skewness. Per pair: the correlation of intensities, and of each
-    scale (colocalisation). They join the pooled maps like the cell type, which spares a small network with few
-    images from having to learn them. None changes when the image is turned or flipped.
+    Per channel: mean, spread and the share above five levels; at each of four scales the energy of what is lost by
+    halving the resolution (granularity), its tail and its skewness. Per pair: the correlation of intensities, and
+    of each scale (colocalisation). All are functions of mean products over places, so they begin as maps
+    that are pooled beside the backbone's: an activation map sees them. None changes when the image is turned.
 
-    Departs: the paper has no such layer; the presets `seed` and `rcic1st` leave it out. An activation map does not
-        see what passes through it, a Shapley value of a stain does.
+    Departs: the paper has no such maps; the presets `seed` and `rcic1st` leave them out. They spare a small network
+        with few images from having to learn them.
 
     Args:
         n_channels: Channels of an image.
 
     Attributes:
-        n_features: Numbers that come out.
+        n_maps: Maps to be pooled.
+        n_features: Numbers that the pooled maps become.
     """
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
+        self.n_channels = n_channels
         self.pairs = list(itertools.combinations(range(n_channels), 2))
-        per_channel = 2 + len(QUANTILES) + 3 * N_SCALES
-        self.n_features = n_channels * per_channel + len(self.pairs) * (1 + N_SCALES)
+        self.n_maps = n_channels * (2 + len(LEVELS) + 3 * N_SCALES) + len(self.pairs) * (1 + N_SCALES)
+        self.n_features = self.n_maps
 
-    def forward(self, images: Images) -> Float[Tensor, "site feature"]:
-        """Return the measurements, float32 also under autocast.
+    def maps(self, images: Images, *, size: tuple[int, int]) -> Float[Tensor, "site feature _ _"]:
+        """Return local mean products on a grid, float32 also under autocast.
 
         Args:
             images: Standardised intensities, at least 16 pixels a side.
+            size: Height and width of the grid.
         """
         with torch.autocast(images.device.type, enabled=False):
             plane = images.float()
-            flat = plane.flatten(2)
-            said = [flat.mean(2), flat.std(2), *_quantiles(flat)]
-            said += [self._correlations(flat)]
+            # Pooled one by one: a stack of all products at full size would cost more in memory than in arithmetic.
+            grids = [_pooled(plane, size), _pooled(plane.square(), size)]
+            grids += [_pooled(torch.sigmoid((plane - level) / SOFTNESS), size) for level in LEVELS]
+            grids += self._products(plane, size)
             for _ in range(N_SCALES):
                 coarser = functional.avg_pool2d(plane, 2)
-                fine = plane - functional.interpolate(coarser, size=plane.shape[2:], mode="nearest")
-                band = fine.flatten(2)
-                spread = band.square().mean(2).add(EPSILON**2).sqrt()
-                tail = band.pow(4).mean(2).add(EPSILON**4).pow(0.25)
-                skew = band.pow(3).mean(2) / spread.pow(3)
-                said += [spread.log(), (tail / spread).log(), skew.clamp(-5, 5), self._correlations(band)]
+                band = plane - functional.interpolate(coarser, size=plane.shape[2:], mode="nearest")
+                squared = band.square()
+                grids += [_pooled(part, size) for part in (squared, squared.square(), squared * band)]
+                grids += self._products(band, size)
                 plane = coarser
-            return torch.cat(said, 1)
+            return torch.cat(grids, 1)
 
-    def _correlations(self, flat: Tensor) -> Tensor:
-        centred = flat - flat.mean(2, keepdim=True)
-        unit = centred / centred.norm(dim=2, keepdim=True).clamp_min(EPSILON)
-        found = [(unit[:, first] * unit[:, second]).sum(1) for first, second in self.pairs]
-        return torch.stack(found, 1) if found else flat.new_zeros((len(flat), 0))
+    def numbers(self, pooled: Float[Tensor, "site map"]) -> Float[Tensor, "site feature"]:
+        """Return the measurements that the means of the maps amount to.
+
+        Args:
+            pooled: Mean of each of the `maps`.
+        """
+        n, n_pairs = self.n_channels, len(self.pairs)
+        sizes = [n, n, *[n] * len(LEVELS), n_pairs, *[n, n, n, n_pairs] * N_SCALES]
+        mean, square, *rest = torch.split(pooled.float(), sizes, 1)
+        levels, products, bands = rest[: len(LEVELS)], rest[len(LEVELS)], rest[len(LEVELS) + 1 :]
+        spread = (square - mean.square()).clamp_min(EPSILON**2).sqrt()
+        said = [mean, spread, *levels, self._correlation(products, spread, mean)]
+        for scale in range(N_SCALES):
+            squared, fourth, cubed, shared = bands[4 * scale : 4 * scale + 4]
+            energy = squared.clamp_min(EPSILON**2).sqrt()
+            tail = fourth.clamp_min(EPSILON**4).pow(0.25)
+            skew = (cubed / energy.pow(3)).clamp(-5, 5)
+            said += [energy.log(), (tail / energy).log(), skew, self._correlation(shared, energy, None)]
+        return torch.cat(said, 1)
+
+    def _products(self, plane: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        return [_pooled(plane[:, a : a + 1] * plane[:, b : b + 1], size) for a, b in self.pairs]
+
+    def _correlation(self, products: Tensor, spread: Tensor, mean: Tensor | None) -> Tensor:
+        first, second = ([pair[k] for pair in self.pairs] for k in (0, 1))
+        shared = products if mean is None else products - mean[:, first] * mean[:, second]
+        return (shared / (spread[:, first] * spread[:, second])).clamp(-1, 1)
 
 
-def _quantiles(flat: Tensor) -> list[Tensor]:
-    ordered = flat.sort(dim=2).values
-    last = ordered.shape[2] - 1
-    return [ordered[:, :, round(share * last)] for share in QUANTILES]
+def _pooled(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.adaptive_avg_pool2d(plane, size)
