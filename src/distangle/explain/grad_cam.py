@@ -204,7 +204,8 @@ def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling
 
 def _pooled_name(model: PerturbationClassifier) -> str:
     name = next(iter(_closed_form_layers(model)))
-    return f"{name}, after the final ReLU" if model.config.final_relu else name
+    name = f"{name}, after the final ReLU" if model.config.final_relu else name
+    return f"{name}, with the measurements" if model.config.measurements else name
 
 
 def _slope(norm: nn.BatchNorm2d) -> Tensor:
