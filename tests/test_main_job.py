@@ -170,3 +170,68 @@ def test_an_image_damaged_after_indexing_keeps_its_row_and_says_why(folder: Path
     assert sites.table["predicted"].iloc[row] == ""
     assert np.isnan(sites.logits[row]).all()
     assert (sites.table["reason"] != "").sum() == 1
+
+
+def test_only_sites_of_the_training_fold_are_trained_on(folder: Path) -> None:
+    from distangle.inference import open_model
+
+    out = folder / "runs/three quarters"
+    main(
+        [
+            "train",
+            str(folder / "screen"),
+            "--out",
+            str(out),
+            *TRAINING,
+            "--epochs",
+            "1",
+            "--hold-out",
+            "experiment=RPE-02",
+        ]
+    )
+    _, about = open_model(RunFolder.open(out))
+    sites = read_screen(folder / "screen").sites
+    assert sum(about["class_sites"]) == (sites["experiment"] != "RPE-02").sum()
+    assert (sites["experiment"] == "RPE-02").sum() != (sites["experiment"] != "RPE-02").sum()
+
+
+def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
+    import torch
+
+    from distangle.images import ImageStore, ready_batches
+    from distangle.images.batches import measure_sites
+    from distangle.inference import cell_type_rows, open_model, preparation_of
+
+    model, about = open_model(RunFolder.open(folder / "runs/a"))
+    screen = read_screen(folder / "screen")
+    store = ImageStore(screen, preparation_of(about))
+    rows, statistics = measure_sites(store, [0, 1])
+    passes = []
+    for view in range(8):
+        ((_, ready),) = ready_batches(store, rows, statistics, batch_size=2, view=view)
+        with torch.no_grad():
+            passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, about)).logits.numpy())
+    store.close()
+    found = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
+    np.testing.assert_allclose(found.logits[:2], np.mean(passes, axis=0), rtol=1e-3, atol=1e-4)
+
+
+def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_binning(folder: Path) -> None:
+    from distangle.explain.run import planted_truth, untreated_beside
+
+    screen = read_screen(folder / "screen")
+    rows = list(range(0, len(screen.sites), 3))
+    beside = untreated_beside(screen, rows)
+    assert beside is not None
+    for row, other in zip(rows, beside, strict=True):
+        mine, theirs = screen.sites.iloc[row], screen.sites.iloc[other]
+        assert (mine.experiment, mine.plate) == (theirs.experiment, theirs.plate)
+        assert theirs.role == "negative_control"
+        assert mine.well != theirs.well
+    table = Predictions.read(folder / "runs/a/predictions", level="site").table
+    whole, halved = (planted_truth(screen, table, binning=n) for n in (1, 2))
+    assert whole is not None
+    assert halved is not None
+    assert len(whole[1]) > 0
+    for row, circle in whole[1].items():
+        assert halved[1][row] == pytest.approx([value / 2 for value in circle])
