@@ -176,19 +176,7 @@ def test_only_sites_of_the_training_fold_are_trained_on(folder: Path) -> None:
     from distangle.inference import open_model
 
     out = folder / "runs/three quarters"
-    main(
-        [
-            "train",
-            str(folder / "screen"),
-            "--out",
-            str(out),
-            *TRAINING,
-            "--epochs",
-            "1",
-            "--hold-out",
-            "experiment=RPE-02",
-        ]
-    )
+    main(["train", str(folder / "screen"), "--out", str(out), *TRAINING, "--hold-out", "experiment=RPE-02"])
     _, about = open_model(RunFolder.open(out))
     sites = read_screen(folder / "screen").sites
     assert sum(about["class_sites"]) == (sites["experiment"] != "RPE-02").sum()
