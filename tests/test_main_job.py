@@ -223,3 +223,11 @@ def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_bin
     assert len(whole[1]) > 0
     for row, circle in whole[1].items():
         assert halved[1][row] == pytest.approx([value / 2 for value in circle])
+
+
+def test_without_a_word_on_folds_one_experiment_in_as_many_folds_as_there_are_is_held_out(folder: Path) -> None:
+    out = folder / "runs/by itself"
+    main(["train", str(folder / "screen"), "--out", str(out), *TRAINING])
+    table = pd.read_parquet(RunFolder.open(out).folds)
+    assert table.loc[table["fold"] == "held_out", "experiment"].nunique() == 1
+    assert table["experiment"].nunique() == 4

@@ -19,7 +19,7 @@ def train(
     out: Path | None = None,
     preset: str = "seed",
     hold_out: str | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     fold: int = 0,
     force_split: bool = False,
     target: str | None = None,
@@ -35,7 +35,7 @@ def train(
         out: Folder of the run, such as runs/NAME.
         preset: `seed` (the paper), `rcic1st` (the code it grew from) or `small` (two CPU cores).
         hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.
-        folds: Without `--hold-out`: number of folds of whole experiments.
+        folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
         fold: Which of them is held out.
         force_split: Allow a split inside plates; every score is then marked.
         target: Column to learn instead of the perturbation, such as `cell_type`.
@@ -59,7 +59,8 @@ def train(
         config = resolve_config(preset, set, target=target, epochs=epochs, seed=seed)
         indexed = read_screen(screen)
         if hold_out is None:
-            divided = by_experiment(indexed, n_folds=folds, fold=fold, seed=config.seed)
+            n_folds = folds or max(2, min(5, indexed.sites["experiment"].nunique()))
+            divided = by_experiment(indexed, n_folds=n_folds, fold=fold, seed=config.seed)
         else:
             column, _, values = hold_out.partition("=")
             divided = hold(indexed, column=column, values=values.split(","), force=force_split)
