@@ -1,5 +1,7 @@
 """The training loop, one page: order, batch, loss, step, average, validate, checkpoint."""
 
+import collections
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from distangle.errors import RunError
-from distangle.losses import composite_loss
 from distangle.model import PerturbationClassifier
 from distangle.training.batches import Batch, BatchMaker
 from distangle.training.config import TrainingConfig
+from distangle.training.objective import objective
 from distangle.training.schedule import epoch_order, rate_at
 from distangle.training.state import TrainingState
 
@@ -72,29 +74,37 @@ def run_epochs(
         torch.manual_seed(_stream(config.seed, epoch))
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         model.train()
-        losses, hits, seen, step = [], 0.0, 0, epoch * per_epoch
+        steps: list[_Step] = []
+        step = epoch * per_epoch
         for group in _groups(maker.epoch(order, epoch), config.accumulate):
             rate = config.optim.lr * rate_at(min(step, total - 1), total=total, warmup=warmup)
             for parameters in state.optimiser.param_groups:
                 parameters["lr"] = rate
-            loss, right = _step(model, state.optimiser, group, config, where=f"epoch {epoch + 1}, step {step + 1}")
+            where = f"epoch {epoch + 1}, step {step + 1}"
+            steps.append(_step(model, state.optimiser, group, config, epoch=step / per_epoch, where=where))
             _average(state, config.average, step)
-            losses.append(loss)
-            hits += right
-            seen += sum(len(batch.sites) for batch in group)
             step += 1
         state.epochs_done = epoch + 1
         row: dict[str, int | float] = {
             "epoch": epoch + 1,
-            "train_loss": float(np.mean(losses)),
-            "train_accuracy": hits / max(1, seen),
+            "train_loss": float(np.mean([done.loss for done in steps])),
+            "train_accuracy": sum(done.right for done in steps) / max(1, sum(done.counted for done in steps)),
             "learning_rate": rate,
         }
+        row |= {name: float(np.mean([done.parts[name] for done in steps])) for name in steps[0].parts}
         with averaged_weights(model, state.average):
             row |= moments.validate(model)
         row["seconds"] = time.monotonic() - started
         state.metrics.append(row)
         moments.after_epoch(state)
+
+
+@dataclass(frozen=True)
+class _Step:
+    loss: float  # mean over the batches
+    right: float
+    counted: int
+    parts: dict[str, float]
 
 
 def _step(
@@ -103,60 +113,42 @@ def _step(
     group: Sequence[Batch],
     config: TrainingConfig,
     *,
+    epoch: float,
     where: str,
-) -> tuple[float, float]:
-    """Do one optimiser step over the batches of a group; return mean loss and the mass of right answers."""
-    device = next(model.parameters()).device
+) -> _Step:
+    """Do one optimiser step over the batches of a group."""
     optimiser.zero_grad(set_to_none=True)
-    summed, right = 0.0, 0.0
+    losses, right, counted, parts = 0.0, 0.0, 0, collections.Counter[str]()
     for batch in group:
-        images = batch.images.to(device, non_blocking=True)
-        if config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
-        labels = batch.labels.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            outputs = model(images, cell_types)
-        loss = composite_loss(
-            outputs.logits,
-            outputs.cosines,
-            _smooth(labels, config.loss.label_smoothing),
-            margin_share=config.loss.margin_share,
-            scale=config.loss.scale,
-            margin=config.loss.margin,
-            arc_scale=config.loss.arc_scale,
-        )
-        (loss / len(group)).backward()  # type: ignore[no-untyped-call]
-        summed += float(loss.detach())
-        right += float(labels.gather(1, outputs.logits.detach().argmax(1, keepdim=True)).sum())
+        found = objective(model, batch, config, epoch=epoch)
+        (found.loss / len(group)).backward()  # type: ignore[no-untyped-call]
+        losses += float(found.loss.detach())
+        right, counted = right + found.right, counted + found.counted
+        parts.update({name: value / len(group) for name, value in found.parts.items()})
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or float("inf"))
-    if not (np.isfinite(summed) and bool(torch.isfinite(norm))):
+    if not (np.isfinite(losses) and bool(torch.isfinite(norm))):
         sites = ", ".join(site for batch in group for site in batch.sites[:4])
         message = (
-            f"The {'loss' if not np.isfinite(summed) else 'gradient'} is not finite in {where} (sites {sites}, ...). "
+            f"The {'loss' if not np.isfinite(losses) else 'gradient'} is not finite in {where} (sites {sites}, ...). "
             f"Nothing was stepped and the last checkpoint is healthy. Lower optim.lr, set optim.clip=1, or use "
             f"precision=fp32, then resume."
         )
         raise RunError(message)
     optimiser.step()
-    return summed / len(group), right
+    return _Step(loss=losses / len(group), right=right, counted=counted, parts=dict(parts))
 
 
 def _groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
     """Gather batches of one step; their buffers are reused, so what waits is copied."""
     group: list[Batch] = []
     for batch in batches:
-        group.append(batch if size == 1 else Batch(batch.images.clone(), batch.cell_types, batch.labels, batch.sites))
+        group.append(batch if size == 1 else dataclasses.replace(batch, images=batch.images.clone()))
         if len(group) == size:
             yield group
             group = []
     # A last, smaller group only where the fold is too small for a whole one.
     if group and size > 1:
         yield group
-
-
-def _smooth(labels: Tensor, share: float) -> Tensor:
-    return labels if share == 0 else labels * (1 - share) + share / labels.shape[1]
 
 
 def _average(state: TrainingState, decay: float, step: int) -> None:

@@ -1,0 +1,63 @@
+"""What one batch asks of the network: its loss, and how many answers were right."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from distangle.axes import Scalar
+from distangle.losses import composite_loss
+from distangle.model import PerturbationClassifier
+from distangle.training.batches import Batch
+from distangle.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a batch amounts to.
+
+    Attributes:
+        loss: To be differentiated.
+        right: Mass of the labels that the softmax head put first, in [0, `counted`].
+        counted: Images that carry a label.
+        parts: Terms of the loss by name, for the metrics.
+    """
+
+    loss: Scalar
+    right: float
+    counted: int
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfig, *, epoch: float) -> Objective:
+    """Run the network on a batch and weigh what it says.
+
+    Args:
+        model: In training mode, on its device.
+        batch: Anywhere; moved to the device of the network.
+        config: How to train.
+        epoch: Epochs done so far, with a fraction: the time of everything that is ramped.
+    """
+    device = next(model.parameters()).device
+    images = batch.images.to(device, non_blocking=True)
+    if config.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
+    labels = batch.labels.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        outputs = model(images, cell_types)
+    loss = composite_loss(
+        outputs.logits,
+        outputs.cosines,
+        _smooth(labels, config.loss.label_smoothing),
+        margin_share=config.loss.margin_share,
+        scale=config.loss.scale,
+        margin=config.loss.margin,
+        arc_scale=config.loss.arc_scale,
+    )
+    right = float(labels.gather(1, outputs.logits.detach().argmax(1, keepdim=True)).sum())
+    return Objective(loss=loss, right=right, counted=len(labels))
+
+
+def _smooth(labels: Tensor, share: float) -> Tensor:
+    return labels if share == 0 else labels * (1 - share) + share / labels.shape[1]
