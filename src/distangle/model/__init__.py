@@ -4,6 +4,7 @@ from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
 from distangle.model.layers import find_layer, layer_names
+from distangle.model.published import published_weights
 from distangle.model.templates import CosineTemplates, LinearTemplates
 from distangle.model.weights import WeightsReport, load_published_weights
 
@@ -20,5 +21,6 @@ __all__ = [
     "layer_names",
     "load_model",
     "load_published_weights",
+    "published_weights",
     "save_model",
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [f"{name} ({count} of {tensors[name].numel()} values)" for name, count in counts.items() if count]
 
 
-def some(names: list[str], *, at_most: int = 8) -> str:
+def some(names: Sequence[str], *, at_most: int = 8) -> str:
     """Return names for a message, cut after a few with the number of all."""
     more = f", ... ({len(names)} in all)" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

@@ -54,6 +54,13 @@ class WeightsReport:
     left_out: tuple[str, ...]
     new: tuple[str, ...]
 
+    def __str__(self) -> str:
+        made = f", {some(self.inflated)} made from its image channels" if self.inflated else ""
+        return (
+            f"weights of {self.path.name}: {len(self.loaded)} tensors taken{made}, "
+            f"{len(self.left_out)} keys left out, {len(self.new)} tensors new"
+        )
+
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name, without the wrappings that trainers put around them."""
