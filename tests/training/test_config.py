@@ -28,6 +28,8 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
     [
         ("optim.lrr=1", "No setting 'optim.lrr'. Did you mean 'optim.lr'"),
         ("optim=1", "No setting 'optim'"),
+        ("optim.second_stage.from_epoch=200", "until_epoch (150) must lie after from_epoch (200)"),
+        ("loggers=[neptune]", "loggers.0 = 'neptune'"),
         ("epochs=-1", "epochs = -1: input should be greater than or equal to 1"),
         ("optim.lr", "'optim.lr' is not a setting. Expected KEY=VALUE"),
         ("optim.name=sgd", "optim.name = 'sgd'"),

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from distangle.training.schedule import epoch_order, rate_at
+from distangle.training import resolve_config
+from distangle.training.schedule import epoch_order, learning_rate, rate_at
 
 LABELS = np.array([0] * 16 + [1] * 4 + [2] * 1)
 
@@ -13,6 +14,25 @@ def test_the_rate_warms_up_peaks_and_ends_near_zero() -> None:
     assert rates[60] == pytest.approx(0.5)
     assert 0 < rates[-1] < 0.001
     assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_the_second_stage_starts_again_and_ends_where_the_ancestors_did() -> None:
+    config = resolve_config("seed", ["optim.second_stage.from_epoch=90"], epochs=130)
+    rates = [learning_rate(config, step=step, per_epoch=10) for step in range(1300)]
+    assert rates[0] == pytest.approx(1.5e-4)
+    assert rates[450] == pytest.approx(0.75e-4)  # half of the way of the first
+    assert rates[899] < 1e-9
+    assert rates[900] == pytest.approx(6e-5)
+    assert rates[1200] == pytest.approx(3e-5)
+    assert rates[1299] == pytest.approx(1.5e-5, rel=0.01)  # recipe of the ancestor: the run stops at 130 of 150
+    assert learning_rate(config, step=5000, per_epoch=10) == 0  # past its end it does not rise again
+
+
+def test_without_a_second_stage_the_cosine_spans_the_training() -> None:
+    config = resolve_config("small", ["optim.lr=2e-3", "optim.warmup_epochs=1"], epochs=11)
+    rates = [learning_rate(config, step=step, per_epoch=10) for step in range(112)]
+    assert rates[:110] == pytest.approx([2e-3 * rate_at(step, total=110, warmup=10) for step in range(110)])
+    assert rates[111] == rates[109]  # a last, smaller step of an epoch
 
 
 def test_a_shuffled_epoch_visits_every_site_once() -> None:

@@ -1,5 +1,6 @@
 """The verbs around a run: train, predict, explain, report, demo."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,7 @@ def train(
     target: str | None = None,
     epochs: int | None = None,
     seed: int | None = None,
+    weights: str | None = None,
     set: Words = (),
     resume: Path | None = None,
 ) -> None:
@@ -41,6 +43,7 @@ def train(
         target: Column to learn instead of the perturbation, such as `cell_type`.
         epochs: Instead of the preset's.
         seed: Of weights, order and views.
+        weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
         set: Any other setting, such as `optim.lr=1e-4`.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
@@ -56,7 +59,8 @@ def train(
         if screen is None or out is None:
             message = "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--resume RUN`)."
             raise ConfigError(message)
-        config = resolve_config(preset, set, target=target, epochs=epochs, seed=seed)
+        pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
+        config = resolve_config(preset, (*pretrained, *set), target=target, epochs=epochs, seed=seed)
         indexed = read_screen(screen)
         if hold_out is None:
             n_folds = folds or max(2, min(5, indexed.sites["experiment"].nunique()))
@@ -67,7 +71,7 @@ def train(
         labels = check_labels(indexed, divided, config.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
-        run = start_run(indexed, divided, config, out)
+        run = start_run(indexed, divided, config, out, say=remark)
     with progress("train", read_config(run.config).epochs, unit="epoch") as advance:
         train_run(run, advance=advance, say=remark)
     tell(str(run.root))

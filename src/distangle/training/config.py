@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distangle.errors import ConfigError, nearest
 from distangle.images import Preparation
@@ -28,7 +28,7 @@ class Network(Part):
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
-    weights: Path | None = None  # published weights of the backbone, a local file
+    weights: Literal["imagenet"] | Path | None = None  # of the backbone: the published file, or a local one
     first_convolution: Literal["inflate", "new"] = "inflate"
 
 
@@ -59,14 +59,30 @@ class Loss(Part):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
+class SecondStage(Part):
+    """A second half of a cosine that the rate starts again on; the ancestor's, for the epochs of pseudo labels."""
+
+    from_epoch: float = Field(default=0.0, ge=0)  # where the first cosine has come to zero; 0: there is no second
+    lr: float = Field(default=6e-5, gt=0)
+    until_epoch: float = Field(default=150.0, gt=0)  # where the second would come to zero: may lie past the last epoch
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> "SecondStage":
+        if self.until_epoch <= self.from_epoch:
+            message = f"until_epoch ({self.until_epoch:g}) must lie after from_epoch ({self.from_epoch:g})"
+            raise ValueError(message)
+        return self
+
+
 class Optim(Part):
-    """The optimiser and its schedule: linear warm-up, then half a cosine to zero, per step."""
+    """The optimiser and its schedule: linear warm-up, then half a cosine to zero, per step; perhaps a second stage."""
 
     name: Literal["adam", "adamw"] = "adam"
     lr: float = Field(default=1.5e-4, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     clip: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0 does not clip
+    second_stage: SecondStage = SecondStage()
 
 
 class TrainingConfig(Part):
@@ -82,6 +98,7 @@ class TrainingConfig(Part):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor multiplies in it
     channels_last: bool = True
     average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = ()  # beside the CSV and TensorBoard
     network: Network = Network()
     preparation: Preparation = Preparation()
     views: Views = Views()

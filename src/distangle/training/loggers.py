@@ -1,20 +1,26 @@
-"""Metrics of every epoch: a CSV always, TensorBoard when it is installed."""
+"""Metrics of every epoch: a CSV always, TensorBoard when it is installed, MLflow and Weights & Biases when asked."""
 
+import contextlib
 import csv
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distangle.commit import commit_text
+from distangle.commit import commit_json, commit_text
+from distangle.errors import ConfigError
+
+Rows = Sequence[Mapping[str, int | float]]
+PROJECT = "distangle"
 
 
 @runtime_checkable
 class Logger(Protocol):
     """Takes the metrics after every epoch."""
 
-    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
+    def epoch(self, rows: Rows) -> None:
         """Take the rows of all epochs so far, the newest last."""
 
     def close(self) -> None:
@@ -27,7 +33,7 @@ class CsvLogger:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
+    def epoch(self, rows: Rows) -> None:
         """Write all rows."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
@@ -47,7 +53,7 @@ class TensorBoardLogger:
 
         self._writer: Any = SummaryWriter(folder, purge_step=purge_step)
 
-    def epoch(self, rows: Sequence[Mapping[str, int | float]]) -> None:
+    def epoch(self, rows: Rows) -> None:
         """Write the newest row."""
         row = rows[-1]
         for name, value in row.items():
@@ -59,17 +65,176 @@ class TensorBoardLogger:
         self._writer.close()
 
 
-def loggers_for(metrics: Path, *, resumed_at: int) -> list[Logger]:
-    """Return the loggers that this installation has.
+class Remote:
+    """A service that may be away for a while: rows it did not take are offered again after the next epoch.
 
     Args:
-        metrics: Path of `metrics.csv`; TensorBoard's folder lies beside it.
-        resumed_at: Epochs already done; later ones in old event files are void.
+        run: Folder of the run; the service's own name of the run is kept there, so that a resume goes on in it.
+        settings: The resolved configuration.
+        resumed_at: Epochs that the service has seen.
+        say: Told when it did not take an epoch.
     """
+
+    name = ""
+    failures: tuple[type[Exception], ...] = (OSError,)
+
+    def __init__(self, run: Path, *, settings: Mapping[str, Any], resumed_at: int, say: Callable[[str], None]) -> None:
+        self._run, self._settings, self._taken, self._say = run, settings, resumed_at, say
+        self._is_open = False
+
+    def epoch(self, rows: Rows) -> None:
+        """Offer every row not taken yet; a service that is away costs a remark, never the training."""
+        with self._tolerant(f"did not take epoch {len(rows)}; metrics.csv has it"):
+            if not self._is_open:
+                self._open()
+                self._is_open = True
+            for row in rows[self._taken :]:
+                self._log({name: float(value) for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
+                self._taken += 1
+
+    def close(self) -> None:
+        """Send what waits and say that the run is over."""
+        if self._is_open:
+            with self._tolerant("could not close its run"):
+                self._end()
+
+    @contextlib.contextmanager
+    def _tolerant(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self.failures as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._say(f"{self.name} {what} ({reason}).")
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _log(self, row: dict[str, float], epoch: int) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+
+class MlflowLogger(Remote):
+    """Writes to the tracking server of `$MLFLOW_TRACKING_URI`, experiment `distangle`."""
+
+    name = "MLflow"
+
+    def _open(self) -> None:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        self.failures = (MlflowException, OSError)
+        self._client: Any = mlflow.MlflowClient()
+        known = _remembered(self._run, "mlflow")
+        if known is not None:
+            self._id = known
+            return
+        found = self._client.get_experiment_by_name(PROJECT)
+        experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
+        made = self._client.create_run(experiment, run_name=self._run.resolve().name)
+        self._id = str(made.info.run_id)
+        for name, value in _flat(self._settings):
+            self._client.log_param(self._id, name, value)
+        _remember(self._run, "mlflow", self._id)
+
+    def _log(self, row: dict[str, float], epoch: int) -> None:
+        for name, value in row.items():
+            self._client.log_metric(self._id, name, value, step=epoch)
+
+    def _end(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+class WandbLogger(Remote):
+    """Writes to Weights & Biases, project `distangle`; with `$WANDB_MODE=offline` all of it stays in the run folder."""
+
+    name = "Weights & Biases"
+
+    def _open(self) -> None:
+        import wandb
+
+        self.failures = (wandb.Error, OSError)
+        known = _remembered(self._run, "wandb")
+        self._open_run: Any = wandb.init(
+            project=PROJECT,
+            name=self._run.resolve().name,
+            id=known,
+            resume=None if known is None else "allow",
+            dir=str(self._run),
+            config=dict(_flat(self._settings)),
+        )
+        if known is None:
+            _remember(self._run, "wandb", str(self._open_run.id))
+
+    def _log(self, row: dict[str, float], epoch: int) -> None:
+        self._open_run.log(row, step=epoch)
+
+    def _end(self) -> None:
+        self._open_run.finish()
+
+
+REMOTE: Mapping[str, type[Remote]] = {"mlflow": MlflowLogger, "wandb": WandbLogger}
+
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Check that the services asked for are installed.
+
+    Raises:
+        ConfigError: One is not; the message says how to install it.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            message = (
+                f"loggers names {name}, which is not installed. Install it (`pip install 'distangle[{name}]'`) "
+                f"or leave it out; metrics.csv is always written."
+            )
+            raise ConfigError(message)
+
+
+def loggers_for(
+    metrics: Path, *, resumed_at: int, names: Iterable[str], settings: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Logger]:
+    """Return the CSV, TensorBoard when this installation has it, and the services asked for.
+
+    Args:
+        metrics: Path of `metrics.csv`, in the run folder; TensorBoard's folder lies beside it.
+        resumed_at: Epochs already done; later ones in old event files are void.
+        names: Of `REMOTE`.
+        settings: The resolved configuration, for the services' tables.
+        say: Told when a service did not take an epoch.
+
+    Raises:
+        ConfigError: A service is not installed.
+    """
+    check_loggers(names)
     loggers: list[Logger] = [CsvLogger(metrics)]
     if importlib.util.find_spec("tensorboard") is not None:
         loggers.append(TensorBoardLogger(metrics.parent / "tensorboard", purge_step=resumed_at + 1))
+    loggers += [REMOTE[name](metrics.parent, settings=settings, resumed_at=resumed_at, say=say) for name in names]
     return loggers
+
+
+def _remembered(run: Path, name: str) -> str | None:
+    """Return the name that a service gave this run when it was started."""
+    path = run / "loggers.json"
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known.get(name)
+
+
+def _remember(run: Path, name: str, given: str) -> None:
+    path = run / "loggers.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    commit_json(path, {**known, name: given})
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _short(value: int | float) -> str:

@@ -16,7 +16,7 @@ from distangle.model import PerturbationClassifier
 from distangle.training.batches import Batch, BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.objective import objective
-from distangle.training.schedule import epoch_order, rate_at
+from distangle.training.schedule import epoch_order, learning_rate
 from distangle.training.state import TrainingState
 
 Validate = Callable[[PerturbationClassifier], dict[str, int | float]]
@@ -67,7 +67,6 @@ def run_epochs(
         message = f"expected a PerturbationClassifier, got {type(model).__name__}"
         raise TypeError(message)
     per_epoch = max(1, len(labels) // maker.batch_size // config.accumulate)
-    total, warmup = per_epoch * config.epochs, round(per_epoch * config.optim.warmup_epochs)
     for epoch in range(state.epochs_done, config.epochs):
         started = time.monotonic()
         # Dropout draws from torch's own stream: seeded per epoch, it does not know of a resume.
@@ -77,7 +76,7 @@ def run_epochs(
         steps: list[_Step] = []
         step = epoch * per_epoch
         for group in _groups(maker.epoch(order, epoch), config.accumulate):
-            rate = config.optim.lr * rate_at(min(step, total - 1), total=total, warmup=warmup)
+            rate = learning_rate(config, step=step, per_epoch=per_epoch)
             for parameters in state.optimiser.param_groups:
                 parameters["lr"] = rate
             where = f"epoch {epoch + 1}, step {step + 1}"

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from distangle import __version__
 from distangle.commit import commit_json, commit_text
 from distangle.errors import FoldError, RunError
-from distangle.images import ImageStore, binning_for, measure_sites
-from distangle.model import ModelConfig, build_classifier, load_published_weights, save_model
+from distangle.images import ImageStore, measure_sites
+from distangle.model import save_model
+from distangle.progress import no_progress
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
 from distangle.training.config import TrainingConfig, read_config, write_config
-from distangle.training.loggers import loggers_for
-from distangle.training.loop import Moments, averaged_weights, make_optimiser, run_epochs
+from distangle.training.loggers import check_loggers, loggers_for
+from distangle.training.loop import Moments, averaged_weights, run_epochs
+from distangle.training.network import fresh_state, resolved, weights_of
 from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
 from distangle.training.state import TrainingState, load_state, save_state
 from distangle.training.validate import validate
@@ -28,7 +29,7 @@ from distangle.training.validate import validate
 Say = Callable[[str], None]
 
 
-def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path) -> RunFolder:
+def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *, say: Say = no_progress) -> RunFolder:
     """Make a run folder that holds everything the training needs, without training yet.
 
     Args:
@@ -36,16 +37,21 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path) -
         folds: Which sites are held out.
         config: How to train.
         out: A new or empty folder.
+        say: Told of a download.
 
     Raises:
         RunError: The folder is in use, or the screen was never written.
         FoldError: The target has fewer than two classes.
+        ConfigError: A logger is not installed.
+        WeightsError: Published weights are asked for and cannot be had.
     """
     if screen.folder is None:
         message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
         raise RunError(message)
     classes = class_names(screen, config.target)
-    config = _resolved(config, screen)
+    config = resolved(config, screen)
+    check_loggers(config.loggers)
+    weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
     run = RunFolder.create(out)
     commit_text(run.config, write_config(config))
     commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
@@ -94,15 +100,22 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         say(f"not used, site {row}: {reason}")
     if n_unlabelled:
         say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
-    state = _fresh_state(screen, sites, config, n_classes=len(classes), say=say)
+    resumes = any(run.checkpoints.glob("epoch-*.json"))
+    state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=not resumes, say=say)
     fingerprint = _fingerprint(write_config(config), told["folds_sha256"], "\x1f".join(classes))
-    if any(run.checkpoints.glob("epoch-*.json")):
+    if resumes:
         for sentence in load_state(state, run.checkpoints, fingerprint=fingerprint):
             say(sentence)
         say(f"resumed after epoch {state.epochs_done} of {config.epochs}")
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
     maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
-    loggers = loggers_for(run.metrics, resumed_at=state.epochs_done)
+    loggers = loggers_for(
+        run.metrics,
+        names=config.loggers,
+        settings=config.model_dump(mode="json"),
+        resumed_at=state.epochs_done,
+        say=say,
+    )
 
     def after_epoch(now: TrainingState) -> None:
         written = save_state(now, run.checkpoints, fingerprint=fingerprint)
@@ -153,35 +166,6 @@ def _finish(
     run.record(run.run, *written)
 
 
-def _fresh_state(
-    screen: Screen, sites: TrainingSites, config: TrainingConfig, *, n_classes: int, say: Say
-) -> TrainingState:
-    network = config.network
-    model = build_classifier(
-        ModelConfig(
-            backbone=network.backbone,
-            n_channels=len(screen.card.channels),
-            n_perturbations=n_classes,
-            n_cell_types=0 if sites.cell_types is None else len(screen.card.cell_types),
-            embedding_size=network.embedding_size,
-            final_relu=network.final_relu,
-            norm_momentum=network.norm_momentum,
-            recompute=network.recompute,
-            neck_dropout=network.neck_dropout,
-            measurements=network.measurements,
-        ),
-        seed=config.seed,
-    )
-    if network.weights is not None:
-        report = load_published_weights(model, network.weights, first_convolution=network.first_convolution)
-        say(str(report))
-    if torch.cuda.is_available():
-        model = model.cuda()
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
-
-
 def _held_out_sites(
     store: ImageStore, folds: Folds, classes: tuple[str, ...], config: TrainingConfig
 ) -> tuple[TrainingSites | None, np.ndarray]:
@@ -192,25 +176,6 @@ def _held_out_sites(
         return None, np.empty(0)  # an unlabelled test fold has no curve
     _, statistics = measure_sites(store, held_out.rows.tolist())
     return held_out, statistics
-
-
-def _resolved(config: TrainingConfig, screen: Screen) -> TrainingConfig:
-    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing."""
-    preparation, precision = config.preparation, config.precision
-    if preparation.binning == 0:
-        height, width = screen.card.shape or (1, 1)
-        preparation = preparation.model_copy(update={"binning": binning_for(height, width)})
-    if precision == "auto":
-        precision = "bf16" if _multiplies_bf16() else "fp32"
-    return config.model_copy(update={"preparation": preparation, "precision": precision})
-
-
-def _multiplies_bf16() -> bool:
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(native is not None and native())
 
 
 def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from distangle.randomness import generator
+from distangle.training.config import TrainingConfig
 
 
 def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
@@ -18,6 +19,23 @@ def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def learning_rate(config: TrainingConfig, *, step: int, per_epoch: int) -> float:
+    """Return the learning rate of a step, in the first stage or the second.
+
+    Args:
+        config: Rates, warm-up and where the stages begin and end.
+        step: Counted from the beginning of the training.
+        per_epoch: Steps of an epoch.
+    """
+    optim, second = config.optim, config.optim.second_stage
+    turn = round(second.from_epoch * per_epoch)
+    if 0 < turn <= step:
+        total = round(second.until_epoch * per_epoch) - turn
+        return second.lr * rate_at(min(step - turn, total), total=total)
+    total = turn or per_epoch * config.epochs
+    return optim.lr * rate_at(min(step, total - 1), total=total, warmup=round(per_epoch * optim.warmup_epochs))
 
 
 def epoch_order(labels: np.ndarray, *, balance: float, seed: int, epoch: int) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""The network and the optimiser that a configuration asks for, and what it leaves to the screen and the machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from distangle.images import binning_for
+from distangle.model import ModelConfig, build_classifier, load_published_weights, published_weights
+from distangle.screen import Screen
+from distangle.training.config import Network, TrainingConfig
+from distangle.training.loop import make_optimiser
+from distangle.training.sites import TrainingSites
+from distangle.training.state import TrainingState
+
+Say = Callable[[str], None]
+
+
+def resolved(config: TrainingConfig, screen: Screen) -> TrainingConfig:
+    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing."""
+    preparation, precision = config.preparation, config.precision
+    if preparation.binning == 0:
+        height, width = screen.card.shape or (1, 1)
+        preparation = preparation.model_copy(update={"binning": binning_for(height, width)})
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16() else "fp32"
+    return config.model_copy(update={"preparation": preparation, "precision": precision})
+
+
+def _multiplies_bf16() -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(native is not None and native())
+
+
+def weights_of(network: Network, *, say: Say) -> Path | None:
+    """Return the file that the backbone starts from, downloading it when it is asked for by name.
+
+    Args:
+        network: Its `weights` is None, a path, or `imagenet`.
+        say: Told of a download.
+
+    Raises:
+        WeightsError: The file is not there and cannot be had.
+    """
+    if network.weights != "imagenet":
+        return network.weights
+    return published_weights(network.backbone, say=say)
+
+
+def fresh_state(
+    screen: Screen, sites: TrainingSites, config: TrainingConfig, *, n_classes: int, pretrained: bool, say: Say
+) -> TrainingState:
+    """Build the network and its optimiser as they are before the first step, on the device they train on.
+
+    Args:
+        screen: Says how many channels and cell types there are.
+        sites: The training fold.
+        config: From `resolved`.
+        n_classes: Templates of each head.
+        pretrained: Whether to load `network.weights`; a resume has better ones and needs no file.
+        say: Told what was loaded.
+
+    Raises:
+        WeightsError: The weights are not there, or are of another network.
+    """
+    network = config.network
+    model = build_classifier(
+        ModelConfig(
+            backbone=network.backbone,
+            n_channels=len(screen.card.channels),
+            n_perturbations=n_classes,
+            n_cell_types=0 if sites.cell_types is None else len(screen.card.cell_types),
+            embedding_size=network.embedding_size,
+            final_relu=network.final_relu,
+            norm_momentum=network.norm_momentum,
+            recompute=network.recompute,
+            neck_dropout=network.neck_dropout,
+            measurements=network.measurements,
+        ),
+        seed=config.seed,
+    )
+    weights = weights_of(network, say=say) if pretrained else None
+    if weights is not None:
+        say(str(load_published_weights(model, weights, first_convolution=network.first_convolution)))
+    if torch.cuda.is_available():
+        model = model.cuda()
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
