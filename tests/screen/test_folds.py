@@ -6,7 +6,17 @@ import pytest
 from rxrx1_lab import RxRx1Lab
 
 from distangle.errors import FoldError
-from distangle.screen import Folds, Screen, by_experiment, check_labels, fold_columns, hold_out, index
+from distangle.screen import (
+    Folds,
+    Screen,
+    by_experiment,
+    check_labels,
+    fold_columns,
+    hide_labels,
+    hold_out,
+    index,
+    refuse_reported,
+)
 
 
 @pytest.fixture
@@ -209,3 +219,45 @@ def test_one_class_teaches_nothing(screen: Screen) -> None:
         check_labels(screen, folds)
     with pytest.raises(FoldError, match="No column 'cell' to predict. Did you mean 'well' or 'cell_type'"):
         check_labels(screen, folds, "cell")
+
+
+def test_hidden_labels_are_a_third_fold_that_survives_writing(screen: Screen, tmp_path: Path) -> None:
+    two = hold_out(screen, values=["HUVEC-02"])
+    folds = hide_labels(screen, two, values=["RPE-01", "RPE-02"])
+    expected = {"HUVEC-01": "train", "HUVEC-02": "held_out", "RPE-01": "unlabelled", "RPE-02": "unlabelled"}
+    assert folds.table["fold"].tolist() == [expected[name] for name in screen.sites["experiment"]]
+    assert (folds.description, folds.unlabelled) == ("experiment=HUVEC-02", "experiment=RPE-01,RPE-02")
+    assert folds.sha256 != two.sha256
+    read = Folds.read(folds.write(tmp_path / "folds.parquet"))
+    assert read.unlabelled == folds.unlabelled
+    assert read.sha256 == folds.sha256
+    report = check_labels(screen, folds)
+    assert dict(zip(report.classes, report.n_train, strict=True)) == {"sirna_1": 4, "sirna_2": 4}
+
+
+def test_hiding_twice_adds_up(screen: Screen) -> None:
+    folds = hide_labels(screen, hold_out(screen, values=["HUVEC-02"]), values=["RPE-01"])
+    again = hide_labels(screen, folds, values=["RPE-02"])
+    assert again.unlabelled == "experiment=RPE-01; experiment=RPE-02"
+    assert (again.table["fold"] == "unlabelled").sum() == 16
+
+
+def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
+    folds = hold_out(screen, values=["HUVEC-02"])
+    with pytest.raises(FoldError) as refused:
+        hide_labels(screen, folds, values=["HUVEC-02", "RPE-01"])
+    assert "8 sites of HUVEC-02 are held out (experiment=HUVEC-02) and would get pseudo labels" in str(refused.value)
+    assert "a second, untouched fold" in str(refused.value)
+    with pytest.raises(FoldError, match="1 sites of HUVEC-02"):
+        refuse_reported(screen, folds, [0, screen.sites.index[screen.sites["experiment"] == "HUVEC-02"][0]])
+    refuse_reported(screen, folds, [0])
+
+
+def test_labels_are_hidden_only_where_something_is_left(screen: Screen) -> None:
+    folds = hold_out(screen, values=["HUVEC-02"])
+    with pytest.raises(FoldError, match="nothing is left to train on"):
+        hide_labels(screen, folds, values=["HUVEC-01", "RPE-01", "RPE-02"])
+    with pytest.raises(FoldError, match="No site has experiment='RPE-03'"):
+        hide_labels(screen, folds, values=["RPE-03"])
+    with pytest.raises(FoldError, match="No column 'experiments' to hide labels by. Did you mean 'experiment'"):
+        hide_labels(screen, folds, column="experiments", values=["RPE-01"])

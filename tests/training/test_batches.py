@@ -9,11 +9,15 @@ from PIL import Image
 
 from distangle.errors import FoldError, RunError
 from distangle.images import ImageStore, Preparation, channel_statistics
+from distangle.losses import composite_loss
 from distangle.model import ModelConfig, build_classifier
 from distangle.screen import Screen
 from distangle.training import resolve_config
-from distangle.training.batches import BatchMaker
+from distangle.training.assignment import Assignment
+from distangle.training.batches import Batch, BatchMaker
+from distangle.training.kinds import Kind
 from distangle.training.loop import Moments, make_optimiser, run_epochs
+from distangle.training.objective import objective
 from distangle.training.sites import class_names, labelled_sites
 from distangle.training.state import TrainingState
 from tests_support import screen_of
@@ -134,3 +138,53 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
     maker.close()
     store.close()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.named_parameters())
+
+
+def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen: Screen) -> None:
+    config = resolve_config("small", ["batch_size=6", *PLAIN, "cutmix.probability=1"])
+    store = ImageStore(screen, Preparation(standardise="image"))
+    config = config.model_copy(update={"preparation": store.preparation})
+    sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
+    hidden = dataclasses.replace(sites, labels=np.where(np.arange(12) < 9, sites.labels, -1))
+    maker = BatchMaker(store, hidden, config, n_perturbations=3, n_cell_types=0)
+    third = Assignment(np.array([9, 10, 11]), np.full((3, 1), 2), np.ones((3, 1), np.float32))
+    (batch,) = maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0, third)
+    assert batch.kinds.tolist() == [Kind.LABELLED, Kind.PSEUDO_LABELLED] * 3
+    guessed = batch.kinds == Kind.PSEUDO_LABELLED
+    np.testing.assert_allclose(batch.labels.numpy()[guessed], [[0, 0, 1]] * 3, atol=1e-6)
+    assert (batch.labels.numpy()[~guessed, 2] == 0).all()
+    with pytest.raises(ValueError, match="3 sites of the batch have no label and no pseudo label"):
+        next(maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0))
+    maker.close()
+    store.close()
+
+
+@pytest.mark.parametrize(("strategy", "weight"), [("alpha_ramp", 1.5), ("progressive", 0.5)])
+def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
+    ramp = ["pseudo_labels.from_epoch=10", "pseudo_labels.full_epoch=20", "pseudo_labels.weight=3"]
+    config = resolve_config("small", [f"pseudo_labels.strategy={strategy}", *ramp, "precision=fp32"])
+    shape = ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=3, embedding_size=4)
+    model = build_classifier(shape, seed=0).eval()
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.eye(3)[[0, 1, 2, 0, 1, 2]]
+    batch = Batch(
+        images=torch.randn(6, 1, 32, 32, generator=rng),
+        cell_types=None,
+        labels=labels,
+        sites=("",) * 6,
+        kinds=np.array([0, 1, 0, 0, 1, 0], np.int8),
+    )
+    with torch.no_grad():
+        found = objective(model, batch, config, epoch=15.0)
+        before = objective(model, batch, config, epoch=10.0)
+        outputs = model(batch.images)
+
+    def mean(chosen: list[int]) -> torch.Tensor:
+        return composite_loss(outputs.logits[chosen], outputs.cosines[chosen], labels[chosen])
+
+    assert float(found.loss) == pytest.approx(float(mean([0, 2, 3, 5]) + weight * mean([1, 4])), rel=1e-6)
+    assert found.parts["pseudo_weight"] == weight
+    right = outputs.logits.argmax(1) == labels.argmax(1)
+    assert (found.counted, found.right) == (4, float(right[[0, 2, 3, 5]].sum()))
+    if strategy == "alpha_ramp":
+        assert float(before.loss) == pytest.approx(float(mean([0, 2, 3, 5])), rel=1e-6)

@@ -1,7 +1,8 @@
-"""Equations (3), (5), (6) and (12) as pure functions of logits, cosines and labels; never sees a network."""
+"""Equations (3), (5), (6), (7) and (12) as pure functions of logits, cosines and labels; never sees a network."""
 
 from distangle.losses.arc_margin import arc_margin_loss
 from distangle.losses.composite import composite_loss
+from distangle.losses.semi_supervised import pseudo_weight, semi_supervised_loss
 from distangle.losses.softmax import softmax_loss
 
-__all__ = ["arc_margin_loss", "composite_loss", "softmax_loss"]
+__all__ = ["arc_margin_loss", "composite_loss", "pseudo_weight", "semi_supervised_loss", "softmax_loss"]

@@ -3,7 +3,7 @@
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.files import Probe, site_sha256
-from distangle.screen.folds import HELD_OUT, TRAIN, Folds, by_experiment, fold_columns, hold_out
+from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
@@ -12,6 +12,7 @@ from distangle.screen.plate import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
 from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
+from distangle.screen.unlabelled import hide_labels, refuse_reported
 
 __all__ = [
     "Channel",
@@ -30,18 +31,21 @@ __all__ = [
     "ScreenCard",
     "Statistics",
     "TRAIN",
+    "UNLABELLED",
     "by_experiment",
     "check_labels",
     "class_list",
     "class_list_sha256",
     "conservation_line",
     "fold_columns",
+    "hide_labels",
     "hold_out",
     "index",
     "natural_key",
     "parse_well",
     "read_screen",
     "reconcile_class_sets",
+    "refuse_reported",
     "site_sha256",
     "smallest_plate",
     "statistics",

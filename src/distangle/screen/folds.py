@@ -21,6 +21,7 @@ from distangle.screen.table import KEY_COLUMNS, Screen
 
 TRAIN = "train"
 HELD_OUT = "held_out"
+UNLABELLED = "unlabelled"
 
 _COLUMNS = (*KEY_COLUMNS, "fold")
 _META = b"distangle.folds"
@@ -32,28 +33,30 @@ class Folds:
     """A division of a screen's sites, as an artefact of its own.
 
     Attributes:
-        table: `experiment, plate, well, site, fold`, in the order of the screen's sites; fold is `train` or
-            `held_out`.
+        table: `experiment, plate, well, site, fold`, in the order of the screen's sites; fold is `train`,
+            `held_out` or `unlabelled`.
         description: What was held out, such as `replicate=2`.
         forced: It divides plates, or has the same picture on both sides, because the user said so.
         notes: What a forced division does wrong; stamped on every figure.
+        unlabelled: Whose labels are hidden, such as `experiment=HUVEC-03`; "" for nobody's.
     """
 
     table: pd.DataFrame
     description: str
     forced: bool = False
     notes: tuple[str, ...] = ()
+    unlabelled: str = ""
 
     @property
     def sha256(self) -> str:
         """Hash of the table and of what is said about it: equal for equal folds, whatever wrote them."""
-        said = {
-            "rows": self.table.astype(str).to_numpy().tolist(),
-            "description": self.description,
-            "forced": self.forced,
-            "notes": list(self.notes),
-        }
+        said = {"rows": self.table.astype(str).to_numpy().tolist(), **self._said}
         return hashlib.sha256(json.dumps(said, ensure_ascii=True).encode()).hexdigest()
+
+    @property
+    def _said(self) -> dict[str, object]:
+        said: dict[str, object] = {"description": self.description, "forced": self.forced, "notes": list(self.notes)}
+        return said | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
     def of(self, screen: Screen) -> np.ndarray:
         """Return the fold of each site of a screen, as text [site].
@@ -78,12 +81,7 @@ class Folds:
     def write(self, path: Path) -> Path:
         """Write as Parquet with the description and the hash in it; return the path."""
         table = pa.Table.from_pandas(self.table, preserve_index=False)
-        said = {
-            "description": self.description,
-            "forced": self.forced,
-            "notes": list(self.notes),
-            "sha256": self.sha256,
-        }
+        said = {**self._said, "sha256": self.sha256}
         meta = {**(table.schema.metadata or {}), _META: json.dumps(said).encode()}
         with committed(path) as temporary:
             pq.write_table(table.replace_schema_metadata(meta), temporary)
@@ -114,6 +112,7 @@ class Folds:
             description=said["description"],
             forced=said["forced"],
             notes=tuple(said["notes"]),
+            unlabelled=said.get("unlabelled", ""),
         )
         if folds.sha256 != said["sha256"]:
             message = (

@@ -11,8 +11,10 @@ import torch
 from distangle.axes import CellTypes, Images, SoftLabels
 from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
 from distangle.randomness import generator
+from distangle.training.assignment import Assignment, within_kinds
 from distangle.training.config import TrainingConfig
 from distangle.training.cutmix import kept_area, mix_images, mix_rows, random_box
+from distangle.training.kinds import Kind
 from distangle.training.sites import TrainingSites
 
 
@@ -24,6 +26,7 @@ class Batch:
     cell_types: CellTypes | None
     labels: SoftLabels
     sites: tuple[str, ...]
+    kinds: np.ndarray  # int8 [site], of `Kind`
 
 
 class BatchMaker:
@@ -31,7 +34,7 @@ class BatchMaker:
 
     Args:
         store: The images.
-        sites: The training fold.
+        sites: The training fold; a site without a label (-1) needs a pseudo label to be in a batch.
         config: How they are viewed and mixed.
         n_perturbations: Length of a label row.
         n_cell_types: Length of a cell type row; 0 for none.
@@ -54,35 +57,37 @@ class BatchMaker:
         side = min(first.shape[1:])
         # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
         self._shape = first.shape if square else (first.shape[0], side, side)
-        self.batch_size = min(config.batch_size, len(sites.rows))  # a fold smaller than a batch is one batch
+        n_labelled = int((sites.labels >= 0).sum())
+        self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
         size = (self.batch_size, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
 
-    def epoch(self, order: np.ndarray, epoch: int) -> Iterator[Batch]:
+    def epoch(self, order: np.ndarray, epoch: int, assignment: Assignment | None = None) -> Iterator[Batch]:
         """Give the batches of one epoch; the last is left out when it is not full.
 
         Args:
-            order: int [position], positions in the training fold, from `epoch_order`.
+            order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
             epoch: Part of the key of every random number.
+            assignment: Labels of those sites in the order that have none of their own.
         """
         size = self.batch_size
         starts = range(0, len(order) - size + 1, size)
         jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)]
-        waiting = self._ahead.submit(self._make, epoch, *jobs[0]) if jobs else None
+        waiting = self._ahead.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
         for following in [*jobs[1:], None]:
             batch = waiting.result() if waiting else None
             if batch is None:
                 return
-            waiting = self._ahead.submit(self._make, epoch, *following) if following else None
+            waiting = self._ahead.submit(self._make, epoch, assignment, *following) if following else None
             yield batch
 
     def close(self) -> None:
         """Let go of the thread."""
         self._ahead.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, epoch: int, number: int, positions: np.ndarray) -> Batch:
+    def _make(self, epoch: int, assignment: Assignment | None, number: int, positions: np.ndarray) -> Batch:
         config, sites = self._config, self._sites
         raw, ready = self._raw[number % 2], self._ready[number % 2]
         transform = config.preparation.transform
@@ -96,7 +101,7 @@ class BatchMaker:
                 statistics[slot] = channel_statistics(raw[slot], transform=transform)
             else:
                 statistics[slot] = sites.statistics[position]
-        labels = self._one_hot[sites.labels[positions]]
+        labels, kinds = self._labels(positions, assignment)
         cell_types = None
         if self._cell_types is not None and sites.cell_types is not None:
             cell_types = self._cell_types[sites.cell_types[positions]]
@@ -105,7 +110,7 @@ class BatchMaker:
         if rng.random() < config.cutmix.probability:
             height, width = self._shape[1:]
             box = random_box(rng, height=height, width=width, alpha=config.cutmix.alpha)
-            partners, kept = rng.permutation(len(positions)), kept_area(box, height=height, width=width)
+            partners, kept = within_kinds(rng, kinds), kept_area(box, height=height, width=width)
             mix_images(raw, partners, box)
             labels = mix_rows(labels, partners, kept)
             cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
@@ -121,7 +126,19 @@ class BatchMaker:
             cell_types=None if cell_types is None else torch.from_numpy(cell_types),
             labels=torch.from_numpy(labels),
             sites=tuple(sites.names[position] for position in positions),
+            kinds=kinds,
         )
+
+    def _labels(self, positions: np.ndarray, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray]:
+        own = self._sites.labels[positions]
+        guessed = own < 0
+        labels = self._one_hot[own]
+        if guessed.any():
+            if assignment is None:
+                message = f"{guessed.sum()} sites of the batch have no label and no pseudo label."
+                raise ValueError(message)
+            labels[guessed] = assignment.label_rows(positions[guessed], n_classes=labels.shape[1])
+        return labels, np.where(guessed, Kind.PSEUDO_LABELLED, Kind.LABELLED).astype(np.int8)
 
     def _view(self, rng: np.random.Generator, image: np.ndarray) -> View:
         height, width = image.shape[1:]

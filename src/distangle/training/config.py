@@ -85,6 +85,24 @@ class Optim(Part):
     second_stage: SecondStage = SecondStage()
 
 
+class PseudoLabels(Part):
+    """Eq. (7): labels that the network itself gives to unlabelled images."""
+
+    strategy: Literal["none", "alpha_ramp", "progressive"] = "none"
+    from_epoch: int = Field(default=30, ge=1)  # T1: the first epochs see labels only
+    full_epoch: int = Field(default=40, ge=1)  # T2; alpha_ramp only
+    weight: float = Field(default=1.0, ge=0)  # alpha_f; alpha_ramp only
+    every: int = Field(default=1, ge=1)  # epochs from one assignment to the next
+    soft: bool = False  # probabilities instead of the likeliest class; alpha_ramp only
+    confidence: float = Field(default=0.5, ge=0, le=1)  # least probability of an accepted label; alpha_ramp only
+    first_share: float = Field(default=0.4, ge=0, le=1)  # of the wells, accepted in a round 0; progressive only
+    labelled_share: float = Field(default=0.5, gt=0, le=1)  # least share of labelled images in a batch
+    plate_structure: bool = True  # use what training plates say of which treatments share a plate, and how often
+    least_entropy: float = Field(default=0.5, ge=0, le=1)  # of the classes, as a share of the labelled wells'
+    largest_fall: float = Field(default=0.25, gt=0)  # of agreement or accuracy below their best, two rounds running
+    largest_gap: float = Field(default=0.5, gt=0)  # of the confidence above the precision
+
+
 class TrainingConfig(Part):
     """How one model was trained; written into its run."""
 
@@ -105,6 +123,7 @@ class TrainingConfig(Part):
     cutmix: CutMix = CutMix()
     loss: Loss = Loss()
     optim: Optim = Optim()
+    pseudo_labels: PseudoLabels = PseudoLabels()
 
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}

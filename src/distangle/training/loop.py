@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distangle.errors import RunError
 from distangle.model import PerturbationClassifier
+from distangle.training.assignment import Assignment, mixed_order
 from distangle.training.batches import Batch, BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.objective import objective
@@ -21,6 +22,7 @@ from distangle.training.state import TrainingState
 
 Validate = Callable[[PerturbationClassifier], dict[str, int | float]]
 AfterEpoch = Callable[[TrainingState], None]
+BeforeEpoch = Callable[[TrainingState], Assignment | None]
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Moments:
     Attributes:
         validate: After an epoch, with the weights that prediction will use; returns more metrics.
         after_epoch: With the whole state, to log and save it.
+        before_epoch: With the whole state; gives the pseudo labels of the epoch, and keeps in the state what it must
+            not decide anew.
     """
 
     validate: Validate
     after_epoch: AfterEpoch
+    before_epoch: BeforeEpoch = lambda _: None
 
 
 def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -55,7 +60,7 @@ def run_epochs(
     Args:
         state: Network, optimiser and what was done so far; changed in place.
         maker: Makes the batches.
-        labels: int [site], the class of every site of the training fold.
+        labels: int [site], the class of every labelled site; the maker's unlabelled sites come behind them.
         config: How to train.
         moments: Called after every epoch.
 
@@ -72,10 +77,13 @@ def run_epochs(
         # Dropout draws from torch's own stream: seeded per epoch, it does not know of a resume.
         torch.manual_seed(_stream(config.seed, epoch))
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
+        assignment = moments.before_epoch(state)
+        if assignment is not None:
+            order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
         steps: list[_Step] = []
         step = epoch * per_epoch
-        for group in _groups(maker.epoch(order, epoch), config.accumulate):
+        for group in _groups(maker.epoch(order, epoch, assignment), config.accumulate):
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
             for parameters in state.optimiser.param_groups:
                 parameters["lr"] = rate
@@ -91,6 +99,7 @@ def run_epochs(
             "learning_rate": rate,
         }
         row |= {name: float(np.mean([done.parts[name] for done in steps])) for name in steps[0].parts}
+        row |= state.notes.get("pseudo_labels", {}).get("counted", {})
         with averaged_weights(model, state.average):
             row |= moments.validate(model)
         row["seconds"] = time.monotonic() - started

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from distangle.axes import Scalar
-from distangle.losses import composite_loss
+from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 from distangle.model import PerturbationClassifier
 from distangle.training.batches import Batch
-from distangle.training.config import TrainingConfig
+from distangle.training.config import PseudoLabels, TrainingConfig
+from distangle.training.kinds import Kind
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,38 @@ def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfi
     labels = batch.labels.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         outputs = model(images, cell_types)
-    loss = composite_loss(
-        outputs.logits,
-        outputs.cosines,
-        _smooth(labels, config.loss.label_smoothing),
-        margin_share=config.loss.margin_share,
-        scale=config.loss.scale,
-        margin=config.loss.margin,
-        arc_scale=config.loss.arc_scale,
-    )
-    right = float(labels.gather(1, outputs.logits.detach().argmax(1, keepdim=True)).sum())
-    return Objective(loss=loss, right=right, counted=len(labels))
+    smoothed = _smooth(labels, config.loss.label_smoothing)
+
+    def mean_loss(chosen: Tensor) -> Scalar:
+        return composite_loss(
+            outputs.logits[chosen],
+            outputs.cosines[chosen],
+            smoothed[chosen],
+            margin_share=config.loss.margin_share,
+            scale=config.loss.scale,
+            margin=config.loss.margin,
+            arc_scale=config.loss.arc_scale,
+        )
+
+    labelled = torch.from_numpy(np.flatnonzero(batch.kinds == Kind.LABELLED)).to(device)
+    pseudo = torch.from_numpy(np.flatnonzero(batch.kinds == Kind.PSEUDO_LABELLED)).to(device)
+    parts: dict[str, float] = {}
+    if len(pseudo):
+        weight = _weight(config.pseudo_labels, epoch, n_labelled=len(labelled), n_pseudo=len(pseudo))
+        loss = semi_supervised_loss(mean_loss, labelled, pseudo, weight=weight)
+        parts = {"pseudo_weight": weight}
+    else:
+        loss = mean_loss(labelled)
+    answered = outputs.logits.detach()[labelled].argmax(1, keepdim=True)
+    right = float(labels[labelled].gather(1, answered).sum())
+    return Objective(loss=loss, right=right, counted=len(labelled), parts=parts)
+
+
+def _weight(settings: PseudoLabels, epoch: float, *, n_labelled: int, n_pseudo: int) -> float:
+    if settings.strategy == "progressive":
+        return n_pseudo / n_labelled  # each image counts the same, whoever labelled it
+    first, full = float(settings.from_epoch), float(settings.full_epoch)
+    return pseudo_weight(epoch, from_epoch=first, full_epoch=full, final=settings.weight)
 
 
 def _smooth(labels: Tensor, share: float) -> Tensor:

@@ -15,12 +15,12 @@ KEY = ["experiment", "plate", "well", "site"]
 
 @dataclass(frozen=True)
 class TrainingSites:
-    """The labelled, readable sites of the training fold.
+    """Readable sites of a fold.
 
     Attributes:
         rows: int [site], positions in the screen.
         names: One per site, from its experiment, plate, well and site: the key of its random numbers.
-        labels: int [site], class index.
+        labels: int [site], class index; -1 for a site whose label is not to be known.
         cell_types: int [site], index in the screen's cell types; None when they are not used.
         statistics: float32 [site, 2, channel]; None when every view is standardised by its own.
     """

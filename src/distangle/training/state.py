@@ -28,6 +28,8 @@ class TrainingState:
         optimiser: Its optimiser.
         average: Moving average of the weights by name; empty when none is kept.
         metrics: One row per finished epoch.
+        kept: Tensors that a hook of the loop decided and must find again after a resume, by name.
+        notes: The same for what is no tensor: JSON values by name.
     """
 
     epochs_done: int
@@ -35,6 +37,8 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     average: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[dict[str, int | float]] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[Path]:
@@ -50,6 +54,7 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
     """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
+    tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
     slots = state.optimiser.state_dict()["state"]
     scalars: dict[str, Any] = {}
     for index, slot in slots.items():
@@ -75,6 +80,7 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
             "sha256": sha256_of(weights),
             "scalars": scalars,
             "metrics": state.metrics,
+            "notes": state.notes,
         },
     )
     for old in sorted(folder.glob("epoch-*.json"))[:-KEEP]:
@@ -127,6 +133,8 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str
 
     state.model.load_state_dict(part("model."), strict=True)
     state.average = part("average.")
+    state.kept = part("kept.")
+    state.notes = dict(told["notes"])
     slots: dict[int, dict[str, Any]] = {}
     for name, value in {**part("optim."), **{k.removeprefix("optim."): v for k, v in told["scalars"].items()}}.items():
         index, slot = name.split(".", 1)

@@ -1,0 +1,75 @@
+"""A third fold: sites whose labels the training does not see, though it may see their images."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pandas as pd
+
+from distangle.errors import FoldError, nearest
+from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, fold_columns
+from distangle.screen.perturbation import natural_key
+from distangle.screen.table import Screen
+
+
+def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", values: Sequence[str]) -> Folds:
+    """Move the sites whose `column` has one of the values from the training fold to the unlabelled one.
+
+    Their labels are then never trained on. Their images may be, under pseudo labels; labels that are known all
+    the same tell how precise those were. The reported fold stays apart from both.
+
+    Args:
+        screen: The screen that the folds divide.
+        folds: Training and held out.
+        column: `experiment`, `plate`, or another column of the table.
+        values: Which of its values.
+
+    Raises:
+        FoldError: No such column or value, a site that is held out, or none left to train on.
+    """
+    columns = fold_columns(screen)
+    if column not in columns:
+        message = f"No column {column!r} to hide labels by. {nearest(column, columns)}"
+        raise FoldError(message)
+    groups = screen.sites[column].astype(str)
+    there = sorted({value for value in groups if value}, key=natural_key)
+    wanted = sorted(set(values), key=natural_key)
+    for value in wanted:
+        if value not in there:
+            message = f"No site has {column}={value!r}. {nearest(value, there)}"
+            raise FoldError(message)
+    fold = pd.Series(folds.of(screen), dtype="str")
+    chosen = groups.isin(wanted).to_numpy()
+    refuse_reported(screen, folds, chosen.nonzero()[0].tolist())
+    if not (fold[~chosen] == TRAIN).any():
+        message = f"With the labels of {column}={','.join(wanted)} hidden nothing is left to train on. Hide fewer."
+        raise FoldError(message)
+    table = folds.table.copy()
+    keys = list(screen.sites.loc[chosen, list(table.columns[:-1])].itertuples(index=False, name=None))
+    hidden = pd.MultiIndex.from_frame(table[list(table.columns[:-1])]).isin(keys)
+    table["fold"] = pd.Series(table["fold"].mask(hidden, UNLABELLED), dtype="str")
+    said = "; ".join(word for word in (folds.unlabelled, f"{column}={','.join(wanted)}") if word)
+    return dataclasses.replace(folds, table=table, unlabelled=said)
+
+
+def refuse_reported(screen: Screen, folds: Folds, rows: Sequence[int]) -> None:
+    """Refuse pseudo labels for sites of the fold whose score is reported.
+
+    Args:
+        screen: The screen.
+        folds: What is held out.
+        rows: Sites that are to get a pseudo label, positions in the screen.
+
+    Raises:
+        FoldError: One of them is held out; names how many and which experiments.
+    """
+    fold = folds.of(screen)
+    reported = [row for row in rows if fold[row] == HELD_OUT]
+    if not reported:
+        return
+    experiments = sorted(set(screen.sites["experiment"].iloc[reported]), key=natural_key)
+    message = (
+        f"{len(reported)} sites of {', '.join(experiments)} are held out ({folds.description}) and would get pseudo "
+        f"labels: a score on them would be too good, and no longer one of unseen plates. Hold out other "
+        f"experiments than those whose labels are hidden: a second, untouched fold."
+    )
+    raise FoldError(message)
