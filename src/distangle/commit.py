@@ -49,3 +49,23 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def sort_header(path: Path) -> None:
+    """Write the metadata of a safetensors file in the order of its names.
+
+    Its writer keeps them in a hash map of random order, so that the same content would have another SHA-256 each time.
+
+    Args:
+        path: A file just written, not yet committed.
+    """
+    with path.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > length:
+            message = f"the header of {path} has {length} bytes, which {len(text)} do not fit into"
+            raise ValueError(message)
+        opened.seek(8)
+        opened.write(text.ljust(length))  # the format pads with blanks

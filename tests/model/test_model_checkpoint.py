@@ -43,6 +43,13 @@ def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torc
     safetensors.torch.save_file(tensors, path, metadata=metadata)
 
 
+def test_the_same_model_gives_the_same_bytes(model: PerturbationClassifier, tmp_path: Path) -> None:
+    about = {"name": 'ü "quoted" \\ \n\t\x01', "epoch": 3}
+    hashes = {sha256_of(save_model(model, tmp_path / f"{k}.safetensors", about=about)[0]) for k in range(8)}
+    assert len(hashes) == 1
+    assert load_model(tmp_path / "0.safetensors")[1] == about
+
+
 def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_path: Path) -> None:
     about = {"epoch": 3, "perturbations": ["sirna_2", "sirna_10"], "scores": {"wells": 0.5}, "name": "ü"}
     path = tmp_path / "deep" / "model.safetensors"

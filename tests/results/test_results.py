@@ -28,6 +28,12 @@ def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(back.table, some().table)
 
 
+def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
+    written = [some().write(tmp_path / str(k)) for k in range(6)]
+    assert len({sha256_of(arrays) for _, arrays in written}) == 1
+    assert len({sha256_of(table) for table, _ in written}) == 1
+
+
 def test_rows_that_do_not_agree_are_refused() -> None:
     with pytest.raises(ValueError, match="they must agree"):
         Predictions(

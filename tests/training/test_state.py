@@ -22,8 +22,7 @@ def go_on(state: TrainingState, steps: int) -> None:
         state.model(torch.randn(5, 3)).square().sum().backward()
         state.optimiser.step()
         state.optimiser.zero_grad()
-        state.epochs_done += 1
-        state.metrics.append({"epoch": state.epochs_done, "train_loss": 1.0})
+        state.end_epoch({"epoch": state.epochs_done + 1, "train_loss": 1.0})
         state.average = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
 
 
@@ -60,6 +59,87 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_pat
     (tmp_path / "epoch-0003.json").write_text("{")
     with pytest.raises(RunError, match="No whole checkpoint in"):
         load_state(trained(0), tmp_path, fingerprint="f")
+
+
+def half_an_epoch(state: TrainingState, steps: int) -> None:
+    for _ in range(steps):
+        state.so_far.add(loss=0.1, right=1.5, counted=4, learning_rate=0.01, parts={"arc": 0.3})
+
+
+def test_a_step_is_a_position_of_its_own_with_the_sums_of_its_epoch(tmp_path: Path) -> None:
+    state = trained(2)
+    half_an_epoch(state, 3)
+    written = save_state(state, tmp_path, fingerprint="f")
+    assert [path.name for path in written] == ["epoch-0002-step-000003.safetensors", "epoch-0002-step-000003.json"]
+    resumed = trained(0)
+    load_state(resumed, tmp_path, fingerprint="f")
+    assert (resumed.epochs_done, resumed.steps_done, resumed.position) == (2, 3, "step 3 of epoch 3")
+    half_an_epoch(resumed, 1)
+    half_an_epoch(state, 1)
+    assert resumed.so_far == state.so_far
+    assert resumed.so_far.row() == {
+        "train_loss": pytest.approx(0.1),
+        "train_accuracy": 6 / 16,
+        "learning_rate": 0.01,
+        "arc": pytest.approx(0.3),
+    }
+    resumed.end_epoch({"epoch": 3})
+    assert (resumed.steps_done, resumed.position) == (0, "epoch 3")
+
+
+def test_what_stays_depends_on_the_position_alone(tmp_path: Path) -> None:
+    state = trained(0)
+    for _ in range(2):
+        go_on(state, 1)
+        save_state(state, tmp_path, fingerprint="f")
+        for _ in range(2):
+            half_an_epoch(state, 2)
+            save_state(state, tmp_path, fingerprint="f")
+        names = sorted(path.stem for path in tmp_path.glob("*.json"))
+        last = state.epochs_done
+        epochs = [f"epoch-{epoch:04d}" for epoch in (last - 1, last) if epoch]
+        assert names == [*epochs, f"epoch-{last:04d}-step-000004"]
+    go_on(state, 1)
+    save_state(state, tmp_path, fingerprint="f")
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["epoch-0002", "epoch-0003"]
+
+
+def test_the_last_step_is_newer_than_the_epoch_before_it_and_older_than_its_own(tmp_path: Path) -> None:
+    state = trained(1)
+    save_state(state, tmp_path, fingerprint="f")
+    half_an_epoch(state, 12)
+    save_state(state, tmp_path, fingerprint="f")
+    for broken in (tmp_path / "epoch-0001-step-000012.safetensors", tmp_path / "epoch-0001.safetensors"):
+        resumed = trained(0)
+        load_state(resumed, tmp_path, fingerprint="f")
+        assert resumed.steps_done == (12 if broken.stem.endswith("12") else 0)
+        broken.write_bytes(b"")
+    with pytest.raises(RunError, match="No whole checkpoint"):
+        load_state(trained(0), tmp_path, fingerprint="f")
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
+    _, about = save_state(trained(1), tmp_path, fingerprint="f")
+    about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(RunError, match=r"epoch-0001\.json has format 3; this distangle reads format 2"):
+        load_state(trained(0), tmp_path, fingerprint="f")
+
+
+def test_tensors_lie_in_memory_as_before_the_stop(tmp_path: Path) -> None:
+    def convolution() -> TrainingState:
+        model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        state = TrainingState(epochs_done=0, model=model, optimiser=torch.optim.Adam(model.parameters()))
+        model(torch.ones(1, 3, 5, 5)).sum().backward()
+        state.optimiser.step()
+        state.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return state
+
+    first, second = convolution(), convolution()
+    save_state(first, tmp_path, fingerprint="f")
+    load_state(second, tmp_path, fingerprint="f")
+    tensors = [second.average["weight"], second.optimiser.state_dict()["state"][0]["exp_avg"]]
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
+    assert torch.equal(tensors[1], first.optimiser.state_dict()["state"][0]["exp_avg"])
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:

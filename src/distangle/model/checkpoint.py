@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from distangle.commit import commit_json, committed, sha256_of
+from distangle.commit import commit_json, committed, sha256_of, sort_header
 from distangle.errors import WeightsError
 from distangle.model.classifier import ModelConfig, PerturbationClassifier
 
@@ -90,6 +90,7 @@ def save_model(model: PerturbationClassifier, path: Path, *, about: dict[str, An
     metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
     with committed(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+        sort_header(temporary)
         file_sha256 = sha256_of(temporary)
     beside = path.with_suffix(".json")
     commit_json(beside, {**card, "weights": path.name, "weights_sha256": file_sha256})

@@ -69,7 +69,7 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
         screen=screen,
         described=run.describe() if run.run.exists() else {},
         config=_config(run.config),
-        metrics=_metrics(run.metrics),
+        metrics=_metrics(run.metrics, run.timing),
         scores=Scores.read(run.scores) if run.scores.exists() else None,
         wells=_wells(run.predictions),
         explanation=_explanation(run.explanations),
@@ -108,11 +108,16 @@ def _config(path: Path) -> Mapping[str, Any]:
     return said
 
 
-def _metrics(path: Path) -> pd.DataFrame | None:
+def _metrics(path: Path, timing: Path) -> pd.DataFrame | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
     metrics = pd.read_csv(path)
-    return metrics if len(metrics) and "epoch" in metrics.columns else None
+    if not len(metrics) or "epoch" not in metrics.columns:
+        return None
+    if timing.exists():
+        # A stopped epoch has several stretches, of which each took its time.
+        metrics["seconds"] = metrics["epoch"].map(pd.read_csv(timing).groupby("epoch")["seconds"].sum())
+    return metrics
 
 
 def _wells(folder: Path) -> Predictions | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from distangle.commit import committed
+from distangle.commit import committed, sort_header
 from distangle.errors import RunError
 
 KEYS = ("experiment", "plate", "well", "site")
@@ -64,6 +64,7 @@ class Predictions:
                 temporary,
                 metadata={"perturbations": "\x1f".join(self.perturbations), "views": str(self.views)},
             )
+            sort_header(temporary)
         with committed(table) as temporary:
             self.table.to_parquet(temporary, index=False)
         return [table, arrays]

@@ -48,6 +48,11 @@ class RunFolder:
         return self.root / "metrics.csv"
 
     @property
+    def timing(self) -> Path:
+        """Seconds of every epoch, CSV; says nothing about the result."""
+        return self.root / "timing.csv"
+
+    @property
     def predictions(self) -> Path:
         """Folder of the predictions."""
         return self.root / "predictions"

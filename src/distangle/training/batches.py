@@ -64,17 +64,20 @@ class BatchMaker:
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
 
-    def epoch(self, order: np.ndarray, epoch: int, assignment: Assignment | None = None) -> Iterator[Batch]:
+    def epoch(
+        self, order: np.ndarray, epoch: int, assignment: Assignment | None = None, *, skip: int = 0
+    ) -> Iterator[Batch]:
         """Give the batches of one epoch; the last is left out when it is not full.
 
         Args:
             order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
             epoch: Part of the key of every random number.
             assignment: Labels of those sites in the order that have none of their own.
+            skip: First batches that are not made; the others are the same as without it.
         """
         size = self.batch_size
         starts = range(0, len(order) - size + 1, size)
-        jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)]
+        jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)][skip:]
         waiting = self._ahead.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
         for following in [*jobs[1:], None]:
             batch = waiting.result() if waiting else None

@@ -103,6 +103,13 @@ class PseudoLabels(Part):
     largest_gap: float = Field(default=0.5, gt=0)  # of the confidence above the precision
 
 
+class Saving(Part):
+    """When the whole state is written besides the end of every epoch; what it holds does not depend on it."""
+
+    every_steps: int = Field(default=0, ge=0)  # 0: no count
+    every_minutes: float = Field(default=15.0, gt=0)  # of an epoch that takes longer
+
+
 class TrainingConfig(Part):
     """How one model was trained; written into its run."""
 
@@ -124,6 +131,7 @@ class TrainingConfig(Part):
     loss: Loss = Loss()
     optim: Optim = Optim()
     pseudo_labels: PseudoLabels = PseudoLabels()
+    saving: Saving = Saving()
 
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}

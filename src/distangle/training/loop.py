@@ -3,9 +3,9 @@
 import collections
 import dataclasses
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from distangle.training.schedule import epoch_order, learning_rate
 from distangle.training.state import TrainingState
 
 Validate = Callable[[PerturbationClassifier], dict[str, int | float]]
-AfterEpoch = Callable[[TrainingState], None]
+After = Callable[[TrainingState], None]
 BeforeEpoch = Callable[[TrainingState], Assignment | None]
 
 
@@ -32,12 +32,14 @@ class Moments:
     Attributes:
         validate: After an epoch, with the weights that prediction will use; returns more metrics.
         after_epoch: With the whole state, to log and save it.
-        before_epoch: With the whole state; gives the pseudo labels of the epoch, and keeps in the state what it must
-            not decide anew.
+        after_step: With the whole state after every optimiser step; what it saves is resumed after that step.
+        before_epoch: With the whole state, also when it lies within the epoch; gives the pseudo labels of the epoch,
+            and keeps in the state what it must not decide anew.
     """
 
     validate: Validate
-    after_epoch: AfterEpoch
+    after_epoch: After
+    after_step: After = lambda _: None
     before_epoch: BeforeEpoch = lambda _: None
 
 
@@ -55,14 +57,14 @@ def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 def run_epochs(
     state: TrainingState, maker: BatchMaker, labels: np.ndarray, config: TrainingConfig, *, moments: Moments
 ) -> None:
-    """Train from the state's epoch to the last one of the configuration.
+    """Train from the state's step to the last epoch of the configuration.
 
     Args:
         state: Network, optimiser and what was done so far; changed in place.
         maker: Makes the batches.
         labels: int [site], the class of every labelled site; the maker's unlabelled sites come behind them.
         config: How to train.
-        moments: Called after every epoch.
+        moments: Called after every step and epoch.
 
     Raises:
         RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites.
@@ -73,42 +75,33 @@ def run_epochs(
         raise TypeError(message)
     per_epoch = max(1, len(labels) // maker.batch_size // config.accumulate)
     for epoch in range(state.epochs_done, config.epochs):
-        started = time.monotonic()
-        # Dropout draws from torch's own stream: seeded per epoch, it does not know of a resume.
-        torch.manual_seed(_stream(config.seed, epoch))
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         assignment = moments.before_epoch(state)
         if assignment is not None:
             order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
-        steps: list[_Step] = []
-        step = epoch * per_epoch
-        for group in _groups(maker.epoch(order, epoch, assignment), config.accumulate):
+        batches = maker.epoch(order, epoch, assignment, skip=state.steps_done * config.accumulate)
+        for group in _groups(batches, config.accumulate):
+            step = epoch * per_epoch + state.steps_done
+            # Dropout draws from torch's own stream: seeded per step, it does not know of a resume.
+            torch.manual_seed(_stream(config.seed, epoch, state.steps_done))
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
             for parameters in state.optimiser.param_groups:
                 parameters["lr"] = rate
             where = f"epoch {epoch + 1}, step {step + 1}"
-            steps.append(_step(model, state.optimiser, group, config, epoch=step / per_epoch, where=where))
+            done = _step(model, state.optimiser, group, config, epoch=step / per_epoch, where=where)
             _average(state, config.average, step)
-            step += 1
-        state.epochs_done = epoch + 1
-        row: dict[str, int | float] = {
-            "epoch": epoch + 1,
-            "train_loss": float(np.mean([done.loss for done in steps])),
-            "train_accuracy": sum(done.right for done in steps) / max(1, sum(done.counted for done in steps)),
-            "learning_rate": rate,
-        }
-        row |= {name: float(np.mean([done.parts[name] for done in steps])) for name in steps[0].parts}
+            state.so_far.add(**done, learning_rate=rate)
+            moments.after_step(state)
+        row: dict[str, int | float] = {"epoch": epoch + 1, **state.so_far.row()}
         row |= state.notes.get("pseudo_labels", {}).get("counted", {})
         with averaged_weights(model, state.average):
             row |= moments.validate(model)
-        row["seconds"] = time.monotonic() - started
-        state.metrics.append(row)
+        state.end_epoch(row)
         moments.after_epoch(state)
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(TypedDict):
     loss: float  # mean over the batches
     right: float
     counted: int
@@ -149,13 +142,14 @@ def _step(
 def _groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
     """Gather batches of one step; their buffers are reused, so what waits is copied."""
     group: list[Batch] = []
+    whole = 0
     for batch in batches:
         group.append(batch if size == 1 else dataclasses.replace(batch, images=batch.images.clone()))
         if len(group) == size:
             yield group
-            group = []
+            group, whole = [], whole + 1
     # A last, smaller group only where the fold is too small for a whole one.
-    if group and size > 1:
+    if group and not whole:
         yield group
 
 
@@ -192,5 +186,5 @@ class averaged_weights:  # noqa: N801 - a context manager is used like a functio
             self._model.load_state_dict(self._own)
 
 
-def _stream(seed: int, epoch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:torch".encode()).digest()[:7], "big")
+def _stream(seed: int, epoch: int, step: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{step}:torch".encode()).digest()[:7], "big")

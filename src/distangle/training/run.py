@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
 from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
-from distangle.training.state import TrainingState, load_state, save_state
+from distangle.training.state import TrainingState, has_checkpoint, load_state, save_state
+from distangle.training.timing import Timing
 from distangle.training.validate import validate
 
 Say = Callable[[str], None]
@@ -100,13 +102,15 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         say(f"not used, site {row}: {reason}")
     if n_unlabelled:
         say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
-    resumes = any(run.checkpoints.glob("epoch-*.json"))
+    resumes = has_checkpoint(run.checkpoints)
     state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=not resumes, say=say)
     fingerprint = _fingerprint(write_config(config), told["folds_sha256"], "\x1f".join(classes))
     if resumes:
         for sentence in load_state(state, run.checkpoints, fingerprint=fingerprint):
             say(sentence)
-        say(f"resumed after epoch {state.epochs_done} of {config.epochs}")
+        say(f"resumed after {state.position} of {config.epochs}")
+        left = [path for path in (*sorted(run.checkpoints.glob("epoch-*")), run.metrics, run.timing) if path.exists()]
+        run.record(*left)  # the stop may have come between a file and its entry
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
     maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
     loggers = loggers_for(
@@ -117,14 +121,27 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         say=say,
     )
 
+    timing, saved_at = Timing(run.timing), time.monotonic()
+
+    def save(now: TrainingState, *others: Path) -> None:
+        nonlocal saved_at
+        run.record(*save_state(now, run.checkpoints, fingerprint=fingerprint), *others)
+        saved_at = time.monotonic()
+
     def after_epoch(now: TrainingState) -> None:
-        written = save_state(now, run.checkpoints, fingerprint=fingerprint)
         for logger in loggers:
             logger.epoch(now.metrics)
-        run.record(*written, run.metrics)
+        timing.stretch(epoch=now.epochs_done, to_step=0)
+        save(now, run.metrics, run.timing)
         row = now.metrics[-1]
         held = f", held out {row['held_out_accuracy']:.3f}" if "held_out_accuracy" in row else ""
         advance(f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}{held}")
+
+    def after_step(now: TrainingState) -> None:
+        every = config.saving.every_steps
+        late = time.monotonic() - saved_at > 60 * config.saving.every_minutes
+        if late or (every and now.steps_done % every == 0):
+            save(now)
 
     def measure(model: Any) -> dict[str, float]:
         if held_out is None:
@@ -132,9 +149,11 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         return validate(model, store, held_out, held_out_statistics, n_cell_types=n_cell_types)
 
     try:
+        timing.start(state.steps_done)
         for done in state.metrics:
             advance(f"loss {done['train_loss']:.3f} (before the resume)")
-        run_epochs(state, maker, sites.labels, config, moments=Moments(validate=measure, after_epoch=after_epoch))
+        moments = Moments(validate=measure, after_epoch=after_epoch, after_step=after_step)
+        run_epochs(state, maker, sites.labels, config, moments=moments)
     finally:
         maker.close()
         store.close()

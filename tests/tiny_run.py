@@ -1,0 +1,81 @@
+"""A screen of a few dozen tiny images and a run on it that takes a fraction of a second, for tests that stop runs."""
+
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distangle.images import probe_image
+from distangle.progress import no_progress
+from distangle.results import RunFolder
+from distangle.screen import Screen, hold_out, index, read_screen, write_screen
+from distangle.training import resolve_config, start_run, train
+
+CLASSES = ("DMSO", "taxol", "nocodazole")
+# Every stage that keeps something between two steps takes part: dropout, average, accumulation, two views.
+TRAINING = (
+    "batch_size=4",
+    "accumulate=2",
+    "average=0.9",
+    "precision=fp32",
+    "network.measurements=false",
+    "network.neck_dropout=0.3",
+    "network.embedding_size=8",
+    "optim.warmup_epochs=1",
+)
+
+
+def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0) -> Screen:
+    """Write plates/ and screen/ under a folder: three experiments, two stains, a perturbation brightens the second."""
+    rng = np.random.default_rng(seed)
+    (folder / "plates" / "images").mkdir(parents=True)
+    rows = []
+    for experiment in ("E1", "E2", "E3"):
+        for well in range(n_wells):
+            kind = well % len(CLASSES)
+            names = []
+            for channel in range(2):
+                level = 60 + 30 * channel * kind
+                name = f"images/{experiment}_{well}_{channel}.png"
+                Image.fromarray(rng.integers(level, level + 50, (size, size)).astype(np.uint8)).save(
+                    folder / "plates" / name
+                )
+                names.append(name)
+            role = "negative_control" if kind == 0 else "treatment"
+            rows.append((experiment, "1", f"B{well + 2:02d}", CLASSES[kind], role, *names))
+    with (folder / "plates" / "table.csv").open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("experiment", "plate", "well", "perturbation", "role", "DNA", "actin"))
+        writer.writerows(rows)
+    screen = index(
+        folder / "plates" / "table.csv", layout="table", channels=("DNA", "actin"), probe=probe_image, hash_files=False
+    )
+    write_screen(screen, folder / "screen")
+    return read_screen(folder / "screen")
+
+
+def tiny_start(screen: Screen, out: Path, *changes: str, epochs: int = 3) -> RunFolder:
+    """Make the folder of a run that has not been trained."""
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    return start_run(screen, folds, resolve_config("small", [*TRAINING, *changes], epochs=epochs), out)
+
+
+def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
+    """Train a run to its end."""
+    train(run, advance=no_progress, say=say)
+
+
+# What a run ends with. A clock, a list of hashes with its date, and event files are no result.
+VOLATILE = ("manifest.json", "timing.csv", "tensorboard/")
+
+
+def fingerprints(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a run that is a function of its configuration."""
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(VOLATILE)
+    }

@@ -1,0 +1,85 @@
+"""A training that was stopped after any step ends, byte for byte, as if it had not been."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import distangle.training.run as training
+from distangle.results import RunFolder
+from distangle.training.state import save_state
+from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+
+EPOCHS = 2
+STEPS = 16 // (4 * 2)  # of an epoch: sites of the training fold, batch, batches of a step
+SAVES = EPOCHS * (STEPS + 1)  # after every step and every epoch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """screen/, runs/whole (trained without a stop) and runs/fresh (not trained)."""
+    root = tmp_path_factory.mktemp("resume")
+    screen = tiny_screen(root)
+    for name in ("whole", "fresh"):
+        tiny_start(screen, root / "runs" / name, "saving.every_steps=1", epochs=EPOCHS)
+    go_on(RunFolder.open(root / "runs/whole"))
+    return root
+
+
+class StoppedHere(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["after the save", "before the save"])
+@pytest.mark.parametrize("n", range(1, SAVES + 1))
+def test_a_stop_at_any_save_leaves_no_trace_in_the_result(
+    folder: Path, n: int, written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{n} {written}")))
+    calls = 0
+
+    def stopping(*args: object, **words: object) -> list[Path]:
+        nonlocal calls
+        calls += 1
+        if calls == n and not written:
+            raise StoppedHere
+        files = save_state(*args, **words)  # type: ignore[arg-type]
+        if calls == n:
+            raise StoppedHere
+        return files
+
+    monkeypatch.setattr(training, "save_state", stopping)
+    with pytest.raises(StoppedHere):
+        go_on(run)
+    monkeypatch.undo()
+    said: list[str] = []
+    go_on(run, say=said.append)
+    assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
+    epoch, step = divmod(n - (not written), STEPS + 1)
+    where = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
+    assert said == ([f"resumed after {where} of {EPOCHS}"] if epoch or step else [])
+
+
+def test_how_often_it_is_saved_changes_nothing_in_the_network(folder: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs/seldom")))
+    run.config.write_text(run.config.read_text().replace("every_steps: 1", "every_steps: 0"))
+    go_on(run)
+    found, whole = fingerprints(run.root), fingerprints(folder / "runs/whole")
+    same = ("checkpoints/model.safetensors", "checkpoints/epoch-0002.safetensors", "metrics.csv")
+    assert all(found[name] == whole[name] for name in same)
+
+
+def test_a_run_saves_within_an_epoch_when_the_clock_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs/clock")))
+    run.config.write_text(
+        run.config.read_text().replace("every_steps: 1", "every_steps: 0").replace("15.0", "0.0000001")
+    )
+    saved: list[tuple[int, int]] = []
+
+    def counting(state: training.TrainingState, *args: object, **words: object) -> list[Path]:
+        saved.append((state.epochs_done, state.steps_done))
+        return save_state(state, *args, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "save_state", counting)
+    go_on(run)
+    assert saved == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
