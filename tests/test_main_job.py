@@ -1,16 +1,23 @@
 """The main job through the command line, on a tiny synthetic screen: every verb, every file, every bad word."""
 
+import dataclasses
+import html
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from distangle.cli import main
+from distangle.commit import sha256_of
+from distangle.errors import RunError
 from distangle.results import Explanation, Predictions, RunFolder, Scores
 from distangle.screen import read_screen
+from distangle.training import TrainingConfig, folds_again, read_config, resolve_config, settings, values_of
 
 SETTINGS = (
     "image_size=64",
@@ -123,6 +130,47 @@ def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytes
     assert whole.describe()["finished"]
 
 
+def test_a_run_is_repeated_from_its_folder_alone_to_the_last_byte(folder: Path) -> None:
+    runs = folder / "runs"
+    main(["train", "--from", str(runs / "a"), "--out", str(runs / "again")])
+    first, again = (RunFolder.open(runs / name) for name in ("a", "again"))
+    weights = [sha256_of(run.checkpoints / "model.safetensors") for run in (first, again)]
+    assert weights[0] == weights[1]
+    assert sha256_of(first.config) == sha256_of(again.config)
+    main(["train", "--from", str(runs / "a"), "--out", str(runs / "other"), "--seed", "1", "--optim.lr", "1e-3"])
+    other = RunFolder.open(runs / "other")
+    assert sha256_of(other.checkpoints / "model.safetensors") != weights[0]
+    assert other.describe()["folds_sha256"] == first.describe()["folds_sha256"]
+    changed = {name for name, value in values_of(read_config(other.config)).items()
+               if value != values_of(read_config(first.config))[name]}  # fmt: skip
+    assert changed == {"seed", "optim.lr"}
+
+
+def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: Path) -> None:
+    run = RunFolder.open(folder / "runs/a")
+    commands = run.describe()["commands"]
+    assert [shlex.split(line)[:2] for line in commands] == [
+        ["distangle", verb] for verb in ("train", "predict", "explain")
+    ]
+    assert shlex.split(commands[0])[2:] == [str(folder / "screen"), "--out", str(run.root), *TRAINING,
+                                            "--hold-out", "experiment=HUVEC-02,RPE-02"]  # fmt: skip
+    assert html.escape(commands[1]) in (run.report / "index.html").read_text(encoding="utf-8")
+    assert json.loads(run.manifest.read_text())["files"]["run.json"]["sha256"] == sha256_of(run.run)
+    run.add_command(commands[-1])
+    assert run.describe()["commands"] == commands
+
+
+def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("preset: small\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  clip: 2\n")
+    out = tmp_path / "run"
+    words = ["--config", str(tmp_path / "mine.yaml"), "--optim.clip", "3", "--set", "views.gain=0", "--batch-size=6"]
+    main(["train", str(folder / "screen"), "--out", str(out), *words])
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["views"]["gain"]) == ("small", 1, 6, 0.0)
+    assert (kept["optim"]["lr"], kept["optim"]["clip"]) == (1e-4, 3.0)
+    assert kept["preparation"]["binning"] == 1  # resolved
+
+
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(words)
@@ -151,7 +199,39 @@ def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.Cap
     assert "softmax" in refusal(["explain", run, "--head", "arcs"], capsys, status=2)  # a word no verb knows
     said = refusal(["index", str(folder / "plates"), "--out", new, "--layout", "rxrx"], capsys)
     assert "'rxrx1'" in said
+    said = refusal(["train", screen, "--out", new, "--optim.rate", "1"], capsys)
+    assert "No setting 'optim.rate'" in said
+    assert "Did you mean 'optim.lr'" in refusal(["train", screen, "--out", new, "--lr", "1"], capsys)
+    assert "--optim.lr needs a value" in refusal(["train", screen, "--out", new, "--optim.lr", "--seed", "1"], capsys)
+    said = refusal(["train", "--resume", run, "--seed", "1", "--out", new], capsys)
+    assert f"Leave out --seed, --out beside --resume {run}. A resumed run keeps what it was begun with" in said
+    said = refusal(["train", "--from", run, "--out", new, "--fold", "0"], capsys)
+    assert f"Leave out --fold beside --from {run}. The folds of that run are kept." in said
+    assert "Name the screen and the new run" in refusal(["train", "--from", run], capsys)
     assert not Path(new).exists()
+
+
+def test_another_screen_is_no_repeat(folder: Path) -> None:
+    earlier = RunFolder.open(folder / "runs/a")
+    screen = read_screen(folder / "screen")
+    fewer = dataclasses.replace(screen, sites=screen.sites.iloc[1:].reset_index(drop=True))
+    with pytest.raises(RunError, match=rf"has {len(fewer.sites)} sites; .* was made with {len(screen.sites)}"):
+        folds_again(earlier, fewer)
+    card = screen.card.model_copy(update={"perturbations_sha256": "0"})
+    with pytest.raises(RunError, match="has another class list than the screen of"):
+        folds_again(earlier, dataclasses.replace(screen, card=card))
+
+
+def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--help"])
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if line.startswith("--optim.lr "))
+    assert line.split() == ["--optim.lr", "0.00015", "0.00015", "0.002"]
+    for name, _ in settings():
+        assert f"--{name.replace('_', '-')} " in said
+    main(["settings", "--preset", "small", "--optim.lr", "0.5"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert TrainingConfig.model_validate(printed) == resolve_config("small", ["optim.lr=0.5"])
 
 
 def test_an_image_damaged_after_indexing_keeps_its_row_and_says_why(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from distangle.screen import (
     Screen,
     by_experiment,
     check_labels,
+    divide,
     fold_columns,
     hide_labels,
     hold_out,
@@ -261,3 +262,17 @@ def test_labels_are_hidden_only_where_something_is_left(screen: Screen) -> None:
         hide_labels(screen, folds, values=["RPE-03"])
     with pytest.raises(FoldError, match="No column 'experiments' to hide labels by. Did you mean 'experiment'"):
         hide_labels(screen, folds, column="experiments", values=["RPE-01"])
+
+
+def test_a_command_line_divides_as_the_functions_do(screen: Screen) -> None:
+    assert (
+        divide(screen, by="experiment=RPE-02, HUVEC-01").sha256
+        == hold_out(screen, values=["RPE-02", "HUVEC-01"]).sha256
+    )
+    n = screen.sites["experiment"].nunique()
+    assert divide(screen, seed=3).sha256 == by_experiment(screen, n_folds=min(5, n), fold=0, seed=3).sha256
+    assert divide(screen, n_folds=2, fold=1).sha256 == by_experiment(screen, n_folds=2, fold=1, seed=0).sha256
+    with pytest.raises(FoldError, match=r"Cannot hold out 'RPE-02'\. Expected COLUMN=VALUE,VALUE"):
+        divide(screen, by="RPE-02")
+    with pytest.raises(FoldError, match="experiment=RPE-02 says already what is held out"):
+        divide(screen, by="experiment=RPE-02", fold=1)

@@ -1,9 +1,13 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distangle.errors import ConfigError
-from distangle.training import PRESETS, read_config, resolve_config, write_config
+from distangle.training import PRESETS, read_config, resolve_config, settings, values_of, write_config
 
 
 def test_the_paper_and_its_ancestor_differ_in_what_they_say() -> None:
@@ -33,6 +37,11 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
         ("epochs=-1", "epochs = -1: input should be greater than or equal to 1"),
         ("optim.lr", "'optim.lr' is not a setting. Expected KEY=VALUE"),
         ("optim.name=sgd", "optim.name = 'sgd'"),
+        ("lr=1", "No setting 'lr'. Did you mean 'optim.lr'? `distangle settings` lists all"),
+        ("optim=1", "it is a part. Expected one of optim.name, optim.lr,"),
+        ("optim.lr=[1", "optim.lr=[1: the value is no YAML"),
+        ("optim.lr=.inf", "optim.lr = inf: input should be a finite number"),
+        ("preset=smal", "No preset 'smal'. Did you mean 'small'"),
     ],
 )
 def test_a_setting_that_nothing_understands_is_refused_with_advice(change: str, said: str) -> None:
@@ -46,7 +55,81 @@ def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
         resolve_config("smal")
 
 
-def test_an_unknown_key_in_a_file_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(write_config(resolve_config("small")) + "epoch: 3\n")
-    with pytest.raises(ConfigError, match="epoch"):
-        read_config(tmp_path / "config.yaml")
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_stands_above_the_preset_and_below_the_flags(tmp_path: Path) -> None:
+    file = written(tmp_path, "preset: small\noptim:\n  lr: 1e-4\n  clip: 2\nviews.gain: 0.3\nloss:\n  # all default\n")
+    config = resolve_config(file=file, changes=["optim.clip=3", "optim.clip=4"], epochs=7)
+    small = resolve_config("small")
+    assert config.preset == "small"
+    assert (config.optim.lr, config.optim.clip, config.views.gain, config.epochs) == (1e-4, 4.0, 0.3, 7)
+    assert config.optim.weight_decay == small.optim.weight_decay  # a part that is named keeps what it does not name
+    assert config.loss == small.loss
+    assert resolve_config(file=written(tmp_path, "")) == resolve_config("seed")
+    assert resolve_config(file=written(tmp_path, "optim: {lr: 1}"), changes=["preset=small"]).optim.name == "adamw"
+
+
+def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
+    config = resolve_config("small", seed=5)
+    assert resolve_config(file=written(tmp_path, write_config(config))) == config
+    flat = "".join(f"{name}: {json.dumps(value)}\n" for name, value in values_of(config).items())
+    assert resolve_config(file=written(tmp_path, flat)) == config
+    assert [name for name, _ in settings()] == list(values_of(config))
+    leaves = yaml.safe_load(write_config(config))
+    assert sum(len(value) if isinstance(value, dict) else 1 for value in leaves.values()) == len(values_of(config))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs: 3\noptim:\n  lrr: 1\n", "mine.yaml line 3: No setting 'optim.lrr'. Did you mean 'optim.lr'"),
+        ("\nepoch: 3\n", "mine.yaml line 2: No setting 'epoch'. Did you mean 'epochs'"),
+        ("lr: 3", "mine.yaml line 1: No setting 'lr'. Did you mean 'optim.lr'"),
+        ("seed: 1\nepochs: -1\n", "mine.yaml line 2: epochs = -1: input should be greater than or equal to 1"),
+        ("optim.lr: 1\noptim:\n  lr: 2", "line 3: 'optim.lr' is there a second time; first: "),
+        ("optim: 3", "line 1: expected settings of 'optim', one a line, such as 'name'"),
+        ("- 1", "line 1: expected settings by name, one a line, such as 'preset'"),
+        ("a: [", "mine.yaml is no YAML"),
+        ("epochs: &y [*y]", "line 1: the value of 'epochs' is not understood"),
+        ("epochs: !!python/object/apply:os.getcwd []", "line 1: the value of 'epochs' is not understood"),
+        ("preset: tiny", "mine.yaml line 1: No preset 'tiny'"),
+    ],
+)
+def test_what_a_file_says_wrongly_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve_config(file=written(tmp_path, text))
+    assert said in str(refused.value)
+    assert "mine.yaml" in str(refused.value)
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read as a configuration .*No such file"):
+        resolve_config(file=tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"bytes\.yaml cannot be read"):
+        resolve_config(file=tmp_path / "bytes.yaml")
+
+
+def test_two_presets_are_one_too_many(tmp_path: Path) -> None:
+    file = written(tmp_path, "preset: small")
+    with pytest.raises(ConfigError, match=r"line 1: the preset is 'small', the command line says 'seed': keep one"):
+        resolve_config("seed", file=file)
+    assert resolve_config("small", file=file) == resolve_config("small")
+
+
+def test_an_earlier_configuration_can_stand_in_for_the_preset() -> None:
+    earlier = resolve_config("small", ["optim.lr=1e-4"], epochs=3)
+    assert resolve_config(base=earlier) == earlier
+    assert resolve_config(base=earlier, seed=4) == earlier.model_copy(update={"seed": 4})
+    with pytest.raises(ConfigError, match="has the preset 'small'; leave out `--preset seed`"):
+        resolve_config("seed", base=earlier)
+
+
+def test_settings_are_listed_and_checked_without_torch() -> None:
+    script = "import sys, distangle.training as t; t.resolve_config('small'); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

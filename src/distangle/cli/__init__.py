@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Sequence
 
+from distangle.cli import typed
 from distangle.cli.app import app
 from distangle.cli.console import complain
 from distangle.cli.runs import demo, explain, predict, report, train
 from distangle.cli.screens import index, simulate, statistics
+from distangle.cli.settings import as_words, list_settings, settings
 from distangle.errors import DistangleError
 
-for verb in (index, statistics, simulate, train, predict, explain, report, demo):
+for verb in (index, statistics, simulate, settings, train, predict, explain, report, demo):
     app.command(verb)
+TAKE_SETTINGS = {"settings": settings, "train": train}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -19,8 +22,15 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: The words after `distangle`; those of the process when None.
     """
+    given = list(sys.argv[1:] if words is None else words)
+    typed.keep(given)
     try:
-        app(words, result_action="return_value")
+        verb = TAKE_SETTINGS.get(given[0]) if given else None
+        if verb is not None:
+            given = [given[0], *as_words(given[1:], verb)]
+        app(given, result_action="return_value")
+        if verb is not None and {"--help", "-h"} & {*given}:
+            list_settings(verb)
     except DistangleError as error:
         complain(str(error))
         sys.exit(1)

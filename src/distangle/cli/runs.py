@@ -7,21 +7,22 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.words import score_lines
+from distangle.cli.typed import line
+from distangle.cli.words import Words, refuse_beside, score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress
-
-Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
 def train(
     screen: Path | None = None,
     *,
     out: Path | None = None,
-    preset: str = "seed",
+    preset: str | None = None,
+    config: Path | None = None,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     hold_out: str | None = None,
     folds: int | None = None,
-    fold: int = 0,
+    fold: int | None = None,
     force_split: bool = False,
     target: str | None = None,
     epochs: int | None = None,
@@ -32,48 +33,70 @@ def train(
 ) -> None:
     """Train a network on a screen, whole experiments held out.
 
+    What a setting is, is said by the preset, then by the file of `--config`, then by the flags.
+
     Args:
         screen: Folder from `distangle index`.
         out: Folder of the run, such as runs/NAME.
-        preset: `seed` (the paper), `rcic1st` (the code it grew from) or `small` (two CPU cores).
+        preset: `seed` (the paper, and the default), `rcic1st` (the code it grew from) or `small` (two CPU cores).
+        config: YAML file with settings; `distangle settings` prints one.
+        from_: Repeat this run: its screen, folds and settings, which the flags may change.
         hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.
         folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
-        fold: Which of them is held out.
+        fold: Which of them is held out, from 0.
         force_split: Allow a split inside plates; every score is then marked.
         target: Column to learn instead of the perturbation, such as `cell_type`.
         epochs: Instead of the preset's.
         seed: Of weights, order and views.
         weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
-        set: Any other setting, such as `optim.lr=1e-4`.
+        set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import by_experiment, check_labels, read_screen
-    from distangle.screen import hold_out as hold
-    from distangle.training import read_config, resolve_config, start_run
+    from distangle.screen import check_labels, divide, read_screen
+    from distangle.training import folds_again, read_config, resolve_config, start_run
     from distangle.training import train as train_run
 
+    pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
+    folding = {"--hold-out": hold_out, "--folds": folds, "--fold": fold, "--force-split": force_split or None}
+    setting = {
+        "--preset": preset,
+        "--config": config,
+        "--target": target,
+        "--epochs": epochs,
+        "--seed": seed,
+        "--weights": weights,
+    }
     if resume is not None:
+        others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None}
+        refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
+        indexed = read_screen(run.screen_folder(screen))
+    elif out is None or (screen is None and from_ is None):
+        message = (
+            "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
+            "runs/NAME`, or `--resume RUN`)."
+        )
+        raise ConfigError(message)
     else:
-        if screen is None or out is None:
-            message = "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--resume RUN`)."
-            raise ConfigError(message)
-        pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
-        config = resolve_config(preset, (*pretrained, *set), target=target, epochs=epochs, seed=seed)
-        indexed = read_screen(screen)
-        if hold_out is None:
-            n_folds = folds or max(2, min(5, indexed.sites["experiment"].nunique()))
-            divided = by_experiment(indexed, n_folds=n_folds, fold=fold, seed=config.seed)
+        earlier = None if from_ is None else RunFolder.open(from_)
+        base = None if earlier is None else read_config(earlier.config)
+        changes = (*pretrained, *set)
+        asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
+        if earlier is not None:
+            refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
+            indexed = read_screen(earlier.screen_folder(screen))
+            divided = folds_again(earlier, indexed)
         else:
-            column, _, values = hold_out.partition("=")
-            divided = hold(indexed, column=column, values=values.split(","), force=force_split)
-        labels = check_labels(indexed, divided, config.target)
+            indexed = read_screen(screen)
+            divided = divide(indexed, by=hold_out, n_folds=folds, fold=fold, seed=asked.seed, force=force_split)
+        labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
-        run = start_run(indexed, divided, config, out, say=remark)
+        run = start_run(indexed, divided, asked, out, say=remark)
+    run.add_command(line())
     with progress("train", read_config(run.config).epochs, unit="epoch") as advance:
-        train_run(run, advance=advance, say=remark)
+        train_run(run, screen=indexed, advance=advance, say=remark)
     tell(str(run.root))
 
 
@@ -96,6 +119,8 @@ def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -
         raise ConfigError(message)
     with progress("predict", 9, unit="pass") as advance:
         scores, _ = predict_run(opened, read_screen(own), out=out, advance=advance)
+    if out is None:
+        opened.add_command(line())
     tell_table(("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "n"), score_lines(scores))
     for note in scores.notes:
         remark(note)
@@ -134,6 +159,7 @@ def explain(
     pieces = -(-n_sites // settings.sites_at_once)
     with progress("explain", pieces, unit="piece") as advance:
         found = explain_run(opened, indexed, n_sites=n_sites, settings=settings, removal=removal, advance=advance)
+    opened.add_command(line())
     for sentence in sentences(found):
         tell(sentence)
     tell(str(opened.explanations))

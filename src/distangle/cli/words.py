@@ -1,12 +1,15 @@
 """Words of a command line that carry more than one value."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
 
 import yaml
+from cyclopts import Parameter
 
 from distangle.errors import ConfigError
 from distangle.results import ScoreRow, Scores
+
+Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
 def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
@@ -32,6 +35,23 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
             raise ConfigError(message)
         found[name.strip()] = yaml.safe_load(value) if parse else value.strip()
     return found
+
+
+def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
+    """Refuse flags that would be ignored beside another one.
+
+    Args:
+        flag: The one that stays.
+        others: Value of every other flag; None where it was not given.
+        reason: A sentence for the person who typed them.
+
+    Raises:
+        ConfigError: One of the others was given.
+    """
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        message = f"Leave out {', '.join(given)} beside {flag}. {reason}"
+        raise ConfigError(message)
 
 
 def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:

@@ -110,6 +110,14 @@ class RunFolder:
         said: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
         return said
 
+    def add_command(self, command: str) -> None:
+        """Keep a command line under `commands` of `run.json`; one typed twice in a row is kept once."""
+        said = self.describe()
+        commands = [*said.get("commands", []), command]
+        commands = commands[:-1] if commands[-2:-1] == [command] else commands
+        commit_json(self.run, {**said, "commands": commands})
+        self.record(self.run)
+
     def screen_folder(self, given: Path | None = None) -> Path:
         """Find the screen that the run was trained on, or check the one given.
 

@@ -3,7 +3,7 @@
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.files import Probe, site_sha256
-from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
+from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, divide, fold_columns, hold_out
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
@@ -37,6 +37,7 @@ __all__ = [
     "class_list",
     "class_list_sha256",
     "conservation_line",
+    "divide",
     "fold_columns",
     "hide_labels",
     "hold_out",

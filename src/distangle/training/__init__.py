@@ -1,20 +1,40 @@
 """The loop and what only training needs: configuration, views of an epoch, schedule, state, curves."""
 
-from distangle.training.config import PRESETS, TrainingConfig, read_config, resolve_config, write_config
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from distangle.training.config import PRESETS, TrainingConfig
 from distangle.training.cutmix import Box, kept_area, mix_images, mix_rows, random_box
-from distangle.training.run import start_run, train
+from distangle.training.repeat import folds_again
+from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
+
+if TYPE_CHECKING:
+    from distangle.training.run import start_run, train
 
 __all__ = [
     "PRESETS",
     "Box",
     "TrainingConfig",
+    "folds_again",
     "kept_area",
     "mix_images",
     "mix_rows",
     "random_box",
     "read_config",
     "resolve_config",
+    "settings",
     "start_run",
     "train",
+    "values_of",
     "write_config",
 ]
+
+# These load torch, which takes seconds; the settings are listed and checked without it.
+_LATE = {"start_run": "run", "train": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)

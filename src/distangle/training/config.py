@@ -1,20 +1,18 @@
-"""How one network is trained: frozen models, three presets, and refusal of every unknown key."""
+"""How one network is trained: frozen models and three presets; no torch, so that a command line can list them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distangle.errors import ConfigError, nearest
 from distangle.images import Preparation
 
 
 class Part(BaseModel):
     """A part of the configuration: frozen, and no key that nobody reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Network(Part):
@@ -153,70 +151,3 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
     },
 }
-
-
-def resolve_config(preset: str, changes: Iterable[str] = (), **direct: Any) -> TrainingConfig:
-    """Return a preset with changes on top.
-
-    Args:
-        preset: `seed`, `rcic1st` or `small`.
-        changes: Such as `"optim.lr=1e-4"`; read as YAML values.
-        direct: Top-level fields; None leaves the preset's value.
-
-    Raises:
-        ConfigError: Unknown preset, unknown key (with the nearest known one) or a value out of range.
-    """
-    if preset not in PRESETS:
-        message = f"No preset {preset!r}. {nearest(preset, PRESETS)}"
-        raise ConfigError(message)
-    merged: dict[str, Any] = TrainingConfig.model_validate(PRESETS[preset]).model_dump()
-    merged.update({name: value for name, value in direct.items() if value is not None})
-    for change in changes:
-        name, separator, text = change.partition("=")
-        if not separator:
-            message = f"{change!r} is not a setting. Expected KEY=VALUE, such as optim.lr=1e-4."
-            raise ConfigError(message)
-        _set(merged, name.strip(), yaml.safe_load(text))
-    try:
-        return TrainingConfig.model_validate(merged)
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors())
-        message = f"{error.error_count()} setting(s) out of range: {said}."
-        raise ConfigError(message) from error
-
-
-def write_config(config: TrainingConfig) -> str:
-    """Return the configuration as YAML, every value resolved."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def read_config(path: Path) -> TrainingConfig:
-    """Read what `write_config` gave.
-
-    Raises:
-        ConfigError: A key or value is not understood; the message names it.
-    """
-    try:
-        return TrainingConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        message = f"{path} is not a training configuration of this version: {error}"
-        raise ConfigError(message) from error
-
-
-def _set(merged: dict[str, Any], name: str, value: Any) -> None:
-    *folders, last = name.split(".")
-    inner = merged
-    for folder in folders:
-        below = inner.get(folder)
-        inner = below if isinstance(below, dict) else {}
-    if last not in inner or isinstance(inner[last], dict):
-        message = f"No setting {name!r}. {nearest(name, _names(merged))}"
-        raise ConfigError(message)
-    inner[last] = value
-
-
-def _names(merged: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name, value in merged.items():
-        names += _names(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
-    return names

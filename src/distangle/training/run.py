@@ -19,10 +19,11 @@ from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
-from distangle.training.config import TrainingConfig, read_config, write_config
+from distangle.training.config import TrainingConfig
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
+from distangle.training.resolve import read_config, write_config
 from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
 from distangle.training.state import TrainingState, has_checkpoint, load_state, save_state
 from distangle.training.timing import Timing

@@ -1,0 +1,84 @@
+"""Settings on a command line: `--optim.lr 1e-4` is `--set optim.lr=1e-4`, and help lists every one of them."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from distangle.cli.console import tell, tell_table
+from distangle.cli.words import Words
+from distangle.errors import ConfigError
+
+_FLAG = re.compile(r"--([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
+
+
+def settings(*, preset: str | None = None, config: Path | None = None, set: Words = ()) -> None:
+    """Print a whole configuration as YAML: a file to change and to give to `--config`.
+
+    Args:
+        preset: `seed`, `rcic1st` or `small`.
+        config: YAML file with settings that replace those of the preset.
+        set: Any setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+    """
+    from distangle.training import resolve_config, write_config
+
+    tell(write_config(resolve_config(preset, set, file=config)).rstrip())
+
+
+def as_words(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
+    """Turn the flags that are settings into `--set NAME=VALUE`, in their order.
+
+    Args:
+        typed: The words after the verb.
+        verb: Its function; the flags that it declares are left alone.
+
+    Raises:
+        ConfigError: A setting without a value.
+    """
+    undotted = _undotted(verb)
+    words: list[str] = []
+    left = list(typed)
+    while left:
+        word = left.pop(0)
+        flag = _FLAG.fullmatch(word)
+        name = flag[1].replace("-", "_") if flag else ""
+        if flag is None or not ("." in name or name in undotted):
+            words.append(word)
+            continue
+        value = flag[2]
+        if value is None:
+            if not left or left[0].startswith("--"):
+                message = f"{word} needs a value, such as `{word} 1`; true or false for a switch."
+                raise ConfigError(message)
+            value = left.pop(0)
+        words += ["--set", f"{name}={value}"]
+    return words
+
+
+def list_settings(verb: Callable[..., Any]) -> None:
+    """Print the part of a help text that names every setting with its value in each preset.
+
+    Args:
+        verb: The function of the verb; the flags that it declares are left out.
+    """
+    from distangle.training import PRESETS, resolve_config, values_of
+
+    by_preset = {name: values_of(resolve_config(name)) for name in PRESETS}
+    declared = inspect.signature(verb).parameters
+    names = [name for name in next(iter(by_preset.values())) if name not in declared]
+    rows = [(f"--{name.replace('_', '-')}", *(_shown(values[name]) for values in by_preset.values())) for name in names]
+    tell("Settings: each may be a flag, a line in the file of --config, or a --set. The presets say:")
+    tell_table(("", *by_preset), rows)
+
+
+def _undotted(verb: Callable[..., Any]) -> set[str]:
+    from distangle.training import settings as known
+
+    # `--lr` is none, but as a setting it is refused with the name that was meant.
+    names = {name.rpartition(".")[2] for name, _ in known()}
+    return names - {*inspect.signature(verb).parameters}
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

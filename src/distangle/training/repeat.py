@@ -1,0 +1,39 @@
+"""What a run that is made again takes from the folder of the earlier one: the very same folds, of the same screen."""
+
+import json
+
+from distangle.errors import RunError
+from distangle.results import RunFolder
+from distangle.screen import Folds, Screen
+
+
+def folds_again(earlier: RunFolder, screen: Screen) -> Folds:
+    """Return the folds of an earlier run, for the screen that it was made of.
+
+    With them and the configuration of the earlier run, training gives the same bytes of weights on the same machine.
+
+    Args:
+        earlier: The run to repeat; it needs not be finished.
+        screen: Its screen, wherever that lies now.
+
+    Raises:
+        RunError: The screen has other classes or other sites than the one of the earlier run.
+        FoldError: A site is in no fold, or the folds were changed.
+    """
+    folds = Folds.read(earlier.folds)
+    card = json.loads(earlier.screen.read_text(encoding="utf-8"))
+    anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
+    if card["perturbations_sha256"] != screen.card.perturbations_sha256:
+        message = (
+            f"{screen.folder} has another class list than the screen of {earlier.root}. Index the original tables "
+            f"again, or {anew}"
+        )
+        raise RunError(message)
+    folds.of(screen)
+    if len(folds.table) != len(screen.sites):
+        message = (
+            f"{screen.folder} has {len(screen.sites)} sites; {earlier.root} was made with {len(folds.table)}, so this "
+            f"would be no repeat. Index all of its images again, or {anew}"
+        )
+        raise RunError(message)
+    return folds
