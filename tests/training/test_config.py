@@ -37,7 +37,7 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
         ("epochs=-1", "epochs = -1: input should be greater than or equal to 1"),
         ("optim.lr", "'optim.lr' is not a setting. Expected KEY=VALUE"),
         ("optim.name=sgd", "optim.name = 'sgd'"),
-        ("lr=1", "No setting 'lr'. Did you mean 'optim.lr'? `distangle settings` lists all"),
+        ("lr=1", "No setting 'lr'. Did you mean 'optim.lr' or 'optim.second_stage.lr'? `distangle settings` lists"),
         ("optim=1", "it is a part. Expected one of optim.name, optim.lr,"),
         ("optim.lr=[1", "optim.lr=[1: the value is no YAML"),
         ("optim.lr=.inf", "optim.lr = inf: input should be a finite number"),

@@ -67,19 +67,20 @@ def train(
         "--seed": seed,
         "--weights": weights,
     }
+    source = screen if from_ is None else from_
     if resume is not None:
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
         indexed = read_screen(run.screen_folder(screen))
-    elif out is None or (screen is None and from_ is None):
+    elif out is None or source is None:
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
             "runs/NAME`, or `--resume RUN`)."
         )
         raise ConfigError(message)
     else:
-        earlier = None if from_ is None else RunFolder.open(from_)
+        earlier = None if from_ is None else RunFolder.open(source)
         base = None if earlier is None else read_config(earlier.config)
         changes = (*pretrained, *set)
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
@@ -88,7 +89,7 @@ def train(
             indexed = read_screen(earlier.screen_folder(screen))
             divided = folds_again(earlier, indexed)
         else:
-            indexed = read_screen(screen)
+            indexed = read_screen(source)
             divided = divide(indexed, by=hold_out, n_folds=folds, fold=fold, seed=asked.seed, force=force_split)
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
