@@ -55,6 +55,10 @@ def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
         resolve_config("smal")
 
 
+def n_leaves(value: object) -> int:
+    return sum(map(n_leaves, value.values())) if isinstance(value, dict) else 1
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
@@ -79,8 +83,7 @@ def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
     flat = "".join(f"{name}: {json.dumps(value)}\n" for name, value in values_of(config).items())
     assert resolve_config(file=written(tmp_path, flat)) == config
     assert [name for name, _ in settings()] == list(values_of(config))
-    leaves = yaml.safe_load(write_config(config))
-    assert sum(len(value) if isinstance(value, dict) else 1 for value in leaves.values()) == len(values_of(config))
+    assert n_leaves(yaml.safe_load(write_config(config))) == len(values_of(config))
 
 
 @pytest.mark.parametrize(
