@@ -14,6 +14,7 @@ from distangle.screen import (
     divide,
     fold_columns,
     hide_labels,
+    hide_labels_by,
     hold_out,
     index,
     refuse_reported,
@@ -276,3 +277,13 @@ def test_a_command_line_divides_as_the_functions_do(screen: Screen) -> None:
         divide(screen, by="RPE-02")
     with pytest.raises(FoldError, match="experiment=RPE-02 says already what is held out"):
         divide(screen, by="experiment=RPE-02", fold=1)
+
+
+def test_labels_are_hidden_as_a_command_line_asks(screen: Screen) -> None:
+    folds = hold_out(screen, values=["HUVEC-02"])
+    found = hide_labels_by(screen, folds, "experiment = RPE-01, RPE-02")
+    assert found.sha256 == hide_labels(screen, folds, values=["RPE-01", "RPE-02"]).sha256
+    with pytest.raises(FoldError, match="Cannot hide the labels of 'RPE-01'. Expected COLUMN=VALUE,VALUE"):
+        hide_labels_by(screen, folds, "RPE-01")
+    with pytest.raises(FoldError, match="Nothing to hide: name values of 'experiment'"):
+        hide_labels_by(screen, folds, "experiment=")

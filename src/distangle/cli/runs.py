@@ -21,6 +21,7 @@ def train(
     config: Path | None = None,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
     hold_out: str | None = None,
+    unlabelled: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
     force_split: bool = False,
@@ -42,6 +43,7 @@ def train(
         config: YAML file with settings; `distangle settings` prints one.
         from_: Repeat this run: its screen, folds and settings, which the flags may change.
         hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.
+        unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03` or `split=test`.
         folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
         fold: Which of them is held out, from 0.
         force_split: Allow a split inside plates; every score is then marked.
@@ -53,12 +55,18 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, divide, read_screen
+    from distangle.screen import check_labels, divide, hide_labels_by, read_screen
     from distangle.training import folds_again, read_config, resolve_config, start_run
     from distangle.training import train as train_run
 
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
-    folding = {"--hold-out": hold_out, "--folds": folds, "--fold": fold, "--force-split": force_split or None}
+    folding = {
+        "--hold-out": hold_out,
+        "--unlabelled": unlabelled,
+        "--folds": folds,
+        "--fold": fold,
+        "--force-split": force_split or None,
+    }
     setting = {
         "--preset": preset,
         "--config": config,
@@ -91,6 +99,7 @@ def train(
         else:
             indexed = read_screen(source)
             divided = divide(indexed, by=hold_out, n_folds=folds, fold=fold, seed=asked.seed, force=force_split)
+            divided = divided if unlabelled is None else hide_labels_by(indexed, divided, unlabelled)
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")

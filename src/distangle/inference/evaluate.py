@@ -160,8 +160,21 @@ def _notes(
             f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} "
             f"(transductive)."
         )
+    hidden = int((sites.table["Metadata_Fold"] == "unlabelled").sum())
+    if hidden:
+        yield f"{hidden} sites of {run['unlabelled']} are predicted but not scored: {_use_of_hidden(run)}."
     unread = int((sites.table["reason"] != "").sum())
     if unread:
         yield f"{unread} sites could not be read; they keep a row with the reason in predictions/sites.parquet."
     if held_out.empty:
         yield "No held-out site has a known label: there is nothing to score."
+
+
+def _use_of_hidden(run: Mapping[str, Any]) -> str:
+    told = run.get("pseudo_labels")
+    if not told:
+        return "their labels were hidden from the training, their images were not used"
+    used = f"the training saw their images under pseudo labels ({told['strategy']})"
+    if told["stopped"]:
+        used += f" until these were ended before epoch {told['stopped']['epoch']}: {told['stopped']['reason']}"
+    return used

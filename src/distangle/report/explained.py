@@ -60,7 +60,9 @@ def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
     what = f"{role}: {true}" if site.kind == "control" else true
     cell_type = str(entry.get("Metadata_Cell_Type", "") or "")
     where = f"{experiment}, plate {plate}, well {well}, site {number}" + (f" ({cell_type})" if cell_type else "")
-    fold = {"held_out": "held out", "train": "training"}.get(str(entry.get("Metadata_Fold", "")), "")
+    fold = {"held_out": "held out", "train": "training", "unlabelled": "unlabelled"}.get(
+        str(entry.get("Metadata_Fold", "")), ""
+    )
     settings = explanation.settings
     how = ", ".join(f"{word} {settings[word]}" for word in ("head", "layer") if settings.get(word) not in (None, ""))
     sentence = f"{where}{', ' + fold if fold else ''}. True: {what}; predicted: {entry['predicted']}. "

@@ -81,6 +81,9 @@ def _typical(material: Material) -> list[str]:
     held_out = str(material.described.get("held_out", ""))
     if re.fullmatch(r"[a-z_]+=[^=]+", held_out):
         train += f" --hold-out {shlex.quote(held_out)}"
+    unlabelled = str(material.described.get("unlabelled", ""))
+    if re.fullmatch(r"[a-z_]+=[^=]+", unlabelled):
+        train += f" --unlabelled {shlex.quote(unlabelled)}"
     train += " --force-split" if material.described.get("forced") else ""
     train += f" --out {shlex.quote(material.name)}"
     of = {

@@ -22,7 +22,7 @@ class Predictions:
         level: `"site"` or `"well"` (the mean over the sites of a well).
         table: One row per site or well: `Metadata_Experiment`, `Metadata_Plate`, `Metadata_Well`,
             `Metadata_Site` (sites only), `Metadata_Cell_Type`, `Metadata_Role`, `Metadata_Fold`
-            (`train` | `held_out`), then `perturbation` ("" if unknown), `predicted`, `confidence`
+            (`train` | `held_out` | `unlabelled`), then `perturbation` ("" if unknown), `predicted`, `confidence`
             (probability of the predicted one, in [0, 1]), `reason` ("" or why it could not be read).
         logits: float32 [row, perturbation]; NaN where `reason` is not empty.
         embedding: float32 [row, embedding]; NaN where `reason` is not empty.

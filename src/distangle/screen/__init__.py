@@ -12,7 +12,7 @@ from distangle.screen.plate import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
 from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
-from distangle.screen.unlabelled import hide_labels, refuse_reported
+from distangle.screen.unlabelled import hide_labels, hide_labels_by, refuse_reported
 
 __all__ = [
     "Channel",
@@ -40,6 +40,7 @@ __all__ = [
     "divide",
     "fold_columns",
     "hide_labels",
+    "hide_labels_by",
     "hold_out",
     "index",
     "natural_key",

@@ -33,6 +33,9 @@ def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", val
     groups = screen.sites[column].astype(str)
     there = sorted({value for value in groups if value}, key=natural_key)
     wanted = sorted(set(values), key=natural_key)
+    if not wanted:
+        message = f"Nothing to hide: name values of {column!r}: {', '.join(there[:40])}."
+        raise FoldError(message)
     for value in wanted:
         if value not in there:
             message = f"No site has {column}={value!r}. {nearest(value, there)}"
@@ -49,6 +52,25 @@ def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", val
     table["fold"] = pd.Series(table["fold"].mask(hidden, UNLABELLED), dtype="str")
     said = "; ".join(word for word in (folds.unlabelled, f"{column}={','.join(wanted)}") if word)
     return dataclasses.replace(folds, table=table, unlabelled=said)
+
+
+def hide_labels_by(screen: Screen, folds: Folds, by: str) -> Folds:
+    """Hide labels as a command line asks.
+
+    Args:
+        screen: The screen that the folds divide.
+        folds: Training and held out.
+        by: Such as `experiment=HUVEC-02,RPE-01` or `split=test`.
+
+    Raises:
+        FoldError: As in `hide_labels`, or `by` is no such pair.
+    """
+    column, separator, values = by.partition("=")
+    if not separator:
+        message = f"Cannot hide the labels of {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
+        raise FoldError(message)
+    named = [value.strip() for value in values.split(",") if value.strip()]
+    return hide_labels(screen, folds, column=column.strip(), values=named)
 
 
 def refuse_reported(screen: Screen, folds: Folds, rows: Sequence[int]) -> None:

@@ -36,7 +36,9 @@ class CsvLogger:
     def epoch(self, rows: Rows) -> None:
         """Write all rows."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+        # Some are first counted later, such as those of pseudo labels: empty before, never shifted.
+        names = list(dict.fromkeys(name for row in reversed(rows) for name in row))
+        writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
         commit_text(self._path, text.getvalue())

@@ -25,6 +25,10 @@ After = Callable[[TrainingState], None]
 BeforeEpoch = Callable[[TrainingState], Assignment | None]
 
 
+def no_pseudo_labels(state: TrainingState) -> Assignment | None:
+    """Give no pseudo labels, whatever the state."""
+
+
 @dataclass(frozen=True)
 class Moments:
     """What the loop calls at its named moments.
@@ -40,7 +44,7 @@ class Moments:
     validate: Validate
     after_epoch: After
     after_step: After = lambda _: None
-    before_epoch: BeforeEpoch = lambda _: None
+    before_epoch: BeforeEpoch = no_pseudo_labels
 
 
 def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -21,12 +21,14 @@ from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.loggers import check_loggers, loggers_for
-from distangle.training.loop import Moments, averaged_weights, run_epochs
+from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
+from distangle.training.pseudo_labels import summary
 from distangle.training.resolve import read_config, write_config
 from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
 from distangle.training.state import TrainingState, has_checkpoint, load_state, save_state
 from distangle.training.timing import Timing
+from distangle.training.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.validate import validate
 
 Say = Callable[[str], None]
@@ -44,8 +46,8 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
 
     Raises:
         RunError: The folder is in use, or the screen was never written.
-        FoldError: The target has fewer than two classes.
-        ConfigError: A logger is not installed.
+        FoldError: The target has fewer than two classes, or pseudo labels have nobody to go to.
+        ConfigError: A logger is not installed, or pseudo labels would never begin.
         WeightsError: Published weights are asked for and cannot be had.
     """
     if screen.folder is None:
@@ -54,6 +56,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     classes = class_names(screen, config.target)
     config = resolved(config, screen)
     check_loggers(config.loggers)
+    check_pseudo_labels(screen, folds, config, classes)
     weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
     run = RunFolder.create(out)
     commit_text(run.config, write_config(config))
@@ -67,6 +70,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
             "target": config.target,
             "classes": list(classes),
             "held_out": folds.description,
+            "unlabelled": folds.unlabelled,
             "forced": folds.forced,
             "folds_sha256": folds.sha256,
             "finished": False,
@@ -101,7 +105,8 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     held_out, held_out_statistics = _held_out_sites(store, folds, classes, config)
     for row, reason in sorted(store.reasons.items()):
         say(f"not used, site {row}: {reason}")
-    if n_unlabelled:
+    pseudo_labels = config.pseudo_labels.strategy != "none"
+    if n_unlabelled and not pseudo_labels:
         say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
     resumes = has_checkpoint(run.checkpoints)
     state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=not resumes, say=say)
@@ -113,7 +118,11 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         left = [path for path in (*sorted(run.checkpoints.glob("epoch-*")), run.metrics, run.timing) if path.exists()]
         run.record(*left)  # the stop may have come between a file and its entry
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-    maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
+    everybody, before_epoch = sites, no_pseudo_labels
+    if pseudo_labels:
+        everybody, labeller = join_unlabelled(store, folds, sites, classes, config, n_cell_types=n_cell_types, say=say)
+        before_epoch = labeller.before_epoch
+    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
     loggers = loggers_for(
         run.metrics,
         names=config.loggers,
@@ -153,7 +162,7 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         timing.start(state.steps_done)
         for done in state.metrics:
             advance(f"loss {done['train_loss']:.3f} (before the resume)")
-        moments = Moments(validate=measure, after_epoch=after_epoch, after_step=after_step)
+        moments = Moments(validate=measure, after_epoch=after_epoch, after_step=after_step, before_epoch=before_epoch)
         run_epochs(state, maker, sites.labels, config, moments=moments)
     finally:
         maker.close()
@@ -182,6 +191,9 @@ def _finish(
     }
     with averaged_weights(state.model, state.average):
         written = save_model(state.model, run.checkpoints / "model.safetensors", about=about)  # type: ignore[arg-type]
+    told |= (
+        {"pseudo_labels": summary(state.notes, config.pseudo_labels)} if config.pseudo_labels.strategy != "none" else {}
+    )
     commit_json(run.run, {**told, "finished": True})
     run.record(run.run, *written)
 

@@ -66,6 +66,14 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
     return tuple("/".join(map(str, key)) for key in sites[KEY].itertuples(index=False))
 
 
+def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> np.ndarray | None:
+    """Return the index of the cell type of each row, int64 [row]; None where the network does not use it."""
+    if not uses_cell_type(screen, config):
+        return None
+    types = {name: k for k, name in enumerate(screen.card.cell_types)}
+    return np.array(screen.sites["cell_type"].iloc[rows].map(types), dtype=np.int64)
+
+
 def labelled_sites(
     store: ImageStore, rows: np.ndarray, classes: Sequence[str], config: TrainingConfig
 ) -> tuple[TrainingSites, int]:
@@ -92,16 +100,12 @@ def labelled_sites(
             f"class(es); at least two classes are needed. Hold out less, or check problems.csv of the screen."
         )
         raise FoldError(message)
-    cell_types = None
-    if uses_cell_type(screen, config):
-        types = {name: k for k, name in enumerate(screen.card.cell_types)}
-        cell_types = np.array(screen.sites["cell_type"].iloc[kept].map(types), dtype=np.int64)
     own = store.preparation.standardise == "image"
     sites = TrainingSites(
         rows=kept,
         names=site_names(screen, readable),
         labels=labels,
-        cell_types=cell_types,
+        cell_types=cell_types_of(screen, kept, config),
         statistics=None if own else statistics[kept],
     )
     return sites, int((named < 0).sum())

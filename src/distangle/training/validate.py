@@ -28,6 +28,27 @@ def validate(
         n_cell_types: Length of a cell type row; 0 for none.
         batch_size: Sites at a time.
     """
+    logits = site_logits(model, store, sites, statistics, n_cell_types=n_cell_types, batch_size=batch_size)
+    right = logits.argmax(1) == sites.labels
+    recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
+    loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
+    return {
+        "held_out_loss": float(loss),
+        "held_out_accuracy": float(right.mean()),
+        "held_out_balanced_accuracy": float(np.mean(recalls)),
+    }
+
+
+def site_logits(
+    model: PerturbationClassifier,
+    store: ImageStore,
+    sites: TrainingSites,
+    statistics: np.ndarray,
+    *,
+    n_cell_types: int,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -45,11 +66,4 @@ def validate(
             outputs = model(torch.from_numpy(ready).to(device), cell_types)
             logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
     model.train(was_training)
-    right = logits.argmax(1) == sites.labels
-    recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
-    loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
-    return {
-        "held_out_loss": float(loss),
-        "held_out_accuracy": float(right.mean()),
-        "held_out_balanced_accuracy": float(np.mean(recalls)),
-    }
+    return logits

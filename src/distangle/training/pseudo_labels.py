@@ -1,0 +1,280 @@
+"""Labels that the network itself gives to unlabelled wells, before every epoch: the y^PL of Sec. 3.3."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+
+from distangle.training.assignment import Assignment
+from distangle.training.config import PseudoLabels, TrainingConfig
+from distangle.training.plate_structure import IMPOSSIBLE, PlateStructure
+from distangle.training.state import TrainingState
+from distangle.training.stop_rule import count_assignment, reason_to_stop
+
+LARGEST_K = 16  # classes of a soft label; what lies behind them has no share
+NOTES = "pseudo_labels"  # under this name the state keeps what was decided
+
+SiteLogits = Callable[[TrainingState], np.ndarray]
+
+
+@dataclass(frozen=True)
+class UnlabelledWells:
+    """The wells that get pseudo labels.
+
+    Attributes:
+        well_of_site: int64 [site], the well of each unlabelled site.
+        first_position: Position of the first unlabelled site among the training sites.
+        places: Experiment and plate of each well.
+        wells: Its name on the plate.
+        open: bool [well, class], classes that the well may have at all.
+        truth: int64 [well], the true class, -1 where nobody knows it; for counting only.
+        labelled: int64 [well], classes of the labelled wells.
+    """
+
+    well_of_site: np.ndarray
+    first_position: int
+    places: tuple[tuple[str, str], ...]
+    wells: tuple[str, ...]
+    open: np.ndarray
+    truth: np.ndarray
+    labelled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one assignment decided, well by well.
+
+    Attributes:
+        labels: int64 [well], the class given.
+        accepted: bool [well], whether the label is used.
+        confidence: float64 [well], probability of the given class.
+        choices: int64 [well], the likeliest open class, before any plan of plates.
+        columns: int64 [well, k], classes of the label.
+        shares: float32 [well, k], their shares.
+    """
+
+    labels: np.ndarray
+    accepted: np.ndarray
+    confidence: np.ndarray
+    choices: np.ndarray
+    columns: np.ndarray
+    shares: np.ndarray
+
+
+class PseudoLabeller:
+    """Assigns before an epoch, keeps the assignment in the state, and stops when it does harm.
+
+    Args:
+        wells: Who gets labels.
+        structure: What the plates' plan says.
+        config: How.
+        site_logits: Logits of the unlabelled sites under the averaged weights, float32 [site, class].
+        say: Called with sentences that a person should see.
+    """
+
+    def __init__(
+        self,
+        wells: UnlabelledWells,
+        structure: PlateStructure,
+        config: TrainingConfig,
+        *,
+        site_logits: SiteLogits,
+        say: Callable[[str], None],
+    ) -> None:
+        self._wells, self._structure, self._config = wells, structure, config
+        self._site_logits, self._say = site_logits, say
+
+    def before_epoch(self, state: TrainingState) -> Assignment | None:
+        """Return the pseudo labels of the next epoch; None before T1, after a stop, or when none was accepted.
+
+        An assignment is made once and kept in `state`: a resume finds it there, also inside an epoch.
+        """
+        settings, epoch = self._config.pseudo_labels, state.epochs_done
+        if settings.strategy == "none" or epoch < settings.from_epoch:
+            return None
+        notes = state.notes.setdefault(NOTES, {"epoch": -1, "rounds": [], "counted": {}, "stopped": None})
+        if notes["stopped"] is None and notes["epoch"] != epoch and (epoch - settings.from_epoch) % settings.every == 0:
+            self._new_round(state, notes)
+        if notes["stopped"] is not None:
+            return None
+        return self._assignment(state)
+
+    def _new_round(self, state: TrainingState, notes: dict[str, Any]) -> None:
+        settings, wells, epoch = self._config.pseudo_labels, self._wells, state.epochs_done
+        logits = well_means(self._site_logits(state), wells.well_of_site, n_wells=len(wells.wells))
+        before = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.kept.items()}
+        if settings.strategy == "progressive":
+            share = accepted_share(epoch, settings=settings, epochs=self._config.epochs)
+            earlier = (before["labels"], before["accepted"]) if before else None
+            found, remarks = progressive_round(logits, wells, self._structure, share=share, earlier=earlier)
+        else:
+            found, remarks = ramp_round(logits, wells, self._structure, settings)
+        counted = count_assignment(
+            labels=found.labels,
+            accepted=found.accepted,
+            confidence=found.confidence,
+            choices=found.choices,
+            before=before.get("choices"),
+            truth=wells.truth,
+            labelled=wells.labelled,
+        )
+        rounds = [*notes["rounds"], counted]
+        if len(rounds) == 1:
+            for remark in (*self._structure.remarks, *remarks):
+                self._say(f"pseudo labels: {remark}.")
+        reason = reason_to_stop(rounds, settings)
+        if reason is not None:
+            notes["stopped"] = {"epoch": epoch + 1, "reason": reason}
+            self._say(f"pseudo labels end before epoch {epoch + 1}: {reason}. Training goes on with labels only.")
+        notes |= {"epoch": epoch, "rounds": rounds, "counted": {**counted, "pseudo_stopped": int(reason is not None)}}
+        decided = {
+            "labels": found.labels,
+            "accepted": found.accepted,
+            "choices": found.choices,
+            "columns": found.columns,
+            "shares": found.shares,
+        }
+        # Copies: hard labels are their own columns, and a checkpoint wants every tensor in memory of its own.
+        state.kept |= {f"pseudo.{name}": torch.from_numpy(array.copy()) for name, array in decided.items()}
+
+    def _assignment(self, state: TrainingState) -> Assignment | None:
+        accepted, columns, shares = (state.kept[f"pseudo.{name}"].numpy() for name in ("accepted", "columns", "shares"))
+        sites = np.flatnonzero(accepted[self._wells.well_of_site])
+        if not len(sites):
+            return None
+        of = self._wells.well_of_site[sites]
+        return Assignment(positions=self._wells.first_position + sites, columns=columns[of], shares=shares[of])
+
+
+def ramp_round(
+    logits: np.ndarray, wells: UnlabelledWells, structure: PlateStructure, settings: PseudoLabels
+) -> tuple[Round, list[str]]:
+    """Give every well the likeliest class, and accept what is confident; nothing is remembered.
+
+    Source: Sec. 3.3, the definition of y^PL
+    Departs: the paper takes every argmax; here a label below `confidence` is not used, sites of a well share one
+        label, and the plan of the plates may overrule the argmax. `soft` keeps the probabilities as the label.
+
+    Args:
+        logits: float64 [well, class].
+        wells: Who they belong to.
+        structure: What the plates' plan says.
+        settings: Confidence, soft or hard.
+
+    Returns:
+        The round, and sentences on what does not apply.
+    """
+    allowed = _allowed(logits, wells, structure)
+    labels, remarks = structure.choose(logits, wells.places, allowed)
+    probabilities = np.exp(_masked(logits, allowed))
+    confidence = probabilities[np.arange(len(labels)), labels]
+    columns, shares = labels[:, None], np.ones((len(labels), 1), dtype=np.float32)
+    if settings.soft:
+        k = min(LARGEST_K, logits.shape[1])
+        columns = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        shares = np.take_along_axis(probabilities, columns, axis=1)
+        shares = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    accepted = confidence >= settings.confidence
+    choices = _masked(logits, wells.open).argmax(axis=1)
+    return Round(labels, accepted, confidence, choices, columns, shares), remarks
+
+
+def progressive_round(
+    logits: np.ndarray,
+    wells: UnlabelledWells,
+    structure: PlateStructure,
+    *,
+    share: float,
+    earlier: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[Round, list[str]]:
+    """Accept the surest wells until their share is reached; what is accepted stays, with its label.
+
+    Source: Sec. 3.3, as the code the paper grew from does it (maciej-sypetkowski/kaggle-rcic-1st)
+    Departs: there, of two wells of a plate that claim one class the surer keeps it; here the assignment of a whole
+        plate is one-to-one at once. There, groups of plates are known beforehand and validation wells join in.
+
+    Args:
+        logits: float64 [well, class].
+        wells: Who they belong to.
+        structure: What the plates' plan says.
+        share: Of all wells, to be accepted after this round.
+        earlier: Labels and acceptance of the round before; None for the first.
+
+    Returns:
+        The round, and sentences on what does not apply.
+    """
+    allowed = _allowed(logits, wells, structure)
+    old, kept = earlier or (np.zeros(len(logits), dtype=np.int64), np.zeros(len(logits), dtype=bool))
+    for well in np.flatnonzero(kept):
+        if structure.once:
+            beside = [k for k, place in enumerate(wells.places) if place == wells.places[well]]
+            allowed[beside, old[well]] = False
+    allowed[kept] = np.eye(logits.shape[1], dtype=bool)[old[kept]]
+    none = ~allowed.any(axis=1)
+    allowed[none] = wells.open[none]
+    labels, remarks = structure.choose(logits, wells.places, allowed)
+    labels[kept] = old[kept]
+    said = np.maximum(_masked(logits, _allowed(logits, wells, structure)), IMPOSSIBLE)
+    given = said[np.arange(len(labels)), labels]
+    others = said.copy()
+    others[np.arange(len(labels)), labels] = IMPOSSIBLE
+    margin = given - others.max(axis=1)  # negative where the plan of the plate overruled the network
+    open_wells = np.flatnonzero(~kept)
+    n_new = max(0, int(np.floor(share * len(labels) + 1e-9)) - int(kept.sum()))
+    accepted = kept.copy()
+    accepted[open_wells[np.argsort(-margin[open_wells], kind="stable")[:n_new]]] = True
+    choices = _masked(logits, wells.open).argmax(axis=1)
+    hard = np.ones((len(labels), 1), dtype=np.float32)
+    return Round(labels, accepted, np.exp(given), choices, labels[:, None], hard), remarks
+
+
+def accepted_share(epoch: int, *, settings: PseudoLabels, epochs: int) -> float:
+    """Return the share of the wells that is accepted after the round before an epoch: 40 % to 98.5 % of 40 epochs.
+
+    Args:
+        epoch: Epochs done.
+        settings: T1 and the share of a round 0.
+        epochs: Of the whole training.
+    """
+    x = (epoch - settings.from_epoch + 1) / (epochs - settings.from_epoch + 1)
+    return settings.first_share + (1 - settings.first_share) * x
+
+
+def well_means(site_logits: np.ndarray, well_of_site: np.ndarray, *, n_wells: int) -> np.ndarray:
+    """Return the mean logits over the sites of each well, float64 [well, class]."""
+    sums: np.ndarray = np.zeros((n_wells, site_logits.shape[1]))
+    np.add.at(sums, well_of_site, site_logits.astype(np.float64))
+    sums /= np.bincount(well_of_site, minlength=n_wells)[:, None]
+    return sums
+
+
+def _allowed(logits: np.ndarray, wells: UnlabelledWells, structure: PlateStructure) -> np.ndarray:
+    """Open classes of the group of the plate; a well whose group leaves it none keeps its open ones."""
+    allowed: np.ndarray = wells.open & structure.allowed(np.where(wells.open, logits, logits.min() - 20), wells.places)
+    none = ~allowed.any(axis=1)
+    allowed[none] = wells.open[none]
+    return allowed
+
+
+def _masked(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    return np.asarray(log_softmax(np.where(allowed, logits, -np.inf), axis=1))
+
+
+def summary(notes: dict[str, Any], settings: PseudoLabels) -> dict[str, Any]:
+    """Return what `run.json` says of the pseudo labels.
+
+    Args:
+        notes: Of the final state.
+        settings: The strategy.
+    """
+    told = notes.get(NOTES, {})
+    rounds: Sequence[dict[str, float]] = told.get("rounds", [])
+    return {
+        "strategy": settings.strategy,
+        "rounds": len(rounds),
+        "last": rounds[-1] if rounds else {},
+        "stopped": told.get("stopped"),
+    }

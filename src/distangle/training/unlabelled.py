@@ -1,0 +1,198 @@
+"""The unlabelled sites of a run as arrays: who may get a pseudo label, and which classes each may have."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from distangle.errors import ConfigError, FoldError
+from distangle.images import ImageStore, measure_sites
+from distangle.model import PerturbationClassifier
+from distangle.screen import TRAIN, UNLABELLED, Folds, Role, Screen, refuse_reported
+from distangle.training.config import TrainingConfig
+from distangle.training.loop import averaged_weights
+from distangle.training.plate_structure import PlateStructure, learn_structure, no_structure
+from distangle.training.pseudo_labels import PseudoLabeller, UnlabelledWells
+from distangle.training.sites import TrainingSites, cell_types_of, site_names
+from distangle.training.state import TrainingState
+from distangle.training.validate import site_logits
+
+CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
+WELL = ["experiment", "plate", "well"]
+
+
+def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> None:
+    """Check, before a run is begun, that its pseudo labels have somebody to go to and a time to begin.
+
+    Raises:
+        ConfigError: They would begin after the last epoch, or the ramp ends before it begins.
+        FoldError: No site of the screen is without a label, outside the held-out fold.
+    """
+    settings = config.pseudo_labels
+    if settings.strategy == "none":
+        return
+    if settings.from_epoch >= config.epochs:
+        message = (
+            f"pseudo_labels.from_epoch={settings.from_epoch}, but the training has {config.epochs} epochs: no pseudo "
+            f"label would ever be used. Begin earlier, or train for longer."
+        )
+        raise ConfigError(message)
+    if settings.strategy == "alpha_ramp" and settings.full_epoch < settings.from_epoch:
+        message = (
+            f"pseudo_labels.full_epoch={settings.full_epoch} lies before from_epoch={settings.from_epoch}: the ramp "
+            f"of alpha(t) would end before it begins."
+        )
+        raise ConfigError(message)
+    if not len(candidate_rows(screen, folds, config, classes)):
+        message = (
+            f"pseudo_labels.strategy={settings.strategy}, but every site outside the held-out fold has a known "
+            f"{config.target}. Hide the labels of some experiments: `--unlabelled experiment=NAME`."
+        )
+        raise FoldError(message)
+
+
+def candidate_rows(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> np.ndarray:
+    """Return the sites that may get a pseudo label, positions in the screen.
+
+    Those of the unlabelled fold, and those of the training fold without a known label. Where perturbations are
+    learnt, wells that the plate plan calls controls are none: what is in them is known.
+
+    Raises:
+        FoldError: A held-out site would be among them.
+    """
+    fold = folds.of(screen)
+    unknown = ~screen.sites[config.target].astype(str).isin(classes).to_numpy()
+    chosen = (fold == UNLABELLED) | ((fold == TRAIN) & unknown)
+    if config.target == "perturbation":
+        chosen &= ~screen.sites["role"].isin(CONTROLS).to_numpy()
+    rows = np.flatnonzero(chosen)
+    refuse_reported(screen, folds, rows.tolist())
+    return rows
+
+
+def join_unlabelled(
+    store: ImageStore,
+    folds: Folds,
+    labelled: TrainingSites,
+    classes: Sequence[str],
+    config: TrainingConfig,
+    *,
+    n_cell_types: int,
+    say: Callable[[str], None],
+) -> tuple[TrainingSites, PseudoLabeller]:
+    """Return the labelled and behind them the unlabelled sites, and who gives the latter their labels.
+
+    Args:
+        store: The images.
+        folds: Which labels are hidden.
+        labelled: The training fold.
+        classes: In the order of the network's outputs.
+        config: Strategy and its bounds.
+        n_cell_types: Length of a cell type row; 0 for none.
+        say: Called with sentences that a person should see.
+
+    Raises:
+        FoldError: No candidate can be read, or one is held out.
+    """
+    screen = store.screen
+    rows = candidate_rows(screen, folds, config, classes)
+    readable, statistics = measure_sites(store, rows.tolist())
+    if not readable:
+        message = f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given."
+        raise FoldError(message)
+    kept = np.asarray(readable, dtype=int)
+    pool = TrainingSites(
+        rows=kept,
+        names=site_names(screen, readable),
+        labels=np.full(len(kept), -1, dtype=np.int64),
+        cell_types=cell_types_of(screen, kept, config),
+        statistics=None if labelled.statistics is None else statistics[kept],
+    )
+    structure = no_structure(len(classes))
+    if config.pseudo_labels.plate_structure:
+        structure = _structure(screen, labelled, config, n_classes=len(classes))
+    wells = unlabelled_wells(screen, labelled, pool, classes, config)
+    n_known = int((wells.truth >= 0).sum())
+    say(
+        f"pseudo labels: {len(wells.wells)} wells of {len({place[0] for place in wells.places})} experiments have no "
+        f"label in training; of {n_known} it is known all the same, and only counted."
+    )
+
+    def logits(state: TrainingState) -> np.ndarray:
+        model = state.model
+        if not isinstance(model, PerturbationClassifier):
+            message = f"expected a PerturbationClassifier, got {type(model).__name__}"
+            raise TypeError(message)
+        with averaged_weights(model, state.average):
+            return site_logits(model, store, pool, statistics, n_cell_types=n_cell_types)
+
+    labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
+    return _joined(labelled, pool), labeller
+
+
+def unlabelled_wells(
+    screen: Screen, labelled: TrainingSites, pool: TrainingSites, classes: Sequence[str], config: TrainingConfig
+) -> UnlabelledWells:
+    """Gather unlabelled sites to wells, with the classes that each may have.
+
+    Args:
+        screen: The screen.
+        labelled: The training fold: only its classes are given.
+        pool: The unlabelled sites.
+        classes: In the order of the network's outputs.
+        config: The target.
+    """
+    keys = _wells_of(screen, pool.rows)
+    names = list(dict.fromkeys(keys))
+    number = {name: k for k, name in enumerate(names)}
+    index = {name: k for k, name in enumerate(classes)}
+    first = np.array([keys.index(name) for name in names])
+    truth = screen.sites[config.target].astype(str).iloc[pool.rows[first]].map(lambda name: index.get(name, -1))
+    trained = np.bincount(labelled.labels, minlength=len(classes)) > 0
+    if config.target == "perturbation":
+        control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
+        trained &= np.bincount(labelled.labels[~control], minlength=len(classes)) > 0
+    return UnlabelledWells(
+        well_of_site=np.array([number[key] for key in keys], dtype=np.int64),
+        first_position=len(labelled.rows),
+        places=tuple((name[0], name[1]) for name in names),
+        wells=tuple(name[2] for name in names),
+        open=np.tile(trained, (len(names), 1)),
+        truth=truth.to_numpy(dtype=np.int64),
+        labelled=_treated(screen, labelled, config)[1],
+    )
+
+
+def _structure(screen: Screen, labelled: TrainingSites, config: TrainingConfig, *, n_classes: int) -> PlateStructure:
+    places, labels = _treated(screen, labelled, config)
+    return learn_structure(places, labels, n_classes=n_classes)
+
+
+def _treated(
+    screen: Screen, labelled: TrainingSites, config: TrainingConfig
+) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """Return place and class of each labelled well; of perturbations, without the controls."""
+    control = np.zeros(len(labelled.rows), dtype=bool)
+    if config.target == "perturbation":
+        control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
+    keys = _wells_of(screen, labelled.rows)
+    found = {key: int(k) for key, k, out in zip(keys, labelled.labels, control, strict=True) if not out}
+    return [(key[0], key[1]) for key in found], np.array(list(found.values()), dtype=np.int64)
+
+
+def _wells_of(screen: Screen, rows: np.ndarray) -> list[tuple[str, str, str]]:
+    return list(screen.sites[WELL].iloc[rows].astype(str).itertuples(index=False, name=None))
+
+
+def _joined(first: TrainingSites, second: TrainingSites) -> TrainingSites:
+    def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    return dataclasses.replace(
+        first,
+        rows=np.concatenate([first.rows, second.rows]),
+        names=(*first.names, *second.names),
+        labels=np.concatenate([first.labels, second.labels]),
+        cell_types=both(first.cell_types, second.cell_types),
+        statistics=both(first.statistics, second.statistics),
+    )

@@ -1,0 +1,233 @@
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distangle.training import TrainingConfig, resolve_config
+from distangle.training.plate_structure import PlateStructure, no_structure
+from distangle.training.pseudo_labels import (
+    PseudoLabeller,
+    UnlabelledWells,
+    accepted_share,
+    progressive_round,
+    ramp_round,
+    summary,
+    well_means,
+)
+from distangle.training.state import TrainingState, load_state, save_state
+
+ONCE = PlateStructure(once=True, groups=(), group_once=False, n_classes=4)
+
+
+def wells_of(n: int, *, sites: int = 1, truth: np.ndarray | None = None, n_classes: int = 4) -> UnlabelledWells:
+    """`n` wells, four to a plate."""
+    return UnlabelledWells(
+        well_of_site=np.repeat(np.arange(n), sites),
+        first_position=100,
+        places=tuple(("E", str(k // 4)) for k in range(n)),
+        wells=tuple(f"B{k:02d}" for k in range(n)),
+        open=np.ones((n, n_classes), bool),
+        truth=np.full(n, -1) if truth is None else truth,
+        labelled=np.arange(4 * n_classes) % n_classes,
+    )
+
+
+def sure(labels: np.ndarray, strength: float = 6.0, n_classes: int = 4) -> np.ndarray:
+    return strength * np.eye(n_classes)[labels]
+
+
+def new_state() -> TrainingState:
+    model = nn.Linear(2, 2)
+    return TrainingState(epochs_done=0, model=model, optimiser=torch.optim.Adam(model.parameters()))
+
+
+def config_of(strategy: str, *changes: str, epochs: int = 10) -> TrainingConfig:
+    words = [f"pseudo_labels.strategy={strategy}", "pseudo_labels.from_epoch=4", "pseudo_labels.full_epoch=6"]
+    return resolve_config("small", [*words, *changes], epochs=epochs)
+
+
+def labeller_of(
+    logits: Callable[[int], np.ndarray], wells: UnlabelledWells, config: TrainingConfig, said: list[str] | None = None
+) -> PseudoLabeller:
+    heard = [] if said is None else said
+    return PseudoLabeller(
+        wells, no_structure(4), config, site_logits=lambda state: logits(state.epochs_done), say=heard.append
+    )
+
+
+def test_sites_of_a_well_are_averaged_by_hand() -> None:
+    sites = np.array([[1, 0], [3, 0], [0, 5]], np.float32)
+    np.testing.assert_array_equal(well_means(sites, np.array([0, 0, 1]), n_wells=2), [[2, 0], [0, 5]])
+
+
+def test_the_ramp_takes_the_likeliest_class_of_what_is_confident() -> None:
+    logits = np.log([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1]])
+    settings = config_of("alpha_ramp", "pseudo_labels.confidence=0.5").pseudo_labels
+    found, _ = ramp_round(logits, wells_of(2), no_structure(4), settings)
+    assert found.labels.tolist() == [0, 0]
+    assert found.accepted.tolist() == [True, False]
+    np.testing.assert_allclose(found.confidence, [0.7, 0.4])
+    assert (found.columns.tolist(), found.shares.tolist()) == ([[0], [0]], [[1.0], [1.0]])
+
+
+def test_soft_labels_are_the_probabilities() -> None:
+    logits = np.log([[0.1, 0.6, 0.2, 0.1]])
+    settings = config_of("alpha_ramp", "pseudo_labels.soft=true").pseudo_labels
+    found, _ = ramp_round(logits, wells_of(1), no_structure(4), settings)
+    assert found.columns.tolist() == [[1, 2, 0, 3]]
+    np.testing.assert_allclose(found.shares, [[0.6, 0.2, 0.1, 0.1]], rtol=1e-6)
+
+
+def test_closed_classes_are_never_given() -> None:
+    wells = wells_of(2)
+    wells = dataclasses.replace(wells, open=np.array([[False, True, True, True]] * 2))
+    settings = config_of("alpha_ramp").pseudo_labels
+    found, _ = ramp_round(sure(np.array([0, 0])) + [0, 1, 0, 0], wells, no_structure(4), settings)
+    assert found.labels.tolist() == [1, 1]
+    assert found.choices.tolist() == [1, 1]
+    soft, _ = ramp_round(sure(np.array([0, 0])), wells, no_structure(4), settings.model_copy(update={"soft": True}))
+    assert soft.shares[soft.columns == 0].tolist() == [0, 0]
+
+
+def test_the_plan_of_the_plate_overrules_two_claims_on_one_class() -> None:
+    logits = sure(np.array([0, 0, 2, 3])) + np.array([[0, 5, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    settings = config_of("alpha_ramp").pseudo_labels
+    found, _ = ramp_round(logits, wells_of(4), ONCE, settings)
+    assert found.labels.tolist() == [1, 0, 2, 3]
+    assert found.choices.tolist() == [0, 0, 2, 3]
+    assert found.confidence[0] < 0.5  # given against the network's own first choice, and not confident
+    assert found.accepted.tolist() == [False, True, True, True]
+
+
+def test_the_accepted_share_is_that_of_the_ancestor() -> None:
+    ancestor = resolve_config("rcic1st", ["pseudo_labels.from_epoch=90"], epochs=130)
+    shares = [accepted_share(epoch, settings=ancestor.pseudo_labels, epochs=130) for epoch in (90, 129)]
+    assert shares == pytest.approx([0.4 + 0.6 / 41, 0.4 + 0.6 * 40 / 41])
+    assert round(shares[-1], 3) == 0.985
+
+
+def test_progressive_accepts_the_largest_margins_and_never_lets_go() -> None:
+    labels = np.array([0, 1, 2, 3])
+    logits = sure(labels) * np.array([4, 3, 2, 1])[:, None]
+    first, _ = progressive_round(logits, wells_of(4), no_structure(4), share=0.5, earlier=None)
+    assert first.accepted.tolist() == [True, True, False, False]
+    # The network changes its mind about everything: what was accepted stays, with its label.
+    other = sure(np.array([3, 3, 1, 1])) * np.array([9, 9, 9, 1])[:, None]
+    kept = (first.labels, first.accepted)
+    second, _ = progressive_round(other, wells_of(4), no_structure(4), share=0.75, earlier=kept)
+    assert second.accepted.tolist() == [True, True, True, False]
+    assert second.labels.tolist() == [0, 1, 1, 1]
+    assert second.choices.tolist() == [3, 3, 1, 1]
+    # One-to-one: the class of an accepted well is taken, on its plate.
+    third, _ = progressive_round(other, wells_of(4), ONCE, share=1.0, earlier=kept)
+    assert third.labels[:2].tolist() == [0, 1]
+    assert sorted(third.labels) == [0, 1, 2, 3]
+    assert third.accepted.all()
+
+
+def test_nothing_is_assigned_before_t1_and_nothing_without_a_strategy() -> None:
+    truth = np.arange(12) % 4
+    state = new_state()
+    labeller = labeller_of(lambda _: sure(truth), wells_of(12, truth=truth), config_of("alpha_ramp"))
+    for epoch in range(4):
+        state.epochs_done = epoch
+        assert labeller.before_epoch(state) is None
+        assert (state.kept, state.notes) == ({}, {})
+    state.epochs_done = 4
+    found = labeller.before_epoch(state)
+    assert found is not None
+    assert found.positions.tolist() == list(range(100, 112))
+    assert found.columns[:, 0].tolist() == truth.tolist()
+    off = labeller_of(lambda _: sure(truth), wells_of(12), resolve_config("small"))
+    assert off.before_epoch(state) is None
+
+
+def test_all_sites_of_a_well_get_its_label() -> None:
+    logits = sure(np.repeat([0, 1, 2, 3] * 2, 2))
+    logits[0] = [0, 1, 0, 0]  # one site of the first well disagrees a little
+    state = new_state()
+    state.epochs_done = 4
+    found = labeller_of(lambda _: logits, wells_of(8, sites=2), config_of("alpha_ramp")).before_epoch(state)
+    assert found is not None
+    assert found.columns[:, 0].tolist() == np.repeat([0, 1, 2, 3] * 2, 2).tolist()
+
+
+@pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])
+def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: object, strategy: str) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 2, (12, 12, 4))
+
+    def logits(epoch: int) -> np.ndarray:
+        return sure(np.arange(12) % 4, 2.0) + noise[epoch]
+
+    config = config_of(strategy, "pseudo_labels.every=2", "pseudo_labels.confidence=0.2", "pseudo_labels.largest_gap=1")
+    wells = wells_of(12, truth=np.arange(12) % 4)
+    state, found = new_state(), []
+    for epoch in range(4, 10):
+        state.epochs_done = epoch
+        found.append(labeller_of(logits, wells, config).before_epoch(state))
+        save_state(state, folder, fingerprint="f")
+        # A resume at any moment after the decision finds it, whatever the network would say now.
+        again = new_state()
+        load_state(again, folder, fingerprint="f")
+        same = labeller_of(lambda _: np.full((12, 4), np.nan), wells, config).before_epoch(again)
+        assert same is not None
+        assert found[-1] is not None
+        for name in ("positions", "columns", "shares"):
+            assert np.array_equal(getattr(same, name), getattr(found[-1], name)), name
+        assert again.notes == state.notes
+    assert len(state.notes["pseudo_labels"]["rounds"]) == 3  # before the epochs 4, 6 and 8
+    assert "pseudo_agreement" in state.notes["pseudo_labels"]["counted"]
+
+
+def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
+    truth, said = np.arange(12) % 4, []
+    wells, config = wells_of(12, truth=truth), config_of("alpha_ramp", "pseudo_labels.largest_gap=2")
+    state = new_state()
+    labeller = labeller_of(lambda epoch: sure(truth if epoch < 6 else truth * 0), wells, config, said)
+    given = []
+    for epoch in range(4, 10):
+        state.epochs_done = epoch
+        given.append(labeller.before_epoch(state) is not None)
+    assert given == [True, True, False, False, False, False]
+    assert len(said) == 1
+    assert "pseudo labels end before epoch 7: the classes of the accepted labels collapse" in said[0]
+    assert "Training goes on with labels only" in said[0]
+    told = summary(state.notes, config.pseudo_labels)
+    assert told["stopped"]["epoch"] == 7
+    assert told["stopped"]["reason"].startswith("the classes of the accepted labels collapse")
+    assert told["rounds"] == 3
+    assert state.notes["pseudo_labels"]["counted"]["pseudo_stopped"] == 1
+
+
+@pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])
+def test_confident_and_wrong_ends_the_pseudo_labels_before_the_first_is_used(strategy: str) -> None:
+    truth, said = np.arange(12) % 4, []
+    state = new_state()
+    state.epochs_done = 4
+    wells = wells_of(12, truth=truth)
+    labeller = labeller_of(lambda _: sure((truth + 1) % 4), wells, config_of(strategy), said)
+    assert labeller.before_epoch(state) is None
+    assert "confident and wrong: the mean probability of the accepted labels is 0.99, their precision 0.00" in said[-1]
+
+
+def test_what_the_plates_do_not_allow_is_said_once() -> None:
+    said: list[str] = []
+    structure = dataclasses.replace(ONCE, remarks=("groups do not apply: they overlap",))
+    wells = dataclasses.replace(wells_of(5), places=(("E", "1"),) * 5)
+    labeller = PseudoLabeller(
+        wells, structure, config_of("alpha_ramp"), site_logits=lambda _: sure(np.arange(5) % 4), say=said.append
+    )
+    state = new_state()
+    for state.epochs_done in (4, 5):
+        labeller.before_epoch(state)
+    assert said == [
+        "pseudo labels: groups do not apply: they overlap.",
+        "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the likeliest ones, not one-to-one.",
+    ]
