@@ -1,6 +1,7 @@
 """Tell a person how far a step is: a bar with the time left in a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Advance = Callable[[str], None]
 PLAIN_EVERY_S = 10.0  # seconds between two lines where there is no terminal
+
+
+def speaks() -> bool:
+    """Whether this process speaks to a person: of the ranks that a launcher started, only the first does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
@@ -21,7 +27,7 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
         unit: Name of a piece, such as "epoch".
         console: Where to write; standard error when None, so that printed results stay clean.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not speaks())
     started = time.monotonic()
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))

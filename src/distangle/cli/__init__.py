@@ -9,6 +9,7 @@ from distangle.cli.console import complain
 from distangle.cli.runs import demo, explain, predict, report, train
 from distangle.cli.screens import index, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
+from distangle.cli.together import joined_for
 from distangle.errors import DistangleError
 
 for verb in (index, statistics, simulate, settings, train, predict, explain, report, demo):
@@ -28,7 +29,8 @@ def main(words: Sequence[str] | None = None) -> None:
         verb = TAKE_SETTINGS.get(given[0]) if given else None
         if verb is not None:
             given = [given[0], *as_words(given[1:], verb)]
-        app(given, result_action="return_value")
+        with joined_for(given[0] if given else ""):
+            app(given, result_action="return_value")
         if verb is not None and {"--help", "-h"} & {*given}:
             list_settings(verb)
     except DistangleError as error:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from distangle.progress import speaks
+
 # A pipe has no width: wide enough there that no table loses its numbers.
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160, quiet=not speaks())
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -18,7 +20,8 @@ def tell(sentence: str) -> None:
 
 def remark(sentence: str) -> None:
     """Print something a person should see that is no result."""
-    _err.print(sentence, style="yellow", markup=False)
+    if speaks():
+        _err.print(sentence, style="yellow", markup=False)
 
 
 def complain(sentence: str) -> None:

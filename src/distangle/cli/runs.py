@@ -10,7 +10,7 @@ from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
 from distangle.cli.words import Words, refuse_beside, score_lines
 from distangle.errors import ConfigError
-from distangle.progress import progress
+from distangle.progress import progress, speaks
 
 
 def train(
@@ -30,6 +30,7 @@ def train(
     seed: int | None = None,
     weights: str | None = None,
     set: Words = (),
+    limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
     """Train a network on a screen, whole experiments held out.
@@ -52,11 +53,12 @@ def train(
         seed: Of weights, order and views.
         weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
         set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
     from distangle.screen import check_labels, divide, hide_labels_by, read_screen
-    from distangle.training import folds_again, read_config, resolve_config, start_run
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
     from distangle.training import train as train_run
 
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -77,11 +79,11 @@ def train(
     }
     source = screen if from_ is None else from_
     if resume is not None:
-        others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None}
+        others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
         indexed = read_screen(run.screen_folder(screen))
-    elif out is None or source is None:
+    elif source is None or (out is None and limit is None):
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
             "runs/NAME`, or `--resume RUN`)."
@@ -103,8 +105,13 @@ def train(
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
+        if out is None or limit is not None:
+            for sentence in rehearse(indexed, divided, asked, limit=limit or 0).sentences():
+                tell(sentence)
+            return
         run = start_run(indexed, divided, asked, out, say=remark)
-    run.add_command(line())
+    if speaks():
+        run.add_command(line())
     with progress("train", read_config(run.config).epochs, unit="epoch") as advance:
         train_run(run, screen=indexed, advance=advance, say=remark)
     tell(str(run.root))
@@ -129,7 +136,7 @@ def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -
         raise ConfigError(message)
     with progress("predict", 9, unit="pass") as advance:
         scores, _ = predict_run(opened, read_screen(own), out=out, advance=advance)
-    if out is None:
+    if out is None and speaks():
         opened.add_command(line())
     tell_table(("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "n"), score_lines(scores))
     for note in scores.notes:

@@ -87,6 +87,11 @@ class ImageStore:
                 self._kept.pop(row, None)
         return [row for row in rows if row not in self.reasons]
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the images in memory."""
+        return sum(image.nbytes for image in self._kept.values())
+
     def close(self) -> None:
         """Let go of the threads and the memory."""
         self._pool.shutdown(wait=True)

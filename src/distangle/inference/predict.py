@@ -10,6 +10,7 @@ import torch
 from distangle.errors import ConfigError, RunError
 from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites, ready_batches
 from distangle.model import PerturbationClassifier
+from distangle.ranks import check_once, share, sum_array
 from distangle.results import Predictions
 from distangle.screen import Screen
 
@@ -86,17 +87,22 @@ def predict_sites(
     device = next(model.parameters()).device
     logits = np.zeros((len(everything), len(about["classes"])), dtype=np.float32)
     embedding = np.zeros((len(everything), model.config.embedding_size), dtype=np.float32)
+    visits = np.zeros(len(everything), dtype=np.int64)
     model.eval()
     with torch.no_grad():
         for view in range(views):
-            for chosen, ready in ready_batches(store, rows, statistics, batch_size=BATCH, view=view):
+            for chosen, ready in ready_batches(store, share(rows), statistics, batch_size=BATCH, view=view):
                 padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
                 cell_types = cell_type_rows(screen, padded, about)
                 images = torch.from_numpy(ready).to(device)
                 outputs = model(images, None if cell_types is None else cell_types.to(device))
                 logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
                 embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
+                visits[chosen] += view == 0
             advance(f"view {view + 1}")
+    check_once(visits, rows, where="the prediction")
+    for found in (logits, embedding):
+        sum_array(found, where="the prediction")
     unread = sorted(set(everything) - set(rows))
     logits[unread], embedding[unread] = np.nan, np.nan
     table = _metadata(screen, about["target"], fold or {})

@@ -9,6 +9,7 @@ from distangle.images import ImageStore
 from distangle.inference.evaluate import evaluate
 from distangle.inference.predict import average_wells, predict_sites, preparation_of
 from distangle.model import PerturbationClassifier, load_model
+from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import Folds, Screen
 
@@ -57,9 +58,11 @@ def predict_run(
         store.close()
     found = [one, eight, average_wells(one), average_wells(eight)]
     scores = evaluate(found, about=about, run=run.describe())
-    folder = out or run.predictions
-    written = [path for predictions in found for path in predictions.write(folder)]
-    written.append(scores.write(folder / "scores.json"))
-    if out is None:
-        run.record(*written)
+    if is_first():
+        folder = out or run.predictions
+        written = [path for predictions in found for path in predictions.write(folder)]
+        written.append(scores.write(folder / "scores.json"))
+        if out is None:
+            run.record(*written)
+    wait_for_all("the files of the prediction")
     return scores, eight

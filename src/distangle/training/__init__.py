@@ -9,11 +9,13 @@ from distangle.training.repeat import folds_again
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
 
 if TYPE_CHECKING:
+    from distangle.training.rehearsal import Rehearsal, rehearse
     from distangle.training.run import start_run, train
 
 __all__ = [
     "PRESETS",
     "Box",
+    "Rehearsal",
     "TrainingConfig",
     "folds_again",
     "kept_area",
@@ -21,6 +23,7 @@ __all__ = [
     "mix_rows",
     "random_box",
     "read_config",
+    "rehearse",
     "resolve_config",
     "settings",
     "start_run",
@@ -30,7 +33,7 @@ __all__ = [
 ]
 
 # These load torch, which takes seconds; the settings are listed and checked without it.
-_LATE = {"start_run": "run", "train": "run"}
+_LATE = {"Rehearsal": "rehearsal", "rehearse": "rehearsal", "start_run": "run", "train": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,8 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +63,16 @@ class BatchMaker:
         size = (self.batch_size, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
+        self.waited_s = 0.0  # by the network, for batches that were not ready
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
 
     def epoch(
-        self, order: np.ndarray, epoch: int, assignment: Assignment | None = None, *, skip: int = 0
+        self,
+        order: np.ndarray,
+        epoch: int,
+        assignment: Assignment | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
         """Give the batches of one epoch; the last is left out when it is not full.
 
@@ -73,14 +80,16 @@ class BatchMaker:
             order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
             epoch: Part of the key of every random number.
             assignment: Labels of those sites in the order that have none of their own.
-            skip: First batches that are not made; the others are the same as without it.
+            numbers: Which batches to make, in this order; each is the same whichever others are made.
         """
         size = self.batch_size
-        starts = range(0, len(order) - size + 1, size)
-        jobs = [(number, order[start : start + size]) for number, start in enumerate(starts)][skip:]
+        wanted = range(len(order) // size) if numbers is None else numbers
+        jobs = [(buffer % 2, number, order[number * size :][:size]) for buffer, number in enumerate(wanted)]
         waiting = self._ahead.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
         for following in [*jobs[1:], None]:
+            began = time.perf_counter()
             batch = waiting.result() if waiting else None
+            self.waited_s += time.perf_counter() - began
             if batch is None:
                 return
             waiting = self._ahead.submit(self._make, epoch, assignment, *following) if following else None
@@ -90,9 +99,11 @@ class BatchMaker:
         """Let go of the thread."""
         self._ahead.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, epoch: int, assignment: Assignment | None, number: int, positions: np.ndarray) -> Batch:
+    def _make(
+        self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray
+    ) -> Batch:
         config, sites = self._config, self._sites
-        raw, ready = self._raw[number % 2], self._ready[number % 2]
+        raw, ready = self._raw[buffer], self._ready[buffer]
         transform = config.preparation.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
         statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)

@@ -118,7 +118,8 @@ class TrainingConfig(Part):
     batch_size: int = Field(default=24, ge=2)
     accumulate: int = Field(default=2, ge=1)  # batches per step
     balance: float = Field(default=0.0, ge=0, le=1)  # visits of a class: 0 by its sites, 1 as many as any other
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor multiplies in it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the processor multiplies in it
+    compile: bool = False  # torch.compile: on two CPU cores it takes a minute to earn 10 %, so only when asked
     channels_last: bool = True
     average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()  # beside the CSV and TensorBoard

@@ -1,26 +1,22 @@
 """The training loop, one page: order, batch, loss, step, average, validate, checkpoint."""
 
-import collections
-import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distangle.errors import RunError
-from distangle.model import PerturbationClassifier
+from distangle.ranks import n_ranks, share
 from distangle.training.assignment import Assignment, mixed_order
-from distangle.training.batches import Batch, BatchMaker
+from distangle.training.batches import BatchMaker
 from distangle.training.config import TrainingConfig
-from distangle.training.objective import objective
-from distangle.training.schedule import epoch_order, learning_rate
+from distangle.training.schedule import epoch_order, learning_rate, step_batches
 from distangle.training.state import TrainingState
+from distangle.training.step import Stepper
 
-Validate = Callable[[PerturbationClassifier], dict[str, int | float]]
+Validate = Callable[[Any], dict[str, int | float]]
 After = Callable[[TrainingState], None]
 BeforeEpoch = Callable[[TrainingState], Assignment | None]
 
@@ -73,27 +69,22 @@ def run_epochs(
     Raises:
         RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites.
     """
-    model = state.model
-    if not isinstance(model, PerturbationClassifier):
-        message = f"expected a PerturbationClassifier, got {type(model).__name__}"
-        raise TypeError(message)
-    per_epoch = max(1, len(labels) // maker.batch_size // config.accumulate)
+    stepper, model = Stepper(state, config), state.model
+    n_together = config.accumulate * n_ranks()
+    per_epoch = max(1, len(labels) // maker.batch_size // n_together)
     for epoch in range(state.epochs_done, config.epochs):
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         assignment = moments.before_epoch(state)
         if assignment is not None:
             order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
-        batches = maker.epoch(order, epoch, assignment, skip=state.steps_done * config.accumulate)
-        for group in _groups(batches, config.accumulate):
+        steps = step_batches(len(order) // maker.batch_size, n_together)[state.steps_done :]
+        batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in share(numbers)])
+        for numbers in steps:
             step = epoch * per_epoch + state.steps_done
-            # Dropout draws from torch's own stream: seeded per step, it does not know of a resume.
-            torch.manual_seed(_stream(config.seed, epoch, state.steps_done))
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
-            for parameters in state.optimiser.param_groups:
-                parameters["lr"] = rate
             where = f"epoch {epoch + 1}, step {step + 1}"
-            done = _step(model, state.optimiser, group, config, epoch=step / per_epoch, where=where)
+            done = stepper.step(batches, numbers, epoch=epoch, done=step / per_epoch, rate=rate, where=where)
             _average(state, config.average, step)
             state.so_far.add(**done, learning_rate=rate)
             moments.after_step(state)
@@ -103,58 +94,6 @@ def run_epochs(
             row |= moments.validate(model)
         state.end_epoch(row)
         moments.after_epoch(state)
-
-
-class _Step(TypedDict):
-    loss: float  # mean over the batches
-    right: float
-    counted: int
-    parts: dict[str, float]
-
-
-def _step(
-    model: PerturbationClassifier,
-    optimiser: torch.optim.Optimizer,
-    group: Sequence[Batch],
-    config: TrainingConfig,
-    *,
-    epoch: float,
-    where: str,
-) -> _Step:
-    """Do one optimiser step over the batches of a group."""
-    optimiser.zero_grad(set_to_none=True)
-    losses, right, counted, parts = 0.0, 0.0, 0, collections.Counter[str]()
-    for batch in group:
-        found = objective(model, batch, config, epoch=epoch)
-        (found.loss / len(group)).backward()  # type: ignore[no-untyped-call]
-        losses += float(found.loss.detach())
-        right, counted = right + found.right, counted + found.counted
-        parts.update({name: value / len(group) for name, value in found.parts.items()})
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or float("inf"))
-    if not (np.isfinite(losses) and bool(torch.isfinite(norm))):
-        sites = ", ".join(site for batch in group for site in batch.sites[:4])
-        message = (
-            f"The {'loss' if not np.isfinite(losses) else 'gradient'} is not finite in {where} (sites {sites}, ...). "
-            f"Nothing was stepped and the last checkpoint is healthy. Lower optim.lr, set optim.clip=1, or use "
-            f"precision=fp32, then resume."
-        )
-        raise RunError(message)
-    optimiser.step()
-    return _Step(loss=losses / len(group), right=right, counted=counted, parts=dict(parts))
-
-
-def _groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
-    """Gather batches of one step; their buffers are reused, so what waits is copied."""
-    group: list[Batch] = []
-    whole = 0
-    for batch in batches:
-        group.append(batch if size == 1 else dataclasses.replace(batch, images=batch.images.clone()))
-        if len(group) == size:
-            yield group
-            group, whole = [], whole + 1
-    # A last, smaller group only where the fold is too small for a whole one.
-    if group and not whole:
-        yield group
 
 
 def _average(state: TrainingState, decay: float, step: int) -> None:
@@ -188,7 +127,3 @@ class averaged_weights:  # noqa: N801 - a context manager is used like a functio
     def __exit__(self, *raised: object) -> None:
         if self._average:
             self._model.load_state_dict(self._own)
-
-
-def _stream(seed: int, epoch: int, step: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{step}:torch".encode()).digest()[:7], "big")

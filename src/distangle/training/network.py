@@ -89,4 +89,8 @@ def fresh_state(
         model = model.cuda()
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
+    if config.compile:
+        model.compile()  # in place: names and files stay those of the plain network
+    device = next(model.parameters()).device.type
+    scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
+    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config), scaler=scaler)

@@ -13,6 +13,8 @@ from distangle.training.batches import Batch
 from distangle.training.config import PseudoLabels, TrainingConfig
 from distangle.training.kinds import Kind
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -46,7 +48,8 @@ def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfi
         images = images.contiguous(memory_format=torch.channels_last)
     cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
     labels = batch.labels.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    half = HALF.get(config.precision)
+    with torch.autocast(device.type, half, enabled=half is not None):
         outputs = model(images, cell_types)
     smoothed = _smooth(labels, config.loss.label_smoothing)
 

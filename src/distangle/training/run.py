@@ -15,6 +15,7 @@ from distangle.errors import FoldError, RunError
 from distangle.images import ImageStore, measure_sites
 from distangle.model import save_model
 from distangle.progress import no_progress
+from distangle.ranks import agreed, check_same, is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
@@ -32,6 +33,7 @@ from distangle.training.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.validate import validate
 
 Say = Callable[[str], None]
+NEW_FOLDER = "the new run folder"
 
 
 def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *, say: Say = no_progress) -> RunFolder:
@@ -58,6 +60,9 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
+    if not is_first():
+        wait_for_all(NEW_FOLDER)
+        return RunFolder.open(out)
     run = RunFolder.create(out)
     commit_text(run.config, write_config(config))
     commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
@@ -77,6 +82,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
         },
     )
     run.record(run.config, run.screen, run.folds, run.run)
+    wait_for_all(NEW_FOLDER)
     return run
 
 
@@ -116,32 +122,36 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
             say(sentence)
         say(f"resumed after {state.position} of {config.epochs}")
         left = [path for path in (*sorted(run.checkpoints.glob("epoch-*")), run.metrics, run.timing) if path.exists()]
-        run.record(*left)  # the stop may have come between a file and its entry
+        if is_first():
+            run.record(*left)  # the stop may have come between a file and its entry
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
     everybody, before_epoch = sites, no_pseudo_labels
     if pseudo_labels:
         everybody, labeller = join_unlabelled(store, folds, sites, classes, config, n_cell_types=n_cell_types, say=say)
         before_epoch = labeller.before_epoch
     maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
-    loggers = loggers_for(
-        run.metrics,
-        names=config.loggers,
-        settings=config.model_dump(mode="json"),
-        resumed_at=state.epochs_done,
-        say=say,
+    settings = config.model_dump(mode="json")
+    loggers = (
+        loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)
+        if is_first()
+        else []
     )
+    _check_ranks(everybody, state, fingerprint)
 
     timing, saved_at = Timing(run.timing), time.monotonic()
 
     def save(now: TrainingState, *others: Path) -> None:
         nonlocal saved_at
-        run.record(*save_state(now, run.checkpoints, fingerprint=fingerprint), *others)
+        if is_first():
+            run.record(*save_state(now, run.checkpoints, fingerprint=fingerprint), *others)
+        wait_for_all(f"the save after {now.position}")
         saved_at = time.monotonic()
 
     def after_epoch(now: TrainingState) -> None:
         for logger in loggers:
             logger.epoch(now.metrics)
-        timing.stretch(epoch=now.epochs_done, to_step=0)
+        if is_first():
+            timing.stretch(epoch=now.epochs_done, to_step=0)
         save(now, run.metrics, run.timing)
         row = now.metrics[-1]
         held = f", held out {row['held_out_accuracy']:.3f}" if "held_out_accuracy" in row else ""
@@ -150,6 +160,7 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     def after_step(now: TrainingState) -> None:
         every = config.saving.every_steps
         late = time.monotonic() - saved_at > 60 * config.saving.every_minutes
+        (late,) = agreed(late, where=f"{now.position}, whether to save")
         if late or (every and now.steps_done % every == 0):
             save(now)
 
@@ -169,8 +180,17 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         store.close()
         for logger in loggers:
             logger.close()
-    _finish(run, state, screen=screen, config=config, sites=sites)
+    if is_first():
+        _finish(run, state, screen=screen, config=config, sites=sites)
+    wait_for_all("the final weights")
     return run
+
+
+def _check_ranks(sites: TrainingSites, state: TrainingState, fingerprint: str) -> None:
+    """Wait until every rank has read the screen, and check that all are about to do the same."""
+    wait_for_all("the first step")
+    place = [fingerprint, state.position, *sites.names, *map(str, sites.labels)]
+    check_same("\x1f".join(place).encode(), what="training fold or checkpoint", where="the first step")
 
 
 def _finish(

@@ -21,6 +21,18 @@ def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def step_batches(n_batches: int, per_step: int) -> list[range]:
+    """Return which batches of an epoch each of its steps is made of.
+
+    Args:
+        n_batches: Of the epoch.
+        per_step: Of one step; what is left over is left out, unless the fold is too small for a whole step.
+    """
+    if n_batches < per_step:
+        return [range(n_batches)] if n_batches else []
+    return [range(start, start + per_step) for start in range(0, n_batches - per_step + 1, per_step)]
+
+
 def learning_rate(config: TrainingConfig, *, step: int, per_epoch: int) -> float:
     """Return the learning rate of a step, in the first stage or the second.
 

@@ -70,6 +70,7 @@ class TrainingState:
         average: Moving average of the weights by name; empty when none is kept.
         metrics: One row per finished epoch.
         so_far: What the epoch after the finished ones has done.
+        scaler: Of the loss in fp16; elsewhere it is not enabled and changes nothing.
         kept: Tensors that a hook of the loop decided and must find again after a resume, by name.
         notes: The same for what is no tensor: JSON values by name.
     """
@@ -82,6 +83,7 @@ class TrainingState:
     kept: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     so_far: EpochSoFar = field(default_factory=EpochSoFar)
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
 
     @property
     def steps_done(self) -> int:
@@ -156,6 +158,7 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
             "so_far": dataclasses.asdict(state.so_far),
             "metrics": state.metrics,
             "notes": state.notes,
+            "scaler": state.scaler.state_dict(),
         },
     )
     _let_go(folder)
@@ -253,6 +256,8 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str
     state.epochs_done = int(told["epochs_done"])
     state.metrics = list(told["metrics"])
     state.so_far = EpochSoFar(**told["so_far"])
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(dict(told["scaler"]))
 
 
 def _laid_out_as(template: Tensor, values: Tensor) -> Tensor:

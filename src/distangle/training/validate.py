@@ -6,6 +6,7 @@ import torch
 from distangle.images import ImageStore, ready_batches
 from distangle.losses import softmax_loss
 from distangle.model import PerturbationClassifier
+from distangle.ranks import check_once, share, sum_array
 from distangle.training.sites import TrainingSites
 
 
@@ -53,10 +54,11 @@ def site_logits(
     was_training = model.training
     model.eval()
     position = {int(row): k for k, row in enumerate(sites.rows)}
-    logits = np.empty((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
+    logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
+    visits = np.zeros(len(store.screen.sites), dtype=np.int64)
     with torch.no_grad():
         for rows, ready in ready_batches(
-            store, sites.rows.tolist(), statistics, batch_size=min(batch_size, len(sites.rows))
+            store, share(sites.rows.tolist()), statistics, batch_size=min(batch_size, len(sites.rows))
         ):
             chosen = [position[row] for row in rows]
             cell_types = None
@@ -65,5 +67,8 @@ def site_logits(
                 cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
             outputs = model(torch.from_numpy(ready).to(device), cell_types)
             logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
+            visits[rows] += 1
+    check_once(visits, sites.rows.tolist(), where="the validation")
+    sum_array(logits, where="the validation")
     model.train(was_training)
     return logits

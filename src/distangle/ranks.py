@@ -1,0 +1,340 @@
+"""Several processes that work as one: joined through what `torchrun` has set, never started here.
+
+Alone (no `WORLD_SIZE`, or 1) every function does what one process does, and nothing is joined.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from distangle.errors import ConfigError, RunError
+
+PATIENCE_S = 20.0  # for a rank that does not come to a step; with the 30 s torchrun gives it to end, under a minute
+PATIENCE_VARIABLE = "DISTANGLE_RANK_TIMEOUT_S"
+LONG_PATIENCE_S = 3600.0  # for one that lives: reading the screen and saving take ranks unequal times
+POLL_S = 0.02
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+Item = TypeVar("Item")
+_store: dist.Store | None = None
+_life: "_Life | None" = None
+
+
+def rank() -> int:
+    """Return which of the processes this is; 0 alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def n_ranks() -> int:
+    """Return how many processes work as one."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process writes files and speaks to a person."""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Join the ranks that a launcher started, for the length of a `with`; alone, do nothing.
+
+    Raises:
+        ConfigError: The launcher set some of its variables and not others.
+        RunError: The others did not come.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
+        yield
+        return
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing:
+        message = (
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set. Start the ranks with "
+            f"`torchrun --nproc-per-node N -m distangle ...`, or unset WORLD_SIZE."
+        )
+        raise ConfigError(message)
+    _join()
+    try:
+        yield
+        wait_for_all("the end")
+    finally:
+        _leave()
+
+
+def share(items: Sequence[Item], of: int | None = None) -> Sequence[Item]:
+    """Return the contiguous piece of a sequence that falls to a rank; the first ranks take what is left over.
+
+    Args:
+        items: The same on every rank.
+        of: Which rank; this one when None.
+    """
+    each, over = divmod(len(items), n_ranks())
+    number = rank() if of is None else of
+    start = number * each + min(number, over)
+    return items[start : start + each + (number < over)]
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], *, where: str) -> None:
+    """Add up the gradients of all ranks, in place and in one message.
+
+    Args:
+        parameters: The same on every rank; a gradient that a rank does not have counts as zero.
+        where: The step, for the message of an error.
+
+    Raises:
+        RunError: A rank did not come.
+    """
+    if n_ranks() == 1:
+        return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    together = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    sum_tensor(together, where=where)
+    for gradient, piece in zip(
+        gradients, torch.split(together, [gradient.numel() for gradient in gradients]), strict=True
+    ):
+        gradient.copy_(piece.view_as(gradient))
+
+
+def sum_tensor(tensor: Tensor, *, where: str) -> None:
+    """Add up a tensor over all ranks, in place.
+
+    Raises:
+        RunError: A rank did not come.
+    """
+    if n_ranks() > 1:
+        with _together(where):
+            dist.all_reduce(tensor)
+
+
+def every_rank(value: Any, *, where: str) -> list[Any]:
+    """Return the values of all ranks in their order, the same list on every rank.
+
+    Args:
+        value: Anything JSON can say.
+        where: For the message of an error.
+
+    Raises:
+        RunError: A rank did not come.
+    """
+    said = json.dumps(value).encode()
+    if n_ranks() == 1:
+        return [json.loads(said)]
+    lengths = np.zeros(n_ranks(), dtype=np.int64)
+    lengths[rank()] = len(said)
+    sum_array(lengths, where=where)
+    letters = np.zeros((n_ranks(), int(lengths.max())), dtype=np.uint8)
+    letters[rank(), : len(said)] = np.frombuffer(said, dtype=np.uint8)
+    sum_array(letters, where=where)
+    return [json.loads(row[:length].tobytes()) for row, length in zip(letters, lengths, strict=True)]
+
+
+def agreed(*wishes: bool, where: str) -> tuple[bool, ...]:
+    """Return each wish as true on every rank when it is on any: so that all stop or save after the same step.
+
+    Raises:
+        RunError: A rank did not come.
+    """
+    counts = np.array(wishes, dtype=np.int64)
+    sum_array(counts, where=where)
+    return tuple(bool(count) for count in counts)
+
+
+def sum_array(array: np.ndarray, *, where: str) -> None:
+    """Add up an array over all ranks, in place.
+
+    Raises:
+        RunError: A rank did not come.
+    """
+    sum_tensor(torch.from_numpy(array), where=where)
+
+
+def check_same(content: bytes, *, what: str, where: str) -> None:
+    """Check that every rank has the same of something, before it decides what they do together.
+
+    Args:
+        content: Of this rank.
+        what: Its name, for the message of an error.
+        where: When, for the message of an error.
+
+    Raises:
+        RunError: A rank has another one.
+    """
+    digests = every_rank(hashlib.sha256(content).hexdigest(), where=where)
+    others = [number for number, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        message = (
+            f"Rank {others[0]} of {n_ranks()} has another {what} than the first rank. Check that every node sees the "
+            f"same screen and run folder, whole, and runs the same version."
+        )
+        raise RunError(message)
+
+
+def check_once(visits: np.ndarray, rows: Sequence[int], *, where: str) -> None:
+    """Check that the ranks together evaluated every row once, and no other.
+
+    Args:
+        visits: int64 [row], how often this rank evaluated each; changed to the sum over ranks.
+        rows: Those to be evaluated.
+        where: For the message of an error.
+
+    Raises:
+        RunError: A row was left out or evaluated twice: the ranks do not see the same files.
+    """
+    wait_for_all(where)  # reading and predicting take ranks unequal times
+    sum_array(visits, where=where)
+    expected = np.zeros_like(visits)
+    expected[list(rows)] = 1
+    wrong = np.flatnonzero(visits != expected)
+    if len(wrong):
+        message = (
+            f"Rank {rank()} on {socket.gethostname()} expected row {wrong[0]} of the screen to be evaluated "
+            f"{expected[wrong[0]]} time(s) in {where}, and it was {visits[wrong[0]]} ({len(wrong)} rows in all). The "
+            f"ranks do not read the same files; check that every node sees the whole screen."
+        )
+        raise RunError(message)
+
+
+def wait_for_all(where: str) -> None:
+    """Go on when every rank is here; a rank may take long to come as long as it lives.
+
+    Args:
+        where: For the message of an error.
+
+    Raises:
+        RunError: One ended or stalled.
+    """
+    if _life is not None:
+        with _together(where):
+            _life.meet()
+
+
+class _Life:
+    """Signs of life of all ranks in the store that the launcher keeps: a slow rank is told from a stalled one."""
+
+    def __init__(self, store: dist.Store, *, patience_s: float) -> None:
+        self._store, self._patience_s, self._meetings = store, patience_s, 0
+        self._over = threading.Event()
+        self._store.set(f"beat {rank()}", "0")
+        self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        beats = 0
+        while not self._over.wait(self._patience_s / 5):
+            beats += 1
+            try:
+                self._store.set(f"beat {rank()}", str(beats))
+            except RuntimeError:  # the store has ended, and the others with it
+                return
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def meet(self) -> None:
+        self._meetings += 1
+        self._store.set(f"meeting {self._meetings} {rank()}", "here")
+        for other in range(n_ranks()):
+            beat, since, began = b"", time.monotonic(), time.monotonic()
+            while not self._store.check([f"meeting {self._meetings} {other}"]):
+                newest = self._store.get(f"beat {other}") if self._store.check([f"beat {other}"]) else b""
+                if newest != beat:
+                    beat, since = newest, time.monotonic()
+                if time.monotonic() - since > self._patience_s or time.monotonic() - began > LONG_PATIENCE_S:
+                    message = f"rank {other} gives no sign of life"
+                    raise RuntimeError(message)
+                time.sleep(POLL_S)
+
+
+def _join() -> None:
+    global _store, _life
+    os.environ.setdefault(
+        "TORCH_NCCL_BLOCKING_WAIT", "1"
+    )  # a rank that is waited for in vain is an error, not an abort
+    patience = datetime.timedelta(seconds=_patience_s())
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        _store, number, count = next(rendezvous("env://"))
+        dist.init_process_group(backend, store=_store, rank=number, world_size=count, timeout=patience)
+        _life = _Life(_store, patience_s=_patience_s())
+    except (RuntimeError, ValueError) as error:
+        message = (
+            f"Rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} on {socket.gethostname()} could not join the "
+            f"others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)}). Check that "
+            f"every node reaches that address and started the same command."
+        )
+        raise RunError(message) from error
+
+
+def _leave() -> None:
+    global _store, _life
+    if _life is not None:
+        _life.end()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _store = _life = None
+
+
+@contextlib.contextmanager
+def _together(where: str) -> Iterator[None]:
+    """Turn the failure of a collective into words on who was missing."""
+    store, own = _store, f"rank {rank()} on {socket.gethostname()}"
+    began = datetime.datetime.now(datetime.UTC)
+    try:
+        if store is not None:
+            store.set(f"at {rank()}", f"{own}: {where}")
+        yield
+    except RuntimeError as error:
+        waited = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
+        message = (
+            f"{own} of {n_ranks()} waited {waited:.0f} s at {where} and another rank did not come: it ended, stalled "
+            f"or was cut off ({_first_line(error)}). Last seen: {_last_seen()}. All ranks stop; what the last "
+            f"checkpoint holds is safe. Start the same command again with `--resume`; if that rank was only slow, "
+            f"with a longer {PATIENCE_VARIABLE}."
+        )
+        raise RunError(message) from error
+
+
+def _last_seen() -> str:
+    try:
+        store = _store
+        names = [f"at {number}" for number in range(n_ranks())]
+        known = [store.get(name).decode() for name in names if store is not None and store.check([name])]
+    except RuntimeError:
+        known = []
+    return "; ".join(known) or "nothing is known, the node of the first rank does not answer"
+
+
+def _patience_s() -> float:
+    given = os.environ.get(PATIENCE_VARIABLE, str(PATIENCE_S))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        message = f"{PATIENCE_VARIABLE} is {given!r}. Expected seconds, such as 60."
+        raise ConfigError(message)
+    return seconds
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

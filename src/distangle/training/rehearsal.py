@@ -1,0 +1,178 @@
+"""A few steps of a training that writes nothing: how long all of it would take, and how much memory."""
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from distangle.errors import ConfigError
+from distangle.images import ImageStore
+from distangle.progress import no_progress
+from distangle.ranks import n_ranks
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
+from distangle.training.batches import BatchMaker
+from distangle.training.config import TrainingConfig
+from distangle.training.loop import Moments, run_epochs
+from distangle.training.network import fresh_state, resolved
+from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
+from distangle.training.state import TrainingState
+from distangle.training.validate import validate
+
+IMAGES_IN_MEMORY = 4 << 30  # bytes, as in a training
+LARGEST_STALL = 0.05  # share of a step that a network should at most wait for its images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What was measured, and what it makes of the whole.
+
+    Attributes:
+        device: Where the network ran.
+        steps: Steps that were done.
+        step_s: Seconds of a step in the middle of them, after the first.
+        stall: Share of the steps' time that the network waited for images, in [0, 1].
+        steps_per_epoch: Of the whole training.
+        epochs: Of the whole training.
+        validation_s: Seconds of one validation of the whole held-out fold.
+        reading_s: Seconds to read every image once before the first step.
+        memory: Bytes at the peak: of the accelerator, or of this process with the images it would keep.
+    """
+
+    device: str
+    steps: int
+    step_s: float
+    stall: float
+    steps_per_epoch: int
+    epochs: int
+    validation_s: float
+    reading_s: float
+    memory: int
+
+    @property
+    def hours(self) -> float:
+        """Projected hours of the whole training."""
+        epoch = self.steps_per_epoch * self.step_s + self.validation_s
+        return (self.reading_s + self.epochs * epoch) / 3600
+
+    def sentences(self) -> list[str]:
+        """Say it to a person."""
+        found = [
+            f"{self.steps} step(s) on {self.device}: {self.step_s:.3g} s each, {self.stall:.1%} waiting for images",
+            f"all of it: {self.epochs} epochs of {self.steps_per_epoch} steps, {_span(self.hours)} "
+            f"(reading {_span(self.reading_s / 3600)}, validation {self.validation_s:.3g} s an epoch)",
+            f"memory at the peak: {self.memory / 2**30:.2f} GiB",
+            "nothing was written",
+        ]
+        if self.stall > LARGEST_STALL:
+            found.insert(1, "the network waits for images: give them a faster disk, more cores, or preparation.binning")
+        return found
+
+
+def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int) -> Rehearsal:
+    """Do a few steps and one piece of a validation exactly as `train` would, and write nothing.
+
+    The time of what is done once for all images (reading, validating) is scaled from the images of these steps. They
+    have just been read, so the files come from the system's cache: a cold disk is slower.
+
+    Args:
+        screen: A screen that has been indexed.
+        folds: Which sites are held out.
+        config: Of the whole training.
+        limit: Steps, at least 2: the first one warms up and does not count.
+
+    Raises:
+        ConfigError: `limit` is below 2.
+        FoldError: As in `start_run` and `train`.
+    """
+    if limit < 2:
+        message = f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count."
+        raise ConfigError(message)
+    config = resolved(config, screen)
+    classes = class_names(screen, config.target)
+    fold = folds.of(screen)
+    rows = _labelled_rows(screen, fold == TRAIN, classes, config)
+    per_step = config.batch_size * config.accumulate * n_ranks()
+    chosen = rows[: limit * per_step] if len(rows) > limit * per_step else rows
+    everything = _bytes_of_all(screen, config, n=int(np.isin(fold, (TRAIN, HELD_OUT)).sum()))
+    # Images that a training would have to read again in every epoch are not kept here either.
+    store = ImageStore(screen, config.preparation, memory=IMAGES_IN_MEMORY if everything <= IMAGES_IN_MEMORY else 0)
+    try:
+        began = time.perf_counter()
+        sites, _ = labelled_sites(store, chosen, classes, config)
+        n_read = int(np.isfinite(store.statistics).all(axis=(1, 2)).sum())
+        reading_s = (time.perf_counter() - began) / n_read * int(np.isin(fold, (TRAIN, HELD_OUT)).sum())
+        state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=False, say=no_progress)
+        n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
+        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
+        try:
+            step_s, stall = _timed_steps(state, maker, sites, config)
+        finally:
+            maker.close()
+        began = time.perf_counter()
+        statistics_of = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
+        statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
+        model: Any = state.model
+        validate(model, store, sites, statistics_of, n_cell_types=n_cell_types)
+        n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
+        validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
+        kept = store.kept_bytes
+    finally:
+        store.close()
+    device = next(state.model.parameters()).device
+    return Rehearsal(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor",
+        steps=len(step_s),
+        step_s=statistics.median(step_s[1:] or step_s),
+        stall=stall,
+        steps_per_epoch=max(1, len(rows) // per_step),
+        epochs=config.epochs,
+        validation_s=validation_s,
+        reading_s=reading_s,
+        memory=_peak_memory(device) + (0 if device.type == "cuda" else min(everything, IMAGES_IN_MEMORY) - kept),
+    )
+
+
+def _timed_steps(
+    state: TrainingState, maker: BatchMaker, sites: TrainingSites, config: TrainingConfig
+) -> tuple[list[float], float]:
+    """Return the seconds of every step, and the share of them, the first left out, that was waiting."""
+    clock, waited = [time.perf_counter()], [0.0]
+
+    def after_step(now: TrainingState) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        clock.append(time.perf_counter())
+        waited.append(maker.waited_s)
+
+    moments = Moments(validate=lambda model: {}, after_epoch=lambda now: None, after_step=after_step)
+    run_epochs(state, maker, sites.labels, config.model_copy(update={"epochs": 1}), moments=moments)
+    first = 1 if len(clock) > 2 else 0
+    return np.diff(clock).tolist(), (waited[-1] - waited[first]) / (clock[-1] - clock[first])
+
+
+def _labelled_rows(screen: Screen, chosen: np.ndarray, classes: tuple[str, ...], config: TrainingConfig) -> np.ndarray:
+    return np.flatnonzero(chosen & screen.sites[config.target].astype(str).isin(classes).to_numpy())
+
+
+def _bytes_of_all(screen: Screen, config: TrainingConfig, *, n: int) -> int:
+    height, width = screen.card.shape or (0, 0)
+    pixels = (height // config.preparation.binning) * (width // config.preparation.binning)
+    return n * len(screen.card.channels) * pixels * np.dtype(screen.card.dtype or "uint16").itemsize
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _span(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"

@@ -1,0 +1,111 @@
+"""Half precision in the loop: what fp16 does when a gradient overflows, and that it survives a resume."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import distangle.training.run as training
+from distangle.errors import RunError
+from distangle.model import ModelConfig, build_classifier
+from distangle.results import RunFolder
+from distangle.screen import Screen
+from distangle.training import resolve_config
+from distangle.training.batches import Batch
+from distangle.training.loop import make_optimiser
+from distangle.training.state import TrainingState, load_state, save_state
+from distangle.training.step import Stepper
+from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    return tiny_screen(tmp_path_factory.mktemp("precision"))
+
+
+def losses(screen: Screen, out: Path, *changes: str) -> list[float]:
+    run = tiny_start(screen, out, *changes, epochs=1)
+    go_on(run)
+    found: list[float] = pd.read_csv(run.metrics)["train_loss"].tolist()
+    return found
+
+
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_half_precision_trains_as_single_precision_does(screen: Screen, tmp_path: Path, half: str) -> None:
+    plain = losses(screen, tmp_path / "fp32")
+    assert losses(screen, tmp_path / half, f"precision={half}") == pytest.approx(plain, rel=0.06)
+
+
+def test_an_fp16_run_that_was_stopped_ends_as_if_it_had_not_been(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("whole", "stopped"):
+        tiny_start(screen, tmp_path / name, "precision=fp16", "saving.every_steps=1", epochs=2)
+    go_on(RunFolder(tmp_path / "whole"))
+
+    calls = 0
+
+    def stopping(*args: Any, **words: Any) -> list[Path]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return save_state(*args, **words)
+
+    monkeypatch.setattr(training, "save_state", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(RunFolder(tmp_path / "stopped"))
+    monkeypatch.undo()
+    go_on(RunFolder(tmp_path / "stopped"))
+    assert fingerprints(tmp_path / "stopped") == fingerprints(tmp_path / "whole")
+
+
+def state_in_fp16(scale: float) -> TrainingState:
+    shape = ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=3, embedding_size=4)
+    model = build_classifier(shape, seed=0).train()
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return TrainingState(0, model, make_optimiser(model, CONFIG), scaler=scaler)
+
+
+CONFIG = resolve_config("small", ["precision=fp16", "channels_last=false"])
+
+
+def step(state: TrainingState, *, brightness: float = 1.0) -> None:
+    batch = Batch(
+        images=brightness * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
+        cell_types=None,
+        labels=torch.eye(3)[[0, 1, 2, 0, 1, 2]],
+        sites=("E1/1/B02/1",) * 6,
+        kinds=np.zeros(6, np.int8),
+    )
+    Stepper(state, CONFIG).step(iter([batch]), range(1), epoch=0, done=0.0, rate=0.01, where="epoch 1, step 1")
+
+
+def test_a_gradient_that_overflows_is_left_out_and_the_scale_halved() -> None:
+    state = state_in_fp16(2.0**40)
+    before = {name: tensor.clone() for name, tensor in state.model.named_parameters()}
+    step(state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.model.named_parameters())
+    assert state.scaler.get_scale() == 2.0**39
+    state = state_in_fp16(2.0**8)
+    step(state)
+    assert not all(torch.equal(before[name], tensor) for name, tensor in state.model.named_parameters())
+    assert state.scaler.get_scale() == 2.0**8
+
+
+def test_a_value_that_no_scale_helps_stops_the_training() -> None:
+    with pytest.raises(RunError, match=r"The loss is not finite in epoch 1, step 1 \(sites E1/1/B02/1"):
+        step(state_in_fp16(2.0**8), brightness=float("inf"))
+
+
+def test_the_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
+    state = state_in_fp16(2.0**40)
+    step(state)
+    save_state(state, tmp_path, fingerprint="f")
+    resumed = state_in_fp16(2.0**10)
+    load_state(resumed, tmp_path, fingerprint="f")
+    assert resumed.scaler.state_dict() == state.scaler.state_dict()
+    assert resumed.scaler.get_scale() == 2.0**39
