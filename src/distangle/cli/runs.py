@@ -117,13 +117,20 @@ def train(
     tell(str(run.root))
 
 
-def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -> None:
+def predict(
+    run: Path,
+    screen: Path | None = None,
+    *,
+    out: Path | None = None,
+    norms: Literal["running", "plate", "experiment"] | None = None,
+) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
 
     Args:
         run: Folder of a finished run.
         screen: Another screen with the same channels; the run's own when left out.
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
+        norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
     from distangle.inference import predict_run
     from distangle.results import RunFolder
@@ -135,7 +142,7 @@ def predict(run: Path, screen: Path | None = None, *, out: Path | None = None) -
         message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
         raise ConfigError(message)
     with progress("predict", 9, unit="pass") as advance:
-        scores, _ = predict_run(opened, read_screen(own), out=out, advance=advance)
+        scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
     tell_table(("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "n"), score_lines(scores))

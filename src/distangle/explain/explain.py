@@ -1,6 +1,6 @@
 """Explain a table of sites: maps, stains, the nulls beside them and what they say together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from distangle.explain.nulls import (
 )
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.summary import summarise
-from distangle.model import PerturbationClassifier
+from distangle.model import NormStatistics, PerturbationClassifier, lent_statistics
 from distangle.progress import Advance, no_progress
 from distangle.results import Explanation
 
@@ -65,6 +65,7 @@ def explain_sites(
     controls: Float[torch.Tensor, "control _ _ _"] | None = None,
     channels_of: Mapping[str, Sequence[int]] | None = None,
     places: Mapping[int, tuple[float, float, float]] | None = None,
+    norms: Sequence[tuple[list[int], NormStatistics | None]] | None = None,
     advance: Advance = no_progress,
 ) -> Explanation:
     """Say for every site where the network looked and which stain moved it, with the nulls beside both.
@@ -83,6 +84,7 @@ def explain_sites(
         controls: Standardised control images for `removal="control"`: one per site or one for all.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
         places: Planted truth: row of the table to row, column and radius of a circle in pixels of `raw`.
+        norms: Rows of the table with the norm statistics of their plate, every row once; None: the running ones.
         advance: Called after each piece of `sites_at_once` sites.
 
     Raises:
@@ -95,27 +97,28 @@ def explain_sites(
     pieces: list[dict[str, np.ndarray]] = []
     random_maps: RandomMaps | None = None
     layer = ""
-    for start in range(0, len(table), settings.sites_at_once):
-        part = slice(start, start + settings.sites_at_once)
+    order: list[int] = []
+    for part, lent in _parts(norms or [(list(range(len(table))), None)], at_once=settings.sites_at_once):
         asked = targets[part].to(device)
         seen = images[part].to(device)
         kinds = None if cell_types is None else cell_types[part].to(device)
-        looked = activation_maps(
-            model, seen, kinds, asked, layer=settings.layer, head=settings.head, size=(raw.shape[2], raw.shape[3])
-        )
-        layer = looked.layer
         shared = controls is None or len(controls) == 1
-        stains = channel_shapley(
-            model,
-            seen,
-            kinds,
-            asked,
-            of=settings.of,
-            removal=settings.removal,
-            controls=controls if shared or controls is None else controls[part],
-            most_at_once=settings.most_at_once,
-            bf16=settings.bf16,
-        )
+        with lent_statistics(model, lent):
+            looked = activation_maps(
+                model, seen, kinds, asked, layer=settings.layer, head=settings.head, size=(raw.shape[2], raw.shape[3])
+            )
+            stains = channel_shapley(
+                model,
+                seen,
+                kinds,
+                asked,
+                of=settings.of,
+                removal=settings.removal,
+                controls=controls if shared or controls is None else controls[part],
+                most_at_once=settings.most_at_once,
+                bf16=settings.bf16,
+            )
+        layer = looked.layer
         if random_maps is None:
             random_maps = random_smooth_maps(
                 settings.n_null_maps,
@@ -139,8 +142,10 @@ def explain_sites(
                 "correlation_p": p_values(correlation, correlation_null),
             }
         )
-        advance(f"{min(start + settings.sites_at_once, len(table))} sites")
-    found = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        order += part
+        advance(f"{len(order)} sites")
+    back = np.argsort(order)
+    found = {name: np.concatenate([piece[name] for piece in pieces])[back] for name in pieces[0]}
     explained = table.reset_index(drop=True).assign(
         explained=[perturbations[int(index)] for index in targets], probability=found["probability"]
     )
@@ -164,6 +169,14 @@ def explain_sites(
         summary=summarise(explained, found, channels=channels, rng=rng, n_draws=settings.n_draws),
         planted=planted,
     )
+
+
+def _parts(
+    norms: Sequence[tuple[list[int], NormStatistics | None]], *, at_once: int
+) -> Iterator[tuple[list[int], NormStatistics | None]]:
+    for members, lent in norms:
+        for start in range(0, len(members), at_once):
+            yield members[start : start + at_once], lent
 
 
 def _check(

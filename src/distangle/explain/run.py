@@ -11,7 +11,8 @@ from distangle.errors import ExplanationError
 from distangle.explain.channel_shapley import Removal
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.images import ImageStore, measure_sites, ready_batches
-from distangle.inference import cell_type_rows, check_fits, open_model, preparation_of
+from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
+from distangle.model import norm_parts
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import Explanation, Predictions, RunFolder
@@ -44,6 +45,7 @@ def explain_run(
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
         ExplanationError: No held-out site can be read, or the settings name what is not there.
+        WeightsError: The norm statistics of the run are damaged.
     """
     model, about = open_model(run)
     check_fits(screen, about)
@@ -70,6 +72,8 @@ def explain_run(
         raise ExplanationError(message)
     table = predictions.table.iloc[readable].reset_index(drop=True)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
+    place = {row: k for k, row in enumerate(readable)}
+    parts = norm_parts(kept_norms(run), screen, readable)
     truth = planted_truth(screen, table, binning=store.preparation.binning)
     explanation = explain_sites(
         model,
@@ -85,6 +89,7 @@ def explain_run(
         controls=controls,
         channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
         places=truth[1] if truth else None,
+        norms=[([place[row] for row in members], lent) for members, lent in parts],
         advance=advance,
     )
     run.record(*explanation.write(run.explanations))

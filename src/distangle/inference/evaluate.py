@@ -16,19 +16,22 @@ Metric = Literal["accuracy", "balanced accuracy"]
 CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 
 
-def evaluate(predictions: Sequence[Predictions], *, about: Mapping[str, Any], run: Mapping[str, Any]) -> Scores:
+def evaluate(
+    predictions: Sequence[Predictions], *, about: Mapping[str, Any], run: Mapping[str, Any], norms: str = "running"
+) -> Scores:
     """Score the held-out fold of several predictions of one network.
 
     Args:
         predictions: Sites and wells, with one view and with eight.
         about: What was saved beside the weights: classes, how many training sites each had, preparation.
         run: What `run.json` says: target, how the fold was made, whether it was forced.
+        norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
 
     Returns:
         All rows, the confusion over sites, the control checks, and notes for the reader.
     """
     trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
-    transductive = about["preparation"]["standardise"] != "image"
+    transductive = about["preparation"]["standardise"] != "image" or norms != "running"
     rows: list[ScoreRow] = []
     for found in predictions:
         for wells, chosen in _by_role(found.table):
@@ -46,7 +49,9 @@ def evaluate(predictions: Sequence[Predictions], *, about: Mapping[str, Any], ru
         never_trained=never,
         confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
         controls=check_controls(sites, trained=trained, target=str(run["target"])),
-        notes=tuple(_notes(sites, held_out, never, run=run, standardise=about["preparation"]["standardise"])),
+        notes=tuple(
+            _notes(sites, held_out, never, run=run, standardise=about["preparation"]["standardise"], norms=norms)
+        ),
     )
 
 
@@ -147,7 +152,13 @@ def _rows(
 
 
 def _notes(
-    sites: Predictions, held_out: pd.DataFrame, never: Sequence[str], *, run: Mapping[str, Any], standardise: str
+    sites: Predictions,
+    held_out: pd.DataFrame,
+    never: Sequence[str],
+    *,
+    run: Mapping[str, Any],
+    standardise: str,
+    norms: str,
 ) -> Iterator[str]:
     if run["forced"]:
         yield "The split was forced: wells of one plate lie on both sides, so these scores are inflated."
@@ -163,6 +174,11 @@ def _notes(
     hidden = int((sites.table["Metadata_Fold"] == "unlabelled").sum())
     if hidden:
         yield f"{hidden} sites of {run['unlabelled']} are predicted but not scored: {_use_of_hidden(run)}."
+    if norms != "running":
+        yield (
+            f"The norms of the network used statistics of the {norms} of every image, also of held-out ones: without "
+            f"labels, but a prediction rests on other wells of its {norms} (transductive)."
+        )
     unread = int((sites.table["reason"] != "").sum())
     if unread:
         yield f"{unread} sites could not be read; they keep a row with the reason in predictions/sites.parquet."

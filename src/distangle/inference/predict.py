@@ -9,7 +9,7 @@ import torch
 
 from distangle.errors import ConfigError, RunError
 from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites, ready_batches
-from distangle.model import PerturbationClassifier
+from distangle.model import PerturbationClassifier, PlateNorms, lent_statistics, norm_parts
 from distangle.ranks import check_once, share, sum_array
 from distangle.results import Predictions
 from distangle.screen import Screen
@@ -61,6 +61,7 @@ def predict_sites(
     *,
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
     views: Literal[1, 8] = 1,
+    norms: PlateNorms | None = None,
     advance: Callable[[str], None] = lambda said: None,
 ) -> Predictions:
     """Predict every site of a screen; a site that cannot be read keeps its row and says why.
@@ -71,11 +72,13 @@ def predict_sites(
         store: The images of the screen, prepared as `preparation_of(about)`.
         fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
         views: 8 averages the logits of the eight flips and turns.
+        norms: Norm statistics of every plate; None: the running statistics of the training for all.
         advance: Called after every view.
 
     Raises:
         RunError: The screen has other channels or cell types than the network.
         ConfigError: `views` is neither 1 nor 8.
+        WeightsError: A plate is not in `norms`.
     """
     if views not in (1, N_VIEWS):
         message = f"views must be 1 or {N_VIEWS}, got {views}."
@@ -89,16 +92,19 @@ def predict_sites(
     embedding = np.zeros((len(everything), model.config.embedding_size), dtype=np.float32)
     visits = np.zeros(len(everything), dtype=np.int64)
     model.eval()
+    parts = norm_parts(norms, screen, rows)
     with torch.no_grad():
         for view in range(views):
-            for chosen, ready in ready_batches(store, share(rows), statistics, batch_size=BATCH, view=view):
-                padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
-                cell_types = cell_type_rows(screen, padded, about)
-                images = torch.from_numpy(ready).to(device)
-                outputs = model(images, None if cell_types is None else cell_types.to(device))
-                logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
-                embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
-                visits[chosen] += view == 0
+            for members, lent in parts:
+                with lent_statistics(model, lent):
+                    for chosen, ready in ready_batches(store, share(members), statistics, batch_size=BATCH, view=view):
+                        padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                        cell_types = cell_type_rows(screen, padded, about)
+                        images = torch.from_numpy(ready).to(device)
+                        outputs = model(images, None if cell_types is None else cell_types.to(device))
+                        logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
+                        embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
+                        visits[chosen] += view == 0
             advance(f"view {view + 1}")
     check_once(visits, rows, where="the prediction")
     for found in (logits, embedding):

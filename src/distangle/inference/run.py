@@ -7,11 +7,14 @@ from typing import Any
 from distangle.errors import RunError
 from distangle.images import ImageStore
 from distangle.inference.evaluate import evaluate
+from distangle.inference.norms import keep_norms, norms_for
 from distangle.inference.predict import average_wells, predict_sites, preparation_of
 from distangle.model import PerturbationClassifier, load_model
+from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import Folds, Screen
+from distangle.screen.norm_groups import AtTest
 
 
 def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
@@ -35,15 +38,24 @@ def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
 
 
 def predict_run(
-    run: RunFolder, screen: Screen, *, out: Path | None = None, advance: Callable[[str], None] = lambda said: None
+    run: RunFolder,
+    screen: Screen,
+    *,
+    out: Path | None = None,
+    at_test: AtTest | None = None,
+    advance: Callable[[str], None] = no_progress,
+    say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
     """Predict every site and well of a screen with one view and with eight, and score what was held out.
 
     Args:
         run: A finished run.
         screen: The run's own screen, or another with the same channels.
-        out: Where to write; the run's `predictions/` when None.
+        out: Where to write; the run's `predictions/` when None. Then the norm statistics are computed and kept, else
+            those that are kept are used for plates of the same name.
+        at_test: Whose norm statistics, instead of what the configuration of the run says.
         advance: Called after each of the nine passes.
+        say: Called with sentences that a person should see.
 
     Returns:
         The scores, and the predictions of sites with eight views.
@@ -52,17 +64,18 @@ def predict_run(
     store = ImageStore(screen, preparation_of(about))
     fold = fold_of_sites(run)
     try:
-        one = predict_sites(model, about, store, fold=fold, views=1, advance=advance)
-        eight = predict_sites(model, about, store, fold=fold, views=8, advance=advance)
+        norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, say=say)
+        one = predict_sites(model, about, store, fold=fold, views=1, norms=norms, advance=advance)
+        eight = predict_sites(model, about, store, fold=fold, views=8, norms=norms, advance=advance)
     finally:
         store.close()
     found = [one, eight, average_wells(one), average_wells(eight)]
-    scores = evaluate(found, about=about, run=run.describe())
+    scores = evaluate(found, about=about, run=run.describe(), norms="running" if norms is None else norms.by)
     if is_first():
         folder = out or run.predictions
         written = [path for predictions in found for path in predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
         if out is None:
-            run.record(*written)
+            run.record(*written, *keep_norms(run, norms))
     wait_for_all("the files of the prediction")
     return scores, eight

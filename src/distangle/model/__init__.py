@@ -4,6 +4,8 @@ from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
 from distangle.model.layers import find_layer, layer_names
+from distangle.model.norm_statistics import NormStatistics, collect_statistics, lent_statistics
+from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
 from distangle.model.published import published_weights
 from distangle.model.templates import CosineTemplates, LinearTemplates
 from distangle.model.weights import WeightsReport, load_published_weights
@@ -13,14 +15,20 @@ __all__ = [
     "CosineTemplates",
     "LinearTemplates",
     "ModelConfig",
+    "NormStatistics",
     "Outputs",
     "PerturbationClassifier",
+    "PlateNorms",
     "WeightsReport",
     "build_classifier",
+    "collect_plate_norms",
+    "collect_statistics",
     "find_layer",
     "layer_names",
+    "lent_statistics",
     "load_model",
     "load_published_weights",
+    "norm_parts",
     "published_weights",
     "save_model",
 ]

@@ -13,6 +13,7 @@ from distangle.axes import CellTypes, Images, SoftLabels
 from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
 from distangle.randomness import generator
 from distangle.training.assignment import Assignment, within_kinds
+from distangle.training.composition import pure_batches, whole_batches
 from distangle.training.config import TrainingConfig
 from distangle.training.cutmix import kept_area, mix_images, mix_rows, random_box
 from distangle.training.kinds import Kind
@@ -60,11 +61,27 @@ class BatchMaker:
         self._shape = first.shape if square else (first.shape[0], side, side)
         n_labelled = int((sites.labels >= 0).sum())
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
+        plates = store.screen.sites[["experiment", "plate"]].astype(str).iloc[sites.rows]
+        self._places = np.stack([plates.groupby("experiment").ngroup(), plates.groupby(list(plates)).ngroup()], axis=1)
         size = (self.batch_size, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self.waited_s = 0.0  # by the network, for batches that were not ready
         self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
+
+    def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
+        """Return the positions in each batch of an epoch: all full, or pure as the configuration says.
+
+        Args:
+            order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
+            epoch: Which epoch.
+        """
+        config = self._config
+        if config.batches.pure == "none":
+            return whole_batches(order, batch_size=self.batch_size)
+        return pure_batches(
+            order, self._places, by=config.batches.pure, batch_size=self.batch_size, seed=config.seed, epoch=epoch
+        )
 
     def epoch(
         self,
@@ -74,7 +91,7 @@ class BatchMaker:
         *,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
-        """Give the batches of one epoch; the last is left out when it is not full.
+        """Give the batches of one epoch, as `cut` divides it.
 
         Args:
             order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
@@ -82,9 +99,9 @@ class BatchMaker:
             assignment: Labels of those sites in the order that have none of their own.
             numbers: Which batches to make, in this order; each is the same whichever others are made.
         """
-        size = self.batch_size
-        wanted = range(len(order) // size) if numbers is None else numbers
-        jobs = [(buffer % 2, number, order[number * size :][:size]) for buffer, number in enumerate(wanted)]
+        cut = self.cut(order, epoch)
+        wanted = range(len(cut)) if numbers is None else numbers
+        jobs = [(buffer % 2, number, cut[number]) for buffer, number in enumerate(wanted)]
         waiting = self._ahead.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
         for following in [*jobs[1:], None]:
             began = time.perf_counter()
@@ -103,7 +120,7 @@ class BatchMaker:
         self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray
     ) -> Batch:
         config, sites = self._config, self._sites
-        raw, ready = self._raw[buffer], self._ready[buffer]
+        raw, ready = (buffers[buffer][: len(positions)] for buffers in (self._raw, self._ready))
         transform = config.preparation.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
         statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)

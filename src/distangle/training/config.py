@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distangle.images import Preparation
+from distangle.screen.norm_groups import AtTest
 
 
 class Part(BaseModel):
@@ -108,6 +109,19 @@ class Saving(Part):
     every_minutes: float = Field(default=15.0, gt=0)  # of an epoch that takes longer
 
 
+class Batches(Part):
+    """Which images stand in one batch."""
+
+    pure: Literal["none", "plate", "experiment"] = "none"  # all of one: its noise is the same for the whole batch
+
+
+class Norms(Part):
+    """Which statistics the norms use after training."""
+
+    at_test: AtTest = "running"  # of the training; or those of the plate or experiment of the image
+    fewest: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
+
+
 class TrainingConfig(Part):
     """How one model was trained; written into its run."""
 
@@ -131,6 +145,8 @@ class TrainingConfig(Part):
     optim: Optim = Optim()
     pseudo_labels: PseudoLabels = PseudoLabels()
     saving: Saving = Saving()
+    batches: Batches = Batches()
+    norms: Norms = Norms()
 
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}

@@ -71,14 +71,15 @@ def run_epochs(
     """
     stepper, model = Stepper(state, config), state.model
     n_together = config.accumulate * n_ranks()
-    per_epoch = max(1, len(labels) // maker.batch_size // n_together)
+    first = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=0)
+    per_epoch = max(1, len(maker.cut(first, 0)) // n_together)
     for epoch in range(state.epochs_done, config.epochs):
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         assignment = moments.before_epoch(state)
         if assignment is not None:
             order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
-        steps = step_batches(len(order) // maker.batch_size, n_together)[state.steps_done :]
+        steps = step_batches(len(maker.cut(order, epoch)), n_together)[state.steps_done :]
         batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in share(numbers)])
         for numbers in steps:
             step = epoch * per_epoch + state.steps_done

@@ -20,6 +20,7 @@ from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
+from distangle.training.composition import check_composition
 from distangle.training.config import TrainingConfig
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
@@ -49,7 +50,8 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     Raises:
         RunError: The folder is in use, or the screen was never written.
         FoldError: The target has fewer than two classes, or pseudo labels have nobody to go to.
-        ConfigError: A logger is not installed, or pseudo labels would never begin.
+        ConfigError: A logger is not installed, pseudo labels would never begin, or the batches asked for cannot be
+            made.
         WeightsError: Published weights are asked for and cannot be had.
     """
     if screen.folder is None:
@@ -59,6 +61,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     config = resolved(config, screen)
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
+    check_composition(config)
     weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
     if not is_first():
         wait_for_all(NEW_FOLDER)
@@ -167,7 +170,7 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     def measure(model: Any) -> dict[str, float]:
         if held_out is None:
             return {}
-        return validate(model, store, held_out, held_out_statistics, n_cell_types=n_cell_types)
+        return validate(model, store, held_out, held_out_statistics, n_cell_types=n_cell_types, norms=config.norms)
 
     try:
         timing.start(state.steps_done)
@@ -208,6 +211,7 @@ def _finish(
         "shape": list(screen.card.shape) if screen.card.shape else None,
         "epochs": state.epochs_done,
         "precision": config.precision,
+        "norms": config.norms.model_dump(mode="json"),
     }
     with averaged_weights(state.model, state.average):
         written = save_model(state.model, run.checkpoints / "model.safetensors", about=about)  # type: ignore[arg-type]

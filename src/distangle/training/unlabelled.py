@@ -124,7 +124,7 @@ def join_unlabelled(
             message = f"expected a PerturbationClassifier, got {type(model).__name__}"
             raise TypeError(message)
         with averaged_weights(model, state.average):
-            return site_logits(model, store, pool, statistics, n_cell_types=n_cell_types)
+            return site_logits(model, store, pool, statistics, n_cell_types=n_cell_types, norms=config.norms)
 
     labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
     return _joined(labelled, pool), labeller

@@ -1,12 +1,15 @@
 """Loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from distangle.images import ImageStore, ready_batches
+from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.losses import softmax_loss
-from distangle.model import PerturbationClassifier
+from distangle.model import PerturbationClassifier, PlateNorms, collect_plate_norms, lent_statistics, norm_parts
 from distangle.ranks import check_once, share, sum_array
+from distangle.training.config import Norms
 from distangle.training.sites import TrainingSites
 
 
@@ -17,6 +20,7 @@ def validate(
     statistics: np.ndarray,
     *,
     n_cell_types: int,
+    norms: Norms | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
     """Return `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`, over sites.
@@ -27,9 +31,10 @@ def validate(
         sites: Labelled sites of the held-out fold.
         statistics: float32 [site of the screen, 2, channel].
         n_cell_types: Length of a cell type row; 0 for none.
+        norms: Whose norm statistics; None: the running ones.
         batch_size: Sites at a time.
     """
-    logits = site_logits(model, store, sites, statistics, n_cell_types=n_cell_types, batch_size=batch_size)
+    logits = site_logits(model, store, sites, statistics, n_cell_types=n_cell_types, norms=norms, batch_size=batch_size)
     right = logits.argmax(1) == sites.labels
     recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
     loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
@@ -47,6 +52,7 @@ def site_logits(
     statistics: np.ndarray,
     *,
     n_cell_types: int,
+    norms: Norms | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
     """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
@@ -56,19 +62,43 @@ def site_logits(
     position = {int(row): k for k, row in enumerate(sites.rows)}
     logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
+    lent_by_plate = _plate_norms(model, store, sites, norms or Norms(), n_cell_types=n_cell_types)
     with torch.no_grad():
-        for rows, ready in ready_batches(
-            store, share(sites.rows.tolist()), statistics, batch_size=min(batch_size, len(sites.rows))
-        ):
-            chosen = [position[row] for row in rows]
-            cell_types = None
-            if n_cell_types and sites.cell_types is not None:
-                padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
-                cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
-            outputs = model(torch.from_numpy(ready).to(device), cell_types)
-            logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
-            visits[rows] += 1
+        for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist()):
+            with lent_statistics(model, lent):
+                for rows, ready in ready_batches(
+                    store, share(members), statistics, batch_size=min(batch_size, len(members))
+                ):
+                    chosen = [position[row] for row in rows]
+                    cell_types = None
+                    if n_cell_types and sites.cell_types is not None:
+                        padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                        cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
+                    outputs = model(torch.from_numpy(ready).to(device), cell_types)
+                    logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
+                    visits[rows] += 1
     check_once(visits, sites.rows.tolist(), where="the validation")
     sum_array(logits, where="the validation")
     model.train(was_training)
     return logits
+
+
+def _plate_norms(
+    model: PerturbationClassifier, store: ImageStore, sites: TrainingSites, norms: Norms, *, n_cell_types: int
+) -> PlateNorms | None:
+    """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
+    if norms.at_test == "running":
+        return None
+    screen = store.screen
+    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[sites.rows]))
+    readable, statistics = measure_sites(store, np.flatnonzero(same).tolist())
+    types = {name: k for k, name in enumerate(screen.card.cell_types)}
+
+    def cell_types(rows: Sequence[int]) -> torch.Tensor | None:
+        if not n_cell_types:
+            return None
+        return torch.eye(n_cell_types)[[types[name] for name in screen.sites["cell_type"].iloc[list(rows)]]]
+
+    return collect_plate_norms(
+        model, store, readable, statistics, by=norms.at_test, fewest=norms.fewest, cell_types=cell_types
+    )

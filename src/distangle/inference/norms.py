@@ -1,0 +1,101 @@
+"""Which norm statistics a run predicts with: those it keeps, or those of the screen that is predicted."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distangle.commit import sha256_of
+from distangle.images import ImageStore, measure_sites
+from distangle.inference.predict import cell_type_rows, check_fits
+from distangle.model import PerturbationClassifier, PlateNorms, collect_plate_norms
+from distangle.results import RunFolder
+from distangle.screen.norm_groups import AtTest
+
+Say = Callable[[str], None]
+
+
+def asked_of(about: Mapping[str, Any]) -> tuple[AtTest, int]:
+    """Return whose statistics a network was trained to be used with, and how many sites they need."""
+    said = about.get("norms", {})
+    return said.get("at_test", "running"), said.get("fewest", 8)
+
+
+def kept_norms(run: RunFolder) -> PlateNorms | None:
+    """Return the statistics that the predictions of a run were made with; None: the running ones.
+
+    Raises:
+        WeightsError: They are damaged.
+    """
+    return PlateNorms.read(run.checkpoints, weights_sha256=_weights(run))
+
+
+def norms_for(
+    run: RunFolder,
+    model: PerturbationClassifier,
+    about: Mapping[str, Any],
+    store: ImageStore,
+    *,
+    at_test: AtTest | None = None,
+    known: bool = False,
+    say: Say,
+) -> PlateNorms | None:
+    """Return the statistics of every plate of a screen.
+
+    Args:
+        run: Keeps what was computed before.
+        model: Its network.
+        about: What was saved beside the weights.
+        store: The images of the screen.
+        at_test: Whose statistics, instead of what the network was trained for.
+        known: Take plates that the run keeps as they are, by experiment and plate, and compute only the others:
+            an image of a known plate then needs no other of it. Else all are computed anew.
+        say: Told of every plate that is known, and of every one with too few sites.
+
+    Raises:
+        RunError: The screen does not fit the network.
+        WeightsError: The kept statistics are damaged.
+    """
+    asked, fewest = asked_of(about)
+    by = at_test or asked
+    if by == "running":
+        return None
+    check_fits(store.screen, about)
+    rows, statistics = measure_sites(store, list(range(len(store.screen.sites))))
+    kept = kept_norms(run) if known else None
+    found = collect_plate_norms(
+        model,
+        store,
+        rows,
+        statistics,
+        by=by,
+        fewest=fewest,
+        cell_types=lambda chosen: cell_type_rows(store.screen, chosen, about),
+        known=kept,
+    )
+    if found is None:
+        return None
+    here = set(zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True))
+    if kept is not None and kept.by == by and (same := sorted(here & set(kept.of_plate))):
+        say(
+            f"norms: the statistics of {len(same)} plate(s) are those that {run.root.name} keeps "
+            f"({', '.join(' '.join(plate) for plate in same[:4])}{', ...' if len(same) > 4 else ''})."
+        )
+    for remark in found.remarks:
+        say(remark)
+    return found
+
+
+def keep_norms(run: RunFolder, norms: PlateNorms | None) -> list[Path]:
+    """Keep the statistics that the predictions of a run were made with, or nothing for the running ones.
+
+    Returns:
+        The files written.
+    """
+    if norms is not None:
+        return norms.write(run.checkpoints, weights_sha256=_weights(run))
+    PlateNorms.remove(run.checkpoints)
+    return []
+
+
+def _weights(run: RunFolder) -> str:
+    return sha256_of(run.checkpoints / "model.safetensors")

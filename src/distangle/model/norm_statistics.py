@@ -1,0 +1,181 @@
+"""Means and variances of every norm for one group of images: collected, lent, given back."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from distangle.axes import CellTypes, Images
+from distangle.errors import WeightsError, nearest
+from distangle.model.classifier import PerturbationClassifier
+
+NormStatistics = Mapping[str, Tensor]
+"""`NAME.mean` and `NAME.variance`, float32 [feature], of every norm by its name in the network."""
+
+Pieces = Callable[[], Iterable[tuple[Images, CellTypes | None]]]
+
+
+@dataclass
+class _Pooled:
+    """Moments of all pieces together, by the law of total variance."""
+
+    n: float = 0.0
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    variance: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def add(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in the input of a norm; return its own mean and variance, float32."""
+        axes = [axis for axis in range(maps.ndim) if axis != 1]
+        variance, mean = torch.var_mean(maps.float(), axes, correction=0)
+        n = maps.numel() / maps.shape[1]
+        share, apart = n / (self.n + n), mean.double() - self.mean.to(mean.device)
+        before = self.variance.to(mean.device)
+        self.variance = (1 - share) * before + share * variance.double() + share * (1 - share) * apart.square()
+        self.mean = self.mean.to(mean.device) + share * apart
+        self.n += n
+        return mean, variance
+
+
+def collect_statistics(model: PerturbationClassifier, pieces: Pieces) -> NormStatistics:
+    """Return what every norm sees when the network normalises a group of images by the group's own statistics.
+
+    Every layer is measured behind layers that use the group's statistics already. Where the group is one piece this
+    is exact: evaluation with the result equals a forward pass in training mode over the whole group. Of several
+    pieces, the backbone normalises each by its own statistics, as it does batches of one plate in training, and
+    their moments are pooled; the neck, whose norms see one number per image and would feel it most, is then measured
+    behind that backbone over the whole group at once, exactly.
+
+    Source: Li et al. 2016, Revisiting batch normalization for practical domain adaptation (arXiv:1603.04779).
+    Departs: variances are those of the group (divided by n), which is what a batch is normalised by in training;
+        running statistics divide by n - 1.
+
+    Args:
+        model: Left as it was found.
+        pieces: Gives the group, standardised, in pieces of at least two images; called twice for several pieces.
+
+    Raises:
+        ValueError: There is no piece.
+    """
+    running = _running(model)
+    with _evaluating(model):
+        with _measured(model.backbone, prefix="backbone.") as found, lent_statistics(model, running):
+            pooled, cell_types = _pooled_features(model, pieces)
+        if len(pooled) == 0:
+            message = "A group of no images has no statistics."
+            raise ValueError(message)
+        backbone = _statistics(found)
+        if len(pooled) > 1:
+            with lent_statistics(model, {**running, **backbone}):
+                pooled, cell_types = _pooled_features(model, pieces)
+        with _measured(model.neck, prefix="neck.") as found, lent_statistics(model, running):
+            model.classify(torch.cat(pooled), torch.cat(cell_types) if cell_types else None)
+    return {**backbone, **_statistics(found)}
+
+
+class lent_statistics(contextlib.AbstractContextManager[None]):  # noqa: N801 - used like a function
+    """Lend the norms of a network the statistics of a group, for the length of a `with`.
+
+    They are used in evaluation mode only. None lends nothing: the running statistics stay.
+
+    Args:
+        model: The network.
+        statistics: From `collect_statistics` of this network.
+
+    Raises:
+        WeightsError: They are of another network.
+    """
+
+    def __init__(self, model: nn.Module, statistics: NormStatistics | None) -> None:
+        self._lent: list[tuple[_BatchNorm, dict[str, Tensor]]] = []
+        self._kept: list[tuple[_BatchNorm, str, Tensor]] = []
+        if statistics is None:
+            return
+        for name, norm in named_norms(model).items():
+            buffers = {"running_mean": f"{name}.mean", "running_var": f"{name}.variance"}
+            for key in buffers.values():
+                if key not in statistics or statistics[key].shape != (norm.num_features,):
+                    found = tuple(statistics[key].shape) if key in statistics else "nothing"
+                    message = (
+                        f"The norm statistics do not fit the network: expected ({norm.num_features},) of {key}, found "
+                        f"{found}. {nearest(key, statistics)} Collect them again with this network."
+                    )
+                    raise WeightsError(message)
+            self._lent.append((norm, {buffer: statistics[key] for buffer, key in buffers.items()}))
+
+    def __enter__(self) -> None:
+        """Put the group's statistics in place of the running ones."""
+        for norm, buffers in self._lent:
+            for buffer, lent in buffers.items():
+                own = getattr(norm, buffer)
+                self._kept.append((norm, buffer, own))
+                setattr(norm, buffer, lent.to(own, copy=True))
+
+    def __exit__(self, *raised: object) -> None:
+        """Put the running statistics back, bit for bit."""
+        for norm, buffer, own in self._kept:
+            setattr(norm, buffer, own)
+        self._kept = []
+
+
+def named_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the batch norms of a network by name, also those of the neck."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, _BatchNorm)}
+
+
+def _pooled_features(model: PerturbationClassifier, pieces: Pieces) -> tuple[list[Tensor], list[Tensor]]:
+    pooled, cell_types = [], []
+    for images, kinds in pieces():
+        pooled.append(model.pool(model.feature_maps(images)))
+        if kinds is not None:
+            cell_types.append(kinds)
+    return pooled, cell_types
+
+
+@contextlib.contextmanager
+def _measured(part: nn.Module, *, prefix: str) -> Iterator[dict[str, _Pooled]]:
+    """Let every norm of a part normalise what it is given by its own statistics, and pool them.
+
+    The buffers of the norms are replaced: lend them something first, inside.
+    """
+    found = {f"{prefix}{name}": _Pooled() for name in named_norms(part)}
+    with contextlib.ExitStack() as hooks:
+        for name, norm in named_norms(part).items():
+            hooks.callback(norm.register_forward_pre_hook(_measure(found[f"{prefix}{name}"])).remove)
+        yield found
+
+
+def _measure(pooled: _Pooled) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        norm.running_mean, norm.running_var = pooled.add(inputs[0])
+
+    return before_norm
+
+
+def _statistics(found: Mapping[str, _Pooled]) -> dict[str, Tensor]:
+    said: dict[str, Tensor] = {}
+    for name, moments in found.items():
+        said |= {f"{name}.mean": moments.mean.float(), f"{name}.variance": moments.variance.float()}
+    return said
+
+
+def _running(model: nn.Module) -> dict[str, Tensor]:
+    said: dict[str, Tensor] = {}
+    for name, norm in named_norms(model).items():
+        if norm.running_mean is not None and norm.running_var is not None:
+            said |= {f"{name}.mean": norm.running_mean, f"{name}.variance": norm.running_var}
+    return said
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training

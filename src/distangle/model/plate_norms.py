@@ -1,0 +1,204 @@
+"""Norm statistics of every plate of a screen: computed from its sites, kept in a file, lent plate by plate."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distangle.commit import commit_json, committed, sha256_of
+from distangle.errors import WeightsError
+from distangle.images import ImageStore, ready_batches
+from distangle.model.classifier import PerturbationClassifier
+from distangle.model.norm_statistics import NormStatistics, collect_statistics
+from distangle.screen import Screen
+from distangle.screen.norm_groups import AtTest, Plate, norm_groups, plates_of
+
+CellTypesOf = Callable[[Sequence[int]], Tensor | None]
+PIECE_PX = 32 * 512 * 512  # pixels of a channel in one forward pass: a whole plate of images of 128 x 128
+
+FILE = "norm_statistics.safetensors"
+
+
+@dataclass(frozen=True)
+class PlateNorms:
+    """Frozen norm statistics of plates, so that an image of a known plate needs no other beside it.
+
+    Attributes:
+        by: What was asked for.
+        of_plate: Index in `collected` of each known plate; None: the running statistics.
+        collected: Statistics of each group.
+        words: Whose statistics each of them are, and of how many sites.
+        remarks: Plates that had too few sites, and what is used for them.
+    """
+
+    by: AtTest
+    of_plate: Mapping[Plate, int | None]
+    collected: tuple[NormStatistics, ...]
+    words: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+    def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
+        """Write the statistics, then what they are as JSON beside them.
+
+        Args:
+            folder: Where the weights lie.
+            weights_sha256: Of the file of the weights that they were computed with.
+        """
+        path = folder / FILE
+        tensors = {
+            f"{k}.{name}": tensor.contiguous() for k, one in enumerate(self.collected) for name, tensor in one.items()
+        }
+        with committed(path) as temporary:
+            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, temporary)
+        told = {
+            "by": self.by,
+            "weights_sha256": weights_sha256,
+            "sha256": sha256_of(path),
+            "statistics": list(self.words),
+            "plates": [{"experiment": e, "plate": p, "statistics": k} for (e, p), k in self.of_plate.items()],
+            "remarks": list(self.remarks),
+        }
+        commit_json(path.with_suffix(".json"), told)
+        return [path, path.with_suffix(".json")]
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove what `write` wrote, where there is anything."""
+        for path in (folder / FILE, (folder / FILE).with_suffix(".json")):
+            path.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, folder: Path, *, weights_sha256: str) -> "PlateNorms | None":
+        """Read what `write` wrote; None where there is nothing.
+
+        Raises:
+            WeightsError: A file is damaged, or was computed with other weights.
+        """
+        path = folder / FILE
+        about = path.with_suffix(".json")
+        if not about.exists():
+            return None
+        try:
+            told = json.loads(about.read_text(encoding="utf-8"))
+            if told["weights_sha256"] != weights_sha256:
+                message = f"{path} was computed with other weights than lie beside it. Run `distangle predict` again."
+                raise WeightsError(message)
+            if sha256_of(path) != told["sha256"]:
+                message = (
+                    f"{path} is damaged: its SHA-256 is not the one in {about.name}. Run `distangle predict` again."
+                )
+                raise WeightsError(message)
+            tensors = load_file(path)
+            collected: list[dict[str, Tensor]] = [{} for _ in told["statistics"]]
+            for key, tensor in tensors.items():
+                number, name = key.split(".", 1)
+                collected[int(number)][name] = tensor
+            return cls(
+                by=told["by"],
+                of_plate={(one["experiment"], one["plate"]): one["statistics"] for one in told["plates"]},
+                collected=tuple(collected),
+                words=tuple(told["statistics"]),
+                remarks=tuple(told["remarks"]),
+            )
+        except (json.JSONDecodeError, KeyError, IndexError, SafetensorError, OSError) as error:
+            message = f"{about} is damaged ({error!r}). Run `distangle predict` again."
+            raise WeightsError(message) from error
+
+
+def norm_parts(
+    norms: PlateNorms | None, screen: Screen, rows: Sequence[int]
+) -> list[tuple[list[int], NormStatistics | None]]:
+    """Return rows with the statistics that are theirs, the rows of one group together and in their order.
+
+    Args:
+        norms: Of all plates of the rows; None: the running statistics for all.
+        screen: The screen.
+        rows: Positions in it.
+
+    Raises:
+        WeightsError: A plate is not known.
+    """
+    if norms is None:
+        return [(list(rows), None)]
+    parts: dict[int | None, list[int]] = {}
+    for row, plate in zip(rows, plates_of(screen, rows), strict=True):
+        if plate not in norms.of_plate:
+            message = (
+                f"There are no norm statistics of plate {' '.join(plate)}, only of {len(norms.of_plate)} other plates. "
+                f"Predict a screen that has the whole plate first."
+            )
+            raise WeightsError(message)
+        parts.setdefault(norms.of_plate[plate], []).append(row)
+    return [(members, None if k is None else norms.collected[k]) for k, members in parts.items()]
+
+
+def collect_plate_norms(
+    model: PerturbationClassifier,
+    store: ImageStore,
+    rows: Sequence[int],
+    statistics: np.ndarray,
+    *,
+    by: AtTest,
+    fewest: int,
+    cell_types: CellTypesOf,
+    known: PlateNorms | None = None,
+) -> PlateNorms | None:
+    """Compute the norm statistics of every plate of a screen that is not known yet.
+
+    Args:
+        model: Left as it was found.
+        store: The images.
+        rows: Readable sites: statistics rest on these and no others.
+        statistics: float32 [site of the screen, 2, channel], from `measure_sites`.
+        by: `plate` or `experiment`: whose sites; `running` asks for none.
+        fewest: Sites that a group needs.
+        cell_types: One-hot cell types of rows; None for a network without them.
+        known: Stored statistics, taken as they are.
+
+    Returns:
+        Statistics of the plates of `rows`; None for `running`.
+    """
+    if by == "running":
+        return None
+    kept = known if known is not None and known.by == by else PlateNorms(by, {}, (), ())
+    missing = [
+        row for row, plate in zip(rows, plates_of(store.screen, rows), strict=True) if plate not in kept.of_plate
+    ]
+    groups, remarks = norm_groups(store.screen, missing, by=by, fewest=fewest, of=rows)
+    of_plate, collected, words = dict(kept.of_plate), list(kept.collected), list(kept.words)
+    device = next(model.parameters()).device
+    for group in groups:
+        of_plate |= dict.fromkeys(group.plates, len(collected) if group.rows else None)
+        if group.rows:
+            pieces = _pieces(store, group.rows, statistics, device=device, cell_types=cell_types)
+            collected.append(collect_statistics(model, pieces))
+            words.append(f"{group.words}, {len(group.rows)} sites")
+    return PlateNorms(by, of_plate, tuple(collected), tuple(words), (*kept.remarks, *remarks))
+
+
+def _pieces(
+    store: ImageStore,
+    rows: Sequence[int],
+    statistics: np.ndarray,
+    *,
+    device: torch.device,
+    cell_types: CellTypesOf,
+) -> Callable[[], Iterator[tuple[Tensor, Tensor | None]]]:
+    """Give the images of rows in as few pieces as memory allows, all of about one size."""
+    height, width = store.image(rows[0]).shape[1:]
+    n_pieces = -(-len(rows) // max(32, PIECE_PX // (height * width)))
+    size = -(-len(rows) // n_pieces)
+
+    def pieces() -> Iterator[tuple[Tensor, Tensor | None]]:
+        for chosen, ready in ready_batches(store, rows, statistics, batch_size=size):
+            kinds = cell_types(chosen)
+            images = torch.from_numpy(ready[: len(chosen)]).to(device)
+            yield images, None if kinds is None else kinds.to(device)
+
+    return pieces
