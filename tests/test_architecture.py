@@ -19,7 +19,7 @@ FLOORS = [
     {"training", "inference"},
     {"profiles", "explain"},
     {"report"},
-    {"demo", "web"},
+    {"demo", "ablation", "web"},
     {"cli"},
 ]
 # `commit` writes what `errors` may have refused; nothing else on the ground floor leans on a neighbour.

@@ -273,8 +273,13 @@ def test_a_command_line_divides_as_the_functions_do(screen: Screen) -> None:
     n = screen.sites["experiment"].nunique()
     assert divide(screen, seed=3).sha256 == by_experiment(screen, n_folds=min(5, n), fold=0, seed=3).sha256
     assert divide(screen, n_folds=2, fold=1).sha256 == by_experiment(screen, n_folds=2, fold=1, seed=0).sha256
+    two = hold_out(screen, values=["HUVEC-02"])
+    hidden = divide(screen, by="experiment=HUVEC-02", hidden="experiment=RPE-01")
+    assert hidden.sha256 == hide_labels(screen, two, values=["RPE-01"]).sha256
     with pytest.raises(FoldError, match=r"Cannot hold out 'RPE-02'\. Expected COLUMN=VALUE,VALUE"):
         divide(screen, by="RPE-02")
+    with pytest.raises(FoldError, match=r"Cannot hide the labels of 'experiment='\. Expected COLUMN=VALUE,VALUE"):
+        divide(screen, hidden="experiment=")
     with pytest.raises(FoldError, match="experiment=RPE-02 says already what is held out"):
         divide(screen, by="experiment=RPE-02", fold=1)
 

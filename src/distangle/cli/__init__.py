@@ -1,9 +1,10 @@
 """Verbs only: from the words of a command line to one call, and from an error to one sentence."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distangle.cli import typed
+from distangle.cli.ablations import ablate
 from distangle.cli.app import app
 from distangle.cli.console import complain
 from distangle.cli.runs import demo, explain, predict, report, train
@@ -12,9 +13,9 @@ from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
 from distangle.errors import DistangleError
 
-for verb in (index, statistics, simulate, settings, train, predict, explain, report, demo):
+for verb in (index, statistics, simulate, settings, train, predict, explain, report, ablate, demo):
     app.command(verb)
-TAKE_SETTINGS = {"settings": settings, "train": train}
+TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
 
 def main(words: Sequence[str] | None = None) -> None:

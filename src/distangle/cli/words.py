@@ -37,6 +37,24 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
     return found
 
 
+def whole_numbers(words: str, *, flag: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between, such as `0,1,2`; each once, in their order.
+
+    Args:
+        words: As typed; "" is none.
+        flag: Named in the error.
+
+    Raises:
+        ConfigError: Something else between the commas.
+    """
+    pieces = [piece.strip() for piece in words.split(",") if piece.strip()]
+    for piece in pieces:
+        if not piece.isdecimal():
+            message = f"{flag} {words!r}: {piece!r} is no whole number. Expected such as 0,1,2."
+            raise ConfigError(message)
+    return tuple(dict.fromkeys(int(piece) for piece in pieces))
+
+
 def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
     """Refuse flags that would be ignored beside another one.
 

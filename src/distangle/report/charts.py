@@ -84,7 +84,7 @@ def _curve(
     from_zero: bool,
     stamp: str,
 ) -> str:
-    with matplotlib.rc_context(_settings()):
+    with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(3.5, 2.5), layout="constrained")
         axes = drawn.add_subplot()
         ends: list[tuple[float, float, str, str]] = []
@@ -113,7 +113,7 @@ def _curve(
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.locator_params(axis="x", integer=True, nbins=6)
-        return _svg(drawn, stamp)
+        return svg_of(drawn, stamp)
 
 
 def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
@@ -127,7 +127,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
     n = len(perturbations)
     # Room for the longest name; the cells are squares of one size whatever the names.
     side, names = max(2.2, 0.19 * n), 0.062 * max((len(_short(name)) for name in perturbations), default=1) + 0.35
-    with matplotlib.rc_context(_settings()):
+    with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(side + names + 0.9, side + names + 0.2))
         width, height = drawn.get_size_inches()
         axes = drawn.add_axes((names / width, names / height, side / width, side / height))
@@ -152,7 +152,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         for spine in bar.spines.values():
             spine.set_visible(False)
         bar.tick_params(length=0)
-        return _svg(drawn, stamp)
+        return svg_of(drawn, stamp)
 
 
 def channel_chart(
@@ -179,7 +179,7 @@ def channel_chart(
         stamp: Words in the corner, such as "forced split".
     """
     places = np.arange(len(names))
-    with matplotlib.rc_context(_settings()):
+    with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
         axes = drawn.add_subplot()
         colours = [ORANGE if place == highlighted else BLUE for place in places]
@@ -197,7 +197,7 @@ def channel_chart(
         axes.set_title(title, pad=8)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        return _svg(drawn, stamp)
+        return svg_of(drawn, stamp)
 
 
 def stain_matrix(
@@ -224,7 +224,7 @@ def stain_matrix(
     names = 0.062 * max(len(_short(name)) for name in perturbations) + 0.35
     heads = 0.062 * max(len(_short(name)) for name in channels) + 0.3
     cell, side = 0.42, 0.24
-    with matplotlib.rc_context(_settings()):
+    with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(names + cell * n_columns + 0.9, heads + side * n_rows + 0.25))
         width, height = drawn.get_size_inches()
         frame = (names / width, 0.2 / height, cell * n_columns / width, side * n_rows / height)
@@ -255,7 +255,7 @@ def stain_matrix(
         for spine in bar.spines.values():
             spine.set_visible(False)
         drawn.text(0.995, 0.995, unit, color=MUTED, fontsize=7.5, ha="right", va="top")
-        return _svg(drawn, stamp)
+        return svg_of(drawn, stamp)
 
 
 def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge: bool = True) -> None:
@@ -276,7 +276,8 @@ def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge
     )
 
 
-def _settings() -> Any:
+def svg_settings() -> Any:
+    """Return matplotlib's settings of every chart."""
     # Any: matplotlib's stubs spell every key of its settings as a literal.
     return _SETTINGS
 
@@ -286,7 +287,13 @@ def _short(name: str, most: int = 24) -> str:
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
-def _svg(drawn: Figure, stamp: str) -> str:
+def svg_of(drawn: Figure, stamp: str) -> str:
+    """Return a finished chart as SVG text in the colours of the page, light and dark.
+
+    Args:
+        drawn: The chart.
+        stamp: Words in the corner, such as "forced split"; "" for none.
+    """
     if stamp:
         drawn.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
     written = io.StringIO()

@@ -1,9 +1,10 @@
 """Which perturbation is in which well of which plate of which experiment, and what lies in which fold."""
 
 from distangle.screen.channel import Channel
+from distangle.screen.divide import divide
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.files import Probe, site_sha256
-from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, divide, fold_columns, hold_out
+from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS

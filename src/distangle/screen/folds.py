@@ -202,42 +202,6 @@ def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: 
     return _divided(screen, sites["experiment"].isin(held).to_numpy(), description, notes=[], force=force)
 
 
-def divide(
-    screen: Screen,
-    *,
-    by: str | None = None,
-    n_folds: int | None = None,
-    fold: int | None = None,
-    seed: int = 0,
-    force: bool = False,
-) -> Folds:
-    """Divide a screen as a command line asks.
-
-    Args:
-        screen: The screen to divide.
-        by: What to hold out, such as `replicate=2` or `experiment=HUVEC-02,RPE-01`; None deals out experiments.
-        n_folds: How many sets of experiments; None is five, or as many as there are.
-        fold: Which of them is held out; None is the first.
-        seed: As in `by_experiment`.
-        force: As in `hold_out`.
-
-    Raises:
-        FoldError: As in `hold_out` and `by_experiment`; `by` is no such pair, or stands beside a number of folds.
-    """
-    if by is None:
-        n_folds = n_folds or max(2, min(5, screen.sites["experiment"].nunique()))
-        return by_experiment(screen, n_folds=n_folds, fold=fold or 0, seed=seed, force=force)
-    column, separator, values = by.partition("=")
-    if not separator:
-        message = f"Cannot hold out {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
-        raise FoldError(message)
-    if n_folds is not None or fold is not None:
-        message = f"{by} says already what is held out: leave out the number of folds."
-        raise FoldError(message)
-    values_named = [value.strip() for value in values.split(",") if value.strip()]
-    return hold_out(screen, column=column.strip(), values=values_named, force=force)
-
-
 def _divided(screen: Screen, held: np.ndarray, description: str, *, notes: list[str], force: bool) -> Folds:
     for name, n in (("training", int((~held).sum())), ("held-out", int(held.sum()))):
         if n == 0:

@@ -1,0 +1,24 @@
+"""The ablation of Fig. 6: what each part of the recipe is worth, over seeds and held-out experiments."""
+
+from distangle.ablation.compare import Comparison, Row, compare
+from distangle.ablation.conditions import CONDITIONS, PARTS, Condition, Part, chosen_conditions
+from distangle.ablation.page import write_comparison
+from distangle.ablation.plan import Plan, continue_ablation, plan_ablation
+from distangle.ablation.run import run_ablation, run_folder
+
+__all__ = [
+    "CONDITIONS",
+    "PARTS",
+    "Comparison",
+    "Condition",
+    "Part",
+    "Plan",
+    "Row",
+    "chosen_conditions",
+    "compare",
+    "continue_ablation",
+    "plan_ablation",
+    "run_ablation",
+    "run_folder",
+    "write_comparison",
+]

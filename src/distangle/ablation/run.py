@@ -1,0 +1,84 @@
+"""The runs of an ablation, each an ordinary run folder: what is finished is kept, what was stopped goes on."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from distangle.ablation.conditions import Condition, configured
+from distangle.ablation.plan import Plan
+from distangle.errors import RunError
+from distangle.inference import predict_run
+from distangle.results import RunFolder
+from distangle.training import read_config, start_run, train, values_of
+
+PASSES = 9  # of a prediction: one view, and eight
+
+Say = Callable[[str], None]
+
+
+def run_folder(plan: Plan, condition: Condition, seed: int) -> Path:
+    """Return where the run of a condition and seed lies."""
+    return plan.root / "runs" / f"{condition.name}-{seed}"
+
+
+def pieces(plan: Plan) -> int:
+    """Return how often `run_ablation` will call `advance`."""
+    return sum(plan.config.epochs + PASSES for _ in _unfinished(plan))
+
+
+def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say) -> None:
+    """Train and predict every run that is not finished yet, all conditions of a seed before the next seed.
+
+    Args:
+        plan: From `plan_ablation`.
+        command: Kept in the runs, as typed.
+        advance: Called after every epoch and every pass of a prediction.
+        say: Called with sentences that a person should see.
+
+    Raises:
+        RunError: A run was made with other settings, or as in `train`.
+    """
+    for condition, seed in _unfinished(plan):
+        run = _opened(plan, condition, seed, command=command, say=say)
+        name = run.root.name
+
+        def step(said: str, name: str = name) -> None:
+            advance(f"{name}: {said}")
+
+        def remark(said: str, name: str = name) -> None:
+            say(f"{name}: {said}")
+
+        if run.describe()["finished"]:
+            for _ in range(plan.config.epochs):
+                step("trained before")
+        else:
+            train(run, screen=plan.screen, advance=step, say=remark)
+        predict_run(run, plan.screen, advance=step)
+
+
+def _unfinished(plan: Plan) -> Iterator[tuple[Condition, int]]:
+    for seed in plan.seeds:
+        for condition in plan.conditions:
+            # The scores are the last file that a prediction writes.
+            if not RunFolder(run_folder(plan, condition, seed)).scores.exists():
+                yield condition, seed
+
+
+def _opened(plan: Plan, condition: Condition, seed: int, *, command: str, say: Say) -> RunFolder:
+    root, wanted = run_folder(plan, condition, seed), configured(condition, plan.config, seed=seed)
+    if not root.exists():
+        # A folder that was begun and not finished beginning has another name, and is begun again.
+        beside = root.with_name(f".{root.name}.begun")
+        if beside.exists():
+            shutil.rmtree(beside)
+        begun = start_run(plan.screen, plan.folds, wanted, beside, say=say)
+        if command:
+            begun.add_command(command)
+        begun.root.rename(root)
+    run = RunFolder.open(root)
+    before, now = values_of(read_config(run.config)), values_of(wanted)
+    changed = [f"{name} is {before[name]}, not {now[name]}" for name in now if before[name] != now[name]]
+    if changed:
+        message = f"{root} was made with other settings: {'; '.join(changed)}. Move it away, or name another folder."
+        raise RunError(message)
+    return run

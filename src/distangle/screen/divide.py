@@ -1,0 +1,55 @@
+"""From the words of a command line to folds: what is held out, and whose labels are hidden."""
+
+from distangle.errors import FoldError
+from distangle.screen.folds import Folds, by_experiment, hold_out
+from distangle.screen.table import Screen
+from distangle.screen.unlabelled import hide_labels
+
+
+def divide(
+    screen: Screen,
+    *,
+    by: str | None = None,
+    hidden: str | None = None,
+    n_folds: int | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Folds:
+    """Divide a screen as a command line asks.
+
+    Args:
+        screen: The screen to divide.
+        by: What to hold out, such as `replicate=2` or `experiment=HUVEC-02,RPE-01`; None deals out experiments.
+        hidden: Whose labels the training does not see, in the same words; None for nobody's.
+        n_folds: How many sets of experiments; None is five, or as many as there are.
+        fold: Which of them is held out; None is the first.
+        seed: As in `by_experiment`.
+        force: As in `hold_out`.
+
+    Raises:
+        FoldError: As in `hold_out`, `by_experiment` and `hide_labels`; or words without `=`, or `by` beside a
+            number of folds.
+    """
+    if by is None:
+        n_folds = n_folds or max(2, min(5, screen.sites["experiment"].nunique()))
+        folds = by_experiment(screen, n_folds=n_folds, fold=fold or 0, seed=seed, force=force)
+    elif n_folds is not None or fold is not None:
+        message = f"{by} says already what is held out: leave out the number of folds."
+        raise FoldError(message)
+    else:
+        column, values = _named(by, "hold out")
+        folds = hold_out(screen, column=column, values=values, force=force)
+    if hidden is not None:
+        column, values = _named(hidden, "hide the labels of")
+        folds = hide_labels(screen, folds, column=column, values=values)
+    return folds
+
+
+def _named(words: str, what: str) -> tuple[str, list[str]]:
+    column, separator, values = words.partition("=")
+    named = [value.strip() for value in values.split(",") if value.strip()]
+    if not separator or not named:
+        message = f"Cannot {what} {words!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
+        raise FoldError(message)
+    return column.strip(), named

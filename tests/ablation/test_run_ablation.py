@@ -1,0 +1,278 @@
+"""An ablation on a tiny screen: ordinary runs, stopped and gone on with, and a table that agrees with their scores."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distangle.ablation import (
+    CONDITIONS,
+    PARTS,
+    chosen_conditions,
+    compare,
+    continue_ablation,
+    plan_ablation,
+    run_ablation,
+    run_folder,
+    write_comparison,
+)
+from distangle.ablation.conditions import configured, settings_of
+from distangle.ablation.page import beware, table_lines
+from distangle.ablation.plan import Plan
+from distangle.ablation.run import pieces
+from distangle.cli import main
+from distangle.commit import sha256_of
+from distangle.errors import ConfigError, RunError
+from distangle.progress import no_progress
+from distangle.results import RunFolder, Scores
+from distangle.screen import hold_out, read_screen
+from distangle.training import TrainingConfig, read_config, resolve_config, settings
+from tiny_run import TRAINING, fingerprints, tiny_screen
+
+EPOCHS = 2
+
+
+def recipe(*changes: str) -> TrainingConfig:
+    return resolve_config("small", [*TRAINING, *changes], epochs=EPOCHS)
+
+
+def planned(
+    folder: Path, out: Path, *changes: str, only: str = "baseline,cutmix", seeds: tuple[int, ...] = (0, 1)
+) -> Plan:
+    screen = read_screen(folder / "screen")
+    folds = hold_out(screen, values=["E2", "E3"])
+    return plan_ablation(screen, folds, recipe(*changes), out, conditions=chosen_conditions(only), seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """screen/ and ablation/, finished: two conditions, two seeds."""
+    root = tmp_path_factory.mktemp("ablation")
+    tiny_screen(root)
+    plan = planned(root, root / "ablation")
+    calls: list[str] = []
+    n = pieces(plan)
+    run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
+    assert len(calls) == n == 4 * (EPOCHS + 9)
+    write_comparison(plan, compare(plan))
+    return root
+
+
+def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
+    known = {name for name, _ in settings()}
+    assert {part.setting for part in PARTS.values()} <= known
+    assert CONDITIONS[0].name == "baseline"
+    assert all(set(condition.on) <= set(PARTS) for condition in CONDITIONS)
+    assert len({condition.on for condition in CONDITIONS}) == len(CONDITIONS)
+    off = settings_of(CONDITIONS[0], recipe())
+    assert off == {part.setting: part.off for part in PARTS.values()}
+    for condition in CONDITIONS:  # valid, whatever is on
+        configured(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
+
+
+def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
+    cutmix = chosen_conditions("cutmix")[0]
+    assert configured(cutmix, recipe("cutmix.probability=0.25"), seed=3).cutmix.probability == 0.25
+    assert configured(cutmix, recipe("cutmix.probability=0"), seed=3).cutmix.probability == 1.0
+    assert configured(cutmix, recipe(), seed=3).seed == 3
+    assert configured(CONDITIONS[0], recipe(), seed=3).cutmix.probability == 0.0
+
+
+def test_every_run_is_an_ordinary_one_that_differs_in_what_is_switched(folder: Path) -> None:
+    root = folder / "ablation"
+    assert sorted(path.name for path in (root / "runs").iterdir()) == [
+        "baseline-0",
+        "baseline-1",
+        "cutmix-0",
+        "cutmix-1",
+    ]
+    configs = {path.name: read_config(path / "config.yaml") for path in (root / "runs").iterdir()}
+    assert {name: (config.cutmix.probability, config.seed) for name, config in configs.items()} == {
+        "baseline-0": (0.0, 0), "baseline-1": (0.0, 1), "cutmix-0": (0.5, 0), "cutmix-1": (0.5, 1)
+    }  # fmt: skip
+    same = {config.model_copy(update={"seed": 0, "cutmix": recipe().cutmix}) for config in configs.values()}
+    assert len(same) == 1
+    runs = [RunFolder.open(root / "runs" / name) for name in configs]
+    assert {run.describe()["folds_sha256"] for run in runs} == {
+        json.loads((root / "ablation.json").read_text())["folds_sha256"]
+    }
+    assert all(run.describe()["commands"] == ["distangle ablate"] for run in runs)
+    assert all(run.describe()["finished"] for run in runs)
+    assert read_screen(runs[0].screen_folder()).folder == folder / "screen"
+
+
+def test_the_table_agrees_with_the_scores_of_the_runs(folder: Path) -> None:
+    plan = continue_ablation(folder / "ablation")
+    found = compare(plan)
+    assert (found.unit, found.groups, found.seeds, found.wells) == ("experiment", ("E2", "E3"), (0, 1), "treatments")
+    assert found.chance == pytest.approx(1 / 3)
+    for row in found.rows:
+        for seed, value in row.by_seed.items():
+            scores = Scores.read(RunFolder(folder / "ablation/runs" / f"{row.condition}-{seed}").scores)
+            (of_run,) = [
+                one for one in scores.rows
+                if (one.level, one.views, one.wells, one.subset, one.metric)
+                == (row.level, row.views, "treatments", "all", row.metric)
+            ]  # fmt: skip
+            assert value == pytest.approx(of_run.value)
+            assert row.n == of_run.n
+        assert row.value == pytest.approx(np.mean(list(row.by_seed.values())))
+    assert len(found.rows) == 2 * 2 * 2
+    base = {(row.level, row.metric): row for row in found.rows if row.condition == "baseline"}
+    for row in found.rows:
+        if row.condition == "cutmix":
+            assert row.difference == pytest.approx(row.value - base[row.level, row.metric].value)
+    curve = found.curves["cutmix"]
+    metrics = pd.read_csv(folder / "ablation/runs/cutmix-1/metrics.csv")
+    np.testing.assert_allclose(curve[:, 1], metrics["held_out_accuracy"])
+    assert curve.shape == (EPOCHS, 2)
+
+
+def test_the_files_say_the_same_as_the_comparison(folder: Path) -> None:
+    root = folder / "ablation"
+    found = compare(continue_ablation(root))
+    read = json.loads((root / "comparison.json").read_text())
+    assert [row["value"] for row in read["rows"]] == [row.value for row in found.rows]
+    with (root / "comparison.csv").open() as opened:
+        lines = list(csv.DictReader(opened))
+    assert [float(line["value"]) for line in lines] == [row.value for row in found.rows]
+    assert [line["difference"] for line in lines if line["condition"] == "baseline"] == [""] * 4
+    page = (root / "index.html").read_text(encoding="utf-8")
+    assert "2 held-out experiments and 2 seeds: with so few" in page
+    assert "An interval draws the held-out experiments and, apart from them, the seeds" in page
+    assert 'src="curves.svg"' in page
+    assert "cutmix.probability=0.5" in page
+    shown = list(table_lines(found))
+    assert [line[:3] for line in shown] == [("baseline", "well", "8"), ("cutmix", "well", "8"),
+                                            ("baseline", "site", "1"), ("cutmix", "site", "1")]  # fmt: skip
+    assert shown[0][4] == ""
+    assert shown[1][4].startswith(("+", "-"))
+
+
+def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "screen", tmp_path / "screen")
+    shutil.copytree(folder / "plates", tmp_path / "plates")
+    done: list[str] = []
+
+    def stop_after(n: int) -> None:
+        plan, calls = planned(tmp_path, tmp_path / "ablation"), [0]
+
+        def advance(said: str) -> None:
+            calls[0] += 1
+            done.append(said)
+            if calls[0] == n:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_ablation(plan, command="distangle ablate", advance=advance, say=no_progress)
+
+    stop_after(1)  # in the first epoch of the first run
+    (tmp_path / "ablation/runs/.cutmix-0.begun").mkdir()
+    (tmp_path / "ablation/runs/.cutmix-0.begun/config.yaml").write_text("half a")
+    stop_after(EPOCHS + 9 + 1)  # in the second run
+    stop_after(EPOCHS + 3)  # in its prediction
+    first = tmp_path / "ablation/runs/baseline-0"
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    plan = continue_ablation(tmp_path / "ablation")
+    n, calls = pieces(plan), []
+    run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
+    assert len(calls) == n == 3 * (EPOCHS + 9)
+    assert not any(said.startswith("baseline-0") for said in calls)
+    assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    for name in ("baseline-0", "cutmix-0", "baseline-1", "cutmix-1"):
+        whole, resumed = (fingerprints(root / "ablation/runs" / name) for root in (folder, tmp_path))
+        assert whole == resumed
+    assert pieces(continue_ablation(tmp_path / "ablation")) == 0
+
+
+def test_conditions_and_seeds_are_added_later_through_the_command_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("screen", "plates", "ablation"):
+        shutil.copytree(folder / name, tmp_path / name)
+    out = tmp_path / "ablation"
+    kept = sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors")
+    main(["ablate", "--out", str(out), "--only", "baseline", "--seeds", "2"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "condition level views accuracy over baseline" in said
+    plan = continue_ablation(out)
+    assert plan.seeds == (0, 1, 2)
+    assert plan.commands == (f"distangle ablate --out {out} --only baseline --seeds 2",)
+    assert sorted(path.name for path in (out / "runs").iterdir()) == [
+        "baseline-0", "baseline-1", "baseline-2", "cutmix-0", "cutmix-1", "cutmix-2"
+    ]  # fmt: skip
+    assert sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors") == kept
+
+
+def test_what_is_not_finished_is_left_out_and_said(folder: Path, tmp_path: Path) -> None:
+    for name in ("screen", "ablation"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "ablation/runs/cutmix-1/predictions/scores.json").unlink()
+    found = compare(continue_ablation(tmp_path / "ablation"))
+    assert found.seeds == (0, 1)
+    assert {row.condition: tuple(row.by_seed) for row in found.rows} == {"baseline": (0, 1), "cutmix": (0,)}
+    assert any("Not every seed is finished for cutmix" in sentence for sentence in beware(found))
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_what_does_not_belong_to_the_ablation_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder / "ablation"
+    with pytest.raises(RunError, match=r"was begun with another recipe: optim\.lr was 0\.002, is 0\.1\. Say the same"):
+        planned(folder, root, "optim.lr=0.1")
+    screen = read_screen(folder / "screen")
+    with pytest.raises(RunError, match="was begun with other folds than experiment=E1"):
+        plan_ablation(screen, hold_out(screen, values=["E1"]), recipe(), root, conditions=CONDITIONS[:1])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("!")
+    with pytest.raises(RunError, match=r"mine is not empty \(thesis\.txt\) and no ablation"):
+        planned(folder, tmp_path / "mine")
+    with pytest.raises(RunError, match=r"none is no ablation: it has no ablation\.json"):
+        continue_ablation(tmp_path / "none")
+    with pytest.raises(RunError, match="No run of .* is finished"):
+        compare(planned(folder, tmp_path / "new"))
+    with pytest.raises(ConfigError, match="No condition 'cutmx'. Did you mean 'cutmix'"):
+        chosen_conditions("baseline,cutmx")
+    with pytest.raises(ConfigError, match="--only names no condition"):
+        chosen_conditions(",")
+    with pytest.raises(ConfigError, match=r"begin after 30 epochs, .*'pseudo' have 2\. Say when: `--pseudo-labels"):
+        planned(folder, tmp_path / "late", only="pseudo")
+    said = refused(["ablate", "--out", str(root), "--epochs", "3"], capsys)
+    assert f"Leave out --epochs beside --out {root}. Without a screen, the ablation in that folder goes on" in said
+    assert "--seeds '0,b': 'b' is no whole number. Expected such as 0,1,2." in refused(
+        ["ablate", str(folder / "screen"), "--out", str(tmp_path / "x"), "--seeds", "0,b"], capsys
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_with_other_settings_in_the_place_of_ours_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name in ("screen", "ablation"):
+        shutil.copytree(folder / name, tmp_path / name)
+    run = RunFolder.open(run_folder(continue_ablation(tmp_path / "ablation"), CONDITIONS[0], 0))
+    run.scores.unlink()
+    run.config.write_text(run.config.read_text().replace("batch_size: 4", "batch_size: 5"))
+    with pytest.raises(RunError, match=r"baseline-0 was made with other settings: batch_size is 5, not 4\. Move it"):
+        run_ablation(continue_ablation(tmp_path / "ablation"), advance=no_progress, say=no_progress)
+
+
+def test_a_single_held_out_experiment_gives_plates(folder: Path, tmp_path: Path) -> None:
+    screen = read_screen(folder / "screen")
+    plan = plan_ablation(screen, hold_out(screen, values=["E3"]), recipe(), tmp_path / "one",
+                         conditions=CONDITIONS[:1], seeds=(0,))  # fmt: skip
+    run_ablation(plan, advance=no_progress, say=no_progress)
+    found = compare(plan)
+    assert (found.unit, found.groups) == ("plate", ("E3 plate 1",))
+    assert all(row.interval is None for row in found.rows)
+    assert any("A single experiment is held out" in sentence for sentence in beware(found))
+    assert "E3 plate 1" in write_comparison(plan, found).read_text(encoding="utf-8")
