@@ -26,11 +26,11 @@ from distangle.ablation.plan import Plan
 from distangle.ablation.run import pieces
 from distangle.cli import main
 from distangle.commit import sha256_of
-from distangle.errors import ConfigError, RunError
+from distangle.errors import ConfigError, FoldError, RunError
 from distangle.progress import no_progress
 from distangle.results import RunFolder, Scores
 from distangle.screen import hold_out, read_screen
-from distangle.training import TrainingConfig, read_config, resolve_config, settings
+from distangle.training import TrainingConfig, read_config, resolve_config, settings, write_config
 from tiny_run import TRAINING, fingerprints, tiny_screen
 
 EPOCHS = 2
@@ -246,8 +246,12 @@ def test_what_does_not_belong_to_the_ablation_is_refused(
         chosen_conditions("baseline,cutmx")
     with pytest.raises(ConfigError, match="--only names no condition"):
         chosen_conditions(",")
-    with pytest.raises(ConfigError, match=r"begin after 30 epochs, .*'pseudo' have 2\. Say when: `--pseudo-labels"):
+    with pytest.raises(ConfigError, match=r"Condition 'pseudo': .*from_epoch=30, but .* 2 epochs.*`--only baseline"):
         planned(folder, tmp_path / "late", only="pseudo")
+    early = ("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=1")
+    with pytest.raises(FoldError, match=r"Condition 'pseudo': .*`--unlabelled experiment=NAME`\. Or leave pseudo"):
+        planned(folder, tmp_path / "nobody", *early, only="pseudo")
+    assert not (tmp_path / "nobody").exists()
     said = refused(["ablate", "--out", str(root), "--epochs", "3"], capsys)
     assert f"Leave out --epochs beside --out {root}. Without a screen, the ablation in that folder goes on" in said
     assert "--seeds '0,b': 'b' is no whole number. Expected such as 0,1,2." in refused(
@@ -276,3 +280,19 @@ def test_a_single_held_out_experiment_gives_plates(folder: Path, tmp_path: Path)
     assert all(row.interval is None for row in found.rows)
     assert any("A single experiment is held out" in sentence for sentence in beware(found))
     assert "E3 plate 1" in write_comparison(plan, found).read_text(encoding="utf-8")
+
+
+def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    early = ("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=1", "pseudo_labels.confidence=0")
+    config.write_text(write_config(recipe(*early)))
+    out = tmp_path / "ablation"
+    words = ["--config", str(config), "--seeds", "0", "--hold-out", "experiment=E3", "--unlabelled", "experiment=E2"]
+    main(["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline,cutmix,pseudo,both", *words])
+    pseudo = {name: "pseudo_precision" in pd.read_csv(out / f"runs/{name}-0/metrics.csv") for name in
+              ("baseline", "cutmix", "pseudo", "both")}  # fmt: skip
+    assert pseudo == {"baseline": False, "cutmix": False, "pseudo": True, "both": True}
+    assert read_config(out / "runs/both-0/config.yaml").cutmix.probability == 0.5
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "labels hidden" in page
+    assert "CutMix, Eqs. (8) and (9) · pseudo labels, Eq. (7)" in page

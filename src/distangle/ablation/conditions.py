@@ -1,11 +1,14 @@
 """What is compared: the parts that can be switched, and the conditions as sets of parts that are on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distangle.errors import ConfigError, nearest
+from distangle.errors import ConfigError, FoldError, nearest
+from distangle.screen import Folds, Screen
 from distangle.training import TrainingConfig, resolve_config, values_of
+from distangle.training.sites import class_names
+from distangle.training.unlabelled import check_pseudo_labels
 
 
 @dataclass(frozen=True)
@@ -97,18 +100,24 @@ def configured(condition: Condition, config: TrainingConfig, *, seed: int) -> Tr
     return resolve_config(base=config, changes=changes, seed=seed)
 
 
-def check_conditions(conditions: Iterable[Condition], config: TrainingConfig) -> None:
-    """Refuse a condition with a part that would never begin.
+def check_conditions(conditions: Sequence[Condition], config: TrainingConfig, *, screen: Screen, folds: Folds) -> None:
+    """Refuse, before anything is trained, a condition that could not be.
+
+    Args:
+        conditions: What is to be compared.
+        config: The recipe.
+        screen: What is trained on.
+        folds: Held out and hidden.
 
     Raises:
-        ConfigError: Pseudo labels would begin after the last epoch.
+        ConfigError: Pseudo labels would never begin.
+        FoldError: They have nobody to go to.
     """
+    classes = class_names(screen, config.target)
     for condition in conditions:
-        pseudo = configured(condition, config, seed=0).pseudo_labels
-        if pseudo.strategy != "none" and pseudo.from_epoch >= config.epochs:
-            message = (
-                f"Pseudo labels would begin after {pseudo.from_epoch} epochs, and the runs of {condition.name!r} have "
-                f"{config.epochs}. Say when: `--pseudo-labels.from-epoch {max(1, config.epochs // 3)} "
-                f"--pseudo-labels.full-epoch {max(1, config.epochs * 2 // 3)}`."
-            )
-            raise ConfigError(message)
+        try:
+            check_pseudo_labels(screen, folds, configured(condition, config, seed=0), classes)
+        except (ConfigError, FoldError) as error:
+            others = ",".join(one.name for one in CONDITIONS if "pseudo" not in one.on)
+            message = f"Condition {condition.name!r}: {error} Or leave pseudo labels out: `--only {others}`."
+            raise type(error)(message) from error

@@ -63,11 +63,11 @@ def plan_ablation(
     Raises:
         RunError: The folder holds something else, or an ablation with another recipe, screen or folds.
         ConfigError: Pseudo labels would never begin.
-        FoldError: The folds cannot teach the target.
+        FoldError: The folds cannot teach the target, or pseudo labels have nobody to go to.
     """
     asked, conditions = config.model_copy(update={"seed": 0}), tuple(conditions)
-    check_conditions(conditions, asked)
     check_labels(screen, folds, config.target)
+    check_conditions(conditions, asked, screen=screen, folds=folds)
     if screen.folder is None:
         message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
         raise RunError(message)
@@ -105,13 +105,14 @@ def continue_ablation(
 
     Raises:
         RunError: There is no ablation, or its screen is not where it was.
-        ConfigError: As in `plan_ablation`.
+        ConfigError, FoldError: As in `plan_ablation`.
     """
     said = _read(out)
     screen = read_screen((out / said["screen"]).resolve())
     conditions = tuple(conditions)
     known = {name for name in said["conditions"]} | {condition.name for condition in conditions}
-    check_conditions([one for one in CONDITIONS if one.name in known], TrainingConfig.model_validate(said["asked"]))
+    asked, folds = TrainingConfig.model_validate(said["asked"]), Folds.read(out / "folds.parquet")
+    check_conditions([one for one in CONDITIONS if one.name in known], asked, screen=screen, folds=folds)
     return _extended(out, said, screen, conditions=conditions, seeds=tuple(seeds), command=command)
 
 

@@ -57,7 +57,7 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, divide, hide_labels_by, read_screen
+    from distangle.screen import check_labels, divide, read_screen
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
     from distangle.training import train as train_run
 
@@ -100,8 +100,9 @@ def train(
             divided = folds_again(earlier, indexed)
         else:
             indexed = read_screen(source)
-            divided = divide(indexed, by=hold_out, n_folds=folds, fold=fold, seed=asked.seed, force=force_split)
-            divided = divided if unlabelled is None else hide_labels_by(indexed, divided, unlabelled)
+            divided = divide(
+                indexed, by=hold_out, hidden=unlabelled, n_folds=folds, fold=fold, seed=asked.seed, force=force_split
+            )
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")

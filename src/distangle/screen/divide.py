@@ -3,7 +3,7 @@
 from distangle.errors import FoldError
 from distangle.screen.folds import Folds, by_experiment, hold_out
 from distangle.screen.table import Screen
-from distangle.screen.unlabelled import hide_labels
+from distangle.screen.unlabelled import hide_labels_by
 
 
 def divide(
@@ -28,7 +28,7 @@ def divide(
         force: As in `hold_out`.
 
     Raises:
-        FoldError: As in `hold_out`, `by_experiment` and `hide_labels`; or words without `=`, or `by` beside a
+        FoldError: As in `hold_out`, `by_experiment` and `hide_labels_by`; or words without `=`, or `by` beside a
             number of folds.
     """
     if by is None:
@@ -38,18 +38,10 @@ def divide(
         message = f"{by} says already what is held out: leave out the number of folds."
         raise FoldError(message)
     else:
-        column, values = _named(by, "hold out")
-        folds = hold_out(screen, column=column, values=values, force=force)
-    if hidden is not None:
-        column, values = _named(hidden, "hide the labels of")
-        folds = hide_labels(screen, folds, column=column, values=values)
-    return folds
-
-
-def _named(words: str, what: str) -> tuple[str, list[str]]:
-    column, separator, values = words.partition("=")
-    named = [value.strip() for value in values.split(",") if value.strip()]
-    if not separator or not named:
-        message = f"Cannot {what} {words!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
-        raise FoldError(message)
-    return column.strip(), named
+        column, separator, values = by.partition("=")
+        named = [value.strip() for value in values.split(",") if value.strip()]
+        if not separator or not named:
+            message = f"Cannot hold out {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
+            raise FoldError(message)
+        folds = hold_out(screen, column=column.strip(), values=named, force=force)
+    return folds if hidden is None else hide_labels_by(screen, folds, hidden)
