@@ -39,6 +39,8 @@ class Condition:
 PARTS: Mapping[str, Part] = {
     "cutmix": Part("cutmix.probability", 0.0, 1.0, "CutMix, Eqs. (8) and (9)"),
     "pseudo": Part("pseudo_labels.strategy", "none", "alpha_ramp", "pseudo labels, Eq. (7)"),
+    "plate-pure": Part("batches.pure", "none", "plate", "batches of one plate"),
+    "adabn": Part("norms.at_test", "running", "plate", "norm statistics of the plate at test time (AdaBN)"),
 }
 BASELINE = "baseline"
 CONDITIONS = (
@@ -46,6 +48,9 @@ CONDITIONS = (
     Condition("cutmix", ("cutmix",)),
     Condition("pseudo", ("pseudo",)),
     Condition("both", ("cutmix", "pseudo")),
+    Condition("plate-pure", ("plate-pure",)),
+    Condition("adabn", ("adabn",)),
+    Condition("plate-pure+adabn", ("plate-pure", "adabn")),
 )
 
 
