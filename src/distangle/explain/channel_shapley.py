@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.axes import CellTypes, ChannelScores, Images, Labels
+from distangle.axes import CellTypes, ChannelScores, Images, Labels, References
 from distangle.errors import ExplanationError, nearest
 from distangle.explain.frozen import check_targets, frozen
 from distangle.model import PerturbationClassifier
@@ -39,6 +39,7 @@ def channel_shapley(
     cell_types: CellTypes | None,
     targets: Labels,
     *,
+    references: References | None = None,
     of: Of = "log_probability",
     removal: Removal = "mean",
     controls: Float[Tensor, "control _ _ _"] | None = None,
@@ -58,6 +59,7 @@ def channel_shapley(
         images: Standardised intensities.
         cell_types: As the model takes them; never taken away.
         targets: Index of the perturbation to explain, per site.
+        references: As the model takes them; never taken away.
         of: The softmax head's `log_probability` (nats), `logit` or `probability` of the target.
         removal: What stands in for an absent stain: `mean` puts its mean everywhere (0 after standardisation), which
             no real well looks like; `control` puts the same stain of a control image there, which stays closer to
@@ -81,7 +83,11 @@ def channel_shapley(
             pairs = torch.arange(start, min(start + most_at_once, len(answers)), device=images.device)
             site, coalition = pairs // n_coalitions, pairs % n_coalitions
             mixed = torch.where(present[coalition][:, :, None, None], images[site], absent[site])
-            logits = model(mixed, None if cell_types is None else cell_types[site]).logits.float()
+            logits = model(
+                mixed,
+                None if cell_types is None else cell_types[site],
+                None if references is None else references[site],
+            ).logits.float()
             values = logits if of == "logit" else logits.log_softmax(1)
             chosen = values.gather(1, targets[site].long()[:, None])[:, 0]
             answers[start : start + len(pairs)] = (chosen.exp() if of == "probability" else chosen).cpu()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
-from distangle.axes import CellTypes, Images, Labels
+from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError
 from distangle.explain.channel_attention import (
     Scaling,
@@ -62,6 +62,7 @@ def explain_sites(
     perturbations: Sequence[str],
     rng: np.random.Generator,
     settings: ExplainSettings | None = None,
+    references: References | None = None,
     controls: Float[torch.Tensor, "control _ _ _"] | None = None,
     channels_of: Mapping[str, Sequence[int]] | None = None,
     places: Mapping[int, tuple[float, float, float]] | None = None,
@@ -81,6 +82,7 @@ def explain_sites(
         perturbations: Names of the model's logits.
         rng: Of the random maps, shuffles and bootstrap draws.
         settings: None for the defaults.
+        references: As the model takes them.
         controls: Standardised control images for `removal="control"`: one per site or one for all.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
         places: Planted truth: row of the table to row, column and radius of a circle in pixels of `raw`.
@@ -102,16 +104,25 @@ def explain_sites(
         asked = targets[part].to(device)
         seen = images[part].to(device)
         kinds = None if cell_types is None else cell_types[part].to(device)
+        beside = None if references is None else references[part].to(device)
         shared = controls is None or len(controls) == 1
         with lent_statistics(model, lent):
             looked = activation_maps(
-                model, seen, kinds, asked, layer=settings.layer, head=settings.head, size=(raw.shape[2], raw.shape[3])
+                model,
+                seen,
+                kinds,
+                asked,
+                references=beside,
+                layer=settings.layer,
+                head=settings.head,
+                size=(raw.shape[2], raw.shape[3]),
             )
             stains = channel_shapley(
                 model,
                 seen,
                 kinds,
                 asked,
+                references=beside,
                 of=settings.of,
                 removal=settings.removal,
                 controls=controls if shared or controls is None else controls[part],

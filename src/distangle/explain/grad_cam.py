@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distangle.axes import CellTypes, Images, Labels, Maps
+from distangle.axes import CellTypes, Images, Labels, Maps, References
 from distangle.errors import ExplanationError, nearest
 from distangle.explain.frozen import check_targets, frozen
 from distangle.model import Outputs, PerturbationClassifier, find_layer
@@ -44,6 +44,7 @@ def activation_maps(
     cell_types: CellTypes | None,
     targets: Labels,
     *,
+    references: References | None = None,
     layer: str | None = None,
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
@@ -65,6 +66,7 @@ def activation_maps(
         images: Standardised intensities.
         cell_types: As the model takes them.
         targets: Index of the perturbation to explain, per site.
+        references: As the model takes them.
         layer: A name of `model.layer_names`; None for the maps that are pooled.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
@@ -74,7 +76,9 @@ def activation_maps(
             without influence; activations that are not finite.
     """
     if layer is None or _before_pooling(model, layer) is not None:
-        return closed_form_maps(model, images, cell_types, targets, layer=layer, head=head, size=size)
+        return closed_form_maps(
+            model, images, cell_types, targets, references=references, layer=layer, head=head, size=size
+        )
     _check(model, targets, head)
     module = find_layer(model, layer)
     kept: list[Tensor] = []
@@ -91,7 +95,7 @@ def activation_maps(
     with frozen(model), torch.inference_mode(mode=False), torch.enable_grad():
         hook = module.register_forward_hook(keep)
         try:
-            outputs = model(images, cell_types)
+            outputs = model(images, cell_types, references)
         finally:
             hook.remove()
         if len(kept) != 1:
@@ -105,6 +109,7 @@ def activation_maps(
     if gradient is None:
         message = f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
         raise ExplanationError(message)
+    activations, gradient = _of_sites(activations, len(images)), _of_sites(gradient, len(images))
     weights = gradient.float().mean((2, 3))
     return _finish(activations, weights, outputs, images, layer=layer, head=head, size=size)
 
@@ -115,6 +120,7 @@ def closed_form_maps(
     cell_types: CellTypes | None,
     targets: Labels,
     *,
+    references: References | None = None,
     layer: str | None = None,
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
@@ -131,6 +137,7 @@ def closed_form_maps(
         images: Standardised intensities.
         cell_types: As the model takes them.
         targets: Index of the perturbation to explain, per site.
+        references: As the model takes them.
         layer: None for the maps that are pooled; or the name of the backbone's last layer, or of the layer before its
             last norm (`features.denseblock4` of DenseNet-161).
         head: `softmax` explains the logit, `arc` the cosine.
@@ -164,13 +171,13 @@ def closed_form_maps(
                 hook.remove()
         with torch.enable_grad():
             pooled = pooled.detach().requires_grad_()
-            outputs = model.classify(pooled, cell_types)
+            outputs = model.classify(pooled, cell_types, references)
             (gradient,) = torch.autograd.grad(_chosen(outputs, targets, head), pooled)
         places = pooled_maps.shape[2] * pooled_maps.shape[3]
         weights = gradient.float() / places
         activations = pooled_maps
         if before is not None:
-            activations = kept[0]
+            activations = _of_sites(kept[0], len(images))
             seen = activations.shape[1]  # maps of measurements lie behind the backbone's
             weights, pooled_maps = weights[:, :seen], pooled_maps[:, :seen]
             if model.config.final_relu:
@@ -178,6 +185,11 @@ def closed_form_maps(
             if before.norm is not None:
                 weights = weights * _slope(before.norm).float()
     return _finish(activations, weights, outputs, images, layer=layer or _pooled_name(model), head=head, size=size)
+
+
+def _of_sites(maps: Tensor, n_sites: int) -> Tensor:
+    """Put the maps of a site's stains one behind the other, where the backbone sees each stain by itself."""
+    return maps.reshape(n_sites, -1, *maps.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from distangle.explain.channel_shapley import Removal
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
-from distangle.model import norm_parts
+from distangle.model import norm_parts, reference_rows, references_of
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import Explanation, Predictions, RunFolder
@@ -58,6 +58,7 @@ def explain_run(
             message = f"None of the {len(rows)} chosen sites can be read; the first: {store.reasons[rows[0]]}"
             raise ExplanationError(message)
         raw = np.stack(store.images(readable))
+        references = reference_rows(references_of(model, store, readable), readable)
         images = _ready(store, readable, statistics)
         beside = untreated_beside(screen, readable)
         removal = removal or ("mean" if beside is None else "control")
@@ -86,6 +87,7 @@ def explain_run(
         perturbations=predictions.perturbations,
         rng=generator(0, "explain"),
         settings=(settings or ExplainSettings()).model_copy(update={"removal": removal}),
+        references=references,
         controls=controls,
         channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
         places=truth[1] if truth else None,

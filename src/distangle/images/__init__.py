@@ -4,6 +4,7 @@ from distangle.images.batches import measure_sites, ready_batches
 from distangle.images.intensity import (
     Standardisation,
     channel_statistics,
+    control_rows,
     pooled_statistics,
     standardise,
     statistics_by_site,
@@ -22,6 +23,7 @@ __all__ = [
     "bin_pixels",
     "binning_for",
     "channel_statistics",
+    "control_rows",
     "measure_sites",
     "pooled_statistics",
     "probe_image",

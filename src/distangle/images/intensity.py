@@ -56,6 +56,18 @@ def pooled_statistics(statistics: np.ndarray) -> np.ndarray:
     return np.stack([mean, np.sqrt(np.maximum(variance, 0))]).astype(np.float32)
 
 
+def control_rows(screen: Screen, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return those of some sites that are negative controls or untreated.
+
+    Args:
+        screen: The screen.
+        rows: Positions in it.
+    """
+    chosen = np.asarray(rows, dtype=int)
+    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    return np.asarray(chosen[control[chosen]])
+
+
 def statistics_by_site(
     screen: Screen, image_statistics: np.ndarray, *, by: Standardisation, rows: Sequence[int] | None = None
 ) -> np.ndarray:
@@ -84,7 +96,8 @@ def statistics_by_site(
     wanted = np.zeros(len(screen.sites), dtype=bool)
     wanted[list(range(len(wanted)) if rows is None else rows)] = True
     readable = np.isfinite(image_statistics).all(axis=(1, 2))
-    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    control = np.zeros(len(screen.sites), dtype=bool)
+    control[control_rows(screen, range(len(screen.sites)))] = True
     result = np.full_like(image_statistics, np.nan)
     for key, group in screen.sites.groupby(GROUP[by], sort=False).indices.items():
         if not (wanted[group] & readable[group]).any():

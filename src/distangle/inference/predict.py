@@ -9,7 +9,14 @@ import torch
 
 from distangle.errors import ConfigError, RunError
 from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites, ready_batches
-from distangle.model import PerturbationClassifier, PlateNorms, lent_statistics, norm_parts
+from distangle.model import (
+    PerturbationClassifier,
+    PlateNorms,
+    lent_statistics,
+    norm_parts,
+    reference_rows,
+    references_of,
+)
 from distangle.ranks import check_once, share, sum_array
 from distangle.results import Predictions
 from distangle.screen import Screen
@@ -91,6 +98,7 @@ def predict_sites(
     logits = np.zeros((len(everything), len(about["classes"])), dtype=np.float32)
     embedding = np.zeros((len(everything), model.config.embedding_size), dtype=np.float32)
     visits = np.zeros(len(everything), dtype=np.int64)
+    references = references_of(model, store, rows)
     model.eval()
     parts = norm_parts(norms, screen, rows)
     with torch.no_grad():
@@ -101,7 +109,12 @@ def predict_sites(
                         padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
                         cell_types = cell_type_rows(screen, padded, about)
                         images = torch.from_numpy(ready).to(device)
-                        outputs = model(images, None if cell_types is None else cell_types.to(device))
+                        beside = reference_rows(references, padded)
+                        outputs = model(
+                            images,
+                            None if cell_types is None else cell_types.to(device),
+                            None if beside is None else beside.to(device),
+                        )
                         logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
                         embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
                         visits[chosen] += view == 0

@@ -7,6 +7,7 @@ from distangle.model.layers import find_layer, layer_names
 from distangle.model.norm_statistics import NormStatistics, collect_statistics, lent_statistics
 from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
 from distangle.model.published import published_weights
+from distangle.model.references import reference_rows, references_of, set_typical
 from distangle.model.templates import CosineTemplates, LinearTemplates
 from distangle.model.weights import WeightsReport, load_published_weights
 
@@ -30,5 +31,8 @@ __all__ = [
     "load_published_weights",
     "norm_parts",
     "published_weights",
+    "reference_rows",
+    "references_of",
     "save_model",
+    "set_typical",
 ]

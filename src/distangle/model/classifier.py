@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, Logits, Pooled
+from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, Logits, Pooled, References
 from distangle.errors import ConfigError, nearest
 from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
@@ -33,6 +33,10 @@ class ModelConfig(BaseModel):
         recompute: Compute inner activations again in the backward pass instead of keeping them.
         measurements: Whether classical measurements of the image join the pooled features.
         neck_dropout: Share of numbers dropped before the last linear map of the neck, in [0, 1).
+        pooled_dropout: Share of numbers dropped before the first one, in [0, 1).
+        frozen: Whether the backbone keeps the weights it was given, its norms their statistics.
+        centred: Whether what untreated sites measure is subtracted before the neck; needs a backbone that stands
+            still.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +51,9 @@ class ModelConfig(BaseModel):
     recompute: bool = False
     measurements: bool = False
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
+    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    frozen: bool = False
+    centred: bool = False
 
     @field_validator("backbone")
     @classmethod
@@ -55,6 +62,16 @@ class ModelConfig(BaseModel):
             message = f"No backbone is called {name!r}. {nearest(name, BACKBONES)}"
             raise ValueError(message)
         return name
+
+    @model_validator(mode="after")
+    def _stands_still(self) -> "ModelConfig":
+        if self.centred and not self.frozen:
+            message = (
+                "A centred network subtracts what its backbone says of untreated sites, so the backbone must stand "
+                "still. Set network.frozen=true too, or network.centred=false."
+            )
+            raise ValueError(message)
+        return self
 
 
 @dataclass(frozen=True)
@@ -72,9 +89,11 @@ class Outputs:
     embedding: Embeddings
 
 
-def _neck(n_inputs: int, embedding_size: int, *, dropout: float) -> nn.Sequential:
+def _neck(n_inputs: int, embedding_size: int, *, pooled_dropout: float, dropout: float) -> nn.Sequential:
     steps: OrderedDict[str, nn.Module] = OrderedDict()
     steps["norm0"] = nn.BatchNorm1d(n_inputs)
+    if pooled_dropout > 0:
+        steps["dropout0"] = nn.Dropout(pooled_dropout)
     steps["linear1"] = nn.Linear(n_inputs, embedding_size, bias=False)
     steps["relu1"] = nn.ReLU()
     steps["norm1"] = nn.BatchNorm1d(embedding_size)
@@ -96,7 +115,9 @@ class PerturbationClassifier(nn.Module):
     Attributes:
         config: What was built.
         backbone: Has `features` (torchvision's names) and `n_features`.
-        neck: From pooled features and cell type to the embedding.
+        neck: From numbers and cell type to the embedding.
+        n_numbers: What an image amounts to before the neck: pooled features and measurements.
+        typical: Of a centred network, the numbers of an untreated site of a typical experiment.
         linear_templates: Of the softmax head.
         cosine_templates: Of the arc head.
     """
@@ -107,13 +128,28 @@ class PerturbationClassifier(nn.Module):
         self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
         self.measurements = Measurements(config.n_channels) if config.measurements else None
         n_measured = 0 if self.measurements is None else self.measurements.n_features
-        n_inputs = self.backbone.n_features + n_measured + config.n_cell_types
-        self.neck = _neck(n_inputs, config.embedding_size, dropout=config.neck_dropout)
+        self.n_numbers = self.backbone.n_features + n_measured
+        self.neck = _neck(
+            self.n_numbers + config.n_cell_types,
+            config.embedding_size,
+            pooled_dropout=config.pooled_dropout,
+            dropout=config.neck_dropout,
+        )
         self.linear_templates = LinearTemplates(config.n_perturbations, config.embedding_size)
         self.cosine_templates = CosineTemplates(config.n_perturbations, config.embedding_size)
         for part in self.modules():
             if isinstance(part, _BatchNorm):
                 part.momentum = config.norm_momentum
+        self.typical: Tensor | None
+        self.register_buffer("typical", torch.zeros(self.n_numbers) if config.centred else None)
+        self.backbone.requires_grad_(not config.frozen)
+
+    def train(self, mode: bool = True) -> "PerturbationClassifier":  # noqa: FBT001, FBT002 - as torch has it
+        """Choose training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.config.frozen:
+            self.backbone.eval()
+        return self
 
     # Anonymous axes: `height` and `width` of the maps are not those of the images.
     def feature_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
@@ -130,7 +166,8 @@ class PerturbationClassifier(nn.Module):
                 "Give it the channels that it was trained on, in that order."
             )
             raise ConfigError(message)
-        maps: Tensor = self.backbone(images)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.frozen and self.training)):
+            maps: Tensor = self.backbone(images)
         # Not in place: a hook may hold the maps before the ReLU.
         maps = functional.relu(maps) if self.config.final_relu else maps
         if self.measurements is None:
@@ -143,15 +180,28 @@ class PerturbationClassifier(nn.Module):
         # Not AdaptiveAvgPool2d: it has no deterministic backward pass on CUDA.
         return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
-    def classify(self, pooled: Pooled, cell_types: CellTypes | None) -> Outputs:
+    def numbers(self, pooled: Pooled) -> Pooled:
+        """Return what the neck is told of an image: pooled features, and the measurements the pooled maps amount to.
+
+        Args:
+            pooled: From `pool`.
+        """
+        if self.measurements is None:
+            return pooled
+        with full_precision(pooled):
+            seen, measured = pooled.tensor_split([self.backbone.n_features], 1)
+            return torch.cat([seen, self.measurements.numbers(measured)], 1)
+
+    def classify(self, pooled: Pooled, cell_types: CellTypes | None, references: References | None = None) -> Outputs:
         """Return logits, cosines and embeddings of pooled features.
 
         Args:
             pooled: From `pool`.
             cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
+            references: The `numbers` of untreated sites of the same experiment; None for a model that is not centred.
 
         Raises:
-            ConfigError: When cell types are missing, unasked for, or of another number.
+            ConfigError: When cell types or references are missing, unasked for, or of another number.
         """
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
@@ -160,13 +210,19 @@ class PerturbationClassifier(nn.Module):
                 "Give the one-hot vectors that it was trained with, or None for 0."
             )
             raise ConfigError(message)
+        if (references is not None) != self.config.centred:
+            words = "no references" if references is None else "references"
+            message = (
+                f"A model with centred={self.config.centred} was given {words}. Give the numbers of untreated sites "
+                "(`references_of`) to a centred model, and None to any other."
+            )
+            raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
         with full_precision(pooled):
-            joined = pooled if cell_types is None else torch.cat([pooled, cell_types.to(pooled.dtype)], 1)
-            if self.measurements is not None:
-                seen, measured = joined.tensor_split([self.backbone.n_features], 1)
-                counted, rest = measured.tensor_split([self.measurements.n_maps], 1)
-                joined = torch.cat([seen, self.measurements.numbers(counted), rest], 1)
+            numbers = self.numbers(pooled)
+            if references is not None:
+                numbers = numbers - references.to(numbers.dtype)
+            joined = numbers if cell_types is None else torch.cat([numbers, cell_types.to(numbers.dtype)], 1)
             embedding = self.neck(joined)
             return Outputs(
                 logits=self.linear_templates(embedding),
@@ -174,17 +230,20 @@ class PerturbationClassifier(nn.Module):
                 embedding=embedding,
             )
 
-    def forward(self, images: Images, cell_types: CellTypes | None = None) -> Outputs:
+    def forward(
+        self, images: Images, cell_types: CellTypes | None = None, references: References | None = None
+    ) -> Outputs:
         """Return logits, cosines and embeddings of images.
 
         Args:
             images: Standardised intensities.
             cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
+            references: As `classify` takes them.
 
         Raises:
-            ConfigError: When channels or cell types are not those of the model.
+            ConfigError: When channels, cell types or references are not those of the model.
         """
-        return self.classify(self.pool(self.feature_maps(images)), cell_types)
+        return self.classify(self.pool(self.feature_maps(images)), cell_types, references)
 
 
 def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:
@@ -198,4 +257,6 @@ def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifie
         model = PerturbationClassifier(config)
     model.to_empty(device="cpu")
     initialise(model, seed=seed)
+    if model.typical is not None:
+        model.typical.zero_()
     return model

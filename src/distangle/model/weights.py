@@ -33,7 +33,8 @@ UNREADABLE = (
 # torchvision's DenseNet files of 2017 say `norm.1` where the modules have been called `norm1` since.
 LEGACY = re.compile(r"^(?P<layer>.*denselayer\d+\.(?:norm|relu|conv))\.(?P<rest>[12]\..*)$")
 HEADS = ("classifier.weight", "classifier.bias", "fc.weight", "fc.bias")
-FIRST_CONVOLUTIONS = ("conv0.weight", "conv1.weight")
+FIRST_CONVOLUTIONS = ("conv0.weight", "conv1.weight", "conv_stem.weight")
+UNDERSCORES = re.compile(r"(^|\.)_")  # `_blocks.0._bn1.weight`: names of EfficientNet-Lite's file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _our_name(name: str) -> str:
     """Return the name under `backbone.features` of a published key."""
-    bare = name.removeprefix("module.").removeprefix("features.")
+    bare = UNDERSCORES.sub(r"\1", name.removeprefix("module.").removeprefix("features."))
     legacy = LEGACY.match(bare)
     return bare if legacy is None else legacy["layer"] + legacy["rest"]
 
@@ -123,8 +124,8 @@ def load_published_weights(
     """Copy published weights into the backbone of a model; the model is untouched when anything is wrong.
 
     Understood: torchvision's names, with or without `features.` before them, its DenseNet names of 2017
-    (`denselayer1.norm.1.weight`), and timm's, which are torchvision's. `num_batches_tracked`, absent from old files,
-    may be missing.
+    (`denselayer1.norm.1.weight`), timm's, which are torchvision's, and those of EfficientNet-Lite's own file.
+    `num_batches_tracked`, absent from old files, may be missing.
 
     Args:
         model: Changed in place.
@@ -138,6 +139,7 @@ def load_published_weights(
     published = _read(path)
     expected = model.backbone.features.state_dict()
     first = next(name for name in FIRST_CONVOLUTIONS if name in expected)
+    beyond = getattr(model.backbone, "beyond", ())
     loaded: dict[str, Tensor] = {}
     inflated: list[str] = []
     left_out: list[str] = []
@@ -147,7 +149,7 @@ def load_published_weights(
         name = _our_name(key)
         if name in came_from:
             problems.append(f"{key} and {came_from[name]} are the same tensor of the network")
-        elif name in HEADS or (name == first and first_convolution == "new"):
+        elif name in HEADS or name.startswith(beyond) or (name == first and first_convolution == "new"):
             left_out.append(key)
         elif name not in expected:
             problems.append(f"{key} is unknown")

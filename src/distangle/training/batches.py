@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from distangle.axes import CellTypes, Images, SoftLabels
+from distangle.axes import CellTypes, Images, References, SoftLabels
 from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
 from distangle.randomness import generator
 from distangle.training.assignment import Assignment, within_kinds
@@ -29,6 +29,7 @@ class Batch:
     labels: SoftLabels
     sites: tuple[str, ...]
     kinds: np.ndarray  # int8 [site], of `Kind`
+    references: References | None = None  # for a centred network
 
 
 class BatchMaker:
@@ -40,6 +41,7 @@ class BatchMaker:
         config: How they are viewed and mixed.
         n_perturbations: Length of a label row.
         n_cell_types: Length of a cell type row; 0 for none.
+        references: float32 [site of the screen, number], for a centred network.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class BatchMaker:
         *,
         n_perturbations: int,
         n_cell_types: int,
+        references: np.ndarray | None = None,
     ) -> None:
         self._store, self._sites, self._config = store, sites, config
+        self._references = None if references is None else references[sites.rows]
         self._one_hot = np.eye(n_perturbations, dtype=np.float32)
         self._cell_types = np.eye(n_cell_types, dtype=np.float32) if n_cell_types else None
         first = store.image(int(sites.rows[0]))
@@ -136,6 +140,7 @@ class BatchMaker:
         cell_types = None
         if self._cell_types is not None and sites.cell_types is not None:
             cell_types = self._cell_types[sites.cell_types[positions]]
+        references = None if self._references is None else self._references[positions]
         standardised_by = statistics
         rng = generator(config.seed, epoch, number, "cutmix")
         if rng.random() < config.cutmix.probability:
@@ -145,6 +150,7 @@ class BatchMaker:
             mix_images(raw, partners, box)
             labels = mix_rows(labels, partners, kept)
             cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
+            references = None if references is None else mix_rows(references, partners, kept)
             standardise(raw, standardised_by, out=ready, transform=transform)
             # Each pixel by the statistics of the image it came from, or the box would show its own brightness.
             edges = (box.top, box.left, box.bottom, box.right)
@@ -158,6 +164,7 @@ class BatchMaker:
             labels=torch.from_numpy(labels),
             sites=tuple(sites.names[position] for position in positions),
             kinds=kinds,
+            references=None if references is None else torch.from_numpy(references),
         )
 
     def _labels(self, positions: np.ndarray, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray]:

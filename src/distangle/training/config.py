@@ -24,6 +24,9 @@ class Network(Part):
     final_relu: bool = True
     norm_momentum: float = Field(default=0.05, gt=0, le=1)
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
+    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    frozen: bool = False  # the backbone keeps the weights it starts from
+    centred: bool = False  # what untreated sites of the experiment measure is subtracted; needs a frozen backbone
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
@@ -161,7 +164,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "accumulate": 1,
         "balance": 0.75,
         "average": 0.99,
-        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
+        "network": {
+            "backbone": "efficientnet_lite0",
+            "weights": "imagenet",
+            "frozen": True,
+            "centred": True,
+            "measurements": True,
+            "final_relu": False,  # the maps have either sign
+            "embedding_size": 64,
+            "norm_momentum": 0.1,
+            "pooled_dropout": 0.5,
+        },
         "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
         "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
         "cutmix": {"probability": 0.5},

@@ -46,10 +46,11 @@ class Moments:
 def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimiser; AdamW leaves norms and biases undecayed."""
     optim = config.optim
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if optim.name == "adam":
-        return torch.optim.Adam(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+        return torch.optim.Adam(moving, lr=optim.lr, weight_decay=optim.weight_decay)
+    decayed = [parameter for parameter in moving if parameter.ndim > 1]
+    plain = [parameter for parameter in moving if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=optim.lr)
 

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from distangle import __version__
 from distangle.commit import commit_json, commit_text
 from distangle.errors import FoldError, RunError
 from distangle.images import ImageStore, measure_sites
-from distangle.model import save_model
+from distangle.model import PerturbationClassifier, references_of, save_model, set_typical
 from distangle.progress import no_progress
 from distangle.ranks import agreed, check_same, is_first, wait_for_all
 from distangle.results import RunFolder
@@ -128,11 +128,16 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         if is_first():
             run.record(*left)  # the stop may have come between a file and its entry
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
+    network = cast(PerturbationClassifier, state.model)
+    if not resumes:
+        set_typical(network, store, sites.rows)
+    references = references_of(network, store, range(len(screen.sites)))
+    beside: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references}
     everybody, before_epoch = sites, no_pseudo_labels
     if pseudo_labels:
-        everybody, labeller = join_unlabelled(store, folds, sites, classes, config, n_cell_types=n_cell_types, say=say)
+        everybody, labeller = join_unlabelled(store, folds, sites, classes, config, **beside, say=say)
         before_epoch = labeller.before_epoch
-    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
+    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), **beside)
     settings = config.model_dump(mode="json")
     loggers = (
         loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)
@@ -170,7 +175,7 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     def measure(model: Any) -> dict[str, float]:
         if held_out is None:
             return {}
-        return validate(model, store, held_out, held_out_statistics, n_cell_types=n_cell_types, norms=config.norms)
+        return validate(model, store, held_out, held_out_statistics, **beside, norms=config.norms)
 
     try:
         timing.start(state.steps_done)

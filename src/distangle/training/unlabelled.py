@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +79,7 @@ def join_unlabelled(
     config: TrainingConfig,
     *,
     n_cell_types: int,
+    references: np.ndarray | None = None,
     say: Callable[[str], None],
 ) -> tuple[TrainingSites, PseudoLabeller]:
     """Return the labelled and behind them the unlabelled sites, and who gives the latter their labels.
@@ -89,6 +91,7 @@ def join_unlabelled(
         classes: In the order of the network's outputs.
         config: Strategy and its bounds.
         n_cell_types: Length of a cell type row; 0 for none.
+        references: From `references_of`, for a centred network.
         say: Called with sentences that a person should see.
 
     Raises:
@@ -124,7 +127,8 @@ def join_unlabelled(
             message = f"expected a PerturbationClassifier, got {type(model).__name__}"
             raise TypeError(message)
         with averaged_weights(model, state.average):
-            return site_logits(model, store, pool, statistics, n_cell_types=n_cell_types, norms=config.norms)
+            more: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references, "norms": config.norms}
+            return site_logits(model, store, pool, statistics, **more)
 
     labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
     return _joined(labelled, pool), labeller

@@ -1,13 +1,21 @@
 """Loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.losses import softmax_loss
-from distangle.model import PerturbationClassifier, PlateNorms, collect_plate_norms, lent_statistics, norm_parts
+from distangle.model import (
+    PerturbationClassifier,
+    PlateNorms,
+    collect_plate_norms,
+    lent_statistics,
+    norm_parts,
+    reference_rows,
+)
 from distangle.ranks import check_once, share, sum_array
 from distangle.training.config import Norms
 from distangle.training.sites import TrainingSites
@@ -20,6 +28,7 @@ def validate(
     statistics: np.ndarray,
     *,
     n_cell_types: int,
+    references: np.ndarray | None = None,
     norms: Norms | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
@@ -31,10 +40,17 @@ def validate(
         sites: Labelled sites of the held-out fold.
         statistics: float32 [site of the screen, 2, channel].
         n_cell_types: Length of a cell type row; 0 for none.
+        references: From `references_of`, for a centred network.
         norms: Whose norm statistics; None: the running ones.
         batch_size: Sites at a time.
     """
-    logits = site_logits(model, store, sites, statistics, n_cell_types=n_cell_types, norms=norms, batch_size=batch_size)
+    more: dict[str, Any] = {
+        "n_cell_types": n_cell_types,
+        "references": references,
+        "norms": norms,
+        "batch_size": batch_size,
+    }
+    logits = site_logits(model, store, sites, statistics, **more)
     right = logits.argmax(1) == sites.labels
     recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
     loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
@@ -52,6 +68,7 @@ def site_logits(
     statistics: np.ndarray,
     *,
     n_cell_types: int,
+    references: np.ndarray | None = None,
     norms: Norms | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
@@ -74,7 +91,9 @@ def site_logits(
                     if n_cell_types and sites.cell_types is not None:
                         padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
                         cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
-                    outputs = model(torch.from_numpy(ready).to(device), cell_types)
+                    beside = reference_rows(references, [*rows, *[rows[-1]] * (len(ready) - len(rows))])
+                    images = torch.from_numpy(ready).to(device)
+                    outputs = model(images, cell_types, None if beside is None else beside.to(device))
                     logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
                     visits[rows] += 1
     check_once(visits, sites.rows.tolist(), where="the validation")
