@@ -28,7 +28,7 @@ SETTINGS = (
     "plate_groups=false",
     "sites_per_well=1",
 )
-TRAINING = ("--preset", "small", "--epochs", "3", "--set", "batch_size=8")
+TRAINING = ("--preset", "scratch", "--epochs", "3", "--set", "batch_size=8")
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +161,12 @@ def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: 
 
 
 def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("preset: small\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  clip: 2\n")
+    (tmp_path / "mine.yaml").write_text("preset: scratch\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  clip: 2\n")
     out = tmp_path / "run"
     words = ["--config", str(tmp_path / "mine.yaml"), "--optim.clip", "3", "--set", "views.gain=0", "--batch-size=6"]
     main(["train", str(folder / "screen"), "--out", str(out), *words])
     kept = yaml.safe_load((out / "config.yaml").read_text())
-    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["views"]["gain"]) == ("small", 1, 6, 0.0)
+    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["views"]["gain"]) == ("scratch", 1, 6, 0.0)
     assert (kept["optim"]["lr"], kept["optim"]["clip"]) == (1e-4, 3.0)
     assert kept["preparation"]["binning"] == 1  # resolved
 
@@ -229,9 +229,9 @@ def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.C
     assert line.split() == ["--optim.lr", "0.00015", "0.00015", "0.002"]
     for name, _ in settings():
         assert f"--{name.replace('_', '-')} " in said
-    main(["settings", "--preset", "small", "--optim.lr", "0.5"])
+    main(["settings", "--preset", "scratch", "--optim.lr", "0.5"])
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert TrainingConfig.model_validate(printed) == resolve_config("small", ["optim.lr=0.5"])
+    assert TrainingConfig.model_validate(printed) == resolve_config("scratch", ["optim.lr=0.5"])
 
 
 def test_an_image_damaged_after_indexing_keeps_its_row_and_says_why(folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ SETTINGS = (
     "sites_per_well=2",
 )
 FOLDS = ("--hold-out", "experiment=HUVEC-04", "--unlabelled", "experiment=HUVEC-02,HUVEC-03")
-SMALL = ("--preset", "small", "--epochs", "4", "--set", "batch_size=8", "--set", "pseudo_labels.from_epoch=1")
+SMALL = ("--preset", "scratch", "--epochs", "4", "--set", "batch_size=8", "--set", "pseudo_labels.from_epoch=1")
 OFTEN = ("--set", "saving.every_steps=1")
 ALWAYS = ("--set", "pseudo_labels.largest_gap=2", "--set", "pseudo_labels.least_entropy=0")
 ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.largest_fall=2")
@@ -168,7 +168,7 @@ def refused(folder: Path, *words: str) -> str:
     screen = read_screen(folder / "screen")
     folds = hold_out(screen, values=["HUVEC-04"])
     with pytest.raises((ConfigError, FoldError)) as error:
-        start_run(screen, folds, resolve_config("small", words, epochs=4), folder / "runs/new")
+        start_run(screen, folds, resolve_config("scratch", words, epochs=4), folder / "runs/new")
     assert not (folder / "runs/new").exists()
     return str(error.value)
 

@@ -60,7 +60,7 @@ def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0
 def tiny_start(screen: Screen, out: Path, *changes: str, epochs: int = 3) -> RunFolder:
     """Make the folder of a run that has not been trained."""
     folds = hold_out(screen, column="experiment", values=["E3"])
-    return start_run(screen, folds, resolve_config("small", [*TRAINING, *changes], epochs=epochs), out)
+    return start_run(screen, folds, resolve_config("scratch", [*TRAINING, *changes], epochs=epochs), out)
 
 
 def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:

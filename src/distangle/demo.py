@@ -52,7 +52,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     screen = read_screen(out / "screen")
     last = [max(names) for names in _experiments_by_cell_type(screen.sites).values()]
     folds = hold_out(screen, column="experiment", values=last)
-    run = start_run(screen, folds, resolve_config("small", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
+    run = start_run(screen, folds, resolve_config("scratch", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
     with progress("train", EPOCHS, unit="epoch") as advance:
         train(run, advance=advance, say=say)
     with progress("predict", 9, unit="pass") as advance:

@@ -58,7 +58,7 @@ def screen(tmp_path: Path) -> Screen:
 def made(
     screen: Screen, *changes: str, epoch: int = 0, workers: int = 2
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
-    config = resolve_config("small", ["batch_size=4", *changes])
+    config = resolve_config("scratch", ["batch_size=4", *changes])
     store = ImageStore(screen, Preparation(standardise=config.preparation.standardise), workers=workers)
     config = config.model_copy(update={"preparation": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
@@ -108,7 +108,7 @@ def test_plate_statistics_are_those_of_the_whole_plate(screen: Screen) -> None:
 
 
 def test_a_fold_of_one_class_or_none_is_refused(screen: Screen) -> None:
-    config = resolve_config("small")
+    config = resolve_config("scratch")
     store = ImageStore(screen, Preparation())
     with pytest.raises(FoldError, match=r"6 readable sites with a known perturbation in 1 class"):
         labelled_sites(store, np.arange(0, 12, 2), ("a", "b"), config)
@@ -120,7 +120,7 @@ def test_a_fold_of_one_class_or_none_is_refused(screen: Screen) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(screen: Screen) -> None:
-    config = resolve_config("small", ["batch_size=4", "average=0", "network.measurements=false"], epochs=1)
+    config = resolve_config("scratch", ["batch_size=4", "average=0", "network.measurements=false"], epochs=1)
     store = ImageStore(screen, Preparation())
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     nothing = np.full((12, 2, 1), np.nan, np.float32)
@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
 
 
 def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen: Screen) -> None:
-    config = resolve_config("small", ["batch_size=6", *PLAIN, "cutmix.probability=1"])
+    config = resolve_config("scratch", ["batch_size=6", *PLAIN, "cutmix.probability=1"])
     store = ImageStore(screen, Preparation(standardise="image"))
     config = config.model_copy(update={"preparation": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
@@ -162,7 +162,7 @@ def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen
 @pytest.mark.parametrize(("strategy", "weight"), [("alpha_ramp", 1.5), ("progressive", 0.5)])
 def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
     ramp = ["pseudo_labels.from_epoch=10", "pseudo_labels.full_epoch=20", "pseudo_labels.weight=3"]
-    config = resolve_config("small", [f"pseudo_labels.strategy={strategy}", *ramp, "precision=fp32"])
+    config = resolve_config("scratch", [f"pseudo_labels.strategy={strategy}", *ramp, "precision=fp32"])
     shape = ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=3, embedding_size=4)
     model = build_classifier(shape, seed=0).eval()
     rng = torch.Generator().manual_seed(0)

@@ -46,7 +46,7 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
 )
 def test_a_setting_that_nothing_understands_is_refused_with_advice(change: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        resolve_config("small", [change])
+        resolve_config("scratch", [change])
     assert said in str(refused.value)
 
 
@@ -78,7 +78,7 @@ def test_a_file_stands_above_the_preset_and_below_the_flags(tmp_path: Path) -> N
 
 
 def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
-    config = resolve_config("small", seed=5)
+    config = resolve_config("scratch", seed=5)
     assert resolve_config(file=written(tmp_path, write_config(config))) == config
     flat = "".join(f"{name}: {json.dumps(value)}\n" for name, value in values_of(config).items())
     assert resolve_config(file=written(tmp_path, flat)) == config
@@ -125,7 +125,7 @@ def test_two_presets_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_an_earlier_configuration_can_stand_in_for_the_preset() -> None:
-    earlier = resolve_config("small", ["optim.lr=1e-4"], epochs=3)
+    earlier = resolve_config("scratch", ["optim.lr=1e-4"], epochs=3)
     assert resolve_config(base=earlier) == earlier
     assert resolve_config(base=earlier, seed=4) == earlier.model_copy(update={"seed": 4})
     with pytest.raises(ConfigError, match="has the preset 'small'; leave out `--preset seed`"):

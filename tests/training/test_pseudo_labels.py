@@ -46,7 +46,7 @@ def new_state() -> TrainingState:
 
 def config_of(strategy: str, *changes: str, epochs: int = 10) -> TrainingConfig:
     words = [f"pseudo_labels.strategy={strategy}", "pseudo_labels.from_epoch=4", "pseudo_labels.full_epoch=6"]
-    return resolve_config("small", [*words, *changes], epochs=epochs)
+    return resolve_config("scratch", [*words, *changes], epochs=epochs)
 
 
 def labeller_of(
@@ -141,7 +141,7 @@ def test_nothing_is_assigned_before_t1_and_nothing_without_a_strategy() -> None:
     assert found is not None
     assert found.positions.tolist() == list(range(100, 112))
     assert found.columns[:, 0].tolist() == truth.tolist()
-    off = labeller_of(lambda _: sure(truth), wells_of(12), resolve_config("small"))
+    off = labeller_of(lambda _: sure(truth), wells_of(12), resolve_config("scratch"))
     assert off.before_epoch(state) is None
 
 

@@ -29,7 +29,7 @@ def test_the_second_stage_starts_again_and_ends_where_the_ancestors_did() -> Non
 
 
 def test_without_a_second_stage_the_cosine_spans_the_training() -> None:
-    config = resolve_config("small", ["optim.lr=2e-3", "optim.warmup_epochs=1"], epochs=11)
+    config = resolve_config("scratch", ["optim.lr=2e-3", "optim.warmup_epochs=1"], epochs=11)
     rates = [learning_rate(config, step=step, per_epoch=10) for step in range(112)]
     assert rates[:110] == pytest.approx([2e-3 * rate_at(step, total=110, warmup=10) for step in range(110)])
     assert rates[111] == rates[109]  # a last, smaller step of an epoch

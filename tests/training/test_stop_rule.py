@@ -4,7 +4,7 @@ import pytest
 from distangle.training import resolve_config
 from distangle.training.stop_rule import count_assignment, reason_to_stop, relative_entropy
 
-SETTINGS = resolve_config("small").pseudo_labels
+SETTINGS = resolve_config("scratch").pseudo_labels
 EVEN = np.arange(24) % 4
 
 

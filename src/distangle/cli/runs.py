@@ -40,7 +40,8 @@ def train(
     Args:
         screen: Folder from `distangle index`.
         out: Folder of the run, such as runs/NAME.
-        preset: `seed` (the paper, and the default), `rcic1st` (the code it grew from) or `small` (two CPU cores).
+        preset: `seed` (the paper, and the default), `rcic1st` (the code it grew from),
+            `small` (two CPU cores: published filters) or `scratch` (two CPU cores: filters of its own).
         config: YAML file with settings; `distangle settings` prints one.
         from_: Repeat this run: its screen, folds and settings, which the flags may change.
         hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.

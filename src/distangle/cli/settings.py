@@ -17,7 +17,7 @@ def settings(*, preset: str | None = None, config: Path | None = None, set: Word
     """Print a whole configuration as YAML: a file to change and to give to `--config`.
 
     Args:
-        preset: `seed`, `rcic1st` or `small`.
+        preset: `seed`, `rcic1st`, `small` or `scratch`.
         config: YAML file with settings that replace those of the preset.
         set: Any setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
     """

@@ -153,31 +153,42 @@ class TrainingConfig(Part):
 
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}
+_TWO_CORES: Mapping[str, Any] = {
+    "epochs": 60,
+    "batch_size": 64,
+    "accumulate": 1,
+    "balance": 0.75,
+    "average": 0.99,
+    "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
+    "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
+    "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
+}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # What the paper leaves out (epochs, batch, rate, views) is the ancestor's: docs/departures.md.
     "seed": {"preset": "seed", **_PAPER},
     "rcic1st": {"preset": "rcic1st", **_PAPER, "network": {"final_relu": False}, "loss": {"arc_scale": 0.5}},
+    # Published filters that stand still, stain by stain; only the neck and the templates learn.
     "small": {
         "preset": "small",
-        "epochs": 60,
-        "batch_size": 64,
-        "accumulate": 1,
-        "balance": 0.75,
-        "average": 0.99,
+        **_TWO_CORES,
         "network": {
             "backbone": "efficientnet_lite0",
             "weights": "imagenet",
             "frozen": True,
             "centred": True,
             "measurements": True,
-            "final_relu": False,  # the maps have either sign
+            "final_relu": False,  # its maps have either sign
             "embedding_size": 64,
             "norm_momentum": 0.1,
             "pooled_dropout": 0.5,
         },
-        "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
-        "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
+        "cutmix": {"probability": 0.0},  # a box cut into a picture has edges, and these filters see edges
+    },
+    # Filters of its own: for screens with thousands of images, or images unlike photographs.
+    "scratch": {
+        "preset": "scratch",
+        **_TWO_CORES,
+        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
         "cutmix": {"probability": 0.5},
-        "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
     },
 }

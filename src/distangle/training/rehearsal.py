@@ -5,13 +5,14 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from distangle.errors import ConfigError
 from distangle.images import ImageStore
+from distangle.model import PerturbationClassifier
 from distangle.progress import no_progress
 from distangle.ranks import n_ranks
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
@@ -108,7 +109,13 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         reading_s = (time.perf_counter() - began) / n_read * int(np.isin(fold, (TRAIN, HELD_OUT)).sum())
         state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=False, say=no_progress)
         n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=n_cell_types)
+        model = cast(PerturbationClassifier, state.model)
+        # What is subtracted costs the same whatever it is, and the untreated sites need not be read for it.
+        beside: dict[str, Any] = {
+            "n_cell_types": n_cell_types,
+            "references": np.zeros((len(screen.sites), model.n_numbers), np.float32) if config.network.centred else None,
+        }
+        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), **beside)
         try:
             step_s, stall = _timed_steps(state, maker, sites, config)
         finally:
@@ -116,8 +123,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         began = time.perf_counter()
         statistics_of = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
-        model: Any = state.model
-        validate(model, store, sites, statistics_of, n_cell_types=n_cell_types)
+        validate(model, store, sites, statistics_of, **beside)
         n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
         kept = store.kept_bytes

@@ -31,7 +31,7 @@ def resolve_config(
     """Return a preset, with a file on top, with single settings on top of that.
 
     Args:
-        preset: `seed`, `rcic1st` or `small`; None takes the one that the file names, else `seed`.
+        preset: `seed`, `rcic1st`, `small` or `scratch`; None takes the one that the file names, else `seed`.
         changes: Such as `"optim.lr=1e-4"`; read as YAML values, the last of several wins.
         file: YAML with any of the settings, nested or as `optim.lr`.
         base: Stands in for the preset: the configuration of an earlier run.
