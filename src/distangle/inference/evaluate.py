@@ -23,7 +23,8 @@ def evaluate(
 
     Args:
         predictions: Sites and wells, with one view and with eight.
-        about: What was saved beside the weights: classes, how many training sites each had, preparation.
+        about: What was saved beside the weights: classes, how many training sites each had, preparation, whether
+            the network is centred.
         run: What `run.json` says: target, how the fold was made, whether it was forced.
         norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
 
@@ -31,7 +32,8 @@ def evaluate(
         All rows, the confusion over sites, the control checks, and notes for the reader.
     """
     trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
-    transductive = about["preparation"]["standardise"] != "image" or norms != "running"
+    centred = bool(about.get("centred", False))
+    transductive = about["preparation"]["standardise"] != "image" or norms != "running" or centred
     rows: list[ScoreRow] = []
     for found in predictions:
         for wells, chosen in _by_role(found.table):
@@ -49,9 +51,7 @@ def evaluate(
         never_trained=never,
         confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
         controls=check_controls(sites, trained=trained, target=str(run["target"])),
-        notes=tuple(
-            _notes(sites, held_out, never, run=run, standardise=about["preparation"]["standardise"], norms=norms)
-        ),
+        notes=tuple(_notes(sites, held_out, never, run=run, about=about, norms=norms)),
     )
 
 
@@ -157,9 +157,10 @@ def _notes(
     never: Sequence[str],
     *,
     run: Mapping[str, Any],
-    standardise: str,
+    about: Mapping[str, Any],
     norms: str,
 ) -> Iterator[str]:
+    standardise = about["preparation"]["standardise"]
     if run["forced"]:
         yield "The split was forced: wells of one plate lie on both sides, so these scores are inflated."
     if never:
@@ -170,6 +171,11 @@ def _notes(
             f"Images were standardised by {standardise.replace('_', ' ')}, also held-out ones: without labels, but a "
             f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} "
             f"(transductive)."
+        )
+    if about.get("centred", False):
+        yield (
+            "What the untreated wells of an experiment measure was subtracted from every site of it, also of held-out "
+            "ones: without labels, but a prediction rests on other wells of its experiment (transductive)."
         )
     hidden = int((sites.table["Metadata_Fold"] == "unlabelled").sum())
     if hidden:

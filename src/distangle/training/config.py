@@ -151,6 +151,22 @@ class TrainingConfig(Part):
     batches: Batches = Batches()
     norms: Norms = Norms()
 
+    @model_validator(mode="after")
+    def _is_possible(self) -> "TrainingConfig":
+        if self.network.centred and not self.network.frozen:
+            message = (
+                "network.centred subtracts what the backbone says of untreated sites, so the backbone must stand "
+                "still: set network.frozen=true too, or network.centred=false"
+            )
+            raise ValueError(message)
+        if self.network.centred and self.norms.at_test != "running":
+            message = (
+                f"network.centred already takes an experiment's own look away: use norms.at_test=running with it, "
+                f"or network.centred=false with norms.at_test={self.norms.at_test}"
+            )
+            raise ValueError(message)
+        return self
+
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}
 _TWO_CORES: Mapping[str, Any] = {

@@ -111,9 +111,10 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
         model = cast(PerturbationClassifier, state.model)
         # What is subtracted costs the same whatever it is, and the untreated sites need not be read for it.
+        nothing = np.zeros((len(screen.sites), model.n_numbers), dtype=np.float32)
         beside: dict[str, Any] = {
             "n_cell_types": n_cell_types,
-            "references": np.zeros((len(screen.sites), model.n_numbers), np.float32) if config.network.centred else None,
+            "references": nothing if config.network.centred else None,
         }
         maker = BatchMaker(store, sites, config, n_perturbations=len(classes), **beside)
         try:

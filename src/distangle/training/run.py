@@ -214,6 +214,7 @@ def _finish(
         "cell_types": list(screen.card.cell_types) if uses_cell_type(screen, config) else [],
         "preparation": config.preparation.model_dump(mode="json"),
         "shape": list(screen.card.shape) if screen.card.shape else None,
+        "centred": config.network.centred,
         "epochs": state.epochs_done,
         "precision": config.precision,
         "norms": config.norms.model_dump(mode="json"),
