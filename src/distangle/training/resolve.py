@@ -214,7 +214,10 @@ def _validated(merged: dict[str, Any], given: Mapping[str, Given]) -> TrainingCo
         for one in error.errors():
             name = ".".join(map(str, one["loc"]))
             where = next((given[known].where for known in given if f"{name}.".startswith(f"{known}.")), "")
-            said.append(f"{where}{name} = {_short(one['input'])}: {one['msg'].lower()}")
+            if name:
+                said.append(f"{where}{name} = {_short(one['input'])}: {one['msg'].lower()}")
+            else:  # two settings that do not go together: the message names both
+                said.append(one["msg"].removeprefix("Value error, "))
         message = f"{error.error_count()} setting(s) out of range: {'; '.join(said)}."
         raise ConfigError(message) from error
 
