@@ -48,7 +48,7 @@ def stall(n_steps: int) -> bool:
     """Rehearse the small preset and compare its waiting with the limit."""
     with tempfile.TemporaryDirectory() as temporary:
         screen, folds = a_screen(Path(temporary))
-        config = resolve_config("small", ["batch_size=16"])
+        config = resolve_config("scratch", ["batch_size=16"])
         found = rehearse(screen, folds, config, limit=n_steps)
     for sentence in found.sentences():
         print(sentence)

@@ -226,7 +226,7 @@ def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.C
     main(["train", "--help"])
     said = capsys.readouterr().out
     line = next(line for line in said.splitlines() if line.startswith("--optim.lr "))
-    assert line.split() == ["--optim.lr", "0.00015", "0.00015", "0.002"]
+    assert line.split() == ["--optim.lr", "0.00015", "0.00015", "0.002", "0.002"]
     for name, _ in settings():
         assert f"--{name.replace('_', '-')} " in said
     main(["settings", "--preset", "scratch", "--optim.lr", "0.5"])

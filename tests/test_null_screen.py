@@ -45,7 +45,7 @@ def held_out(folder: Path, *, seed: int, null: bool, shuffle: bool = False) -> t
     screen = read_screen(folder / "screen")
     folds = divide(screen, seed=seed)
     assert screen.sites["perturbation"].value_counts().nunique() == 1
-    config = resolve_config("small", ["batch_size=16", "precision=fp32"], seed=seed, epochs=8)
+    config = resolve_config("scratch", ["batch_size=16", "precision=fp32"], seed=seed, epochs=8)
     run = train(start_run(screen, folds, config, folder / "run"), advance=lambda said: None, say=lambda said: None)
     found = pd.read_csv(run.metrics)["held_out_accuracy"].iloc[-1]
     return float(found), int((folds.table["fold"] == "held_out").sum())

@@ -37,7 +37,7 @@ EPOCHS = 2
 
 
 def recipe(*changes: str) -> TrainingConfig:
-    return resolve_config("small", [*TRAINING, *changes], epochs=EPOCHS)
+    return resolve_config("scratch", [*TRAINING, *changes], epochs=EPOCHS)
 
 
 def planned(

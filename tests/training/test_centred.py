@@ -52,7 +52,8 @@ def test_references_are_the_controls_of_the_experiment_and_a_little_of_the_typic
     set_typical(model, store, np.arange(len(rows)))
     found = references_of(model, store, rows)
 
-    assert model.typical is not None and found is not None
+    assert model.typical is not None
+    assert found is not None
     np.testing.assert_allclose(model.typical.numpy(), typical, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[experiment == "E1"][0], (first.sum(0) + typical) / 4, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[experiment == "E2"][5], (second[0] + typical) / 2, rtol=1e-4, atol=1e-5)

@@ -81,7 +81,7 @@ def test_random_batches_are_full_and_leave_out_the_rest() -> None:
 
 
 def test_pure_batches_and_pseudo_labels_are_refused_together() -> None:
-    config = resolve_config("small", ["batches.pure=plate", "pseudo_labels.strategy=alpha_ramp"])
+    config = resolve_config("scratch", ["batches.pure=plate", "pseudo_labels.strategy=alpha_ramp"])
     with pytest.raises(ConfigError, match=r"batches.pure=plate does not go with pseudo_labels.strategy=alpha_ramp.*"):
         check_composition(config)
-    check_composition(resolve_config("small", ["batches.pure=plate"]))
+    check_composition(resolve_config("scratch", ["batches.pure=plate"]))

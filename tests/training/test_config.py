@@ -128,7 +128,7 @@ def test_an_earlier_configuration_can_stand_in_for_the_preset() -> None:
     earlier = resolve_config("scratch", ["optim.lr=1e-4"], epochs=3)
     assert resolve_config(base=earlier) == earlier
     assert resolve_config(base=earlier, seed=4) == earlier.model_copy(update={"seed": 4})
-    with pytest.raises(ConfigError, match="has the preset 'small'; leave out `--preset seed`"):
+    with pytest.raises(ConfigError, match="has the preset 'scratch'; leave out `--preset seed`"):
         resolve_config("seed", base=earlier)
 
 

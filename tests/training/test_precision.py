@@ -70,7 +70,7 @@ def state_in_fp16(scale: float) -> TrainingState:
     return TrainingState(0, model, make_optimiser(model, CONFIG), scaler=scaler)
 
 
-CONFIG = resolve_config("small", ["precision=fp16", "channels_last=false"])
+CONFIG = resolve_config("scratch", ["precision=fp16", "channels_last=false"])
 
 
 def step(state: TrainingState, *, brightness: float = 1.0) -> None:

@@ -23,7 +23,7 @@ from tiny_run import TRAINING, tiny_screen
 HERE = Path(__file__).resolve().parent
 # Dropout, the moving average and running statistics too must come out as in one process.
 SET = tuple(change for change in TRAINING if not change.startswith("accumulate"))
-WORDS = ("--preset", "small", *(word for change in SET for word in ("--set", change)), "--hold-out", "experiment=E3")
+WORDS = ("--preset", "scratch", *(word for change in SET for word in ("--set", change)), "--hold-out", "experiment=E3")
 
 
 def launch(*words: str, patience: str = "20") -> subprocess.Popen[str]:

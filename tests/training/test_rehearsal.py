@@ -50,7 +50,7 @@ def test_waiting_for_images_is_said_with_the_way_out() -> None:
 
 def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds) -> None:
     before = sorted(path for path in Path(str(screen.folder)).parent.rglob("*"))
-    config = resolve_config("small", TRAINING, epochs=7)
+    config = resolve_config("scratch", TRAINING, epochs=7)
     found = rehearse(screen, folds, config, limit=3)
     assert (found.steps, found.steps_per_epoch, found.epochs) == (3, 48 // 8, 7)  # 48 sites, 4 x 2 to a step
     assert 0 <= found.stall < 1
@@ -63,7 +63,7 @@ def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds)
 
 def test_one_step_is_too_few(screen: Screen, folds: Folds) -> None:
     with pytest.raises(ConfigError, match="--limit is 1. Expected 2 steps or more: the first one warms up"):
-        rehearse(screen, folds, resolve_config("small"), limit=1)
+        rehearse(screen, folds, resolve_config("scratch"), limit=1)
 
 
 def test_the_command_line_says_the_projection_and_needs_no_folder(
