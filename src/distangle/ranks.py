@@ -26,21 +26,22 @@ PATIENCE_S = 20.0  # for a rank that does not come to a step; with the 30 s torc
 PATIENCE_VARIABLE = "DISTANGLE_RANK_TIMEOUT_S"
 LONG_PATIENCE_S = 3600.0  # for one that lives: reading the screen and saving take ranks unequal times
 POLL_S = 0.02
+BACKENDS = {False: "gloo", True: "cpu:gloo,cuda:nccl"}
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 Item = TypeVar("Item")
-_store: dist.Store | None = None
-_life: "_Life | None" = None
+_others: "_Others | None" = None
+_joins = 0  # of this process; the names in the store of two joins must differ
 
 
 def rank() -> int:
     """Return which of the processes this is; 0 alone."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return 0 if _others is None else _others.rank
 
 
 def n_ranks() -> int:
     """Return how many processes work as one."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return 1 if _others is None else _others.count
 
 
 def is_first() -> bool:
@@ -50,13 +51,14 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the ranks that a launcher started, for the length of a `with`; alone, do nothing.
+    """Join the ranks that a launcher started, for the length of a `with`; alone or joined, do nothing.
 
     Raises:
         ConfigError: The launcher set some of its variables and not others.
         RunError: The others did not come.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
+    global _others
+    if os.environ.get("WORLD_SIZE", "1") == "1" or _others is not None:
         yield
         return
     missing = [name for name in VARIABLES if name not in os.environ]
@@ -66,12 +68,13 @@ def joined() -> Iterator[None]:
             f"`torchrun --nproc-per-node N -m distangle ...`, or unset WORLD_SIZE."
         )
         raise ConfigError(message)
-    _join()
+    _others = _Others()
     try:
         yield
         wait_for_all("the end")
     finally:
-        _leave()
+        _others.leave()
+        _others = None
 
 
 def share(items: Sequence[Item], of: int | None = None) -> Sequence[Item]:
@@ -118,9 +121,9 @@ def sum_tensor(tensor: Tensor, *, where: str) -> None:
     Raises:
         RunError: A rank did not come.
     """
-    if n_ranks() > 1:
-        with _together(where):
-            dist.all_reduce(tensor)
+    if _others is not None:
+        with _others.together(where):
+            dist.all_reduce(tensor, group=_others.group)
 
 
 def every_rank(value: Any, *, where: str) -> list[Any]:
@@ -220,38 +223,71 @@ def wait_for_all(where: str) -> None:
     Raises:
         RunError: One ended or stalled.
     """
-    if _life is not None:
-        with _together(where):
-            _life.meet()
+    if _others is not None:
+        with _others.together(where):
+            _others.meet()
 
 
-class _Life:
-    """Signs of life of all ranks in the store that the launcher keeps: a slow rank is told from a stalled one."""
+class _Others:
+    """The other ranks: the group for sums, and a store where each leaves signs of life and says where it is.
 
-    def __init__(self, store: dist.Store, *, patience_s: float) -> None:
-        self._store, self._patience_s, self._meetings = store, patience_s, 0
+    The signs tell a slow rank from a stalled one.
+    """
+
+    def __init__(self) -> None:
+        global _joins
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # waiting in vain is to be an error, not an abort
+        self.rank, self.count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self._patience_s, self._meetings = _patience_s(), 0
+        self._own = f"rank {self.rank} on {socket.gethostname()}"
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        self._began_group = not dist.is_initialized()  # Ray begins one of its own
+        patience = datetime.timedelta(seconds=self._patience_s)
+        try:
+            store, _, _ = next(rendezvous("env://"))
+            self._store = dist.PrefixStore(f"distangle {_joins}", store)  # type: ignore[attr-defined]
+            if self._began_group:
+                dist.init_process_group(
+                    BACKENDS[on_gpu], store=self._store, rank=self.rank, world_size=self.count, timeout=patience
+                )
+                self.group = None
+            else:
+                self.group = dist.new_group(backend=BACKENDS[on_gpu], timeout=patience)
+        except (RuntimeError, ValueError) as error:
+            message = (
+                f"Rank {self.rank} of {self.count} on {socket.gethostname()} could not join the others at "
+                f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)}). Check that every "
+                f"node reaches that address and started the same command."
+            )
+            raise RunError(message) from error
+        _joins += 1
         self._over = threading.Event()
-        self._store.set(f"beat {rank()}", "0")
         self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
         self._thread.start()
 
-    def _beat(self) -> None:
-        beats = 0
-        while not self._over.wait(self._patience_s / 5):
-            beats += 1
-            try:
-                self._store.set(f"beat {rank()}", str(beats))
-            except RuntimeError:  # the store has ended, and the others with it
-                return
-
-    def end(self) -> None:
+    def leave(self) -> None:
         self._over.set()
         self._thread.join()
+        if self._began_group:
+            dist.destroy_process_group()
+
+    def _beat(self) -> None:
+        beats = 0
+        while True:
+            try:
+                self._store.set(f"beat {self.rank}", str(beats))
+            except RuntimeError:  # the store has ended, and the others with it
+                return
+            beats += 1
+            if self._over.wait(self._patience_s / 5):
+                return
 
     def meet(self) -> None:
         self._meetings += 1
-        self._store.set(f"meeting {self._meetings} {rank()}", "here")
-        for other in range(n_ranks()):
+        self._store.set(f"meeting {self._meetings} {self.rank}", "here")
+        for other in range(self.count):
             beat, since, began = b"", time.monotonic(), time.monotonic()
             while not self._store.check([f"meeting {self._meetings} {other}"]):
                 newest = self._store.get(f"beat {other}") if self._store.check([f"beat {other}"]) else b""
@@ -262,66 +298,29 @@ class _Life:
                     raise RuntimeError(message)
                 time.sleep(POLL_S)
 
+    @contextlib.contextmanager
+    def together(self, where: str) -> Iterator[None]:
+        """Turn the failure of a collective into words on who was missing."""
+        began = time.monotonic()
+        try:
+            self._store.set(f"at {self.rank}", f"{self._own}: {where}")
+            yield
+        except RuntimeError as error:
+            message = (
+                f"{self._own} of {self.count} waited {time.monotonic() - began:.0f} s at {where} and another rank did "
+                f"not come: it ended, stalled or was cut off ({_first_line(error)}). Last seen: {self._last_seen()}. "
+                f"All ranks stop; what the last checkpoint holds is safe. Start the same command again with `--resume`; if "
+                f"that rank was only slow, with a longer {PATIENCE_VARIABLE}."
+            )
+            raise RunError(message) from error
 
-def _join() -> None:
-    global _store, _life
-    os.environ.setdefault(
-        "TORCH_NCCL_BLOCKING_WAIT", "1"
-    )  # a rank that is waited for in vain is an error, not an abort
-    patience = datetime.timedelta(seconds=_patience_s())
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        _store, number, count = next(rendezvous("env://"))
-        dist.init_process_group(backend, store=_store, rank=number, world_size=count, timeout=patience)
-        _life = _Life(_store, patience_s=_patience_s())
-    except (RuntimeError, ValueError) as error:
-        message = (
-            f"Rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} on {socket.gethostname()} could not join the "
-            f"others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)}). Check that "
-            f"every node reaches that address and started the same command."
-        )
-        raise RunError(message) from error
-
-
-def _leave() -> None:
-    global _store, _life
-    if _life is not None:
-        _life.end()
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    _store = _life = None
-
-
-@contextlib.contextmanager
-def _together(where: str) -> Iterator[None]:
-    """Turn the failure of a collective into words on who was missing."""
-    store, own = _store, f"rank {rank()} on {socket.gethostname()}"
-    began = datetime.datetime.now(datetime.UTC)
-    try:
-        if store is not None:
-            store.set(f"at {rank()}", f"{own}: {where}")
-        yield
-    except RuntimeError as error:
-        waited = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
-        message = (
-            f"{own} of {n_ranks()} waited {waited:.0f} s at {where} and another rank did not come: it ended, stalled "
-            f"or was cut off ({_first_line(error)}). Last seen: {_last_seen()}. All ranks stop; what the last "
-            f"checkpoint holds is safe. Start the same command again with `--resume`; if that rank was only slow, "
-            f"with a longer {PATIENCE_VARIABLE}."
-        )
-        raise RunError(message) from error
-
-
-def _last_seen() -> str:
-    try:
-        store = _store
-        names = [f"at {number}" for number in range(n_ranks())]
-        known = [store.get(name).decode() for name in names if store is not None and store.check([name])]
-    except RuntimeError:
-        known = []
-    return "; ".join(known) or "nothing is known, the node of the first rank does not answer"
+    def _last_seen(self) -> str:
+        try:
+            names = [f"at {number}" for number in range(self.count)]
+            known = [self._store.get(name).decode() for name in names if self._store.check([name])]
+        except RuntimeError:
+            known = []
+        return "; ".join(known) or "nothing is known, the node of the first rank does not answer"
 
 
 def _patience_s() -> float:

@@ -211,3 +211,11 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path) -> None:
         load_published_weights(network(), written([1, 2], tmp_path / "list.pth"))
     with pytest.raises(WeightsError, match="holds also epoch. Expected a state dict"):
         load_published_weights(network(), written({**published(), "epoch": 3}, tmp_path / "mixed.pth"))
+
+
+def test_the_report_is_one_sentence(tmp_path: Path) -> None:
+    report = load_published_weights(network(), written(published(), tmp_path / "densenet-1234.pth"))
+    assert str(report) == (
+        f"weights of densenet-1234.pth: {len(report.loaded)} tensors taken, {FIRST} made from its image channels, "
+        f"2 keys left out, {len(report.new)} tensors new"
+    )

@@ -92,6 +92,17 @@ def test_two_ranks_predict_each_site_once(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_group_that_the_launcher_began_is_used_and_left_to_it(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "words.json").write_text("[]")
+    started = launch(str(HERE / "two_ranks.py"), str(tmp_path), "begun")
+    said, _ = started.communicate(timeout=120)
+    assert started.returncode == 0, said
+    for number in range(2):
+        name = f"{number}.json"
+        assert json.loads((tmp_path / name).read_text()) == json.loads((folder / name).read_text())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_dies_or_stalls_ends_all_and_promotes_nothing(folder: Path, fault: signal.Signals) -> None:
     out = folder / f"runs/{fault.name}"

@@ -1,11 +1,14 @@
 """A dry run: it writes nothing, and what it projects is what the training then needs."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distangle.cli import main
 from distangle.errors import ConfigError
+from distangle.images import ImageStore
 from distangle.screen import Folds, Screen, hold_out
 from distangle.training import Rehearsal, rehearse, resolve_config
 from tiny_run import TRAINING, tiny_screen
@@ -46,6 +49,25 @@ def test_waiting_for_images_is_said_with_the_way_out() -> None:
     about = dict.fromkeys(("step_s", "validation_s", "reading_s"), 1.0)
     found = Rehearsal(device="a GPU", steps=5, stall=0.2, steps_per_epoch=1, epochs=1, memory=1, **about)
     assert found.sentences()[1].startswith("the network waits for images: give them a faster disk")
+
+
+def test_a_slow_disk_shows_as_waiting(screen: Screen, folds: Folds, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve_config("small", TRAINING, epochs=7)
+    quick, read = rehearse(screen, folds, config, limit=3), ImageStore.images
+
+    def slowly(store: ImageStore, rows: Any) -> Any:
+        time.sleep(max(0.2, 2 * quick.step_s))
+        return read(store, rows)
+
+    monkeypatch.setattr(ImageStore, "images", slowly)
+    slow = rehearse(screen, folds, config, limit=3)
+    assert slow.stall > 0.5  # two batches of at least two step times each, less the step itself
+
+
+def test_what_the_projection_leaves_out_is_said(screen: Screen, folds: Folds) -> None:
+    changes = [*TRAINING, "pseudo_labels.strategy=progressive"]
+    found = rehearse(screen, folds, resolve_config("small", changes, epochs=7), limit=2)
+    assert found.sentences()[2] == "not in it: giving pseudo labels, and the steps they add"
 
 
 def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds) -> None:

@@ -72,4 +72,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        torch.distributed.init_process_group("gloo")  # as Ray's launcher has done when the work begins
     main(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        torch.distributed.destroy_process_group()  # ours to end, so it must still be there

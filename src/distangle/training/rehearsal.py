@@ -41,6 +41,7 @@ class Rehearsal:
         epochs: Of the whole training.
         validation_s: Seconds of one validation of the whole held-out fold.
         reading_s: Seconds to read every image once before the first step.
+        left_out: What the whole training does beside these steps and is not in the projection; empty for nothing.
         memory: Bytes at the peak: of the accelerator, or of this process with the images it would keep.
     """
 
@@ -53,6 +54,7 @@ class Rehearsal:
     validation_s: float
     reading_s: float
     memory: int
+    left_out: str = ""
 
     @property
     def hours(self) -> float:
@@ -69,6 +71,8 @@ class Rehearsal:
             f"memory at the peak: {self.memory / 2**30:.2f} GiB",
             "nothing was written",
         ]
+        if self.left_out:
+            found.insert(2, f"not in it: {self.left_out}")
         if self.stall > LARGEST_STALL:
             found.insert(1, "the network waits for images: give them a faster disk, more cores, or preparation.binning")
         return found
@@ -140,6 +144,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         epochs=config.epochs,
         validation_s=validation_s,
         reading_s=reading_s,
+        left_out="" if config.pseudo_labels.strategy == "none" else "giving pseudo labels, and the steps they add",
         memory=_peak_memory(device) + (0 if device.type == "cuda" else min(everything, IMAGES_IN_MEMORY) - kept),
     )
 
