@@ -309,8 +309,8 @@ class _Others:
             message = (
                 f"{self._own} of {self.count} waited {time.monotonic() - began:.0f} s at {where} and another rank did "
                 f"not come: it ended, stalled or was cut off ({_first_line(error)}). Last seen: {self._last_seen()}. "
-                f"All ranks stop; what the last checkpoint holds is safe. Start the same command again with `--resume`; if "
-                f"that rank was only slow, with a longer {PATIENCE_VARIABLE}."
+                f"All ranks stop; the last checkpoint is safe. Start the same command again with `--resume`; "
+                f"if that rank was only slow, with a longer {PATIENCE_VARIABLE}."
             )
             raise RunError(message) from error
 
