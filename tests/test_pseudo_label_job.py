@@ -217,3 +217,31 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     assert {classes[k] for k in np.flatnonzero(wells.open[0])} == treatments
     assert (len(wells.wells), np.bincount(wells.well_of_site).tolist()) == (8, [2] * 8)
     assert wells.first_position == len(labelled.rows)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path, wanted: bool) -> None:
+    from distangle.images import ImageStore
+    from distangle.training import read_config
+    from distangle.training.sites import labelled_sites
+    from distangle.training.unlabelled import join_unlabelled
+
+    run = RunFolder.open(folder / "runs/alpha_ramp")
+    screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
+    config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"controls": wanted})})
+    classes = tuple(run.describe()["classes"])
+    store = ImageStore(screen, config.preparation)
+    labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
+    everybody, labeller = join_unlabelled(store, folds, labelled, classes, config, n_cell_types=0, say=lambda _: None)
+    store.close()
+    sites = screen.sites.iloc[everybody.rows]
+    behind = sites.iloc[len(labelled.rows) + 16 :]
+    hidden = folds.of(screen) == "unlabelled"
+    controls = hidden & (screen.sites["role"] != "treatment").to_numpy()
+    assert len(behind) == (controls.sum() if wanted else 0)
+    assert [classes[k] for k in labeller.wells.controls] == behind["perturbation"].tolist()
+    assert (behind["role"] != "treatment").all()
+    assert not (folds.of(screen)[everybody.rows] == "held_out").any()
+    assert (everybody.labels[len(labelled.rows) :] == -1).all()
+    assert everybody.statistics is not None
+    assert len(everybody.statistics) == len(everybody.names) == len(everybody.rows)

@@ -32,6 +32,7 @@ def wells_of(n: int, *, sites: int = 1, truth: np.ndarray | None = None, n_class
         open=np.ones((n, n_classes), bool),
         truth=np.full(n, -1) if truth is None else truth,
         labelled=np.arange(4 * n_classes) % n_classes,
+        controls=np.empty(0, np.int64),
     )
 
 
@@ -231,3 +232,19 @@ def test_what_the_plates_do_not_allow_is_said_once() -> None:
         "pseudo labels: groups do not apply: they overlap.",
         "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the likeliest ones, not one-to-one.",
     ]
+
+
+@pytest.mark.parametrize("soft", ["true", "false"])
+def test_controls_of_hidden_plates_come_with_the_label_that_the_plan_gives(soft: str) -> None:
+    state = new_state()
+    state.epochs_done = 4
+    wells = dataclasses.replace(wells_of(8, sites=2), controls=np.array([3, 0]))
+    config = config_of("alpha_ramp", f"pseudo_labels.soft={soft}")
+    found = labeller_of(lambda _: sure(np.repeat([0, 1, 2, 3] * 2, 2)), wells, config).before_epoch(state)
+    assert found is not None
+    assert found.positions.tolist() == list(range(100, 118))
+    rows = found.label_rows(np.array([116, 117, 102]), n_classes=4)
+    np.testing.assert_allclose(rows, np.eye(4)[[3, 0, 1]], atol=0.01)
+    np.testing.assert_array_equal(rows[:2], np.eye(4)[[3, 0]])
+    nobody = labeller_of(lambda _: np.zeros((16, 4)), wells, config).before_epoch(new_state())
+    assert nobody is None

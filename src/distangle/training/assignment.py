@@ -14,7 +14,7 @@ class Assignment:
 
     Attributes:
         positions: int64 [accepted], positions in the training sites, ascending.
-        columns: int64 [accepted, k], classes of each; the likeliest first, k = 1 for hard labels.
+        columns: int64 [accepted, k], classes of each; the likeliest first, k = 1 for hard labels; shares of one add up.
         shares: float32 [accepted, k], what each of them has of the label; rows sum to 1.
     """
 
@@ -37,7 +37,7 @@ class Assignment:
             message = f"The site at position {wrong[0]} has no pseudo label."
             raise ValueError(message)
         rows = np.zeros((len(positions), n_classes), dtype=np.float32)
-        np.put_along_axis(rows, self.columns[found], self.shares[found], axis=1)
+        np.add.at(rows, (np.arange(len(positions))[:, None], self.columns[found]), self.shares[found])
         return rows
 
 

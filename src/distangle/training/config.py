@@ -99,6 +99,7 @@ class PseudoLabels(Part):
     confidence: float = Field(default=0.5, ge=0, le=1)  # least probability of an accepted label; alpha_ramp only
     first_share: float = Field(default=0.4, ge=0, le=1)  # of the wells, accepted in a round 0; progressive only
     labelled_share: float = Field(default=0.5, gt=0, le=1)  # least share of labelled images in a batch
+    controls: bool = True  # those of hidden plates join with the label that the plan of the plate gives them
     plate_structure: bool = True  # use what training plates say of which treatments share a plate, and how often
     least_entropy: float = Field(default=0.5, ge=0, le=1)  # of the classes, as a share of the labelled wells'
     largest_fall: float = Field(default=0.25, gt=0)  # of agreement or accuracy below their best, two rounds running

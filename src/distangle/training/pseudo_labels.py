@@ -32,6 +32,7 @@ class UnlabelledWells:
         open: bool [well, class], classes that the well may have at all.
         truth: int64 [well], the true class, -1 where nobody knows it; for counting only.
         labelled: int64 [well], classes of the labelled wells.
+        controls: int64 [site], classes of the control sites on the hidden plates; they lie behind the unlabelled sites.
     """
 
     well_of_site: np.ndarray
@@ -41,6 +42,7 @@ class UnlabelledWells:
     open: np.ndarray
     truth: np.ndarray
     labelled: np.ndarray
+    controls: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class PseudoLabeller:
         site_logits: SiteLogits,
         say: Callable[[str], None],
     ) -> None:
-        self._wells, self._structure, self._config = wells, structure, config
+        self.wells, self._structure, self._config = wells, structure, config
         self._site_logits, self._say = site_logits, say
 
     def before_epoch(self, state: TrainingState) -> Assignment | None:
@@ -103,7 +105,7 @@ class PseudoLabeller:
         return self._assignment(state)
 
     def _new_round(self, state: TrainingState, notes: dict[str, Any]) -> None:
-        settings, wells, epoch = self._config.pseudo_labels, self._wells, state.epochs_done
+        settings, wells, epoch = self._config.pseudo_labels, self.wells, state.epochs_done
         logits = well_means(self._site_logits(state), wells.well_of_site, n_wells=len(wells.wells))
         before = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.kept.items()}
         if settings.strategy == "progressive":
@@ -142,11 +144,18 @@ class PseudoLabeller:
 
     def _assignment(self, state: TrainingState) -> Assignment | None:
         accepted, columns, shares = (state.kept[f"pseudo.{name}"].numpy() for name in ("accepted", "columns", "shares"))
-        sites = np.flatnonzero(accepted[self._wells.well_of_site])
+        sites = np.flatnonzero(accepted[self.wells.well_of_site])
         if not len(sites):
             return None
-        of = self._wells.well_of_site[sites]
-        return Assignment(positions=self._wells.first_position + sites, columns=columns[of], shares=shares[of])
+        of, controls = self.wells.well_of_site[sites], self.wells.controls
+        own = np.repeat(controls[:, None], columns.shape[1], axis=1)
+        certain = np.tile(np.eye(1, columns.shape[1], dtype=np.float32), (len(controls), 1))
+        behind = len(self.wells.well_of_site) + np.arange(len(controls))
+        return Assignment(
+            positions=self.wells.first_position + np.concatenate([sites, behind]),
+            columns=np.concatenate([columns[of], own]),
+            shares=np.concatenate([shares[of], certain]),
+        )
 
 
 def ramp_round(

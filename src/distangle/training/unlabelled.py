@@ -104,21 +104,19 @@ def join_unlabelled(
         message = f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given."
         raise FoldError(message)
     kept = np.asarray(readable, dtype=int)
-    pool = TrainingSites(
-        rows=kept,
-        names=site_names(screen, readable),
-        labels=np.full(len(kept), -1, dtype=np.int64),
-        cell_types=cell_types_of(screen, kept, config),
-        statistics=None if labelled.statistics is None else statistics[kept],
-    )
+    own = labelled.statistics is None
+    pool = _without_labels(screen, kept, config, None if own else statistics)
+    controls, known, control_statistics = _hidden_controls(store, folds, labelled, classes, config)
+    beside = _without_labels(screen, controls, config, None if own else control_statistics)
     structure = no_structure(len(classes))
     if config.pseudo_labels.plate_structure:
         structure = _structure(screen, labelled, config, n_classes=len(classes))
-    wells = unlabelled_wells(screen, labelled, pool, classes, config)
+    wells = dataclasses.replace(unlabelled_wells(screen, labelled, pool, classes, config), controls=known)
     n_known = int((wells.truth >= 0).sum())
     say(
         f"pseudo labels: {len(wells.wells)} wells of {len({place[0] for place in wells.places})} experiments have no "
-        f"label in training; of {n_known} it is known all the same, and only counted."
+        f"label in training; of {n_known} it is known all the same, and only counted. {len(controls)} control sites of "
+        f"hidden plates join with the label that the plan gives them."
     )
 
     def logits(state: TrainingState) -> np.ndarray:
@@ -131,7 +129,8 @@ def join_unlabelled(
             return site_logits(model, store, pool, statistics, **more)
 
     labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
-    return _joined(labelled, pool), labeller
+    everybody = _joined(labelled, pool)
+    return (_joined(everybody, beside) if len(controls) else everybody), labeller
 
 
 def unlabelled_wells(
@@ -164,6 +163,37 @@ def unlabelled_wells(
         open=np.tile(trained, (len(names), 1)),
         truth=truth.to_numpy(dtype=np.int64),
         labelled=_treated(screen, labelled, config)[1],
+        controls=np.empty(0, dtype=np.int64),
+    )
+
+
+def _hidden_controls(
+    store: ImageStore, folds: Folds, labelled: TrainingSites, classes: Sequence[str], config: TrainingConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the readable control sites of the unlabelled fold, their classes, and statistics by site of the screen.
+
+    Without them only treatments would come from new plates, and the network would call their controls treatments.
+    """
+    screen = store.screen
+    named = screen.sites[config.target].astype(str).map({name: k for k, name in enumerate(classes)})
+    chosen = (folds.of(screen) == UNLABELLED) & screen.sites["role"].isin(CONTROLS).to_numpy()
+    chosen &= named.isin(np.unique(labelled.labels)).to_numpy()
+    if config.target != "perturbation" or not config.pseudo_labels.controls or not chosen.any():
+        return np.empty(0, dtype=int), np.empty(0, dtype=np.int64), np.empty((0, 2, 0), dtype=np.float32)
+    readable, statistics = measure_sites(store, np.flatnonzero(chosen).tolist())
+    rows = np.asarray(readable, dtype=int)
+    return rows, named.iloc[rows].to_numpy(dtype=np.int64), statistics
+
+
+def _without_labels(
+    screen: Screen, rows: np.ndarray, config: TrainingConfig, statistics: np.ndarray | None
+) -> TrainingSites:
+    return TrainingSites(
+        rows=rows,
+        names=site_names(screen, rows.tolist()),
+        labels=np.full(len(rows), -1, dtype=np.int64),
+        cell_types=cell_types_of(screen, rows, config),
+        statistics=None if statistics is None else statistics[rows],
     )
 
 
