@@ -80,6 +80,7 @@ def test_a_fall_stops_only_when_it_lasts(name: str) -> None:
         return [{**fine, name: value} for value in values]
 
     assert reason_to_stop(rounds(0.9, 0.5), SETTINGS) is None
+    assert reason_to_stop(rounds(0.9, 0.9, 0.5), SETTINGS) is None
     assert reason_to_stop(rounds(0.9, 0.5, 0.8), SETTINGS) is None
     assert reason_to_stop(rounds(0.5, 0.7, 0.9), SETTINGS) is None
     reason = reason_to_stop(rounds(0.9, 0.8, 0.6, 0.55), SETTINGS)
