@@ -15,9 +15,10 @@ from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training import resolve_config
 from distangle.training.batches import Batch
+from distangle.training.config import TrainingConfig
 from distangle.training.loop import make_optimiser
 from distangle.training.state import TrainingState, load_state, save_state
-from distangle.training.step import Stepper
+from distangle.training.step import StepDone, Stepper
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 
@@ -73,7 +74,7 @@ def state_in_fp16(scale: float) -> TrainingState:
 CONFIG = resolve_config("scratch", ["precision=fp16", "channels_last=false"])
 
 
-def step(state: TrainingState, *, brightness: float = 1.0) -> None:
+def step(state: TrainingState, *, brightness: float = 1.0, config: TrainingConfig = CONFIG, n: int = 1) -> StepDone:
     batch = Batch(
         images=brightness * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
         cell_types=None,
@@ -81,7 +82,8 @@ def step(state: TrainingState, *, brightness: float = 1.0) -> None:
         sites=("E1/1/B02/1",) * 6,
         kinds=np.zeros(6, np.int8),
     )
-    Stepper(state, CONFIG).step(iter([batch]), range(1), epoch=0, done=0.0, rate=0.01, where="epoch 1, step 1")
+    stepper = Stepper(state, config)
+    return stepper.step(iter([batch] * n), range(n), epoch=0, done=0.0, rate=0.01, where="epoch 1, step 1")
 
 
 def test_a_gradient_that_overflows_is_left_out_and_the_scale_halved() -> None:
@@ -94,6 +96,26 @@ def test_a_gradient_that_overflows_is_left_out_and_the_scale_halved() -> None:
     step(state)
     assert not all(torch.equal(before[name], tensor) for name, tensor in state.model.named_parameters())
     assert state.scaler.get_scale() == 2.0**8
+
+
+def test_a_gradient_is_clipped_in_its_own_scale() -> None:
+    state = state_in_fp16(2.0**12)
+    step(state, config=resolve_config("scratch", ["precision=fp16", "channels_last=false", "optim.clip=0.001"]))
+    norm = torch.stack([value.grad.norm() for value in state.model.parameters() if value.grad is not None]).norm()
+    assert float(norm) == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_batches_of_one_step_drop_different_numbers(dropout: float) -> None:
+    shape = ModelConfig(
+        backbone="resnet_small", n_channels=1, n_perturbations=3, embedding_size=16, neck_dropout=dropout
+    )
+    config = resolve_config("scratch", ["precision=fp32", "channels_last=false"])
+    losses = []
+    for n in (1, 2):
+        model = build_classifier(shape, seed=0).train()
+        losses.append(step(TrainingState(0, model, make_optimiser(model, config)), config=config, n=n)["loss"])
+    assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) == (dropout == 0)
 
 
 def test_a_value_that_no_scale_helps_stops_the_training() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distangle.training import resolve_config
-from distangle.training.schedule import epoch_order, learning_rate, rate_at
+from distangle.training.schedule import epoch_order, learning_rate, rate_at, step_batches
 
 LABELS = np.array([0] * 16 + [1] * 4 + [2] * 1)
 
@@ -33,6 +33,20 @@ def test_without_a_second_stage_the_cosine_spans_the_training() -> None:
     rates = [learning_rate(config, step=step, per_epoch=10) for step in range(112)]
     assert rates[:110] == pytest.approx([2e-3 * rate_at(step, total=110, warmup=10) for step in range(110)])
     assert rates[111] == rates[109]  # a last, smaller step of an epoch
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "per_step", "steps"),
+    [
+        (4, 2, [range(2), range(2, 4)]),
+        (5, 2, [range(2), range(2, 4)]),  # the fifth would be a step of half the batch
+        (1, 2, [range(1)]),
+        (0, 2, []),
+        (3, 1, [range(1), range(1, 2), range(2, 3)]),
+    ],
+)
+def test_a_step_is_whole_unless_the_fold_is_too_small(n_batches: int, per_step: int, steps: list[range]) -> None:
+    assert step_batches(n_batches, per_step) == steps
 
 
 def test_a_shuffled_epoch_visits_every_site_once() -> None:
