@@ -203,10 +203,27 @@ def test_a_plate_with_too_few_sites_takes_those_of_its_experiment_and_says_so() 
         ("the running statistics of the training", (("E2", "1"),), ()),
     ]
     assert said == [
-        "Norms of plate E1 2: plate E1 2 has 3 readable site(s), fewer than norms.fewest=8; experiment E1 (12 sites) "
-        "is used instead.",
-        "Norms of plate E2 1: plate E2 1 has 5 readable site(s), fewer than norms.fewest=8; the running statistics of "
-        "the training is used instead.",
+        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than norms.fewest=8; used instead: experiment E1 "
+        "(12 sites).",
+        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than norms.fewest=8; used instead: the running "
+        "statistics of the training.",
+    ]
+
+
+def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
+    screen = sites(("E1", "1", 4), ("E1", "2", 4), ("E2", "1", 3))
+    role = ["negative_control", "negative_control", "untreated", "treatment"] + ["treatment"] * 3 + ["untreated"] * 4
+    screen.sites["role"] = role
+    rows = list(range(11))
+    groups, said = norm_groups(screen, rows, by="controls", fewest=3, of=rows)
+    assert [(group.words, group.plates, group.rows) for group in groups] == [
+        ("controls of plate E1 1", (("E1", "1"),), (0, 1, 2)),
+        ("controls of experiment E1", (("E1", "2"),), (0, 1, 2, 7)),
+        ("controls of plate E2 1", (("E2", "1"),), (8, 9, 10)),
+    ]
+    assert said == [
+        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than norms.fewest=3; used instead: "
+        "controls of experiment E1 (4 sites)."
     ]
 
 

@@ -9,6 +9,7 @@ from distangle.model import (
     ModelConfig,
     PerturbationClassifier,
     build_classifier,
+    collect_contrast,
     collect_statistics,
     lent_statistics,
 )
@@ -125,3 +126,48 @@ def test_statistics_of_another_network_are_refused() -> None:
 def test_a_group_of_no_images_is_refused() -> None:
     with pytest.raises(ValueError, match="A group of no images has no statistics"):
         collect_statistics(network(), lambda: [])
+
+
+def test_the_contrast_turns_controls_into_the_statistics_of_their_own_plate() -> None:
+    # With one plate nothing is averaged: its controls must give back the plate, layer behind layer.
+    model, seen = network(n_cell_types=2), images(30)
+    kinds = torch.eye(2)[torch.arange(30) % 2]
+    controls = (seen[:12], kinds[:12])
+    contrast = collect_contrast(model, [(lambda: [(seen, kinds)], lambda: [controls])])
+    whole = collect_statistics(model, lambda: [(seen, kinds)])
+    found = collect_statistics(model, lambda: [controls], contrast=contrast)
+    for name, expected in whole.items():
+        torch.testing.assert_close(found[name], expected, atol=2e-3, rtol=2e-3, msg=name)
+    alone = collect_statistics(model, lambda: [controls])
+    apart = (alone["neck.norm0.mean"] - whole["neck.norm0.mean"]).abs().max()
+    assert apart > 10 * (found["neck.norm0.mean"] - whole["neck.norm0.mean"]).abs().max()
+
+
+def test_the_contrast_of_the_first_norm_is_that_of_the_equation() -> None:
+    model, plates = network(), [images(10, seed=1), images(14, seed=2)]
+    contrast = collect_contrast(
+        model, [(lambda seen=seen: [(seen, None)], lambda seen=seen: [(seen[:5], None)]) for seen in plates]
+    )
+    shifts, ratios = [], []
+    for seen in plates:
+        given = model.backbone.features.conv1(seen).detach().double()[:, 4]  # type: ignore[operator, union-attr]
+        everything, controls = given.reshape(-1), given[:5].reshape(-1)
+        shifts.append((everything.mean() - controls.mean()) / everything.std(correction=0))
+        ratios.append((everything.var(correction=0) / controls.var(correction=0)).log())
+    assert float(contrast["backbone.features.bn1.shift"][4]) == pytest.approx(float(sum(shifts)) / 2, abs=1e-4)
+    assert float(contrast["backbone.features.bn1.ratio"][4]) == pytest.approx(float(sum(ratios)) / 2, abs=1e-4)
+
+
+def test_what_is_silent_in_the_controls_is_not_amplified_without_bound() -> None:
+    model, seen = network(), images(16)
+    contrast = collect_contrast(model, [(lambda: [(seen, None)], lambda: [(seen[:8], None)])])
+    flat = torch.full((8, 2, 24, 24), 3.0)
+    found = collect_statistics(model, lambda: [(flat, None)], contrast=contrast)
+    whole = collect_statistics(model, lambda: [(seen, None)])
+    for name in ("backbone.features.bn1.variance", "neck.norm0.variance"):
+        assert bool((found[name] >= 0.0999 * whole[name]).all())
+
+
+def test_a_contrast_of_no_plate_is_refused() -> None:
+    with pytest.raises(ValueError, match="A contrast needs at least one plate"):
+        collect_contrast(network(), [])

@@ -85,3 +85,10 @@ def test_pure_batches_and_pseudo_labels_are_refused_together() -> None:
     with pytest.raises(ConfigError, match=r"batches.pure=plate does not go with pseudo_labels.strategy=alpha_ramp.*"):
         check_composition(config)
     check_composition(resolve_config("scratch", ["batches.pure=plate"]))
+
+
+def test_controls_beside_batches_that_are_not_pure_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"norms.controls=4 needs batches of one plate or experiment.*batches.pure=plate"
+    ):
+        check_composition(resolve_config("scratch", ["norms.controls=4"]))

@@ -124,7 +124,7 @@ def predict(
     screen: Path | None = None,
     *,
     out: Path | None = None,
-    norms: Literal["running", "plate", "experiment"] | None = None,
+    norms: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
 

@@ -13,6 +13,7 @@ from distangle.screen import Role
 
 N_DRAWS = 1000
 Metric = Literal["accuracy", "balanced accuracy"]
+_WHOSE = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
 CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 
 
@@ -182,8 +183,9 @@ def _notes(
         yield f"{hidden} sites of {run['unlabelled']} are predicted but not scored: {_use_of_hidden(run)}."
     if norms != "running":
         yield (
-            f"The norms of the network used statistics of the {norms} of every image, also of held-out ones: without "
-            f"labels, but a prediction rests on other wells of its {norms} (transductive)."
+            f"The norms of the network used statistics of the {_WHOSE[norms]} of every image, also of held-out ones: "
+            f"without labels, but a prediction rests on other wells of its {norms.replace('controls', 'plate')} "
+            f"(transductive)."
         )
     unread = int((sites.table["reason"] != "").sum())
     if unread:

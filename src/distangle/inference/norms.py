@@ -1,6 +1,6 @@
 """Which norm statistics a run predicts with: those it keeps, or those of the screen that is predicted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def norms_for(
     *,
     at_test: AtTest | None = None,
     known: bool = False,
+    training: Sequence[int] = (),
     say: Say,
 ) -> PlateNorms | None:
     """Return the statistics of every plate of a screen.
@@ -49,11 +50,13 @@ def norms_for(
         at_test: Whose statistics, instead of what the network was trained for.
         known: Take plates that the run keeps as they are, by experiment and plate, and compute only the others:
             an image of a known plate then needs no other of it. Else all are computed anew.
+        training: Rows of the screen that the network was trained on, if they are its own.
         say: Told of every plate that is known, and of every one with too few sites.
 
     Raises:
         RunError: The screen does not fit the network.
         WeightsError: The kept statistics are damaged.
+        ConfigError: The controls of no training plate can be compared with their plate.
     """
     asked, fewest = asked_of(about)
     by = at_test or asked
@@ -71,6 +74,7 @@ def norms_for(
         fewest=fewest,
         cell_types=lambda chosen: cell_type_rows(store.screen, chosen, about),
         known=kept,
+        training_rows=sorted(set(rows) & set(training)),
     )
     if found is None:
         return None

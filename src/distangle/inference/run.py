@@ -1,6 +1,7 @@
 """Predict and score a whole run: the files of `predictions/`."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from distangle.model import PerturbationClassifier, load_model
 from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
-from distangle.screen import Folds, Screen
+from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.norm_groups import AtTest
 
 
@@ -35,6 +36,21 @@ def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
     table = Folds.read(run.folds).table
     keys = table[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
     return {(str(e), str(p), str(w), int(s)): str(f) for (e, p, w, s), f in zip(keys, table["fold"], strict=True)}
+
+
+def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, str, int], str]) -> list[int]:
+    """Return the rows of a screen that a run was trained on; none of another screen, whatever its plates are called.
+
+    Args:
+        run: Keeps a copy of the card of its screen.
+        screen: Its own, or another.
+        fold: From `fold_of_sites`.
+    """
+    own = json.loads(run.screen.read_text(encoding="utf-8"))
+    if own["sites_sha256"] != screen.card.sites_sha256:
+        return []
+    keys = screen.sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    return [k for k, (e, p, w, s) in enumerate(keys) if fold.get((str(e), str(p), str(w), int(s))) == TRAIN]
 
 
 def predict_run(
@@ -64,7 +80,8 @@ def predict_run(
     store = ImageStore(screen, preparation_of(about))
     fold = fold_of_sites(run)
     try:
-        norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, say=say)
+        training = training_rows(run, screen, fold)
+        norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, training=training, say=say)
         one = predict_sites(model, about, store, fold=fold, views=1, norms=norms, advance=advance)
         eight = predict_sites(model, about, store, fold=fold, views=8, norms=norms, advance=advance)
     finally:

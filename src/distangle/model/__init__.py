@@ -4,7 +4,7 @@ from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
 from distangle.model.layers import find_layer, layer_names
-from distangle.model.norm_statistics import NormStatistics, collect_statistics, lent_statistics
+from distangle.model.norm_statistics import NormStatistics, collect_contrast, collect_statistics, lent_statistics
 from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
 from distangle.model.published import published_weights
 from distangle.model.references import reference_rows, references_of, set_typical
@@ -22,6 +22,7 @@ __all__ = [
     "PlateNorms",
     "WeightsReport",
     "build_classifier",
+    "collect_contrast",
     "collect_plate_norms",
     "collect_statistics",
     "find_layer",

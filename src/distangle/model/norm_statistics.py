@@ -15,6 +15,8 @@ from distangle.model.classifier import PerturbationClassifier
 NormStatistics = Mapping[str, Tensor]
 """`NAME.mean` and `NAME.variance`, float32 [feature], of every norm by its name in the network."""
 
+EPSILON = 1e-5  # of a variance, as in the norms themselves
+
 Pieces = Callable[[], Iterable[tuple[Images, CellTypes | None]]]
 
 
@@ -39,7 +41,9 @@ class _Pooled:
         return mean, variance
 
 
-def collect_statistics(model: PerturbationClassifier, pieces: Pieces) -> NormStatistics:
+def collect_statistics(
+    model: PerturbationClassifier, pieces: Pieces, *, contrast: NormStatistics | None = None
+) -> NormStatistics:
     """Return what every norm sees when the network normalises a group of images by the group's own statistics.
 
     Every layer is measured behind layers that use the group's statistics already. Where the group is one piece this
@@ -55,24 +59,75 @@ def collect_statistics(model: PerturbationClassifier, pieces: Pieces) -> NormSta
     Args:
         model: Left as it was found.
         pieces: Gives the group, standardised, in pieces of at least two images; called twice for several pieces.
+        contrast: From `collect_contrast`: the images are negative controls, and the statistics those that their whole
+            plate would have. None: they are the group.
 
     Raises:
         ValueError: There is no piece.
     """
     running = _running(model)
     with _evaluating(model):
-        with _measured(model.backbone, prefix="backbone.") as found, lent_statistics(model, running):
+        with _measured(model.backbone, contrast, prefix="backbone.") as found, lent_statistics(model, running):
             pooled, cell_types = _pooled_features(model, pieces)
         if len(pooled) == 0:
             message = "A group of no images has no statistics."
             raise ValueError(message)
-        backbone = _statistics(found)
+        backbone = _statistics(found, contrast)
         if len(pooled) > 1:
             with lent_statistics(model, {**running, **backbone}):
                 pooled, cell_types = _pooled_features(model, pieces)
-        with _measured(model.neck, prefix="neck.") as found, lent_statistics(model, running):
+        with _measured(model.neck, contrast, prefix="neck.") as found, lent_statistics(model, running):
             model.classify(torch.cat(pooled), torch.cat(cell_types) if cell_types else None)
-    return {**backbone, **_statistics(found)}
+    return {**backbone, **_statistics(found, contrast)}
+
+
+def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Pieces, Pieces]]) -> NormStatistics:
+    r"""Return how the statistics of whole plates differ from those of their negative controls.
+
+    A plate normalises its images by the statistics of all of them, $(\mu_a, \sigma_a^2)$, in training as with
+    `norms.at_test=plate`. Behind layers that do so, its controls alone have $(\mu_c, \sigma_c^2)$ at every norm. What
+    the treatments add is about the same on every plate: its means over the training plates,
+
+    $$ d = \overline{(\mu_a - \mu_c) / \sigma_a}, \qquad r = \overline{\log(\sigma_a^2 / \sigma_c^2)} $$
+
+    turn the controls of another plate into the statistics that it would have with the treatments of training:
+    $\sigma^2 = e^r \sigma_c^2$, $\mu = \mu_c + d \sigma$. These depend on no treatment of that plate.
+
+    Source: after Lin and Lu 2022, Incorporating knowledge of plates in batch normalization improves generalization of
+        deep learning for microscopy images (PMLR 200), who normalise by the plate in training and at test time.
+    Departs: theirs rests on all images of a plate, and fails where test plates carry other treatments. A variance
+        is at least a tenth of its mean over the training plates: what is silent in a few controls would else
+        be amplified without bound.
+
+    Args:
+        model: Left as it was found.
+        groups: For each training plate the pieces of all its images and of its controls.
+
+    Raises:
+        ValueError: There is no group.
+    """
+    sums: dict[str, Tensor] = {}
+    n = 0
+    for everything, controls in groups:
+        n += 1
+        whole = collect_statistics(model, everything)
+        with _evaluating(model), _measured(model, sets=False) as found, lent_statistics(model, whole):
+            for images, cell_types in controls():
+                model(images, cell_types)
+        alone = _statistics(found)
+        for name in found:
+            mean, variance = whole[f"{name}.mean"].double(), whole[f"{name}.variance"].double()
+            spread, of_controls = variance + EPSILON, alone[f"{name}.variance"].double() + EPSILON
+            added = {
+                f"{name}.shift": (mean - alone[f"{name}.mean"].double()) / spread.sqrt(),
+                f"{name}.ratio": (spread / of_controls).log(),
+                f"{name}.least": 0.1 * variance,
+            }
+            sums |= {key: value + sums.get(key, 0) for key, value in added.items()}
+    if n == 0:
+        message = "A contrast needs at least one plate."
+        raise ValueError(message)
+    return {key: (value / n).float() for key, value in sums.items()}
 
 
 class lent_statistics(contextlib.AbstractContextManager[None]):  # noqa: N801 - used like a function
@@ -135,29 +190,46 @@ def _pooled_features(model: PerturbationClassifier, pieces: Pieces) -> tuple[lis
 
 
 @contextlib.contextmanager
-def _measured(part: nn.Module, *, prefix: str) -> Iterator[dict[str, _Pooled]]:
-    """Let every norm of a part normalise what it is given by its own statistics, and pool them.
+def _measured(
+    part: nn.Module, contrast: NormStatistics | None = None, *, prefix: str = "", sets: bool = True
+) -> Iterator[dict[str, _Pooled]]:
+    """Pool what every norm of a part is given; when `sets`, let it normalise each piece by that piece.
 
-    The buffers of the norms are replaced: lend them something first, inside.
+    The buffers of the norms are replaced then: lend them something first, inside.
     """
     found = {f"{prefix}{name}": _Pooled() for name in named_norms(part)}
     with contextlib.ExitStack() as hooks:
         for name, norm in named_norms(part).items():
-            hooks.callback(norm.register_forward_pre_hook(_measure(found[f"{prefix}{name}"])).remove)
+            key = f"{prefix}{name}"
+            hooks.callback(norm.register_forward_pre_hook(_measure(key, found[key], contrast, sets=sets)).remove)
         yield found
 
 
-def _measure(pooled: _Pooled) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _measure(
+    name: str, pooled: _Pooled, contrast: NormStatistics | None, *, sets: bool
+) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        norm.running_mean, norm.running_var = pooled.add(inputs[0])
+        mean, variance = pooled.add(inputs[0])
+        if sets:
+            norm.running_mean, norm.running_var = _of_plate(name, mean, variance, contrast)
 
     return before_norm
 
 
-def _statistics(found: Mapping[str, _Pooled]) -> dict[str, Tensor]:
+def _of_plate(name: str, mean: Tensor, variance: Tensor, contrast: NormStatistics | None) -> tuple[Tensor, Tensor]:
+    """Turn the statistics of controls into those of their plate."""
+    if contrast is None:
+        return mean, variance
+    shift, ratio, least = (contrast[f"{name}.{key}"].to(mean) for key in ("shift", "ratio", "least"))
+    variance = (variance * ratio.exp()).maximum(least)
+    return mean + shift * (variance + EPSILON).sqrt(), variance
+
+
+def _statistics(found: Mapping[str, _Pooled], contrast: NormStatistics | None = None) -> dict[str, Tensor]:
     said: dict[str, Tensor] = {}
     for name, moments in found.items():
-        said |= {f"{name}.mean": moments.mean.float(), f"{name}.variance": moments.variance.float()}
+        mean, variance = _of_plate(name, moments.mean.float(), moments.variance.float(), contrast)
+        said |= {f"{name}.mean": mean, f"{name}.variance": variance}
     return said
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distangle.commit import commit_json, committed, sha256_of
-from distangle.errors import WeightsError
+from distangle.errors import ConfigError, WeightsError
 from distangle.images import ImageStore, ready_batches
 from distangle.model.classifier import PerturbationClassifier
-from distangle.model.norm_statistics import NormStatistics, collect_statistics
+from distangle.model.norm_statistics import NormStatistics, Pieces, collect_contrast, collect_statistics
 from distangle.screen import Screen
 from distangle.screen.norm_groups import AtTest, Plate, norm_groups, plates_of
 
 CellTypesOf = Callable[[Sequence[int]], Tensor | None]
 PIECE_PX = 32 * 512 * 512  # pixels of a channel in one forward pass: a whole plate of images of 128 x 128
 
+CONTRAST = "contrast"
 FILE = "norm_statistics.safetensors"
 
 
@@ -35,6 +36,7 @@ class PlateNorms:
         collected: Statistics of each group.
         words: Whose statistics each of them are, and of how many sites.
         remarks: Plates that had too few sites, and what is used for them.
+        contrast: From `collect_contrast`, where controls stand for their plate; else empty.
     """
 
     by: AtTest
@@ -42,6 +44,7 @@ class PlateNorms:
     collected: tuple[NormStatistics, ...]
     words: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    contrast: NormStatistics = field(default_factory=dict)
 
     def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
         """Write the statistics, then what they are as JSON beside them.
@@ -54,6 +57,7 @@ class PlateNorms:
         tensors = {
             f"{k}.{name}": tensor.contiguous() for k, one in enumerate(self.collected) for name, tensor in one.items()
         }
+        tensors |= {f"{CONTRAST}.{name}": tensor.contiguous() for name, tensor in self.contrast.items()}
         with committed(path) as temporary:
             save_file({name: tensor.cpu() for name, tensor in tensors.items()}, temporary)
         told = {
@@ -96,15 +100,17 @@ class PlateNorms:
                 raise WeightsError(message)
             tensors = load_file(path)
             collected: list[dict[str, Tensor]] = [{} for _ in told["statistics"]]
+            contrast: dict[str, Tensor] = {}
             for key, tensor in tensors.items():
                 number, name = key.split(".", 1)
-                collected[int(number)][name] = tensor
+                (contrast if number == CONTRAST else collected[int(number)])[name] = tensor
             return cls(
                 by=told["by"],
                 of_plate={(one["experiment"], one["plate"]): one["statistics"] for one in told["plates"]},
                 collected=tuple(collected),
                 words=tuple(told["statistics"]),
                 remarks=tuple(told["remarks"]),
+                contrast=contrast,
             )
         except (json.JSONDecodeError, KeyError, IndexError, SafetensorError, OSError) as error:
             message = f"{about} is damaged ({error!r}). Run `distangle predict` again."
@@ -148,6 +154,7 @@ def collect_plate_norms(
     fewest: int,
     cell_types: CellTypesOf,
     known: PlateNorms | None = None,
+    training_rows: Sequence[int] = (),
 ) -> PlateNorms | None:
     """Compute the norm statistics of every plate of a screen that is not known yet.
 
@@ -156,13 +163,18 @@ def collect_plate_norms(
         store: The images.
         rows: Readable sites: statistics rest on these and no others.
         statistics: float32 [site of the screen, 2, channel], from `measure_sites`.
-        by: `plate` or `experiment`: whose sites; `running` asks for none.
+        by: `plate` or `experiment`: whose sites; `controls`: the negative controls of the plate, with the contrast
+            that the training plates have; `running` asks for none.
         fewest: Sites that a group needs.
         cell_types: One-hot cell types of rows; None for a network without them.
         known: Stored statistics, taken as they are.
+        training_rows: Readable sites of the training fold; for `controls`, unless `known` has the contrast.
 
     Returns:
         Statistics of the plates of `rows`; None for `running`.
+
+    Raises:
+        ConfigError: There is no contrast, because no training plate is here or none has enough controls.
     """
     if by == "running":
         return None
@@ -170,16 +182,49 @@ def collect_plate_norms(
     missing = [
         row for row, plate in zip(rows, plates_of(store.screen, rows), strict=True) if plate not in kept.of_plate
     ]
+    device = next(model.parameters()).device
+
+    def pieces_of(chosen: Sequence[int]) -> Pieces:
+        return _pieces(store, chosen, statistics, device=device, cell_types=cell_types)
+
+    contrast = kept.contrast
+    if by == "controls" and not contrast:
+        contrast = _contrast(model, store.screen, training_rows, pieces_of, fewest=fewest)
     groups, remarks = norm_groups(store.screen, missing, by=by, fewest=fewest, of=rows)
     of_plate, collected, words = dict(kept.of_plate), list(kept.collected), list(kept.words)
-    device = next(model.parameters()).device
     for group in groups:
         of_plate |= dict.fromkeys(group.plates, len(collected) if group.rows else None)
         if group.rows:
-            pieces = _pieces(store, group.rows, statistics, device=device, cell_types=cell_types)
-            collected.append(collect_statistics(model, pieces))
+            collected.append(collect_statistics(model, pieces_of(group.rows), contrast=contrast or None))
             words.append(f"{group.words}, {len(group.rows)} sites")
-    return PlateNorms(by, of_plate, tuple(collected), tuple(words), (*kept.remarks, *remarks))
+    return PlateNorms(by, of_plate, tuple(collected), tuple(words), (*kept.remarks, *remarks), contrast)
+
+
+def _contrast(
+    model: PerturbationClassifier,
+    screen: Screen,
+    training_rows: Sequence[int],
+    pieces_of: Callable[[Sequence[int]], Pieces],
+    *,
+    fewest: int,
+) -> NormStatistics:
+    groups, _ = norm_groups(screen, training_rows, by="controls", fewest=fewest, of=training_rows)
+    places = plates_of(screen, training_rows)
+
+    def both() -> Iterator[tuple[Pieces, Pieces]]:
+        for group in groups:
+            if group.rows:
+                whole = [row for row, place in zip(training_rows, places, strict=True) if place in group.plates]
+                yield pieces_of(sorted({*whole, *group.rows})), pieces_of(group.rows)
+
+    if not any(group.rows for group in groups):
+        message = (
+            f"norms.at_test=controls compares the controls of training plates with the whole plates, and of "
+            f"{len(set(places))} training plates in this screen none has {fewest} readable negative controls "
+            f"(norms.fewest). Predict the run's own screen first, or use norms.at_test=plate."
+        )
+        raise ConfigError(message)
+    return collect_contrast(model, both())
 
 
 def _pieces(

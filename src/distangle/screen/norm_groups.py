@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from distangle.screen.perturbation import Role
 from distangle.screen.table import Screen
 
-AtTest = Literal["running", "plate", "experiment"]
+AtTest = Literal["running", "plate", "experiment", "controls"]
 Plate = tuple[str, str]
 
 
@@ -33,11 +34,14 @@ def norm_groups(
     Args:
         screen: The screen.
         rows: Sites whose plates need statistics.
-        by: `plate` or `experiment`; a plate with too few sites takes those of its experiment, an experiment with
-            too few the running statistics of the training.
+        by: `plate`, `experiment`, or `controls` of the plate; a plate with too few sites takes those of its
+            experiment, an experiment with too few the running statistics of the training.
         fewest: Sites that a group needs.
         of: Sites that statistics may rest on.
     """
+    if by == "controls":
+        known = set(control_rows(screen))
+        of = [row for row in of if row in known]
     members: dict[Plate, list[int]] = {}
     for row, plate in zip(of, plates_of(screen, of), strict=True):
         members.setdefault(plate, []).append(row)
@@ -48,8 +52,8 @@ def norm_groups(
     remarks = []
     for plate in sorted(set(plates_of(screen, rows))):
         experiment = tuple(row for other, found in members.items() if other[0] == plate[0] for row in found)
-        own = tuple(members[plate])
-        choices = [(f"plate {' '.join(plate)}", own), (f"experiment {plate[0]}", experiment)]
+        own, whose = tuple(members.get(plate, ())), "controls of " if by == "controls" else ""
+        choices = [(f"{whose}plate {' '.join(plate)}", own), (f"{whose}experiment {plate[0]}", experiment)]
         if by == "experiment":
             choices = choices[1:]
         fine = [(words, found) for words, found in choices if len(found) >= fewest]
@@ -57,12 +61,18 @@ def norm_groups(
         if (words, found) != choices[0]:
             n_found = f" ({len(found)} sites)" if found else ""
             remarks.append(
-                f"Norms of plate {' '.join(plate)}: {choices[0][0]} has {len(choices[0][1])} readable site(s), fewer "
-                f"than norms.fewest={fewest}; {words}{n_found} is used instead."
+                f"Norms of plate {' '.join(plate)}: {len(choices[0][1])} readable site(s) of {choices[0][0]}, fewer "
+                f"than norms.fewest={fewest}; used instead: {words}{n_found}."
             )
         before = groups[words].plates if words in groups else ()
         groups[words] = NormGroup(words=words, plates=(*before, plate), rows=found)
     return list(groups.values()), remarks
+
+
+def control_rows(screen: Screen) -> list[int]:
+    """Return the rows of negative controls."""
+    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    return [row for row, is_control in enumerate(control) if is_control]
 
 
 def plates_of(screen: Screen, rows: Sequence[int]) -> list[Plate]:

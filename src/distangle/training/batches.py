@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from distangle.axes import CellTypes, Images, References, SoftLabels
 from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
@@ -17,7 +19,7 @@ from distangle.training.composition import pure_batches, whole_batches
 from distangle.training.config import TrainingConfig
 from distangle.training.cutmix import kept_area, mix_images, mix_rows, random_box
 from distangle.training.kinds import Kind
-from distangle.training.sites import TrainingSites
+from distangle.training.sites import TrainingSites, joined_sites
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Batch:
     sites: tuple[str, ...]
     kinds: np.ndarray  # int8 [site], of `Kind`
     references: References | None = None  # for a centred network
+    experiments: Float[Tensor, "site experiment"] | None = None  # one-hot, or a mixture under CutMix
 
 
 class BatchMaker:
@@ -42,6 +45,7 @@ class BatchMaker:
         n_perturbations: Length of a label row.
         n_cell_types: Length of a cell type row; 0 for none.
         references: float32 [site of the screen, number], for a centred network.
+        controls: Negative controls of the training fold, to stand beside the batches of their plate; None for none.
     """
 
     def __init__(
@@ -53,7 +57,12 @@ class BatchMaker:
         n_perturbations: int,
         n_cell_types: int,
         references: np.ndarray | None = None,
+        controls: TrainingSites | None = None,
     ) -> None:
+        self._first_control = len(sites.rows)
+        n_labelled = int((sites.labels >= 0).sum())
+        if controls is not None:
+            sites = joined_sites(sites, controls)
         self._store, self._sites, self._config = store, sites, config
         self._references = None if references is None else references[sites.rows]
         self._one_hot = np.eye(n_perturbations, dtype=np.float32)
@@ -63,11 +72,12 @@ class BatchMaker:
         side = min(first.shape[1:])
         # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
         self._shape = first.shape if square else (first.shape[0], side, side)
-        n_labelled = int((sites.labels >= 0).sum())
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
-        plates = store.screen.sites[["experiment", "plate"]].astype(str).iloc[sites.rows]
-        self._places = np.stack([plates.groupby("experiment").ngroup(), plates.groupby(list(plates)).ngroup()], axis=1)
-        size = (self.batch_size, *self._shape)
+        plates = store.screen.sites[["experiment", "plate"]].astype(str)
+        places = [plates.groupby("experiment").ngroup(), plates.groupby(["experiment", "plate"]).ngroup()]
+        self._places = np.stack(places, axis=1)[sites.rows]
+        self._experiments = np.eye(int(places[0].max()) + 1, dtype=np.float32)
+        size = (self.batch_size + config.norms.controls, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self.waited_s = 0.0  # by the network, for batches that were not ready
@@ -124,6 +134,7 @@ class BatchMaker:
         self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray
     ) -> Batch:
         config, sites = self._config, self._sites
+        positions = np.concatenate([positions, self._controls_beside(positions, epoch, number)])
         raw, ready = (buffers[buffer][: len(positions)] for buffers in (self._raw, self._ready))
         transform = config.preparation.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
@@ -137,6 +148,7 @@ class BatchMaker:
             else:
                 statistics[slot] = sites.statistics[position]
         labels, kinds = self._labels(positions, assignment)
+        experiments = self._experiments[self._places[positions, 0]]
         cell_types = None
         if self._cell_types is not None and sites.cell_types is not None:
             cell_types = self._cell_types[sites.cell_types[positions]]
@@ -148,7 +160,7 @@ class BatchMaker:
             box = random_box(rng, height=height, width=width, alpha=config.cutmix.alpha)
             partners, kept = within_kinds(rng, kinds), kept_area(box, height=height, width=width)
             mix_images(raw, partners, box)
-            labels = mix_rows(labels, partners, kept)
+            labels, experiments = (mix_rows(rows, partners, kept) for rows in (labels, experiments))
             cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
             references = None if references is None else mix_rows(references, partners, kept)
             standardise(raw, standardised_by, out=ready, transform=transform)
@@ -165,18 +177,31 @@ class BatchMaker:
             sites=tuple(sites.names[position] for position in positions),
             kinds=kinds,
             references=None if references is None else torch.from_numpy(references),
+            experiments=torch.from_numpy(experiments),
         )
+
+    def _controls_beside(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:
+        """Draw controls of the plates of a batch; where these have too few, others of the experiment fill up."""
+        n = self._config.norms.controls
+        controls = np.arange(self._first_control, len(self._sites.rows))
+        rng = generator(self._config.seed, epoch, number, "controls")
+        own = rng.permutation(controls[np.isin(self._places[controls, 1], self._places[positions, 1])])
+        near = rng.permutation(controls[np.isin(self._places[controls, 0], self._places[positions, 0])])
+        return np.concatenate([own, near[~np.isin(near, own)]])[:n]
 
     def _labels(self, positions: np.ndarray, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray]:
         own = self._sites.labels[positions]
-        guessed = own < 0
+        beside = positions >= self._first_control
+        guessed = (own < 0) & ~beside
         labels = self._one_hot[own]
+        labels[beside] = 0
         if guessed.any():
             if assignment is None:
                 message = f"{guessed.sum()} sites of the batch have no label and no pseudo label."
                 raise ValueError(message)
             labels[guessed] = assignment.label_rows(positions[guessed], n_classes=labels.shape[1])
-        return labels, np.where(guessed, Kind.PSEUDO_LABELLED, Kind.LABELLED).astype(np.int8)
+        kinds = np.where(guessed, Kind.PSEUDO_LABELLED, np.where(beside, Kind.NORM_ONLY, Kind.LABELLED))
+        return labels, kinds.astype(np.int8)
 
     def _view(self, rng: np.random.Generator, image: np.ndarray) -> View:
         height, width = image.shape[1:]

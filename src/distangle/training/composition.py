@@ -13,8 +13,15 @@ def check_composition(config: TrainingConfig) -> None:
     """Check that the batches asked for can be made.
 
     Raises:
-        ConfigError: Pure batches are asked for together with pseudo labels.
+        ConfigError: Pure batches are asked for together with pseudo labels, or controls beside batches that are not
+            pure.
     """
+    if config.norms.controls and config.batches.pure == "none":
+        message = (
+            f"norms.controls={config.norms.controls} needs batches of one plate or experiment, whose they are. "
+            f"Set batches.pure=plate, or norms.controls=0."
+        )
+        raise ConfigError(message)
     if config.batches.pure != "none" and config.pseudo_labels.strategy != "none":
         message = (
             f"batches.pure={config.batches.pure} does not go with pseudo_labels.strategy="

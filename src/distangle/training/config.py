@@ -122,8 +122,17 @@ class Batches(Part):
 class Norms(Part):
     """Which statistics the norms use after training."""
 
-    at_test: AtTest = "running"  # of the training; or those of the plate or experiment of the image
+    at_test: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
     fewest: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
+    controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
+
+
+class Adversary(Part):
+    """A second network that reads the experiment from the embedding, and whose gradient is reversed."""
+
+    weight: float = Field(default=0.0, ge=0)  # final lambda; 0: there is no such network
+    steepness: float = Field(default=10.0, gt=0)  # of the rise of lambda over the training
+    hidden: int = Field(default=64, ge=1)  # width of its hidden layer
 
 
 class TrainingConfig(Part):
@@ -151,6 +160,7 @@ class TrainingConfig(Part):
     saving: Saving = Saving()
     batches: Batches = Batches()
     norms: Norms = Norms()
+    adversary: Adversary = Adversary()
 
     @model_validator(mode="after")
     def _is_possible(self) -> "TrainingConfig":

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from distangle.images import binning_for
 from distangle.model import ModelConfig, build_classifier, load_published_weights, published_weights
 from distangle.screen import Screen
+from distangle.training.adversary import ExperimentReader
 from distangle.training.config import Network, TrainingConfig
 from distangle.training.loop import make_optimiser
 from distangle.training.sites import TrainingSites
@@ -96,4 +98,17 @@ def fresh_state(
         model.compile()  # in place: names and files stay those of the plain network
     device = next(model.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config), scaler=scaler)
+    reader = _reader(screen, config)
+    trained = nn.ModuleList([model] if reader is None else [model, reader.to(device)])
+    return TrainingState(
+        epochs_done=0, model=model, optimiser=make_optimiser(trained, config), scaler=scaler, reader=reader
+    )
+
+
+def _reader(screen: Screen, config: TrainingConfig) -> ExperimentReader | None:
+    if config.adversary.weight == 0:
+        return None
+    n_experiments = screen.sites["experiment"].nunique()  # also held-out ones: nobody is ever told to name those
+    return ExperimentReader(
+        config.network.embedding_size, n_experiments, hidden=config.adversary.hidden, seed=config.seed
+    )

@@ -9,6 +9,7 @@ from torch import Tensor
 from distangle.axes import Scalar
 from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 from distangle.model import PerturbationClassifier
+from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
 from distangle.training.batches import Batch
 from distangle.training.config import PseudoLabels, TrainingConfig
 from distangle.training.kinds import Kind
@@ -33,7 +34,14 @@ class Objective:
     parts: dict[str, float] = field(default_factory=dict)
 
 
-def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfig, *, epoch: float) -> Objective:
+def objective(
+    model: PerturbationClassifier,
+    batch: Batch,
+    config: TrainingConfig,
+    *,
+    epoch: float,
+    reader: ExperimentReader | None = None,
+) -> Objective:
     """Run the network on a batch and weigh what it says.
 
     Args:
@@ -41,6 +49,7 @@ def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfi
         batch: Anywhere; moved to the device of the network.
         config: How to train.
         epoch: Epochs done so far, with a fraction: the time of everything that is ramped.
+        reader: Reads the experiment from the embedding, against the network; None: nobody does.
     """
     device = next(model.parameters()).device
     images = batch.images.to(device, non_blocking=True)
@@ -74,6 +83,13 @@ def objective(model: PerturbationClassifier, batch: Batch, config: TrainingConfi
         parts = {"pseudo_weight": weight}
     else:
         loss = mean_loss(labelled)
+    if reader is not None and batch.experiments is not None:
+        weight = adversary_weight(config.adversary, epoch / config.epochs)
+        # Against all images of the batch: an experiment needs no label.
+        against, named = adversary_loss(reader, outputs.embedding, batch.experiments.to(device), weight=weight)
+        loss = loss + against
+        read = {"adversary_loss": float(against.detach()), "adversary_accuracy": named, "adversary_weight": weight}
+        parts |= read
     answered = outputs.logits.detach()[labelled].argmax(1, keepdim=True)
     right = float(labels[labelled].gather(1, answered).sum())
     return Objective(loss=loss, right=right, counted=len(labelled), parts=parts)

@@ -22,6 +22,7 @@ from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
 from distangle.training.composition import check_composition
 from distangle.training.config import TrainingConfig
+from distangle.training.controls import control_sites
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
@@ -137,7 +138,9 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     if pseudo_labels:
         everybody, labeller = join_unlabelled(store, folds, sites, classes, config, **beside, say=say)
         before_epoch = labeller.before_epoch
-    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), **beside)
+    training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
+    controls = control_sites(store, folds, config, say=say)
+    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), controls=controls, **beside)
     settings = config.model_dump(mode="json")
     loggers = (
         loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)
@@ -175,7 +178,8 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     def measure(model: Any) -> dict[str, float]:
         if held_out is None:
             return {}
-        return validate(model, store, held_out, held_out_statistics, **beside, norms=config.norms)
+        of_norms: dict[str, Any] = {"norms": config.norms, "training_rows": training_rows}
+        return validate(model, store, held_out, held_out_statistics, **beside, **of_norms)
 
     try:
         timing.start(state.steps_done)

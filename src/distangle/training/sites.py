@@ -1,5 +1,6 @@
 """The training fold as arrays: which sites, which class each, and what they are standardised by."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,3 +110,19 @@ def labelled_sites(
         statistics=None if own else statistics[kept],
     )
     return sites, int((named < 0).sum())
+
+
+def joined_sites(first: TrainingSites, second: TrainingSites) -> TrainingSites:
+    """Return the sites of both, the second behind the first."""
+
+    def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    return dataclasses.replace(
+        first,
+        rows=np.concatenate([first.rows, second.rows]),
+        names=(*first.names, *second.names),
+        labels=np.concatenate([first.labels, second.labels]),
+        cell_types=both(first.cell_types, second.cell_types),
+        statistics=both(first.statistics, second.statistics),
+    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from distangle.commit import commit_json, committed, sha256_of
 from distangle.errors import RunError
+from distangle.training.adversary import ExperimentReader
 
 KEEP = 2  # checkpoints of finished epochs: the last one and the one before it
 FORMAT = 2
@@ -73,6 +74,7 @@ class TrainingState:
         scaler: Of the loss in fp16; elsewhere it is not enabled and changes nothing.
         kept: Tensors that a hook of the loop decided and must find again after a resume, by name.
         notes: The same for what is no tensor: JSON values by name.
+        reader: The network that reads the experiment, for training only; None where there is none.
     """
 
     epochs_done: int
@@ -84,6 +86,7 @@ class TrainingState:
     notes: dict[str, Any] = field(default_factory=dict)
     so_far: EpochSoFar = field(default_factory=EpochSoFar)
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    reader: ExperimentReader | None = None
 
     @property
     def steps_done(self) -> int:
@@ -127,6 +130,8 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
         RunError: A tensor is not finite: the last healthy checkpoint stays.
     """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    if state.reader is not None:
+        tensors |= {f"reader.{name}": tensor for name, tensor in state.reader.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
     tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
     slots = state.optimiser.state_dict()["state"]
@@ -238,6 +243,8 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     state.model.load_state_dict(part("model."), strict=True)
+    if state.reader is not None:
+        state.reader.load_state_dict(part("reader."), strict=True)
     weights = state.model.state_dict()
     state.average = {name: _laid_out_as(weights[name], tensor) for name, tensor in part("average.").items()}
     state.kept = part("kept.")

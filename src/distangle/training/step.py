@@ -44,6 +44,7 @@ class Stepper:
             raise TypeError(message)
         self._model, self._state, self._config = state.model, state, config
         self._statistics = RunningStatistics(state.model)
+        self._parameters = [*state.model.parameters(), *(state.reader.parameters() if state.reader else ())]
 
     def step(
         self, batches: Iterator[Batch], numbers: Sequence[int], *, epoch: int, done: float, rate: float, where: str
@@ -71,14 +72,14 @@ class Stepper:
             batch = next(batches)
             # Dropout draws from torch's own stream: seeded per batch, it knows of no resume and of no ranks.
             torch.manual_seed(_stream(self._config.seed, epoch, number))
-            found = objective(self._model, batch, self._config, epoch=done)
+            found = objective(self._model, batch, self._config, epoch=done, reader=self._state.reader)
             scaler.scale(found.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
             answer = {"loss": float(found.loss.detach()), "right": found.right, "counted": found.counted}
             answers.append({**answer, "parts": found.parts, "sites": batch.sites[:4]})
-        sum_gradients(self._model.parameters(), where=where)
+        sum_gradients(self._parameters, where=where)
         answers = [answer for answers_of_rank in every_rank(answers, where=where) for answer in answers_of_rank]
         scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._config.optim.clip or float("inf"))
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.clip or float("inf"))
         self._check(answers, is_finite=bool(torch.isfinite(norm)), where=where)
         scaler.step(optimiser)
         scaler.update()

@@ -1,6 +1,5 @@
 """The unlabelled sites of a run as arrays: who may get a pseudo label, and which classes each may have."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,18 +118,25 @@ def join_unlabelled(
         f"hidden plates join with the label that the plan gives them."
     )
 
+    training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
+
     def logits(state: TrainingState) -> np.ndarray:
         model = state.model
         if not isinstance(model, PerturbationClassifier):
             message = f"expected a PerturbationClassifier, got {type(model).__name__}"
             raise TypeError(message)
         with averaged_weights(model, state.average):
-            more: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references, "norms": config.norms}
+            more: dict[str, Any] = {
+                "n_cell_types": n_cell_types,
+                "references": references,
+                "norms": config.norms,
+                "training_rows": training_rows,
+            }
             return site_logits(model, store, pool, statistics, **more)
 
     labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
-    everybody = _joined(labelled, pool)
-    return (_joined(everybody, beside) if len(controls) else everybody), labeller
+    everybody = joined_sites(labelled, pool)
+    return (joined_sites(everybody, beside) if len(controls) else everybody), labeller
 
 
 def unlabelled_wells(
@@ -216,17 +222,3 @@ def _treated(
 
 def _wells_of(screen: Screen, rows: np.ndarray) -> list[tuple[str, str, str]]:
     return list(screen.sites[WELL].iloc[rows].astype(str).itertuples(index=False, name=None))
-
-
-def _joined(first: TrainingSites, second: TrainingSites) -> TrainingSites:
-    def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
-        return None if a is None or b is None else np.concatenate([a, b])
-
-    return dataclasses.replace(
-        first,
-        rows=np.concatenate([first.rows, second.rows]),
-        names=(*first.names, *second.names),
-        labels=np.concatenate([first.labels, second.labels]),
-        cell_types=both(first.cell_types, second.cell_types),
-        statistics=both(first.statistics, second.statistics),
-    )

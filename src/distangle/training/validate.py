@@ -30,6 +30,7 @@ def validate(
     n_cell_types: int,
     references: np.ndarray | None = None,
     norms: Norms | None = None,
+    training_rows: Sequence[int] = (),
     batch_size: int = 64,
 ) -> dict[str, float]:
     """Return `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`, over sites.
@@ -42,12 +43,14 @@ def validate(
         n_cell_types: Length of a cell type row; 0 for none.
         references: From `references_of`, for a centred network.
         norms: Whose norm statistics; None: the running ones.
+        training_rows: Rows of the training fold; for norm statistics of the controls.
         batch_size: Sites at a time.
     """
     more: dict[str, Any] = {
         "n_cell_types": n_cell_types,
         "references": references,
         "norms": norms,
+        "training_rows": training_rows,
         "batch_size": batch_size,
     }
     logits = site_logits(model, store, sites, statistics, **more)
@@ -70,6 +73,7 @@ def site_logits(
     n_cell_types: int,
     references: np.ndarray | None = None,
     norms: Norms | None = None,
+    training_rows: Sequence[int] = (),
     batch_size: int = 64,
 ) -> np.ndarray:
     """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
@@ -79,7 +83,9 @@ def site_logits(
     position = {int(row): k for k, row in enumerate(sites.rows)}
     logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
-    lent_by_plate = _plate_norms(model, store, sites, norms or Norms(), n_cell_types=n_cell_types)
+    lent_by_plate = _plate_norms(
+        model, store, sites, norms or Norms(), n_cell_types=n_cell_types, training_rows=training_rows
+    )
     with torch.no_grad():
         for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist()):
             with lent_statistics(model, lent):
@@ -103,14 +109,21 @@ def site_logits(
 
 
 def _plate_norms(
-    model: PerturbationClassifier, store: ImageStore, sites: TrainingSites, norms: Norms, *, n_cell_types: int
+    model: PerturbationClassifier,
+    store: ImageStore,
+    sites: TrainingSites,
+    norms: Norms,
+    *,
+    n_cell_types: int,
+    training_rows: Sequence[int],
 ) -> PlateNorms | None:
     """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
     if norms.at_test == "running":
         return None
     screen = store.screen
-    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[sites.rows]))
-    readable, statistics = measure_sites(store, np.flatnonzero(same).tolist())
+    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[sites.rows])).to_numpy()
+    compared = set(training_rows) if norms.at_test == "controls" else set()
+    readable, statistics = measure_sites(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
     types = {name: k for k, name in enumerate(screen.card.cell_types)}
 
     def cell_types(rows: Sequence[int]) -> torch.Tensor | None:
@@ -119,5 +132,12 @@ def _plate_norms(
         return torch.eye(n_cell_types)[[types[name] for name in screen.sites["cell_type"].iloc[list(rows)]]]
 
     return collect_plate_norms(
-        model, store, readable, statistics, by=norms.at_test, fewest=norms.fewest, cell_types=cell_types
+        model,
+        store,
+        [row for row in readable if same[row]],
+        statistics,
+        by=norms.at_test,
+        fewest=norms.fewest,
+        cell_types=cell_types,
+        training_rows=[row for row in readable if row in compared],
     )

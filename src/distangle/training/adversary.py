@@ -1,0 +1,92 @@
+"""A second network that tries to read the experiment from the embedding, and a gradient that makes it fail."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from distangle.axes import Embeddings, Scalar
+from distangle.randomness import generator
+from distangle.training.config import Adversary
+
+
+class ExperimentReader(nn.Module):
+    """Tells the experiment of an image from its embedding: one hidden layer. Lives in training only.
+
+    Args:
+        embedding_size: Numbers in an embedding.
+        n_experiments: Experiments of the training fold.
+        hidden: Width of the hidden layer.
+        seed: Of its first values.
+    """
+
+    def __init__(self, embedding_size: int, n_experiments: int, *, hidden: int, seed: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(embedding_size, hidden)
+        self.answer = nn.Linear(hidden, n_experiments)
+        rng = torch.Generator().manual_seed(int(generator(seed, "adversary").integers(2**63)))
+        with torch.no_grad():
+            for layer in (self.hidden, self.answer):
+                layer.weight.normal_(0, math.sqrt(2 / layer.in_features), generator=rng)
+                layer.bias.zero_()
+
+    def forward(self, embedding: Embeddings) -> Float[Tensor, "site experiment"]:
+        """Return the logits of the experiments."""
+        answers: Tensor = self.answer(functional.relu(self.hidden(embedding)))
+        return answers
+
+
+def adversary_weight(settings: Adversary, progress: float) -> float:
+    """Return lambda, which rises from 0 so that the network first learns something to be read.
+
+    Source: Ganin and Lempitsky 2015, Unsupervised domain adaptation by backpropagation (arXiv:1409.7495), Sec. 4.
+
+    Args:
+        settings: Its final value and how steeply it rises.
+        progress: Share of the training that is done, in [0, 1].
+    """
+    return settings.weight * (2 / (1 + math.exp(-settings.steepness * progress)) - 1)
+
+
+def adversary_loss(
+    reader: ExperimentReader,
+    embedding: Embeddings,
+    experiments: Float[Tensor, "site experiment"],
+    *,
+    weight: float,
+) -> tuple[Scalar, float]:
+    """Return a loss whose gradient teaches the reader and, reversed and weighted, unteaches the network.
+
+    Source: Ganin and Lempitsky 2015 (arXiv:1409.7495), Sec. 3.
+
+    Args:
+        reader: The experiment classifier.
+        embedding: Of the images of a batch.
+        experiments: One-hot, or a mixture under CutMix.
+        weight: lambda; the reader learns at full weight whatever it is.
+
+    Returns:
+        The cross-entropy in nats, and the share of images whose experiment the reader named, in [0, 1]. At the share
+        of the largest experiment there is nothing left to read.
+    """
+    reversed_embedding: Tensor = _Reversed.apply(embedding.float(), weight)  # type: ignore[no-untyped-call]
+    answers = reader(reversed_embedding)
+    loss = functional.cross_entropy(answers, experiments)
+    named = experiments.gather(1, answers.detach().argmax(1, keepdim=True)).mean()
+    return loss, float(named)
+
+
+class _Reversed(torch.autograd.Function):
+    """The identity, with a gradient of the other sign."""
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return embedding.view_as(embedding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradient, None
