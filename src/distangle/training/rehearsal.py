@@ -144,9 +144,18 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         epochs=config.epochs,
         validation_s=validation_s,
         reading_s=reading_s,
-        left_out="" if config.pseudo_labels.strategy == "none" else "giving pseudo labels, and the steps they add",
+        left_out=_left_out(config),
         memory=_peak_memory(device) + (0 if device.type == "cuda" else min(everything, IMAGES_IN_MEMORY) - kept),
     )
+
+
+def _left_out(config: TrainingConfig) -> str:
+    left_out = {
+        "giving pseudo labels, and the steps they add": config.pseudo_labels.strategy != "none",
+        f"the {config.norms.controls} controls beside each batch": config.norms.controls > 0,
+        "norm statistics of each plate in the validation": config.norms.at_test != "running",
+    }
+    return "; ".join(words for words, is_so in left_out.items() if is_so)
 
 
 def _timed_steps(
