@@ -1,5 +1,6 @@
 """The unlabelled sites of a run as arrays: who may get a pseudo label, and which classes each may have."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from distangle.training.config import TrainingConfig
 from distangle.training.loop import averaged_weights
 from distangle.training.plate_structure import PlateStructure, learn_structure, no_structure
 from distangle.training.pseudo_labels import PseudoLabeller, UnlabelledWells
-from distangle.training.sites import TrainingSites, cell_types_of, site_names
+from distangle.training.sites import TrainingSites, cell_types_of, joined_sites, site_names
 from distangle.training.state import TrainingState
 from distangle.training.validate import site_logits
 
