@@ -127,6 +127,22 @@ def test_a_rank_that_dies_or_stalls_ends_all_and_promotes_nothing(folder: Path, 
         assert "Last seen: rank 0 on" in said
 
 
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_and_saves_all(folder: Path) -> None:
+    out = folder / "runs/signalled"
+    started = launch("-m", "distangle", "train", str(folder / "screen"), "--out", str(out), *WORDS, "--epochs", "5000")
+    try:
+        wait_for(out / "metrics.csv")
+        os.kill(process_of_rank(started.pid, 1), signal.SIGUSR1)
+        said, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert "Stopped by SIGUSR1. Saved after" in said  # of the rank that got it
+    assert "exitcode  : 75" in said
+    assert not (out / "checkpoints/model.safetensors").exists()
+    assert json.loads((out / "run.json").read_text())["finished"] is False
+
+
 def test_a_verb_for_one_process_refuses_a_launcher(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
