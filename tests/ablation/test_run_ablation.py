@@ -1,6 +1,7 @@
 """An ablation on a tiny screen: ordinary runs, stopped and gone on with, and a table that agrees with their scores."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -64,12 +65,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
     known = {name for name, _ in settings()}
-    assert {part.setting for part in PARTS.values()} <= known
+    assert {name for part in PARTS.values() for name in part.settings} <= known
     assert CONDITIONS[0].name == "baseline"
     assert all(set(condition.on) <= set(PARTS) for condition in CONDITIONS)
     assert len({condition.on for condition in CONDITIONS}) == len(CONDITIONS)
     off = settings_of(CONDITIONS[0], recipe())
-    assert off == {part.setting: part.off for part in PARTS.values()}
+    assert off == {name: without for part in PARTS.values() for name, (without, _) in part.settings.items()}
     for condition in CONDITIONS:  # valid, whatever is on
         configured(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
 
@@ -80,6 +81,28 @@ def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
     assert configured(cutmix, recipe("cutmix.probability=0"), seed=3).cutmix.probability == 1.0
     assert configured(cutmix, recipe(), seed=3).seed == 3
     assert configured(CONDITIONS[0], recipe(), seed=3).cutmix.probability == 0.0
+
+
+def test_two_parts_that_share_a_setting_are_told_apart_and_strength_is_kept_only_where_it_is_one() -> None:
+    adabn, steadied = (
+        settings_of(one, recipe("norms.at_test=experiment")) for one in chosen_conditions("adabn,plate-pure+controls")
+    )
+    assert (adabn["norms.at_test"], adabn["norms.controls"]) == ("plate", 0)
+    assert (steadied["norms.at_test"], steadied["norms.controls"], steadied["batches.pure"]) == ("controls", 8, "plate")
+    (reversal,) = chosen_conditions("reversal")
+    assert settings_of(reversal, recipe("adversary.weight=0.5"))["adversary.weight"] == 0.5
+    assert settings_of(reversal, recipe())["adversary.weight"] == 0.1
+
+
+def test_a_condition_that_changes_nothing_is_named(folder: Path) -> None:
+    found = compare(continue_ablation(folder / "ablation"))
+    assert not any("exactly as the baseline" in sentence for sentence in beware(found))
+    rows = tuple(
+        dataclasses.replace(row, difference=0.0, difference_interval=(0.0, 0.0)) if row.condition == "cutmix" else row
+        for row in found.rows
+    )
+    said = beware(dataclasses.replace(found, rows=rows))
+    assert any(sentence.startswith("cutmix: every run scores exactly as the baseline does") for sentence in said)
 
 
 def test_every_run_is_an_ordinary_one_that_differs_in_what_is_switched(folder: Path) -> None:
@@ -246,10 +269,10 @@ def test_what_does_not_belong_to_the_ablation_is_refused(
         chosen_conditions("baseline,cutmx")
     with pytest.raises(ConfigError, match="--only names no condition"):
         chosen_conditions(",")
-    with pytest.raises(ConfigError, match=r"Condition 'pseudo': .*from_epoch=30, but .* 2 epochs.*`--only baseline"):
-        planned(folder, tmp_path / "late", only="pseudo")
+    with pytest.raises(ConfigError, match=r"Condition 'pseudo': .*from_epoch=30, but .* 2 epochs.*`--only cutmix`"):
+        planned(folder, tmp_path / "late", only="pseudo,cutmix")
     early = ("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=1")
-    with pytest.raises(FoldError, match=r"Condition 'pseudo': .*`--unlabelled experiment=NAME`\. Or leave pseudo"):
+    with pytest.raises(FoldError, match=r"Condition 'pseudo': .*`--unlabelled experiment=NAME`\.$"):
         planned(folder, tmp_path / "nobody", *early, only="pseudo")
     assert not (tmp_path / "nobody").exists()
     said = refused(["ablate", "--out", str(root), "--epochs", "3"], capsys)

@@ -13,19 +13,18 @@ from distangle.training.unlabelled import check_pseudo_labels
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the recipe that one setting switches.
+    """A part of the recipe that can be switched.
 
     Attributes:
-        setting: Its dotted name.
-        off: Its value without the part.
-        on: Its value with the part, where the configuration has it off; else the configuration's own is kept.
+        settings: Values without and with the part, by dotted name.
         said: What it is, for a table.
+        strength: Whether a value that the configuration has, other than the one without the part, is kept as the
+            strength of the part.
     """
 
-    setting: str
-    off: Any
-    on: Any
+    settings: Mapping[str, tuple[Any, Any]]
     said: str
+    strength: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,15 @@ class Condition:
 
 
 PARTS: Mapping[str, Part] = {
-    "cutmix": Part("cutmix.probability", 0.0, 1.0, "CutMix, Eqs. (8) and (9)"),
-    "pseudo": Part("pseudo_labels.strategy", "none", "alpha_ramp", "pseudo labels, Eq. (7)"),
-    "plate-pure": Part("batches.pure", "none", "plate", "batches of one plate"),
-    "adabn": Part("norms.at_test", "running", "plate", "norm statistics of the plate at test time (AdaBN)"),
+    "cutmix": Part({"cutmix.probability": (0.0, 1.0)}, "CutMix, Eqs. (8) and (9)", strength=True),
+    "pseudo": Part({"pseudo_labels.strategy": ("none", "alpha_ramp")}, "pseudo labels, Eq. (7)", strength=True),
+    "plate-pure": Part({"batches.pure": ("none", "plate")}, "batches of one plate"),
+    "adabn": Part({"norms.at_test": ("running", "plate")}, "norm statistics of the plate at test time (AdaBN)"),
+    "controls": Part(
+        {"norms.controls": (0, 8), "norms.at_test": ("running", "controls")},
+        "norms steadied by the negative controls of the plate, in training and at test time",
+    ),
+    "reversal": Part({"adversary.weight": (0.0, 0.1)}, "gradient reversal on the experiment", strength=True),
 }
 BASELINE = "baseline"
 CONDITIONS = (
@@ -51,6 +55,8 @@ CONDITIONS = (
     Condition("plate-pure", ("plate-pure",)),
     Condition("adabn", ("adabn",)),
     Condition("plate-pure+adabn", ("plate-pure", "adabn")),
+    Condition("plate-pure+controls", ("plate-pure", "controls")),
+    Condition("reversal", ("reversal",)),
 )
 
 
@@ -85,12 +91,11 @@ def settings_of(condition: Condition, config: TrainingConfig) -> dict[str, Any]:
         config: The recipe; says how strong a part is that it has on.
     """
     values = values_of(config)
-    return {
-        part.setting: (values[part.setting] if values[part.setting] != part.off else part.on)
-        if name in condition.on
-        else part.off
-        for name, part in PARTS.items()
-    }
+    found = {name: off for part in PARTS.values() for name, (off, _) in part.settings.items()}
+    for part in (PARTS[name] for name in condition.on):
+        for name, (off, on) in part.settings.items():
+            found[name] = values[name] if part.strength and values[name] != off else on
+    return found
 
 
 def configured(condition: Condition, config: TrainingConfig, *, seed: int) -> TrainingConfig:
@@ -115,14 +120,18 @@ def check_conditions(conditions: Sequence[Condition], config: TrainingConfig, *,
         folds: Held out and hidden.
 
     Raises:
-        ConfigError: Pseudo labels would never begin.
-        FoldError: They have nobody to go to.
+        ConfigError: Its settings do not go together, or pseudo labels would never begin.
+        FoldError: Pseudo labels have nobody to go to.
     """
     classes = class_names(screen, config.target)
+    refused: dict[str, ConfigError | FoldError] = {}
     for condition in conditions:
         try:
             check_pseudo_labels(screen, folds, configured(condition, config, seed=0), classes)
         except (ConfigError, FoldError) as error:
-            others = ",".join(one.name for one in CONDITIONS if "pseudo" not in one.on)
-            message = f"Condition {condition.name!r}: {error} Or leave pseudo labels out: `--only {others}`."
-            raise type(error)(message) from error
+            refused[condition.name] = error
+    for name, error in refused.items():
+        possible = ",".join(one.name for one in conditions if one.name not in refused)
+        way = f" Or compare the others: `--only {possible}`." if possible else ""
+        message = f"Condition {name!r}: {error}{way}"
+        raise type(error)(message) from error

@@ -62,7 +62,7 @@ def plan_ablation(
 
     Raises:
         RunError: The folder holds something else, or an ablation with another recipe, screen or folds.
-        ConfigError: Pseudo labels would never begin.
+        ConfigError: A condition does not go with the recipe.
         FoldError: The folds cannot teach the target, or pseudo labels have nobody to go to.
     """
     asked, conditions = config.model_copy(update={"seed": 0}), tuple(conditions)
