@@ -10,6 +10,7 @@ import pandas as pd
 from distangle.ablation.conditions import BASELINE
 from distangle.ablation.plan import Plan
 from distangle.ablation.run import run_folder
+from distangle.commit import sha256_of
 from distangle.errors import RunError
 from distangle.randomness import generator
 from distangle.results import Predictions, RunFolder, Scores
@@ -63,6 +64,7 @@ class Comparison:
         seeds: Of any finished run.
         chance: Of guessing, one over the number of trained classes.
         curves: Accuracy of held-out sites by condition: [epoch, seed], NaN where a run has not come so far.
+        unchanged: Conditions whose every run predicts, to the last bit, what the baseline does.
     """
 
     rows: tuple[Row, ...]
@@ -72,6 +74,7 @@ class Comparison:
     seeds: tuple[int, ...]
     chance: float
     curves: Mapping[str, np.ndarray]
+    unchanged: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `comparison.json` holds."""
@@ -82,6 +85,7 @@ class Comparison:
             "seeds": list(self.seeds),
             "chance": self.chance,
             "n_draws": N_DRAWS,
+            "unchanged": list(self.unchanged),
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -135,6 +139,7 @@ def compare(plan: Plan) -> Comparison:
         seeds=tuple(sorted({seed for _, seed in runs})),
         chance=Scores.read(first.scores).rows[0].chance,
         curves={name: _curves([run for (one, _), run in runs.items() if one == name]) for name in names},
+        unchanged=tuple(name for name in names if name != BASELINE and _is_unchanged(name, runs)),
     )
 
 
@@ -235,6 +240,14 @@ def _counted(table: pd.DataFrame, groups: list[str], classes: list[str]) -> Coun
     np.add.at(n, (group, truth), 1)
     np.add.at(right, (group, truth), (table["perturbation"] == table["predicted"]).to_numpy(dtype=float))
     return Counts(right=right, n=n)
+
+
+def _is_unchanged(name: str, runs: Mapping[tuple[str, int], RunFolder]) -> bool:
+    def said(run: RunFolder) -> str:
+        return sha256_of(run.predictions / "sites.safetensors")
+
+    pairs = [(run, runs.get((BASELINE, seed))) for (one, seed), run in runs.items() if one == name]
+    return all(base is not None and said(run) == said(base) for run, base in pairs)
 
 
 def _curves(runs: list[RunFolder]) -> np.ndarray:

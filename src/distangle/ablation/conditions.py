@@ -130,8 +130,8 @@ def check_conditions(conditions: Sequence[Condition], config: TrainingConfig, *,
             check_pseudo_labels(screen, folds, configured(condition, config, seed=0), classes)
         except (ConfigError, FoldError) as error:
             refused[condition.name] = error
-    for name, error in refused.items():
+    for name, found in refused.items():
         possible = ",".join(one.name for one in conditions if one.name not in refused)
         way = f" Or compare the others: `--only {possible}`." if possible else ""
-        message = f"Condition {name!r}: {error}{way}"
-        raise type(error)(message) from error
+        message = f"Condition {name!r}: {found}{way}"
+        raise type(found)(message) from found

@@ -95,16 +95,10 @@ def beware(found: Comparison) -> list[str]:
         )
     if found.unit == "plate":
         said.append("A single experiment is held out: plates are drawn instead, which share what was done to it.")
-    same = [
-        name
-        for name in found.curves
-        if (own := [row for row in found.rows if row.condition == name and row.difference is not None])
-        and all(row.difference == 0 and row.difference_interval in (None, (0.0, 0.0)) for row in own)
-    ]
-    if same:
+    if found.unchanged:
         said.append(
-            f"{', '.join(same)}: every run scores exactly as the baseline does, so what was switched on may never have "
-            "come to act. Look into run.json and metrics.csv of its runs."
+            f"{', '.join(found.unchanged)}: every run predicts, to the last bit, what the baseline does, so what was "
+            "switched on has never come to act. Look into run.json and metrics.csv of its runs."
         )
     counted = {(row.condition, tuple(row.by_seed)) for row in found.rows}
     if len({seeds for _, seeds in counted}) > 1:
