@@ -102,7 +102,7 @@ def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> 
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import distangle.training.run as training
+    import distangle.training.keeping as training
 
     whole = RunFolder.open(folder / "runs/a")
     held_out = ["--hold-out", "experiment=HUVEC-02,RPE-02"]
@@ -183,7 +183,9 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int
 
 def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     screen, run, new = str(folder / "screen"), str(folder / "runs/a"), str(folder / "runs/new")
-    assert "not empty" in refusal(["train", screen, "--out", run, *TRAINING, "--hold-out", "experiment=RPE-02"], capsys)
+    assert "holds a run" in refusal(
+        ["train", screen, "--out", run, *TRAINING, "--hold-out", "experiment=RPE-02"], capsys
+    )
     said = refusal(["train", screen, "--out", new, "--preset", "tiny"], capsys)
     assert "No preset 'tiny'" in said
     said = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "experiment=RPE-07"], capsys)

@@ -122,7 +122,7 @@ def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(fold
 def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
-    import distangle.training.run as runs
+    import distangle.training.keeping as runs
 
     save, calls = runs.save_state, []
 

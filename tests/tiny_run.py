@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +24,13 @@ TRAINING = (
     "precision=fp32",
     "network.measurements=false",
     "network.neck_dropout=0.3",
+    "network.backbone=densenet_small",
     "network.embedding_size=8",
     "optim.warmup_epochs=1",
 )
 
 
-def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0) -> Screen:
+def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0, hash_files: bool = False) -> Screen:
     """Write plates/ and screen/ under a folder: three experiments, two stains, a perturbation brightens the second."""
     rng = np.random.default_rng(seed)
     (folder / "plates" / "images").mkdir(parents=True)
@@ -51,7 +53,11 @@ def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0
         writer.writerow(("experiment", "plate", "well", "perturbation", "role", "DNA", "actin"))
         writer.writerows(rows)
     screen = index(
-        folder / "plates" / "table.csv", layout="table", channels=("DNA", "actin"), probe=probe_image, hash_files=False
+        folder / "plates" / "table.csv",
+        layout="table",
+        channels=("DNA", "actin"),
+        probe=probe_image,
+        hash_files=hash_files,
     )
     write_screen(screen, folder / "screen")
     return read_screen(folder / "screen")
@@ -75,7 +81,15 @@ VOLATILE = ("manifest.json", "timing.csv", "tensorboard/")
 def fingerprints(root: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a run that is a function of its configuration."""
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: hashlib.sha256(_content(path)).hexdigest()
         for path in sorted(root.rglob("*"))
         if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(VOLATILE)
     }
+
+
+def _content(path: Path) -> bytes:
+    if path.name != "run.json":
+        return path.read_bytes()
+    # The commands that were typed are the history of a run, not its result.
+    told = json.loads(path.read_text())
+    return json.dumps({name: value for name, value in told.items() if name != "commands"}).encode()

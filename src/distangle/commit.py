@@ -1,54 +1,150 @@
 """One protocol for every write: temporary file, flush, fsync, replace, fsync of the folder."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from distangle.errors import StorageError
+
+TEMPORARY = re.compile(r"\..+\.tmp-\d+")  # `.metrics.csv.tmp-4711`, of process 4711
+# What a storage says of itself, as against what a program did wrong.
+STORAGE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EMFILE, errno.ENFILE),
+)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
-def committed(path: Path) -> Iterator[Path]:
+def committed(path: Path, *, size: int | None = None) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes `path`, on failure `path` is untouched.
 
     A reader sees the old file or the new one, never a part of one.
 
     Args:
         path: The file to write; its folder is made when absent.
+        size: Bytes that will be written, when it is known; only for the words of an error.
+
+    Raises:
+        StorageError: The storage is full, gone, or not to be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(temporary)
+        os.replace(temporary, path)  # noqa: PTH105 - every step that a crash may follow is a call of `os`
+        _sync(path.parent)
+    except StorageError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = _number(error)
+        about = getattr(error, "filename", None)
+        if reason not in STORAGE or not (about is None or Path(about) in (temporary, path, *path.parents)):
+            raise
+        written = temporary.stat().st_size if temporary.exists() else 0
+        raise StorageError(_words(path, reason, needed=size or written, exact=size is not None)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a storage that is gone there is nothing to remove
+            os.unlink(temporary)  # noqa: PTH108
 
 
-def commit_text(path: Path, text: str) -> None:
-    """Write UTF-8 text under the commit protocol."""
-    with committed(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def commit_bytes(path: Path, content: bytes) -> str:
+    """Write bytes under the commit protocol, read back before they take their name.
+
+    Args:
+        path: The file to write.
+        content: All of it.
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        StorageError: The storage refuses them, or gives back others than it was given.
+    """
+    expected = hashlib.sha256(content).hexdigest()
+    with committed(path, size=len(content)) as temporary:
+        opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(opened, left) :]
+        finally:
+            os.close(opened)
+        if sha256_of(temporary) != expected:
+            message = f"{path} was not written: the storage gave back other bytes than it was given. Check the disk."
+            raise StorageError(message)
+    return expected
 
 
-def commit_json(path: Path, value: Any) -> None:
-    """Write JSON under the commit protocol: sorted only as given, no NaN, two-space indent."""
-    commit_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+def commit_text(path: Path, text: str) -> str:
+    """Write UTF-8 text under the commit protocol; return the SHA-256 of its bytes."""
+    return commit_bytes(path, text.encode())
+
+
+def commit_json(path: Path, value: Any) -> str:
+    """Write JSON under the commit protocol: sorted only as given, no NaN, two-space indent; return its SHA-256."""
+    return commit_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the temporary files that killed processes left in a folder, not below it.
+
+    Args:
+        folder: One that no other process writes to.
+
+    Returns:
+        What was removed.
+    """
+    left = [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)] if folder.is_dir() else []
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def check_room(folder: Path, *, needed: int, what: str) -> None:
+    """Check that a storage has room for what will be written.
+
+    Args:
+        folder: On that storage.
+        needed: Bytes.
+        what: Of what, for the message.
+
+    Raises:
+        StorageError: There is less.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = (
+            f"{folder} has no room for {what}: about {in_bytes(needed)} are needed, {in_bytes(free)} are free. "
+            f"Make room, or name a folder on another disk."
+        )
+        raise StorageError(message)
+
+
+def in_bytes(count: int) -> str:
+    """Return a number of bytes in words, such as `1.2 GB`."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
 
 
 def sort_header(path: Path) -> None:
@@ -69,3 +165,42 @@ def sort_header(path: Path) -> None:
             raise ValueError(message)
         opened.seek(8)
         opened.write(text.ljust(length))  # the format pads with blanks
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _number(error: Exception) -> int | None:
+    """Return the errno; writers in other languages say it in their text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"(?:os error|[Ee]rrno) (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _words(path: Path, reason: int, *, needed: int, exact: bool) -> str:
+    said = f"{path} was not written: {os.strerror(reason).lower()}."
+    if reason in FULL:
+        there = next(folder for folder in path.parents if folder.exists())
+        said += f" Needed: {'' if exact else 'more than '}{in_bytes(needed)}; free: {in_bytes(_free(there))}."
+        if reason != errno.ENOSPC:
+            said += " A quota or a limit (`quota`, `ulimit -f`) may allow less than is free."
+        return f"{said} What was there before is untouched; make room and try again."
+    if reason in (errno.EMFILE, errno.ENFILE):
+        return f"{said} The limit is {_most_files()} (`ulimit -n`); raise it and try again."
+    return f"{said} What was there before is untouched; make {path.parent} writable, or name another folder."
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _most_files() -> str:
+    import resource
+
+    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} open files"

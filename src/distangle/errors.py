@@ -36,6 +36,20 @@ class RunError(DistangleError, RuntimeError):
     """A run folder lacks what the step needs, or is in use."""
 
 
+class StorageError(DistangleError, OSError):
+    """A disk is full, gone, or not to be written to; what it held before is whole."""
+
+
+class Stopped(DistangleError, RuntimeError):
+    """A training was asked to stop, and did so with its state saved.
+
+    Attributes:
+        status: What the process ends with: EX_TEMPFAIL of sysexits.h, to be tried again.
+    """
+
+    status = 75
+
+
 class ExplanationError(DistangleError, ValueError):
     """An explanation was asked of a layer, head or perturbation that is not there."""
 

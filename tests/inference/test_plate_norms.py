@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.run as training
+import distangle.training.keeping as training
 from distangle.errors import WeightsError
 from distangle.explain import ExplainSettings, explain_run
 from distangle.images import ImageStore, measure_sites
@@ -20,7 +20,7 @@ from distangle.model.plate_norms import norm_parts
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.norm_groups import norm_groups
-from distangle.training.state import save_state
+from distangle.training.checkpoints import save_state
 from tests_support import screen_of
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
@@ -96,7 +96,7 @@ def test_the_statistics_are_kept_with_the_run_and_in_its_manifest(folder: Path) 
     assert kept is not None
     assert kept.of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
     assert kept.words == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
-    assert len(kept.collected[0]) == 2 * 15  # mean and variance of 12 norms of the backbone and 3 of the neck
+    assert len(kept.collected[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
 
 
 def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:

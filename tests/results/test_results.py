@@ -59,8 +59,18 @@ def test_a_folder_in_use_is_not_taken(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "new")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    with pytest.raises(RunError, match="is not empty.*--resume"):
+    with pytest.raises(RunError, match="is not empty, and it is no run"):
         RunFolder.create(tmp_path / "used")
+    (tmp_path / "used" / "run.json").touch()
+    with pytest.raises(RunError, match="holds a run.*--resume"):
+        RunFolder.create(tmp_path / "used")
+
+
+def test_a_start_that_was_killed_may_be_made_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("config.yaml", "folds.parquet", ".screen.json.tmp-4711"):
+        (tmp_path / "run" / name).touch()
+    assert list(RunFolder.create(tmp_path / "run").root.iterdir()) == []
 
 
 def test_the_manifest_knows_size_and_hash_and_forgets_what_is_gone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rxrx1_lab import RxRx1Lab
 
 from distangle.commit import sha256_of
-from distangle.errors import ScreenError
+from distangle.errors import ScreenError, StorageError
 from distangle.screen import Screen, index, read_screen, write_screen
 
 
@@ -130,16 +130,16 @@ def test_a_write_that_dies_before_the_card_leaves_a_folder_that_is_refused(
     screen: Screen, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smaller = Screen(card=screen.card, sites=screen.sites.iloc[:2], problems=screen.problems)
-    replace, calls = Path.replace, []
+    replace, calls = os.replace, []
 
-    def dying(self: Path, target: Path) -> Path:
+    def dying(source: Path, target: Path) -> None:
         calls.append(target)
         if len(calls) == 2:
             raise OSError(28, os.strerror(28))
-        return replace(self, target)
+        replace(source, target)
 
-    monkeypatch.setattr(Path, "replace", dying)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(StorageError, match="problems.csv was not written: no space left on device"):
         write_screen(smaller, folder)
     monkeypatch.undo()
     with pytest.raises(ScreenError, match="an index was cut short: index the source again"):

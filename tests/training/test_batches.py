@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
     maker = BatchMaker(store, broken, config, n_perturbations=2, n_cell_types=0)
     state = TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
     moments = Moments(validate=lambda _: {}, after_epoch=lambda _: None)
-    with pytest.raises(RunError, match=r"not finite in epoch 1, step 1 \(sites E1/"):
+    with pytest.raises(RunError, match=r"not finite in epoch 1, step 1 \(pixels of site E1/"):
         run_epochs(state, maker, sites.labels, config, moments=moments)
     maker.close()
     store.close()

@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.run as training
+import distangle.training.keeping as training
 from distangle.errors import RunError
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training import resolve_config
 from distangle.training.batches import Batch
+from distangle.training.checkpoints import load_state, save_state
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import make_optimiser
-from distangle.training.state import TrainingState, load_state, save_state
+from distangle.training.state import TrainingState
 from distangle.training.step import StepDone, Stepper
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
@@ -119,7 +120,7 @@ def test_batches_of_one_step_drop_different_numbers(dropout: float) -> None:
 
 
 def test_a_value_that_no_scale_helps_stops_the_training() -> None:
-    with pytest.raises(RunError, match=r"The loss is not finite in epoch 1, step 1 \(sites E1/1/B02/1"):
+    with pytest.raises(RunError, match=r"The loss is not finite in epoch 1, step 1 \(pixels of site E1/1/B02/1"):
         step(state_in_fp16(2.0**8), brightness=float("inf"))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from distangle.training import TrainingConfig, resolve_config
+from distangle.training.checkpoints import load_state, save_state
 from distangle.training.plate_structure import PlateStructure, no_structure
 from distangle.training.pseudo_labels import (
     PseudoLabeller,
@@ -17,7 +18,7 @@ from distangle.training.pseudo_labels import (
     summary,
     well_means,
 )
-from distangle.training.state import TrainingState, load_state, save_state
+from distangle.training.state import TrainingState
 
 ONCE = PlateStructure(once=True, groups=(), group_once=False, n_classes=4)
 

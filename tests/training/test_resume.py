@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import distangle.training.run as training
+import distangle.training.keeping as training
 from distangle.results import RunFolder
-from distangle.training.state import save_state
+from distangle.training.checkpoints import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 EPOCHS = 2
@@ -30,8 +30,10 @@ class StoppedHere(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("written", [True, False], ids=["after the save", "before the save"])
-@pytest.mark.parametrize("n", range(1, SAVES + 1))
+@pytest.mark.parametrize(
+    ("n", "written"),
+    [*((n, True) for n in range(1, SAVES + 1)), (1, False), (3, False), (SAVES, False)],
+)
 def test_a_stop_at_any_save_leaves_no_trace_in_the_result(
     folder: Path, n: int, written: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +59,7 @@ def test_a_stop_at_any_save_leaves_no_trace_in_the_result(
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     epoch, step = divmod(n - (not written), STEPS + 1)
     where = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
-    assert said == ([f"resumed after {where} of {EPOCHS}"] if epoch or step else [])
+    assert said == ([f"resumed after {where}"] if epoch or step else [])
 
 
 def test_how_often_it_is_saved_changes_nothing_in_the_network(folder: Path) -> None:

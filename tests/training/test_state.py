@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from distangle.errors import RunError
-from distangle.training.state import TrainingState, load_state, save_state
+from distangle.training.checkpoints import Resumed, load_state, save_state
+from distangle.training.state import TrainingState
 
 
 def trained(steps: int, *, seed: int = 0) -> TrainingState:
@@ -30,7 +31,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) 
     whole, first = trained(6), trained(3)
     save_state(first, tmp_path, fingerprint="f")
     resumed = trained(0, seed=9)
-    assert load_state(resumed, tmp_path, fingerprint="f") == []
+    assert load_state(resumed, tmp_path, fingerprint="f") == Resumed(passed_over=[], changed=[])
     go_on(resumed, 3)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
@@ -53,9 +54,10 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_pat
     damaged[-3] ^= 1
     newest.write_bytes(damaged)
     resumed = trained(0)
-    said = load_state(resumed, tmp_path, fingerprint="f")
+    (said,) = load_state(resumed, tmp_path, fingerprint="f").passed_over
     assert resumed.epochs_done == 3
-    assert said == ["epoch-0004.safetensors is damaged (its SHA-256 is not the one written); using the one before it."]
+    assert said.startswith("checkpoint epoch-0004 is damaged: the SHA-256 of epoch-0004.safetensors is not ")
+    assert said.endswith(" Using the one before it.")
     (tmp_path / "epoch-0003.json").write_text("{")
     with pytest.raises(RunError, match="No whole checkpoint in"):
         load_state(trained(0), tmp_path, fingerprint="f")

@@ -9,7 +9,7 @@ from distangle.ablation.plan import Plan
 from distangle.errors import RunError
 from distangle.inference import predict_run
 from distangle.results import RunFolder
-from distangle.training import read_config, start_run, train, values_of
+from distangle.training import Stop, read_config, start_run, train, values_of
 
 PASSES = 9  # of a prediction: one view, and eight
 
@@ -26,7 +26,7 @@ def pieces(plan: Plan) -> int:
     return sum(plan.config.epochs + PASSES for _ in _unfinished(plan))
 
 
-def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say) -> None:
+def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop: Stop | None = None) -> None:
     """Train and predict every run that is not finished yet, all conditions of a seed before the next seed.
 
     Args:
@@ -34,11 +34,15 @@ def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say) -> No
         command: Kept in the runs, as typed.
         advance: Called after every epoch and every pass of a prediction.
         say: Called with sentences that a person should see.
+        stop: Polled as in `train`; None never stops.
 
     Raises:
         RunError: A run was made with other settings, or as in `train`.
+        Stopped: `stop` asked for it; the same plan goes on.
     """
+    stop = stop or Stop()
     for condition, seed in _unfinished(plan):
+        stop.check()
         run = _opened(plan, condition, seed, command=command, say=say)
         name = run.root.name
 
@@ -52,7 +56,7 @@ def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say) -> No
             for _ in range(plan.config.epochs):
                 step("trained before")
         else:
-            train(run, screen=plan.screen, advance=step, say=remark)
+            train(run, screen=plan.screen, advance=step, say=remark, stop=stop)
         predict_run(run, plan.screen, advance=step)
 
 

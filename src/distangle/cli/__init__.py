@@ -11,15 +11,16 @@ from distangle.cli.runs import demo, explain, predict, report, train
 from distangle.cli.screens import index, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
-from distangle.errors import DistangleError
+from distangle.cli.verify import verify
+from distangle.errors import DistangleError, Stopped
 
-for verb in (index, statistics, simulate, settings, train, predict, explain, report, ablate, demo):
+for verb in (index, statistics, simulate, settings, train, predict, explain, report, verify, ablate, demo):
     app.command(verb)
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command; an error raised on purpose becomes one sentence and exit status 1.
+    """Run one command; an error raised on purpose becomes one sentence and exit status 1, a stop status 75.
 
     Args:
         words: The words after `distangle`; those of the process when None.
@@ -34,6 +35,9 @@ def main(words: Sequence[str] | None = None) -> None:
             app(given, result_action="return_value")
         if verb is not None and {"--help", "-h"} & {*given}:
             list_settings(verb)
+    except Stopped as stopped:
+        complain(str(stopped))
+        sys.exit(stopped.status)
     except DistangleError as error:
         complain(str(error))
         sys.exit(1)

@@ -56,7 +56,7 @@ def ablate(
     from distangle.ablation.page import beware, table_lines
     from distangle.ablation.run import pieces
     from distangle.screen import divide, read_screen
-    from distangle.training import resolve_config
+    from distangle.training import resolve_config, stop_at_signals
 
     if screen is None:
         others = {
@@ -80,8 +80,8 @@ def ablate(
             seeds=whole_numbers(seeds or "0,1,2", flag="--seeds"),
             command=line(),
         )
-    with progress("ablate", pieces(plan), unit="piece") as advance:
-        run_ablation(plan, command=line(), advance=advance, say=remark)
+    with stop_at_signals() as stop, progress("ablate", pieces(plan), unit="piece") as advance:
+        run_ablation(plan, command=line(), advance=advance, say=remark, stop=stop)
     found = compare(plan)
     page = write_comparison(plan, found)
     heads = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")

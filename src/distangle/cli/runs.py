@@ -59,7 +59,15 @@ def train(
     """
     from distangle.results import RunFolder
     from distangle.screen import check_labels, divide, read_screen
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
+    from distangle.training import (
+        alone_in,
+        folds_again,
+        read_config,
+        rehearse,
+        resolve_config,
+        start_run,
+        stop_at_signals,
+    )
     from distangle.training import train as train_run
 
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -112,10 +120,11 @@ def train(
                 tell(sentence)
             return
         run = start_run(indexed, divided, asked, out, say=remark)
-    if speaks():
-        run.add_command(line())
-    with progress("train", read_config(run.config).epochs, unit="epoch") as advance:
-        train_run(run, screen=indexed, advance=advance, say=remark)
+    epochs = read_config(run.config).epochs
+    with stop_at_signals() as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
+        if speaks():
+            run.add_command(line())
+        train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)
     tell(str(run.root))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from distangle.commit import sweep
 from distangle.errors import ExplanationError
 from distangle.explain.channel_shapley import Removal
 from distangle.explain.explain import ExplainSettings, explain_sites
@@ -94,6 +95,7 @@ def explain_run(
         norms=[([place[row] for row in members], lent) for members, lent in parts],
         advance=advance,
     )
+    sweep(run.explanations)
     run.record(*explanation.write(run.explanations))
     return explanation
 

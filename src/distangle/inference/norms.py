@@ -93,12 +93,11 @@ def keep_norms(run: RunFolder, norms: PlateNorms | None) -> list[Path]:
     """Keep the statistics that the predictions of a run were made with, or nothing for the running ones.
 
     Returns:
-        The files written.
+        The files written or removed.
     """
     if norms is not None:
         return norms.write(run.checkpoints, weights_sha256=_weights(run))
-    PlateNorms.remove(run.checkpoints)
-    return []
+    return PlateNorms.remove(run.checkpoints)
 
 
 def _weights(run: RunFolder) -> str:

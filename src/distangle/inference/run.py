@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distangle.commit import sweep
 from distangle.errors import RunError
 from distangle.images import ImageStore
 from distangle.inference.evaluate import evaluate
@@ -90,6 +91,7 @@ def predict_run(
     scores = evaluate(found, about=about, run=run.describe(), norms="running" if norms is None else norms.by)
     if is_first():
         folder = out or run.predictions
+        sweep(folder)
         written = [path for predictions in found for path in predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
         if out is None:

@@ -72,10 +72,12 @@ class PlateNorms:
         return [path, path.with_suffix(".json")]
 
     @staticmethod
-    def remove(folder: Path) -> None:
-        """Remove what `write` wrote, where there is anything."""
-        for path in (folder / FILE, (folder / FILE).with_suffix(".json")):
+    def remove(folder: Path) -> list[Path]:
+        """Remove what `write` wrote, where there is anything; return where it would lie."""
+        paths = [folder / FILE, (folder / FILE).with_suffix(".json")]
+        for path in paths:
             path.unlink(missing_ok=True)
+        return paths
 
     @classmethod
     def read(cls, folder: Path, *, weights_sha256: str) -> "PlateNorms | None":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distangle.commit import commit_text
+from distangle.commit import commit_text, sweep
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
 from distangle.report import explained, made, scored, stains
@@ -40,6 +40,8 @@ def build_report(
     advance = progress or no_progress
     material = gather(run, screen, truth=truth if truth is not None else _planted_beside(screen))
     folder = run.report
+    for swept in (folder, folder / "figures"):
+        sweep(swept)
     written: list[Path] = []
 
     def write(name: str, text: str) -> str:

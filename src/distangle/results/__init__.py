@@ -1,8 +1,21 @@
 """The nouns that pass between rooms, and the folder they lie in. No torch."""
 
 from distangle.results.explanation import Explanation
+from distangle.results.lock import locked
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 from distangle.results.scores import ScoreRow, Scores
+from distangle.results.verify import Difference, Verified, verify_run, verify_screen
 
-__all__ = ["Explanation", "Predictions", "RunFolder", "ScoreRow", "Scores"]
+__all__ = [
+    "Difference",
+    "Explanation",
+    "Predictions",
+    "RunFolder",
+    "ScoreRow",
+    "Scores",
+    "Verified",
+    "locked",
+    "verify_run",
+    "verify_screen",
+]

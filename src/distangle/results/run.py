@@ -1,14 +1,18 @@
 """The folder of one run: the only contract between computing and viewing."""
 
+import contextlib
 import datetime
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distangle.commit import commit_json, sha256_of
-from distangle.errors import RunError
+from distangle.commit import TEMPORARY, commit_json, sha256_of
+from distangle.errors import RunError, StorageError
+
+BEGUN = ("config.yaml", "screen.json", "folds.parquet")  # what a run is made of before its run.json
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,24 @@ class RunFolder:
         """Make a new, empty run folder.
 
         Raises:
-            RunError: The folder holds a run already.
+            RunError: The folder holds a run already, or something else.
+            StorageError: It cannot be made.
         """
-        if root.exists() and any(root.iterdir()):
-            message = (
-                f"{root} is not empty. Name another folder, or go on with this run: `distangle train --resume {root}`."
-            )
+        left = list(root.iterdir()) if root.is_dir() else []
+        if all(path.name in BEGUN or TEMPORARY.fullmatch(path.name) for path in left):
+            for path in left:
+                path.unlink()  # a start that was killed before it had a run.json
+        elif (root / "run.json").exists():
+            message = f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`."
             raise RunError(message)
-        root.mkdir(parents=True, exist_ok=True)
+        else:
+            message = f"{root} is not empty, and it is no run. Name another folder."
+            raise RunError(message)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
+            raise StorageError(message) from error
         return cls(root)
 
     @classmethod
@@ -106,8 +120,16 @@ class RunFolder:
         return run
 
     def describe(self) -> dict[str, Any]:
-        """Read `run.json`."""
-        said: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
+        """Read `run.json`.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        try:
+            said: dict[str, Any] = dict(json.loads(self.run.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            message = f"{self.run} is damaged ({error}). Restore it from a copy; `distangle verify` names what else is."
+            raise RunError(message) from error
         return said
 
     def add_command(self, command: str) -> None:
@@ -131,18 +153,44 @@ class RunFolder:
         return folder
 
     def record(self, *paths: Path) -> None:
-        """Enter files of this folder into the manifest, replacing their older entries."""
-        entries: dict[str, Any] = {}
-        if self.manifest.exists():
-            entries = json.loads(self.manifest.read_text(encoding="utf-8"))["files"]
-        for path in paths:
-            name = path.relative_to(self.root).as_posix()
-            entries[name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-        entries = {name: entries[name] for name in sorted(entries) if (self.root / name).exists()}
-        commit_json(
-            self.manifest,
-            {"written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "files": entries},
-        )
+        """Enter files of this folder into the manifest, replacing their older entries; forget those that are gone.
+
+        Who writes into a folder answers for all of it: what has vanished from the folders of these files was let go
+        of, and is forgotten. What has vanished elsewhere stays listed, so that `verify` finds it missing.
+        """
+        with self._alone():
+            entries: dict[str, Any] = {}
+            if self.manifest.exists():
+                entries = json.loads(self.manifest.read_text(encoding="utf-8"))["files"]
+            for path in (path for path in paths if path.exists()):
+                entries[self._name(path)] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            folders = {self._name(path.parent) for path in paths}
+            gone = {
+                name for name in entries if Path(name).parent.as_posix() in folders and not (self.root / name).exists()
+            }
+            commit_json(
+                self.manifest,
+                {
+                    "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                    "files": {name: entries[name] for name in sorted(entries) if name not in gone},
+                },
+            )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other process changes the manifest: a report may be made while the run is trained."""
+        folder = os.open(self.root, os.O_RDONLY)
+        try:
+            with contextlib.suppress(ImportError, OSError):  # a system or storage without such locks
+                import fcntl
+
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
 
 def relative_path(target: Path, start: Path) -> str:

@@ -7,8 +7,10 @@ from distangle.training.config import PRESETS, TrainingConfig
 from distangle.training.cutmix import Box, kept_area, mix_images, mix_rows, random_box
 from distangle.training.repeat import folds_again
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
+from distangle.training.stopping import Stop, stop_at_signals
 
 if TYPE_CHECKING:
+    from distangle.training.keeping import alone_in
     from distangle.training.rehearsal import Rehearsal, rehearse
     from distangle.training.run import start_run, train
 
@@ -16,7 +18,9 @@ __all__ = [
     "PRESETS",
     "Box",
     "Rehearsal",
+    "Stop",
     "TrainingConfig",
+    "alone_in",
     "folds_again",
     "kept_area",
     "mix_images",
@@ -27,13 +31,20 @@ __all__ = [
     "resolve_config",
     "settings",
     "start_run",
+    "stop_at_signals",
     "train",
     "values_of",
     "write_config",
 ]
 
 # These load torch, which takes seconds; the settings are listed and checked without it.
-_LATE = {"Rehearsal": "rehearsal", "rehearse": "rehearsal", "start_run": "run", "train": "run"}
+_LATE = {
+    "Rehearsal": "rehearsal",
+    "alone_in": "keeping",
+    "rehearse": "rehearsal",
+    "start_run": "run",
+    "train": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

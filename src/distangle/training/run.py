@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,26 +10,28 @@ import numpy as np
 
 from distangle import __version__
 from distangle.commit import commit_json, commit_text
-from distangle.errors import FoldError, RunError
+from distangle.errors import FoldError, RunError, Stopped, StorageError
 from distangle.images import ImageStore, measure_sites
 from distangle.model import PerturbationClassifier, references_of, save_model, set_typical
 from distangle.progress import no_progress
-from distangle.ranks import agreed, check_same, is_first, wait_for_all
+from distangle.ranks import check_same, is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
 from distangle.training.batches import BatchMaker
+from distangle.training.checkpoints import has_checkpoint
 from distangle.training.composition import check_composition
 from distangle.training.config import TrainingConfig
 from distangle.training.controls import control_sites
+from distangle.training.keeping import Keeper, alone_in
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
 from distangle.training.pseudo_labels import summary
 from distangle.training.resolve import read_config, write_config
 from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
-from distangle.training.state import TrainingState, has_checkpoint, load_state, save_state
-from distangle.training.timing import Timing
+from distangle.training.state import TrainingState
+from distangle.training.stopping import Stop
 from distangle.training.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.validate import validate
 
@@ -90,7 +91,9 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     return run
 
 
-def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say) -> RunFolder:
+def train(
+    run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: Stop | None = None
+) -> RunFolder:
     """Train a run to its last epoch, from the beginning or from its last checkpoint.
 
     Args:
@@ -98,13 +101,22 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
         screen: Where it is when it has moved.
         advance: Called after every epoch with a few words.
         say: Called with sentences that a person should see.
+        stop: Polled after every step; None never stops.
 
     Returns:
         The run, with `checkpoints/model.safetensors`.
 
     Raises:
-        RunError: The screen or the folds are no longer those of the run, or a value is not finite.
+        RunError: The screen or the folds are no longer those of the run, a value is not finite, or another process
+            trains this run.
+        StorageError: The folder cannot be written to, or its disk is full; the last good state is kept.
+        Stopped: `stop` asked for it; the state is saved.
     """
+    with alone_in(run, say=say):
+        return _train(run, screen=screen, advance=advance, say=say, stop=stop or Stop())
+
+
+def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, stop: Stop) -> RunFolder:
     config, told = read_config(run.config), run.describe()
     screen = screen or read_screen(run.screen_folder())
     folds = Folds.read(run.folds)
@@ -121,13 +133,9 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     resumes = has_checkpoint(run.checkpoints)
     state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=not resumes, say=say)
     fingerprint = _fingerprint(write_config(config), told["folds_sha256"], "\x1f".join(classes))
-    if resumes:
-        for sentence in load_state(state, run.checkpoints, fingerprint=fingerprint):
-            say(sentence)
-        say(f"resumed after {state.position} of {config.epochs}")
-        left = [path for path in (*sorted(run.checkpoints.glob("epoch-*")), run.metrics, run.timing) if path.exists()]
-        if is_first():
-            run.record(*left)  # the stop may have come between a file and its entry
+    keeper = Keeper(run, config.saving, fingerprint=fingerprint, stop=stop)
+    keeper.begin(state, say=say)
+    keeper.check_room(state, average=config.average > 0)
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
     network = cast(PerturbationClassifier, state.model)
     if not resumes:
@@ -136,7 +144,10 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     beside: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references}
     everybody, before_epoch = sites, no_pseudo_labels
     if pseudo_labels:
-        everybody, labeller = join_unlabelled(store, folds, sites, classes, config, **beside, say=say)
+        look = keeper.between_batches
+        everybody, labeller = join_unlabelled(
+            store, folds, sites, classes, config, **beside, say=say, before_batch=look
+        )
         before_epoch = labeller.before_epoch
     training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
     controls = control_sites(store, folds, config, say=say)
@@ -149,44 +160,36 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     )
     _check_ranks(everybody, state, fingerprint)
 
-    timing, saved_at = Timing(run.timing), time.monotonic()
-
-    def save(now: TrainingState, *others: Path) -> None:
-        nonlocal saved_at
-        if is_first():
-            run.record(*save_state(now, run.checkpoints, fingerprint=fingerprint), *others)
-        wait_for_all(f"the save after {now.position}")
-        saved_at = time.monotonic()
-
     def after_epoch(now: TrainingState) -> None:
+        keeper.check_there()
         for logger in loggers:
             logger.epoch(now.metrics)
-        if is_first():
-            timing.stretch(epoch=now.epochs_done, to_step=0)
-        save(now, run.metrics, run.timing)
+        keeper.after_epoch(now, run.metrics)
         row = now.metrics[-1]
         held = f", held out {row['held_out_accuracy']:.3f}" if "held_out_accuracy" in row else ""
         advance(f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}{held}")
-
-    def after_step(now: TrainingState) -> None:
-        every = config.saving.every_steps
-        late = time.monotonic() - saved_at > 60 * config.saving.every_minutes
-        (late,) = agreed(late, where=f"{now.position}, whether to save")
-        if late or (every and now.steps_done % every == 0):
-            save(now)
+        if now.epochs_done < config.epochs:
+            keeper.between_epochs(now)
 
     def measure(model: Any) -> dict[str, float]:
         if held_out is None:
             return {}
         of_norms: dict[str, Any] = {"norms": config.norms, "training_rows": training_rows}
-        return validate(model, store, held_out, held_out_statistics, **beside, **of_norms)
+        look = keeper.between_batches
+        return validate(model, store, held_out, held_out_statistics, **beside, **of_norms, before_batch=look)
 
+    stop.can_wait = True
     try:
-        timing.start(state.steps_done)
         for done in state.metrics:
             advance(f"loss {done['train_loss']:.3f} (before the resume)")
-        moments = Moments(validate=measure, after_epoch=after_epoch, after_step=after_step, before_epoch=before_epoch)
+        moments = Moments(
+            validate=measure, after_epoch=after_epoch, after_step=keeper.after_step, before_epoch=before_epoch
+        )
         run_epochs(state, maker, sites.labels, config, moments=moments)
+    except Stopped as stopped:
+        raise keeper.stopped(state, stopped) from None
+    except StorageError as error:
+        raise keeper.not_stored(error) from error
     finally:
         maker.close()
         store.close()
@@ -195,6 +198,7 @@ def train(run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Sa
     if is_first():
         _finish(run, state, screen=screen, config=config, sites=sites)
     wait_for_all("the final weights")
+    stop.can_wait = False  # what comes next changes no state
     return run
 
 

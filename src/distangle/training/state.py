@@ -1,25 +1,14 @@
-"""The state of a training between two optimiser steps: saved whole, read whole, or not at all."""
+"""What a training is between two optimiser steps: all that the next step needs."""
 
 import dataclasses
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distangle.commit import commit_json, committed, sha256_of
-from distangle.errors import RunError
 from distangle.training.adversary import ExperimentReader
-
-KEEP = 2  # checkpoints of finished epochs: the last one and the one before it
-FORMAT = 2
-NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.json")
 
 
 @dataclass
@@ -107,138 +96,46 @@ class TrainingState:
         self.so_far = EpochSoFar()
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether there is something to resume from."""
-    return bool(_checkpoints(folder))
-
-
-def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[Path]:
-    """Write one checkpoint, then let go of the older ones.
-
-    What stays is a function of the position alone, so that a run that was interrupted ends with the same files: the
-    last two finished epochs, and within an epoch its last step.
-
-    Args:
-        state: What to write.
-        folder: `checkpoints/` of the run.
-        fingerprint: Hash of configuration, folds and classes; `load_state` refuses another.
-
-    Returns:
-        The files written.
-
-    Raises:
-        RunError: A tensor is not finite: the last healthy checkpoint stays.
-    """
+def tensors_of(state: TrainingState) -> dict[str, Tensor]:
+    """Return every tensor of a state by the name it has in a checkpoint."""
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     if state.reader is not None:
         tensors |= {f"reader.{name}": tensor for name, tensor in state.reader.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
     tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
-    slots = state.optimiser.state_dict()["state"]
-    scalars: dict[str, Any] = {}
-    for index, slot in slots.items():
-        for name, value in slot.items():
-            if isinstance(value, Tensor):
-                tensors[f"optim.{index}.{name}"] = value
-            else:
-                scalars[f"optim.{index}.{name}"] = value
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            message = f"{name} is not finite after {state.position}; this checkpoint was not written."
-            raise RunError(message)
-    stem = f"epoch-{state.epochs_done:04d}" + (f"-step-{state.steps_done:06d}" if state.steps_done else "")
-    weights, about = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    with committed(weights) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-    # The JSON comes last: weights without it are no checkpoint.
-    commit_json(
-        about,
-        {
-            "format": FORMAT,
-            "epochs_done": state.epochs_done,
-            "steps_done": state.steps_done,
-            "fingerprint": fingerprint,
-            "sha256": sha256_of(weights),
-            "scalars": scalars,
-            "so_far": dataclasses.asdict(state.so_far),
-            "metrics": state.metrics,
-            "notes": state.notes,
-            "scaler": state.scaler.state_dict(),
+    for index, slot in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optim.{index}.{name}": value for name, value in slot.items() if isinstance(value, Tensor)}
+    return tensors
+
+
+def scalars_of(state: TrainingState) -> dict[str, Any]:
+    """Return what a checkpoint keeps of a state besides tensors; JSON values only."""
+    slots = state.optimiser.state_dict()["state"].items()
+    return {
+        "epochs_done": state.epochs_done,
+        "steps_done": state.steps_done,
+        "so_far": dataclasses.asdict(state.so_far),
+        "metrics": state.metrics,
+        "notes": state.notes,
+        "scaler": state.scaler.state_dict(),
+        "optim": {
+            f"{index}.{name}": value
+            for index, slot in slots
+            for name, value in slot.items()
+            if not isinstance(value, Tensor)
         },
-    )
-    _let_go(folder)
-    return [weights, about]
+    }
 
 
-def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[str]:
-    """Fill a state from the newest checkpoint that is whole.
+def fill(state: TrainingState, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+    """Put into a state what `tensors_of` and `scalars_of` gave.
 
     Args:
         state: Freshly built; changed in place.
-        folder: `checkpoints/` of the run.
-        fingerprint: What the checkpoint must have been made with.
-
-    Returns:
-        Sentences on checkpoints that had to be passed over.
-
-    Raises:
-        RunError: There is none, all are damaged, or it was made with another configuration.
+        tensors: Of the same network.
+        scalars: Kept beside them.
     """
-    said: list[str] = []
-    for about in reversed(_checkpoints(folder)):
-        weights = about.with_suffix(".safetensors")
-        try:
-            told = json.loads(about.read_text(encoding="utf-8"))
-            if not weights.exists() or sha256_of(weights) != told["sha256"]:
-                said.append(f"{weights.name} is damaged (its SHA-256 is not the one written); using the one before it.")
-                continue
-            tensors = load_file(weights)
-        except (json.JSONDecodeError, KeyError, SafetensorError, OSError) as error:
-            said.append(f"{about.name} is damaged ({error}); using the one before it.")
-            continue
-        if told["format"] != FORMAT:
-            message = (
-                f"{about} has format {told['format']}; this distangle reads format {FORMAT}. Go on with the distangle "
-                f"that wrote it, or train into a new folder."
-            )
-            raise RunError(message)
-        if told["fingerprint"] != fingerprint:
-            message = (
-                f"{about} was made with another configuration, fold or class list than the run folder names now. "
-                f"Train into a new folder instead of resuming this one."
-            )
-            raise RunError(message)
-        _fill(state, tensors, told)
-        return said
-    message = f"No whole checkpoint in {folder}. {' '.join(said)} Train again into a new folder.".replace("  ", " ")
-    raise RunError(message)
 
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Return the JSON of every checkpoint, in the order of their positions."""
-    return sorted((path for path in folder.glob("epoch-*.json") if NAME.fullmatch(path.name)), key=_position_of)
-
-
-def _position_of(about: Path) -> tuple[int, int]:
-    found = NAME.fullmatch(about.name)
-    if found is None:
-        message = f"{about} is not the name of a checkpoint"
-        raise ValueError(message)
-    return int(found[1]), int(found[2] or 0)
-
-
-def _let_go(folder: Path) -> None:
-    """Remove all but the last finished epochs and, when it is newer, the last step."""
-    found = _checkpoints(folder)
-    epochs = [about for about in found if _position_of(about)[1] == 0]
-    kept = {*epochs[-KEEP:], *found[-1:]}
-    for old in found:
-        if old not in kept:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
@@ -248,9 +145,9 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str
     weights = state.model.state_dict()
     state.average = {name: _laid_out_as(weights[name], tensor) for name, tensor in part("average.").items()}
     state.kept = part("kept.")
-    state.notes = dict(told["notes"])
+    state.notes = dict(scalars["notes"])
     slots: dict[int, dict[str, Any]] = {}
-    for name, value in {**part("optim."), **{k.removeprefix("optim."): v for k, v in told["scalars"].items()}}.items():
+    for name, value in {**part("optim."), **scalars["optim"]}.items():
         index, slot = name.split(".", 1)
         slots.setdefault(int(index), {})[slot] = value
     parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
@@ -260,11 +157,11 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor], told: Mapping[str
                 slot_of[slot] = _laid_out_as(parameters[number], value)
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": slots, "param_groups": groups})
-    state.epochs_done = int(told["epochs_done"])
-    state.metrics = list(told["metrics"])
-    state.so_far = EpochSoFar(**told["so_far"])
+    state.epochs_done = int(scalars["epochs_done"])
+    state.metrics = list(scalars["metrics"])
+    state.so_far = EpochSoFar(**scalars["so_far"])
     if state.scaler.is_enabled():
-        state.scaler.load_state_dict(dict(told["scaler"]))
+        state.scaler.load_state_dict(dict(scalars["scaler"]))
 
 
 def _laid_out_as(template: Tensor, values: Tensor) -> Tensor:

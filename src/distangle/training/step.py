@@ -75,7 +75,8 @@ class Stepper:
             found = objective(self._model, batch, self._config, epoch=done, reader=self._state.reader)
             scaler.scale(found.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
             answer = {"loss": float(found.loss.detach()), "right": found.right, "counted": found.counted}
-            answers.append({**answer, "parts": found.parts, "sites": batch.sites[:4]})
+            broken = [] if math.isfinite(answer["loss"]) else self._broken(batch)
+            answers.append({**answer, "parts": found.parts, "sites": batch.sites[:4], "broken": broken})
         sum_gradients(self._parameters, where=where)
         answers = [answer for answers_of_rank in every_rank(answers, where=where) for answer in answers_of_rank]
         scaler.unscale_(optimiser)
@@ -86,6 +87,13 @@ class Stepper:
         self._statistics.join([len(share(numbers, of=one)) for one in range(n_ranks())], where=where)
         return _summed(answers)
 
+    def _broken(self, batch: Batch) -> list[str]:
+        """Name what went into a loss that is not finite and was not finite itself."""
+        weights = [name for name, weight in self._model.named_parameters() if not bool(weight.isfinite().all())]
+        fine = batch.images.isfinite().flatten(1).all(1).tolist()
+        sites = [name for name, is_fine in zip(batch.sites, fine, strict=True) if not is_fine]
+        return [f"weight {name}" for name in weights[:4]] + [f"pixels of site {name}" for name in sites[:4]]
+
     def _check(self, answers: Sequence[Mapping[str, Any]], *, is_finite: bool, where: str) -> None:
         bad = [answer for answer in answers if not math.isfinite(answer["loss"])]
         # In fp16 a gradient may overflow: the scaler leaves that step out and scales the next losses by half.
@@ -93,8 +101,9 @@ class Stepper:
         if not bad and (is_finite or overflows):
             return
         sites = ", ".join(site for answer in (bad or answers) for site in answer["sites"])
+        broken = ", ".join(dict.fromkeys(name for answer in bad for name in answer["broken"]))
         message = (
-            f"The {'loss' if bad else 'gradient'} is not finite in {where} (sites {sites}, ...). "
+            f"The {'loss' if bad else 'gradient'} is not finite in {where} ({broken or f'sites {sites}, ...'}). "
             f"Nothing was stepped and the last checkpoint is healthy. Lower optim.lr, set optim.clip=1, or use "
             f"precision=fp32, then resume."
         )

@@ -81,6 +81,7 @@ def join_unlabelled(
     n_cell_types: int,
     references: np.ndarray | None = None,
     say: Callable[[str], None],
+    before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[TrainingSites, PseudoLabeller]:
     """Return the labelled and behind them the unlabelled sites, and who gives the latter their labels.
 
@@ -93,6 +94,7 @@ def join_unlabelled(
         n_cell_types: Length of a cell type row; 0 for none.
         references: From `references_of`, for a centred network.
         say: Called with sentences that a person should see.
+        before_batch: Called before each batch that is looked at; what it raises ends the training.
 
     Raises:
         FoldError: No candidate can be read, or one is held out.
@@ -133,7 +135,7 @@ def join_unlabelled(
                 "norms": config.norms,
                 "training_rows": training_rows,
             }
-            return site_logits(model, store, pool, statistics, **more)
+            return site_logits(model, store, pool, statistics, **more, before_batch=before_batch)
 
     labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
     everybody = joined_sites(labelled, pool)

@@ -1,6 +1,6 @@
 """Loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ def validate(
     norms: Norms | None = None,
     training_rows: Sequence[int] = (),
     batch_size: int = 64,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Return `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`, over sites.
 
@@ -45,6 +46,7 @@ def validate(
         norms: Whose norm statistics; None: the running ones.
         training_rows: Rows of the training fold; for norm statistics of the controls.
         batch_size: Sites at a time.
+        before_batch: Called before each batch; what it raises ends the validation.
     """
     more: dict[str, Any] = {
         "n_cell_types": n_cell_types,
@@ -52,6 +54,7 @@ def validate(
         "norms": norms,
         "training_rows": training_rows,
         "batch_size": batch_size,
+        "before_batch": before_batch,
     }
     logits = site_logits(model, store, sites, statistics, **more)
     right = logits.argmax(1) == sites.labels
@@ -75,6 +78,7 @@ def site_logits(
     norms: Norms | None = None,
     training_rows: Sequence[int] = (),
     batch_size: int = 64,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
     device = next(model.parameters()).device
@@ -92,6 +96,7 @@ def site_logits(
                 for rows, ready in ready_batches(
                     store, share(members), statistics, batch_size=min(batch_size, len(members))
                 ):
+                    before_batch()
                     chosen = [position[row] for row in rows]
                     cell_types = None
                     if n_cell_types and sites.cell_types is not None:

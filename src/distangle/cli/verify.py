@@ -1,0 +1,45 @@
+"""The verb that tells whether a folder is still what it was."""
+
+import sys
+from pathlib import Path
+
+from distangle.cli.console import remark, tell, tell_table
+from distangle.commit import in_bytes
+from distangle.errors import ConfigError
+from distangle.progress import by_percent, progress
+
+SHOWN = 200  # rows of the table; the rest is counted
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a run, or every image of a screen, against the SHA-256 it was written with.
+
+    Ends with status 1 when a file is missing, changed or extra.
+
+    Args:
+        folder: A run or a screen.
+    """
+    from distangle.results import RunFolder, verify_run, verify_screen
+    from distangle.screen import read_screen
+
+    if (folder / "run.json").exists() or (folder / "manifest.json").exists():
+        found = verify_run(RunFolder(folder))
+    elif (folder / "screen.json").exists():
+        with progress("verify", 100, unit="%") as advance:
+            found = verify_screen(read_screen(folder), progress=by_percent(advance))
+    else:
+        message = f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them."
+        raise ConfigError(message)
+    if found.differences:
+        rows = [(one.kind, one.name, one.words) for one in found.differences[:SHOWN]]
+        tell_table(("", "file", "found"), rows)
+        if len(found.differences) > SHOWN:
+            remark(f"... {len(found.differences) - SHOWN} more")
+    for note in found.notes:
+        remark(note)
+    wrong = len(found.differences)
+    tell(
+        f"{found.n_files} files ({in_bytes(found.n_bytes)}) checked: {f'{wrong} differ' if wrong else 'all as written'}"
+    )
+    if wrong:
+        sys.exit(1)

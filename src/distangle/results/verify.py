@@ -1,0 +1,161 @@
+"""Whether every file of a run, or every image of a screen, is still what it was when it was written."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from distangle.commit import TEMPORARY, in_bytes, sha256_of
+from distangle.errors import RunError, ScreenError
+from distangle.results.lock import NAME as LOCK
+from distangle.results.lock import holder
+from distangle.results.run import RunFolder
+from distangle.screen import Screen, site_sha256
+
+# What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
+VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One file that is not as it was."""
+
+    name: str
+    kind: Literal["missing", "changed", "extra"]
+    words: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+        n_files: Files whose bytes were read.
+        n_bytes: Their size in all.
+        differences: In the order of their names.
+        notes: What is to be known beside them.
+    """
+
+    n_files: int
+    n_bytes: int
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+
+
+def verify_run(run: RunFolder) -> Verified:
+    """Compare every file of a run with its manifest.
+
+    Args:
+        run: Trained or not.
+
+    Raises:
+        RunError: It has no manifest that can be read.
+    """
+    listed = _manifest(run)
+    found: list[Difference] = []
+    checked = [name for name in sorted(listed) if (run.root / name).is_file()]
+    for name in sorted(set(listed) - set(checked)):
+        found.append(Difference(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
+    n_bytes = 0
+    for name in checked:
+        path, expected = run.root / name, listed[name]
+        size = path.stat().st_size
+        n_bytes += size
+        if size != expected["bytes"]:
+            found.append(Difference(name, "changed", f"{size} bytes instead of {expected['bytes']}"))
+        elif sha256_of(path) != expected["sha256"]:
+            found.append(Difference(name, "changed", f"its SHA-256 is not {expected['sha256'][:12]}..."))
+    for path in sorted(run.root.rglob("*")):
+        name = path.relative_to(run.root).as_posix()
+        if path.is_file() and name not in listed and name not in (run.manifest.name, LOCK):
+            if not name.startswith(VOLATILE):
+                found.append(Difference(name, "extra", _of_an_extra(path)))
+    return Verified(
+        n_files=len(checked),
+        n_bytes=n_bytes,
+        differences=tuple(sorted(found, key=lambda one: one.name)),
+        notes=_notes(run, found),
+    )
+
+
+def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> Verified:
+    """Compare every image of a screen with what it was when it was indexed; the tables were checked on reading.
+
+    Args:
+        screen: From `read_screen`.
+        progress: Called with sites done and all sites.
+
+    Raises:
+        ScreenError: It was indexed without hashes.
+    """
+    if screen.card.tables_only or not (screen.sites["sha256"] != "").any():
+        message = f"{screen.folder} was indexed without hashes of its images. Index it again without --no-hash-files."
+        raise ScreenError(message)
+    found: list[Difference] = []
+    digests: dict[Path, str] = {}
+    n_bytes = 0
+    for row, expected in enumerate(screen.sites["sha256"]):
+        paths = screen.image_paths(row)
+        missing = [path for path in paths if not path.is_file()]
+        found += [Difference(_inside(screen, path), "missing", _place(screen, row)) for path in missing]
+        if not missing:
+            for path in paths:
+                if path not in digests:
+                    digests[path], n_bytes = sha256_of(path), n_bytes + path.stat().st_size
+            pages = [-1 if page is None else page for page in screen.pages(row)]
+            if site_sha256([digests[path] for path in paths], pages) != expected:
+                names = ", ".join(_inside(screen, path) for path in dict.fromkeys(paths))
+                found.append(Difference(names, "changed", f"{_place(screen, row)}: one of these files"))
+        if progress is not None:
+            progress(row + 1, len(screen.sites))
+    return Verified(n_files=len(digests), n_bytes=n_bytes, differences=tuple(dict.fromkeys(found)))
+
+
+def _manifest(run: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        listed: dict[str, dict[str, Any]] = json.loads(run.manifest.read_text(encoding="utf-8"))["files"]
+        for name, entry in listed.items():
+            inside = PurePosixPath(name)
+            if inside.is_absolute() or ".." in inside.parts:
+                message = f"it names {name!r}, which leaves the run"
+                raise ValueError(message)
+            int(entry["bytes"]), str(entry["sha256"])
+    except FileNotFoundError as error:
+        message = f"{run.root} has no manifest.json, so nothing says what its files were. It cannot be verified."
+        raise RunError(message) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{run.manifest} cannot be read ({error}), so nothing says what the files were. It was damaged."
+        raise RunError(message) from error
+    return listed
+
+
+def _of_an_extra(path: Path) -> str:
+    if TEMPORARY.fullmatch(path.name):
+        return "left by a process that was killed; the next resume sweeps it"
+    if path.name.startswith("damaged-"):
+        return "a checkpoint that a resume set aside; remove it when you have looked at it"
+    return "nobody who writes into a run has listed it"
+
+
+def _notes(run: RunFolder, found: list[Difference]) -> tuple[str, ...]:
+    notes = []
+    at_work = holder(run.root)
+    try:
+        finished = run.run.exists() and bool(run.describe().get("finished"))
+    except RunError:
+        finished = True  # nobody can tell, and it is named as changed
+    if at_work is not None:
+        notes.append(f"{run.root} is being written to by {at_work}; verify again when it is done.")
+    elif found and not finished:
+        notes.append(f"The training did not end. `distangle train --resume {run.root}` goes on from what is whole.")
+    return tuple(notes)
+
+
+def _inside(screen: Screen, path: Path) -> str:
+    return path.relative_to(screen.source).as_posix()
+
+
+def _place(screen: Screen, row: int) -> str:
+    site = screen.sites.iloc[row]
+    return f"experiment {site.experiment} plate {site.plate} well {site.well} site {site.site}"

@@ -1,0 +1,29 @@
+"""What a training computes with: the same arithmetic to the last bit needs the same of all of it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from distangle import __version__
+from distangle.ranks import n_ranks
+
+Environment = Mapping[str, str | int]
+
+
+def environment() -> dict[str, str | int]:
+    """Return versions, processor, and numbers of threads and ranks."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "distangle": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({torch.backends.cpu.get_cpu_capability()})",
+        "threads": torch.get_num_threads(),
+        "ranks": n_ranks(),
+    }
+
+
+def differences(then: Environment, now: Environment) -> list[str]:
+    """Return what is no longer as it was, such as `threads 2, now 1`."""
+    return [f"{name} {then.get(name, 'unknown')}, now {now[name]}" for name in now if then.get(name) != now[name]]

@@ -1,0 +1,202 @@
+"""Keeps one training: saves it when it is time, ends it when it is asked to, and picks it up again."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from distangle.commit import check_room, commit_json, sweep
+from distangle.errors import Stopped, StorageError
+from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
+from distangle.results import RunFolder, locked
+from distangle.training.checkpoints import (
+    KEEP,
+    has_checkpoint,
+    load_state,
+    save_state,
+    set_aside_newer,
+    sweep_checkpoints,
+)
+from distangle.training.config import Saving
+from distangle.training.state import TrainingState
+from distangle.training.stopping import Stop
+from distangle.training.timing import Timing
+
+
+class Keeper:
+    """Saves and resumes the training of one run.
+
+    Args:
+        run: Its folder; locked.
+        saving: When to save within an epoch.
+        fingerprint: Hash of configuration, folds and classes.
+        stop: Whether the training is to end early.
+    """
+
+    def __init__(self, run: RunFolder, saving: Saving, *, fingerprint: str, stop: Stop) -> None:
+        self._run, self._saving, self._fingerprint, self._stop = run, saving, fingerprint, stop
+        self._timing = Timing(run.timing)
+        self._saved, self._saved_at = "", time.monotonic()
+
+    def begin(self, state: TrainingState, *, say: Callable[[str], None]) -> None:
+        """Sweep up after a killed process and go on from the last checkpoint, if there is one.
+
+        Args:
+            state: Freshly built; filled when the run has a checkpoint.
+            say: Told where it goes on, and what is no longer as it was.
+
+        Raises:
+            RunError: The checkpoints belong to another configuration or network, or none is whole.
+        """
+        run = self._run
+        if is_first():
+            sweep(run.root)
+            sweep_checkpoints(run.checkpoints)
+        wait_for_all("the sweep")
+        if has_checkpoint(run.checkpoints):
+            resumed = load_state(state, run.checkpoints, fingerprint=self._fingerprint)
+            for sentence in resumed.passed_over:
+                say(sentence)
+            say(f"resumed after {state.position}")
+            self._saved = state.position
+            wait_for_all("the checkpoint")
+            if is_first():
+                set_aside_newer(state, run.checkpoints)
+                self._keep_changes(state, resumed.changed, say=say)
+        if is_first():
+            made = (run.config, run.screen, run.folds, run.run, run.metrics, run.timing)
+            # The end may have come between a file and its entry.
+            run.record(*(path for path in (*made, *sorted(run.checkpoints.glob("epoch-*"))) if path.exists()))
+        self._timing.start(state.steps_done)
+        self._saved_at = time.monotonic()
+
+    def check_room(self, state: TrainingState, *, average: bool) -> None:
+        """Check that the disk has room for all that the training will write.
+
+        Args:
+            state: Before its first step.
+            average: Whether a moving average of the weights is kept.
+
+        Raises:
+            StorageError: It has not.
+        """
+        if not is_first():
+            return
+        model = _size(state.model.state_dict().values())
+        checkpoint = model * (2 if average else 1) + 2 * _size(state.model.parameters())
+        there = sum(path.stat().st_size for path in self._run.checkpoints.glob("epoch-*"))
+        # Those that are kept, one within an epoch, one being written; then the final weights.
+        needed = (KEEP + 2) * checkpoint + model + (1 << 20)
+        check_room(self._run.root, needed=max(checkpoint, needed - there), what="the checkpoints of this training")
+
+    def check_there(self) -> None:
+        """Check that the run has not been taken away, or a write would make its folder anew.
+
+        Raises:
+            StorageError: It has.
+        """
+        if not self._run.run.exists():
+            message = (
+                f"{self._run.root} is gone: it was moved or removed, or its disk is no longer there. Nothing more is "
+                f"written there."
+            )
+            raise StorageError(message)
+
+    def save(self, state: TrainingState, *others: Path) -> None:
+        """Write a checkpoint, and enter it and other files into the manifest.
+
+        Raises:
+            RunError: A tensor is not finite.
+            StorageError: It cannot be written; says what there is to go on from.
+        """
+        if is_first():
+            self.check_there()
+            written = save_state(state, self._run.checkpoints, fingerprint=self._fingerprint)
+            self._run.record(*written, *others)
+        wait_for_all(f"the save after {state.position}")
+        self._saved, self._saved_at = state.position, time.monotonic()
+
+    def after_step(self, state: TrainingState) -> None:
+        """Save when it is time.
+
+        Raises:
+            Stopped: Somebody asked for it.
+        """
+        every = self._saving.every_steps
+        late = time.monotonic() - self._saved_at > 60 * self._saving.every_minutes
+        late, asked = agreed(late, bool(self._stop.by), where=f"{state.position}, whether to save")
+        if late or asked or (every and state.steps_done % every == 0):
+            self.save(state)
+        if asked:
+            self._stop.now()
+
+    def after_epoch(self, state: TrainingState, *others: Path) -> None:
+        """Save the end of an epoch."""
+        if is_first():
+            self._timing.stretch(epoch=state.epochs_done, to_step=0)
+        self.save(state, self._run.timing, *others)
+
+    def between_epochs(self, state: TrainingState) -> None:
+        """Stop here if somebody asked for it.
+
+        Raises:
+            Stopped: Somebody did, on this rank or on another.
+        """
+        (asked,) = agreed(bool(self._stop.by), where=f"{state.position}, whether to stop")
+        if asked:
+            self._stop.now()
+
+    def between_batches(self) -> None:
+        """Stop while the network is only asked, not changed; several ranks, which ask unequal numbers, go on.
+
+        Raises:
+            Stopped: Somebody asked for it.
+        """
+        if n_ranks() == 1:
+            self._stop.check()
+
+    def stopped(self, state: TrainingState, why: Stopped) -> Stopped:
+        """Save where the training was stopped; return what to say of it."""
+        done = state.epochs_done or state.steps_done
+        if done and self._saved != state.position:
+            self.save(state)
+        if state.steps_done and is_first():
+            self._timing.stretch(epoch=state.epochs_done + 1, to_step=state.steps_done)
+            self._run.record(self._run.timing)
+        where = f"Saved after {state.position}" if done else "No step had been done"
+        return Stopped(f"{why} {where}; go on with `distangle train --resume {self._run.root}`.")
+
+    def not_stored(self, error: StorageError) -> StorageError:
+        """Return an error of the storage with what there is to go on from."""
+        kept = f"The last good state is that after {self._saved}" if self._saved else "No state was saved yet"
+        return StorageError(f"{error} {kept}; go on with `distangle train --resume {self._run.root}`.")
+
+    def _keep_changes(self, state: TrainingState, changed: list[str], *, say: Callable[[str], None]) -> None:
+        if not changed:
+            return
+        sentence = f"not bit-exact from {state.position} on: {'; '.join(changed)}"
+        say(f"{sentence}. The result is as good, but not to the last bit that of an uninterrupted run.")
+        told = self._run.describe()
+        commit_json(self._run.run, {**told, "not_bit_exact": [*told.get("not_bit_exact", []), sentence]})
+
+
+@contextlib.contextmanager
+def alone_in(run: RunFolder, *, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a run; of several ranks the first holds it for all.
+
+    Args:
+        run: To be trained.
+        say: Told when the lock of a dead process is cleared.
+
+    Raises:
+        RunError: Another process trains the run.
+        StorageError: Its folder cannot be written to.
+    """
+    with locked(run.root, say=say) if is_first() else contextlib.nullcontext():
+        yield
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,81 @@
+"""Asked to stop by a signal, a training finishes its step, saves and ends with a code that a scheduler can act on."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from distangle.errors import Stopped
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+
+class Stop:
+    """Whether somebody asked for a stop.
+
+    Attributes:
+        by: Name of the signal, such as `SIGTERM`; empty while nobody asked.
+        can_wait: Whether a stop is to wait for the next `check`, because a state is being changed.
+    """
+
+    def __init__(self) -> None:
+        self.by = ""
+        self.can_wait = False
+
+    def ask(self, by: str) -> None:
+        """Ask for a stop.
+
+        Raises:
+            Stopped: At once, unless it can wait.
+        """
+        self.by = by
+        if not self.can_wait:
+            self.check()
+
+    def check(self) -> None:
+        """Stop here if a stop was asked for.
+
+        Raises:
+            Stopped: It was.
+        """
+        if self.by:
+            self.now()
+
+    def now(self) -> None:
+        """Stop here.
+
+        Raises:
+            Stopped: Always.
+        """
+        message = f"Stopped by {self.by or 'another rank'}."
+        raise Stopped(message)
+
+
+@contextlib.contextmanager
+def stop_at_signals() -> Iterator[Stop]:
+    """Turn SIGTERM, SIGUSR1, SIGINT and SIGHUP into a stop for the length of a `with`; a second one ends at once.
+
+    A signal that the process was told to ignore (by `nohup`, say) stays ignored.
+    """
+    stop = Stop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if stop.by:
+            # As after a kill: every file is whole, and what was done since the last save is done again.
+            os._exit(Stopped.status)
+        if stop.can_wait:
+            # Written past the buffers: a signal may come while one of them is being written to.
+            os.write(2, f"{name}: finishing this step, then saving. A second signal ends at once.\n".encode())
+        stop.ask(name)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, on_signal)
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,154 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from distangle.cli import main
+from distangle.commit import commit_json
+from distangle.errors import RunError, ScreenError
+from distangle.results import RunFolder, locked, verify_run, verify_screen
+from distangle.screen import read_screen, write_screen
+from tiny_run import tiny_screen
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A finished run of four files, one of them in a folder."""
+    made = RunFolder.create(tmp_path / "run")
+    commit_json(made.run, {"finished": True})
+    made.predictions.mkdir()
+    paths = [made.run, made.config, made.metrics, made.scores]
+    for path in paths[1:]:
+        path.write_text(f"{path.name} {'x' * 50}")
+    made.record(*paths)
+    return made
+
+
+def differences(run: RunFolder) -> dict[str, str]:
+    return {one.name: one.kind for one in verify_run(run).differences}
+
+
+def test_a_run_as_it_was_written_has_no_difference(run: RunFolder) -> None:
+    (run.root / "tensorboard").mkdir()
+    (run.root / "tensorboard" / "events.out").touch()
+    found = verify_run(run)
+    assert (found.differences, found.notes, found.n_files) == ((), (), 4)
+    assert found.n_bytes == sum(path.stat().st_size for path in (run.run, run.config, run.metrics, run.scores))
+
+
+def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
+    run.scores.unlink()
+    run.metrics.write_text(run.metrics.read_text().replace("x", "y", 1))
+    run.config.write_text("short")
+    (run.root / "notes.txt").touch()
+    (run.root / ".metrics.csv.tmp-99").touch()
+    found = verify_run(run).differences
+    assert [(one.kind, one.name) for one in found] == [
+        ("extra", ".metrics.csv.tmp-99"),
+        ("changed", "config.yaml"),
+        ("changed", "metrics.csv"),
+        ("extra", "notes.txt"),
+        ("missing", "predictions/scores.json"),
+    ]
+    words = {one.name: one.words for one in found}
+    assert words["config.yaml"] == "5 bytes instead of 62"
+    assert words["metrics.csv"].startswith("its SHA-256 is not ")
+    assert words["predictions/scores.json"] == "62 bytes were written"
+    assert words[".metrics.csv.tmp-99"].startswith("left by a process that was killed")
+
+
+def test_any_single_changed_byte_is_found(run: RunFolder) -> None:
+    rng = random.Random(0)
+    paths = [run.run, run.config, run.metrics, run.scores]
+    for _ in range(300):
+        path = rng.choice(paths)
+        content = path.read_bytes()
+        place = rng.randrange(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :])
+        assert list(differences(run)) == [path.relative_to(run.root).as_posix()]
+        path.write_bytes(content)
+    assert differences(run) == {}
+
+
+def test_what_vanished_from_another_folder_stays_missing_after_more_was_written(run: RunFolder) -> None:
+    run.scores.unlink()
+    run.record(run.metrics)
+    assert differences(run) == {"predictions/scores.json": "missing"}
+    other = run.predictions / "sites.parquet"
+    other.touch()
+    run.record(other)  # the predictions were written anew, without scores
+    assert differences(run) == {}
+
+
+def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> None:
+    commit_json(run.run, {"finished": False})
+    (note,) = verify_run(run).notes
+    assert "The training did not end. `distangle train --resume" in note
+    with locked(run.root, say=lambda _: None):
+        (note,) = verify_run(run).notes
+        assert "is being written to by process" in note
+
+
+def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
+    told = json.loads(run.manifest.read_text())
+    for broken in ("{", "[]", json.dumps({"files": {"../other": {"bytes": 1, "sha256": ""}}}), '{"files": {"a": {}}}'):
+        run.manifest.write_text(broken)
+        with pytest.raises(RunError, match=r"manifest\.json cannot be read"):
+            verify_run(run)
+    run.manifest.write_text(json.dumps(told))
+    assert differences(run) == {}
+    run.manifest.unlink()
+    with pytest.raises(RunError, match=r"has no manifest\.json"):
+        verify_run(run)
+
+
+def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["verify", str(run.root)])
+    assert "4 files (" in (said := capsys.readouterr().out)
+    assert "all as written" in said
+    run.metrics.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(run.root)])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "missing" in said
+    assert "metrics.csv" in said
+    assert "1 differ" in said
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(run.root.parent)])
+    assert ended.value.code == 1
+    assert "neither a run (no run.json) nor a screen" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_image_changed_since_the_index_is_named_with_its_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = tiny_screen(tmp_path, n_wells=3, hash_files=True)
+    assert verify_screen(screen).differences == ()
+    assert verify_screen(screen).n_files == 18
+    changed, gone = screen.image_paths(4)[1], screen.image_paths(7)[0]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\0")
+    gone.unlink()
+    found = verify_screen(screen).differences
+    assert [(one.kind, changed.name in one.name or gone.name in one.name) for one in found] == [
+        ("changed", True),
+        ("missing", True),
+    ]
+    assert found[0].words == "experiment E2 plate 1 well B03 site 1: one of these files"
+    with pytest.raises(SystemExit):
+        main(["verify", str(tmp_path / "screen")])
+    assert "2 differ" in capsys.readouterr().out
+
+
+def test_a_screen_without_hashes_cannot_be_verified(tmp_path: Path) -> None:
+    with pytest.raises(ScreenError, match="was indexed without hashes"):
+        verify_screen(tiny_screen(tmp_path, n_wells=3))
+
+
+def test_a_screen_table_that_was_edited_is_refused_on_reading(tmp_path: Path) -> None:
+    screen = tiny_screen(tmp_path, n_wells=3, hash_files=True)
+    (tmp_path / "screen" / "sites.parquet").write_bytes(b"other")
+    with pytest.raises(ScreenError, match="SHA-256 differs"):
+        read_screen(tmp_path / "screen")
+    write_screen(screen, tmp_path / "screen")

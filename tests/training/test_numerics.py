@@ -1,0 +1,162 @@
+"""NaN and infinity at any step, in any place: nothing is stepped, step and cause are named, the last state loads."""
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distangle.errors import RunError
+from distangle.images import ImageStore
+from distangle.model import ModelConfig, build_classifier
+from distangle.screen import Screen, hold_out
+from distangle.training import resolve_config, start_run
+from distangle.training.batches import Batch, BatchMaker
+from distangle.training.checkpoints import load_state, save_state
+from distangle.training.config import TrainingConfig
+from distangle.training.loop import make_optimiser
+from distangle.training.sites import labelled_sites
+from distangle.training.state import TrainingState
+from distangle.training.step import Stepper
+from tiny_run import CLASSES, TRAINING, go_on, tiny_screen
+
+SITES = ["pixel NaN", "pixel infinite", "loss", "gradient", "weight NaN", "weight infinite"]
+
+
+@pytest.fixture(scope="module")
+def config() -> TrainingConfig:
+    return resolve_config("scratch", [*TRAINING, "network.backbone=resnet_small", "accumulate=1"])
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[Batch]:
+    """Four real batches, copied out of the maker's buffers."""
+    screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
+    config = config.model_copy(update={"preparation": config.preparation.model_copy(update={"binning": 1})})
+    store = ImageStore(screen, config.preparation)
+    sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
+    maker = BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0)
+    made = [
+        dataclasses.replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
+        for batch in maker.epoch(np.arange(16), 0)
+    ]
+    maker.close()
+    store.close()
+    return made
+
+
+def fresh(config: TrainingConfig) -> TrainingState:
+    about = ModelConfig(backbone="densenet_small", n_channels=2, n_perturbations=3, embedding_size=4)
+    model = build_classifier(about, seed=0)
+    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
+
+
+def step(state: TrainingState, batch: Batch, config: TrainingConfig, *, number: int) -> None:
+    def one() -> Iterator[Batch]:
+        yield batch
+
+    done = Stepper(state, config).step(
+        one(), [number], epoch=0, done=number / 4, rate=1e-3, where=f"epoch 1, step {number + 1}"
+    )
+    state.so_far.add(**done, learning_rate=1e-3)
+
+
+def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
+    tmp_path: Path, config: TrainingConfig, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distangle.training import step as room
+
+    rng = random.Random(0)
+    healthy, saved = fresh(config), []
+    for number in range(3):
+        step(healthy, batches[number], config, number=number)
+        folder = tmp_path / str(number)
+        save_state(healthy, folder, fingerprint="f")
+        saved.append(folder)
+    for trial in range(100):
+        kind, after = SITES[trial % len(SITES)], rng.randrange(3)
+        state = fresh(config)
+        load_state(state, saved[after], fingerprint="f")
+        batch = batches[after + 1]
+        weights = dict(state.model.named_parameters())
+        value = float("nan") if "NaN" in kind else rng.choice([float("inf"), float("-inf")])
+        expected = "loss"
+        with monkeypatch.context() as patch:
+            if kind.startswith("pixel"):
+                images = batch.images.clone()
+                place = rng.randrange(len(batch.sites))
+                images[place].view(-1)[rng.randrange(images[place].numel())] = value
+                batch = dataclasses.replace(batch, images=images)
+                words = f"pixels of site {batch.sites[place]}"
+            elif kind.startswith("weight"):
+                # Not a bias before a norm: the norm takes every constant out again, even an infinite one gives NaN.
+                name = rng.choice([name for name, weight in weights.items() if weight.ndim == 4])
+                weights[name].data.view(-1)[0] = value
+                words = f"weight {name}"
+            elif kind == "loss":
+                real = room.objective
+
+                def spoilt(*args: object, real: object = real, **words: object) -> object:
+                    found = real(*args, **words)  # type: ignore[operator]
+                    return dataclasses.replace(found, loss=found.loss * float("nan"))  # type: ignore[type-var]
+
+                patch.setattr(room, "objective", spoilt)
+                words = f"sites {batch.sites[0]}, "
+            else:
+                name = rng.choice(sorted(weights))
+                weights[name].register_hook(lambda gradient, value=value: gradient * value)
+                words, expected = f"sites {batch.sites[0]}, ", "gradient"
+            before = {name: weight.detach().clone() for name, weight in weights.items()}
+            slots = {key: slot["exp_avg"].clone() for key, slot in state.optimiser.state.items()}
+            with pytest.raises(RunError) as error:
+                step(state, batch, config, number=after + 1)
+        said = str(error.value)
+        assert said.startswith(f"The {expected} is not finite in epoch 1, step {after + 2} ("), (kind, said)
+        assert words in said, (kind, said)
+        assert "Nothing was stepped and the last checkpoint is healthy." in said
+        for name, weight in weights.items():
+            assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7)), (kind, name)
+        for key, slot in state.optimiser.state.items():
+            assert torch.equal(slot["exp_avg"], slots[key])
+        assert state.steps_done == after + 1
+        again = fresh(config)
+        assert load_state(again, saved[after], fingerprint="f").passed_over == []
+        assert all(bool(weight.isfinite().all()) for weight in again.model.parameters())
+
+
+def edges(folder: Path, monkeypatch: pytest.MonkeyPatch, paint: dict[int, int]) -> Screen:
+    """A screen some of whose images are of one value."""
+    import tiny_run
+
+    real, calls = tiny_run.Image.fromarray, 0
+
+    def painted(image: np.ndarray) -> object:
+        nonlocal calls
+        calls += 1
+        return real(np.full_like(image, paint[calls - 1]) if calls - 1 in paint else image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_run.Image, "fromarray", painted)
+        return tiny_screen(folder, n_wells=6)
+
+
+@pytest.mark.parametrize("standardise", ["image", "plate", "experiment_controls"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_constant_images_and_an_empty_channel_train_without_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standardise: str, value: int
+) -> None:
+    paint = {0: value, 1: value, 6: value} | dict.fromkeys(
+        range(13, 36, 2), 0
+    )  # the second stain of E2 and E3 is empty
+    screen = edges(tmp_path, monkeypatch, paint)
+    changes = [*TRAINING, f"preparation.standardise={standardise}"]
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    run = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), tmp_path / "run")
+    go_on(run)
+    text = run.metrics.read_text()
+    assert "nan" not in text
+    assert "inf" not in text
+    assert run.describe()["finished"]
