@@ -211,7 +211,9 @@ def test_a_writer_that_says_its_error_in_words_only_is_understood(tmp_path: Path
     from safetensors import SafetensorError
 
     message = "I/O error: No space left on device (os error 28)"
-    with pytest.raises(StorageError, match="x was not written: no space left on device. Needed: more than 3 bytes"):
+    with pytest.raises(  # noqa: PT012
+        StorageError, match="x was not written: no space left on device. Needed: more than 3 bytes"
+    ):
         with committed(tmp_path / "x") as temporary:
             temporary.write_bytes(b"123")
             raise SafetensorError(message)
@@ -220,10 +222,10 @@ def test_a_writer_that_says_its_error_in_words_only_is_understood(tmp_path: Path
 def test_too_many_open_files_names_the_limit(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened: list[int] = []
-    used = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 64
+    used = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 64  # noqa: PTH208
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
     try:
-        with pytest.raises(OSError, match="Too many open files"):
+        with pytest.raises(OSError, match="Too many open files"):  # noqa: PT012
             while True:
                 opened.append(os.open(tmp_path, os.O_RDONLY))
         with pytest.raises(
