@@ -14,8 +14,8 @@ from torch.nn import functional
 import distangle.training.run as training
 from distangle.results import RunFolder
 from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
+from distangle.training.checkpoints import save_state
 from distangle.training.config import Adversary
-from distangle.training.state import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 

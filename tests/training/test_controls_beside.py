@@ -16,11 +16,11 @@ from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, hold_out, read_screen
 from distangle.training import resolve_config
 from distangle.training.batches import Batch, BatchMaker
+from distangle.training.checkpoints import save_state
 from distangle.training.controls import control_sites
 from distangle.training.kinds import Kind
 from distangle.training.objective import objective
 from distangle.training.sites import class_names, labelled_sites
-from distangle.training.state import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 SETTINGS = ("batches.pure=plate", "norms.controls=2", "norms.at_test=controls", "norms.fewest=3")
