@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional
 
-import distangle.training.run as training
+import distangle.training.keeping as training
 from distangle.results import RunFolder
 from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
 from distangle.training.checkpoints import save_state

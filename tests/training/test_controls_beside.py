@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import distangle.training.run as training
+import distangle.training.keeping as training
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore
 from distangle.inference import kept_norms, predict_run

@@ -26,7 +26,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 def test_a_run_starts_from_a_file_and_a_resume_needs_it_no_more(screen: Screen, tmp_path: Path) -> None:
-    source = build_classifier(ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=2), seed=5)
+    source = build_classifier(ModelConfig(backbone="densenet_small", n_channels=3, n_perturbations=2), seed=5)
     torch.save(source.backbone.features.state_dict(), tmp_path / "backbone.pth")
     run = tiny_start(screen, tmp_path / "run", f"network.weights={tmp_path / 'backbone.pth'}", epochs=1)
     said: list[str] = []
@@ -35,7 +35,7 @@ def test_a_run_starts_from_a_file_and_a_resume_needs_it_no_more(screen: Screen, 
     (tmp_path / "backbone.pth").unlink()
     run.config.write_text(run.config.read_text())
     go_on(RunFolder.open(run.root), say=said.append)
-    assert "resumed after epoch 1 of 1" in said
+    assert "resumed after epoch 1" in said
 
 
 def test_weights_that_cannot_be_had_leave_no_folder(

@@ -69,6 +69,17 @@ def _in_forward(act: Callable[[], None], patch: pytest.MonkeyPatch, *, n: int, t
     patch.setattr(PerturbationClassifier, "forward", forward)
 
 
+def before_validation(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Before a batch of the validation, when there is nothing to finish."""
+    real = keeping.Keeper.between_batches
+
+    def between(self: keeping.Keeper) -> None:
+        act()
+        real(self)
+
+    patch.setattr(keeping.Keeper, "between_batches", between)
+
+
 def in_save(name: str) -> Hook:
     """Between the writing and the naming of a file."""
 
@@ -92,6 +103,7 @@ MOMENTS = {
     "a batch after the first epoch": (in_batch(5), "step 1 of epoch 2"),
     "the last batch of all": (in_batch(8), "step 2 of epoch 2"),
     "the first validation": (in_validation(1), "epoch 1"),
+    "before a batch of the validation": (before_validation, "step 2 of epoch 1"),
     "the save of the first epoch": (in_save("epoch-0001.safetensors"), "epoch 1"),
 }
 

@@ -183,6 +183,8 @@ def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: Traini
     expected = {f"model.{name}": tensor.shape for name, tensor in state.model.state_dict().items()}
     if any(name.startswith("average.") for name in found):
         expected |= {f"average.{name.removeprefix('model.')}": shape for name, shape in expected.items()}
+    if state.reader is not None:
+        expected |= {f"reader.{name}": tensor.shape for name, tensor in state.reader.state_dict().items()}
     problems = [f"lacks {name}" for name in expected if name not in found]
     problems += [
         f"has {name} as {tuple(found[name].shape)} instead of {tuple(shape)}"

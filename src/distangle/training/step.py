@@ -91,7 +91,7 @@ class Stepper:
         """Name what went into a loss that is not finite and was not finite itself."""
         weights = [name for name, weight in self._model.named_parameters() if not bool(weight.isfinite().all())]
         fine = batch.images.isfinite().flatten(1).all(1).tolist()
-        sites = [name for name, is_fine in zip(batch.sites, fine, strict=True) if not is_fine]
+        sites = [name for name, is_fine in zip(batch.sites, fine, strict=False) if not is_fine]
         return [f"weight {name}" for name in weights[:4]] + [f"pixels of site {name}" for name in sites[:4]]
 
     def _check(self, answers: Sequence[Mapping[str, Any]], *, is_finite: bool, where: str) -> None:
