@@ -15,7 +15,7 @@ from distangle.explain import (
     map_channel_correlation,
 )
 from distangle.explain.summary import _mean_over_sites
-from distangle.model import ModelConfig, build_classifier
+from distangle.model import ModelConfig, build_classifier, collect_statistics, lent_statistics
 from distangle.randomness import generator
 from distangle.results import Explanation
 
@@ -143,6 +143,20 @@ def explain_with(given, table):
         given.model, given.images, None, given.targets, table, raw=given.raw, channels=("w1", "w2", "w3"),
         perturbations=NAMES, rng=generator(3, "explain"), settings=FAST,
     ).summary  # fmt: skip
+
+
+def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(given, explanation):
+    odd, even = list(range(1, N, 2)), list(range(0, N, 2))
+    apart = given.explain(norms=[(odd, None), (even, None)])
+    np.testing.assert_allclose(apart.maps, explanation.maps, atol=1e-5)
+    np.testing.assert_allclose(apart.table["shapley_1"], explanation.table["shapley_1"], atol=1e-5)
+    lent = collect_statistics(given.model, lambda: [(given.images[odd], None)])
+    mixed = given.explain(norms=[(odd, lent), (even, None)]).table["probability"]
+    with lent_statistics(given.model, lent):
+        whole = given.explain().table["probability"]
+    np.testing.assert_allclose(mixed[odd], whole[odd], atol=1e-5)
+    np.testing.assert_allclose(mixed[even], explanation.table["probability"][even], atol=1e-5)
+    assert np.abs(mixed[odd] - explanation.table["probability"][odd]).max() > 1e-3
 
 
 def test_what_was_explained_survives_the_disk(explanation, tmp_path):

@@ -13,6 +13,8 @@ Light = Float32[np.ndarray, "channel height width"]
 Image = UInt8[np.ndarray, "channel height width"]
 
 N_CHANNELS = 6
+WINGS_UM = 3.0  # sigma of the wide part of the point spread
+WINGS_REACH = 3.0  # sigmas
 
 
 class Batch(BaseModel):
@@ -21,6 +23,10 @@ class Batch(BaseModel):
     `gain` and `offset` (grey values) per channel, `blur_um` the sigma of the blur in micrometres, `vignette` the
     share of the light lost in the far corner, in [0, 1), `centre` of the illumination (row, column) in shares of
     the image, `density` a factor on the number of cells.
+
+    The rest stays after every image and channel has been standardised; each per channel: `gamma` the exponent of the
+    camera's response, `wings` the share of the light in the wide part of the point spread, `defocus_um` blur of this
+    stain alone, `texture` (grey values) and `texture_um` strength and size of a structure in the background.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,15 +37,27 @@ class Batch(BaseModel):
     vignette: float
     centre: tuple[float, float]
     density: float
+    gamma: tuple[float, ...] = (1.0,) * N_CHANNELS
+    wings: tuple[float, ...] = (0.0,) * N_CHANNELS
+    defocus_um: tuple[float, ...] = (0.0,) * N_CHANNELS
+    texture: tuple[float, ...] = (0.0,) * N_CHANNELS
+    texture_um: tuple[float, ...] = (1.0,) * N_CHANNELS
 
 
-def draw_batch(strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator) -> Batch:
+def draw_batch(
+    strength: float,
+    experiment_rng: np.random.Generator,
+    plate_rng: np.random.Generator,
+    *,
+    optics: float = 0.0,
+) -> Batch:
     """Draw the batch effects of a plate: those of its experiment, and its own on top.
 
     Args:
         strength: 0 gives the same plain acquisition for every plate.
         experiment_rng: Equal for all plates of an experiment.
         plate_rng: The plate's own.
+        optics: The same for what standardising an image does not remove.
     """
     gain = np.exp(strength * (experiment_rng.normal(0, 0.28, N_CHANNELS) + plate_rng.normal(0, 0.1, N_CHANNELS))).clip(
         0.4, 1.9
@@ -56,7 +74,28 @@ def draw_batch(strength: float, experiment_rng: np.random.Generator, plate_rng: 
         vignette=round(float(min(vignette, 0.8)), 4),
         centre=(round(float(centre[0]), 4), round(float(centre[1]), 4)),
         density=round(float(np.clip(density, 0.6, 1.4)), 4),
+        **_draw_optics(optics, experiment_rng, plate_rng),
     )
+
+
+def _draw_optics(
+    strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
+) -> dict[str, tuple[float, ...]]:
+    """Draw what an experiment's microscope does to every channel, and a little that each plate adds."""
+    if strength == 0:
+        return {}
+
+    def both(experiment: float, plate: float) -> np.ndarray:
+        return experiment_rng.normal(0, experiment, N_CHANNELS) + plate_rng.normal(0, plate, N_CHANNELS)
+
+    drawn = {
+        "gamma": np.exp(strength * both(0.3, 0.05)).clip(0.35, 2.5),
+        "wings": (strength * np.abs(both(0.25, 0.04))).clip(0, 0.8),
+        "defocus_um": (strength * np.abs(both(0.4, 0.06))).clip(0, 3),
+        "texture": (strength * np.abs(both(4.0, 0.6))).clip(0, 30),
+        "texture_um": np.exp(both(0.5, 0.05)).clip(0.4, 4),
+    }
+    return {name: tuple(round(float(value), 4) for value in values) for name, values in drawn.items()}
 
 
 def position_factors(row: int, column: int, strength: float) -> tuple[float, float]:
@@ -84,9 +123,11 @@ def illumination(size: int, batch: Batch) -> Plane:
     return field
 
 
-def blur_px(batch: Batch, pixels_per_um: float) -> float:
-    """Return the sigma of the plate's blur in pixels."""
-    return batch.blur_um * pixels_per_um
+def reach_px(batch: Batch, pixels_per_um: float) -> float:
+    """Return how far light spreads at most, in pixels: beyond it a change leaves the image as it was."""
+    blur = float(np.hypot(batch.blur_um, max(batch.defocus_um)))
+    wide = WINGS_REACH * WINGS_UM if any(batch.wings) else 0.0
+    return (4 * blur + wide) * pixels_per_um + 1
 
 
 def acquire(
@@ -119,9 +160,21 @@ def acquire(
     image = np.empty((N_CHANNELS, size, size), np.uint8)
     for channel in range(N_CHANNELS):
         grain = rng.standard_normal((size, size), dtype=np.float32)
-        sharp = ndimage.gaussian_filter(light[channel], blur_px(batch, pixels_per_um), truncate=4)
+        blur = np.hypot(batch.blur_um, batch.defocus_um[channel]) * pixels_per_um
+        sharp = ndimage.gaussian_filter(light[channel], blur, truncate=4)
+        if batch.wings[channel]:
+            wide = ndimage.gaussian_filter(sharp, WINGS_UM * pixels_per_um, truncate=WINGS_REACH)
+            sharp = (1 - np.float32(batch.wings[channel])) * sharp + np.float32(batch.wings[channel]) * wide
         signal = (sharp + 0.1 * haze) * field * np.float32(levels[channel] * batch.gain[channel])
-        signal = 255 * np.tanh(signal / 255) + batch.offset[channel]
+        if batch.texture[channel]:
+            rough = ndimage.gaussian_filter(
+                rng.standard_normal((size, size), dtype=np.float32), batch.texture_um[channel] * pixels_per_um
+            )
+            signal = np.maximum(signal + np.float32(batch.texture[channel] / rough.std()) * rough, 0)
+        signal = 255 * np.tanh(signal / 255)
+        if batch.gamma[channel] != 1:
+            signal = 255 * (signal / 255) ** np.float32(batch.gamma[channel])
+        signal = signal + batch.offset[channel]
         noisy = signal + grain * np.sqrt(0.35 + 0.05 * signal)
         image[channel] = np.clip(np.rint(noisy), 0, 255)
     return image

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class SimulationConfig(BaseModel):
     """Everything that decides a synthetic screen; equal values give equal bytes.
 
-    `effect_strength`, `batch_strength` and `position_strength` are factors: 0 is none, 1 is clearly visible.
+    `effect_strength`, `batch_strength`, `optics_strength` and `position_strength` are factors: 0 is none, 1 is clearly
+    visible.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,12 @@ class SimulationConfig(BaseModel):
         0.25, ge=0.0, le=1.0, description="Share of the treatments whose effect has a place in the image."
     )
     batch_strength: float = Field(1.0, ge=0.0, le=3.0)
+    optics_strength: float = Field(
+        0.0,
+        ge=0.0,
+        le=3.0,
+        description="What standardising an image does not remove: camera response, wings, defocus, background texture.",
+    )
     position_strength: float = Field(0.5, ge=0.0, le=2.0)
     null: bool = Field(default=False, description="Plant nothing: labels stay, every well is like untreated.")
 

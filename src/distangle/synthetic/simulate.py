@@ -92,6 +92,7 @@ def plate_batches(config: SimulationConfig, plan: Plan) -> dict[tuple[str, int],
             config.batch_strength,
             generator(config.seed, "batch", experiment.name),
             generator(config.seed, "batch", experiment.name, plate),
+            optics=config.optics_strength,
         )
         for experiment in plan.experiments
         for plate in range(1, config.plates_per_experiment + 1)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from distangle.randomness import generator
-from distangle.synthetic.acquisition import Batch, Image, acquire, blur_px
+from distangle.synthetic.acquisition import Batch, Image, acquire, reach_px
 from distangle.synthetic.cells import CELL_TYPES, Cells, PerCell, Plane, grow_cells
 from distangle.synthetic.effects import Effect, untreated
 from distangle.synthetic.stains import DRAW, stamp
@@ -109,7 +109,7 @@ def draw_site(order: SiteOrder) -> Site:
     reached: PerCell = np.ones(n, np.float32)
     if effect.local:
         place = _choose_place(cells, generator(*order.key, "place"))
-        mask, reached = _within(place, cells, 4 * blur_px(order.batch, order.pixels_per_um) + 1)
+        mask, reached = _within(place, cells, reach_px(order.batch, order.pixels_per_um))
     changed = effect.change(plain, reached, susceptibility)
 
     light = _debris(cells, generator(*order.key, "debris"))

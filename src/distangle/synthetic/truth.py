@@ -8,7 +8,7 @@ Schema (UTF-8 JSON, one object):
   joined by `+`, or `none`), `channels` (those it changes, counted from 1, empty for none), `local` (whether its
   effect has a place in the image), `strength` (factor on the effect), `description` (words).
 - `plates`: one object per plate: `experiment`, `plate`, `cell_type`, `split` (`train` or `test`), `perturbations`
-  (names on it) and `batch` (`gain` and `offset` per channel, `blur_um`, `vignette`, `centre`, `density`; see
+  (names on it) and `batch` (`gain` and `offset` per channel, `blur_um`, `vignette`, `centre`, `density`, optics; see
   `acquisition.Batch`).
 - `sites`: one object per site: `experiment`, `plate`, `well` (`B02`), `site` (from 1), `perturbation`, `n_cells`
   (nuclei with their centre in the image) and `place`: `row`, `column`, `radius` of a circle in pixels, outside of
