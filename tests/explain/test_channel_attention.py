@@ -8,7 +8,7 @@ from distangle.explain import (
     null_channel_attention,
     random_smooth_maps,
 )
-from distangle.explain.channel_attention import check_sizes, scaled, unit_length
+from distangle.explain.stains.channel_attention import check_sizes, scaled, unit_length
 from distangle.images import read_image
 from distangle.randomness import generator
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from distangle.errors import ExplanationError
 from distangle.explain import channel_shapley
-from distangle.explain.channel_shapley import _check, coalitions, shapley_weights
+from distangle.explain.stains.channel_shapley import _check, coalitions, shapley_weights
 from distangle.model import ModelConfig, build_classifier
 
 SIZE = 16

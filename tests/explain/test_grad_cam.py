@@ -6,7 +6,7 @@ from torch import nn
 
 from distangle.errors import ExplanationError
 from distangle.explain import activation_maps, closed_form_maps
-from distangle.explain import grad_cam as room
+from distangle.explain.places import grad_cam as room
 from distangle.model import ModelConfig, build_classifier, find_layer
 
 SIZE = 40

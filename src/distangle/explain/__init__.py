@@ -1,10 +1,12 @@
 """Where and in which stain the network looked, and whether that is believable."""
 
-from distangle.explain.channel_attention import channel_attention, map_channel_correlation
-from distangle.explain.channel_shapley import ChannelShapley, channel_shapley
 from distangle.explain.explain import ExplainSettings, explain_sites
-from distangle.explain.grad_cam import ActivationMaps, activation_maps, closed_form_maps
-from distangle.explain.nulls import (
+from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
+from distangle.explain.planted import compare_with_truth
+from distangle.explain.run import choose_rows, explain_run
+from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
+from distangle.explain.stains.channel_shapley import ChannelShapley, channel_shapley
+from distangle.explain.stains.nulls import (
     RandomMaps,
     ShapleyNull,
     null_channel_attention,
@@ -13,8 +15,6 @@ from distangle.explain.nulls import (
     random_smooth_maps,
     shapley_null,
 )
-from distangle.explain.planted import compare_with_truth
-from distangle.explain.run import choose_rows, explain_run
 from distangle.explain.words import sentences
 
 __all__ = [

@@ -10,21 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError
-from distangle.explain.channel_attention import (
+from distangle.explain.places.grad_cam import Head, activation_maps
+from distangle.explain.planted import compare_with_truth
+from distangle.explain.stains.channel_attention import (
     Scaling,
     channel_attention,
     map_channel_correlation,
 )
-from distangle.explain.channel_shapley import Of, Removal, channel_shapley
-from distangle.explain.grad_cam import Head, activation_maps
-from distangle.explain.nulls import (
+from distangle.explain.stains.channel_shapley import Of, Removal, channel_shapley
+from distangle.explain.stains.nulls import (
     RandomMaps,
     null_channel_attention,
     null_correlation,
     p_values,
     random_smooth_maps,
 )
-from distangle.explain.planted import compare_with_truth
 from distangle.explain.summary import summarise
 from distangle.model import NormStatistics, PerturbationClassifier, lent_statistics
 from distangle.progress import Advance, no_progress

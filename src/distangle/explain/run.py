@@ -9,8 +9,8 @@ import torch
 
 from distangle.commit import sweep
 from distangle.errors import ExplanationError
-from distangle.explain.channel_shapley import Removal
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.stains.channel_shapley import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
 from distangle.model import norm_parts, reference_rows, references_of

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.explain.nulls import p_values, shapley_null
+from distangle.explain.stains.nulls import p_values, shapley_null
 
 EXPERIMENT, PLATE, WELL = (["Metadata_Experiment"], ["Metadata_Plate"], ["Metadata_Well"])
 

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from distangle.explain.channel_attention import (
+from distangle.explain.places.grad_cam import enlarge
+from distangle.explain.stains.channel_attention import (
     ChannelArray,
     RawImages,
     Scaling,
@@ -17,7 +18,6 @@ from distangle.explain.channel_attention import (
     scaled,
     unit_length,
 )
-from distangle.explain.grad_cam import enlarge
 
 NullScores = Float[np.ndarray, "site draw channel"]
 

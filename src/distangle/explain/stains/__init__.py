@@ -1,0 +1,1 @@
+"""Which stain moved the network, and what chance would have said."""
