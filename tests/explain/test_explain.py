@@ -7,6 +7,7 @@ import torch
 
 from distangle.errors import ExplanationError
 from distangle.explain import (
+    ChosenSites,
     ExplainSettings,
     activation_maps,
     channel_attention,
@@ -21,6 +22,7 @@ from distangle.results import Explanation
 
 N, CHANNELS, SIZE = 10, 3, 32
 NAMES = ("actin", "mito", "nothing", "nuclei")
+ABOUT_THE_WAY = ("rng", "settings", "channels_of", "places", "advance")
 FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
 
@@ -46,15 +48,22 @@ class Given:
         config = ModelConfig(backbone="resnet_small", n_channels=CHANNELS, n_perturbations=4, embedding_size=8)
         self.model = build_classifier(config, seed=2)
 
-    def explain(self, **changed):
-        options = {
+    def sites(self, **changed):
+        given = {
+            "table": self.table,
+            "images": self.images,
             "raw": self.raw,
+            "cell_types": None,
+            "targets": self.targets,
             "channels": ("w1", "w2", "w3"),
             "perturbations": NAMES,
-            "rng": generator(3, "explain"),
-            "settings": FAST,
         }
-        return explain_sites(self.model, self.images, None, self.targets, self.table, **(options | changed))
+        return ChosenSites(**(given | changed))
+
+    def explain(self, **changed):
+        options = {name: changed.pop(name) for name in list(changed) if name in ABOUT_THE_WAY}
+        sites = self.sites(**changed)
+        return explain_sites(self.model, sites, **({"rng": generator(3, "explain"), "settings": FAST} | options))
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +148,7 @@ def test_one_experiment_falls_back_to_plates_and_one_plate_to_no_interval(given)
 
 
 def explain_with(given, table):
-    return explain_sites(
-        given.model, given.images, None, given.targets, table, raw=given.raw, channels=("w1", "w2", "w3"),
-        perturbations=NAMES, rng=generator(3, "explain"), settings=FAST,
-    ).summary  # fmt: skip
+    return given.explain(table=table).summary
 
 
 def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(given, explanation):

@@ -1,5 +1,6 @@
 """Where and in which stain the network looked, and whether that is believable."""
 
+from distangle.explain.chosen import ChosenSites, Piece
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
 from distangle.explain.planted import compare_with_truth
@@ -20,7 +21,9 @@ from distangle.explain.words import sentences
 __all__ = [
     "ActivationMaps",
     "ChannelShapley",
+    "ChosenSites",
     "ExplainSettings",
+    "Piece",
     "RandomMaps",
     "ShapleyNull",
     "activation_maps",

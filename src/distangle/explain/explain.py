@@ -1,15 +1,11 @@
 """Explain a table of sites: maps, stains, the nulls beside them and what they say together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
-import torch
-from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
-from distangle.axes import CellTypes, Images, Labels, References
-from distangle.errors import ExplanationError
+from distangle.explain.chosen import ChosenSites
 from distangle.explain.places.grad_cam import Head, activation_maps
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.stains.channel_attention import (
@@ -26,7 +22,7 @@ from distangle.explain.stains.nulls import (
     random_smooth_maps,
 )
 from distangle.explain.summary import summarise
-from distangle.model import NormStatistics, PerturbationClassifier, lent_statistics
+from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress
 from distangle.results import Explanation
 
@@ -52,80 +48,58 @@ class ExplainSettings(BaseModel):
 
 def explain_sites(
     model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    table: pd.DataFrame,
+    sites: ChosenSites,
     *,
-    raw: Shaped[np.ndarray, "site channel _ _"],
-    channels: Sequence[str],
-    perturbations: Sequence[str],
     rng: np.random.Generator,
     settings: ExplainSettings | None = None,
-    references: References | None = None,
-    controls: Float[torch.Tensor, "control _ _ _"] | None = None,
     channels_of: Mapping[str, Sequence[int]] | None = None,
     places: Mapping[int, tuple[float, float, float]] | None = None,
-    norms: Sequence[tuple[list[int], NormStatistics | None]] | None = None,
     advance: Advance = no_progress,
 ) -> Explanation:
     """Say for every site where the network looked and which stain moved it, with the nulls beside both.
 
     Args:
         model: Left as it was found; the images are moved to its device in pieces.
-        images: Standardised as the model was trained, one per row of `table`.
-        cell_types: As the model takes them.
-        targets: Index of the perturbation to explain, per site.
-        table: The `Metadata_*` columns, `perturbation` and `predicted`.
-        raw: The same images as they were read; the maps get their size.
-        channels: Names of the channels.
-        perturbations: Names of the model's logits.
+        sites: What to explain; with `controls` for `removal="control"`.
         rng: Of the random maps, shuffles and bootstrap draws.
         settings: None for the defaults.
-        references: As the model takes them.
-        controls: Standardised control images for `removal="control"`: one per site or one for all.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
-        places: Planted truth: row of the table to row, column and radius of a circle in pixels of `raw`.
-        norms: Rows of the table with the norm statistics of their plate, every row once; None: the running ones.
+        places: Planted truth: row of the table to row, column and radius of a circle in pixels of `sites.raw`.
         advance: Called after each piece of `sites_at_once` sites.
 
     Raises:
-        ExplanationError: Rows, images, targets or names that do not belong together, and whatever the parts refuse.
+        ExplanationError: A model that these sites do not belong to, and whatever the parts refuse.
     """
     settings = settings or ExplainSettings()
-    _check(images, targets, table, raw, channels=channels, perturbations=perturbations, model=model)
+    sites.fit(model)
+    raw, channels = sites.raw, sites.channels
     scaling = settings.scaling or ("raw255" if raw.dtype == np.uint8 else "min_max")
     device = next(model.parameters()).device
     pieces: list[dict[str, np.ndarray]] = []
     random_maps: RandomMaps | None = None
     layer = ""
     order: list[int] = []
-    for part, lent in _parts(norms or [(list(range(len(table))), None)], at_once=settings.sites_at_once):
-        asked = targets[part].to(device)
-        seen = images[part].to(device)
-        kinds = None if cell_types is None else cell_types[part].to(device)
-        beside = None if references is None else references[part].to(device)
-        shared = controls is None or len(controls) == 1
-        with lent_statistics(model, lent):
+    for piece in sites.pieces(at_once=settings.sites_at_once, device=device):
+        with piece.norms_of_plate(model):
             looked = activation_maps(
                 model,
-                seen,
-                kinds,
-                asked,
-                references=beside,
+                piece.images,
+                piece.cell_types,
+                piece.targets,
+                references=piece.references,
                 layer=settings.layer,
                 head=settings.head,
-                size=(raw.shape[2], raw.shape[3]),
+                size=sites.size,
             )
             stains = channel_shapley(
                 model,
-                seen,
-                kinds,
-                asked,
-                references=beside,
+                piece.images,
+                piece.cell_types,
+                piece.targets,
+                references=piece.references,
                 of=settings.of,
                 removal=settings.removal,
-                controls=controls if shared or controls is None else controls[part],
+                controls=piece.controls if settings.removal == "control" else None,
                 most_at_once=settings.most_at_once,
                 bf16=settings.bf16,
             )
@@ -134,31 +108,31 @@ def explain_sites(
             random_maps = random_smooth_maps(
                 settings.n_null_maps,
                 grid=(looked.raw.shape[1], looked.raw.shape[2]),
-                size=(raw.shape[2], raw.shape[3]),
+                size=sites.size,
                 rng=rng,
             )
-        maps = looked.maps.cpu().numpy()
-        correlation = map_channel_correlation(maps, raw[part])
-        correlation_null = null_correlation(random_maps, raw[part])
-        probabilities = looked.outputs.logits.float().softmax(1).gather(1, asked.long()[:, None])[:, 0]
+        maps, seen = looked.maps.cpu().numpy(), raw[piece.rows]
+        correlation = map_channel_correlation(maps, seen)
+        correlation_null = null_correlation(random_maps, seen)
+        probabilities = looked.outputs.logits.float().softmax(1).gather(1, piece.targets.long()[:, None])[:, 0]
         pieces.append(
             {
                 "maps": maps,
                 "probability": probabilities.cpu().numpy(),
                 "shapley": stains.values.numpy(),
-                "eq15": channel_attention(maps, raw[part], scaling=scaling),
-                "eq15_null": null_channel_attention(random_maps, raw[part], scaling=scaling),
+                "eq15": channel_attention(maps, seen, scaling=scaling),
+                "eq15_null": null_channel_attention(random_maps, seen, scaling=scaling),
                 "correlation": correlation,
                 "correlation_null": correlation_null,
                 "correlation_p": p_values(correlation, correlation_null),
             }
         )
-        order += part
+        order += piece.rows
         advance(f"{len(order)} sites")
     back = np.argsort(order)
     found = {name: np.concatenate([piece[name] for piece in pieces])[back] for name in pieces[0]}
-    explained = table.reset_index(drop=True).assign(
-        explained=[perturbations[int(index)] for index in targets], probability=found["probability"]
+    explained = sites.table.reset_index(drop=True).assign(
+        explained=[sites.perturbations[int(index)] for index in sites.targets], probability=found["probability"]
     )
     for name in ("shapley", "eq15", "correlation", "correlation_p"):
         for k in range(len(channels)):
@@ -180,38 +154,3 @@ def explain_sites(
         summary=summarise(explained, found, channels=channels, rng=rng, n_draws=settings.n_draws),
         planted=planted,
     )
-
-
-def _parts(
-    norms: Sequence[tuple[list[int], NormStatistics | None]], *, at_once: int
-) -> Iterator[tuple[list[int], NormStatistics | None]]:
-    for members, lent in norms:
-        for start in range(0, len(members), at_once):
-            yield members[start : start + at_once], lent
-
-
-def _check(
-    images: torch.Tensor,
-    targets: torch.Tensor,
-    table: pd.DataFrame,
-    raw: np.ndarray,
-    *,
-    channels: Sequence[str],
-    perturbations: Sequence[str],
-    model: PerturbationClassifier,
-) -> None:
-    rows = {"rows": len(table), "images": len(images), "targets": len(targets), "raw images": len(raw)}
-    if len(set(rows.values())) > 1 or not len(table):
-        message = f"Expected one image and one target per row and at least one row, found {rows}."
-        raise ExplanationError(message)
-    if not images.shape[1] == raw.shape[1] == len(channels):
-        message = f"{len(channels)} channel names, {images.shape[1]} channels of images, {raw.shape[1]} of raw images."
-        raise ExplanationError(message)
-    if len(perturbations) != model.config.n_perturbations:
-        message = f"{len(perturbations)} names of perturbations for a model of {model.config.n_perturbations}."
-        raise ExplanationError(message)
-    needed = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "perturbation", "predicted")
-    missing = [name for name in needed if name not in table.columns]
-    if missing:
-        message = f"The table of sites lacks {missing}. Give the rows of `Predictions.table`."
-        raise ExplanationError(message)

@@ -9,6 +9,7 @@ import torch
 
 from distangle.commit import sweep
 from distangle.errors import ExplanationError
+from distangle.explain.chosen import ChosenSites
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.stains.channel_shapley import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
@@ -77,22 +78,25 @@ def explain_run(
     place = {row: k for k, row in enumerate(readable)}
     parts = norm_parts(kept_norms(run), screen, readable)
     truth = planted_truth(screen, table, binning=store.preparation.binning)
-    explanation = explain_sites(
-        model,
-        images,
-        cell_type_rows(screen, readable, about),
-        torch.tensor([index[name] for name in table["predicted"]]),
-        table,
+    sites = ChosenSites(
+        table=table,
+        images=images,
         raw=raw,
+        cell_types=cell_type_rows(screen, readable, about),
+        targets=torch.tensor([index[name] for name in table["predicted"]]),
         channels=[channel.name for channel in screen.card.channels],
         perturbations=predictions.perturbations,
-        rng=generator(0, "explain"),
-        settings=(settings or ExplainSettings()).model_copy(update={"removal": removal}),
         references=references,
         controls=controls,
+        norms=[([place[row] for row in members], lent) for members, lent in parts],
+    )
+    explanation = explain_sites(
+        model,
+        sites,
+        rng=generator(0, "explain"),
+        settings=(settings or ExplainSettings()).model_copy(update={"removal": removal}),
         channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
         places=truth[1] if truth else None,
-        norms=[([place[row] for row in members], lent) for members, lent in parts],
         advance=advance,
     )
     sweep(run.explanations)
