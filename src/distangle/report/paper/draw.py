@@ -1,0 +1,89 @@
+"""Draw the figures of the paper from a run, each with the number that its caption claims."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distangle.commit import commit_json, sweep
+from distangle.errors import RunError, nearest
+from distangle.progress import Advance, no_progress
+from distangle.report.material import Material, gather
+from distangle.report.paper import figure_1, figure_5
+from distangle.report.paper.drawn import Drawn, Missing, save
+from distangle.results import RunFolder
+from distangle.screen import Screen
+
+# Figures 2 and 3 are statistics of a screen, 4 is a sketch of a dense block, 6 is drawn by `distangle ablate`.
+FIGURES: Mapping[int, Callable[[Material], Drawn | Missing]] = {
+    1: figure_1.draw,
+    5: figure_5.draw,
+}
+LISTED = "figures.json"
+
+
+def draw_figures(
+    run: RunFolder, screen: Screen, *, only: Sequence[int] = (), advance: Advance = no_progress
+) -> dict[str, Any]:
+    """Draw figures of the paper into `explanations/figures/`.
+
+    Args:
+        run: A run; what a figure needs must have been computed (`predict`, `explain`).
+        screen: Its screen.
+        only: Numbers of figures; none for all.
+        advance: Called after each figure.
+
+    Returns:
+        By number, as text: `title`, `caption`, `numbers` and `files`; or `title`, `missing` and `command` for a figure
+        that cannot be drawn yet. Also written as `figures.json`, where figures drawn before stay.
+
+    Raises:
+        RunError: A number that is no such figure.
+    """
+    unknown = [number for number in only if number not in FIGURES]
+    if unknown:
+        message = (
+            f"There is no figure {unknown[0]} to draw from a run. {nearest(str(unknown[0]), map(str, FIGURES))} "
+            "Figures 2 and 3 are of the screen (`distangle statistics SCREEN`), 4 is a sketch, 6 is the page of "
+            "`distangle ablate`."
+        )
+        raise RunError(message)
+    material = gather(run, screen)
+    folder = run.explanations / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    listed = read_listed(folder)
+    written: list[Path] = []
+    for number in only or FIGURES:
+        drawn = _tried(FIGURES[number], material)
+        if isinstance(drawn, Missing):
+            listed[str(number)] = {"title": drawn.title, "missing": drawn.reason, "command": drawn.command}
+            for old in folder.glob(f"figure-{number:02d}.*"):
+                old.unlink()
+        else:
+            paths = save(drawn, folder, f"figure-{number:02d}", stamp=material.stamp)
+            written += paths
+            listed[str(number)] = {
+                "title": drawn.title,
+                "caption": drawn.caption,
+                "numbers": dict(drawn.numbers),
+                "files": [path.name for path in paths],
+            }
+        advance(f"figure {number}")
+    listed = {number: listed[number] for number in sorted(listed, key=int)}
+    commit_json(folder / LISTED, listed)
+    run.record(*written, folder / LISTED)
+    return listed
+
+
+def read_listed(folder: Path) -> dict[str, Any]:
+    """Return what `figures.json` says; nothing where no figure was drawn yet."""
+    path = folder / LISTED
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _tried(draw: Callable[[Material], Drawn | Missing], material: Material) -> Drawn | Missing:
+    try:
+        return draw(material)
+    except RunError as error:  # an image that cannot be read spoils its own figure only
+        return Missing(title="", reason=str(error))

@@ -1,0 +1,64 @@
+"""Figure 5: image A, image B and the CutMix image made of them."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from distangle.randomness import generator
+from distangle.report.charts import ORANGE
+from distangle.report.material import Material
+from distangle.report.paper.drawn import Drawn, Missing, drawing, merged, picture, place_of, read, shown_sites
+
+TITLE = "CutMix"
+
+
+def draw(material: Material) -> Drawn | Missing:
+    """Draw two sites and the mixture that training makes of them, with the weights that their labels get.
+
+    Source: Fig. 5
+    """
+    # Late: the report is opened without torch, which the training room brings along.
+    from distangle.training.cutmix import kept_area, mix_images, random_box
+
+    rows = shown_sites(material, most=2)
+    if len(rows) < 2:
+        return Missing(title=TITLE, reason="The screen has one well only, and CutMix needs two.")
+    pair = [read(material, row) for row in rows]
+    if pair[0].shape != pair[1].shape:
+        return Missing(title=TITLE, reason=f"Two sites differ in size, {pair[0].shape} and {pair[1].shape}.")
+    height, width = pair[0].shape[1:]
+    asked = material.config.get("cutmix", {})
+    rng = generator(0, "figure 5")
+    box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
+    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a box that can be seen
+        box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
+    kept = kept_area(box, height=height, width=width)
+    mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
+    with drawing():
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        names = [str(material.screen.sites.iloc[row].perturbation) or "unlabelled" for row in rows]
+        below = (f"A: {names[0]}", f"B: {names[1]}", f"{kept:.2f} A + {1 - kept:.2f} B")
+        for axes, image, words, title in zip(
+            figure.subplots(1, 3), (*pair, mixed), below, ("Image A", "Image B", "CutMix image"), strict=True
+        ):
+            picture(axes, merged(image, material), title, below=words)
+        for axes in figure.axes[1:]:
+            axes.add_patch(
+                Rectangle(
+                    (box.left - 0.5, box.top - 0.5),
+                    box.right - box.left,
+                    box.bottom - box.top,
+                    fill=False,
+                    edgecolor=ORANGE,
+                    linewidth=1.6,
+                )  # fmt: skip
+            )
+    share = asked.get("probability")
+    used = f" This run mixed {share:.0%} of its batches." if share else " This run was trained without CutMix."
+    caption = (
+        f"A: {place_of(material, rows[0])}. B: {place_of(material, rows[1])}. The box of B covers "
+        f"{1 - kept:.1%} of A, so the label is {kept:.3f} of A and {1 - kept:.3f} of B, by the area that was really "
+        f"covered.{used if material.config else ''}"
+    )
+    numbers = {"lambda": kept, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
+    return Drawn(figure=figure, title=TITLE, caption=caption, numbers=numbers)
