@@ -11,15 +11,18 @@ from distangle.report.composites import (
     overlay,
     stretched,
 )
+from distangle.report.paper import FIGURES, draw_figures
 from distangle.report.plates import PlateGrid, WellState, plate_grid
 
 __all__ = [
+    "FIGURES",
     "PlateGrid",
     "WellState",
     "build_report",
     "channel_colours",
     "composite",
     "contrast_limits",
+    "draw_figures",
     "enlarged",
     "exposure",
     "grey",

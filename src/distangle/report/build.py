@@ -8,7 +8,7 @@ from typing import Any
 from distangle.commit import commit_text, sweep
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
-from distangle.report import explained, made, scored, stains
+from distangle.report import explained, illustrated, made, scored, stains
 from distangle.report.material import gather
 from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
@@ -67,6 +67,10 @@ def build_report(
     compared = stains.planted(material)
     if compared is not None:
         add("planted", "Planted", "What was planted and what was found", compared)
+    drawn = illustrated.figures(material, folder)
+    if drawn is not None:
+        add("figures", "Figures", "The figures of the paper, from this run", drawn)
+        written += sorted((folder / "figures").glob("figure-*.png"))
     add("made", "Methods", "How this was made", made.provenance(material))
     add("refused", "Refused", "What was refused", made.refused(material))
 

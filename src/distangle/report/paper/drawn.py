@@ -150,18 +150,26 @@ def place_of(material: Material, row: int) -> str:
     return f"{site.experiment}, plate {site.plate}, well {site.well}, site {site.site}{kind}{named}"
 
 
-def merged(image: np.ndarray, material: Material) -> np.ndarray:
-    """Return all channels of an image in their colours, uint8 [height, width, 3]."""
-    channels = composites.stretched(image, composites.contrast_limits([image]))
+def merged(image: np.ndarray, material: Material, *, beside: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Return all channels of an image in their colours, uint8 [height, width, 3].
+
+    Args:
+        image: As it was read.
+        material: Says the colours.
+        beside: Images that are to be compared with this one: all share one contrast.
+    """
+    limits = composites.contrast_limits([image, *beside])
     colours = composites.channel_colours(material.screen.card.channels)
-    gain = composites.exposure(channels, colours)
-    return composites.composite(channels, colours, gain=gain)
+    gain = float(
+        np.median([composites.exposure(composites.stretched(one, limits), colours) for one in (image, *beside)])
+    )
+    return composites.composite(composites.stretched(image, limits), colours, gain=gain)
 
 
-def stain_names(material: Material) -> Sequence[str]:
-    """Return what the channels are called on figures: the name, and what it stains."""
+def stain_names(material: Material) -> list[tuple[str, str]]:
+    """Return what the channels are called on figures: the name, and what it stains where that says more."""
     names = []
     for channel in material.screen.card.channels:
         what = channel.organelle or channel.stain
-        names.append(f"{channel.name}: {what}" if what and what != channel.name else channel.name)
+        names.append((channel.name, what if what != channel.name else ""))
     return names

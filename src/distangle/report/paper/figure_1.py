@@ -39,9 +39,9 @@ def draw(material: Material) -> Drawn | Missing:
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes in panels:
             axes.set_axis_off()
-        for axes, channel, name, pixels in zip(panels, channels, names, image, strict=False):
+        for axes, channel, (name, what), pixels in zip(panels, channels, names, image, strict=False):
             grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
-            picture(axes, grey, name, below=f"mean {pixels.mean():.1f}, spread {pixels.std():.1f}")
+            picture(axes, grey, name, below=f"{what}\nmean {pixels.mean():.1f}, spread {pixels.std():.1f}".lstrip())
         picture(panels[len(image)], merged(image, material), "all, in their colours")
     where = place_of(material, row)
     numbers = {

@@ -41,7 +41,7 @@ def draw(material: Material) -> Drawn | Missing:
         for axes, image, words, title in zip(
             figure.subplots(1, 3), (*pair, mixed), below, ("Image A", "Image B", "CutMix image"), strict=True
         ):
-            picture(axes, merged(image, material), title, below=words)
+            picture(axes, merged(image, material, beside=pair), title, below=words)
         for axes in figure.axes[1:]:
             axes.add_patch(
                 Rectangle(

@@ -1,0 +1,87 @@
+"""Figure 12: attention by channel, Eq. (15) as printed beside what taking stains away shows."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distangle.report.charts import BLUE, INK, ORANGE, RULE
+from distangle.report.material import Material
+from distangle.report.paper.drawn import Drawn, Missing, drawing
+from distangle.results import Explanation
+
+TITLE = "Which stain, by Eq. (15) and by Shapley values"
+PRINTED_LAYER = "features.denseblock4.denselayer24"
+
+
+def draw(material: Material) -> Drawn | Missing:
+    """Draw Eq. (15) over all explained sites with what random maps give, beside the Shapley values.
+
+    Source: Fig. 12
+    """
+    explanation = material.explanation
+    if explanation is None:
+        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.name}")
+    summary, channels = explanation.summary, list(explanation.settings["channels"])
+    with drawing():
+        figure = Figure(figsize=(7.4, 3.1), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _points(left, channels, summary["eq15"], colour=ORANGE)
+        left.set_title("Eq. (15) as printed: a distance\ngrey: 95 % of random maps")
+        left.set_ylabel("attention, max-normalised")
+        left.set_ylim(None, 1.02)
+        _points(right, channels, summary["shapley"], colour=BLUE)
+        right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
+        right.set_title("Shapley value of the stain\ngrey: 95 % of shuffled stains")
+        right.set_ylabel("log probability (nats)" if explanation.settings["of"] == "log_probability" else "")
+    numbers = _numbers(explanation, channels)
+    return Drawn(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+
+
+def _points(axes: Axes, channels: list[str], said: dict[str, Any], *, colour: str) -> None:
+    at = np.arange(len(channels))
+    null = np.array(said["null"])
+    axes.bar(at, null[:, 1] - null[:, 0], bottom=null[:, 0], width=0.7, color=RULE, zorder=1)
+    axes.plot(at, said["mean"], "o", color=colour, markersize=6, zorder=3)
+    if said["interval"] is not None:
+        low, high = np.array(said["interval"]).T
+        axes.vlines(at, low, high, color=colour, linewidth=1.6, zorder=2)
+    axes.set_xticks(at, channels, rotation=30, ha="right", color=INK)
+    axes.margins(x=0.06)
+
+
+def _numbers(explanation: Explanation, channels: list[str]) -> dict[str, Any]:
+    summary = explanation.summary
+    by_maps, drawn = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
+    top, chance = max(by_maps, key=lambda name: by_maps[name]), max(drawn, key=lambda name: drawn[name])
+    place = channels.index(summary["top_channel"])
+    return {
+        "sites": summary["sites"],
+        "layer": explanation.settings["layer"],
+        "eq15_top": top,
+        "eq15_top_sites": by_maps[top],
+        "random_maps_top": chance,
+        "random_maps_top_sites": drawn[chance],
+        "shapley_top": summary["top_channel"],
+        "shapley_top_mean": summary["shapley"]["mean"][place],
+        "shapley_top_interval": None
+        if summary["shapley"]["interval"] is None
+        else summary["shapley"]["interval"][place],
+        "shapley_top_p": summary["shapley"]["p"][place],
+    }
+
+
+def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
+    summary = explanation.summary
+    words = (
+        f"{numbers['sites']} sites. By Eq. (15) {numbers['eq15_top']} comes out on top in {numbers['eq15_top_sites']} "
+        f"of them; with maps drawn at random, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
+        f"By Shapley values {numbers['shapley_top']} moved the answer most (mean {numbers['shapley_top_mean']:.2f}, "
+        f"p = {numbers['shapley_top_p']:.2g})."
+    )
+    if summary["shapley"]["interval"] is not None:
+        words += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
+    if numbers["layer"] != PRINTED_LAYER:
+        words += f" Maps of {numbers['layer']}; the paper's layer is {PRINTED_LAYER} of a DenseNet-161."
+    return words
