@@ -287,7 +287,8 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
 
 
 def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_binning(folder: Path) -> None:
-    from distangle.explain.run import planted_truth, untreated_beside
+    from distangle.explain import untreated_beside
+    from distangle.explain.opened import planted_truth
 
     screen = read_screen(folder / "screen")
     rows = list(range(0, len(screen.sites), 3))

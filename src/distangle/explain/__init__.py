@@ -1,10 +1,12 @@
 """Where and in which stain the network looked, and whether that is believable."""
 
+from distangle.explain.choose import choose_rows, untreated_beside
 from distangle.explain.chosen import ChosenSites, Piece
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.opened import Opened, open_run
 from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
 from distangle.explain.planted import compare_with_truth
-from distangle.explain.run import choose_rows, explain_run
+from distangle.explain.run import explain_run
 from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
 from distangle.explain.stains.channel_shapley import ChannelShapley, channel_shapley
 from distangle.explain.stains.nulls import (
@@ -23,6 +25,7 @@ __all__ = [
     "ChannelShapley",
     "ChosenSites",
     "ExplainSettings",
+    "Opened",
     "Piece",
     "RandomMaps",
     "ShapleyNull",
@@ -37,8 +40,10 @@ __all__ = [
     "map_channel_correlation",
     "null_channel_attention",
     "null_correlation",
+    "open_run",
     "p_values",
     "random_smooth_maps",
     "sentences",
     "shapley_null",
+    "untreated_beside",
 ]

@@ -1,0 +1,79 @@
+"""Which sites of a run to explain, and which wells stand beside them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from distangle.errors import ExplanationError, nearest
+from distangle.screen import Role, Screen
+
+
+def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequence[str]] | None = None) -> list[int]:
+    """Return positions of held-out, readable sites: one of each perturbation in turn, treatments before controls.
+
+    Args:
+        table: Of the predictions of sites.
+        n_sites: How many at most.
+        only: Columns of the table with the values wanted, such as `{"well": ["B02"]}`; the prefix `Metadata_` may be
+            left out. Sites of the training fold are taken too where `fold` is among them.
+
+    Raises:
+        ExplanationError: There is none; a column or value that the table does not have.
+    """
+    wanted = _wanted(table, only or {})
+    fine = wanted & (table["reason"] == "")
+    if "fold" not in {name.removeprefix("Metadata_").lower() for name in only or {}}:
+        fine &= table["Metadata_Fold"] == "held_out"
+    if not fine.any():
+        asked = "".join(f" with {name} {', '.join(values)}" for name, values in (only or {}).items())
+        message = (
+            f"No held-out site{asked} can be explained: none is readable. Look into `reason` and `Metadata_Fold` of "
+            "predictions/sites.parquet; `fold=train` asks for sites that were trained on."
+        )
+        raise ExplanationError(message)
+    chosen = table[fine]
+    control = chosen["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    # Sites of one well stand apart in the order, so that few sites already show several wells.
+    order = chosen.assign(_control=control.to_numpy(), _row=np.flatnonzero(fine.to_numpy()))
+    order = order.sort_values(["Metadata_Site", "_row"], kind="stable")
+    order["_turn"] = order.groupby("perturbation").cumcount()
+    order = order.sort_values(["_turn", "_control", "perturbation"], kind="stable")
+    return sorted(order["_row"].head(n_sites).tolist())
+
+
+def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
+    """Return, for each site, a site of another untreated well of its plate; None when a plate has none.
+
+    Args:
+        screen: The screen.
+        rows: Positions of sites; those of one plate take its untreated sites in turn.
+    """
+    sites = screen.sites
+    untreated = sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
+    chosen = []
+    for turn, row in enumerate(rows):
+        others = untreated & (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
+        members = np.flatnonzero(others.to_numpy())
+        if len(members) == 0:
+            return None
+        chosen.append(int(members[turn % len(members)]))
+    return chosen
+
+
+def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series:
+    columns = {str(name).removeprefix("Metadata_").lower(): str(name) for name in table.columns}
+    wanted = pd.Series(data=True, index=table.index)
+    for name, values in only.items():
+        column = columns.get(name.removeprefix("Metadata_").lower())
+        if column is None:
+            message = f"The predictions have no column {name!r}. {nearest(name, columns)}"
+            raise ExplanationError(message)
+        texts = table[column].astype(str)
+        for value in values:
+            if not (texts == value).any():
+                message = f"No site has {name} {value!r}. {nearest(value, texts.unique())}"
+                raise ExplanationError(message)
+        wanted &= texts.isin(list(values))
+    return wanted

@@ -1,0 +1,153 @@
+"""A run opened for explaining: its network, the chosen sites ready for it, and what was planted in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from distangle.errors import ExplanationError
+from distangle.explain.choose import choose_rows, untreated_beside
+from distangle.explain.chosen import ChosenSites
+from distangle.explain.stains.channel_shapley import Removal
+from distangle.images import ImageStore, measure_sites, ready_batches
+from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
+from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of
+from distangle.results import Predictions, RunFolder
+from distangle.screen import Screen
+from distangle.synthetic import read_truth
+
+Circle = tuple[float, float, float]  # row, column, radius in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What an explanation of a run starts from.
+
+    Attributes:
+        model: The network of the run.
+        about: What was saved beside its weights.
+        sites: The chosen sites, with the predicted perturbation as what is to be explained.
+        removal: What can stand in for an absent stain here.
+        channels_of: Planted truth: perturbation to its channels, counted from 1; None on a real screen, or where
+            something else than the perturbation was learnt.
+        places: Planted truth: row of the table to a circle in pixels of `sites.raw`; None on a real screen.
+    """
+
+    model: PerturbationClassifier
+    about: Mapping[str, Any]
+    sites: ChosenSites
+    removal: Removal
+    channels_of: Mapping[str, Sequence[int]] | None
+    places: Mapping[int, Circle] | None
+
+
+def open_run(
+    run: RunFolder,
+    screen: Screen,
+    *,
+    n_sites: int = 96,
+    only: Mapping[str, Sequence[str]] | None = None,
+    rows: Sequence[int] | None = None,
+    removal: Removal | None = None,
+) -> Opened:
+    """Choose held-out sites of a run and make them ready for its network.
+
+    Args:
+        run: A run that has been predicted.
+        screen: Its screen.
+        n_sites: How many sites at most, dealt out over the perturbations.
+        only: As `choose_rows` takes it.
+        rows: Positions of sites in the screen, instead of choosing them; each must have been predicted.
+        removal: What is to stand in for an absent stain. None takes the same stain of an untreated well of the same
+            plate where every plate has one, else the channel's mean.
+
+    Raises:
+        RunError: The run has not been predicted, or the screen does not fit the network.
+        ExplanationError: No chosen site can be read, or the controls asked for are not there.
+        WeightsError: The norm statistics of the run are damaged.
+    """
+    model, about = open_model(run)
+    check_fits(screen, about)
+    predictions = Predictions.read(run.predictions, level="site", views=1)
+    chosen = choose_rows(predictions.table, n_sites=n_sites, only=only) if rows is None else list(rows)
+    store = ImageStore(screen, preparation_of(about))
+    try:
+        readable, statistics = measure_sites(store, chosen)
+        if not readable:
+            message = f"None of the {len(chosen)} chosen sites can be read; the first: {store.reasons[chosen[0]]}"
+            raise ExplanationError(message)
+        raw = np.stack(store.images(readable))
+        references = reference_rows(references_of(model, store, readable), readable)
+        images = _ready(store, readable, statistics)
+        beside = untreated_beside(screen, readable)
+        removal = removal or ("mean" if beside is None else "control")
+        controls = None
+        if beside is not None:
+            fine, statistics = measure_sites(store, beside)
+            controls = _ready(store, beside, statistics) if len(fine) == len(beside) else None
+    finally:
+        store.close()
+    if removal == "control" and controls is None:
+        message = "Not every explained plate has a readable negative control. Use removal `mean`."
+        raise ExplanationError(message)
+    table = predictions.table.iloc[readable].reset_index(drop=True)
+    index = {name: k for k, name in enumerate(predictions.perturbations)}
+    place = {row: k for k, row in enumerate(readable)}
+    parts = norm_parts(kept_norms(run), screen, readable)
+    truth = planted_truth(screen, table, binning=store.preparation.binning)
+    sites = ChosenSites(
+        table=table,
+        images=images,
+        raw=raw,
+        cell_types=cell_type_rows(screen, readable, about),
+        targets=torch.tensor([index[name] for name in table["predicted"]]),
+        channels=[channel.name for channel in screen.card.channels],
+        perturbations=predictions.perturbations,
+        references=references,
+        controls=controls,
+        norms=[([place[row] for row in members], lent) for members, lent in parts],
+    )
+    return Opened(
+        model=model,
+        about=about,
+        sites=sites,
+        removal=removal,
+        channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
+        places=truth[1] if truth else None,
+    )
+
+
+def planted_truth(
+    screen: Screen, table: pd.DataFrame, *, binning: int
+) -> tuple[dict[str, Sequence[int]], dict[int, Circle]] | None:
+    """Return what was planted in the sites of a table, or None where no `truth.json` lies beside the images.
+
+    Args:
+        screen: Its source folder is looked into.
+        table: Of the predictions of sites.
+        binning: Of the network's images; places are given in its pixels.
+
+    Returns:
+        Channels by perturbation (empty for none), and circles by row.
+    """
+    path = screen.source / "truth.json"
+    if not Path(path).exists():
+        return None
+    truth = read_truth(path)
+    channels: dict[str, Sequence[int]] = {name: known.channels for name, known in truth.perturbations.items()}
+    circles: dict[int, Circle] = {}
+    keys = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
+    for row, (experiment, plate, well, site) in enumerate(keys.itertuples(index=False, name=None)):
+        place = truth.place(experiment, plate, well, int(site))
+        if place is not None:
+            circles[row] = (place.row / binning, place.column / binning, place.radius / binning)
+    return channels, circles
+
+
+def _ready(store: ImageStore, rows: list[int], statistics: np.ndarray) -> torch.Tensor:
+    pieces = [ready[: len(chosen)].copy() for chosen, ready in ready_batches(store, rows, statistics, batch_size=8)]
+    return torch.from_numpy(np.concatenate(pieces))
