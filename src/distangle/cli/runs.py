@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, refuse_beside, score_lines
+from distangle.cli.words import Words, refuse_beside, score_lines, values_by_column
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
 
@@ -169,6 +169,8 @@ def explain(
     *,
     screen: Path | None = None,
     n_sites: int = 96,
+    only: Words = (),
+    perturbation: str | None = None,
     layer: str | None = None,
     head: Literal["softmax", "arc"] = "softmax",
     removal: Literal["control", "mean"] | None = None,
@@ -179,6 +181,8 @@ def explain(
         run: Folder of a run that has been predicted.
         screen: Where the screen is now, when it was moved.
         n_sites: Held-out sites to explain, spread over the perturbations.
+        only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
+        perturbation: What to explain of every site, instead of what was predicted for it.
         layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
         head: `softmax` or `arc`.
         removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
@@ -189,11 +193,21 @@ def explain(
     from distangle.screen import read_screen
 
     opened = RunFolder.open(run)
+    chosen = values_by_column(only, flag="--only")
     indexed = read_screen(opened.screen_folder(screen))
     settings = ExplainSettings(layer=layer, head=head)
     pieces = -(-n_sites // settings.sites_at_once)
     with progress("explain", pieces, unit="piece") as advance:
-        found = explain_run(opened, indexed, n_sites=n_sites, settings=settings, removal=removal, advance=advance)
+        found = explain_run(
+            opened,
+            indexed,
+            n_sites=n_sites,
+            only=chosen,
+            perturbation=perturbation,
+            settings=settings,
+            removal=removal,
+            advance=advance,
+        )
     opened.add_command(line())
     for sentence in sentences(found):
         tell(sentence)

@@ -37,6 +37,27 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
     return found
 
 
+def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]:
+    """Read `column=value,value` words; a column named twice takes the values of both.
+
+    Args:
+        given: The words.
+        flag: Named in the error.
+
+    Raises:
+        ConfigError: A word without `=`, or without a value.
+    """
+    found: dict[str, list[str]] = {}
+    for word in given:
+        name, _, values = word.partition("=")
+        split = [value.strip() for value in values.split(",") if value.strip()]
+        if not name.strip() or not split:
+            message = f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
+            raise ConfigError(message)
+        found.setdefault(name.strip(), []).extend(split)
+    return found
+
+
 def whole_numbers(words: str, *, flag: str) -> tuple[int, ...]:
     """Read whole numbers with commas between, such as `0,1,2`; each once, in their order.
 

@@ -1,7 +1,7 @@
 """Where and in which stain the network looked, and whether that is believable."""
 
 from distangle.explain.choose import choose_rows, untreated_beside
-from distangle.explain.chosen import ChosenSites, Piece
+from distangle.explain.chosen import ChosenSites, Piece, target_of
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.opened import Opened, open_run
 from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
@@ -45,5 +45,6 @@ __all__ = [
     "random_smooth_maps",
     "sentences",
     "shapley_null",
+    "target_of",
     "untreated_beside",
 ]

@@ -11,11 +11,23 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from distangle.axes import CellTypes, Images, Labels, Logits, References
-from distangle.errors import ExplanationError
+from distangle.errors import ExplanationError, nearest
 from distangle.explain.frozen import frozen
 from distangle.model import NormStatistics, PerturbationClassifier, lent_statistics
 
 NEEDED = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "perturbation", "predicted")
+
+
+def target_of(name: str, perturbations: Sequence[str]) -> int:
+    """Return the index of a perturbation among the model's logits.
+
+    Raises:
+        ExplanationError: The model never saw it; the nearest names are offered.
+    """
+    if name not in perturbations:
+        message = f"The network never saw a perturbation {name!r}, so it has no output to explain. "
+        raise ExplanationError(message + nearest(name, perturbations))
+    return list(perturbations).index(name)
 
 
 @dataclass(frozen=True, kw_only=True)

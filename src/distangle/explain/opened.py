@@ -11,7 +11,7 @@ import torch
 
 from distangle.errors import ExplanationError
 from distangle.explain.choose import choose_rows, untreated_beside
-from distangle.explain.chosen import ChosenSites
+from distangle.explain.chosen import ChosenSites, target_of
 from distangle.explain.stains.channel_shapley import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
@@ -52,6 +52,7 @@ def open_run(
     n_sites: int = 96,
     only: Mapping[str, Sequence[str]] | None = None,
     rows: Sequence[int] | None = None,
+    perturbation: str | None = None,
     removal: Removal | None = None,
 ) -> Opened:
     """Choose held-out sites of a run and make them ready for its network.
@@ -62,17 +63,19 @@ def open_run(
         n_sites: How many sites at most, dealt out over the perturbations.
         only: As `choose_rows` takes it.
         rows: Positions of sites in the screen, instead of choosing them; each must have been predicted.
+        perturbation: What is to be explained of every site, instead of what was predicted for it.
         removal: What is to stand in for an absent stain. None takes the same stain of an untreated well of the same
             plate where every plate has one, else the channel's mean.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, or the controls asked for are not there.
+        ExplanationError: No chosen site can be read, the controls asked for are not there, or the perturbation is not.
         WeightsError: The norm statistics of the run are damaged.
     """
     model, about = open_model(run)
     check_fits(screen, about)
     predictions = Predictions.read(run.predictions, level="site", views=1)
+    asked = None if perturbation is None else target_of(perturbation, predictions.perturbations)
     chosen = choose_rows(predictions.table, n_sites=n_sites, only=only) if rows is None else list(rows)
     store = ImageStore(screen, preparation_of(about))
     try:
@@ -104,7 +107,7 @@ def open_run(
         images=images,
         raw=raw,
         cell_types=cell_type_rows(screen, readable, about),
-        targets=torch.tensor([index[name] for name in table["predicted"]]),
+        targets=torch.tensor([index[name] if asked is None else asked for name in table["predicted"]]),
         channels=[channel.name for channel in screen.card.channels],
         perturbations=predictions.perturbations,
         references=references,

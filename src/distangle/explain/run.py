@@ -18,6 +18,7 @@ def explain_run(
     *,
     n_sites: int = 96,
     only: Mapping[str, Sequence[str]] | None = None,
+    perturbation: str | None = None,
     settings: ExplainSettings | None = None,
     removal: Removal | None = None,
     advance: Advance = no_progress,
@@ -29,6 +30,7 @@ def explain_run(
         screen: Its screen.
         n_sites: How many sites at most, dealt out over the perturbations.
         only: As `choose_rows` takes it; None for any held-out site.
+        perturbation: What is to be explained of every site, instead of what was predicted for it.
         settings: None for the defaults.
         removal: What stands in for an absent stain, instead of the settings'. None takes the same stain of an
             untreated well of the same plate where every plate has one, else the channel's mean.
@@ -39,7 +41,7 @@ def explain_run(
         ExplanationError: No chosen site can be read, or the settings name what is not there.
         WeightsError: The norm statistics of the run are damaged.
     """
-    opened = open_run(run, screen, n_sites=n_sites, only=only, removal=removal)
+    opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal)
     explanation = explain_sites(
         opened.model,
         opened.sites,
