@@ -29,6 +29,7 @@ class Network(Part):
     centred: bool = False  # what untreated sites of the experiment measure is subtracted; needs a frozen backbone
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
+    extra_outputs: int = Field(default=0, ge=0)  # junk classes on purpose: outputs that no site is ever labelled with
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
     weights: Literal["imagenet"] | Path | None = None  # of the backbone: the published file, or a local one
     first_convolution: Literal["inflate", "new"] = "inflate"

@@ -20,7 +20,7 @@ from distangle.training.batches import BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
 from distangle.training.network import fresh_state, resolved
-from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
+from distangle.training.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.state import TrainingState
 from distangle.training.validate import validate
 
@@ -91,14 +91,14 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         limit: Steps, at least 2: the first one warms up and does not count.
 
     Raises:
-        ConfigError: `limit` is below 2.
+        ConfigError: `limit` is below 2, or an extra output would have the name of a class.
         FoldError: As in `start_run` and `train`.
     """
     if limit < 2:
         message = f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count."
         raise ConfigError(message)
     config = resolved(config, screen)
-    classes = class_names(screen, config.target)
+    classes = output_names(screen, config)
     fold = folds.of(screen)
     rows = _labelled_rows(screen, fold == TRAIN, classes, config)
     per_step = config.batch_size * config.accumulate * n_ranks()

@@ -29,7 +29,7 @@ from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels,
 from distangle.training.network import fresh_state, resolved, weights_of
 from distangle.training.pseudo_labels import summary
 from distangle.training.resolve import read_config, write_config
-from distangle.training.sites import TrainingSites, class_names, labelled_sites, uses_cell_type
+from distangle.training.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.state import TrainingState
 from distangle.training.stopping import Stop
 from distangle.training.unlabelled import check_pseudo_labels, join_unlabelled
@@ -52,14 +52,14 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
     Raises:
         RunError: The folder is in use, or the screen was never written.
         FoldError: The target has fewer than two classes, or pseudo labels have nobody to go to.
-        ConfigError: A logger is not installed, pseudo labels would never begin, or the batches asked for cannot be
-            made.
+        ConfigError: A logger is not installed, pseudo labels would never begin, the batches asked for cannot be made,
+            or an extra output would have the name of a class.
         WeightsError: Published weights are asked for and cannot be had.
     """
     if screen.folder is None:
         message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
         raise RunError(message)
-    classes = class_names(screen, config.target)
+    classes = output_names(screen, config)
     config = resolved(config, screen)
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)

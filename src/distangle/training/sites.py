@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distangle.errors import FoldError, nearest
+from distangle.errors import ConfigError, FoldError, nearest
 from distangle.images import ImageStore, measure_sites
 from distangle.screen import Screen, natural_key
 from distangle.training.config import TrainingConfig
@@ -54,6 +54,27 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
         )
         raise FoldError(message)
     return names
+
+
+def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
+    """Return what the outputs of the network stand for: the classes, and behind them `junk 1`, `junk 2` and so on.
+
+    The latter are `network.extra_outputs`: no site has them, so no label, pseudo label or score ever counts them.
+
+    Raises:
+        FoldError: As `class_names` does.
+        ConfigError: A class already has such a name.
+    """
+    classes = class_names(screen, config.target)
+    junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
+    taken = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
+    if taken:
+        message = (
+            f"network.extra_outputs={len(junk)} would name an output {min(taken)!r}, and the screen has a "
+            f"{config.target} of that name. Rename it in the tables, or set network.extra_outputs=0."
+        )
+        raise ConfigError(message)
+    return (*classes, *junk)
 
 
 def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
