@@ -1,0 +1,1 @@
+"""How the templates of both heads and the embeddings lie in their full space, and maps of them beside those numbers."""

@@ -1,0 +1,122 @@
+"""How vectors lie to each other in the full space: angles, clusters, and the distance from a simplex."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from distangle.errors import ExplanationError
+
+Vectors = Float[np.ndarray, "vector dimension"]
+Cosines = Float[np.ndarray, "vector vector"]
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Return the vectors at length 1, float64; a vector of zeros stays as it is."""
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(wide / np.where(lengths > 0, lengths, 1))
+
+
+def cosines(vectors: Vectors) -> Cosines:
+    """Return the cosine of every pair, in [-1, 1]; 0 with a vector of zeros, also with itself.
+
+    Raises:
+        ExplanationError: There is only one vector, so that there is no pair.
+    """
+    if len(vectors) < 2:
+        message = f"{len(vectors)} vector(s) were given; angles between vectors need at least 2."
+        raise ExplanationError(message)
+    directions = unit(vectors)
+    return np.asarray((directions @ directions.T).clip(-1.0, 1.0))
+
+
+def off_diagonal(square: Cosines) -> Float[np.ndarray, " pair"]:
+    """Return what two different vectors have to do with each other, both orders."""
+    return np.asarray(square[~np.eye(len(square), dtype=bool)])
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest other vector of each.
+
+    Attributes:
+        angle_deg: Angle to it, in [0, 180].
+        index: Which one; the first of several equally near.
+    """
+
+    angle_deg: Float[np.ndarray, " vector"]
+    index: Int[np.ndarray, " vector"]
+
+
+def nearest(pairs: Cosines) -> Nearest:
+    """Return the nearest other vector of each, by angle.
+
+    Args:
+        pairs: From `cosines`, of at least two vectors.
+    """
+    others = pairs.copy()
+    np.fill_diagonal(others, -np.inf)
+    return Nearest(angle_deg=np.degrees(np.arccos(others.max(axis=1))), index=others.argmax(axis=1))
+
+
+def simplex_gap(pairs: Cosines) -> float:
+    """Return how far the angles are from those of a simplex, where all are equal and as large as can be.
+
+    The mean over pairs of |cos + 1 / (C - 1)|: 0 for a simplex equiangular tight frame, 1 / (C - 1) for vectors at
+    right angles. C vectors can form a simplex only in C - 1 dimensions or more: the 1,139 templates of RxRx1 cannot
+    in the 1,024 of the paper.
+
+    Source: Papyan, Han & Donoho 2020, Prevalence of neural collapse (PNAS 117), the maximal-angle equiangularity.
+
+    Args:
+        pairs: From `cosines`, of at least two vectors.
+    """
+    return float(np.abs(off_diagonal(pairs) + 1 / (len(pairs) - 1)).mean())
+
+
+def neighbour_purity(
+    pairs: Cosines, labels: Sequence[str], *, k: int, apart: Sequence[str] | None = None
+) -> Float[np.ndarray, " vector"]:
+    """Return, for each vector, the share of its k nearest others that have its label; NaN where it has none.
+
+    Args:
+        pairs: From `cosines`.
+        labels: One per vector.
+        k: How many neighbours; fewer where there are fewer.
+        apart: Vectors of one group, such as sites of a well, are never each other's neighbours; None for no groups.
+    """
+    found, names = pairs.copy(), np.asarray(labels, dtype=object)
+    same: Bool[np.ndarray, "vector vector"] = np.eye(len(pairs), dtype=bool)
+    if apart is not None:
+        groups = np.asarray(apart, dtype=object)
+        same |= groups[:, None] == groups[None, :]
+    found[same] = -np.inf
+    order = np.argsort(-found, axis=1, kind="stable")[:, :k]
+    counted = np.isfinite(np.take_along_axis(found, order, axis=1))
+    right = (names[order] == names[:, None]) & counted
+    n = counted.sum(axis=1)
+    return np.where(n > 0, right.sum(axis=1) / np.maximum(n, 1), np.nan)
+
+
+def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " vector"] | None:
+    """Return the silhouette of each vector among the labels, by cosine distance; None where they are no grouping.
+
+    Args:
+        pairs: From `cosines`.
+        labels: One per vector; at least two different ones, and fewer than vectors.
+    """
+    names, index = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
+    if not 2 <= len(names) < len(pairs):
+        return None
+    distances = 1 - pairs
+    np.fill_diagonal(distances, 0)
+    member = np.eye(len(names))[index]
+    sums, sizes, rows = distances @ member, member.sum(axis=0), np.arange(len(pairs))
+    inside = sums[rows, index] / np.maximum(sizes[index] - 1, 1)
+    means = np.where(member > 0, np.inf, sums / sizes)
+    outside = means.min(axis=1)
+    larger = np.maximum(inside, outside)
+    fine = (sizes[index] > 1) & (larger > 0)
+    return np.asarray(np.where(fine, (outside - inside) / np.where(fine, larger, 1), 0.0))
