@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,36 @@ def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
         notes=("n",),
     )
     assert Scores.read(scores.write(tmp_path / "scores.json")) == scores
+
+
+def test_an_explanation_is_read_as_it_was_written_and_its_maps_need_no_program_of_ours(tmp_path):
+    rng = np.random.default_rng(1)
+    maps = {name: rng.random((n, 4, 6), dtype=np.float32) for name, n in (("sites", 3), ("wells", 2))}
+    written = Explanation(
+        table=pd.DataFrame({"Metadata_Well": ["B02", "B02", "B03"], "shapley_1": [0.1, 0.2, 0.3]}),
+        maps=maps["sites"],
+        settings={"channels": ["w1"], "scale": [2.0, 2.0]},
+        summary={"sites": 3},
+        wells=pd.DataFrame({"Metadata_Well": ["B02", "B03"]}),
+        well_maps=maps["wells"],
+    )
+    paths = written.write(tmp_path)
+    assert {path.name for path in paths if path.exists()} == {
+        "maps.npz", "explanation.json", "sites.parquet", "wells.parquet",
+    }  # fmt: skip
+    with np.load(tmp_path / "maps.npz") as arrays:
+        assert arrays["scale"].tolist() == [2, 2]
+        np.testing.assert_array_equal(arrays["wells"], maps["wells"])
+    again = Explanation.read(tmp_path)
+    pd.testing.assert_frame_equal(again.table, written.table)
+    pd.testing.assert_frame_equal(again.wells, written.wells)
+    np.testing.assert_array_equal(again.maps, written.maps)
+    assert again.perturbations is None
+    first = (tmp_path / "maps.npz").read_bytes()
+    replace(written, wells=None, well_maps=None).write(tmp_path)
+    assert Explanation.read(tmp_path).wells is None
+    written.write(tmp_path)
+    assert (tmp_path / "maps.npz").read_bytes() == first
+    (tmp_path / "maps.npz").unlink()
+    with pytest.raises(RunError, match=r"without maps.npz. Run `distangle explain RUN` again"):
+        Explanation.read(tmp_path)

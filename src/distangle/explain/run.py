@@ -1,11 +1,13 @@
 """Explain a whole run: choose held-out sites, explain what was predicted, compare with a planted truth."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from distangle.commit import sweep
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.opened import open_run
 from distangle.explain.stains.channel_shapley import Removal
+from distangle.inference import preparation_of
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import Explanation, RunFolder
@@ -51,6 +53,8 @@ def explain_run(
         places=opened.places,
         advance=advance,
     )
+    binning = float(preparation_of(opened.about).binning)
+    explanation = replace(explanation, settings={**explanation.settings, "scale": [binning, binning]})
     sweep(run.explanations)
     run.record(*explanation.write(run.explanations))
     return explanation

@@ -1,5 +1,6 @@
 """Where and in which stain the network looked, with the null beside it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,24 +8,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
 
 from distangle.commit import commit_json, committed
 from distangle.errors import RunError
 
+ARRAYS, STATED = "maps.npz", "explanation.json"
+_TABLES = ("sites", "wells", "perturbations")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One row per explained site.
+    """One row per explained site, and the same by well and by perturbation.
 
     Attributes:
         table: The `Metadata_*` columns of `Predictions`, `perturbation`, `predicted`, `explained` (whose
             logit was explained), `probability`, and per channel k (1-based)
             `shapley_k`, `eq15_k`, `correlation_k`, `correlation_p_k`.
-        maps: float32 [row, height, width] in [0, 1], at the size of the images.
-        settings: `layer`, `head`, `removal`, `n_null_maps`, `channels` (names) and the like.
+        maps: float32 [row, height, width] in [0, 1], at the size of the images as the network saw them.
+        settings: `layer`, `head`, `removal`, `n_null_maps`, `channels` (names), `scale` (pixels of the image on disk
+            per pixel of a map) and the like.
         summary: What the table says over all rows: ready-made numbers for a page.
         planted: The comparison with a planted truth; None on a real screen.
+        wells: One row per explained well; None where it was not computed.
+        well_maps: Mean map of the sites of each of its rows.
+        perturbations: One row per explained perturbation and cell type; None where it was not computed.
+        perturbation_maps: Mean map of the sites of each of its rows.
     """
 
     table: pd.DataFrame
@@ -32,35 +40,64 @@ class Explanation:
     settings: Mapping[str, Any]
     summary: Mapping[str, Any]
     planted: Mapping[str, Any] | None = None
+    wells: pd.DataFrame | None = None
+    well_maps: np.ndarray | None = None
+    perturbations: pd.DataFrame | None = None
+    perturbation_maps: np.ndarray | None = None
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `sites.parquet`, `maps.safetensors` and `explanation.json`; return the paths."""
-        table, maps, settings = (folder / name for name in _FILES)
-        with committed(maps) as temporary:
-            save_file({"maps": np.ascontiguousarray(self.maps, dtype=np.float32)}, temporary)
-        with committed(table) as temporary:
-            self.table.to_parquet(temporary, index=False)
-        commit_json(
-            settings,
-            {"settings": dict(self.settings), "summary": dict(self.summary), "planted": self.planted},
-        )
-        return [table, maps, settings]
+        """Write the tables, `maps.npz` and `explanation.json`; return the paths of what is there or was removed.
+
+        `maps.npz` holds `sites`, `wells` and `perturbations`, float32 [row of the table, height, width], and `scale`:
+        pixels of the image on disk per pixel of a map, vertically and horizontally.
+        """
+        maps = {"sites": self.maps, "wells": self.well_maps, "perturbations": self.perturbation_maps}
+        arrays = {name: np.asarray(found, dtype=np.float32) for name, found in maps.items() if found is not None}
+        arrays["scale"] = np.array(self.settings.get("scale", (1.0, 1.0)), dtype=np.float64)
+        with committed(folder / ARRAYS) as temporary, temporary.open("wb") as opened:
+            np.savez_compressed(opened, **arrays)  # type: ignore[arg-type] # the stubs take the names for options
+        written = [folder / ARRAYS]
+        for name, table in self._tables().items():
+            path = folder / f"{name}.parquet"
+            written.append(path)
+            if table is None:
+                path.unlink(missing_ok=True)
+                continue
+            with committed(path) as temporary:
+                table.to_parquet(temporary, index=False)
+        said = {"settings": dict(self.settings), "summary": dict(self.summary), "planted": self.planted}
+        commit_json(folder / STATED, said)
+        return [*written, folder / STATED]
 
     @classmethod
     def read(cls, folder: Path) -> "Explanation":
         """Read what `write` wrote.
 
         Raises:
-            RunError: The run has not been explained yet.
+            RunError: The run has not been explained yet, or by a version that wrote other files.
         """
-        import json
-
-        table, maps, settings = (folder / name for name in _FILES)
-        if not settings.exists():
-            message = f"No explanation at {settings}. Run `distangle explain RUN` first."
+        if not (folder / STATED).exists():
+            message = f"No explanation at {folder / STATED}. Run `distangle explain RUN` first."
             raise RunError(message)
-        said = json.loads(settings.read_text(encoding="utf-8"))
-        return cls(table=pd.read_parquet(table), maps=load_file(maps)["maps"], **said)
+        if not (folder / ARRAYS).exists():
+            message = f"{folder} has an explanation without {ARRAYS}. Run `distangle explain RUN` again."
+            raise RunError(message)
+        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+            maps = {name: arrays[name] for name in arrays.files}
+        tables = {
+            name: pd.read_parquet(folder / f"{name}.parquet")
+            for name in _TABLES
+            if (folder / f"{name}.parquet").exists()
+        }
+        return cls(
+            table=tables["sites"],
+            maps=maps["sites"],
+            wells=tables.get("wells"),
+            well_maps=maps.get("wells"),
+            perturbations=tables.get("perturbations"),
+            perturbation_maps=maps.get("perturbations"),
+            **json.loads((folder / STATED).read_text(encoding="utf-8")),
+        )
 
-
-_FILES = ("sites.parquet", "maps.safetensors", "explanation.json")
+    def _tables(self) -> dict[str, pd.DataFrame | None]:
+        return {"sites": self.table, "wells": self.wells, "perturbations": self.perturbations}
