@@ -131,7 +131,7 @@ def test_junk_that_is_small_and_collapsed_is_told_apart_wholly():
     templates = rng.normal(size=(20, 30))
     junk = np.arange(20) >= 14
     templates[junk] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
-    found = junk_apart(templates, junk, rng=generator(5, "shuffles"), n_draws=199)
+    found = junk_apart(templates, junk, rng=generator(5, "shuffles"), k=5, n_draws=199)
     norms = np.linalg.norm(templates, axis=1)
     pairs = cosines(templates)
     assert (found["n_junk"], found["n_real"]) == (6, 14)
@@ -149,6 +149,7 @@ def test_junk_that_is_small_and_collapsed_is_told_apart_wholly():
     )
     expected = silhouette_score(templates, junk, metric="cosine")
     assert found["silhouette"] == pytest.approx(expected)
+    assert (found["purity"], found["purity_random"]) == (1, 5 / 19)
     assert found["p_norm"] == found["p_mean_cosine"] == found["p_silhouette"] == 1 / 200
 
 
@@ -156,7 +157,7 @@ def test_junk_like_all_others_is_not_told_apart():
     p_values = []
     for trial in range(40):
         templates = generator(6, "templates", trial).normal(size=(16, 12))
-        found = junk_apart(templates, np.arange(16) < 5, rng=generator(7, "shuffles", trial), n_draws=49)
+        found = junk_apart(templates, np.arange(16) < 5, rng=generator(7, "shuffles", trial), k=5, n_draws=49)
         p_values.append([found["p_norm"], found["p_mean_cosine"], found["p_silhouette"]])
     assert ((np.array(p_values) <= 0.1).sum(axis=0) <= 9).all()  # of 40 at 10 %
     assert (np.array(p_values).mean(axis=0) > 0.35).all()
@@ -165,8 +166,8 @@ def test_junk_like_all_others_is_not_told_apart():
 def test_no_junk_or_nothing_else_is_no_comparison_and_one_junk_class_has_no_pair():
     templates = generator(8, "templates").normal(size=(5, 4))
     for flags in (np.zeros(5, dtype=bool), np.ones(5, dtype=bool)):
-        assert junk_apart(templates, flags, rng=generator(9, "shuffles"), n_draws=9) is None
-    single = junk_apart(templates, np.arange(5) == 2, rng=generator(9, "shuffles"), n_draws=9)
+        assert junk_apart(templates, flags, rng=generator(9, "shuffles"), k=5, n_draws=9) is None
+    single = junk_apart(templates, np.arange(5) == 2, rng=generator(9, "shuffles"), k=5, n_draws=9)
     assert single["cosine_junk_junk"] is None
     assert single["n_junk"] == 1
 

@@ -18,6 +18,7 @@ from distangle.explain.stains.nulls import (
     random_smooth_maps,
     shapley_null,
 )
+from distangle.explain.templates.compare import TemplateSettings, compare_templates
 from distangle.explain.words import sentences
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "Piece",
     "RandomMaps",
     "ShapleyNull",
+    "TemplateSettings",
     "activation_maps",
     "channel_attention",
     "channel_shapley",
     "closed_form_maps",
     "compare_with_truth",
     "choose_rows",
+    "compare_templates",
     "explain_run",
     "explain_sites",
     "map_channel_correlation",

@@ -5,6 +5,7 @@ from distangle.results.lock import locked
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 from distangle.results.scores import ScoreRow, Scores
+from distangle.results.templates import TemplateMaps
 from distangle.results.verify import Difference, Verified, verify_run, verify_screen
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "RunFolder",
     "ScoreRow",
     "Scores",
+    "TemplateMaps",
     "Verified",
     "locked",
     "verify_run",

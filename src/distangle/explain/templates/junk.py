@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from scipy.stats import rankdata
 
 from distangle.errors import RunError
-from distangle.explain.templates.geometry import Cosines, Vectors, cosines, silhouettes
+from distangle.explain.templates.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
 from distangle.screen import TRAIN, Folds, Screen
 
 
@@ -37,20 +37,22 @@ def training_wells(
 
 
 def junk_apart(
-    templates: Vectors, junk: Bool[np.ndarray, " vector"], *, rng: np.random.Generator, n_draws: int
+    templates: Vectors, junk: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any] | None:
     """Say how well the templates of junk classes are told from the others, without any map.
 
     Args:
         templates: Of one head.
         junk: Which of them are of junk classes.
+        k: How many neighbours `purity` counts.
         rng: Of the shuffles.
         n_draws: Shuffles of the flags, for the p-values.
 
     Returns:
         `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
         probability that a junk class has the larger norm, or the larger mean cosine to all others (.5 where the number
-        tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs.
+        tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs;
+        `purity`, the share of junk among the k nearest of a junk class, and `purity_random`, what chance gives.
         Entries that need two of a kind are None. None without a junk class, or with nothing else.
     """
     n_junk = int(junk.sum())
@@ -82,6 +84,8 @@ def junk_apart(
         "p_mean_cosine": p["mean_cosine"],
         "silhouette": grouped,
         "p_silhouette": None if grouped is None else p["silhouette"],
+        "purity": float(neighbour_purity(pairs, _kinds(junk), k=k)[junk].mean()),
+        "purity_random": (n_junk - 1) / (len(junk) - 1),
     }
 
 
@@ -93,8 +97,12 @@ def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
 
 
 def _silhouette(pairs: Cosines, junk: np.ndarray) -> float | None:
-    found = silhouettes(pairs, ["junk" if flag else "real" for flag in junk])
+    found = silhouettes(pairs, _kinds(junk))
     return None if found is None else float(found.mean())
+
+
+def _kinds(junk: np.ndarray) -> list[str]:
+    return ["junk" if flag else "real" for flag in junk]
 
 
 def _mean_pair(pairs: Cosines, first: np.ndarray, second: np.ndarray) -> float | None:

@@ -1,0 +1,242 @@
+"""Compare the templates and embeddings of a run, and those of another beside it, in the full space and on maps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from distangle.errors import ExplanationError
+from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering, interval_over
+from distangle.explain.templates.geometry import Vectors, cosines, nearest
+from distangle.explain.templates.junk import junk_apart
+from distangle.explain.templates.maps import Method, is_installed, lay_out, layouts, trustworthiness
+from distangle.explain.templates.spread import beside_random, random_spreads, spread
+from distangle.explain.templates.trained import HEADS, TrainedTemplates, read_templates
+from distangle.explain.templates.words import template_sentences
+from distangle.progress import Advance, no_progress
+from distangle.randomness import generator
+from distangle.results import Predictions, RunFolder, TemplateMaps
+from distangle.screen import Screen, read_screen
+
+
+class TemplateSettings(BaseModel):
+    """How templates and embeddings are compared and laid out; written beside the maps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[Method, ...] | None = Field(
+        default=None, description="pca, tsne, umap; none: pca, and tsne where it is installed"
+    )
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="of t-SNE and UMAP")
+    perplexities: tuple[int, ...] = Field(default=(5, 30), min_length=1, description="of t-SNE")
+    neighbours: int = Field(default=15, ge=2, description="of UMAP")
+    k: int = Field(default=5, ge=1, description="neighbours that purity and trustworthiness count")
+    n_draws: int = Field(default=200, ge=1, description="shuffles and bootstrap draws")
+    n_random: int = Field(default=50, ge=2, description="sets of random templates")
+    most_sites: int = Field(default=2000, ge=4, description="sites whose embeddings are compared")
+    seed: int = Field(default=0, description="of all draws")
+
+
+def compare_templates(
+    run: RunFolder,
+    *,
+    screen: Screen | None = None,
+    beside: RunFolder | None = None,
+    perturbations: Sequence[str] | None = None,
+    settings: TemplateSettings | None = None,
+    advance: Advance = no_progress,
+) -> TemplateMaps:
+    """Compare templates and embeddings of a run; with a second run, such as one with pseudo labels, in the same maps.
+
+    Source: Figs. 7, 8 and 9
+    Departs: the paper judges the spread from one t-SNE map. Here the numbers come from the full space, each beside
+        what random templates or shuffled labels give, and every map says how well it keeps the neighbours.
+
+    Args:
+        run: Finished and predicted.
+        screen: That both runs were trained on; None: where the run says it is.
+        beside: Another run on the same screen; None for none.
+        perturbations: Whose embeddings; None for the three with most wells.
+        settings: None for the defaults.
+        advance: Called after every run read and every map.
+
+    Raises:
+        RunError: A run is not finished or not predicted, or the screen is not theirs.
+        ExplanationError: A perturbation without held-out sites, runs that cannot be compared, or a package that is not
+            installed.
+        FoldError: The folds of a run do not know the sites of the screen.
+        WeightsError: The weights of a run are damaged.
+    """
+    settings = settings or TemplateSettings()
+    screen = screen or read_screen(run.screen_folder())
+    runs = [run] if beside is None else [run, beside]
+    found = []
+    for one, name in zip(runs, _names(runs), strict=True):
+        found.append(read_templates(one, screen, name=name))
+        advance(f"templates of {name}")
+    sizes = {one.name: one.heads["softmax"].shape[1] for one in found}
+    if len(set(sizes.values())) > 1:
+        message = (
+            f"The runs have embeddings of different sizes ({', '.join(f'{n}: {k}' for n, k in sizes.items())}), which "
+            "have no map in common. Compare runs with the same network.embedding_size."
+        )
+        raise ExplanationError(message)
+    predictions = [Predictions.read(one.predictions, level="site", views=1) for one in runs]
+    chosen = choose_perturbations(predictions[0].table, named=perturbations)
+    sites = chosen_sites(
+        predictions, chosen.names, most=settings.most_sites, rng=generator(settings.seed, "templates", "sites")
+    )
+    numbers: dict[str, Any] = {
+        "runs": [{"name": one.name, "pseudo_labels": one.pseudo_labels} for one in found],
+        "templates": _spreads(found, settings),
+        "junk": {one.name: _junk(one, settings) for one in found},
+        "perturbations": {"names": chosen.names, "wells": chosen.wells, "tied": chosen.tied},
+    }
+    embeddings, numbers["embeddings"] = _embeddings([one.name for one in found], sites, settings)
+    numbers["means"] = _means(found, predictions, settings)
+    templates = pd.concat([_rows(one, head) for one in found for head in HEADS], ignore_index=True)
+    sets = {f"{one.name}, {head}": one.heads[head] for one in found for head in HEADS}
+    more = {one.name: vectors for one, (_, vectors) in zip(found, sites, strict=True)}
+    placed, maps = _maps(sets, settings, of="templates", advance=advance)
+    also, others = _maps(more, settings, of="embeddings", advance=advance)
+    numbers["settings"] = settings.model_dump(mode="json")
+    numbers["sentences"] = template_sentences(numbers)
+    return TemplateMaps(
+        templates=pd.concat([templates, placed], axis=1),
+        embeddings=pd.concat([embeddings, also], axis=1),
+        maps=[*maps, *others],
+        numbers=numbers,
+    )
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    names = [run.root.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.root) for run in runs]
+
+
+def _spreads(found: Sequence[TrainedTemplates], settings: TemplateSettings) -> dict[str, Any]:
+    """The spread of the templates that something was trained on, beside random ones of their shape."""
+    draws: dict[tuple[int, int], list[dict[str, float]]] = {}
+    said: dict[str, dict[str, Any]] = {}
+    for one in found:
+        sets = {**one.heads, "softmax with bias": one.with_bias}
+        for kind, vectors in sets.items():
+            trained = vectors[~one.junk]
+            if len(trained) < 2:
+                continue
+            shape = (len(trained), trained.shape[1])
+            if shape not in draws:
+                rng = generator(settings.seed, "templates", "random", *shape)
+                draws[shape] = random_spreads(*shape, rng=rng, n_draws=settings.n_random)
+            said.setdefault(one.name, {})[kind] = beside_random(trained, draws[shape])
+    return said
+
+
+def _junk(one: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
+    """Junk classes of each head after the training and before its first step."""
+    said: dict[str, Any] = {"outputs": [name for name, flag in zip(one.perturbations, one.junk, strict=True) if flag]}
+    for head in HEADS:
+        for when, vectors in (("trained", one.heads[head]), ("first_values", one.first[head])):
+            rng = generator(settings.seed, "templates", "junk", head, when)
+            apart = junk_apart(vectors, one.junk, k=settings.k, rng=rng, n_draws=settings.n_draws)
+            said.setdefault(head, {})[when] = apart
+    return said
+
+
+def _means(
+    found: Sequence[TrainedTemplates], predictions: Sequence[Predictions], settings: TemplateSettings
+) -> dict[str, Any]:
+    """The spread of the mean embeddings of all held-out perturbations around their common mean."""
+    said = {}
+    for one, sites in zip(found, predictions, strict=True):
+        table = sites.table
+        fine = (table["Metadata_Fold"] == "held_out") & (table["reason"] == "") & (table["perturbation"] != "")
+        frame = pd.DataFrame(sites.embedding[fine.to_numpy()].astype(np.float64))
+        means = frame.groupby(table.loc[fine, "perturbation"].astype(str).to_numpy()).mean().to_numpy()
+        if len(means) > 1:
+            said[one.name] = {"n": len(means), **spread(means - means.mean(axis=0))}
+    return said
+
+
+def _rows(one: TrainedTemplates, head: str) -> pd.DataFrame:
+    vectors = one.heads[head]
+    pairs = cosines(vectors)
+    near = nearest(pairs)
+    return pd.DataFrame(
+        {
+            "run": one.name,
+            "head": head,
+            "output": np.arange(len(vectors)),
+            "perturbation": one.perturbations,
+            "training_wells": one.wells,
+            "junk": one.junk,
+            "norm": np.linalg.norm(vectors, axis=1),
+            "bias": one.bias if head == "softmax" else np.nan,
+            "nearest_angle_deg": near.angle_deg,
+            "nearest": [one.perturbations[k] for k in near.index],
+            "mean_cosine": (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1),
+        }
+    )
+
+
+def _embeddings(
+    names: Sequence[str], sites: Sequence[tuple[pd.DataFrame, Vectors]], settings: TemplateSettings
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    tables, said, values = [], {}, []
+    for name, (table, vectors) in zip(names, sites, strict=True):
+        rng = generator(settings.seed, "templates", "embeddings")  # the same shuffles for both
+        measured = clustering(vectors, table, k=settings.k, rng=rng, n_draws=settings.n_draws)
+        kept = [
+            column for column in table if str(column).startswith("Metadata_") or column in ("perturbation", "predicted")
+        ]
+        tables.append(table[kept].assign(silhouette=measured.silhouette, purity=measured.purity))
+        tables[-1].insert(0, "run", name)
+        said[name] = measured.said
+        values.append(measured)
+    if len(values) == 2:
+        groups = sites[0][0]["Metadata_Experiment"].astype(str).to_numpy(dtype=object)
+        said["difference"] = {}
+        for kind in ("silhouette", "purity"):
+            gain = getattr(values[1], kind) - getattr(values[0], kind)
+            rng = generator(settings.seed, "templates", "difference", kind)
+            interval = interval_over(gain, groups, rng=rng, n_draws=settings.n_draws)
+            said["difference"][kind] = {"value": float(gain.mean()), "interval": interval}
+    return pd.concat(tables, ignore_index=True), said
+
+
+def _maps(
+    sets: Mapping[str, Vectors], settings: TemplateSettings, *, of: str, advance: Advance
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Lay all sets out together; return the places column by column, and what is to be said of each map."""
+    methods: list[Method] = ["pca", "tsne"] if is_installed("tsne") else ["pca"]
+    together = np.concatenate(list(sets.values()))
+    ends = np.cumsum([len(vectors) for vectors in sets.values()])
+    columns: dict[str, np.ndarray] = {}
+    maps = []
+    for layout in layouts(
+        len(together),
+        methods=settings.methods or methods,
+        seeds=settings.seeds,
+        perplexities=settings.perplexities,
+        neighbours=settings.neighbours,
+    ):
+        points = lay_out(together, layout)
+        columns |= {f"{layout.name}_x": points[:, 0], f"{layout.name}_y": points[:, 1]}
+        each = zip(sets.items(), np.split(points, ends[:-1]), strict=True)
+        maps.append(
+            {
+                "of": of,
+                "name": layout.name,
+                "method": layout.method,
+                "seed": layout.seed,
+                "neighbours": layout.neighbours,
+                "trustworthiness": trustworthiness(together, points, k=settings.k),
+                "trustworthiness_of": {
+                    name: trustworthiness(vectors, own, k=settings.k) for (name, vectors), own in each
+                },
+            }
+        )
+        advance(f"{layout.name} of {of}")
+    return pd.DataFrame(columns), maps
