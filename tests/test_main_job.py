@@ -102,7 +102,7 @@ def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> 
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import distangle.training.keeping as training
+    import distangle.training.keeping.keeper as training
 
     whole = RunFolder.open(folder / "runs/a")
     held_out = ["--hold-out", "experiment=HUVEC-02,RPE-02"]

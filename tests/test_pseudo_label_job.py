@@ -122,7 +122,7 @@ def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(fold
 def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
-    import distangle.training.keeping as runs
+    import distangle.training.keeping.keeper as runs
 
     save, calls = runs.save_state, []
 
@@ -199,8 +199,8 @@ def test_the_reported_fold_is_named_when_it_would_get_pseudo_labels(
 def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control(folder: Path) -> None:
     from distangle.images import ImageStore
     from distangle.training import read_config
-    from distangle.training.sites import labelled_sites
-    from distangle.training.unlabelled import candidate_rows, unlabelled_wells
+    from distangle.training.batches.sites import labelled_sites
+    from distangle.training.pseudo_labels.unlabelled import candidate_rows, unlabelled_wells
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
@@ -223,8 +223,8 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
 def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path, wanted: bool) -> None:
     from distangle.images import ImageStore
     from distangle.training import read_config
-    from distangle.training.sites import labelled_sites
-    from distangle.training.unlabelled import join_unlabelled
+    from distangle.training.batches.sites import labelled_sites
+    from distangle.training.pseudo_labels.unlabelled import join_unlabelled
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)

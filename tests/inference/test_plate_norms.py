@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.keeping as training
+import distangle.training.keeping.keeper as training
 from distangle.errors import WeightsError
 from distangle.explain import ExplainSettings, explain_run
 from distangle.images import ImageStore, measure_sites
@@ -20,7 +20,7 @@ from distangle.model.plate_norms import norm_parts
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.norm_groups import norm_groups
-from distangle.training.checkpoints import save_state
+from distangle.training.keeping.checkpoints import save_state
 from tests_support import screen_of
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 

@@ -11,11 +11,11 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional
 
-import distangle.training.keeping as training
+import distangle.training.keeping.keeper as training
 from distangle.results import RunFolder
 from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
-from distangle.training.checkpoints import save_state
 from distangle.training.config import Adversary
+from distangle.training.keeping.checkpoints import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 

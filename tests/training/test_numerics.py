@@ -14,11 +14,11 @@ from distangle.images import ImageStore
 from distangle.model import ModelConfig, build_classifier
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
-from distangle.training.batches import Batch, BatchMaker
-from distangle.training.checkpoints import load_state, save_state
+from distangle.training.batches.maker import Batch, BatchMaker
+from distangle.training.batches.sites import labelled_sites
 from distangle.training.config import TrainingConfig
+from distangle.training.keeping.checkpoints import load_state, save_state
 from distangle.training.loop import make_optimiser
-from distangle.training.sites import labelled_sites
 from distangle.training.state import TrainingState
 from distangle.training.step import Stepper
 from tiny_run import CLASSES, TRAINING, go_on, tiny_screen

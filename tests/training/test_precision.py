@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.keeping as training
+import distangle.training.keeping.keeper as training
 from distangle.errors import RunError
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training import resolve_config
-from distangle.training.batches import Batch
-from distangle.training.checkpoints import load_state, save_state
+from distangle.training.batches.maker import Batch
 from distangle.training.config import TrainingConfig
+from distangle.training.keeping.checkpoints import load_state, save_state
 from distangle.training.loop import make_optimiser
 from distangle.training.state import TrainingState
 from distangle.training.step import StepDone, Stepper

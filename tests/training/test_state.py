@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distangle.errors import RunError
-from distangle.training.checkpoints import Resumed, load_state, save_state
+from distangle.training.keeping.checkpoints import Resumed, load_state, save_state
 from distangle.training.state import TrainingState
 
 

@@ -5,16 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-import distangle.training.batches as batches
-import distangle.training.composition as composition
+import distangle.training.batches.composition as composition
+import distangle.training.batches.maker as batches
 import distangle.training.schedule as schedule
 from distangle.images import ImageStore
 from distangle.randomness import generator
 from distangle.screen import TRAIN, Screen, hold_out
 from distangle.training import resolve_config
-from distangle.training.batches import BatchMaker
+from distangle.training.batches.maker import BatchMaker
+from distangle.training.batches.sites import class_names, labelled_sites
 from distangle.training.schedule import epoch_order
-from distangle.training.sites import class_names, labelled_sites
 from tiny_run import TRAINING, tiny_screen
 
 EPOCHS = 4

@@ -7,8 +7,8 @@ from typing import Any
 from distangle.errors import ConfigError, FoldError, nearest
 from distangle.screen import Folds, Screen
 from distangle.training import TrainingConfig, resolve_config, values_of
-from distangle.training.sites import class_names
-from distangle.training.unlabelled import check_pseudo_labels
+from distangle.training.batches.sites import class_names
+from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels
 
 
 @dataclass(frozen=True)

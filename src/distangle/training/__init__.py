@@ -3,14 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from distangle.training.batches.cutmix import Box, kept_area, mix_images, mix_rows, random_box
 from distangle.training.config import PRESETS, TrainingConfig
-from distangle.training.cutmix import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.training.keeping.stopping import Stop, stop_at_signals
 from distangle.training.repeat import folds_again
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
-from distangle.training.stopping import Stop, stop_at_signals
 
 if TYPE_CHECKING:
-    from distangle.training.keeping import alone_in
+    from distangle.training.keeping.keeper import alone_in
     from distangle.training.rehearsal import Rehearsal, rehearse
     from distangle.training.run import start_run, train
 
@@ -40,7 +40,7 @@ __all__ = [
 # These load torch, which takes seconds; the settings are listed and checked without it.
 _LATE = {
     "Rehearsal": "rehearsal",
-    "alone_in": "keeping",
+    "alone_in": "keeping.keeper",
     "rehearse": "rehearsal",
     "start_run": "run",
     "train": "run",

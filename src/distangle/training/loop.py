@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from distangle.ranks import n_ranks, share
-from distangle.training.assignment import Assignment, mixed_order
-from distangle.training.batches import BatchMaker
+from distangle.training.batches.maker import BatchMaker
 from distangle.training.config import TrainingConfig
+from distangle.training.pseudo_labels.assignment import Assignment, mixed_order
 from distangle.training.schedule import epoch_order, learning_rate, step_batches
 from distangle.training.state import TrainingState
 from distangle.training.step import Stepper

@@ -10,9 +10,9 @@ from distangle.images import binning_for
 from distangle.model import ModelConfig, build_classifier, load_published_weights, published_weights
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
+from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import Network, TrainingConfig
 from distangle.training.loop import make_optimiser
-from distangle.training.sites import TrainingSites
 from distangle.training.state import TrainingState
 
 Say = Callable[[str], None]

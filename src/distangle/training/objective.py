@@ -10,9 +10,9 @@ from distangle.axes import Scalar
 from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 from distangle.model import PerturbationClassifier
 from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
-from distangle.training.batches import Batch
+from distangle.training.batches.kinds import Kind
+from distangle.training.batches.maker import Batch
 from distangle.training.config import PseudoLabels, TrainingConfig
-from distangle.training.kinds import Kind
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

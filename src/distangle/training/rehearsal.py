@@ -16,11 +16,11 @@ from distangle.model import PerturbationClassifier
 from distangle.progress import no_progress
 from distangle.ranks import n_ranks
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
-from distangle.training.batches import BatchMaker
+from distangle.training.batches.maker import BatchMaker
+from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
 from distangle.training.network import fresh_state, resolved
-from distangle.training.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.state import TrainingState
 from distangle.training.validate import validate
 

@@ -18,21 +18,21 @@ from distangle.ranks import check_same, is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
-from distangle.training.batches import BatchMaker
-from distangle.training.checkpoints import has_checkpoint
-from distangle.training.composition import check_composition
+from distangle.training.batches.composition import check_composition
+from distangle.training.batches.controls import control_sites
+from distangle.training.batches.maker import BatchMaker
+from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.config import TrainingConfig
-from distangle.training.controls import control_sites
-from distangle.training.keeping import Keeper, alone_in
+from distangle.training.keeping.checkpoints import has_checkpoint
+from distangle.training.keeping.keeper import Keeper, alone_in
+from distangle.training.keeping.stopping import Stop
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
-from distangle.training.pseudo_labels import summary
+from distangle.training.pseudo_labels.labeller import summary
+from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.resolve import read_config, write_config
-from distangle.training.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.state import TrainingState
-from distangle.training.stopping import Stop
-from distangle.training.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.validate import validate
 
 Say = Callable[[str], None]

@@ -12,7 +12,7 @@ from torch import nn
 from distangle.errors import RunError
 from distangle.model import PerturbationClassifier
 from distangle.ranks import every_rank, n_ranks, share, sum_gradients
-from distangle.training.batches import Batch
+from distangle.training.batches.maker import Batch
 from distangle.training.config import TrainingConfig
 from distangle.training.objective import objective
 from distangle.training.running_statistics import RunningStatistics

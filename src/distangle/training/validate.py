@@ -17,8 +17,8 @@ from distangle.model import (
     reference_rows,
 )
 from distangle.ranks import check_once, share, sum_array
+from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import Norms
-from distangle.training.sites import TrainingSites
 
 
 def validate(

@@ -18,7 +18,7 @@ def draw(material: Material) -> Drawn | Missing:
     Source: Fig. 5
     """
     # Late: the report is opened without torch, which the training room brings along.
-    from distangle.training.cutmix import kept_area, mix_images, random_box
+    from distangle.training.batches.cutmix import kept_area, mix_images, random_box
 
     rows = shown_sites(material, most=2)
     if len(rows) < 2:

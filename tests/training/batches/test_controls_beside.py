@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import distangle.training.keeping as training
+import distangle.training.keeping.keeper as training
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore
 from distangle.inference import kept_norms, predict_run
@@ -15,12 +15,12 @@ from distangle.model import ModelConfig, build_classifier
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, hold_out, read_screen
 from distangle.training import resolve_config
-from distangle.training.batches import Batch, BatchMaker
-from distangle.training.checkpoints import save_state
-from distangle.training.controls import control_sites
-from distangle.training.kinds import Kind
+from distangle.training.batches.controls import control_sites
+from distangle.training.batches.kinds import Kind
+from distangle.training.batches.maker import Batch, BatchMaker
+from distangle.training.batches.sites import class_names, labelled_sites
+from distangle.training.keeping.checkpoints import save_state
 from distangle.training.objective import objective
-from distangle.training.sites import class_names, labelled_sites
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 SETTINGS = ("batches.pure=plate", "norms.controls=2", "norms.at_test=controls", "norms.fewest=3")

@@ -1,6 +1,6 @@
 """Kill a training, and the prediction after it, with SIGKILL at many moments; go on each time, and print what came.
 
-    python tests/training/kill_points.py FOLDER N_POINTS SEED
+    python tests/training/keeping/kill_points.py FOLDER N_POINTS SEED
 
 A process of its own: it loads torch once and forks a child for every attempt, with no thread alive when it forks.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from distangle.cli import main
 from tiny_run import fingerprints, tiny_screen, tiny_start

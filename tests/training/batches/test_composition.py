@@ -3,7 +3,7 @@ import pytest
 
 from distangle.errors import ConfigError
 from distangle.training import resolve_config
-from distangle.training.composition import check_composition, pure_batches, whole_batches
+from distangle.training.batches.composition import check_composition, pure_batches, whole_batches
 from distangle.training.schedule import epoch_order
 
 

@@ -11,7 +11,8 @@ from distangle.commit import check_room, commit_json, sweep
 from distangle.errors import Stopped, StorageError
 from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder, locked
-from distangle.training.checkpoints import (
+from distangle.training.config import Saving
+from distangle.training.keeping.checkpoints import (
     KEEP,
     has_checkpoint,
     load_state,
@@ -19,10 +20,9 @@ from distangle.training.checkpoints import (
     set_aside_newer,
     sweep_checkpoints,
 )
-from distangle.training.config import Saving
+from distangle.training.keeping.stopping import Stop
+from distangle.training.keeping.timing import Timing
 from distangle.training.state import TrainingState
-from distangle.training.stopping import Stop
-from distangle.training.timing import Timing
 
 
 class Keeper:

@@ -17,8 +17,8 @@ from distangle import commit
 from distangle.commit import commit_bytes, commit_text, committed, in_bytes, sweep
 from distangle.errors import StorageError
 from distangle.results import RunFolder, verify_run
-from distangle.training import checkpoints
-from distangle.training.checkpoints import save_state
+from distangle.training.keeping import checkpoints
+from distangle.training.keeping.checkpoints import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 EPOCHS = 3

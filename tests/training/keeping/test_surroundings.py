@@ -18,7 +18,7 @@ from distangle.screen import Screen, hold_out, read_screen
 from distangle.training import resolve_config, start_run
 from tiny_run import TRAINING, fingerprints, go_on, tiny_screen, tiny_start
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

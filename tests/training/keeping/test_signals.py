@@ -17,7 +17,8 @@ from distangle.cli import main
 from distangle.errors import Stopped
 from distangle.model import PerturbationClassifier
 from distangle.results import RunFolder, verify_run
-from distangle.training import keeping, stop_at_signals
+from distangle.training import stop_at_signals
+from distangle.training.keeping import keeper
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 EPOCHS = 2
@@ -71,13 +72,13 @@ def _in_forward(act: Callable[[], None], patch: pytest.MonkeyPatch, *, n: int, t
 
 def before_validation(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Before a batch of the validation, when there is nothing to finish."""
-    real = keeping.Keeper.between_batches
+    real = keeper.Keeper.between_batches
 
-    def between(self: keeping.Keeper) -> None:
+    def between(self: keeper.Keeper) -> None:
         act()
         real(self)
 
-    patch.setattr(keeping.Keeper, "between_batches", between)
+    patch.setattr(keeper.Keeper, "between_batches", between)
 
 
 def in_save(name: str) -> Hook:
@@ -150,13 +151,13 @@ def test_before_the_first_step_there_is_nothing_to_save(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / "runs/early"))
-    begin = keeping.Keeper.begin
+    begin = keeper.Keeper.begin
 
-    def signalled(self: keeping.Keeper, *args: Any, **words: Any) -> None:
+    def signalled(self: keeper.Keeper, *args: Any, **words: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         begin(self, *args, **words)
 
-    monkeypatch.setattr(keeping.Keeper, "begin", signalled)
+    monkeypatch.setattr(keeper.Keeper, "begin", signalled)
     with pytest.raises(SystemExit) as ended:
         main(["train", "--resume", str(run)])
     assert ended.value.code == 75

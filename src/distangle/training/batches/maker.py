@@ -14,12 +14,12 @@ from torch import Tensor
 from distangle.axes import CellTypes, Images, References, SoftLabels
 from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
 from distangle.randomness import generator
-from distangle.training.assignment import Assignment, within_kinds
-from distangle.training.composition import pure_batches, whole_batches
+from distangle.training.batches.composition import pure_batches, whole_batches
+from distangle.training.batches.cutmix import kept_area, mix_images, mix_rows, random_box
+from distangle.training.batches.kinds import Kind
+from distangle.training.batches.sites import TrainingSites, joined_sites
 from distangle.training.config import TrainingConfig
-from distangle.training.cutmix import kept_area, mix_images, mix_rows, random_box
-from distangle.training.kinds import Kind
-from distangle.training.sites import TrainingSites, joined_sites
+from distangle.training.pseudo_labels.assignment import Assignment, within_kinds
 
 
 @dataclass(frozen=True)

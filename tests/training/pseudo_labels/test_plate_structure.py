@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from distangle.training.plate_structure import PlateStructure, learn_structure, no_structure
+from distangle.training.pseudo_labels.plate_structure import PlateStructure, learn_structure, no_structure
 
 # Two experiments, two plates each; classes 0-2 share a plate, 3-5 the other; rotated between the experiments.
 PLACES = [(e, p) for e, p in (("E1", "1"), ("E1", "2"), ("E2", "1"), ("E2", "2")) for _ in range(3)]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import distangle.training.keeping as training
+import distangle.training.keeping.keeper as training
 from distangle.results import RunFolder
-from distangle.training.checkpoints import save_state
+from distangle.training.keeping.checkpoints import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 EPOCHS = 2

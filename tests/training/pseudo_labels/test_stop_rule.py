@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distangle.training import resolve_config
-from distangle.training.stop_rule import count_assignment, reason_to_stop, relative_entropy
+from distangle.training.pseudo_labels.stop_rule import count_assignment, reason_to_stop, relative_entropy
 
 SETTINGS = resolve_config("scratch").pseudo_labels
 EVEN = np.arange(24) % 4

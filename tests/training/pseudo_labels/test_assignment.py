@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distangle.training import resolve_config
-from distangle.training.assignment import Assignment, mixed_order, within_kinds
+from distangle.training.pseudo_labels.assignment import Assignment, mixed_order, within_kinds
 from distangle.training.schedule import epoch_order
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distangle.commit import commit_bytes, commit_json, sha256_of, sweep
 from distangle.errors import RunError
-from distangle.training.environment import differences, environment
+from distangle.training.keeping.environment import differences, environment
 from distangle.training.state import TrainingState, fill, scalars_of, tensors_of
 
 KEEP = 2  # checkpoints of finished epochs: the last one and the one before it

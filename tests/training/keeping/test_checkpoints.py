@@ -13,7 +13,7 @@ from torch import nn
 from distangle.commit import commit_json, sha256_of
 from distangle.errors import RunError
 from distangle.results import RunFolder, verify_run
-from distangle.training.checkpoints import _digest, load_state, save_state, set_aside_newer
+from distangle.training.keeping.checkpoints import _digest, load_state, save_state, set_aside_newer
 from distangle.training.state import TrainingState
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 

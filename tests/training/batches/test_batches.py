@@ -13,12 +13,12 @@ from distangle.losses import composite_loss
 from distangle.model import ModelConfig, build_classifier
 from distangle.screen import Screen
 from distangle.training import resolve_config
-from distangle.training.assignment import Assignment
-from distangle.training.batches import Batch, BatchMaker
-from distangle.training.kinds import Kind
+from distangle.training.batches.kinds import Kind
+from distangle.training.batches.maker import Batch, BatchMaker
+from distangle.training.batches.sites import class_names, labelled_sites
 from distangle.training.loop import Moments, make_optimiser, run_epochs
 from distangle.training.objective import objective
-from distangle.training.sites import class_names, labelled_sites
+from distangle.training.pseudo_labels.assignment import Assignment
 from distangle.training.state import TrainingState
 from tests_support import screen_of
 

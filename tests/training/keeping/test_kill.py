@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from distangle.training.checkpoints import Resumed, load_state, save_state, sweep_checkpoints
+from distangle.training.keeping.checkpoints import Resumed, load_state, save_state, sweep_checkpoints
 from distangle.training.state import TrainingState
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def killed(folder: Path, n_points: int, seed: int) -> dict[str, Any]:
     found = subprocess.run(
-        [sys.executable, str(ROOT / "tests/training/kill_points.py"), str(folder), str(n_points), str(seed)],
+        [sys.executable, str(ROOT / "tests/training/keeping/kill_points.py"), str(folder), str(n_points), str(seed)],
         capture_output=True,
         text=True,
         check=False,

@@ -10,11 +10,12 @@ from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore, measure_sites
 from distangle.model import PerturbationClassifier
 from distangle.screen import TRAIN, UNLABELLED, Folds, Role, Screen, refuse_reported
+from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites, site_names
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import averaged_weights
-from distangle.training.plate_structure import PlateStructure, learn_structure, no_structure
-from distangle.training.pseudo_labels import PseudoLabeller, UnlabelledWells
-from distangle.training.sites import TrainingSites, cell_types_of, joined_sites, site_names
+from distangle.training.pseudo_labels.labeller import PseudoLabeller
+from distangle.training.pseudo_labels.plate_structure import PlateStructure, learn_structure, no_structure
+from distangle.training.pseudo_labels.rounds import UnlabelledWells
 from distangle.training.state import TrainingState
 from distangle.training.validate import site_logits
 

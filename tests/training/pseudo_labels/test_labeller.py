@@ -7,15 +7,14 @@ import torch
 from torch import nn
 
 from distangle.training import TrainingConfig, resolve_config
-from distangle.training.checkpoints import load_state, save_state
-from distangle.training.plate_structure import PlateStructure, no_structure
-from distangle.training.pseudo_labels import (
-    PseudoLabeller,
+from distangle.training.keeping.checkpoints import load_state, save_state
+from distangle.training.pseudo_labels.labeller import PseudoLabeller, summary
+from distangle.training.pseudo_labels.plate_structure import PlateStructure, no_structure
+from distangle.training.pseudo_labels.rounds import (
     UnlabelledWells,
     accepted_share,
     progressive_round,
     ramp_round,
-    summary,
     well_means,
 )
 from distangle.training.state import TrainingState
