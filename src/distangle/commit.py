@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 
 from distangle.errors import StorageError
 
-TEMPORARY = re.compile(r"\..+\.tmp-\d+")  # `.metrics.csv.tmp-4711`, of process 4711
+# `.metrics.csv.tmp-4711`, of process 4711; `.tmpDx1uif` is what safetensors writes before it becomes ours.
+TEMPORARY = re.compile(r"\..+\.tmp-\d+|\.tmp[A-Za-z0-9]{6}")
 # What a storage says of itself, as against what a program did wrong.
 STORAGE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),

@@ -174,6 +174,7 @@ def test_what_a_killed_process_left_is_swept_and_not_in_the_manifest(folder: Pat
     run.checkpoints.mkdir()
     left = [
         run.root / ".metrics.csv.tmp-4711",
+        run.root / ".tmpDx1uif",  # of safetensors
         run.checkpoints / ".epoch-0001.json.tmp-4711",
         run.checkpoints / "epoch-0001.safetensors",  # its JSON was not written yet
     ]
