@@ -16,8 +16,8 @@ from distangle.report import build_report
 from distangle.results import RunFolder, Scores
 from distangle.screen import Screen, hold_out
 from distangle.training import rehearse, resolve_config, start_run, train
-from distangle.training.pseudo_labels import PseudoLabeller
-from distangle.training.sites import output_names
+from distangle.training.batches.sites import output_names
+from distangle.training.pseudo_labels.labeller import PseudoLabeller
 from tiny_run import CLASSES, fingerprints, go_on, tiny_screen, tiny_start
 
 EXTRA = "network.extra_outputs=2"
