@@ -8,7 +8,8 @@ import pytest
 
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import TemplateSettings, compare_templates
-from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering, interval_over
+from distangle.explain.intervals import interval_over
+from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
 from distangle.explain.templates.geometry import cosines, nearest, silhouettes
 from distangle.inference import open_model, predict_run
 from distangle.randomness import generator

@@ -3,6 +3,8 @@
 from distangle.explain.choose import choose_rows, untreated_beside
 from distangle.explain.chosen import ChosenSites, Piece, target_of
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.filters.effect import prune_effect
+from distangle.explain.filters.examine import FilterSettings, examine_filters
 from distangle.explain.opened import Opened, open_run
 from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
 from distangle.explain.planted import compare_with_truth
@@ -26,6 +28,7 @@ __all__ = [
     "ChannelShapley",
     "ChosenSites",
     "ExplainSettings",
+    "FilterSettings",
     "Opened",
     "Piece",
     "RandomMaps",
@@ -38,6 +41,7 @@ __all__ = [
     "compare_with_truth",
     "choose_rows",
     "compare_templates",
+    "examine_filters",
     "explain_run",
     "explain_sites",
     "map_channel_correlation",
@@ -45,6 +49,7 @@ __all__ = [
     "null_correlation",
     "open_run",
     "p_values",
+    "prune_effect",
     "random_smooth_maps",
     "sentences",
     "shapley_null",

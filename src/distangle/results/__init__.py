@@ -1,6 +1,7 @@
 """The nouns that pass between rooms, and the folder they lie in. No torch."""
 
 from distangle.results.explanation import Explanation
+from distangle.results.filters import FilterBands
 from distangle.results.lock import locked
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
@@ -11,6 +12,7 @@ from distangle.results.verify import Difference, Verified, verify_run, verify_sc
 __all__ = [
     "Difference",
     "Explanation",
+    "FilterBands",
     "Predictions",
     "RunFolder",
     "ScoreRow",

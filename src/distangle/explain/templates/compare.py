@@ -8,7 +8,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.errors import ExplanationError
-from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering, interval_over
+from distangle.explain.intervals import interval_over
+from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
 from distangle.explain.templates.geometry import Vectors, cosines, nearest
 from distangle.explain.templates.junk import junk_apart
 from distangle.explain.templates.maps import Method, is_installed, lay_out, layouts, trustworthiness

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distangle.errors import ExplanationError
 from distangle.errors import nearest as nearest_names
+from distangle.explain.intervals import interval_over
 from distangle.explain.templates.geometry import Vectors, cosines, neighbour_purity, silhouettes
 from distangle.explain.templates.spread import beside_draws
 from distangle.results import Predictions
@@ -169,14 +170,3 @@ def _measured(pairs: np.ndarray, labels: Sequence[str], wells: Sequence[str], *,
     purity = neighbour_purity(pairs, labels, k=k, apart=wells)
     # With a single well of everything there is nobody to be near to.
     return (np.zeros(len(pairs)) if found is None else found), np.nan_to_num(purity, nan=0.0)
-
-
-def interval_over(values: PerSite, groups: np.ndarray, *, rng: np.random.Generator, n_draws: int) -> list[float] | None:
-    """Return a 95 % interval of a mean from drawing whole groups with replacement; None below two groups."""
-    names, index = np.unique(groups.astype(str), return_inverse=True)
-    if len(names) < 2:
-        return None
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
-    drawn = rng.integers(len(names), size=(n_draws, len(names)))
-    low, high = np.percentile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), [2.5, 97.5])
-    return [float(low), float(high)]

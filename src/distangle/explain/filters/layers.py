@@ -1,0 +1,134 @@
+"""The 1x1 convolutions of a network by name, with the norms before and behind them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distangle.errors import ExplanationError, nearest
+from distangle.model import PerturbationClassifier, layer_names
+
+Filters = Float[np.ndarray, "filter input"]
+PRINTED = ("features.denseblock1.denselayer6.conv1", "features.denseblock2.denselayer2.conv1")  # of Fig. 10
+# The attribute of a 1x1 convolution in its block: the norm before it; the norm and convolution behind it. Only where
+# nothing but a ReLU lies between.
+_BEFORE = {"conv1": "norm1", "conv": "norm", "conv3": "bn2", "project_conv": "bn1"}
+_BEHIND = {"conv1": (("norm2", "conv2"), ("bn1", "conv2"))}
+
+
+@dataclass(frozen=True)
+class FilterLayer:
+    """A 1x1 convolution and what stands around it.
+
+    Attributes:
+        name: Such as `features.denseblock1.denselayer6.conv1`.
+        convolution: Its weights are the filters.
+        before: The norm in front of its ReLU; None where its input comes from elsewhere.
+        behind: The norm and the convolution behind it, a ReLU between them; None where it is otherwise.
+    """
+
+    name: str
+    convolution: nn.Conv2d
+    before: nn.BatchNorm2d | None
+    behind: tuple[nn.BatchNorm2d, nn.Conv2d] | None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is that of a dense layer, as in Fig. 10."""
+        return ".denselayer" in self.name
+
+    @property
+    def filters(self) -> Filters:
+        """The weights as they are, float64; a row is w_1,k to w_Cin,k of Eq. (14)."""
+        return _array(self.convolution.weight[:, :, 0, 0])
+
+    def gain(self, *, spread: bool = False) -> Float[np.ndarray, " input"] | None:
+        """Return what the norm before the filters multiplies each channel by; None where there is no norm.
+
+        A filter adds up not its input but the ReLU of the norm of it: where the ReLU is open, an input that rises by
+        one standard deviation moves the output by weight times gamma.
+
+        Args:
+            spread: Divide by the standard deviation too: for what an input that rises by one does.
+        """
+        if self.before is None or self.before.running_var is None:
+            return None
+        gamma = _array(self.before.weight)
+        if not spread:
+            return gamma
+        return np.asarray(gamma / np.sqrt(_array(self.before.running_var) + self.before.eps))
+
+    def folded(self, *, spread: bool = False) -> Filters | None:
+        """Return the filters with the `gain` of the norm multiplied in; None where there is no norm.
+
+        Args:
+            spread: Of `gain`.
+        """
+        gain = self.gain(spread=spread)
+        return None if gain is None else np.asarray(self.filters * gain)
+
+
+def filter_layers(model: PerturbationClassifier) -> list[FilterLayer]:
+    """Return all 1x1 convolutions of a network, from input to output."""
+    return list(_found(model))
+
+
+def choose_layers(model: PerturbationClassifier, names: Sequence[str] | None = None) -> list[FilterLayer]:
+    """Return the layers asked for, or two worth looking at.
+
+    Args:
+        model: Where to look.
+        names: As `filter_layers` names them, with or without `backbone.` before it, or the block that holds one; None
+            for those of Fig. 10 where the network has them, else for the last dense layer of the first block and the
+            second of the second, else for the first and the last 1x1 convolution.
+
+    Raises:
+        ExplanationError: No such 1x1 convolution; says which are near.
+    """
+    there = {layer.name: layer for layer in filter_layers(model)}
+    if names is None:
+        return [there[name] for name in _defaults(list(there))]
+    chosen = []
+    for name in names:
+        wanted = name.removeprefix("backbone.")
+        inside = [known for known in there if known == wanted or known.rpartition(".")[0] == wanted]
+        if not inside:
+            what = "is no 1x1 convolution" if wanted in layer_names(model) else "is no layer"
+            message = f"{name!r} {what} of {model.config.backbone}. {nearest(wanted, there)}"
+            raise ExplanationError(message)
+        chosen.append(there[inside[0]])
+    return list(dict.fromkeys(chosen))
+
+
+def _defaults(names: Sequence[str]) -> list[str]:
+    if set(PRINTED) <= set(names):
+        return list(PRINTED)
+    first = [name for name in names if name.startswith("features.denseblock1.")]
+    second = [name for name in names if name.startswith("features.denseblock2.")]
+    if first and len(second) > 1:
+        return [first[-1], second[1]]
+    return list(dict.fromkeys([names[0], names[-1]]))
+
+
+def _found(model: PerturbationClassifier) -> Iterator[FilterLayer]:
+    for name in layer_names(model):
+        part = model.backbone.get_submodule(name)
+        if not isinstance(part, nn.Conv2d) or part.kernel_size != (1, 1) or part.groups != 1:
+            continue
+        block = model.backbone.get_submodule(name.rpartition(".")[0])
+        own = name.rpartition(".")[2]
+        before = getattr(block, _BEFORE.get(own, ""), None)
+        behind = None
+        for norm, convolution in _BEHIND.get(own, ()):
+            pair = (getattr(block, norm, None), getattr(block, convolution, None))
+            if isinstance(pair[0], nn.BatchNorm2d) and isinstance(pair[1], nn.Conv2d):
+                behind = (pair[0], pair[1])
+        fits = isinstance(before, nn.BatchNorm2d) and before.num_features == part.in_channels
+        yield FilterLayer(name=name, convolution=part, before=before if fits else None, behind=behind)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
