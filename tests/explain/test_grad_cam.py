@@ -6,6 +6,7 @@ from torch import nn
 
 from distangle.errors import ExplanationError
 from distangle.explain import activation_maps, closed_form_maps
+from distangle.explain.places import activation_map, at_layer
 from distangle.explain.places import grad_cam as room
 from distangle.model import ModelConfig, build_classifier, find_layer
 
@@ -256,7 +257,7 @@ def test_a_constant_image_has_an_empty_map_and_no_nan():
 
 def test_a_map_without_a_positive_part_or_without_any_change_is_empty():
     maps = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 0.7), torch.arange(16.0).view(4, 4) * 1e-20])
-    found = room.normalised_maps(maps)
+    found = activation_map.normalised_maps(maps)
     assert torch.equal(found[:2], torch.zeros(2, 4, 4))
     assert found[2].max() == 1
 
@@ -293,7 +294,7 @@ def test_a_perturbation_out_of_range_is_refused_by_row():
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
     # Where types are checked the annotation refuses it first; plain use must refuse it too.
     with pytest.raises(ExplanationError, match="No head is called 'softmaks'. Did you mean 'softmax'"):
-        room._check(network(), torch.tensor([0]), "softmaks")
+        at_layer.check_asked(network(), torch.tensor([0]), "softmaks")
 
 
 def test_a_layer_passed_more_than_once_is_refused():

@@ -6,7 +6,9 @@ from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.filters.effect import prune_effect
 from distangle.explain.filters.examine import FilterSettings, examine_filters
 from distangle.explain.opened import Opened, open_run
-from distangle.explain.places.grad_cam import ActivationMaps, activation_maps, closed_form_maps
+from distangle.explain.places.activation_map import ActivationMaps
+from distangle.explain.places.door import PLACE_METHODS, place_maps
+from distangle.explain.places.grad_cam import activation_maps, closed_form_maps
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.run import explain_run
 from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
@@ -30,6 +32,7 @@ __all__ = [
     "ExplainSettings",
     "FilterSettings",
     "Opened",
+    "PLACE_METHODS",
     "Piece",
     "RandomMaps",
     "ShapleyNull",
@@ -50,6 +53,7 @@ __all__ = [
     "open_run",
     "p_values",
     "prune_effect",
+    "place_maps",
     "random_smooth_maps",
     "sentences",
     "shapley_null",

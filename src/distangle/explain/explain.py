@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.explain.chosen import ChosenSites
-from distangle.explain.places.grad_cam import Head, activation_maps
+from distangle.explain.places.activation_map import Head
+from distangle.explain.places.grad_cam import activation_maps
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.stains.channel_attention import (
     Scaling,

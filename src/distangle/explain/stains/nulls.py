@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from distangle.explain.places.grad_cam import enlarge
+from distangle.explain.places.activation_map import enlarge
 from distangle.explain.stains.channel_attention import (
     ChannelArray,
     RawImages,
