@@ -9,13 +9,27 @@ from distangle.cli.app import app
 from distangle.cli.console import complain
 from distangle.cli.figures import figures
 from distangle.cli.runs import demo, explain, predict, report, train
-from distangle.cli.screens import index, simulate, statistics
+from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
 from distangle.cli.verify import verify
 from distangle.errors import DistangleError, Stopped
 
-for verb in (index, statistics, simulate, settings, train, predict, explain, figures, report, verify, ablate, demo):
+for verb in (
+    index,
+    pack,
+    statistics,
+    simulate,
+    settings,
+    train,
+    predict,
+    explain,
+    figures,
+    report,
+    verify,
+    ablate,
+    demo,
+):
     app.command(verb)
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 

@@ -1,7 +1,7 @@
-"""The verbs around a screen: index, statistics, simulate."""
+"""The verbs around a screen: index, pack, statistics, simulate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -76,6 +76,44 @@ def index(
     kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
     for name, (count, rows) in zip(kinds.index.tolist(), kinds.to_numpy().tolist(), strict=True):
         remark(f"{name[0]}: {name[1]}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
+    tell(str(out))
+
+
+def pack(
+    screen: Path,
+    *,
+    out: Path,
+    format: Literal["ome-zarr", "records"] = "ome-zarr",
+    level: int | None = None,
+    workers: int = 2,
+) -> None:
+    """Write the images of a screen so that they are read many times faster, without loss; the result is a screen.
+
+    Typed again after an interruption it goes on: what is packed and whole is kept.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: Folder of the packed screen, which every other verb takes instead.
+        format: `ome-zarr`: OME-Zarr plates (NGFF 0.5) for any reader. `records`: smaller and faster, ours alone.
+        level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 3 for records when left out.
+        workers: Threads.
+    """
+    from distangle.commit import in_bytes
+    from distangle.images import pack_screen
+    from distangle.screen import conservation_line, read_screen
+
+    given = read_screen(screen)
+    with progress("pack", len(given.sites), unit="image") as advance:
+        packed = pack_screen(given, out, format=format, level=level, workers=workers, advance=advance)
+    refused = len(given.sites) - len(packed.screen.sites)
+    if refused:
+        remark(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
+    tell(
+        f"packed {packed.n_packed} images, kept {packed.n_kept}; {in_bytes(packed.bytes_before)} became "
+        f"{in_bytes(packed.bytes_after)} ({packed.bytes_after / packed.bytes_before:.2f} of before); every image was "
+        "read back and compared"
+    )
+    tell(conservation_line(packed.screen))
     tell(str(out))
 
 

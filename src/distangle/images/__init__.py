@@ -9,14 +9,18 @@ from distangle.images.intensity import (
     standardise,
     statistics_by_site,
 )
+from distangle.images.pack import DEFAULT_LEVEL, Format, Packed, pack_screen
 from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image
 from distangle.images.store import ImageStore
 from distangle.images.views import N_VIEWS, View, random_view, take_view, undo_view
 
 __all__ = [
+    "DEFAULT_LEVEL",
+    "Format",
     "N_VIEWS",
     "ImageStore",
+    "Packed",
     "Preparation",
     "Standardisation",
     "View",
@@ -25,6 +29,7 @@ __all__ = [
     "channel_statistics",
     "control_rows",
     "measure_sites",
+    "pack_screen",
     "pooled_statistics",
     "probe_image",
     "random_view",

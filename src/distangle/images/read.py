@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from distangle.errors import ImageError
+from distangle.images.packed import is_packed, packed_header, read_packed
 
 MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -34,6 +35,8 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
         if kind == "png":
             shape, dtype = _png_header(path)
             pages = 1
+        elif kind == "packed":
+            dtype, shape, pages = packed_header(path)
         else:
             with tifffile.TiffFile(path) as opened_tiff:
                 page = opened_tiff.pages.first
@@ -73,6 +76,9 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
     Raises:
         ImageError: A file is damaged, or the channels disagree in shape or bit depth.
     """
+    packed = _read_packed(paths, pages)
+    if packed is not None:
+        return packed
     planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]
     first = planes[0]
     for path, plane in zip(paths, planes, strict=True):
@@ -83,6 +89,20 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
             )
             raise ImageError(message)
     return np.stack(planes)
+
+
+def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
+    """Return the channels of a packed image, or None where the files are none."""
+    wanted = [page for page in pages if page is not None]
+    if len(set(paths)) > 1 or len(wanted) < len(pages) or _kind(paths[0]) != "packed":
+        return None
+    image = read_packed(paths[0])
+    if wanted == list(range(len(image))):
+        return image
+    if max(wanted) >= len(image):
+        message = f"{paths[0]} has {len(image)} channels, but {wanted} were asked for. Index or pack the screen again."
+        raise ImageError(message)
+    return np.ascontiguousarray(image[wanted])
 
 
 def _kind(path: Path) -> str:
@@ -96,8 +116,10 @@ def _kind(path: Path) -> str:
         return "png"
     if head.startswith(_TIFF):
         return "tiff"
+    if is_packed(head):
+        return "packed"
     found = "is empty (0 bytes)" if not head else f"starts with {head[:8]!r}"
-    message = f"{path} {found}; expected a PNG or TIFF file."
+    message = f"{path} {found}; expected a PNG or TIFF file, or a packed image."
     raise ImageError(message)
 
 
@@ -133,7 +155,10 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
         message = f"{path} has {n_pages} pages, but page {page} was asked for."
         raise ImageError(message)
     try:
-        plane = _read_png(path) if _kind(path) == "png" else _read_tiff(path, page or 0)
+        kind = _kind(path)
+        if kind == "packed":
+            return np.asarray(read_packed(path)[page or 0])
+        plane = _read_png(path) if kind == "png" else _read_tiff(path, page or 0)
     except (OSError, SyntaxError, EOFError, ValueError, IndexError, tifffile.TiffFileError) as error:
         message = f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
         raise ImageError(message) from error

@@ -1,0 +1,221 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_run import Made, Plan, make_run
+
+from distangle.cli import main
+from distangle.commit import sha256_of
+from distangle.errors import ConfigError, ImageError, ScreenError
+from distangle.images import pack_screen, probe_image, read_image
+from distangle.images.packed import differences, read_packed, records, zstd
+from distangle.results.verify import verify_screen
+from distangle.screen import Screen, read_screen, site_sha256, write_screen
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return hashed(make_run(tmp_path_factory.mktemp("pack"), Plan(rows=4, columns=6, size=40, explained=2)))
+
+
+@pytest.fixture(scope="module", params=["ome-zarr", "records"])
+def packed(request: pytest.FixtureRequest, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    folder = tmp_path_factory.mktemp("packed") / request.param
+    pack_screen(made.screen, folder, format=request.param)
+    return read_screen(folder)
+
+
+def hashed(made: Made) -> Made:
+    """The same run with a screen that knows the hashes of its files, as an index makes it."""
+    sites = made.screen.sites.copy()
+    n_channels = len(made.screen.card.channels)
+    digests = [[sha256_of(path) for path in made.screen.image_paths(row)] for row in range(len(sites))]
+    sites["sha256"] = [site_sha256(of_site, [-1] * n_channels) for of_site in digests]
+    sites["size"] = [sum(path.stat().st_size for path in made.screen.image_paths(row)) for row in range(len(sites))]
+    assert made.screen.folder is not None
+    write_screen(dataclasses.replace(made.screen, sites=sites), made.screen.folder)
+    return dataclasses.replace(made, screen=read_screen(made.screen.folder))
+
+
+def test_differences_by_hand() -> None:
+    planes = np.array([[[5, 7, 7], [6, 9, 200]]], dtype=np.uint8)
+    # Left: [5, 2, 0], [6, 3, 191]; minus the row above: [1, 1, 191].
+    assert differences.differences(planes).tolist() == [[[5, 2, 0], [1, 1, 191]]]
+    assert differences.differences(planes[:, ::-1]).tolist() == [[[6, 3, 191], [255, 255, 65]]]  # modulo 256
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 2**32 - 1),
+    wide=st.booleans(),
+)
+def test_any_image_comes_back(shape: tuple[int, int, int], seed: int, wide: bool) -> None:
+    dtype = np.uint16 if wide else np.uint8
+    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    for undo in (differences.undo, differences.undo_by_sums):
+        plain = differences.differences(image)
+        undo(plain)
+        np.testing.assert_array_equal(plain, image)
+    blob = records.encode_record(image, level=3, about={"well": "Bµ2"})
+    found = records.decode_record(blob, path=Path("x"))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, image)
+    assert records.record_header(blob, path=Path("x"))[0]["well"] == "Bµ2"
+
+
+def test_a_packed_screen_has_the_same_pixels_and_all_else(made: Made, packed: Screen) -> None:
+    same = ["experiment", "plate", "well", "row", "column", "site", "cell_type", "perturbation", "role"]
+    assert packed.sites[same].equals(made.screen.sites[same])
+    for row in range(len(packed.sites)):
+        before = read_image(made.screen.image_paths(row), made.screen.pages(row))
+        np.testing.assert_array_equal(read_image(packed.image_paths(row), packed.pages(row)), before)
+    assert probe_image(packed.image_paths(0)[0]) == ("uint8", (40, 40), 6)
+    two = read_image(packed.image_paths(0)[:2], [4, 1])
+    np.testing.assert_array_equal(two, read_image(made.screen.image_paths(0), made.screen.pages(0))[[4, 1]])
+    assert verify_screen(packed).differences == ()
+
+
+def test_zarr_itself_reads_the_plates(made: Made, tmp_path: Path) -> None:
+    pack_screen(made.screen, tmp_path, format="ome-zarr")
+    site = made.screen.sites.iloc[3]
+    plate = zarr.open_group(tmp_path / f"{site.experiment}_{site.plate}.zarr", mode="r")
+    said = plate.attrs["ome"]["plate"]
+    letters, number = site.well[0], site.well[1:]
+    [listed] = [well for well in said["wells"] if well["path"] == f"{letters}/{number}"]
+    assert (listed["rowIndex"], listed["columnIndex"]) == (ord(letters) - ord("A"), int(number) - 1)
+    assert said["rows"][listed["rowIndex"]]["name"] == letters
+    assert said["columns"][listed["columnIndex"]]["name"] == number
+    fields = plate[listed["path"]].attrs["ome"]["well"]["images"]
+    assert [field["path"] for field in fields] == [str(k) for k in range(said["field_count"])]
+    image = plate[f"{listed['path']}/0"]
+    assert [axis["name"] for axis in image.attrs["ome"]["multiscales"][0]["axes"]] == ["c", "y", "x"]
+    first = made.screen.sites[
+        (made.screen.sites[["experiment", "plate", "well"]] == site[["experiment", "plate", "well"]]).all(axis=1)
+    ].index[0]
+    np.testing.assert_array_equal(image["0"][:], read_image(made.screen.image_paths(first), made.screen.pages(first)))
+    assert image.attrs["distangle"]["well"] == site.well
+
+
+def test_sixteen_bits_and_both_formats(tmp_path: Path) -> None:
+    made = hashed(make_run(tmp_path / "run", Plan(rows=3, columns=4, size=24, bits=16, explained=2)))
+    for format in ("ome-zarr", "records"):
+        packed = pack_screen(made.screen, tmp_path / format, format=format).screen
+        image = read_image(packed.image_paths(1), packed.pages(1))
+        assert image.dtype == np.uint16
+        np.testing.assert_array_equal(image, read_image(made.screen.image_paths(1), made.screen.pages(1)))
+    chunk = next((tmp_path / "ome-zarr").rglob("c/0/0/0"))
+    np.testing.assert_array_equal(zarr.open_array(chunk.parents[3], mode="r")[:], read_packed(chunk))
+
+
+def test_no_damage_passes_in_silence(packed: Screen, tmp_path: Path) -> None:
+    source = packed.image_paths(0)[0]
+    array = source.parents[4]
+    whole = read_packed(source)
+    rng = np.random.default_rng(1)
+    if source.suffix != records.SUFFIX:
+        shutil.copytree(array, tmp_path / "image")
+        damaged = tmp_path / "image" / source.relative_to(array)
+    else:
+        damaged = tmp_path / "image.dsr"
+    blob = source.read_bytes()
+    header = len(blob) if source.suffix != records.SUFFIX else records.record_header(blob, path=source)[1]
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(blob)
+        place = int(rng.integers(len(blob)))
+        if rng.random() < 0.3:
+            changed = changed[:place]
+        elif rng.random() < 0.5:
+            changed[place : place + 16] = bytes(len(changed[place : place + 16]))
+        else:
+            changed[place] ^= 1 << int(rng.integers(8))
+        damaged.write_bytes(changed)
+        try:
+            found = read_packed(damaged)
+        except ImageError:
+            refused += 1
+            continue
+        # What a record says of its site may change without its pixels; the pixels themselves may not.
+        assert bytes(changed) == blob or bytes(changed)[header:] == blob[header:] or np.array_equal(found, whole)
+        np.testing.assert_array_equal(found, whole)
+    assert refused > 200
+
+
+def test_a_missing_chunk_is_no_black_image(made: Made, tmp_path: Path) -> None:
+    packed = pack_screen(made.screen, tmp_path, format="ome-zarr").screen
+    packed.image_paths(0)[0].unlink()
+    with pytest.raises(ImageError, match="cannot be opened"):
+        read_image(packed.image_paths(0), packed.pages(0))
+
+
+def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: Made, tmp_path: Path) -> None:
+    first = pack_screen(made.screen, tmp_path, format="records")
+    assert (first.n_packed, first.n_kept) == (len(made.screen.sites), 0)
+    paths = [first.screen.image_paths(row)[0] for row in (0, 1, 2)]
+    before = [path.read_bytes() for path in paths]
+    paths[0].unlink()
+    paths[1].write_bytes(before[1][:-9])
+    paths[2].write_bytes(before[1])  # of another site
+    (tmp_path / "screen.json").unlink()
+    again = pack_screen(made.screen, tmp_path, format="records")
+    assert (again.n_packed, again.n_kept) == (3, len(made.screen.sites) - 3)
+    assert [path.read_bytes() for path in paths] == before
+    assert read_screen(tmp_path).sites.drop(columns="mtime").equals(first.screen.sites.drop(columns="mtime"))
+
+
+def test_an_image_that_cannot_be_read_is_refused_by_name_and_the_law_holds(tmp_path: Path) -> None:
+    made = hashed(make_run(tmp_path / "run", Plan(rows=3, columns=4, size=24, explained=2)))
+    site = made.screen.sites.iloc[2]
+    broken = made.screen.image_paths(2)[3]
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    hit = [row for row in range(len(made.screen.sites)) if broken in made.screen.image_paths(row)]
+    main(["pack", str(made.screen.folder), "--out", str(tmp_path / "packed"), "--format", "records"])
+    packed = read_screen(tmp_path / "packed")
+    card, before = packed.card, made.screen.card
+    assert (card.found, card.indexed, card.refused) == (
+        before.found, before.indexed - len(hit), before.refused + len(hit),
+    )  # fmt: skip
+    problems = packed.problems[packed.problems["kind"] == "unreadable file"].to_dict("records")
+    assert (site.well, site.plate, str(site.site)) in {(p["well"], p["plate"], p["site"]) for p in problems}
+    assert not any(str(made.screen.source) in problem["found"] for problem in problems)
+
+
+def test_what_cannot_be_packed_is_refused(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no level 40: expected 1 .* to 22"):
+        pack_screen(made.screen, tmp_path / "b", format="records", level=40)
+    unhashed = made.screen.sites.assign(sha256="")
+    with pytest.raises(ScreenError, match="indexed without hashing"):
+        pack_screen(dataclasses.replace(made.screen, sites=unhashed), tmp_path / "c")
+    assert made.screen.folder is not None
+    with pytest.raises(ScreenError, match="is the screen itself"):
+        pack_screen(made.screen, made.screen.folder)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"dtype": "float32", "shape": [1, 2, 2]}, "claims float32"),
+        ({"dtype": "uint8", "shape": [1, 2]}, r"claims uint8 \[1, 2\]"),
+        ({"dtype": "uint8", "shape": [1, 1000000, 1000000]}, "expected 1000000000000"),
+        ({"dtype": "uint8"}, "damaged"),
+    ],
+)
+def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, words: str, tmp_path: Path) -> None:
+    said = json.dumps(header).encode()
+    path = tmp_path / "x.dsr"
+    path.write_bytes(records._HEAD.pack(records.MAGIC, len(said)) + said + zstd.compressed(b"\0" * 4, level=3))
+    with pytest.raises(ImageError, match=words):
+        read_packed(path)
+
+
+def test_the_size_of_a_frame_is_read_as_the_standard_says() -> None:
+    for n in (0, 1, 255, 256, 257, 65_791, 65_792, 1_000_000):
+        assert zstd.content_size(zstd.compressed(bytes(n), level=3)) == n
+    assert zstd.content_size(b"no frame at all, no frame") is None
