@@ -40,6 +40,10 @@ class StorageError(DistangleError, OSError):
     """A disk is full, gone, or not to be written to; what it held before is whole."""
 
 
+class RemoteError(DistangleError, OSError):
+    """A file behind a URL cannot be read, or a package to read it with is missing."""
+
+
 class Stopped(DistangleError, RuntimeError):
     """A training was asked to stop, and did so with its state saved.
 

@@ -13,14 +13,15 @@ from distangle.progress import by_percent, progress
 
 
 def index(
-    source: Path,
+    source: str,
     *,
     out: Path,
     layout: str = "rxrx1",
-    tables: Path | None = None,
+    tables: str | None = None,
     map: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     channels: str | None = None,
     pages: str | None = None,
+    pattern: str | None = None,
     negative_control: str | None = None,
     positive_control: str | None = None,
     tables_only: bool = False,
@@ -31,14 +32,18 @@ def index(
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
     Args:
-        source: Folder with the images; with the tables too, unless `--tables` names another place. For the
-            layout `table`, the CSV itself may be named.
+        source: Folder with the images, or a URL of one; with the tables too, unless `--tables` names another
+            place. For the layout `table`, the CSV itself may be named.
         out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
-        layout: `rxrx1` (Kaggle tables or the official metadata.csv) or `table` (any CSV).
+        layout: `rxrx1` (Kaggle tables or the official metadata.csv), `folder` (names of files by `--pattern`) or
+            `table` (any CSV).
         tables: Folder of the tables, when they do not lie beside the images.
         map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
-        channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`.
+        channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
+            for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.
+        pattern: How paths are built: `{plate}/{well}_s{site}_w{channel}.tif`, or `harmony`, `imagexpress`,
+            `cellvoyager`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
         tables_only: The images are elsewhere: index the wells of the tables alone.
@@ -63,6 +68,7 @@ def index(
             mapping=pairs(map, flag="--map"),
             channels=None if channels is None else [name.strip() for name in channels.split(",")],
             pages=pages,
+            pattern=pattern,
             controls=controls,
             tables_only=tables_only,
             hash_files=hash_files,

@@ -138,7 +138,7 @@ def planted_truth(
         Channels by perturbation (empty for none), and circles by row.
     """
     path = screen.source / "truth.json"
-    if not Path(path).exists():
+    if not isinstance(path, Path) or not path.exists():
         return None
     truth = read_truth(path)
     channels: dict[str, Sequence[int]] = {name: known.channels for name, known in truth.perturbations.items()}

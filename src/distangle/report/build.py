@@ -87,10 +87,11 @@ def build_report(
 
 
 def _planted_beside(screen: Screen) -> Mapping[str, Any] | None:
-    if not (screen.source / "truth.json").is_file():
+    source = screen.source
+    if not isinstance(source, Path) or not (source / "truth.json").is_file():
         return None
     try:
-        return read_truth(screen.source).model_dump(mode="json")
+        return read_truth(source).model_dump(mode="json")
     except ScreenError:  # a laboratory may name a file of its own so
         return None
 

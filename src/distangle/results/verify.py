@@ -12,6 +12,7 @@ from distangle.results.lock import NAME as LOCK
 from distangle.results.lock import holder
 from distangle.results.run import RunFolder
 from distangle.screen import Screen, site_sha256
+from distangle.screen.stored import sha256_of_stored, size_and_mtime
 
 # What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
 VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
@@ -97,12 +98,13 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
     n_bytes = 0
     for row, expected in enumerate(screen.sites["sha256"]):
         paths = screen.image_paths(row)
-        missing = [path for path in paths if not path.is_file()]
+        missing = [path for path in paths if not path.exists()]
         found += [Difference(_inside(screen, path), "missing", _place(screen, row)) for path in missing]
         if not missing:
             for path in paths:
                 if path not in digests:
-                    digests[path], n_bytes = sha256_of(path), n_bytes + path.stat().st_size
+                    digests[path] = sha256_of_stored(path)
+                    n_bytes += size_and_mtime(path)[0]
             pages = [-1 if page is None else page for page in screen.pages(row)]
             if site_sha256([digests[path] for path in paths], pages) != expected:
                 names = ", ".join(_inside(screen, path) for path in dict.fromkeys(paths))
@@ -153,7 +155,8 @@ def _notes(run: RunFolder, found: list[Difference]) -> tuple[str, ...]:
 
 
 def _inside(screen: Screen, path: Path) -> str:
-    return path.relative_to(screen.source).as_posix()
+    source = screen.source
+    return path.relative_to(source).as_posix() if isinstance(source, Path) else path.as_posix()
 
 
 def _place(screen: Screen, row: int) -> str:

@@ -1,15 +1,18 @@
 """Delimited tables read as text: no type is guessed, no row is shifted, no row is lost."""
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
 from distangle.screen.problems import Problem
 
 _DELIMITERS = (",", ";", "\t")
+_LARGEST = 1 << 30  # bytes of an unpacked table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Delimited:
         ragged: Line and number of fields of every other row.
     """
 
-    path: Path
+    path: AnyPath
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
@@ -61,11 +64,11 @@ class Delimited:
         ]
 
 
-def read_delimited(path: Path) -> Delimited:
+def read_delimited(path: AnyPath) -> Delimited:
     """Read a table delimited by comma, semicolon or tab, with a header; blank lines do not count.
 
     Args:
-        path: UTF-8, with or without byte order mark; any line ends.
+        path: UTF-8, with or without byte order mark; any line ends; packed by gzip if it ends in `.gz`.
 
     Raises:
         ScreenError: It cannot be read, is no text table, or its header is not usable.
@@ -103,11 +106,13 @@ def read_delimited(path: Path) -> Delimited:
     return Delimited(path=path, columns=columns, rows=tuple(rows), lines=tuple(lines), ragged=tuple(ragged))
 
 
-def _text(path: Path) -> str:
+def _text(path: AnyPath) -> str:
     try:
         blob = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            blob = _unpacked(path, blob)
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}. Expected a table of wells."
+        message = f"{path} cannot be read: {error.strerror or error}. Expected a table of wells."
         raise ScreenError(message) from error
     if blob.startswith((b"\xff\xfe", b"\xfe\xff")):
         message = f"{path} is UTF-16 text. Save it as CSV in UTF-8 (Excel: 'CSV UTF-8')."
@@ -120,7 +125,20 @@ def _text(path: Path) -> str:
         raise ScreenError(message) from error
 
 
-def _header(path: Path, fields: list[str]) -> tuple[str, ...]:
+def _unpacked(path: AnyPath, packed: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(packed)) as opened:
+            blob = opened.read(_LARGEST + 1)
+    except (EOFError, zlib.error) as error:
+        message = f"{path} is damaged ({error}). Fetch it again."
+        raise ScreenError(message) from error
+    if len(blob) > _LARGEST:
+        message = f"{path} unpacks to more than {_LARGEST >> 20} MiB; no table of wells is so long. Unpack it to see."
+        raise ScreenError(message)
+    return blob
+
+
+def _header(path: AnyPath, fields: list[str]) -> tuple[str, ...]:
     columns = tuple(field.strip() for field in fields)
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice or "" in columns:

@@ -1,10 +1,10 @@
 """What a layout hands over: the entries it found, before anything is checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from distangle.remote import AnyPath
 from distangle.screen.channel import Channel
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
@@ -73,15 +73,17 @@ class Request:
         mapping: Our column name to the table's.
         channels: `NAME` or `NAME=COLUMN`.
         pages: Column with one file for all channels.
+        pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
     """
 
-    source: Path
-    tables: Path | None = None
+    source: AnyPath
+    tables: AnyPath | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
     channels: Sequence[str] = ()
     pages: str | None = None
+    pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
 
@@ -102,25 +104,31 @@ class Found:
         notes: For the provenance.
     """
 
-    source: Path
+    source: AnyPath
     channels: tuple[Channel, ...]
     entries: list[Entry]
     problems: list[Problem]
     found: int
     extra_columns: tuple[str, ...]
-    tables: tuple[Path, ...]
+    tables: tuple[AnyPath, ...]
     site_hint: str
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Layout(Protocol):
-    """How a kind of source folder is read. To add one: one module, one line in `LAYOUTS`."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a kind of source folder is read. To add one: one module, one test, one line in `layouts/__init__.py`.
 
-    def __call__(self, request: Request) -> Found:
-        """Find every entry of a source.
+    Attributes:
+        name: As typed behind `--layout`.
+        find: Finds every entry of a source; raises `ScreenError` when the source as a whole cannot be understood.
+            What it counts in `Found.found` must be `Found.entries` and its own refusals together.
+        sign: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
+            folders and opens no image.
+        options: The options of a `Request` that it understands; the others are refused before `find` is asked.
+    """
 
-        Raises:
-            ScreenError: The source as a whole cannot be understood.
-        """
-        ...
+    name: str
+    find: Callable[[Request], Found]
+    sign: Callable[[AnyPath], str]
+    options: frozenset[str] = frozenset()

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from distangle.commit import sha256_of
 from distangle.errors import ImageError, ScreenError
+from distangle.remote import AnyPath, RemotePath
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry
 from distangle.screen.problems import Problem
+from distangle.screen.stored import is_array, sha256_of_stored, size_and_mtime
 
 Probe = Callable[[Path], tuple[str, tuple[int, int], int]]
 """Reads the header of a file: type of a pixel, (height, width) in px, number of pages. Raises ImageError."""
@@ -60,7 +61,7 @@ def inspect_files(
     entries: Sequence[Entry],
     channels: Sequence[Channel],
     *,
-    source: Path,
+    source: AnyPath,
     probe: Probe | None = None,
     hash_files: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -72,13 +73,16 @@ def inspect_files(
         channels: To name them in refusals.
         source: The folder that the paths start from.
         probe: Reads headers; without it neither shape nor pages are known.
-        hash_files: Read every byte for its SHA-256.
+        hash_files: Read every byte for its SHA-256. What lies behind a URL is fetched for it; without, nothing is
+            fetched and no header read.
         progress: Called with the number of files done and in all.
 
     Raises:
         ScreenError: No shape and type of pixel is that of more than half of the sites.
     """
     names = list(dict.fromkeys(path for entry in entries for path in entry.paths))
+    if isinstance(source, RemotePath) and not hash_files:
+        probe = None
     looked: dict[str, LookedAt] = {}
     for name, file in _look_at_all(names, source, probe, hash_files=hash_files):
         looked[name] = file
@@ -114,9 +118,11 @@ def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
 
 
 def _look_at_all(
-    names: Sequence[str], source: Path, probe: Probe | None, *, hash_files: bool
+    names: Sequence[str], source: AnyPath, probe: Probe | None, *, hash_files: bool
 ) -> Iterator[tuple[str, LookedAt]]:
     def look(part: Sequence[str]) -> list[LookedAt]:
+        if isinstance(source, RemotePath):
+            return [_look_behind(source / name, probe, hash_files=hash_files) for name in part]
         return [_look_at(f"{source}/{name}", probe, hash_files=hash_files) for name in part]
 
     # Threads: most of the time goes by waiting for a network file system.
@@ -130,22 +136,36 @@ def _look_at_all(
 def _look_at(name: str, probe: Probe | None, *, hash_files: bool) -> LookedAt:
     try:
         found = os.stat(name)  # noqa: PTH116 - pathlib costs more than the call, a million times
-        if not stat.S_ISREG(found.st_mode):
+        size, mtime = found.st_size, found.st_mtime
+        if stat.S_ISDIR(found.st_mode) and is_array(Path(name)):
+            size, mtime = size_and_mtime(Path(name))
+        elif not stat.S_ISREG(found.st_mode):
             return LookedAt(trouble="not a regular file")
-        if found.st_size == 0:
+        if size == 0:
             return LookedAt(trouble="0 bytes")
         header, n_pages = None, 0
         if probe is not None:
             dtype, shape, n_pages = probe(Path(name))
             header = (dtype, shape)
-        sha256 = sha256_of(Path(name)) if hash_files else ""
+        sha256 = sha256_of_stored(Path(name)) if hash_files else ""
     except (FileNotFoundError, NotADirectoryError):
         return LookedAt(trouble="no such file", is_absent=True)
     except OSError as error:
         return LookedAt(trouble=f"cannot be read: {error.strerror or error}")
     except ImageError as error:
         return LookedAt(trouble=str(error))
-    return LookedAt(size=found.st_size, mtime=found.st_mtime, header=header, n_pages=n_pages, sha256=sha256)
+    return LookedAt(size=size, mtime=mtime, header=header, n_pages=n_pages, sha256=sha256)
+
+
+def _look_behind(path: RemotePath, probe: Probe | None, *, hash_files: bool) -> LookedAt:
+    try:
+        if probe is not None or hash_files:
+            return _look_at(str(path.local_copy(fresh=True)), probe, hash_files=hash_files)
+        return LookedAt(size=path.size(), mtime=path.mtime())
+    except FileNotFoundError:
+        return LookedAt(trouble="no such file", is_absent=True)
+    except OSError as error:
+        return LookedAt(trouble=f"cannot be read: {error}")
 
 
 def _wrong_files(

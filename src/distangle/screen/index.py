@@ -1,5 +1,6 @@
 """From a source folder to a checked screen: everything found is either indexed or refused by name."""
 
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from distangle import __version__
-from distangle.commit import sha256_of
 from distangle.errors import ScreenError
+from distangle.remote import AnyPath, RemotePath, place
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found, Request
 from distangle.screen.files import Inspected, Probe, SiteFiles, inspect_files
-from distangle.screen.layouts import layout_named
+from distangle.screen.layouts import find as find_entries
 from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
 from distangle.screen.place import place_wells
 from distangle.screen.plate import split_well
@@ -23,13 +24,14 @@ from distangle.screen.table import Screen, ScreenCard, path_columns
 
 
 def index(
-    source: Path,
+    source: str | Path | RemotePath,
     *,
     layout: str,
-    tables: Path | None = None,
+    tables: str | Path | RemotePath | None = None,
     mapping: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
     pages: str | None = None,
+    pattern: str | None = None,
     controls: Mapping[str, Sequence[str]] | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
@@ -41,13 +43,14 @@ def index(
     """Find out which perturbation is in which well, and what is wrong.
 
     Args:
-        source: Folder of the images; for layout `table` also the table itself.
-        layout: `rxrx1` or `table`.
+        source: Folder of the images, or a URL; for layout `table` also the table itself.
+        layout: A name in `LAYOUTS`.
         tables: Folder or file of the tables when they lie elsewhere.
-        mapping: Our column name to the table's, layout `table` only.
-        channels: `NAME` or `NAME=COLUMN`, layout `table` only.
+        mapping: Our column name to the table's.
+        channels: `NAME` or `NAME=COLUMN`.
         pages: Column with one file of many pages for all channels, layout `table` only.
-        controls: Role to names of perturbations, layout `table` only.
+        pattern: How the paths of images are built, layout `folder` only.
+        controls: Role to names of perturbations.
         tables_only: Look for no image; one row per row of the tables.
         hash_files: Read every file for its SHA-256.
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
@@ -66,15 +69,16 @@ def index(
         message = f"A plate of {plate_rows} x {plate_columns} wells: give both numbers, from 1, or none."
         raise ScreenError(message)
     request = Request(
-        source=source,
-        tables=tables,
+        source=place(source),
+        tables=None if tables is None else place(tables),
         mapping=mapping or {},
         channels=tuple(channels or ()),
         pages=pages,
+        pattern=pattern,
         controls=controls or {},
         tables_only=tables_only,
     )
-    found = layout_named(layout)(request)
+    found = find_entries(layout, request)
     plate = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     entries, plate, problems = place_wells(found.entries, plate)
     problems = [*found.problems, *problems]
@@ -243,14 +247,17 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
         raise ScreenError(message)
 
 
+def _relative(path: AnyPath, source: AnyPath) -> str:
+    if isinstance(path, Path) and isinstance(source, Path):
+        return Path(os.path.relpath(path.resolve(), source.resolve())).as_posix()
+    return str(path).removeprefix(f"{source}/")
+
+
 def _provenance(found: Found, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
     return {
         "distangle": __version__,
         "tables": [
-            {
-                "path": Path(os.path.relpath(path.resolve(), found.source.resolve())).as_posix(),
-                "sha256": sha256_of(path),
-            }
+            {"path": _relative(path, found.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             for path in found.tables
         ],
         "files_hashed": hash_files,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distangle.commit import commit_json, commit_text, committed, sha256_of
 from distangle.errors import ScreenError
+from distangle.remote import AnyPath, RemotePath, local
 from distangle.screen.channel import Channel
 from distangle.screen.perturbation import class_list_sha256
 
@@ -36,9 +37,9 @@ class ScreenCard(BaseModel):
     """What `screen.json` says of the whole screen.
 
     Attributes:
-        layout: How the source folder is laid out: `rxrx1`, `table`.
+        layout: How the source folder is laid out: `rxrx1`, `table`, ...
         source: The folder that the paths of the images start from: relative to the screen's own folder once
-            it is written, absolute before.
+            it is written, absolute before; or its URL.
         channels: The stains, in the order of the images' channels.
         dtype: Type of a pixel as stored, `uint8` or `uint16`; None when no header was read.
         shape: Height and width in px; None when no header was read.
@@ -96,18 +97,21 @@ class Screen:
     folder: Path | None = None
 
     @property
-    def source(self) -> Path:
+    def source(self) -> AnyPath:
         """The folder that the paths of the images start from, absolute."""
+        if "://" in self.card.source:
+            return RemotePath(self.card.source)
         return ((self.folder or Path()).resolve() / self.card.source).resolve()
 
     def image_paths(self, row: int) -> list[Path]:
-        """Return the files of one site, absolute, one per channel.
+        """Return the files of one site, absolute, one per channel; what lies behind a URL is fetched first.
 
         Args:
             row: Position in `sites`.
 
         Raises:
             ScreenError: The screen was indexed without looking for images.
+            RemoteError: A file cannot be fetched.
         """
         site = self.sites.iloc[row]
         names = [str(site[f"path_{k}"]) for k in range(1, len(self.card.channels) + 1)]
@@ -116,7 +120,8 @@ class Screen:
             message = f"No image of {place}: the screen was indexed with --tables-only. Index it without."
             raise ScreenError(message)
         source = self.source
-        return [source / name for name in names]
+        fetched = {name: local(source / name) for name in dict.fromkeys(names)}
+        return [fetched[name] for name in names]
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None where the file is one plane."""
@@ -136,10 +141,12 @@ def write_screen(screen: Screen, folder: Path) -> None:
         screen.sites.to_parquet(temporary, index=False)
     escaped = screen.problems.astype({"count": str}).map(_escaped)
     commit_text(folder / PROBLEMS, escaped.to_csv(index=False, lineterminator="\n"))
-    relative = os.path.relpath(screen.source, folder.resolve())
-    card = screen.card.model_copy(
-        update={"source": Path(relative).as_posix(), "sites_sha256": sha256_of(folder / SITES)}
-    )
+    source = screen.source
+    if isinstance(source, Path):
+        named = Path(os.path.relpath(source, folder.resolve())).as_posix()
+    else:
+        named = str(source)
+    card = screen.card.model_copy(update={"source": named, "sites_sha256": sha256_of(folder / SITES)})
     commit_json(folder / CARD, card.model_dump(mode="json"))
 
 

@@ -1,11 +1,50 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
 from distangle.errors import ScreenError, nearest
-from distangle.screen.entry import Layout
-from distangle.screen.layouts.rxrx1 import find_rxrx1
-from distangle.screen.layouts.table import find_table
+from distangle.remote import AnyPath
+from distangle.screen.entry import Found, Layout, Request
+from distangle.screen.layouts import folder, rxrx1, table
 
-LAYOUTS: dict[str, Layout] = {"rxrx1": find_rxrx1, "table": find_table}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        rxrx1.LAYOUT,
+        folder.LAYOUT,
+        table.LAYOUT,
+    )
+}
+
+_FLAGS = {
+    "mapping": "--map",
+    "channels": "--channels",
+    "pages": "--pages",
+    "pattern": "--pattern",
+    "controls": "--negative-control and --positive-control",
+}
+
+
+def find(name: str, request: Request) -> Found:
+    """Find every entry of a source in the layout of a name.
+
+    Raises:
+        ScreenError: No such layout, an option that it does not know, or a source that it does not understand; the
+            message says which other layout the source looks like.
+    """
+    layout = layout_named(name)
+    unknown = [flag for option, flag in _FLAGS.items() if getattr(request, option) and option not in layout.options]
+    if unknown:
+        know = [other.name for other in LAYOUTS.values() if all(_knows(other, flag) for flag in unknown)]
+        message = f"Layout {name!r} does not know {', '.join(unknown)}. Leave it away"
+        message += f", or use --layout {' or '.join(know)}." if know else "."
+        raise ScreenError(message)
+    try:
+        return layout.find(request)
+    except ScreenError as error:
+        others = looks_like(request.source, but=name)
+        if not others:
+            raise
+        message = f"{error} {others}"
+        raise ScreenError(message) from error
 
 
 def layout_named(name: str) -> Layout:
@@ -20,4 +59,27 @@ def layout_named(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-__all__ = ["LAYOUTS", "find_rxrx1", "find_table", "layout_named"]
+def looks_like(source: AnyPath, *, but: str = "") -> str:
+    """Return the layout that a source looks like as advice, such as `It looks like --layout rxrx1 (train.csv).`.
+
+    Args:
+        source: A folder or table.
+        but: The layout that was tried.
+
+    Returns:
+        "" if it looks like none, or like the one that was tried.
+    """
+    if not source.exists():
+        return ""
+    for layout in LAYOUTS.values():
+        sign = layout.sign(source)
+        if sign:
+            return "" if layout.name == but else f"It looks like --layout {layout.name} ({sign})."
+    return ""
+
+
+def _knows(layout: Layout, flag: str) -> bool:
+    return any(_FLAGS[option] == flag for option in layout.options)
+
+
+__all__ = ["LAYOUTS", "find", "layout_named", "looks_like"]

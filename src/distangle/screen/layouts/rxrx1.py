@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections import defaultdict
-from pathlib import Path
 
 from distangle.errors import ScreenError
+from distangle.remote import AnyPath
 from distangle.screen.channel import Channel
 from distangle.screen.delimited import Delimited, read_delimited, require_columns
 from distangle.screen.duplicates import divide_duplicates
-from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.rxrx1_folders import SPLITS, RxRx1Site, list_images
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well, well_name
@@ -47,12 +47,8 @@ def find_rxrx1(request: Request) -> Found:
     under `train/`, `test/`, `images/` or the source itself.
 
     Raises:
-        ScreenError: No table, a column missing, two codings of the siRNA, or an option it does not know.
+        ScreenError: No table, a column missing, or two codings of the siRNA.
     """
-    if request.mapping or request.channels or request.pages or request.controls:
-        message = "Layout 'rxrx1' knows its columns, channels and controls: leave --map, --channels, --pages, "
-        message += "--negative-control and --positive-control away, or use --layout table."
-        raise ScreenError(message)
     if not request.source.is_dir():
         message = f"{request.source} is no folder. Expected the folder of RxRx1's images and tables."
         raise ScreenError(message)
@@ -85,7 +81,7 @@ def find_rxrx1(request: Request) -> Found:
     )
 
 
-def _read_tables(place: Path) -> list[Delimited]:
+def _read_tables(place: AnyPath) -> list[Delimited]:
     known = (*_KAGGLE, _OFFICIAL)
     folder, names = (place.parent, (place.name,)) if place.is_file() else (place, known)
     there = [name for name in names if name in known and (folder / name).is_file()]
@@ -291,3 +287,11 @@ def _where(row: Entry, *, name: str = "") -> str:
 
 _ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
 _FETCH = "Copy the images and index again; --tables-only looks for none."
+
+
+def _sign(source: AnyPath) -> str:
+    place = source.parent if source.is_file() else source
+    return next((name for name in _KAGGLE if (place / name).is_file()), "")
+
+
+LAYOUT = Layout(name="rxrx1", find=find_rxrx1, sign=_sign)

@@ -1,11 +1,11 @@
 """The folders of RxRx1: one listing per plate, no file opened."""
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
+from distangle.remote import AnyPath
+from distangle.screen.layouts.listing import LOOKS, not_understood, scan
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 
@@ -13,7 +13,6 @@ SPLITS = ("train", "test", "images")  # folders that may stand between the sourc
 
 _PLATE = re.compile(r"plate0*([0-9]+)", re.IGNORECASE)
 _IMAGE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_s([1-9][0-9]{0,3})_w([1-6])\.png", re.IGNORECASE)
-_LOOKS = re.compile(r"[^.].*\.(png|tiff?|jpe?g|bmp)", re.IGNORECASE | re.DOTALL)
 
 SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, site
 
@@ -31,7 +30,7 @@ class RxRx1Site:
     taken: list[str] = dataclasses.field(default_factory=list)
 
 
-def list_images(source: Path) -> tuple[list[RxRx1Site], list[Problem]]:
+def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
     """List the images below a folder, site by site, and remark on names that are not understood."""
     sites: dict[SiteKey, RxRx1Site] = {}
     remarks: list[Problem] = []
@@ -40,7 +39,7 @@ def list_images(source: Path) -> tuple[list[RxRx1Site], list[Problem]]:
             if not split and experiment in SPLITS:
                 continue
             if not experiment.isprintable():
-                remarks.append(_odd(f"{split}/{experiment}", experiment, "a printable name such as HUVEC-01"))
+                remarks.append(not_understood(f"{split}/{experiment}", experiment, "a printable name such as HUVEC-01"))
                 continue
             above = f"{split}/{experiment}" if split else experiment
             for name in _folders(source, above, remarks):
@@ -52,19 +51,19 @@ def list_images(source: Path) -> tuple[list[RxRx1Site], list[Problem]]:
 
 
 def _list_plate(
-    source: Path,
+    source: AnyPath,
     folder: str,
     plate: tuple[str, str],
     sites: dict[SiteKey, RxRx1Site],
     remarks: list[Problem],
 ) -> None:
-    for name in sorted(item.name for item in _scan(source, folder, remarks)):
+    for name, _ in scan(source, folder, remarks):
         match = _IMAGE.fullmatch(name)
         position = split_well(match[1]) if match else None
         if match is None or position is None:
-            if _LOOKS.fullmatch(name):
+            if LOOKS.fullmatch(name):
                 expected = "<well>_s<site>_w<channel 1-6>.png, such as B03_s1_w1.png"
-                remarks.append(_odd(f"{folder}/{name}", name, expected))
+                remarks.append(not_understood(f"{folder}/{name}", name, expected))
             continue
         key = (folder, *plate, well_name(*position), int(match[2]))
         site = sites.get(key)
@@ -75,37 +74,8 @@ def _list_plate(
         site.files.setdefault(int(match[3]), name)
 
 
-def _odd(path: str, name: str, expected: str) -> Problem:
-    fix = "Rename it if it belongs to the screen."
-    kind = "name not understood"
-    return Problem(severity="warning", kind=kind, file=path, found=name, expected=expected, fix=fix)
-
-
-def _scan(source: Path, folder: str, remarks: list[Problem]) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(source / folder) as listing:
-            return list(listing)
-    except OSError as error:
-        if folder not in SPLITS or not isinstance(error, FileNotFoundError):
-            remarks.append(
-                Problem(
-                    severity="warning",
-                    kind="folder not listed",
-                    file=folder,
-                    found=error.strerror or str(error),
-                    expected="a folder that can be read",
-                    fix="Mend its permissions or the link, and index again.",
-                )
-            )
-        return []
-
-
-def _folders(source: Path, folder: str, remarks: list[Problem]) -> Iterator[str]:
+def _folders(source: AnyPath, folder: str, remarks: list[Problem]) -> Iterator[str]:
     # The depth is fixed at three, so a link to a folder above cannot lead round in a circle.
-    for item in sorted(_scan(source, folder, remarks), key=lambda item: item.name):
-        try:
-            is_folder = item.is_dir()
-        except OSError:
-            is_folder = True  # a link to itself: listing it says so
-        if is_folder and not item.name.startswith("."):
-            yield item.name
+    for name, is_folder in scan(source, folder, remarks, may_lack=folder in SPLITS):
+        if is_folder and not name.startswith("."):
+            yield name

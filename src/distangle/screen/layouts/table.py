@@ -1,22 +1,21 @@
 """Any table with a row per site: which column is what can be named or is found by itself."""
 
-import os
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.delimited import Delimited, read_delimited
-from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.columns import renamed, resolve_columns
+from distangle.screen.layouts.controls import apply_controls
+from distangle.screen.layouts.listing import scan
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
-from distangle.screen.table import SITE_COLUMNS
 
-OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
-
-_TAKEN = re.compile(r"(path|page)_[0-9]+|size|mtime|sha256|fold")
+_TABLES = (".csv", ".tsv")
 _IMAGE = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
@@ -41,7 +40,7 @@ def find_table(request: Request) -> Found:
     rows = [reader.read(line, fields) for line, fields in zip(table.lines, table.rows, strict=True)]
     entries = [entry for entry, problem in rows if problem is None]
     problems += [problem for _, problem in rows if problem is not None]
-    _apply_controls(entries, request.controls)
+    apply_controls(entries, request.controls)
     if not request.tables_only:
         problems += _unnamed_images(source, [entry for entry, _ in rows])
     if "site" in column_of:
@@ -54,62 +53,14 @@ def find_table(request: Request) -> Found:
         entries=entries,
         problems=problems,
         found=table.n_rows,
-        extra_columns=_renamed(extra),
+        extra_columns=renamed(extra),
         tables=(path,),
         site_hint=hint,
         notes={"columns": dict(column_of), "path_columns": list(path_columns)},
     )
 
 
-def resolve_columns(table: Delimited, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return which of the table's columns is which of ours.
-
-    Raises:
-        ScreenError: A name that neither we nor the table knows, two candidates, or no plate, well or
-            perturbation.
-    """
-    for ours, theirs in mapping.items():
-        if ours not in OURS:
-            message = f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}"
-            raise ScreenError(message)
-        if theirs and theirs not in table.columns:
-            message = f"--map {ours}={theirs}: {table.path} has no column {theirs!r}. "
-            message += nearest(theirs, table.columns)
-            raise ScreenError(message)
-    column_of: dict[str, str] = {}
-    free = [name for name in table.columns if name not in mapping.values()]
-    for ours in OURS:
-        theirs = mapping[ours] if ours in mapping else _by_itself(ours, free, table)
-        if theirs:
-            column_of[ours] = theirs
-    wanted = ("plate", "well", *(() if mapping.get("perturbation") == "" else ("perturbation",)))
-    missing = [name for name in wanted if name not in column_of]
-    if missing:
-        example = " ".join(f"--map {name}=COLUMN" for name in missing)
-        message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
-        message += f"{nearest(missing[0], table.columns)} Say which it is: {example}"
-        message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
-        raise ScreenError(message)
-    return column_of
-
-
-def _by_itself(ours: str, columns: Sequence[str], table: Delimited) -> str:
-    def plain(name: str) -> str:
-        return re.sub(r"[_\s-]", "", name.lower())
-
-    for wanted in (ours, f"Metadata_{ours}"):
-        exact = [name for name in columns if name == wanted]
-        close = exact or [name for name in columns if plain(name) == plain(wanted)]
-        if len(close) > 1:
-            message = f"{table.path}: {' and '.join(map(repr, close))} may both be {ours!r}. "
-            message += f"Say which: --map {ours}=COLUMN."
-            raise ScreenError(message)
-        if close:
-            return close[0]
-    return ""
-
-
-def _locate(request: Request) -> tuple[Path, Path]:
+def _locate(request: Request) -> tuple[AnyPath, AnyPath]:
     source, tables = request.source, request.tables
     if not source.exists():
         message = f"{source} does not exist. Expected a table, or the folder that its paths start from."
@@ -125,7 +76,7 @@ def _locate(request: Request) -> tuple[Path, Path]:
     if not place.is_dir():
         message = f"{place} does not exist. Expected a table, or a folder with one."
         raise ScreenError(message)
-    there = sorted(item for item in place.iterdir() if item.suffix.lower() in {".csv", ".tsv"} and item.is_file())
+    there = _tables_in(place)
     if len(there) != 1:
         listed = f"several tables: {', '.join(item.name for item in there)}" if there else "no .csv or .tsv"
         message = f"{place} holds {listed}. Name the table: --tables FILE."
@@ -170,7 +121,7 @@ class _Rows:
         path_columns: Sequence[str],
         extra: Sequence[str],
         request: Request,
-        source: Path,
+        source: AnyPath,
     ) -> None:
         self._table = table.path.name
         self._ours = {name: table.position(column) for name, column in column_of.items()}
@@ -268,27 +219,7 @@ class _Rows:
         return None if path == ".." or path.startswith("../") or path == "." else path
 
 
-def _apply_controls(entries: Sequence[Entry], controls: Mapping[str, Sequence[str]]) -> None:
-    known = {entry.perturbation for entry in entries if entry.perturbation}
-    role_by_name: dict[str, Role] = {}
-    for word, names in controls.items():
-        role = role_of(word)
-        if role is None or not word:
-            message = f"Controls {word!r}: no such role. {nearest(word, [item.value for item in Role])}"
-            raise ScreenError(message)
-        for name in names:
-            if name not in known:
-                flag = f"--{role.value.replace('_', '-')}"
-                message = f"{flag} {name}: no row has the perturbation {name!r}. {nearest(name, known)}"
-                raise ScreenError(message)
-            if role_by_name.setdefault(name, role) != role:
-                message = f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one."
-                raise ScreenError(message)
-    for entry in entries:
-        entry.role = role_by_name.get(entry.perturbation, entry.role)
-
-
-def _unnamed_images(source: Path, entries: Sequence[Entry]) -> list[Problem]:
+def _unnamed_images(source: AnyPath, entries: Sequence[Entry]) -> list[Problem]:
     """Return a warning for every folder that holds images which no row names."""
     named: dict[str, set[str]] = {}
     for entry in entries:
@@ -297,11 +228,8 @@ def _unnamed_images(source: Path, entries: Sequence[Entry]) -> list[Problem]:
             named.setdefault(folder, set()).add(name)
     problems: list[Problem] = []
     for folder in sorted(named):
-        try:
-            with os.scandir(source / folder) as listing:
-                there = {item.name for item in listing if _IMAGE.fullmatch(item.name)}
-        except OSError:
-            continue  # each of its files is refused by name when it is looked at
+        # Each file of a folder that cannot be listed is refused by name when it is looked at.
+        there = {name for name, _ in scan(source, folder, []) if _IMAGE.fullmatch(name)}
         others = sorted(there - named[folder])
         if others:
             problems.append(
@@ -318,17 +246,21 @@ def _unnamed_images(source: Path, entries: Sequence[Entry]) -> list[Problem]:
     return problems
 
 
-def _renamed(extra: Sequence[str]) -> tuple[str, ...]:
-    """Keep the table's own columns apart from ours: theirs get `table_` before the name."""
-    names: list[str] = []
-    for name in extra:
-        renamed = name
-        while (
-            renamed in SITE_COLUMNS
-            or _TAKEN.fullmatch(renamed)
-            or renamed in names
-            or renamed in extra[len(names) + 1 :]
-        ):
-            renamed = f"table_{renamed}"
-        names.append(renamed)
-    return tuple(names)
+def _sign(source: AnyPath) -> str:
+    if source.is_file():
+        return source.name if _is_table(source.name) else ""
+    there = _tables_in(source)
+    return there[0].name if len(there) == 1 else ""
+
+
+def _tables_in(folder: AnyPath) -> list[AnyPath]:
+    return [folder / name for name, is_folder in scan(folder, "", []) if not is_folder and _is_table(name)]
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(_TABLES)
+
+
+LAYOUT = Layout(
+    name="table", find=find_table, sign=_sign, options=frozenset({"mapping", "channels", "pages", "controls"})
+)

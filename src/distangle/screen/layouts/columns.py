@@ -1,0 +1,82 @@
+"""Which column of a table is which of ours, by its name or as told."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from distangle.errors import ScreenError, nearest
+from distangle.screen.delimited import Delimited
+from distangle.screen.table import SITE_COLUMNS
+
+OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
+
+_TAKEN = re.compile(r"(path|page)_[0-9]+|size|mtime|sha256|fold")
+
+
+def resolve_columns(
+    table: Delimited, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
+) -> dict[str, str]:
+    """Return which of the table's columns is which of ours.
+
+    Args:
+        table: With the columns to choose from.
+        mapping: Our column name to the table's; to "" for one that the table does not have.
+        wanted: Ours that it must have.
+
+    Raises:
+        ScreenError: A name that neither we nor the table knows, two candidates, or a wanted one missing.
+    """
+    for ours, theirs in mapping.items():
+        if ours not in OURS:
+            message = f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}"
+            raise ScreenError(message)
+        if theirs and theirs not in table.columns:
+            message = f"--map {ours}={theirs}: {table.path} has no column {theirs!r}. "
+            message += nearest(theirs, table.columns)
+            raise ScreenError(message)
+    column_of: dict[str, str] = {}
+    free = [name for name in table.columns if name not in mapping.values()]
+    for ours in OURS:
+        theirs = mapping[ours] if ours in mapping else _by_itself(ours, free, table)
+        if theirs:
+            column_of[ours] = theirs
+    none = [name for name in wanted if name == "perturbation" and mapping.get(name) == ""]
+    missing = [name for name in wanted if name not in column_of and name not in none]
+    if missing:
+        example = " ".join(f"--map {name}=COLUMN" for name in missing)
+        message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
+        message += f"{nearest(missing[0], table.columns)} Say which it is: {example}"
+        message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        raise ScreenError(message)
+    return column_of
+
+
+def _by_itself(ours: str, columns: Sequence[str], table: Delimited) -> str:
+    def plain(name: str) -> str:
+        return re.sub(r"[_\s-]", "", name.lower())
+
+    for wanted in (ours, f"Metadata_{ours}"):
+        exact = [name for name in columns if name == wanted]
+        close = exact or [name for name in columns if plain(name) == plain(wanted)]
+        if len(close) > 1:
+            message = f"{table.path}: {' and '.join(map(repr, close))} may both be {ours!r}. "
+            message += f"Say which: --map {ours}=COLUMN."
+            raise ScreenError(message)
+        if close:
+            return close[0]
+    return ""
+
+
+def renamed(extra: Sequence[str]) -> tuple[str, ...]:
+    """Keep the table's own columns apart from ours: theirs get `table_` before the name."""
+    names: list[str] = []
+    for name in extra:
+        renamed = name
+        while (
+            renamed in SITE_COLUMNS
+            or _TAKEN.fullmatch(renamed)
+            or renamed in names
+            or renamed in extra[len(names) + 1 :]
+        ):
+            renamed = f"table_{renamed}"
+        names.append(renamed)
+    return tuple(names)

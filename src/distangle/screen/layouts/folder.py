@@ -1,0 +1,192 @@
+"""Any folder whose names of files follow a pattern, with or without a table of the wells."""
+
+from collections import Counter
+
+from distangle.errors import ScreenError
+from distangle.remote import AnyPath
+from distangle.screen.channel import named_channels
+from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.columns import renamed
+from distangle.screen.layouts.controls import apply_controls
+from distangle.screen.layouts.labels import join_labels, read_labels
+from distangle.screen.layouts.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
+from distangle.screen.layouts.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.pictures import Picture, choose_channels, into_sites
+from distangle.screen.layouts.plates import plates_of
+from distangle.screen.problems import Problem
+
+_ENOUGH = 2000  # files looked at to guess a pattern
+
+
+def find_folder(request: Request) -> Found:
+    """Find the sites whose files' names follow `pattern`, and their wells in the table that `tables` names.
+
+    Where the pattern has no plate, the folder of a file names it; without an experiment all are one, `all`;
+    without a site every well has one. Without a table nothing is known of the wells.
+
+    Raises:
+        ScreenError: The pattern cannot be read or fits no file, the channels cannot be told, or `tables` is no
+            table of wells.
+    """
+    source = request.source
+    if not source.is_dir():
+        message = f"{source} is no folder. Expected the folder of the images."
+        raise ScreenError(message)
+    if request.tables_only:
+        message = "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
+        raise ScreenError(message)
+    if request.pattern is None:
+        message = f"Layout 'folder' needs --pattern. {guess(source) or _EXAMPLE}"
+        raise ScreenError(message)
+    pattern = parse_pattern(request.pattern)
+    extra = tuple(name for name in pattern.names if name not in FIELDS)
+    pictures, problems = list_pictures(source, pattern, extra=extra)
+    if not pictures:
+        odd = [problem for problem in problems if problem.kind == NOT_UNDERSTOOD]
+        message = f"No file below {source} is named like {pattern.text!r}. "
+        message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
+        message += guess(source)
+        raise ScreenError(message.rstrip())
+    return found_pictures(request, pictures, problems, pattern=pattern, extra=extra)
+
+
+def found_pictures(
+    request: Request, pictures: list[Picture], problems: list[Problem], *, pattern: Pattern, extra: tuple[str, ...]
+) -> Found:
+    """Make sites of pictures, and give them the labels of the request's table.
+
+    Args:
+        request: For its channels, tables, mapping and controls.
+        pictures: What was found.
+        problems: Remarks so far.
+        pattern: How the pictures were read.
+        extra: Names of the pictures' extra columns.
+
+    Raises:
+        ScreenError: The channels cannot be told, or `tables` is no table of wells.
+    """
+    names, entries, wrong, n_sites = _sites(request, pictures, pattern)
+    found, labels = n_sites, None
+    tables: tuple[AnyPath, ...] = ()
+    refused = [problem for problem in wrong if problem.severity == "refused"]
+    if request.tables is not None:
+        labels = read_labels(request.tables, request.mapping)
+        known = frozenset({"experiment", "plate"} & set(pattern.names))
+        known |= {"plate"} if _tells_plates(pictures) or "plate" not in labels.keys else set()
+        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
+        wrong += unmet
+        found, tables, extra = n_sites + n_rows_apart, labels.tables, (*extra, *labels.extra_columns)
+    elif request.mapping:
+        message = "--map names columns of a table: name the table too, --tables FILE."
+        raise ScreenError(message)
+    apply_controls(entries, request.controls)
+    return Found(
+        source=request.source,
+        channels=named_channels(names),
+        entries=entries,
+        problems=[*problems, *wrong],
+        found=found,
+        extra_columns=renamed(extra),
+        tables=tables,
+        site_hint="Tell the plates apart with {plate} in --pattern.",
+        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
+    )
+
+
+def list_pictures(
+    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = ()
+) -> tuple[list[Picture], list[Problem]]:
+    """Read the names of all files below a folder.
+
+    Args:
+        source: The folder.
+        pattern: How the names are built.
+        extra: Fields of the pattern that become columns.
+
+    Returns:
+        The files that follow the pattern, and a remark for each folder with images that do not.
+    """
+    read: list[tuple[str, str, dict[str, str]]] = []
+    remarks: list[Problem] = []
+    for folder, names in folders_below(source, remarks):
+        others: list[str] = []
+        for name in names:
+            path = f"{folder}/{name}".lstrip("/")
+            fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
+            if fields is not None:
+                read.append((folder, path, fields))
+            elif LOOKS.fullmatch(name):
+                others.append(name)
+        if others:
+            listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+            remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
+    plates = plates_of({folder for folder, _, _ in read}, root=source.resolve().name or "all")
+    return [_picture(path, fields, plates[folder], extra) for folder, path, fields in read], remarks
+
+
+def guess(source: AnyPath) -> str:
+    """Return which known pattern the names in a folder follow, as advice; "" if none."""
+    counts: Counter[str] = Counter()
+    seen = 0
+    known = {name: parse_pattern(name) for name in KNOWN}
+    for folder, names in folders_below(source, []):
+        for name in names:
+            counts.update(key for key, pattern in known.items() if pattern.read(f"{folder}/{name}"))
+        seen += len(names)
+        if seen > _ENOUGH:
+            break
+    if not counts:
+        return ""
+    name, count = counts.most_common(1)[0]
+    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name]!r}."
+
+
+def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:
+    return Picture(
+        path=path,
+        experiment=fields.get("experiment", "all"),
+        plate=fields.get("plate", plate),
+        well=fields["well"],
+        site=int(fields.get("site", "1")),
+        channel=fields.get("channel", ""),
+        moment=" ".join(f"{name} {fields[name]}" for name in ("plane", "time") if name in fields),
+        cell_type=fields.get("cell_type", ""),
+        extra=tuple(fields[name] for name in extra),
+    )
+
+
+def _sites(
+    request: Request, pictures: list[Picture], pattern: Pattern
+) -> tuple[list[str], list[Entry], list[Problem], int]:
+    if "channel" in pattern.names:
+        channels = choose_channels(pictures, request.channels)
+        entries, problems, n_sites = into_sites(pictures, channels)
+        return [name for name, _ in channels], entries, problems, n_sites
+    names = [name.strip() for name in request.channels]
+    if not names or "" in names or len(set(names)) < len(names):
+        message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
+        message += "once: --channels DNA,actin (one name for files of one plane)."
+        raise ScreenError(message)
+    entries, problems, n_sites = into_sites(pictures, [("", "")])
+    if len(names) > 1:
+        for entry in entries:
+            entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
+    return names, entries, problems, n_sites
+
+
+def _tells_plates(pictures: list[Picture]) -> bool:
+    return len({picture.plate for picture in pictures}) > 1
+
+
+def _sign(source: AnyPath) -> str:
+    return advice.removesuffix(".") if source.is_dir() and (advice := guess(source)) else ""
+
+
+_EXAMPLE = "Write how the names are built, such as --pattern '{plate}/{well}_s{site}_w{channel}.tif'."
+
+LAYOUT = Layout(
+    name="folder",
+    find=find_folder,
+    sign=_sign,
+    options=frozenset({"pattern", "mapping", "channels", "controls"}),
+)

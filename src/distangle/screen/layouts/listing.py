@@ -1,0 +1,119 @@
+"""What lies in the folders of a source: names only, no file opened, no link followed in a circle."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from distangle.errors import RemoteError
+from distangle.remote import AnyPath, RemotePath
+from distangle.screen.problems import Problem
+
+LOOKS = re.compile(r"[^.].*\.(png|tiff?|jpe?g|jp2|bmp)", re.IGNORECASE | re.DOTALL)
+"""Names that look like images."""
+
+NOT_UNDERSTOOD = "name not understood"
+_DEEPEST = 12
+
+
+def scan(source: AnyPath, folder: str, remarks: list[Problem], *, may_lack: bool = False) -> list[tuple[str, bool]]:
+    """Return the names in a folder, sorted, and which of them are folders; what cannot be listed is remarked on.
+
+    Args:
+        source: The folder that `folder` is relative to.
+        folder: "" for the source itself.
+        remarks: Where a remark is added.
+        may_lack: An absent folder is no remark.
+    """
+    try:
+        if isinstance(source, RemotePath):
+            return (source / folder).listing()
+        with os.scandir(source / folder) as listing:
+            return sorted((item.name, _is_folder(item)) for item in listing)
+    except OSError as error:
+        if not (may_lack and isinstance(error, FileNotFoundError)):
+            remarks.append(
+                Problem(
+                    severity="warning",
+                    kind="folder not listed",
+                    file=folder or ".",
+                    found=str(error) if isinstance(error, RemoteError) else error.strerror or str(error),
+                    expected="a folder that can be read",
+                    fix="Mend its permissions or the link, and index again.",
+                )
+            )
+        return []
+
+
+def folders_below(
+    source: AnyPath, remarks: list[Problem], *, deepest: int = _DEEPEST, closed: str = ".zarr"
+) -> Iterator[tuple[str, list[str]]]:
+    """Give every folder of a source with the names of its files, from the top down.
+
+    Args:
+        source: The folder to begin with, which is given as "".
+        remarks: Where remarks on folders that cannot be listed are added.
+        deepest: How many folders below each other are entered.
+        closed: Folders of this ending are not entered, as hidden ones are not.
+    """
+    waiting = [("", 0)]
+    seen: set[tuple[int, int]] = set()
+    while waiting:
+        folder, depth = waiting.pop()
+        if _was_seen(source, folder, seen):
+            continue
+        items = scan(source, folder, remarks)
+        yield folder, [name for name, is_folder in items if not is_folder]
+        below = [name for name, is_folder in items if is_folder and not name.startswith(".")]
+        if depth == deepest and below:
+            remarks.append(_too_deep(folder))
+            continue
+        for name in reversed(below):
+            if not name.isprintable():
+                remarks.append(not_understood(f"{folder}/{name}".lstrip("/"), name, "a printable name"))
+            elif not (closed and name.lower().endswith(closed)):
+                waiting.append((f"{folder}/{name}".lstrip("/"), depth + 1))
+
+
+def not_understood(path: str, name: str, expected: str, *, count: int = 1) -> Problem:
+    """Return the remark on a name that does not say what it is."""
+    return Problem(
+        severity="warning",
+        kind=NOT_UNDERSTOOD,
+        file=path,
+        found=name,
+        expected=expected,
+        fix="Rename it if it belongs to the screen.",
+        count=count,
+    )
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:
+        return True  # a link to itself: listing it says so
+
+
+def _was_seen(source: AnyPath, folder: str, seen: set[tuple[int, int]]) -> bool:
+    if not isinstance(source, Path):
+        return False
+    try:
+        found = (source / folder).stat()
+    except OSError:
+        return False  # listing it says why
+    mark = (found.st_dev, found.st_ino)
+    was_seen = mark in seen
+    seen.add(mark)
+    return was_seen
+
+
+def _too_deep(folder: str) -> Problem:
+    return Problem(
+        severity="warning",
+        kind="folder not listed",
+        file=folder,
+        found=f"folders more than {_DEEPEST} deep",
+        expected="images nearer to the source",
+        fix="Name a folder nearer to the images as source.",
+    )

@@ -1,0 +1,143 @@
+"""Patterns of paths with names in braces: `{plate}/{well}_s{site}_w{channel}.tif`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distangle.errors import ScreenError, nearest
+from distangle.screen.plate import well_name
+
+KNOWN = {
+    "harmony": "r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",
+    "imagexpress": "{}_{well}_s{site}_w{channel:1}{:36}.tif",
+    "cellvoyager": "{}_{well}_T{time}F{site}L{}A{}Z{plane}C{channel}.tif",
+}
+"""Names that microscopes give: Opera Phenix and Operetta, ImageXpress, CellVoyager."""
+
+FIELDS = ("experiment", "plate", "well", "row", "column", "site", "channel", "plane", "time", "cell_type")
+
+_TEXT = {
+    "well": "[A-Za-z]{1,2}[0-9]{1,4}",
+    "row": "[A-Za-z]{1,2}|[0-9]{1,3}",
+    "column": "[0-9]{1,4}",
+    "site": "[0-9]{1,6}",
+    "plane": "[0-9]{1,6}",
+    "time": "[0-9]{1,6}",
+}
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_FIELD = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)?(?::(?P<width>[1-9][0-9]*))?(?P<fixed>=.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    """A pattern that was understood.
+
+    Attributes:
+        text: As written.
+        names: The fields that it reads or fixes.
+        fixed: The fields with a value that stands in the pattern itself.
+        depth: How many parts of a path it is held against, from the file's name upwards.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    fixed: Mapping[str, str]
+    depth: int
+    _regex: re.Pattern[str]
+
+    def read(self, path: str) -> dict[str, str] | None:
+        """Return the fields of a path, with `well` for row and column; None if it is not built so."""
+        match = self._regex.fullmatch("/".join(path.split("/")[-self.depth :]))
+        if match is None:
+            return None
+        fields = {**self.fixed, **match.groupdict()}
+        if "row" in fields:
+            row, column = fields.pop("row"), int(fields.pop("column"))
+            if column == 0 or (row.isdigit() and not 0 < int(row) <= 26 * 27):
+                return None  # rows and columns count from 1, and rows end at ZZ
+            fields["well"] = f"{well_name(int(row) - 1, 0)[:-2] if row.isdigit() else row}{column:02d}"
+        return fields
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read a pattern.
+
+    `{name}` takes the text up to what follows, `{name:3}` just three characters, `{}` what is not wanted, and
+    `{name=value}` nothing: it fixes a field that no path says. Fields: `well`, or `row` and `column` (letters or
+    numbers from 1); `channel`; `site`, `plate`, `experiment`, `cell_type`, `plane`, `time`. Any other name becomes
+    a column. A pattern without `/` is held against the name of a file, one with against as many folders above it. `tif`
+    stands for `tiff` too, and small letters for large ones.
+
+    Args:
+        text: The pattern, or a name in `KNOWN`.
+
+    Raises:
+        ScreenError: It names no well, or a field cannot be read.
+    """
+    written = KNOWN.get(text, text)
+    if "{" not in written:
+        message = f"--pattern {text!r} has no name in braces. Write such as '{{well}}_s{{site}}_w{{channel}}.tif', "
+        message += f"or the name of a known one. {nearest(text, KNOWN)}"
+        raise ScreenError(message)
+    fixed: dict[str, str] = {}
+    names: list[str] = []
+    regex, rest = "", 0
+    for braces in _BRACES.finditer(written):
+        regex += re.escape(written[rest : braces.start()])
+        rest = braces.end()
+        regex += _one_field(text, braces[1], names, fixed)
+    tail = written[rest:]
+    if {"{", "}"} & set(_BRACES.sub("", written)):
+        message = f"--pattern {text!r}: a brace without its other half. Write names as {{well}}."
+        raise ScreenError(message)
+    ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
+    regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
+    _require_well(text, names)
+    return Pattern(
+        text=written,
+        names=tuple(names),
+        fixed=fixed,
+        depth=1 + written.count("/"),
+        _regex=re.compile(regex, re.IGNORECASE | re.DOTALL),
+    )
+
+
+def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) -> str:
+    """Return the regular expression of a field, and note its name."""
+    field = _FIELD.fullmatch(inside)
+    if field is None:
+        message = f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
+        raise ScreenError(message)
+    name, width = field["name"], field["width"]
+    if field["fixed"] is not None:
+        if name is None or name in names:
+            message = f"--pattern {text!r}: {{{inside}}} must fix a field that stands nowhere else."
+            raise ScreenError(message)
+        names.append(name)
+        fixed[name] = field["fixed"][1:]
+        return ""
+    if name is None:
+        return f"[^/]{{{width}}}" if width else "[^/]*?"
+    if name in fixed:
+        message = f"--pattern {text!r}: {name} is fixed and read. Keep one."
+        raise ScreenError(message)
+    if name in names:
+        return f"(?P={name})"
+    names.append(name)
+    kind = _TEXT.get(name)
+    if width:
+        what = "[0-9]" if kind and "A-Z" not in kind else "[^/]"
+        return f"(?P<{name}>{what}{{{width}}})"
+    return f"(?P<{name}>{kind or '[^/]+?'})"
+
+
+def _require_well(text: str, names: list[str]) -> None:
+    if ("row" in names) != ("column" in names):
+        message = f"--pattern {text!r} has one of {{row}} and {{column}}. Name both, or {{well}}."
+        raise ScreenError(message)
+    if ("well" in names) == ("row" in names):
+        what = "names the well twice" if "well" in names else "does not say which well an image is of"
+        message = f"--pattern {text!r} {what}. Expected {{well}}, or {{row}} and {{column}}. "
+        unknown = [name for name in names if name not in FIELDS]
+        message += nearest(unknown[0], FIELDS) if unknown else "{well=A01} fixes it where there is one well only."
+        raise ScreenError(message)
