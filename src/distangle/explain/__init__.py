@@ -7,8 +7,11 @@ from distangle.explain.filters.effect import prune_effect
 from distangle.explain.filters.examine import FilterSettings, examine_filters
 from distangle.explain.opened import Opened, open_run
 from distangle.explain.places.activation_map import ActivationMaps
+from distangle.explain.places.cells import nuclear_channel, segment
 from distangle.explain.places.door import PLACE_METHODS, place_maps
 from distangle.explain.places.grad_cam import activation_maps, closed_form_maps
+from distangle.explain.places.mean_maps import PERTURBATION, WELL, MeanMaps, edge_area, edge_shares, mean_maps
+from distangle.explain.places.overlap import CellOverlap, overlap_with_cells
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.run import explain_run
 from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
@@ -27,34 +30,44 @@ from distangle.explain.words import sentences
 
 __all__ = [
     "ActivationMaps",
+    "CellOverlap",
     "ChannelShapley",
     "ChosenSites",
     "ExplainSettings",
     "FilterSettings",
+    "MeanMaps",
     "Opened",
+    "PERTURBATION",
     "PLACE_METHODS",
     "Piece",
     "RandomMaps",
     "ShapleyNull",
     "TemplateSettings",
+    "WELL",
     "activation_maps",
     "channel_attention",
     "channel_shapley",
-    "closed_form_maps",
-    "compare_with_truth",
     "choose_rows",
+    "closed_form_maps",
     "compare_templates",
+    "compare_with_truth",
+    "edge_area",
+    "edge_shares",
     "examine_filters",
     "explain_run",
     "explain_sites",
     "map_channel_correlation",
+    "mean_maps",
+    "nuclear_channel",
     "null_channel_attention",
     "null_correlation",
     "open_run",
+    "overlap_with_cells",
     "p_values",
-    "prune_effect",
     "place_maps",
+    "prune_effect",
     "random_smooth_maps",
+    "segment",
     "sentences",
     "shapley_null",
     "target_of",
