@@ -66,6 +66,8 @@ def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
     np.testing.assert_allclose(first["bias"], bias)
     near = nearest(cosines(weight))
     np.testing.assert_allclose(first["nearest_angle_deg"], near.angle_deg)
+    np.testing.assert_allclose(first["nearest_alike_angle_deg"][:3], nearest(cosines(weight[:3])).angle_deg)
+    np.testing.assert_allclose(first["nearest_alike_angle_deg"][3:], nearest(cosines(weight[3:])).angle_deg)
     assert first["nearest"].tolist() == [first["perturbation"].iloc[k] for k in near.index]
 
 

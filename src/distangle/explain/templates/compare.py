@@ -165,6 +165,10 @@ def _rows(one: TrainedTemplates, head: str) -> pd.DataFrame:
     vectors = one.heads[head]
     pairs = cosines(vectors)
     near = nearest(pairs)
+    alike = np.where(one.junk[:, None] == one.junk[None, :], pairs, -np.inf)
+    np.fill_diagonal(alike, -np.inf)
+    best = alike.max(axis=1)
+    own_kind = np.where(np.isfinite(best), np.degrees(np.arccos(best.clip(-1, 1))), np.nan)
     return pd.DataFrame(
         {
             "run": one.name,
@@ -177,6 +181,7 @@ def _rows(one: TrainedTemplates, head: str) -> pd.DataFrame:
             "bias": one.bias if head == "softmax" else np.nan,
             "nearest_angle_deg": near.angle_deg,
             "nearest": [one.perturbations[k] for k in near.index],
+            "nearest_alike_angle_deg": own_kind,
             "mean_cosine": (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1),
         }
     )

@@ -9,7 +9,7 @@ from distangle.commit import commit_json, sweep
 from distangle.errors import RunError, nearest
 from distangle.progress import Advance, no_progress
 from distangle.report.material import Material, gather
-from distangle.report.paper import figure_1, figure_5, figure_11, figure_12
+from distangle.report.paper import figure_1, figure_5, figure_7_8, figure_9, figure_10, figure_11, figure_12
 from distangle.report.paper.drawn import Drawn, Missing, save
 from distangle.results import RunFolder
 from distangle.screen import Screen
@@ -18,6 +18,10 @@ from distangle.screen import Screen
 FIGURES: Mapping[int, Callable[[Material], Drawn | Missing]] = {
     1: figure_1.draw,
     5: figure_5.draw,
+    7: figure_7_8.draw_arc,
+    8: figure_7_8.draw_softmax,
+    9: figure_9.draw,
+    10: figure_10.draw,
     11: figure_11.draw,
     12: figure_12.draw,
 }
