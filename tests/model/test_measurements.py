@@ -80,3 +80,15 @@ def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them()
     everything = activation_maps(model, seen, None, targets)
     torch.testing.assert_close(everything.raw.relu(), printed.detach(), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(everything.maps, closed.maps)
+
+
+def test_each_map_depends_on_the_stains_it_names_and_no_other():
+    measurements = Measurements(3)
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = measurements.maps(images, size=(4, 4))[0]
+    assert len(measurements.stains) == measurements.n_maps == len(before)
+    for channel in range(3):
+        changed = images.clone()
+        changed[:, channel] = changed[:, channel].flip(1) ** 2
+        moved = (measurements.maps(changed, size=(4, 4))[0] - before).abs().amax((1, 2)) > 0
+        assert moved.tolist() == [channel in pair for pair in measurements.stains]

@@ -14,6 +14,7 @@ from distangle.explain.places.mean_maps import PERTURBATION, WELL, MeanMaps, edg
 from distangle.explain.places.overlap import CellOverlap, overlap_with_cells
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.run import explain_run
+from distangle.explain.stains.channel_ablation import ChannelAblation, channel_ablation
 from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
 from distangle.explain.stains.channel_shapley import ChannelShapley, channel_shapley
 from distangle.explain.stains.nulls import (
@@ -25,12 +26,14 @@ from distangle.explain.stains.nulls import (
     random_smooth_maps,
     shapley_null,
 )
+from distangle.explain.stains.removal import Removal, stand_ins
 from distangle.explain.templates.compare import TemplateSettings, compare_templates
 from distangle.explain.words import sentences
 
 __all__ = [
     "ActivationMaps",
     "CellOverlap",
+    "ChannelAblation",
     "ChannelShapley",
     "ChosenSites",
     "ExplainSettings",
@@ -41,10 +44,12 @@ __all__ = [
     "PLACE_METHODS",
     "Piece",
     "RandomMaps",
+    "Removal",
     "ShapleyNull",
     "TemplateSettings",
     "WELL",
     "activation_maps",
+    "channel_ablation",
     "channel_attention",
     "channel_shapley",
     "choose_rows",
@@ -70,6 +75,7 @@ __all__ = [
     "segment",
     "sentences",
     "shapley_null",
+    "stand_ins",
     "target_of",
     "untreated_beside",
 ]

@@ -9,12 +9,13 @@ from distangle.explain.chosen import ChosenSites
 from distangle.explain.places.activation_map import Head
 from distangle.explain.places.grad_cam import activation_maps
 from distangle.explain.planted import compare_with_truth
+from distangle.explain.stains.answers import Of
 from distangle.explain.stains.channel_attention import (
     Scaling,
     channel_attention,
     map_channel_correlation,
 )
-from distangle.explain.stains.channel_shapley import Of, Removal, channel_shapley
+from distangle.explain.stains.channel_shapley import channel_shapley
 from distangle.explain.stains.nulls import (
     RandomMaps,
     null_channel_attention,
@@ -22,6 +23,7 @@ from distangle.explain.stains.nulls import (
     p_values,
     random_smooth_maps,
 )
+from distangle.explain.stains.removal import Removal
 from distangle.explain.summary import summarise
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress

@@ -12,7 +12,7 @@ import torch
 from distangle.errors import ExplanationError
 from distangle.explain.choose import choose_rows, untreated_beside
 from distangle.explain.chosen import ChosenSites, target_of
-from distangle.explain.stains.channel_shapley import Removal
+from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
 from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of

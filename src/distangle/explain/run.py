@@ -6,7 +6,7 @@ from dataclasses import replace
 from distangle.commit import sweep
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.opened import open_run
-from distangle.explain.stains.channel_shapley import Removal
+from distangle.explain.stains.removal import Removal
 from distangle.inference import preparation_of
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator

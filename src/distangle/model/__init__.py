@@ -3,6 +3,7 @@
 from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
+from distangle.model.efficientnet import StainwiseEfficientNet
 from distangle.model.layers import find_layer, layer_names
 from distangle.model.norm_statistics import NormStatistics, collect_contrast, collect_statistics, lent_statistics
 from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
@@ -20,6 +21,7 @@ __all__ = [
     "Outputs",
     "PerturbationClassifier",
     "PlateNorms",
+    "StainwiseEfficientNet",
     "WeightsReport",
     "build_classifier",
     "collect_contrast",

@@ -151,6 +151,19 @@ class PerturbationClassifier(nn.Module):
             self.backbone.eval()
         return self
 
+    def check_channels(self, images: Images) -> None:
+        """Refuse images of another number of channels.
+
+        Raises:
+            ConfigError: Names both numbers.
+        """
+        if images.shape[1] != self.config.n_channels:
+            message = (
+                f"Images with {images.shape[1]} channels were given to a model of {self.config.n_channels}. "
+                "Give it the channels that it was trained on, in that order."
+            )
+            raise ConfigError(message)
+
     # Anonymous axes: `height` and `width` of the maps are not those of the images.
     def feature_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
         """Return the maps that are pooled.
@@ -160,12 +173,7 @@ class PerturbationClassifier(nn.Module):
         Raises:
             ConfigError: When the images have another number of channels.
         """
-        if images.shape[1] != self.config.n_channels:
-            message = (
-                f"Images with {images.shape[1]} channels were given to a model of {self.config.n_channels}. "
-                "Give it the channels that it was trained on, in that order."
-            )
-            raise ConfigError(message)
+        self.check_channels(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.frozen and self.training)):
             maps: Tensor = self.backbone(images)
         # Not in place: a hook may hold the maps before the ReLU.

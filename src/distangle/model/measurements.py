@@ -32,6 +32,7 @@ class Measurements(nn.Module):
     Attributes:
         n_maps: Maps to be pooled.
         n_features: Numbers that the pooled maps become.
+        stains: The two channels that each map depends on; twice the same where it is one.
     """
 
     def __init__(self, n_channels: int) -> None:
@@ -40,6 +41,8 @@ class Measurements(nn.Module):
         self.pairs = list(itertools.combinations(range(n_channels), 2))
         self.n_maps = n_channels * (2 + len(LEVELS) + 3 * N_SCALES) + len(self.pairs) * (1 + N_SCALES)
         self.n_features = self.n_maps
+        each = [(channel, channel) for channel in range(n_channels)]
+        self.stains = [*each * (2 + len(LEVELS)), *self.pairs, *[*each * 3, *self.pairs] * N_SCALES]
 
     def maps(self, images: Images, *, size: tuple[int, int]) -> Float[Tensor, "site feature _ _"]:
         """Return local mean products on a grid, float32 also under autocast.

@@ -1,0 +1,120 @@
+"""Coalitions of stains, and what the network's answers to all of them amount to for each stain and each pair."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from distangle.errors import ExplanationError
+
+MOST_CHANNELS = 8
+
+Coalitions = Bool[Tensor, "coalition channel"]
+Answers = Float[Tensor, "site coalition"]
+
+
+def coalitions(channels: int) -> Coalitions:
+    """Return which channels each coalition has: [2^channels, channel], none first, all last."""
+    return (torch.arange(2**channels)[:, None] >> torch.arange(channels)) % 2 == 1
+
+
+def check_channels(channels: int) -> None:
+    """Refuse more channels than can be run through exactly.
+
+    Raises:
+        ExplanationError: Names the number of forward passes and what to do instead.
+    """
+    if channels > MOST_CHANNELS:
+        message = (
+            f"{channels} channels need {2**channels:,} forward passes per site; exact Shapley values stop at "
+            f"{MOST_CHANNELS} channels ({2**MOST_CHANNELS}). Sample instead: captum.attr.ShapleyValueSampling with a "
+            "feature_mask of one number per channel."
+        )
+        raise ExplanationError(message)
+
+
+def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:
+    """Return the matrix that takes the answers of `coalitions` to Shapley values, float64."""
+    present = coalitions(channels)
+    size = present.sum(1)
+    weight = [math.factorial(s) * math.factorial(channels - s - 1) / math.factorial(channels) for s in range(channels)]
+    # v(S) enters with + where S has the channel (its size without it is |S| - 1), with - where it lacks it.
+    of_size = torch.tensor([0.0, *weight, 0.0], dtype=torch.float64)
+    return torch.where(present, of_size[size][:, None], -of_size[size + 1][:, None])
+
+
+def interaction_weights(channels: int) -> Float[Tensor, "coalition channel channel"]:
+    r"""Return the array that takes the answers of `coalitions` to interactions of pairs, float64.
+
+    Off the diagonal, the Shapley interaction index: what two stains do together beyond what each does alone, averaged
+    over the sets of the others,
+
+    $$ I_{ij} = \sum_{S \not\ni i,j} \frac{|S|!\,(C-|S|-2)!}{(C-1)!}
+       \big(v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\big) $$
+
+    On the diagonal, what is left of the Shapley value when every interaction is shared equally by its two stains:
+    $I_{ii} = \phi_i - \frac12 \sum_{j \ne i} I_{ij}$. So $\phi_i$ is the diagonal and half the rest of the row, and
+    the diagonal and half of everything else adds up to all stains minus none.
+
+    Source: Grabisch and Roubens 1999, An axiomatic approach to the concept of interaction among players in
+        cooperative games, International Journal of Game Theory 28, 547-565.
+    """
+    present = coalitions(channels)
+    size = present.sum(1)
+    weights = torch.zeros(len(present), channels, channels, dtype=torch.float64)
+    for i in range(channels):
+        for j in range(channels):
+            if i == j:
+                continue
+            others = size - present[:, i].long() - present[:, j].long()
+            share = [
+                math.factorial(s) * math.factorial(channels - s - 2) / math.factorial(channels - 1)
+                for s in range(channels - 1)
+            ]
+            sign = torch.where(present[:, i] == present[:, j], 1.0, -1.0).double()
+            weights[:, i, j] = sign * torch.tensor(share, dtype=torch.float64)[others]
+    alone = shapley_weights(channels) - weights.sum(2) / 2
+    return weights + torch.diag_embed(alone)
+
+
+def shapley_of(answers: Answers) -> Float[Tensor, "site channel"]:
+    """Return the Shapley value of every channel.
+
+    Args:
+        answers: To all `coalitions`, in their order; float64.
+    """
+    return answers @ shapley_weights(_channels(answers))
+
+
+def interactions_of(answers: Answers) -> Float[Tensor, "site channel channel"]:
+    """Return the symmetric matrix of interactions; see `interaction_weights`.
+
+    Args:
+        answers: To all `coalitions`, in their order; float64.
+    """
+    return torch.einsum("sk,kij->sij", answers, interaction_weights(_channels(answers)))
+
+
+def ablation_of(answers: Answers) -> Float[Tensor, "site channel"]:
+    """Return what the answer loses when one channel is taken away: v(all) - v(all without it).
+
+    Args:
+        answers: To all `coalitions`, in their order; float64.
+    """
+    last = answers.shape[1] - 1
+    without = [last ^ (1 << channel) for channel in range(_channels(answers))]
+    return answers[:, -1:] - answers[:, without]
+
+
+def alone_of(answers: Answers) -> Float[Tensor, "site channel"]:
+    """Return what the answer gains when only one channel is there: v(it alone) - v(none).
+
+    Args:
+        answers: To all `coalitions`, in their order; float64.
+    """
+    return answers[:, [1 << channel for channel in range(_channels(answers))]] - answers[:, :1]
+
+
+def _channels(answers: Tensor) -> int:
+    return int(answers.shape[1]).bit_length() - 1

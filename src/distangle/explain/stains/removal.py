@@ -1,0 +1,82 @@
+"""What stands in for a stain that is taken away."""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distangle.axes import Images
+from distangle.errors import ExplanationError, nearest
+
+Removal = Literal["mean", "control", "other_well"]
+StandIns = Float[Tensor, "stand_in channel height width"]
+
+# Of a standardised intensity: rounding leaves the mean of a channel standardised by itself about 1e-7 off 0.
+ROUNDING = 1e-5
+NEEDS = {
+    "control": ("controls", "images of control wells"),
+    "other_well": ("others", "images of other wells of the plate"),
+}
+
+
+def stand_ins(
+    images: Images,
+    removal: Removal,
+    *,
+    controls: Float[Tensor, "control _ _ _"] | None = None,
+    others: Float[Tensor, "other _ _ _"] | None = None,
+) -> StandIns:
+    """Return the images whose stains take the place of absent ones: one per site, or one for all.
+
+    - `mean`: the stain's own mean over the image, everywhere. Nothing comes from outside the image, but no well looks
+      like it; and where images are not standardised one by one, what a stain says by its brightness is not removed.
+    - `control`: the same stain of an untreated well of the same plate: what the stain would be without the
+      perturbation, close to what the network was trained on.
+    - `other_well`: the same stain of any other well of the plate: what the stain is on this plate at large, whatever
+      was done there. The other well's perturbation comes along.
+
+    Args:
+        images: Standardised intensities.
+        removal: Which of them.
+        controls: For `control`: standardised images, one per site or one for all.
+        others: For `other_well`: the same.
+
+    Raises:
+        ExplanationError: Unknown removal; images that are missing, unasked for, or do not fit.
+    """
+    if removal not in get_args(Removal):
+        message = f"No removal is called {removal!r}. {nearest(removal, get_args(Removal))}"
+        raise ExplanationError(message)
+    given = {"control": controls, "other_well": others}
+    for unused in set(given) - {removal}:
+        if given[unused] is not None:
+            message = (
+                f"`{NEEDS[unused][0]}` were given, but removal is {removal!r}. Say removal={unused!r} to use them."
+            )
+            raise ExplanationError(message)
+    if removal == "mean":
+        return _means(images)
+    name, words = NEEDS[removal]
+    chosen = given[removal]
+    if chosen is None:
+        message = (
+            f"Removal {removal!r} needs the {words}. Give `{name}`, one per site or one for all, or say removal='mean'."
+        )
+        raise ExplanationError(message)
+    if chosen.shape[1:] != images.shape[1:] or len(chosen) not in (1, len(images)):
+        message = (
+            f"`{name}` of shape {tuple(chosen.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
+            "image per site, or one for all, with the same channels, height and width."
+        )
+        raise ExplanationError(message)
+    return chosen.to(images)
+
+
+def _means(images: Tensor) -> Tensor:
+    means = images.float().mean((2, 3), keepdim=True)
+    # Equal for all sites where images were standardised one by one, so that the empty coalition is shared.
+    means = torch.where(means.abs() < ROUNDING, 0, means)
+    if len(means) > 1 and bool((means == means[:1]).all()):
+        means = means[:1]
+    return means.to(images).expand(-1, -1, *images.shape[2:])
