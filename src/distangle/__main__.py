@@ -1,5 +1,30 @@
-"""`python -m distangle` is `distangle`."""
+"""`distangle`, and `python -m distangle`: the words of the command line, and signals from the first moment on."""
 
-from distangle.cli import main
+import contextlib
+import sys
 
-main()
+from distangle.errors import Stopped
+from distangle.stopping import stop_at_signals
+
+# Verbs that go on after a stop, and how they do when it came before there was anything to go on from.
+GOES_ON = {
+    "train": "Start the same command again, or go on with `distangle train --resume RUN` if the run is there.",
+    "ablate": "Start the same command again.",
+}
+
+
+def main() -> None:
+    """Run one command. A scheduler's signal may come while the program is still being read, which takes seconds."""
+    again = GOES_ON.get(sys.argv[1]) if sys.argv[1:] else None
+    with contextlib.nullcontext() if again is None else stop_at_signals(again):
+        try:
+            from distangle import cli
+
+            cli.main()
+        except Stopped as stopped:
+            sys.stderr.write(f"error: {stopped}\n")
+            sys.exit(stopped.status)
+
+
+if __name__ == "__main__":
+    main()

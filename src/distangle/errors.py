@@ -44,6 +44,10 @@ class RemoteError(DistangleError, OSError):
     """A file behind a URL cannot be read, or a package to read it with is missing."""
 
 
+class MemoryShortage(DistangleError, MemoryError):
+    """Memory ran out; what was written before is whole."""
+
+
 class Stopped(DistangleError, RuntimeError):
     """A training was asked to stop, and did so with its state saved.
 

@@ -21,7 +21,7 @@ from distangle.training.keeping.checkpoints import load_state, save_state
 from distangle.training.loop import make_optimiser
 from distangle.training.state import TrainingState
 from distangle.training.step import Stepper
-from tiny_run import CLASSES, TRAINING, go_on, tiny_screen
+from tiny_run import CLASSES, TRAINING, go_on, tiny_screen, tiny_start
 
 SITES = ["pixel NaN", "pixel infinite", "loss", "gradient", "weight NaN", "weight infinite"]
 
@@ -116,7 +116,7 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
         said = str(error.value)
         assert said.startswith(f"The {expected} is not finite in epoch 1, step {after + 2} ("), (kind, said)
         assert words in said, (kind, said)
-        assert "Nothing was stepped and the last checkpoint is healthy." in said
+        assert "Nothing was stepped and the last checkpoint is healthy. Train again with a lower optim.lr" in said
         for name, weight in weights.items():
             assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7)), (kind, name)
         for key, slot in state.optimiser.state.items():
@@ -125,6 +125,21 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
         again = fresh(config)
         assert load_state(again, saved[after], fingerprint="f").passed_over == []
         assert all(bool(weight.isfinite().all()) for weight in again.model.parameters())
+
+
+def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epoch_not_saved(tmp_path: Path) -> None:
+    screen = tiny_screen(tmp_path)
+    # One step an epoch, and a rate that leaves finite weights whose products are not.
+    wild = ("optim.lr=1e30", "optim.warmup_epochs=0", "batch_size=16", "accumulate=1", "loggers=[]")
+    run = tiny_start(screen, tmp_path / "run", *wild, epochs=2)
+    with pytest.raises(RunError) as error:
+        go_on(run)
+    said = str(error.value)
+    assert said.startswith("held_out_loss is nan after the steps of epoch 1: the network has no finite answer to the ")
+    assert "The end of this epoch is not saved; what was saved before is kept." in said
+    assert "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN" in said
+    assert not run.metrics.exists()
+    assert not list(run.checkpoints.glob("epoch-0001*"))
 
 
 def edges(folder: Path, monkeypatch: pytest.MonkeyPatch, paint: dict[int, int]) -> Screen:

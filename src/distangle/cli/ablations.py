@@ -80,7 +80,8 @@ def ablate(
             seeds=whole_numbers(seeds or "0,1,2", flag="--seeds"),
             command=line(),
         )
-    with stop_at_signals() as stop, progress("ablate", pieces(plan), unit="piece") as advance:
+    again = f"Go on with `distangle ablate --out {out}`."
+    with stop_at_signals(again) as stop, progress("ablate", pieces(plan), unit="piece") as advance:
         run_ablation(plan, command=line(), advance=advance, say=remark, stop=stop)
     found = compare(plan)
     page = write_comparison(plan, found)

@@ -121,7 +121,9 @@ def train(
             return
         run = start_run(indexed, divided, asked, out, say=remark)
     epochs = read_config(run.config).epochs
-    with stop_at_signals() as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
+    again = f"Go on with `distangle train --resume {run.root}`."
+    with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
+        stop.check()
         if speaks():
             run.add_command(line())
         train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)

@@ -13,6 +13,7 @@ from distangle.images.pack import DEFAULT_LEVEL, Format, Packed, pack_screen
 from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image
 from distangle.images.store import ImageStore
+from distangle.images.threads import Threads
 from distangle.images.views import N_VIEWS, View, random_view, take_view, undo_view
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Packed",
     "Preparation",
     "Standardisation",
+    "Threads",
     "View",
     "bin_pixels",
     "binning_for",

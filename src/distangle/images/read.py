@@ -1,5 +1,6 @@
 """From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
 
+import errno
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
 
     Raises:
         ImageError: A file is damaged, or the channels disagree in shape or bit depth.
+        MemoryError: There is no room for the pixels.
     """
     packed = _read_packed(paths, pages)
     if packed is not None:
@@ -160,6 +162,8 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
             return np.asarray(read_packed(path)[page or 0])
         plane = _read_png(path) if kind == "png" else _read_tiff(path, page or 0)
     except (OSError, SyntaxError, EOFError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
+            raise MemoryError(str(error)) from error  # says nothing of the file
         message = f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
         raise ImageError(message) from error
     return np.ascontiguousarray(plane.astype(dtype, copy=False))

@@ -1,15 +1,17 @@
 """The images of a screen by row: read once, kept in memory while they fit."""
 
-import concurrent.futures
 from collections.abc import Iterable
 
 import numpy as np
 
-from distangle.errors import ImageError, ScreenError
+from distangle.errors import ImageError, MemoryShortage, ScreenError
 from distangle.images.intensity import channel_statistics
 from distangle.images.preparation import Preparation, bin_pixels
 from distangle.images.read import read_image
+from distangle.images.threads import Threads
 from distangle.screen import Screen
+
+SHORT = "End other programs, ask for more memory, or take smaller batches, then start again."
 
 
 class ImageStore:
@@ -34,13 +36,14 @@ class ImageStore:
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         self._memory = memory
         self._kept: dict[int, np.ndarray] = {}
-        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._threads = Threads(workers, name="decode")
 
     def image(self, row: int) -> np.ndarray:
         """Return one image.
 
         Raises:
             ImageError: It cannot be read; the message names file, plate, well and site.
+            MemoryShortage: There is no memory for it; that says nothing against its files.
         """
         kept = self._kept.get(row)
         if kept is not None:
@@ -51,26 +54,44 @@ class ImageStore:
             if expected is not None and image.shape[1:] != tuple(expected):
                 message = f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(expected)}"
                 raise ImageError(message)
+            image = bin_pixels(image, self.preparation.binning)
+            self.statistics[row] = channel_statistics(image, transform=self.preparation.transform)
         except ImageError as error:
-            site = self.screen.sites.iloc[row]
-            message = f"Experiment {site.experiment} plate {site.plate} well {site.well} site {site.site}: {error}"
+            message = f"{self._place(row)}: {error}"
             self.reasons[row] = message
             raise ImageError(message) from error
-        image = bin_pixels(image, self.preparation.binning)
-        self.statistics[row] = channel_statistics(image, transform=self.preparation.transform)
+        except MemoryError as error:
+            self._kept.clear()  # what ends now may need some
+            message = f"Memory ran out while {self._place(row)} was decoded ({self._files(row)}). {SHORT}"
+            raise MemoryShortage(message) from error
         if self._memory >= image.nbytes:
             self._memory -= image.nbytes
             self._kept[row] = image
         return image
 
     def images(self, rows: Iterable[int]) -> list[np.ndarray]:
-        """Return several images, decoded side by side, in the order asked for."""
-        return list(self._pool.map(self.image, rows))
+        """Return several images, decoded side by side, in the order asked for.
+
+        Raises:
+            ImageError: One of them cannot be read.
+            MemoryShortage: There is no memory for them; names the files of the batch.
+        """
+        rows = list(rows)
+        try:
+            return list(self._threads.map(self.image, rows))
+        except MemoryShortage as error:
+            named = "; ".join(self._files(row) for row in rows[:4])
+            more = ", ..." if len(rows) > 4 else ""
+            message = f"{error} Its batch has {len(rows)} images: {named}{more}."
+            raise MemoryShortage(message) from error
 
     def measure(self, rows: Iterable[int]) -> list[int]:
         """Read images once for their statistics; return the rows that can be read.
 
-        What cannot be read is kept with its reason in `reasons`; nothing is raised.
+        What cannot be read is kept with its reason in `reasons`.
+
+        Raises:
+            MemoryShortage: There is no memory to decode one.
         """
 
         def readable(row: int) -> bool:
@@ -82,7 +103,7 @@ class ImageStore:
 
         rows = list(rows)
         missing = [row for row in rows if row not in self.reasons and not np.isfinite(self.statistics[row]).all()]
-        for row, fine in zip(missing, self._pool.map(readable, missing), strict=True):
+        for row, fine in zip(missing, self._threads.map(readable, missing), strict=True):
             if not fine:
                 self._kept.pop(row, None)
         return [row for row in rows if row not in self.reasons]
@@ -92,7 +113,14 @@ class ImageStore:
         """Bytes of the images in memory."""
         return sum(image.nbytes for image in self._kept.values())
 
+    def _place(self, row: int) -> str:
+        site = self.screen.sites.iloc[row]
+        return f"Experiment {site.experiment} plate {site.plate} well {site.well} site {site.site}"
+
+    def _files(self, row: int) -> str:
+        return ", ".join(dict.fromkeys(str(path) for path in self.screen.image_paths(row)))
+
     def close(self) -> None:
         """Let go of the threads and the memory."""
-        self._pool.shutdown(wait=True)
+        self._threads.close()
         self._kept.clear()

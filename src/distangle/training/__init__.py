@@ -3,9 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from distangle.stopping import Stop, stop_at_signals
 from distangle.training.batches.cutmix import Box, kept_area, mix_images, mix_rows, random_box
 from distangle.training.config import PRESETS, TrainingConfig
-from distangle.training.keeping.stopping import Stop, stop_at_signals
 from distangle.training.repeat import folds_again
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
 

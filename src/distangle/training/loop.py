@@ -1,6 +1,7 @@
 """The training loop, one page: order, batch, loss, step, average, validate, checkpoint."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distangle.errors import RunError
 from distangle.ranks import n_ranks, share
 from distangle.training.batches.maker import BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.pseudo_labels.assignment import Assignment, mixed_order
 from distangle.training.schedule import epoch_order, learning_rate, step_batches
 from distangle.training.state import TrainingState
-from distangle.training.step import Stepper
+from distangle.training.step import AGAIN, Stepper
 
 Validate = Callable[[Any], dict[str, int | float]]
 After = Callable[[TrainingState], None]
@@ -68,7 +70,8 @@ def run_epochs(
         moments: Called after every step and epoch.
 
     Raises:
-        RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites.
+        RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites. Or a metric of
+            the epoch is not: the epoch is not saved.
     """
     stepper, model = Stepper(state, config), state.model
     n_together = config.accumulate * n_ranks()
@@ -94,8 +97,19 @@ def run_epochs(
         row |= state.notes.get("pseudo_labels", {}).get("counted", {})
         with averaged_weights(model, state.average):
             row |= moments.validate(model)
+        _check_finite(row)
         state.end_epoch(row)
         moments.after_epoch(state)
+
+
+def _check_finite(row: Mapping[str, int | float]) -> None:
+    broken = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
+    if broken:
+        message = (
+            f"{', '.join(broken)} after the steps of epoch {row['epoch']}: the network has no finite answer to the "
+            f"held-out sites. The end of this epoch is not saved; what was saved before is kept. {AGAIN}"
+        )
+        raise RunError(message)
 
 
 def _average(state: TrainingState, decay: float, step: int) -> None:

@@ -18,14 +18,14 @@ from distangle.ranks import check_same, is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
+from distangle.stopping import Stop
 from distangle.training.batches.composition import check_composition
 from distangle.training.batches.controls import control_sites
 from distangle.training.batches.maker import BatchMaker
 from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.config import TrainingConfig
 from distangle.training.keeping.checkpoints import has_checkpoint
-from distangle.training.keeping.keeper import Keeper, alone_in
-from distangle.training.keeping.stopping import Stop
+from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
 from distangle.training.loggers import check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
 from distangle.training.network import fresh_state, resolved, weights_of
@@ -110,6 +110,7 @@ def train(
         RunError: The screen or the folds are no longer those of the run, a value is not finite, or another process
             trains this run.
         StorageError: The folder cannot be written to, or its disk is full; the last good state is kept.
+        MemoryShortage: Memory ran out; names the files of the batch where it did so while they were decoded.
         Stopped: `stop` asked for it; the state is saved.
     """
     with alone_in(run, say=say):
@@ -190,6 +191,10 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         raise keeper.stopped(state, stopped) from None
     except StorageError as error:
         raise keeper.not_stored(error) from error
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise keeper.short_of_memory(error) from error
     finally:
         maker.close()
         store.close()

@@ -63,15 +63,19 @@ def epoch_order(labels: np.ndarray, *, balance: float, seed: int, epoch: int) ->
     rng = generator(seed, epoch, "order")
     if balance == 0:
         return rng.permutation(len(labels))
-    classes, counts = np.unique(labels, return_counts=True)
+    counts = np.unique(labels, return_counts=True)[1]
     share = counts ** (1.0 - balance)
     wanted = share / share.sum() * len(labels)
     quota = np.floor(wanted).astype(int)
     short = len(labels) - quota.sum()
-    quota[rng.permutation(len(classes))[:short]] += 1
-    chosen = []
-    for name, n in zip(classes, quota, strict=True):
-        members = np.flatnonzero(labels == name)
-        rounds = [rng.permutation(members) for _ in range(-(-int(n) // len(members)))]
-        chosen.append(np.concatenate(rounds)[:n] if rounds else members[:0])
-    return rng.permutation(np.concatenate(chosen))
+    quota[rng.permutation(len(counts))[:short]] += 1
+    by_class = np.argsort(labels, kind="stable")
+    order, visited, seen = np.empty_like(by_class), 0, 0
+    for count, n in zip(counts.tolist(), quota.tolist(), strict=True):
+        members = by_class[seen : seen + count]
+        rounds = [rng.permutation(members) for _ in range(-(-n // count))]
+        if rounds:
+            order[visited : visited + n] = np.concatenate(rounds)[:n]
+        visited, seen = visited + n, seen + count
+    rng.shuffle(order)
+    return order

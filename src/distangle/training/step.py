@@ -18,6 +18,10 @@ from distangle.training.objective import objective
 from distangle.training.running_statistics import RunningStatistics
 from distangle.training.state import TrainingState
 
+AGAIN = (
+    "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN --out runs/NEW "
+    "--optim.clip 1`."
+)
 SMALLEST_SCALE = 1.0  # of the loss in fp16: a gradient that overflows even here is no matter of precision
 
 
@@ -104,8 +108,7 @@ class Stepper:
         broken = ", ".join(dict.fromkeys(name for answer in bad for name in answer["broken"]))
         message = (
             f"The {'loss' if bad else 'gradient'} is not finite in {where} ({broken or f'sites {sites}, ...'}). "
-            f"Nothing was stepped and the last checkpoint is healthy. Lower optim.lr, set optim.clip=1, or use "
-            f"precision=fp32, then resume."
+            f"Nothing was stepped and the last checkpoint is healthy. {AGAIN}"
         )
         raise RunError(message)
 

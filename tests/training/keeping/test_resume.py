@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import distangle.training.keeping.keeper as training
+from distangle.images import ImageStore
 from distangle.results import RunFolder
 from distangle.training.keeping.checkpoints import save_state
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
@@ -85,3 +86,29 @@ def test_a_run_saves_within_an_epoch_when_the_clock_says_so(folder: Path, monkey
     monkeypatch.setattr(training, "save_state", counting)
     go_on(run)
     assert saved == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+
+
+@pytest.mark.parametrize(("workers", "memory"), [(1, 0), (2, 0), (5, 0), (5, 4 << 30)])
+def test_threads_that_decode_change_no_byte_neither_of_a_run_nor_of_its_resume(
+    folder: Path, workers: int, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{workers} threads {memory}")))
+    real, calls, made = save_state, 0, ImageStore.__init__
+
+    def stopping(*args: object, **words: object) -> list[Path]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise StoppedHere
+        return real(*args, **words)  # type: ignore[arg-type]
+
+    def store_of(n: int) -> None:
+        monkeypatch.setattr(ImageStore, "__init__", lambda self, *args: made(self, *args, memory=memory, workers=n))
+
+    store_of(workers)
+    monkeypatch.setattr(training, "save_state", stopping)
+    with pytest.raises(StoppedHere):
+        go_on(run)
+    store_of(7 - workers)  # the resume has another number of them
+    go_on(run)
+    assert fingerprints(run.root) == fingerprints(folder / "runs/whole")

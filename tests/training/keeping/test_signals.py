@@ -161,7 +161,8 @@ def test_before_the_first_step_there_is_nothing_to_save(
     with pytest.raises(SystemExit) as ended:
         main(["train", "--resume", str(run)])
     assert ended.value.code == 75
-    assert "Stopped by SIGTERM." in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"Stopped by SIGTERM. Go on with `distangle train --resume {run}`." in said
     assert not (run / "checkpoints").exists()
     assert not (run / ".lock").exists()
 
@@ -243,3 +244,48 @@ def test_a_real_process_saves_within_ten_seconds(folder: Path) -> None:
     assert "Stopped by SIGTERM. Saved after" in " ".join(said.split())
     assert verify_run(RunFolder.open(out)).differences == ()
     assert not (out / ".lock").exists()
+
+
+def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal by now."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(mask >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("verb", "number", "after_s"),
+    [("train", signal.SIGTERM, 0.0), ("train", signal.SIGUSR1, 0.3), ("ablate", signal.SIGUSR1, 0.6)],
+)
+def test_a_signal_while_the_program_is_still_being_read_ends_with_75_too(
+    folder: Path, verb: str, number: signal.Signals, after_s: float
+) -> None:
+    out = folder / f"runs/read {verb} {number.name}"
+    words = [verb, str(folder / "screen"), "--out", str(out), "--preset", "scratch", "--epochs", "9"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "distangle", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not catches(process, number) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(after_s)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert f"error: Stopped by {number.name}. Start the same command again" in " ".join(said.split())
+    assert not (out / ".lock").exists()
+    assert not (out / "checkpoints").exists()
+
+
+def test_of_two_nested_stops_the_inner_one_knows_what_the_outer_one_was_asked() -> None:
+    with stop_at_signals("Outer.") as outer:
+        with pytest.raises(Stopped, match=r"Stopped by SIGTERM\. Outer\."):
+            os.kill(os.getpid(), signal.SIGTERM)  # a library may swallow this
+        with stop_at_signals("Inner.") as inner:
+            assert inner is outer
+            with pytest.raises(Stopped, match=r"Stopped by SIGTERM\. Inner\."):
+                inner.check()
+        with pytest.raises(Stopped, match=r"Outer\."):
+            outer.check()
+    with stop_at_signals() as later:
+        later.check()

@@ -1,6 +1,5 @@
 """Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
 
-import concurrent.futures
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import CellTypes, Images, References, SoftLabels
-from distangle.images import ImageStore, View, channel_statistics, random_view, standardise, take_view
+from distangle.images import ImageStore, Threads, View, channel_statistics, random_view, standardise, take_view
 from distangle.randomness import generator
 from distangle.training.batches.composition import pure_batches, whole_batches
 from distangle.training.batches.cutmix import kept_area, mix_images, mix_rows, random_box
@@ -81,7 +80,7 @@ class BatchMaker:
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
         self.waited_s = 0.0  # by the network, for batches that were not ready
-        self._ahead = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self._ahead = Threads(1, name="batch")
 
     def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
         """Return the positions in each batch of an epoch: all full, or pure as the configuration says.
@@ -128,7 +127,7 @@ class BatchMaker:
 
     def close(self) -> None:
         """Let go of the thread."""
-        self._ahead.shutdown(wait=True, cancel_futures=True)
+        self._ahead.close()
 
     def _make(
         self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray

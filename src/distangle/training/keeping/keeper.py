@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from distangle.commit import check_room, commit_json, sweep
-from distangle.errors import Stopped, StorageError
+from distangle.errors import MemoryShortage, Stopped, StorageError
 from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder, locked
+from distangle.stopping import Stop
 from distangle.training.config import Saving
 from distangle.training.keeping.checkpoints import (
     KEEP,
@@ -20,9 +22,13 @@ from distangle.training.keeping.checkpoints import (
     set_aside_newer,
     sweep_checkpoints,
 )
-from distangle.training.keeping.stopping import Stop
 from distangle.training.keeping.timing import Timing
 from distangle.training.state import TrainingState
+
+SHORT = (
+    "End other programs or ask for more memory; or train again with smaller batches, `distangle train --from RUN --out "
+    "runs/NEW --batch-size 8`."
+)
 
 
 class Keeper:
@@ -170,8 +176,20 @@ class Keeper:
 
     def not_stored(self, error: StorageError) -> StorageError:
         """Return an error of the storage with what there is to go on from."""
+        return StorageError(f"{error} {self._left()}")
+
+    def short_of_memory(self, error: Exception) -> MemoryShortage:
+        """Return an error on memory with what there is to go on from."""
+        words = str(error)
+        if not isinstance(error, MemoryShortage):
+            words = (
+                f"Memory ran out ({words.strip().splitlines()[0] if words.strip() else 'no more is known'}). {SHORT}"
+            )
+        return MemoryShortage(f"{words} {self._left()}")
+
+    def _left(self) -> str:
         kept = f"The last good state is that after {self._saved}" if self._saved else "No state was saved yet"
-        return StorageError(f"{error} {kept}; go on with `distangle train --resume {self._run.root}`.")
+        return f"{kept}; go on with `distangle train --resume {self._run.root}`."
 
     def _keep_changes(self, state: TrainingState, changed: list[str], *, say: Callable[[str], None]) -> None:
         if not changed:
@@ -180,6 +198,12 @@ class Keeper:
         say(f"{sentence}. The result is as good, but not to the last bit that of an uninterrupted run.")
         told = self._run.describe()
         commit_json(self._run.run, {**told, "not_bit_exact": [*told.get("not_bit_exact", []), sentence]})
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, of the processor or of the GPU."""
+    allocators = ("DefaultCPUAllocator", "Cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in allocators)
 
 
 @contextlib.contextmanager

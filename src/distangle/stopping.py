@@ -1,4 +1,4 @@
-"""Asked to stop by a signal, a training finishes its step, saves and ends with a code that a scheduler can act on."""
+"""Asked to stop by a signal, a training ends as soon as it can, with a code that a scheduler can act on."""
 
 import contextlib
 import os
@@ -10,6 +10,8 @@ from distangle.errors import Stopped
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
+_current: "Stop | None" = None  # of this process
+
 
 class Stop:
     """Whether somebody asked for a stop.
@@ -17,11 +19,13 @@ class Stop:
     Attributes:
         by: Name of the signal, such as `SIGTERM`; empty while nobody asked.
         can_wait: Whether a stop is to wait for the next `check`, because a state is being changed.
+        next_step: What to do after a stop that need not wait; who makes it wait says it better.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, next_step: str = "") -> None:
         self.by = ""
         self.can_wait = False
+        self.next_step = next_step
 
     def ask(self, by: str) -> None:
         """Ask for a stop.
@@ -49,16 +53,30 @@ class Stop:
             Stopped: Always.
         """
         message = f"Stopped by {self.by or 'another rank'}."
+        if self.next_step and not self.can_wait:
+            message = f"{message} {self.next_step}"
         raise Stopped(message)
 
 
 @contextlib.contextmanager
-def stop_at_signals() -> Iterator[Stop]:
+def stop_at_signals(next_step: str = "") -> Iterator[Stop]:
     """Turn SIGTERM, SIGUSR1, SIGINT and SIGHUP into a stop for the length of a `with`; a second one ends at once.
 
-    A signal that the process was told to ignore (by `nohup`, say) stays ignored.
+    A signal that the process was told to ignore (by `nohup`, say) stays ignored. Within another such `with` the stop is
+    that of the outer one: a signal that came earlier still counts.
+
+    Args:
+        next_step: What to do after a stop that need not wait, a sentence.
     """
-    stop = Stop()
+    global _current
+    if _current is not None:
+        outer, _current.next_step = _current.next_step, next_step
+        try:
+            yield _current
+        finally:
+            _current.next_step = outer
+        return
+    stop = _current = Stop(next_step)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -77,5 +95,6 @@ def stop_at_signals() -> Iterator[Stop]:
                 signal.signal(number, on_signal)
         yield stop
     finally:
+        _current = None
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
