@@ -3,6 +3,7 @@
 from distangle.explain.choose import choose_rows, untreated_beside
 from distangle.explain.chosen import ChosenSites, Piece, target_of
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.faithfulness import FaithfulnessSettings, examine, examine_seeds
 from distangle.explain.filters.effect import prune_effect
 from distangle.explain.filters.examine import FilterSettings, examine_filters
 from distangle.explain.opened import Opened, open_run
@@ -37,6 +38,7 @@ __all__ = [
     "ChannelShapley",
     "ChosenSites",
     "ExplainSettings",
+    "FaithfulnessSettings",
     "FilterSettings",
     "MeanMaps",
     "Opened",
@@ -58,7 +60,9 @@ __all__ = [
     "compare_with_truth",
     "edge_area",
     "edge_shares",
+    "examine",
     "examine_filters",
+    "examine_seeds",
     "explain_run",
     "explain_sites",
     "map_channel_correlation",

@@ -1,6 +1,7 @@
 """The sites to be explained, ready for the network, in pieces that fit into memory."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +141,30 @@ class ChosenSites:
         if len(self.perturbations) != model.config.n_perturbations:
             message = f"{len(self.perturbations)} names of perturbations for a model of {model.config.n_perturbations}."
             raise ExplanationError(message)
+
+    def take(self, rows: Sequence[int]) -> "ChosenSites":
+        """Return some of the sites, in the order asked for, each at most once.
+
+        Args:
+            rows: Positions in the table.
+        """
+        chosen, place = list(rows), {row: k for k, row in enumerate(rows)}
+        shared = self.controls is None or len(self.controls) == 1
+        norms = None
+        if self.norms is not None:
+            members = [([place[row] for row in group if row in place], lent) for group, lent in self.norms]
+            norms = [(group, lent) for group, lent in members if group]
+        return dataclasses.replace(
+            self,
+            table=self.table.iloc[chosen].reset_index(drop=True),
+            images=self.images[chosen],
+            raw=self.raw[chosen],
+            cell_types=None if self.cell_types is None else self.cell_types[chosen],
+            targets=self.targets[chosen],
+            references=None if self.references is None else self.references[chosen],
+            controls=self.controls if shared or self.controls is None else self.controls[chosen],
+            norms=norms,
+        )
 
     def pieces(self, *, at_once: int, device: torch.device) -> Iterator[Piece]:
         """Give all sites, at most `at_once` together, those of one plate's norm statistics by themselves."""

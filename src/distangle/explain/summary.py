@@ -36,19 +36,19 @@ def summarise(
         the share of sites that agree. `eq15_top_channel` counts sites by their largest Eq. (15), beside what random
         maps on the same images give on average. `perturbations`: `sites` and `shapley` by `explained`.
     """
-    unit, groups = _groups(table)
+    unit, groups = groups_of(table)
     wells = table[EXPERIMENT + PLATE + WELL].astype(str).agg("\x1f".join, axis=1).tolist()
     stains = shapley_null(found["shapley"].astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
     said: dict[str, Any] = {"sites": len(table), "interval_over": unit, "groups": len(set(groups))}
     said["shapley"] = {
-        **_means(found["shapley"], groups, rng=rng, n_draws=n_draws),
+        **means_over(found["shapley"], groups, rng=rng, n_draws=n_draws),
         "null": _range(stains.null),
         "p": stains.p.tolist(),
         "p_family": stains.p_family.tolist(),
     }
     for name in ("eq15", "correlation"):
         null = _mean_over_sites(found[f"{name}_null"], rng=rng)
-        said[name] = {**_means(found[name], groups, rng=rng, n_draws=n_draws), "null": _range(null)}
+        said[name] = {**means_over(found[name], groups, rng=rng, n_draws=n_draws), "null": _range(null)}
         if name == "correlation":
             mean = found[name].mean(axis=0)
             said[name]["p"] = p_values(mean[None], null[None])[0].tolist()
@@ -66,22 +66,27 @@ def summarise(
     said["perturbations"] = {
         str(name): {
             "sites": len(rows),
-            "shapley": _means(found["shapley"][rows], [groups[row] for row in rows], rng=rng, n_draws=n_draws),
+            "shapley": means_over(found["shapley"][rows], [groups[row] for row in rows], rng=rng, n_draws=n_draws),
         }
         for name, rows in sorted(table.groupby("explained").indices.items())
     }
     return said
 
 
-def _groups(table: pd.DataFrame) -> tuple[str, list[str]]:
-    """Experiments; plates when there is only one experiment."""
+def groups_of(table: pd.DataFrame) -> tuple[str, list[str]]:
+    """Return what an interval is taken over and each row's: experiments, or plates of a single experiment."""
     experiments = table[EXPERIMENT[0]].astype(str)
     if experiments.nunique() > 1:
         return "experiment", experiments.tolist()
     return "plate", (experiments + "\x1f" + table[PLATE[0]].astype(str)).tolist()
 
 
-def _means(values: np.ndarray, groups: Sequence[str], *, rng: np.random.Generator, n_draws: int) -> dict[str, Any]:
+def means_over(values: np.ndarray, groups: Sequence[str], *, rng: np.random.Generator, n_draws: int) -> dict[str, Any]:
+    """Return the mean of each column of [row, column] and its 95 % bootstrap interval over groups of rows.
+
+    Returns:
+        `mean` [column] and `interval` [column][low, high], None for fewer than two groups.
+    """
     labels = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(labels.max()) + 1
     mean = values.mean(axis=0, dtype=np.float64).tolist()

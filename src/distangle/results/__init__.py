@@ -1,6 +1,7 @@
 """The nouns that pass between rooms, and the folder they lie in. No torch."""
 
 from distangle.results.explanation import Explanation
+from distangle.results.faithfulness import Faithfulness
 from distangle.results.filters import FilterBands
 from distangle.results.lock import locked
 from distangle.results.predictions import Predictions
@@ -12,6 +13,7 @@ from distangle.results.verify import Difference, Verified, verify_run, verify_sc
 __all__ = [
     "Difference",
     "Explanation",
+    "Faithfulness",
     "FilterBands",
     "Predictions",
     "RunFolder",

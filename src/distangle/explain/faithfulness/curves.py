@@ -1,0 +1,221 @@
+"""Deletion and insertion: places taken from the image in the order of the map, and what the network says then."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from distangle.axes import Images
+from distangle.errors import ExplanationError, nearest
+from distangle.explain.chosen import ChosenSites, Piece
+from distangle.explain.faithfulness.order import area, order_of, taken
+from distangle.explain.places.activation_map import enlarge
+from distangle.explain.stains.nulls import random_smooth_maps
+from distangle.model import PerturbationClassifier
+
+Replacement = Literal["control", "blur"]
+PerSite = Float[np.ndarray, " site"]
+Of = Literal["probability", "log_probability"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """What the network says while places are taken away, for one replacement.
+
+    Deleting in the reversed order of a map and inserting in its order pass through the same images, so each is the
+    other backwards. A reversed random smooth map is a random smooth map: one null serves both curves.
+
+    Attributes:
+        log_probability: Of the target, in nats, [site, order, step]; the orders are that of the map, the reverse, and
+            those of random smooth maps.
+        counts: Places taken at each step, from none to all.
+        replacement: What came in their place.
+    """
+
+    log_probability: Float[np.ndarray, "site order step"]
+    counts: list[int]
+    replacement: Replacement
+
+    def deletion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the curve from the image to its replacement, the places of the map's top first."""
+        return self._values(of)[:, 0]
+
+    def insertion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the curve from the replacement to the image, the places of the map's top first; see `put_back`."""
+        return self._values(of)[:, 1, ::-1]
+
+    @property
+    def put_back(self) -> list[int]:
+        """How many places of the image each step of the insertion curve has."""
+        return [self.counts[-1] - count for count in reversed(self.counts)]
+
+    def random(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the mean deletion curve of random smooth maps."""
+        return np.asarray(self._values(of)[:, 2:].mean(1))
+
+    def deletion_area(self, *, of: Of = "probability") -> PerSite:
+        """Return the mean height of the deletion curve: low where the map names what the network needs."""
+        return area(self.deletion(of=of), self.counts)
+
+    def insertion_area(self, *, of: Of = "probability") -> PerSite:
+        """Return the mean height of the insertion curve: high where the map names what is enough for the network."""
+        return area(self.insertion(of=of), self.put_back)
+
+    def null_area(self, *, of: Of = "probability") -> Float[np.ndarray, "site draw"]:
+        """Return the same of random smooth maps, for both curves."""
+        return area(self._values(of)[:, 2:], self.counts)
+
+    def _values(self, of: Of) -> np.ndarray:
+        return np.exp(self.log_probability) if of == "probability" else self.log_probability
+
+
+def curves(
+    model: PerturbationClassifier,
+    sites: ChosenSites,
+    maps: Float[np.ndarray, "site rows columns"],
+    *,
+    replacement: Replacement,
+    rng: np.random.Generator,
+    n_null_maps: int = 5,
+    n_steps: int = 10,
+    at_once: int = 64,
+) -> Curves:
+    """Replace more and more places of every image and ask the network each time.
+
+    Standardised pixels are replaced by standardised pixels. What a network measures over the whole image (the
+    measurements, a stain's spread before published filters) changes with every place, whichever it is; the random
+    maps replace as many places and share that.
+
+    Args:
+        model: Left as it was found.
+        sites: With `controls` for `control`.
+        maps: One per site on the grid of places, of any sign.
+        replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
+            smaller than a place.
+        rng: Of the random maps.
+        n_null_maps: Random smooth maps per site.
+        n_steps: Of a curve, at most one per place.
+        at_once: Images in one forward pass.
+
+    Raises:
+        ExplanationError: Maps of other sites, no step or map, or `control` without control images.
+    """
+    _check(sites, maps, replacement, n_null_maps=n_null_maps, n_steps=n_steps)
+    grid = (maps.shape[1], maps.shape[2])
+    random_maps = random_smooth_maps(len(maps) * n_null_maps, grid=grid, size=grid, rng=rng).grid
+    order = order_of(maps)[:, None]
+    orders = np.concatenate([order, order[..., ::-1], order_of(random_maps.reshape(len(maps), n_null_maps, *grid))], 1)
+    counts = taken(orders.shape[2], min(n_steps, orders.shape[2]))
+    device = next(model.parameters()).device
+    found = np.empty((*orders.shape[:2], len(counts)))
+    for piece in sites.pieces(at_once=max(1, at_once // 4), device=device):
+        found[piece.rows] = _asked(
+            model, piece, orders[piece.rows], grid=grid, counts=counts, replacement=replacement, at_once=at_once
+        )
+    return Curves(log_probability=found, counts=counts, replacement=replacement)
+
+
+def without_detail(images: Images, grid: tuple[int, int]) -> Images:
+    """Return images of the same size without what is smaller than a place: means of places, joined smoothly."""
+    rows, columns = (min(cells, side) for cells, side in zip(grid, images.shape[2:], strict=True))
+    means = functional.adaptive_avg_pool2d(images, (rows, columns))
+    return enlarge(means.flatten(0, 1), (images.shape[2], images.shape[3])).view_as(images)
+
+
+def null_p(
+    observed: PerSite, null: Float[np.ndarray, "site draw"], *, rng: np.random.Generator, n_draws: int = 1000
+) -> float:
+    """Return how often a site's area, drawn anew from its map's and its random maps', gives as low a mean over sites.
+
+    Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
+    areas give both with the opposite sign.
+
+    Returns:
+        (1 + how many draws) / (1 + draws), never 0.
+    """
+    pool = np.concatenate([observed[:, None], null], 1)
+    drawn = rng.integers(pool.shape[1], size=(n_draws, len(pool)))
+    means = pool[np.arange(len(pool)), drawn].mean(1)
+    # Summing the same numbers in another order moves the last digit.
+    reached = observed.mean() + 1e-12 * np.abs(pool).max()
+    return float((1 + (means <= reached).sum()) / (1 + n_draws))
+
+
+def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
+    """Return, for each site, the share of random maps with as low an area, (1 + how many) / (1 + maps)."""
+    return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
+
+
+def _asked(
+    model: PerturbationClassifier,
+    piece: Piece,
+    orders: Int[np.ndarray, "site order place"],
+    *,
+    grid: tuple[int, int],
+    counts: list[int],
+    replacement: Replacement,
+    at_once: int,
+) -> Float[np.ndarray, "site order step"]:
+    """Return the log-probability of every target at every step of every order."""
+    device = piece.images.device
+    stand_in = _stand_in(piece, grid, replacement)
+    turn = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # when each place is taken
+    found = np.empty((*orders.shape[:2], len(counts)))
+    # The first and the last image are the same in every order.
+    ends = [(site, 0, step) for site in range(len(orders)) for step in (0, len(counts) - 1)]
+    between = [(*which, step) for which in np.ndindex(orders.shape[:2]) for step in range(1, len(counts) - 1)]
+    jobs = torch.tensor(ends + between, device=device)
+    for some in torch.split(jobs, at_once):
+        site, order, step = some.unbind(1)
+        gone = turn[site, order] < torch.tensor(counts, device=device)[step][:, None]
+        mixed = torch.where(_in_pixels(gone, grid, piece.images), stand_in[site], piece.images[site])
+        logits = _again(piece, site, mixed).logits(model)
+        said = logits.log_softmax(1).gather(1, piece.targets[site].long()[:, None])[:, 0]
+        found[tuple(some.T.cpu().numpy())] = said.double().cpu().numpy()
+    found[:, 1:, [0, -1]] = found[:, :1, [0, -1]]
+    return found
+
+
+def _again(piece: Piece, site: Tensor, images: Images) -> Piece:
+    """The piece with a site as often as it is named, each time with another image."""
+    return dataclasses.replace(
+        piece,
+        rows=[piece.rows[k] for k in site.tolist()],
+        images=images,
+        cell_types=None if piece.cell_types is None else piece.cell_types[site],
+        targets=piece.targets[site],
+        references=None if piece.references is None else piece.references[site],
+    )
+
+
+def _in_pixels(
+    places: Bool[Tensor, "image place"], grid: tuple[int, int], images: Images
+) -> Bool[Tensor, "image 1 _ _"]:
+    whole = places.view(-1, 1, *grid).float()
+    return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
+
+
+def _stand_in(piece: Piece, grid: tuple[int, int], replacement: Replacement) -> Images:
+    if replacement == "blur":
+        return without_detail(piece.images, grid)
+    if piece.controls is None:
+        message = "There are no control images to put in the place of what is taken. Use the replacement `blur`."
+        raise ExplanationError(message)
+    return piece.controls.expand_as(piece.images)
+
+
+def _check(sites: ChosenSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:
+    if len(maps) != len(sites):
+        message = f"{len(maps)} maps for {len(sites)} sites. Give one map per site."
+        raise ExplanationError(message)
+    if replacement not in get_args(Replacement):
+        message = f"Nothing is replaced by {replacement!r}. {nearest(replacement, get_args(Replacement))}"
+        raise ExplanationError(message)
+    if n_null_maps < 1 or n_steps < 1:
+        message = f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each."
+        raise ExplanationError(message)

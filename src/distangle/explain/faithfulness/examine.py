@@ -1,0 +1,200 @@
+"""Examine maps: delete, insert, randomise, ask for other targets, turn; and say whether they can be believed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from distangle.errors import ExplanationError
+from distangle.explain.chosen import ChosenSites
+from distangle.explain.faithfulness.curves import Curves, Replacement, curves, site_p
+from distangle.explain.faithfulness.method import MapMethod, map_method, maps_of, on_grid
+from distangle.explain.faithfulness.randomisation import Randomisation, randomisation
+from distangle.explain.faithfulness.seeds import examine_seeds
+from distangle.explain.faithfulness.settings import FaithfulnessSettings
+from distangle.explain.faithfulness.shapley import shapley_values
+from distangle.explain.faithfulness.stability import likeness_of_views, shapley_of_views
+from distangle.explain.faithfulness.summary import Found, summarise
+from distangle.explain.faithfulness.targets import likeness_to_other_targets
+from distangle.explain.faithfulness.verdicts import verdicts
+from distangle.explain.faithfulness.words import sentences_of
+from distangle.explain.places.activation_map import Head, enlarge, normalised_maps
+from distangle.model import PerturbationClassifier
+from distangle.progress import Advance, no_progress
+from distangle.results import Faithfulness
+from distangle.screen import Role
+
+VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
+
+
+def examine(
+    model: PerturbationClassifier,
+    sites: ChosenSites,
+    maps: Float[np.ndarray, "site height width"],
+    *,
+    rng: np.random.Generator,
+    settings: FaithfulnessSettings | None = None,
+    head: Head = "softmax",
+    layer: str | None = None,
+    method: MapMethod | None = None,
+    beside: Sequence[tuple[PerturbationClassifier, ChosenSites]] = (),
+    shuffled: tuple[PerturbationClassifier, ChosenSites] | None = None,
+    advance: Advance = no_progress,
+) -> Faithfulness:
+    """Put maps to the tests that a map true of its network has to stand.
+
+    Deletion and insertion judge `maps` as they are shown; the other tests ask the method anew, of changed networks,
+    targets and views, and compare what it says before the ReLU.
+
+    Args:
+        model: Left as it was found.
+        sites: What was explained.
+        maps: One per site, in [0, 1], at any size.
+        rng: Of everything that is drawn.
+        settings: None for the defaults.
+        head: Whose output Grad-CAM explains; of no use with `method`.
+        layer: Of Grad-CAM; of no use with `method`.
+        method: What drew the maps; None for Grad-CAM.
+        beside: Networks of other seeds, each with the same sites as it takes them.
+        shuffled: A network trained on shuffled labels, with the same sites as it takes them.
+        advance: Called after each test.
+
+    Raises:
+        ExplanationError: A model or maps that these sites do not belong to, and whatever the method refuses.
+    """
+    settings = settings or FaithfulnessSettings()
+    sites.fit(model)
+    if len(maps) != len(sites):
+        message = f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation."
+        raise ExplanationError(message)
+    drawn_by = {"method": "grad_cam", "layer": layer, "head": head} if method is None else {"method": "given"}
+    method = method or map_method(layer=layer, head=head)
+    rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)
+    chosen = sites.take(rows)
+    own = maps_of(method, model, chosen, at_once=settings.sites_at_once)
+    some = chosen.take(range(min(settings.n_curve_sites, len(rows))))
+    shown = on_grid(maps[rows[: len(some)]], (own.shape[1], own.shape[2]))
+    drawn: dict[Replacement, Curves] = {}
+    for replacement in _replacements(sites):
+        drawn[replacement] = curves(
+            model,
+            some,
+            shown,
+            replacement=replacement,
+            rng=rng,
+            n_null_maps=settings.n_null_maps,
+            n_steps=settings.n_steps,
+            at_once=settings.most_at_once,
+        )
+        advance(f"curves, {replacement}")
+    few, stains, seen = None, None, None
+    if settings.n_stain_sites:
+        few = chosen.take(range(min(settings.n_stain_sites, len(rows))))
+        stains = shapley_values(model, few, at_once=settings.most_at_once)
+        numbers = VIEWS[: settings.stain_views]
+        seen = shapley_of_views(model, few, stains, numbers=numbers, at_once=settings.most_at_once)
+        advance("stains of turned images")
+    weights = randomisation(
+        model,
+        chosen,
+        own,
+        method=method,
+        rng=rng,
+        few=few,
+        stains=stains,
+        n_networks=settings.n_networks,
+        at_once=settings.sites_at_once,
+        most_at_once=settings.most_at_once,
+    )
+    advance("randomised weights")
+    targets = likeness_to_other_targets(
+        model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, at_once=settings.sites_at_once
+    )
+    advance("other targets")
+    found = Found(
+        curves=drawn,
+        randomisation=weights,
+        targets=targets,
+        views=likeness_of_views(model, chosen, own, method=method, at_once=settings.sites_at_once),
+        stains_of_views=seen,
+    )
+    advance("turned images")
+    summary = summarise(chosen.table, found, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws)
+    for name, others in (("seeds", list(beside)), ("shuffled", [] if shuffled is None else [shuffled])):
+        summary[name] = None
+        if others:
+            taken = [(model, chosen), *((other, given.take(rows)) for other, given in others)]
+            summary[name] = examine_seeds(
+                taken,
+                rng=rng,
+                method=method,
+                n_shapley_sites=settings.n_stain_sites,
+                at_once=settings.sites_at_once,
+                most_at_once=settings.most_at_once,
+            )
+            advance(name)
+    summary["verdicts"] = verdicts(summary)
+    return Faithfulness(
+        table=_table(rows, found),
+        arrays={**_curve_arrays(drawn), **_map_arrays(own, weights, size=sites.size, n_kept=settings.n_kept_maps)},
+        settings={**settings.model_dump(), **drawn_by},
+        summary=summary,
+        sentences=sentences_of(summary),
+    )
+
+
+def _dealt(sites: ChosenSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
+    """Rows in the order in which tests take them: one of each explained perturbation in turn, untreated wells last."""
+    order = pd.DataFrame({"row": rng.permutation(len(sites))})
+    order["target"] = sites.targets.cpu().numpy()[order["row"]]
+    order["turn"] = order.groupby("target").cumcount()
+    order["untreated"] = False
+    if "Metadata_Role" in sites.table:
+        roles = sites.table["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+        order["untreated"] = roles[order["row"]]
+    dealt = order.sort_values(["untreated", "turn"], kind="stable")["row"]
+    return [int(row) for row in dealt.head(n_sites)]
+
+
+def _replacements(sites: ChosenSites) -> tuple[Replacement, ...]:
+    return ("blur",) if sites.controls is None else ("control", "blur")
+
+
+def _table(rows: list[int], found: Found) -> pd.DataFrame:
+    main = next(iter(found.curves.values()))
+    table = pd.DataFrame({"row": rows})
+    deletion, insertion, null = main.deletion_area(), main.insertion_area(), main.null_area()
+    for name, values in (
+        ("deletion_auc", deletion),
+        ("insertion_auc", insertion),
+        ("deletion_p", site_p(deletion, null)),
+        ("insertion_p", site_p(-insertion, -null)),
+        ("stability", found.views.mean(0)),
+        ("after_randomisation", found.randomisation.likeness[-1].mean(0)),
+        ("other_targets", None if found.targets is None else found.targets.mean(0)),
+    ):
+        table[name] = np.nan
+        if values is not None:
+            table.loc[: len(values) - 1, name] = values
+    return table
+
+
+def _curve_arrays(drawn: dict[Replacement, Curves]) -> dict[str, np.ndarray]:
+    found = {}
+    for replacement, one in drawn.items():
+        for name, values in (("deletion", one.deletion()), ("insertion", one.insertion()), ("random", one.random())):
+            found[f"curves/{replacement}/{name}"] = values
+    return found
+
+
+def _map_arrays(own: np.ndarray, weights: Randomisation, *, size: tuple[int, int], n_kept: int) -> dict[str, Any]:
+    """The first sites' maps of the network and of untrained ones, as they are shown."""
+    maps = {"maps/trained": own, **{f"maps/untrained/{stage}": one for stage, one in weights.untrained.items()}}
+    return {
+        name: normalised_maps(enlarge(torch.from_numpy(values[:n_kept]).clamp(min=0), size)).numpy()
+        for name, values in maps.items()
+        if n_kept
+    }

@@ -1,0 +1,95 @@
+"""Whether the maps of an explanation are true of the network."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distangle.commit import commit_json, committed
+from distangle.errors import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faithfulness:
+    """What came of the tests that a map has to stand.
+
+    Attributes:
+        table: One row per examined site: `row` (its position in the explanation) and `deletion_auc`, `insertion_auc`,
+            `deletion_p`, `insertion_p`, `stability`, `after_randomisation`, `other_targets`; NaN where a test was not
+            made for the site.
+        arrays: Curves [site, step] as `curves/REPLACEMENT/deletion`, `.../insertion` and `.../random` (probability),
+            and the first sites' maps of the network and of untrained ones, in [0, 1], as `maps/trained`,
+            `maps/untrained/STAGE`; the sites of both are the first of the table.
+        settings: How it was examined, and on how many sites.
+        summary: Numbers and a verdict per test, ready for a page.
+        sentences: What they say.
+    """
+
+    table: pd.DataFrame
+    arrays: Mapping[str, np.ndarray]
+    settings: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    sentences: tuple[str, ...]
+
+    def columns(self, n_rows: int) -> pd.DataFrame:
+        """Return the columns of the table for all rows of an explanation, NaN for sites that were not examined.
+
+        Args:
+            n_rows: Of the explanation.
+
+        Raises:
+            RunError: A site was examined that the explanation does not have.
+        """
+        beyond = [int(row) for row in self.table["row"] if not 0 <= row < n_rows]
+        if beyond:
+            message = f"Row {beyond[0]} was examined, but the explanation has {n_rows} rows. Explain the run again."
+            raise RunError(message)
+        return self.table.set_index("row").reindex(range(n_rows)).rename_axis(None)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `faithfulness.json` and `faithfulness.npz`; return the paths."""
+        said, arrays = (folder / name for name in _FILES)
+        found = {name: np.asarray(values, dtype=np.float32) for name, values in self.arrays.items()}
+        with committed(arrays) as temporary, temporary.open("wb") as opened:
+            np.savez_compressed(opened, **found)  # type: ignore[arg-type] # the stubs take the names for options
+        sites = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
+        commit_json(
+            said,
+            {
+                "settings": dict(self.settings),
+                "summary": dict(self.summary),
+                "sentences": list(self.sentences),
+                "sites": sites,
+            },
+        )
+        return [said, arrays]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Faithfulness":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The maps of the run have not been examined yet.
+        """
+        said, arrays = (folder / name for name in _FILES)
+        if not said.exists():
+            message = f"No examined maps at {said}. Run `distangle explain RUN` first."
+            raise RunError(message)
+        told = json.loads(said.read_text(encoding="utf-8"))
+        table = pd.DataFrame(told.pop("sites"))
+        numbers = table.columns.drop("row")
+        with np.load(arrays, allow_pickle=False) as opened:
+            found = {name: opened[name] for name in opened.files}
+        return cls(
+            table=table.astype(dict.fromkeys(numbers, "float64")),
+            arrays=found,
+            sentences=tuple(told.pop("sentences")),
+            **told,
+        )
+
+
+_FILES = ("faithfulness.json", "faithfulness.npz")
