@@ -54,6 +54,7 @@ def refusals(screen: Screen) -> list[tuple[str, str]]:
             "Week2_180607_B02_s1_w1648EE446-12C2-4D22-B14B-6EC688B0744A.tif",
             {"well": "B02", "site": "1", "channel": "1"},
         ),
+        ("imagexpress", "g10_s1_w1648EE446-12C2-4D22-B14B-6EC688B0744A.tif", {"well": "g10"}),
         ("imagexpress", "W_B02_s1_w1_thumb648EE446-12C2-4D22-B14B-6EC688B0744A.tif", None),
         (
             "cellvoyager",

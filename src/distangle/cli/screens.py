@@ -35,8 +35,8 @@ def index(
         source: Folder with the images, or a URL of one; with the tables too, unless `--tables` names another
             place. For the layout `table`, the CSV itself may be named.
         out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
-        layout: `rxrx1` (Kaggle tables or the official metadata.csv), `folder` (names of files by `--pattern`) or
-            `table` (any CSV).
+        layout: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell Painting Gallery, JUMP),
+            `folder` (names of files by `--pattern`) or `table` (any CSV).
         tables: Folder of the tables, when they do not lie beside the images.
         map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;

@@ -3,12 +3,13 @@
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
-from distangle.screen.layouts import folder, rxrx1, table
+from distangle.screen.layouts import cellpainting, folder, rxrx1, table
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         rxrx1.LAYOUT,
+        cellpainting.LAYOUT,
         folder.LAYOUT,
         table.LAYOUT,
     )

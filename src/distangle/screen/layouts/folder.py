@@ -138,7 +138,7 @@ def guess(source: AnyPath) -> str:
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
-    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name]!r}."
+    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
 
 
 def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:

@@ -146,20 +146,22 @@ def join_labels(
     for site in strangers:
         was_refused = _key_of(site, shared) in refused_wells
         problems.append(_without_row(site, advice.get(_plate_of(site, shared), ""), was_refused=was_refused))
-    problems += [_without_image(row, advice.get(_plate_of(row, shared), "")) for row in lonely]
+    there = {_plate_of(site, shared) for site in sites} | {_plate_of(problem, shared) for problem in aside}
+    problems += _without_images(lonely, advice, shared, with_images=there)
     n_rows_apart = labels.n_rows - len(used)
     return entries, [*labels.problems, *problems], n_rows_apart
 
 
 def _one_per_well(labels: Labels, shared: frozenset[str]) -> tuple[list[Entry], list[Problem]]:
     # An experiment that only the table knows does not tell two rows of one well apart.
-    by_line = {(row.table, row.line): row for row in labels.rows}
-    alike = []
+    row_of: dict[int, Entry] = {}
+    alike: list[Entry] = []
     for row in labels.rows:
         experiment, plate = _plate_of(row, shared)
         alike.append(dataclasses.replace(row, experiment=experiment, plate=plate))
+        row_of[id(alike[-1])] = row
     kept, problems = divide_duplicates(alike, site_hint="Keep one row per well of a plate.")
-    return [by_line[row.table, row.line] for row in kept], problems
+    return [row_of[id(row)] for row in kept], problems
 
 
 def _key_of(place: Entry | Problem, shared: frozenset[str]) -> Key | None:
@@ -222,5 +224,23 @@ def _without_row(site: Entry, advice: str, *, was_refused: bool) -> Problem:
     )
 
 
-def _without_image(row: Entry, advice: str) -> Problem:
-    return row.problem("no image", found="no image of this well", expected="an image", fix=advice or _FETCH)
+def _without_images(
+    rows: Sequence[Entry],
+    advice: Mapping[tuple[str, str], str],
+    shared: frozenset[str],
+    *,
+    with_images: set[tuple[str, str]],
+) -> list[Problem]:
+    problems: list[Problem] = []
+    by_plate: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for row in rows:
+        by_plate[_plate_of(row, shared)].append(row)
+    for plate, lonely in by_plate.items():
+        found = [row.problem("no image", found="no image of this well", expected="an image") for row in lonely]
+        fix = advice.get(plate) or _FETCH
+        if plate not in with_images:
+            # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
+            said = f"no image of the whole plate ({len(found)} rows)"
+            found = [dataclasses.replace(found[0], row="", well="", found=said, count=len(found))]
+        problems += [dataclasses.replace(problem, fix=fix) for problem in found]
+    return problems

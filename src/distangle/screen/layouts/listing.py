@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from distangle.errors import RemoteError
@@ -46,7 +46,7 @@ def scan(source: AnyPath, folder: str, remarks: list[Problem], *, may_lack: bool
 
 
 def folders_below(
-    source: AnyPath, remarks: list[Problem], *, deepest: int = _DEEPEST, closed: str = ".zarr"
+    source: AnyPath, remarks: list[Problem], *, deepest: int = _DEEPEST, closed: Collection[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
     """Give every folder of a source with the names of its files, from the top down.
 
@@ -54,7 +54,7 @@ def folders_below(
         source: The folder to begin with, which is given as "".
         remarks: Where remarks on folders that cannot be listed are added.
         deepest: How many folders below each other are entered.
-        closed: Folders of this ending are not entered, as hidden ones are not.
+        closed: Names of folders, in small letters, that are not entered, as hidden ones and `.zarr` are not.
     """
     waiting = [("", 0)]
     seen: set[tuple[int, int]] = set()
@@ -71,7 +71,7 @@ def folders_below(
         for name in reversed(below):
             if not name.isprintable():
                 remarks.append(not_understood(f"{folder}/{name}".lstrip("/"), name, "a printable name"))
-            elif not (closed and name.lower().endswith(closed)):
+            elif not (name.lower().endswith(".zarr") or name.lower() in closed):
                 waiting.append((f"{folder}/{name}".lstrip("/"), depth + 1))
 
 

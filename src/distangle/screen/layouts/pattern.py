@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distangle.errors import ScreenError, nearest
 from distangle.screen.plate import well_name
 
 KNOWN = {
-    "harmony": "r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",
-    "imagexpress": "{}_{well}_s{site}_w{channel:1}{:36}.tif",
-    "cellvoyager": "{}_{well}_T{time}F{site}L{}A{}Z{plane}C{channel}.tif",
+    "harmony": ("r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",),
+    "imagexpress": ("{}_{well}_s{site}_w{channel:1}{:36}.tif", "{well}_s{site}_w{channel:1}{:36}.tif"),
+    "cellvoyager": ("{}_{well}_T{time}F{site}L{}A{}Z{plane}C{channel}.tif",),
 }
 """Names that microscopes give: Opera Phenix and Operetta, ImageXpress, CellVoyager."""
 
@@ -43,11 +43,12 @@ class Pattern:
     names: tuple[str, ...]
     fixed: Mapping[str, str]
     depth: int
-    _regex: re.Pattern[str]
+    _regexes: tuple[re.Pattern[str], ...]
 
     def read(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path, with `well` for row and column; None if it is not built so."""
-        match = self._regex.fullmatch("/".join(path.split("/")[-self.depth :]))
+        tail = "/".join(path.split("/")[-self.depth :])
+        match = next((match for regex in self._regexes if (match := regex.fullmatch(tail))), None)
         if match is None:
             return None
         fields = {**self.fixed, **match.groupdict()}
@@ -74,31 +75,33 @@ def parse_pattern(text: str) -> Pattern:
     Raises:
         ScreenError: It names no well, or a field cannot be read.
     """
-    written = KNOWN.get(text, text)
-    if "{" not in written:
+    if text in KNOWN:
+        ways = [parse_pattern(written) for written in KNOWN[text]]
+        return replace(ways[0], _regexes=tuple(regex for way in ways for regex in way._regexes))
+    if "{" not in text:
         message = f"--pattern {text!r} has no name in braces. Write such as '{{well}}_s{{site}}_w{{channel}}.tif', "
         message += f"or the name of a known one. {nearest(text, KNOWN)}"
         raise ScreenError(message)
     fixed: dict[str, str] = {}
     names: list[str] = []
     regex, rest = "", 0
-    for braces in _BRACES.finditer(written):
-        regex += re.escape(written[rest : braces.start()])
+    for braces in _BRACES.finditer(text):
+        regex += re.escape(text[rest : braces.start()])
         rest = braces.end()
         regex += _one_field(text, braces[1], names, fixed)
-    tail = written[rest:]
-    if {"{", "}"} & set(_BRACES.sub("", written)):
+    tail = text[rest:]
+    if {"{", "}"} & set(_BRACES.sub("", text)):
         message = f"--pattern {text!r}: a brace without its other half. Write names as {{well}}."
         raise ScreenError(message)
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
     return Pattern(
-        text=written,
+        text=text,
         names=tuple(names),
         fixed=fixed,
-        depth=1 + written.count("/"),
-        _regex=re.compile(regex, re.IGNORECASE | re.DOTALL),
+        depth=1 + text.count("/"),
+        _regexes=(re.compile(regex, re.IGNORECASE | re.DOTALL),),
     )
 
 

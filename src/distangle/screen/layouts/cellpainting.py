@@ -1,0 +1,195 @@
+"""The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
+
+from collections.abc import Mapping, Sequence
+
+from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
+from distangle.screen.channel import named_channels
+from distangle.screen.delimited import Delimited, read_delimited
+from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.columns import OURS, renamed
+from distangle.screen.layouts.controls import apply_controls
+from distangle.screen.layouts.folder import list_pictures
+from distangle.screen.layouts.labels import Labels, join_labels, labels_of
+from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.load_data import LoadData, Places, channel_names, other_columns, written_channels
+from distangle.screen.layouts.pattern import parse_pattern
+from distangle.screen.layouts.pictures import choose_channels, into_sites
+from distangle.screen.layouts.platemaps import BARCODES, Tables, column_names, list_tables, read_platemaps
+from distangle.screen.problems import Problem
+
+_HARMONY = "harmony"
+
+
+def find_cellpainting(request: Request) -> Found:
+    """Find the sites of Cell Painting plates.
+
+    Sites: the rows of every `load_data.csv` below `tables` (or the source); where there is none, the files that
+    Harmony named (`r01c01f01p01-ch1sk1fk1fl1.tiff`), or those that follow `pattern`. What was done to the wells: the
+    rows themselves, `barcode_platemap.csv` with the maps in `platemap/`, JUMP's `well.csv`, and tables of perturbations
+    beside them. A batch is an experiment.
+
+    Raises:
+        ScreenError: Neither tables nor images, or tables that do not fit together.
+    """
+    if not request.source.exists():
+        message = f"{request.source} does not exist. Expected a folder of Cell Painting plates."
+        raise ScreenError(message)
+    problems: list[Problem] = []
+    tables, wells = _tables(request, problems)
+    if tables.load_data:
+        found = _of_rows(request, [read_delimited(path) for path in tables.load_data])
+    else:
+        found = _of_names(request)
+    labels = wells or read_platemaps(tables, request.mapping, plates={entry.plate for entry in found.entries})
+    _check_mapping(request.mapping, found, labels)
+    return _labelled(request, found, labels, problems)
+
+
+def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | None]:
+    place = request.tables or request.source
+    if not place.is_file():
+        return list_tables(place, remarks), None
+    table = read_delimited(place)
+    if written_channels(table):
+        return Tables(load_data=(place,)), None
+    return Tables(), labels_of(
+        table, _without_site(column_names(table, request.mapping, wanted=("well", "perturbation")))
+    )
+
+
+def _of_rows(request: Request, tables: Sequence[Delimited]) -> Found:
+    channels = channel_names(tables, request.channels)
+    column_of = {table.path: column_names(table, request.mapping, wanted=("plate", "well")) for table in tables}
+    extra = tuple(dict.fromkeys(name for table in tables for name in other_columns(table, column_of[table.path])))
+    source = request.source.parent if request.source.is_file() else request.source
+    places = None if request.tables_only else Places(source)
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for table in tables:
+        known, batch = column_of[table.path], _batch_of(table)
+        rows = LoadData(table=table, column_of=known, channels=channels, extra=extra, batch=batch)
+        read, refused = rows.read(places)
+        entries += read
+        problems += refused
+    first = column_of[tables[0].path]
+    known_keys = {"plate"} | ({"experiment"} if "experiment" in first or _batch_of(tables[0]) else set())
+    return Found(
+        source=source,
+        channels=named_channels([name for name, _ in channels]),
+        entries=entries,
+        problems=problems,
+        found=sum(table.n_rows for table in tables),
+        extra_columns=extra,
+        tables=tuple(table.path for table in tables),
+        site_hint=f"Column {first['site']!r} must tell the sites of a well apart."
+        if "site" in first
+        else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
+        notes={"columns": dict(first), "known": sorted(known_keys)},
+    )
+
+
+def _of_names(request: Request) -> Found:
+    source = request.source
+    if not source.is_dir() or request.tables_only:
+        message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
+        raise ScreenError(message)
+    pattern = parse_pattern(request.pattern or _HARMONY)
+    pictures, problems = list_pictures(source, pattern)
+    if not pictures:
+        message = f"Neither a load_data.csv nor an image named like {pattern.text!r} below {source}. Name the tables: "
+        message += "--tables FOLDER; or say how the images are named: --pattern."
+        raise ScreenError(message)
+    for picture in pictures:
+        picture.experiment = _batch(picture.path) or picture.experiment
+    channels = choose_channels(pictures, request.channels)
+    entries, wrong, n_sites = into_sites(pictures, channels)
+    known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
+    return Found(
+        source=source,
+        channels=named_channels([name for name, _ in channels]),
+        entries=entries,
+        problems=[*problems, *wrong],
+        found=n_sites,
+        extra_columns=(),
+        tables=(),
+        site_hint="Keep the images of each plate in one folder.",
+        notes={"pattern": pattern.text, "known": sorted(known)},
+    )
+
+
+def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
+    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found
+    extra, tables = found.extra_columns, found.tables
+    notes = {name: value for name, value in found.notes.items() if name != "known"}
+    if labels is not None:
+        refused = [problem for problem in found.problems if problem.severity == "refused"]
+        known = frozenset(found.notes["known"])
+        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
+        problems += unmet
+        n_found += n_rows_apart
+        extra, tables = (*extra, *labels.extra_columns), (*tables, *labels.tables)
+        notes["label_columns"] = dict(labels.columns)
+    apply_controls(entries, request.controls)
+    return Found(
+        source=found.source,
+        channels=found.channels,
+        entries=entries,
+        problems=problems,
+        found=n_found,
+        extra_columns=renamed(extra),
+        tables=tables,
+        site_hint=found.site_hint,
+        notes=notes,
+    )
+
+
+def _batch(path: str) -> str:
+    """Return the batch of `images/BATCH/images/PLATE/...`; "" elsewhere."""
+    parts = path.lower().split("/")
+    for k in range(len(parts) - 3):
+        if parts[k] == parts[k + 2] == "images":
+            return path.split("/")[k + 1]
+    return ""
+
+
+def _batch_of(table: Delimited) -> str:
+    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`; "" elsewhere."""
+    parts = table.path.as_posix().split("/")
+    return parts[-3] if len(parts) > 3 and parts[-4] == "load_data_csv" else ""
+
+
+def _check_mapping(mapping: Mapping[str, str], found: Found, labels: Labels | None) -> None:
+    """Refuse a mapping that no table knows: one table need not know all of it."""
+    columns = {*found.extra_columns, *found.notes.get("columns", {}).values()}
+    if labels is not None:
+        columns |= {*labels.extra_columns, *labels.columns.values()}
+    for ours, theirs in mapping.items():
+        if ours not in OURS:
+            message = f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}"
+            raise ScreenError(message)
+        if theirs and theirs not in columns:
+            message = f"--map {ours}={theirs}: no table has a column {theirs!r}. {nearest(theirs, columns)}"
+            raise ScreenError(message)
+
+
+def _without_site(column_of: dict[str, str]) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in column_of.items() if ours != "site"}
+
+
+def _sign(source: AnyPath) -> str:
+    if not source.is_dir():
+        return ""
+    there = dict(scan(source, "", []))
+    for name, is_folder in there.items():
+        if not is_folder and (name.lower().startswith("load_data") or name.lower() == BARCODES):
+            return name
+    return "workspace/load_data_csv" if (source / "workspace/load_data_csv").is_dir() else ""
+
+
+LAYOUT = Layout(
+    name="cellpainting",
+    find=find_cellpainting,
+    sign=_sign,
+    options=frozenset({"mapping", "channels", "controls", "pattern"}),
+)

@@ -1,0 +1,243 @@
+"""CellProfiler's `load_data.csv`: a row per site, `FileName_` and `PathName_` or `URL_` for each channel."""
+
+import dataclasses
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
+from distangle.screen.delimited import Delimited
+from distangle.screen.entry import Entry
+from distangle.screen.layouts.listing import scan
+from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
+from distangle.screen.problems import Problem
+
+_CHANNEL = re.compile(r"(?:Image_)?(FileName|URL)_(?!Illum)(.+)")
+_TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Series|Width|Height|Scaling)_.+")
+
+
+def written_channels(table: Delimited) -> list[str]:
+    """Return how a table writes its channels, such as `OrigDNA`, in its order; illumination functions are none."""
+    found = [match[2] for name in table.columns if (match := _CHANNEL.fullmatch(name))]
+    return list(dict.fromkeys(found))
+
+
+def channel_names(tables: Sequence[Delimited], asked: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name and spelling of every channel of a screen.
+
+    Args:
+        tables: Every `load_data.csv`.
+        asked: `NAME` or `NAME=WRITTEN`, with or without `Orig` before it; none for all.
+
+    Raises:
+        ScreenError: A channel that a table lacks, or one that is asked for twice.
+    """
+    first = written_channels(tables[0])
+    chosen = [(name.removeprefix("Orig"), name) for name in first]
+    if asked:
+        spelling = {plain.lower(): name for plain, name in chosen} | {name.lower(): name for name in first}
+        chosen = []
+        for item in asked:
+            name, _, key = item.partition("=")
+            wanted = (key or name).strip()
+            if wanted.lower() not in spelling:
+                message = f"--channels {item}: {tables[0].path} has no channel {wanted!r}. {nearest(wanted, first)}"
+                raise ScreenError(message)
+            chosen.append((name.strip(), spelling[wanted.lower()]))
+    if not chosen or len({name for name, _ in chosen}) < len(chosen) or len({key for _, key in chosen}) < len(chosen):
+        message = f"{tables[0].path}: every channel needs a name of its own; found {', '.join(first) or 'none'}."
+        raise ScreenError(message)
+    for table in tables[1:]:
+        missing = [key for _, key in chosen if key not in written_channels(table)]
+        if missing:
+            common = [name for name, key in chosen if key not in missing]
+            message = (
+                f"{table.path} lacks the channels {', '.join(missing)} of {tables[0].path}. A screen has one list "
+            )
+            message += f"of channels: name those of all, --channels {','.join(common)}."
+            raise ScreenError(message)
+    return chosen
+
+
+def other_columns(table: Delimited, column_of: Mapping[str, str]) -> list[str]:
+    """Return the columns that are neither ours nor say where files lie."""
+    return [name for name in table.columns if name not in column_of.values() and not _TECHNICAL.fullmatch(name)]
+
+
+class Places:
+    """Finds files below a source whose folders a table wrote down on another machine.
+
+    A path below the source, or relative to it, is itself. Of any other, the longest ending of its folder that is
+    a folder below the source is taken: `/home/ubuntu/bucket/projects/X/images/P1` is `images/P1` here.
+
+    Args:
+        source: The folder that files are looked for in.
+    """
+
+    def __init__(self, source: AnyPath) -> None:
+        self._source = source
+        self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
+        self._known: dict[str, str | None] = {}
+        self._top = {name for name, is_folder in scan(source, "", []) if not is_folder}
+
+    def find(self, folder: str, name: str) -> str | None:
+        """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
+        whole = posixpath.normpath(posixpath.join(_plain(folder), _plain(name)))
+        for root in self._roots:
+            if whole.startswith(f"{_plain(root)}/"):
+                return whole.removeprefix(f"{_plain(root)}/")
+        folder, name = posixpath.split(whole)
+        if not name or name == ".." or "\0" in whole:
+            return None
+        if folder not in self._known:
+            self._known[folder] = self._ending(folder)
+        known = self._known[folder]
+        if known is None:
+            is_relative = not folder.startswith("/") and ".." not in folder.split("/")
+            return name if name in self._top else whole if is_relative else None
+        return posixpath.join(known, name)
+
+    def _ending(self, folder: str) -> str | None:
+        parts = [part for part in folder.split("/") if part]
+        if ".." in parts:
+            return None
+        for first in range(len(parts)):
+            ending = "/".join(parts[first:])
+            if (self._source / ending).is_dir():
+                return ending
+        return None if parts else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadData:
+    """One table and what its columns are.
+
+    Attributes:
+        table: The table.
+        column_of: Our column name to the table's.
+        channels: Name and spelling of every channel.
+        extra: Columns that are kept, "" for those that this table does not have.
+        batch: Experiment of its rows, where no column says it.
+    """
+
+    table: Delimited
+    column_of: Mapping[str, str]
+    channels: Sequence[tuple[str, str]]
+    extra: Sequence[str]
+    batch: str = ""
+
+    def read(self, places: Places | None) -> tuple[list[Entry], list[Problem]]:
+        """Return an entry for every row, and refusals of those that cannot be one.
+
+        Args:
+            places: Finds the files; None when no image is looked for.
+        """
+        table = self.table
+        ours = {name: table.position(column) for name, column in self.column_of.items()}
+        theirs = [table.position(name) if name in table.columns else -1 for name in self.extra]
+        entries: list[Entry] = []
+        problems = [dataclasses.replace(problem, file=self._name) for problem in table.ragged_problems()]
+        for line, fields in zip(table.lines, table.rows, strict=True):
+            entry = self._entry(line, fields, {name: fields[k].strip() for name, k in ours.items()})
+            entry.extra = tuple("" if k < 0 else fields[k] for k in theirs)
+            problem = self._wrong(entry, fields, places)
+            if problem is None:
+                entries.append(entry)
+            else:
+                problems.append(problem)
+        return entries, problems
+
+    def _entry(self, line: int, fields: tuple[str, ...], values: Mapping[str, str]) -> Entry:
+        site = values.get("site", "1")
+        perturbation, word = values.get("perturbation", ""), values.get("role", "")
+        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
+        return Entry(
+            experiment=values.get("experiment", self.batch or "all"),
+            plate=values.get("plate", ""),
+            well=values.get("well", ""),
+            site=int(site) if site.isascii() and site.isdigit() else -1,
+            cell_type=values.get("cell_type", ""),
+            perturbation=perturbation,
+            role=role or Role.UNKNOWN,
+            split=values.get("split", ""),
+            table=self._name,
+            line=line,
+            fields=fields,
+        )
+
+    @property
+    def _name(self) -> str:
+        # Every plate has a `load_data.csv`: the folder tells them apart.
+        return f"{self.table.path.parent.name}/{self.table.path.name}"
+
+    def _wrong(self, entry: Entry, fields: tuple[str, ...], places: Places | None) -> Problem | None:
+        for name in ("experiment", "plate"):
+            if not getattr(entry, name):
+                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
+        row = dict(zip(self.table.columns, fields, strict=True))
+        if entry.site < 0:
+            entry.site = 0
+            found = repr(row[self.column_of["site"]])
+            return entry.problem("bad site", found=found, expected="a whole number", fix="Number the sites of a well.")
+        word = row.get(self.column_of.get("role", ""), "").strip()
+        if word and role_of(word) is None:
+            expected = f"one of {', '.join(ROLE_WORDS)}"
+            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
+        return None if places is None else self._add_paths(entry, row, places)
+
+    def _add_paths(self, entry: Entry, row: Mapping[str, str], places: Places) -> Problem | None:
+        written = [_written(row, key) for _, key in self.channels]
+        missing = [name for (name, _), (_, file) in zip(self.channels, written, strict=True) if not file]
+        if missing:
+            return entry.problem(
+                "no image" if len(missing) == len(written) else "missing channel",
+                channel=", ".join(missing),
+                found="no path",
+                expected=f"a path for each of {', '.join(name for name, _ in self.channels)}",
+                fix="Fill in the paths, or take the row out.",
+            )
+        paths: list[str] = []
+        for (name, _), (folder, file) in zip(self.channels, written, strict=True):
+            path = places.find(folder, file)
+            if path is None:
+                return entry.problem(
+                    "path outside the source",
+                    channel=name,
+                    found=posixpath.join(folder, file),
+                    expected="a file in a folder below the source that ends like it",
+                    fix="Copy the images below the source, or name the folder or URL above them as source.",
+                )
+            paths.append(path)
+        entry.paths = tuple(paths)
+        frames = [_cell(row, "Frame", key) for _, key in self.channels]
+        shared = len(set(paths)) < len(paths)
+        if shared and len(set(zip(paths, frames, strict=True))) < len(paths):
+            return entry.problem(
+                "one file for two channels",
+                channel=", ".join(
+                    name for (name, _), path in zip(self.channels, paths, strict=True) if paths.count(path) > 1
+                ),
+                found=next(path for path in paths if paths.count(path) > 1),
+                expected="a file per channel, or another Frame_ of it",
+                fix="Correct the paths.",
+            )
+        entry.pages = tuple(int(frame) if shared and frame.isdigit() else -1 for frame in frames)
+        return None
+
+
+def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
+    url = _cell(row, "URL", key)
+    return posixpath.split(url) if url else (_cell(row, "PathName", key), _cell(row, "FileName", key))
+
+
+def _cell(row: Mapping[str, str], kind: str, key: str) -> str:
+    return (row.get(f"{kind}_{key}") or row.get(f"Image_{kind}_{key}") or "").strip()
+
+
+def _plain(path: str) -> str:
+    """Return a path with `/` between its folders, a URL without its scheme, a file of Windows without its drive."""
+    text = path if "/" in path else path.replace("\\", "/")
+    text = re.sub(r"^file:/+", "/", text)
+    return re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:/)", "/", text)

@@ -1,0 +1,248 @@
+"""What the Cell Painting Gallery says of its wells: plate maps, JUMP's `well.csv`, and tables of perturbations."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
+from distangle.screen.delimited import Delimited, read_delimited, require_columns
+from distangle.screen.layouts.columns import resolve_columns
+from distangle.screen.layouts.labels import Labels, labels_of
+from distangle.screen.layouts.listing import folders_below
+from distangle.screen.problems import Problem
+
+BARCODES = "barcode_platemap.csv"
+_LOAD_DATA = re.compile(r"load_data.*\.csv(\.gz)?", re.IGNORECASE)
+_WELLS = re.compile(r"well\.csv(\.gz)?", re.IGNORECASE)
+_PERTURBATIONS = re.compile(r"(compound|orf|crispr|perturbation_control)\.csv(\.gz)?", re.IGNORECASE)
+_IMAGES = frozenset(
+    {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
+)
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "experiment": ("Metadata_Batch", "Batch"),
+    "plate": ("Metadata_Plate", "Assay_Plate_Barcode", "Metadata_Assay_Plate_Barcode", "Metadata_Barcode"),
+    "well": ("Metadata_Well", "well_position", "Metadata_well_position", "Well_Position", "Metadata_Well_Position"),
+    "site": ("Metadata_Site", "Metadata_Field", "Metadata_FieldID"),
+    "cell_type": ("Metadata_cell_line", "Metadata_Cell_Line", "Metadata_CellLine", "Cell_type", "Metadata_Cell_type"),
+    "perturbation": (
+        *("Metadata_JCP2022", "broad_sample", "Metadata_broad_sample", "Metadata_Compound", "Metadata_compound"),
+        *("pert_iname", "Metadata_pert_iname", "compound", "gene", "gene_name", "Metadata_gene_name"),
+    ),
+    "role": ("control_type", "Metadata_control_type", "pert_type", "Metadata_pert_type"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables below a folder, by what they are.
+
+    Attributes:
+        load_data: One per folder; `load_data.csv` where there are several.
+        barcodes: Which plate has which map.
+        maps: Folder above `platemap/` and name of a map to its file.
+        wells: JUMP's table of all wells.
+        perturbations: Tables with a row per perturbation.
+    """
+
+    load_data: tuple[AnyPath, ...] = ()
+    barcodes: tuple[AnyPath, ...] = ()
+    maps: Mapping[tuple[str, str], AnyPath] = dataclasses.field(default_factory=dict)
+    wells: tuple[AnyPath, ...] = ()
+    perturbations: tuple[AnyPath, ...] = ()
+
+
+def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
+    """Find the tables below a folder; folders of images and profiles are not entered."""
+    load_data: list[AnyPath] = []
+    barcodes: list[AnyPath] = []
+    maps: dict[tuple[str, str], AnyPath] = {}
+    wells: list[AnyPath] = []
+    perturbations: list[AnyPath] = []
+    for folder, names in folders_below(place, remarks, closed=_IMAGES):
+        here = folder.rsplit("/", 1)[-1].lower()
+        found = sorted((name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name))
+        load_data += [place / f"{folder}/{name}".lstrip("/") for name in found[:1]]
+        for name in names:
+            path = place / f"{folder}/{name}".lstrip("/")
+            if name.lower() == BARCODES:
+                barcodes.append(path)
+            elif here == "platemap" and name.lower().endswith((".txt", ".csv", ".tsv")):
+                maps[str(path.parent.parent), name.rsplit(".", 1)[0]] = path
+            elif _WELLS.fullmatch(name):
+                wells.append(path)
+            elif _PERTURBATIONS.fullmatch(name) or (here == "external_metadata" and name.lower().endswith(".tsv")):
+                perturbations.append(path)
+    return Tables(
+        load_data=tuple(load_data),
+        barcodes=tuple(barcodes),
+        maps=maps,
+        wells=tuple(wells),
+        perturbations=tuple(perturbations),
+    )
+
+
+def column_names(table: Delimited, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
+    """Return which column is which of ours, by the names that are usual in Cell Painting.
+
+    Raises:
+        ScreenError: What is told does not fit, or a wanted one is missing.
+    """
+    told = {ours: theirs for ours, theirs in mapping.items() if not theirs or theirs in table.columns}
+    lowered = {name.lower(): name for name in reversed(table.columns)}
+    for ours, names in _NAMES.items():
+        if ours not in told and ours not in lowered and f"metadata_{ours}" not in lowered:
+            usual = next((lowered[name.lower()] for name in names if name.lower() in lowered), None)
+            if usual is not None:
+                told[ours] = usual
+    return resolve_columns(table, told, wanted=wanted)
+
+
+def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str]) -> Labels | None:
+    """Return what was done to the wells; None where no table says so.
+
+    Args:
+        tables: From `list_tables`.
+        mapping: Our column name to a table's.
+        plates: Those with images. Of `well.csv`, which lists all of JUMP, other plates are left out; of the plate
+            maps they are not.
+
+    Raises:
+        ScreenError: A map that is named is absent, or which column is which cannot be told.
+    """
+    if tables.barcodes and tables.maps:
+        joined = _by_barcodes(tables)
+    elif tables.wells:
+        joined = [_of_plates(read_delimited(path), mapping, frozenset(plates)) for path in tables.wells]
+    else:
+        return None
+    perturbations = [read_delimited(path) for path in tables.perturbations]
+    parts = [_labels(table, mapping, perturbations) for table in joined]
+    return Labels(
+        rows=[row for part in parts for row in part.rows],
+        problems=[problem for part in parts for problem in part.problems],
+        n_rows=sum(part.n_rows for part in parts),
+        keys=parts[0].keys,
+        extra_columns=parts[0].extra_columns,
+        tables=(*tables.barcodes, *dict.fromkeys(table.path for table in joined), *tables.perturbations),
+        columns=parts[0].columns,
+    )
+
+
+def _by_barcodes(tables: Tables) -> list[Delimited]:
+    """Return each plate's map with the plate in it; one map of several plates comes once for each."""
+    read: dict[AnyPath, Delimited] = {}
+    said: list[Delimited] = []
+    for path in tables.barcodes:
+        barcodes = read_delimited(path)
+        require_columns(barcodes, ("Assay_Plate_Barcode", "Plate_Map_Name"))
+        if barcodes.ragged:
+            line, n_fields = barcodes.ragged[0]
+            message = f"{path}, line {line}: {n_fields} fields, expected {len(barcodes.columns)}. Mend this line."
+            raise ScreenError(message)
+        at_plate, at_map = barcodes.position("Assay_Plate_Barcode"), barcodes.position("Plate_Map_Name")
+        for line, fields in zip(barcodes.lines, barcodes.rows, strict=True):
+            plate, name = fields[at_plate].strip(), fields[at_map].strip()
+            here = [
+                file for (folder, known), file in tables.maps.items() if known == name and folder == str(path.parent)
+            ]
+            there = here or [file for (_, known), file in tables.maps.items() if known == name]
+            if not there:
+                message = f"{path}, line {line}: plate {plate} has the map {name!r}, and there is no such file in a "
+                message += f"folder 'platemap'. {nearest(name, [known for _, known in tables.maps])}"
+                raise ScreenError(message)
+            if there[0] not in read:
+                read[there[0]] = read_delimited(there[0])
+            said.append(_with_plate(read[there[0]], plate))
+    if not said:
+        message = f"{tables.barcodes[0]} names no plate. Expected a row per plate."
+        raise ScreenError(message)
+    # What is ragged in a map is refused once, not for every plate.
+    met: set[AnyPath] = set()
+    for k, table in enumerate(said):
+        if table.path in met:
+            said[k] = dataclasses.replace(table, ragged=())
+        met.add(table.path)
+    return _alike(said)
+
+
+def _of_plates(table: Delimited, mapping: Mapping[str, str], plates: frozenset[str]) -> Delimited:
+    column = column_names(table, mapping, wanted=("plate", "well"))["plate"]
+    at = table.position(column)
+    keep = [k for k, row in enumerate(table.rows) if row[at].strip() in plates]
+    rows, lines = tuple(table.rows[k] for k in keep), tuple(table.lines[k] for k in keep)
+    return dataclasses.replace(table, rows=rows, lines=lines)
+
+
+def _labels(table: Delimited, mapping: Mapping[str, str], perturbations: Sequence[Delimited]) -> Labels:
+    column_of = column_names(table, mapping, wanted=("plate", "well"))
+    column = column_of.get("perturbation", "")
+    for other in perturbations:
+        if column in other.columns:
+            table = _with_perturbations(table, other, column)
+    table = _with_role(table)
+    column_of = column_names(table, mapping, wanted=("plate", "well", "perturbation"))
+    if "role" not in mapping and _ROLE in table.columns:
+        column_of["role"] = _ROLE
+    if "perturbation" not in mapping:
+        table = _with_names(table, column_of["perturbation"])
+    column_of.pop("site", None)
+    return labels_of(table, column_of)
+
+
+def _with_perturbations(table: Delimited, other: Delimited, column: str) -> Delimited:
+    at, key = table.position(column), other.position(column)
+    new = [name for name in other.columns if name not in table.columns]
+    take = [other.position(name) for name in new]
+    row_of = {row[key].strip(): row for row in reversed(other.rows)}
+
+    def more(row: tuple[str, ...]) -> tuple[str, ...]:
+        known = row_of.get(row[at].strip())
+        return tuple("" if known is None else known[k] for k in take)
+
+    return _with(table, new, more)
+
+
+def _with_role(table: Delimited) -> Delimited:
+    """Add the control type where there is one, and the perturbation type elsewhere."""
+    lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
+    kinds = [lowered[name.lower()] for name in _NAMES["role"] if name.lower() in lowered]
+    if len(kinds) < 2:
+        return table
+    return _with(table, (_ROLE,), lambda row: (next((row[k].strip() for k in kinds if row[k].strip()), ""),))
+
+
+def _with_names(table: Delimited, column: str) -> Delimited:
+    """Fill in the name of a perturbation without an identifier, as of DMSO in the Broad's plate maps."""
+    lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
+    names = [lowered[name] for name in ("pert_iname", "metadata_pert_iname") if name in lowered]
+    at = table.position(column)
+    if not names:
+        return table
+    rows = tuple(row if row[at].strip() else (*row[:at], row[names[0]], *row[at + 1 :]) for row in table.rows)
+    return dataclasses.replace(table, rows=rows)
+
+
+def _with_plate(table: Delimited, plate: str) -> Delimited:
+    return _with(table, ("Assay_Plate_Barcode",), lambda _: (plate,))
+
+
+def _with(table: Delimited, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Delimited:
+    rows = tuple((*row, *more(row)) for row in table.rows)
+    return dataclasses.replace(table, columns=(*table.columns, *columns), rows=rows)
+
+
+def _alike(tables: list[Delimited]) -> list[Delimited]:
+    """Give all tables the same columns, "" where one has none."""
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    found = []
+    for table in tables:
+        at = [table.columns.index(name) if name in table.columns else -1 for name in names]
+        rows = tuple(tuple("" if k < 0 else row[k] for k in at) for row in table.rows)
+        found.append(dataclasses.replace(table, columns=tuple(names), rows=rows))
+    return found
+
+
+_ROLE = "control_or_pert_type"

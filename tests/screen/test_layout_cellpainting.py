@@ -1,0 +1,297 @@
+"""Cell Painting plates: `load_data.csv` or Harmony's names, and what plate maps say of the wells."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distangle.errors import ScreenError
+from distangle.images.read import probe_image
+from distangle.screen import Screen, conservation_line, index
+from distangle.screen.layouts import looks_like
+
+HEADER = "FileName_OrigDNA,PathName_OrigDNA,FileName_OrigER,PathName_OrigER,FileName_IllumDNA,PathName_IllumDNA,"
+HEADER += "Metadata_Plate,Metadata_Well,Metadata_Site,Metadata_Note"
+ELSEWHERE = "/home/ubuntu/bucket/projects/cpg/images/B1/images"
+
+
+class Gallery:
+    """A folder as the Cell Painting Gallery has it: batch B1, plates P1 and P2."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, text: str) -> Path:
+        whole = self.root / path
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_text(text, encoding="utf-8", newline="")
+        return whole
+
+    def images(self, plate: str, *names: str) -> None:
+        for name in names:
+            self.write(f"images/B1/images/{plate}/Images/{name}", f"{plate}/{name}")
+
+    def rows(self, plate: str, *rows: str, header: str = HEADER) -> None:
+        self.write(f"workspace/load_data_csv/B1/{plate}/load_data.csv", "\n".join([header, *rows]) + "\n")
+
+    def site(self, plate: str, well: str, site: int, *, folder: str | None = None) -> str:
+        """Write both images of a site; return its row."""
+        files = [f"{well}_{site}_{k}.tiff" for k in (1, 2)]
+        self.images(plate, *files)
+        where = folder or f"{ELSEWHERE}/{plate}/Images"
+        return f"{files[0]},{where},{files[1]},{where},P_IllumDNA.npy,/illum,{plate},{well},{site},1E05"
+
+    def maps(self, barcodes: str, **maps: str) -> None:
+        self.write(
+            "workspace/metadata/platemaps/B1/barcode_platemap.csv", "Assay_Plate_Barcode,Plate_Map_Name\n" + barcodes
+        )
+        for name, text in maps.items():
+            self.write(f"workspace/metadata/platemaps/B1/platemap/{name}.txt", text)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery(tmp_path / "source_4")
+
+
+def indexed(gallery: Gallery, **options: Any) -> Screen:
+    return index(gallery.root, layout="cellpainting", **options)
+
+
+def refusals(screen: Screen) -> list[tuple[str, str, str]]:
+    refused = screen.problems[screen.problems["severity"] == "refused"]
+    return sorted(zip(refused["kind"], refused["plate"], refused["well"], strict=True))
+
+
+def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "a1", 1), gallery.site("P1", "a1", 2), gallery.site("P1", "A02", 1))
+    gallery.rows("P2", gallery.site("P2", "A1", 1))
+    head = "well_position\tbroad_sample\n"
+    gallery.maps("P1,M1\nP2,M2\n", M1=f"{head}A01\tBRD-1\nA2\t\n", M2=f"{head}A01\tBRD-2\n")
+    tsv = "broad_sample\tpert_iname\tpert_type\tcontrol_type\n"
+    tsv += "BRD-1\tNA\ttrt\t\n\tDMSO\tcontrol\tnegcon\nBRD-2\tx\tcontrol\tposcon_cp\n"
+    gallery.write("workspace/metadata/external_metadata/X_metadata.tsv", tsv)
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
+    columns = ["experiment", "plate", "well", "site", "perturbation", "role", "pert_iname", "Metadata_Note"]
+    assert screen.sites[columns].to_numpy().tolist() == [
+        ["B1", "P1", "A01", 1, "BRD-1", "treatment", "NA", "1E05"],
+        ["B1", "P1", "A01", 2, "BRD-1", "treatment", "NA", "1E05"],
+        ["B1", "P1", "A02", 1, "DMSO", "negative_control", "DMSO", "1E05"],
+        ["B1", "P2", "A01", 1, "BRD-2", "positive_control", "x", "1E05"],
+    ]
+    assert screen.sites["path_2"][2] == "images/B1/images/P1/Images/A02_1_2.tiff"
+    assert [channel.name for channel in screen.card.channels] == ["DNA", "ER"]
+    assert {table["path"].rsplit("/", 1)[-1] for table in screen.card.provenance["tables"]} == {
+        *("load_data.csv", "barcode_platemap.csv", "M1.txt", "M2.txt", "X_metadata.tsv")
+    }
+    chosen = indexed(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"})
+    assert [channel.name for channel in chosen.card.channels] == ["nuclei"]
+    assert chosen.card.perturbations == ("DMSO", "NA", "x")
+
+
+def test_one_map_of_several_plates_counts_for_each(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    gallery.rows("P2", gallery.site("P2", "A01", 1), gallery.site("P2", "A03", 1))
+    gallery.maps("P1,M\nP2,M\nP3,M\n", M="well_position\tbroad_sample\nA01\tx\nA02\ty\nragged\n")
+    screen = indexed(gallery)
+    # 3 sites; of 3 x 2 rows two met theirs; the ragged line once.
+    assert conservation_line(screen) == "found 8 = indexed 2 + refused 6"
+    assert refusals(screen) == [
+        *[("no image", "P1", "A02"), ("no image", "P2", "A02"), ("no image", "P3", "")],
+        *[("no table row", "P2", "A03"), ("ragged row", "", "")],
+    ]
+    whole = screen.problems[screen.problems["plate"] == "P3"].iloc[0]
+    assert (whole["found"], whole["count"]) == ("no image of the whole plate (2 rows)", 2)
+
+
+def test_every_bad_row_is_refused_with_table_line_and_well(gallery: Gallery) -> None:
+    good = gallery.site("P1", "A01", 1)
+    gone = gallery.site("P1", "A02", 1)
+    (gallery.root / "images/B1/images/P1/Images/A02_1_2.tiff").unlink()
+    rows = [
+        good,
+        good,  # line 3: the same again
+        gone,  # its second file is not there
+        good.replace("A01,1,", "A03,x,"),
+        good.replace("A01_1_2.tiff", "").replace("A01,1,", "A04,1,"),
+        good.replace("A01,1,", "A05,1,").replace("images/P1/Images", "nowhere").replace("A01_1", "A05_1"),
+        "one,two",
+        good.replace("A01,1,", "A06,1,").replace("A01_1_2", "A01_1_1"),
+        gallery.site("P1", "A07", 1).replace(",P1,", ",,"),
+        gallery.site("P1", "ZZ99", 1),
+    ]
+    gallery.rows("P1", *rows)
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 10 = indexed 1 + refused 9"
+    said = {
+        (kind, well): (file, row)
+        for kind, well, file, row in screen.problems[["kind", "well", "file", "row"]].itertuples(index=False)
+    }
+    assert said == {
+        (kind, well): ("P1/load_data.csv", row)
+        for kind, well, row in [
+            ("duplicate row", "A01", "3"),
+            ("missing channel", "A02", "4"),
+            ("bad site", "A03", "5"),
+            ("missing channel", "A04", "6"),
+            ("path outside the source", "A05", "7"),
+            ("ragged row", "", "8"),
+            ("one file for two channels", "A06", "9"),
+            ("no plate", "A07", "10"),
+            ("well off the plate", "ZZ99", "11"),
+        ]
+    }
+    outside = screen.problems.set_index("kind").loc["path outside the source"]
+    assert outside["found"].endswith("/nowhere/A05_1_1.tiff")
+    assert "name the folder or URL above them as source" in outside["fix"]
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "s3://cellpainting-gallery/cpg0016-jump/source_4/images/B1/images/P1/Images/",
+        "file:///data/source_4/images/B1/images/P1/Images",
+        r"D:\data\images\B1\images\P1\Images",
+        "images/B1/images/P1/Images",
+        "{root}/images/B1/images/P1/Images",
+    ],
+)
+def test_folders_of_other_machines_are_found_by_how_they_end(gallery: Gallery, folder: str) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1, folder=folder.replace("{root}", str(gallery.root))))
+    assert indexed(gallery).sites["path_1"].tolist() == ["images/B1/images/P1/Images/A01_1_1.tiff"]
+
+
+def test_urls_may_stand_in_one_column(gallery: Gallery) -> None:
+    gallery.site("P1", "A01", 1)
+    header = "URL_OrigDNA,URL_OrigER,Metadata_Batch,Metadata_Plate,Metadata_Well,Metadata_Site"
+    where = "https://host/cpg/images/B1/images/P1/Images"
+    gallery.rows("P1", f"{where}/A01_1_1.tiff,{where}/A01_1_2.tiff,2021,P1,A01,3", header=header)
+    row = indexed(gallery).sites.iloc[0]
+    assert (row["experiment"], row["site"], row["path_2"]) == ("2021", 3, "images/B1/images/P1/Images/A01_1_2.tiff")
+
+
+def test_frames_of_one_file_are_pages(gallery: Gallery) -> None:
+    gallery.images("P1", "A01.tiff")
+    header = "FileName_DNA,PathName_DNA,Frame_DNA,FileName_ER,PathName_ER,Frame_ER,Metadata_Plate,Metadata_Well"
+    where = f"{ELSEWHERE}/P1/Images"
+    gallery.rows("P1", f"A01.tiff,{where},0,A01.tiff,{where},1,P1,A01", header=header)
+    assert indexed(gallery).pages(0) == [0, 1]
+
+
+def test_jumps_table_of_all_wells_is_cut_to_the_plates_at_hand(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1), gallery.site("P1", "A02", 1))
+    text = "Metadata_Source,Metadata_Plate,Metadata_Well,Metadata_JCP2022\n"
+    text += "source_4,P1,A01,JCP2022_033924\nsource_4,P1,A02,JCP2022_000001\nsource_9,P9,A01,JCP2022_000002\n"
+    (gallery.root / "well.csv.gz").write_bytes(gzip.compress(text.encode()))
+    kinds = "Metadata_JCP2022,Metadata_pert_type,Metadata_Name\nJCP2022_033924,negcon,DMSO\n"
+    gallery.write("perturbation_control.csv", kinds)
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
+    assert screen.sites[["perturbation", "role", "Metadata_Name"]].to_numpy().tolist() == [
+        ["JCP2022_033924", "negative_control", "DMSO"],
+        ["JCP2022_000001", "treatment", ""],
+    ]
+
+
+def test_harmonys_names_do_without_a_table(gallery: Gallery) -> None:
+    for plate in ("P1__2020-11-08T18_18_43-Measurement1", "P2__2020-11-09T18_18_43-Measurement2"):
+        gallery.images(plate, *[f"r16c24f09p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
+    screen = indexed(gallery)
+    assert screen.sites[["experiment", "plate", "well", "site"]].to_numpy().tolist() == [
+        ["B1", "P1", "P24", 9],
+        ["B1", "P2", "P24", 9],
+    ]
+    gallery.maps("P1,M\nP2,M\n", M="well_position\tbroad_sample\nP24\tx\n")
+    screen = indexed(gallery, channels=["DNA=2"], controls={"negative_control": ["x"]})
+    assert set(screen.sites["role"]) == {"negative_control"}
+    wells = gallery.write("wells.csv", "plate,well,perturbation\nP1,P24,y\nP2,p24,z\n")
+    assert indexed(gallery, tables=wells).sites["perturbation"].tolist() == ["y", "z"]
+
+
+def test_tables_alone_can_be_counted(gallery: Gallery) -> None:
+    gallery.rows("P1", "a,/x,b,/x,,,P1,A01,1,", "a,/x,b,/x,,,P1,A01,2,")
+    screen = indexed(gallery, tables_only=True)
+    assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"channels": ["RNA"]}, "load_data.csv has no channel 'RNA'."),
+        ({"channels": ["a=DNA", "b=DNA"]}, "every channel needs a name of its own"),
+        (
+            {"mapping": {"perturbation": "Metadata_Noet"}},
+            "no table has a column 'Metadata_Noet'. Did you mean 'Metadata_Note'",
+        ),
+        ({"mapping": {"plat": "Metadata_Plate"}}, "we have no column 'plat'. Did you mean 'plate'"),
+        ({"controls": {"negative_control": ["DMSO"]}}, "no row has the perturbation 'DMSO'"),
+    ],
+)
+def test_a_request_that_names_nothing_is_an_error(gallery: Gallery, options: dict[str, Any], said: str) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    with pytest.raises(ScreenError) as caught:
+        indexed(gallery, **options)
+    assert said in str(caught.value)
+
+
+def test_tables_that_do_not_fit_together_are_an_error(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    gallery.maps("P1,M1\n", M2="well_position\tbroad_sample\nA01\tx\n")
+    with pytest.raises(ScreenError, match=r"line 2: plate P1 has the map 'M1'.*Did you mean 'M2'"):
+        indexed(gallery)
+    gallery.maps("P1,M2,\n")
+    with pytest.raises(ScreenError, match=r"barcode_platemap.csv, line 2: 3 fields, expected 2"):
+        indexed(gallery)
+    gallery.maps("")
+    with pytest.raises(ScreenError, match="names no plate"):
+        indexed(gallery)
+    gallery.rows("P2", "x", header="FileName_OrigDNA,PathName_OrigDNA,Metadata_Plate,Metadata_Well")
+    with pytest.raises(ScreenError, match=r"lacks the channels OrigER.*--channels DNA\."):
+        indexed(gallery)
+
+
+def test_a_folder_without_either_is_told_what_is_expected(tmp_path: Path, gallery: Gallery) -> None:
+    (tmp_path / "x.png").write_text("x")
+    with pytest.raises(ScreenError, match="Neither a load_data.csv nor an image named like 'r{row}c{column}"):
+        index(tmp_path, layout="cellpainting")
+    with pytest.raises(ScreenError, match="does not exist. Expected a folder of Cell Painting plates"):
+        index(tmp_path / "gone", layout="cellpainting")
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    assert looks_like(gallery.root) == "It looks like --layout cellpainting (workspace/load_data_csv)."
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "well", "site", "channels"),
+    [("JUMP_plate_BR00117006", "A01", 1, 3), ("pediatric_cancer_atlas_profiling", "C03", 3, 6)],
+)
+def test_real_plates_of_harmony(real_data: Path, name: str, well: str, site: int, channels: int) -> None:
+    folder = real_data / "fixtures" / "cytodataframe_cellpainting" / name
+    screen = index(folder, layout="cellpainting", probe=probe_image)
+    row = screen.sites.iloc[0]
+    assert (len(screen.sites), row["plate"], row["well"], row["site"]) == (1, name, well, site)
+    assert (len(screen.card.channels), screen.card.shape, screen.card.dtype) == (channels, (1080, 1080), "uint16")
+
+
+@pytest.mark.real
+def test_the_real_table_of_bbbc021_finds_the_two_fields_that_are_here(real_data: Path) -> None:
+    folder = real_data / "bbbc021_singlecell"
+    metadata = {
+        name: f"Image_Metadata_{column}" for name, column in {"plate": "Plate_DAPI", "well": "Well_DAPI"}.items()
+    }
+    screen = index(
+        folder / "fov_tif",
+        layout="cellpainting",
+        tables=folder / "meta" / "BBBC021_v1_image.csv",
+        mapping={**metadata, "perturbation": "Image_Metadata_Compound", "site": "ImageNumber"},
+        controls={"negative_control": ["DMSO"]},
+        probe=probe_image,
+    )
+    assert conservation_line(screen) == "found 13200 = indexed 2 + refused 13198"
+    assert set(screen.sites["plate"]) == {"Week2_24381"}
+    assert set(screen.sites["perturbation"]) == {"DMSO"}
+    assert [channel.name for channel in screen.card.channels] == ["DAPI", "Tubulin", "Actin"]
+    missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]
+    assert (missing["channel"], missing["well"]) == ("Actin", "B02")
