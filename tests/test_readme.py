@@ -29,7 +29,7 @@ def test_the_python_block_runs_as_printed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_every_command_of_the_readme_is_a_verb_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
     commands = re.findall(r"^    distangle (\w+)(.*?)(?:#.*)?$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {verb for verb, _ in commands} == {"index", "train", "predict", "explain", "report"}
+    assert {verb for verb, _ in commands} == {"index", "train", "predict", "explain", "figures", "report"}
     for verb, words in commands:
         main([verb, "--help"])
         said = capsys.readouterr().out

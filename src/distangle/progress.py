@@ -23,7 +23,7 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
 
     Args:
         title: What is done, such as "train".
-        total: Number of pieces.
+        total: Number of pieces, as far as foreseen.
         unit: Name of a piece, such as "epoch".
         console: Where to write; standard error when None, so that printed results stay clean.
     """
@@ -46,7 +46,9 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
         if done == total or done == 1 or now - last >= PLAIN_EVERY_S:
             last = now
             left = (now - started) / done * (total - done)
-            console.print(f"{title}: {done}/{total} {unit}, {left:.0f} s left {said}".rstrip(), highlight=False)
+            # More pieces than were foreseen: what is left is not known, and no negative number says it.
+            far = f"{done}/{total} {unit}, {left:.0f} s left " if done <= total else ""
+            console.print(f"{title}: {far}{said}".rstrip(), highlight=False)
 
     yield advance
 

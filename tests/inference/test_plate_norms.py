@@ -123,7 +123,7 @@ def test_a_run_predicted_anew_without_plate_statistics_keeps_none(folder: Path, 
 def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     settings = ExplainSettings(sites_at_once=3, n_null_maps=5, n_draws=5)
-    found = explain_run(run, screen, n_sites=8, settings=settings)
+    found = explain_run(run, screen, n_sites=8, settings=settings, parts=())
     predicted = Predictions.read(run.predictions, level="site")
     wells = predicted.table["Metadata_Well"].tolist()
     held_out = predicted.table["Metadata_Fold"] == "held_out"

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, refuse_beside, score_lines, values_by_column
+from distangle.cli.words import Words, one_of_each, refuse_beside, score_lines, values_by_column
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
 
@@ -173,9 +173,15 @@ def explain(
     n_sites: int = 96,
     only: Words = (),
     perturbation: str | None = None,
+    method: Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"] = "grad_cam",
     layer: str | None = None,
     head: Literal["softmax", "arc"] = "softmax",
     removal: Literal["control", "mean"] | None = None,
+    parts: str = "faithfulness,templates,filters",
+    nuclear: str | None = None,
+    beside: Path | None = None,
+    embeddings: str | None = None,
+    prune: bool = False,
 ) -> None:
     """Show where and in which stain the network looked, with a null beside every number.
 
@@ -185,21 +191,28 @@ def explain(
         n_sites: Held-out sites to explain, spread over the perturbations.
         only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
         perturbation: What to explain of every site, instead of what was predicted for it.
+        method: What draws the maps; the last two look at the pixels and need `distangle[explain]`.
         layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
         head: `softmax` or `arc`.
         removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
             every plate has one) or `mean`.
+        parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
+            the network; `none` for the sites alone.
+        nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
+        beside: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
+        embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
+        prune: Try what leaving filters out does to the accuracy (several predictions).
     """
-    from distangle.explain import ExplainSettings, explain_run, sentences
+    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
     from distangle.results import RunFolder
     from distangle.screen import read_screen
 
     opened = RunFolder.open(run)
     chosen = values_by_column(only, flag="--only")
     indexed = read_screen(opened.screen_folder(screen))
-    settings = ExplainSettings(layer=layer, head=head)
-    pieces = -(-n_sites // settings.sites_at_once)
-    with progress("explain", pieces, unit="piece") as advance:
+    settings = ExplainSettings(method=method, layer=layer, head=head)
+    asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
+    with progress("explain", -(-n_sites // settings.sites_at_once), unit="piece") as advance:
         found = explain_run(
             opened,
             indexed,
@@ -208,10 +221,15 @@ def explain(
             perturbation=perturbation,
             settings=settings,
             removal=removal,
+            parts=asked,
+            nuclear=nuclear,
+            beside=None if beside is None else RunFolder.open(beside),
+            embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
+            prune=prune,
             advance=advance,
         )
     opened.add_command(line())
-    for sentence in sentences(found):
+    for sentence in (*sentences(found), *part_sentences(opened.explanations, asked)):
         tell(sentence)
     tell(str(opened.explanations))
 

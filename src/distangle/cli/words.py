@@ -1,14 +1,15 @@
 """Words of a command line that carry more than one value."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from cyclopts import Parameter
 
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, nearest
 from distangle.results import ScoreRow, Scores
 
+Name = TypeVar("Name", bound=str)
 Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
@@ -55,6 +56,27 @@ def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]
             message = f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
             raise ConfigError(message)
         found.setdefault(name.strip(), []).extend(split)
+    return found
+
+
+def one_of_each(words: str, known: Sequence[Name], *, flag: str) -> list[Name]:
+    """Read names with commas between, each once.
+
+    Args:
+        words: As typed.
+        known: What may be named.
+        flag: Named in the error.
+
+    Raises:
+        ConfigError: A name that is none of them.
+    """
+    found: list[Name] = []
+    for word in (piece.strip() for piece in words.split(",")):
+        match = [name for name in known if name == word]
+        if not match:
+            message = f"{flag} {words!r}: {word!r} is none of them. {nearest(word, known)}"
+            raise ConfigError(message)
+        found += [name for name in match if name not in found]
     return found
 
 

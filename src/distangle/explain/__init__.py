@@ -7,6 +7,7 @@ from distangle.explain.faithfulness import FaithfulnessSettings, examine, examin
 from distangle.explain.filters.effect import prune_effect
 from distangle.explain.filters.examine import FilterSettings, examine_filters
 from distangle.explain.opened import Opened, open_run
+from distangle.explain.parts import PARTS
 from distangle.explain.places.activation_map import ActivationMaps
 from distangle.explain.places.cells import nuclear_channel, segment
 from distangle.explain.places.door import PLACE_METHODS, place_maps
@@ -29,7 +30,7 @@ from distangle.explain.stains.nulls import (
 )
 from distangle.explain.stains.removal import Removal, stand_ins
 from distangle.explain.templates.compare import TemplateSettings, compare_templates
-from distangle.explain.words import sentences
+from distangle.explain.words import part_sentences, sentences
 
 __all__ = [
     "ActivationMaps",
@@ -43,6 +44,7 @@ __all__ = [
     "MeanMaps",
     "Opened",
     "PERTURBATION",
+    "PARTS",
     "PLACE_METHODS",
     "Piece",
     "RandomMaps",
@@ -73,8 +75,9 @@ __all__ = [
     "open_run",
     "overlap_with_cells",
     "p_values",
-    "place_maps",
+    "part_sentences",
     "prune_effect",
+    "place_maps",
     "random_smooth_maps",
     "segment",
     "sentences",

@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.explain.chosen import ChosenSites
-from distangle.explain.places.activation_map import Head
-from distangle.explain.places.grad_cam import activation_maps
+from distangle.explain.places.activation_map import Head, Method
+from distangle.explain.places.door import place_maps
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.stains.answers import Of
 from distangle.explain.stains.channel_attention import (
@@ -35,6 +35,7 @@ class ExplainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Method = Field(default="grad_cam", description="what draws the maps")
     layer: str | None = Field(default=None, description="layer of the maps; none: the maps that are pooled")
     head: Head = Field(default="softmax", description="head whose output the maps explain")
     of: Of = Field(default="log_probability", description="what the Shapley values share out between the stains")
@@ -84,11 +85,12 @@ def explain_sites(
     order: list[int] = []
     for piece in sites.pieces(at_once=settings.sites_at_once, device=device):
         with piece.norms_of_plate(model):
-            looked = activation_maps(
+            looked = place_maps(
                 model,
                 piece.images,
                 piece.cell_types,
                 piece.targets,
+                method=settings.method,
                 references=piece.references,
                 layer=settings.layer,
                 head=settings.head,

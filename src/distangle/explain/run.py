@@ -5,12 +5,15 @@ from dataclasses import replace
 
 from distangle.commit import sweep
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.grouped import grouped
+from distangle.explain.on_cells import on_cells
 from distangle.explain.opened import open_run
+from distangle.explain.parts import PARTS, Part, of_the_network, tested
 from distangle.explain.stains.removal import Removal
 from distangle.inference import preparation_of
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
-from distangle.results import Explanation, RunFolder
+from distangle.results import Explanation, Faithfulness, RunFolder
 from distangle.screen import Screen
 
 
@@ -23,9 +26,16 @@ def explain_run(
     perturbation: str | None = None,
     settings: ExplainSettings | None = None,
     removal: Removal | None = None,
+    parts: Sequence[Part] = PARTS,
+    nuclear: str | None = None,
+    beside: RunFolder | None = None,
+    embeddings: Sequence[str] | None = None,
+    prune: bool = False,
     advance: Advance = no_progress,
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites, and write `explanations/`.
+
+    With the parts: put the maps to the tests that a map has to stand, compare the templates, examine the filters.
 
     Args:
         run: A run that has been predicted.
@@ -36,25 +46,43 @@ def explain_run(
         settings: None for the defaults.
         removal: What stands in for an absent stain, instead of the settings'. None takes the same stain of an
             untreated well of the same plate where every plate has one, else the channel's mean.
-        advance: Called after each piece.
+        parts: What else to do; without `templates` and `filters` those of an earlier explanation stay.
+        nuclear: Name of the channel that shows nuclei; None to know it by its name, stain or organelle.
+        beside: Another run on the same screen, whose templates go into the same maps.
+        embeddings: Perturbations whose embeddings are shown; None for the most frequent.
+        prune: Try what leaving filters out does to the accuracy; costs several predictions of the held-out fold.
+        advance: Called after each piece and each step.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
         ExplanationError: No chosen site can be read, or the settings name what is not there.
         WeightsError: The norm statistics of the run are damaged.
     """
+    settings = settings or ExplainSettings()
     opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal)
     explanation = explain_sites(
         opened.model,
         opened.sites,
         rng=generator(0, "explain"),
-        settings=(settings or ExplainSettings()).model_copy(update={"removal": opened.removal}),
+        settings=settings.model_copy(update={"removal": opened.removal}),
         channels_of=opened.channels_of,
         places=opened.places,
         advance=advance,
     )
     binning = float(preparation_of(opened.about).binning)
-    explanation = replace(explanation, settings={**explanation.settings, "scale": [binning, binning]})
+    asked = {"scale": [binning, binning], "asked_layer": settings.layer}
+    explanation = replace(explanation, settings={**explanation.settings, **asked})
+    run.explanations.mkdir(parents=True, exist_ok=True)
     sweep(run.explanations)
-    run.record(*explanation.write(run.explanations))
+    explanation = on_cells(explanation, opened.sites, screen.card.channels, nuclear=nuclear)
+    if "faithfulness" in parts:
+        explanation, written = tested(opened, explanation, run.explanations, advance=advance)
+    else:
+        written = Faithfulness.remove(run.explanations)  # of other sites
+    explanation = grouped(explanation)
+    written += explanation.write(run.explanations)
+    written += of_the_network(
+        run, screen, parts=parts, beside=beside, prune=prune, perturbations=embeddings, advance=advance
+    )
+    run.record(*written)
     return explanation

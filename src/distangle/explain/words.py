@@ -1,9 +1,11 @@
 """What an explanation says, in sentences for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from distangle.results import Explanation
+from distangle.explain.parts import Part
+from distangle.results import Explanation, Faithfulness, FilterBands, TemplateMaps
 
 
 def sentences(explanation: Explanation) -> tuple[str, ...]:
@@ -46,3 +48,20 @@ def _share(counted: Mapping[str, Any]) -> str:
     return (
         f"{counted['sites']} of {counted['of']} ({counted['share']:.0%}, {counted['low']:.0%} to {counted['high']:.0%})"
     )
+
+
+def part_sentences(folder: Path, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Return what the parts of an explanation say, as they were written.
+
+    Args:
+        folder: Of the explanations.
+        parts: Which of them.
+    """
+    said: list[str] = []
+    if "faithfulness" in parts:
+        said += Faithfulness.read(folder).sentences
+    if "templates" in parts:
+        said += [f"templates: {sentence}" for sentence in TemplateMaps.read(folder).numbers["sentences"]]
+    if "filters" in parts:
+        said += [f"filters: {sentence}" for sentence in FilterBands.read(folder).sentences]
+    return tuple(said)

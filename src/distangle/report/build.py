@@ -8,7 +8,7 @@ from typing import Any
 from distangle.commit import commit_text, sweep
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
-from distangle.report import explained, illustrated, made, scored, stains
+from distangle.report import believed, explained, illustrated, made, scored, stains
 from distangle.report.material import gather
 from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
@@ -63,6 +63,15 @@ def build_report(
     add("plates", "Plates", "Where on the plates it is right", scored.plate_maps(material))
     add("sites", "Sites", "What it looked at", explained.explained_sites(material, painter, advance=advance))
     add("stains", "Stains", "Which stain gave it away", stains.attribution(material, write))
+    tested = believed.maps_believed(material, material.faithfulness, write, folder)
+    add("believed", "Belief", "Whether the maps can be believed", tested)
+    written += sorted((folder / "figures").glob("believed-*.png"))
+    for name, short, title, said in (
+        ("templates", "Templates", "How templates and embeddings lie", believed.templates_said(material.templates)),
+        ("filters", "Filters", "What the 1 × 1 filters are like", believed.filters_said(material.filters)),
+    ):
+        if said is not None:
+            add(name, short, title, said)
     add("controls", "Controls", "What the controls say", scored.control_checks(material))
     compared = stains.planted(material)
     if compared is not None:

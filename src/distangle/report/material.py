@@ -4,14 +4,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
 
 from distangle.errors import RunError
-from distangle.results import Explanation, Predictions, RunFolder, ScoreRow, Scores
+from distangle.results import (
+    Explanation,
+    Faithfulness,
+    FilterBands,
+    Predictions,
+    RunFolder,
+    ScoreRow,
+    Scores,
+    TemplateMaps,
+)
 from distangle.screen import Screen
+
+Noun = TypeVar("Noun", Explanation, Faithfulness, TemplateMaps, FilterBands)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +38,9 @@ class Material:
         scores: None before prediction.
         wells: Predictions per well; None before prediction.
         explanation: None before explaining.
+        faithfulness: None before the maps were examined.
+        templates: None before they were compared.
+        filters: None before they were examined.
         truth: What was planted into a synthetic screen; None on a real one.
         hashes: SHA-256 of the files in the manifest, by name.
     """
@@ -39,6 +53,9 @@ class Material:
     scores: Scores | None
     wells: Predictions | None
     explanation: Explanation | None
+    faithfulness: Faithfulness | None
+    templates: TemplateMaps | None
+    filters: FilterBands | None
     truth: Mapping[str, Any] | None
     hashes: Mapping[str, str]
 
@@ -72,7 +89,10 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
         metrics=_metrics(run.metrics, run.timing),
         scores=Scores.read(run.scores) if run.scores.exists() else None,
         wells=_wells(run.predictions),
-        explanation=_explanation(run.explanations),
+        explanation=_written(Explanation, run.explanations),
+        faithfulness=_written(Faithfulness, run.explanations),
+        templates=_written(TemplateMaps, run.explanations),
+        filters=_written(FilterBands, run.explanations),
         truth=truth,
         hashes=_hashes(run.manifest),
     )
@@ -127,9 +147,9 @@ def _wells(folder: Path) -> Predictions | None:
         return None
 
 
-def _explanation(folder: Path) -> Explanation | None:
+def _written(noun: type[Noun], folder: Path) -> Noun | None:
     try:
-        return Explanation.read(folder)
+        return noun.read(folder)
     except RunError:
         return None
 

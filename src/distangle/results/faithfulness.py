@@ -68,6 +68,14 @@ class Faithfulness:
         )
         return [said, arrays]
 
+    @staticmethod
+    def remove(folder: Path) -> list[Path]:
+        """Remove what `write` wrote of other maps; return the paths."""
+        paths = [folder / name for name in _FILES]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return paths
+
     @classmethod
     def read(cls, folder: Path) -> "Faithfulness":
         """Read what `write` wrote.

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_run import Made, Plan, make_run
+
+from distangle.report import build_report
+from distangle.results import Faithfulness
+
+
+def alike(mean: float) -> dict:
+    return {"mean": mean, "interval": None, "absolute": abs(mean), "null": [-0.1, 0.1], "null_absolute": 0.2}
+
+
+def curve(mean: float, p: float, values: list[float]) -> dict:
+    return {
+        "probability": {
+            "mean": mean, "interval": None, "random": 0.5, "p": p, "curve": values, "random_curve": [0.9, 0.5, 0.1],
+        }
+    }  # fmt: skip
+
+
+def examined(verdicts: dict[str, str]) -> Faithfulness:
+    stages = ["templates", "neck", "features.conv1"]
+    summary = {
+        "sites": 7,
+        "grid": [4, 4],
+        "interval_over": "experiment",
+        "curves": {
+            "blur": {
+                "sites": 5, "taken": [0.0, 0.5, 1.0], "put_back": [0.0, 0.5, 1.0],
+                "deletion": curve(0.21, 0.003, [0.9, 0.2, 0.1]), "insertion": curve(0.77, 0.004, [0.1, 0.8, 0.9]),
+            }
+        },
+        "randomisation": {
+            "networks": 2, "before_training": "features.conv1", "stains": {},
+            "stages": [{"stage": stage, **alike(0.05)} for stage in stages],
+        },
+        "targets": alike(-0.02),
+        "views": {**alike(0.91), "stains": None},
+        "seeds": None,
+        "shuffled": None,
+        "verdicts": verdicts,
+    }  # fmt: skip
+    maps = np.random.default_rng(1).random((2, 8, 8)).astype(np.float32)
+    return Faithfulness(
+        table=pd.DataFrame({"row": [0, 1], "deletion_auc": [0.2, 0.3]}),
+        arrays={"maps/trained": maps, "maps/untrained/features.conv1": maps[::-1]},
+        settings={"method": "grad_cam"},
+        summary=summary,
+        sentences=("views: maps turn with the image.",),
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Made:
+    return make_run(tmp_path, Plan(explained=4))
+
+
+def test_the_page_says_which_tests_were_passed_and_what_was_found(mine: Made) -> None:
+    passed = dict.fromkeys(("deletion", "insertion", "randomisation", "targets", "views"), "passes")
+    examined(passed).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "Tests of the activation maps on 7 sites" in page
+    assert "by the image blurred: mean probability 0.21, random maps 0.50, p = 0.003" in page
+    assert "0.05 alike once all weights are new (random maps -0.10 to 0.10)" in page
+    assert "views: maps turn with the image." in page
+    assert "Do not believe" not in page
+    for name in ("deletion.svg", "randomisation.svg", "believed-1.png", "believed-2.png"):
+        assert (mine.run.report / "figures" / name).exists()
+        assert f'src="figures/{name}"' in page
+
+
+def test_a_failed_test_stands_above_all_else(mine: Made) -> None:
+    examined({"deletion": "passes", "randomisation": "fails", "views": "cannot say"}).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "Do not believe these maps: they fail randomisation." in page
+    assert 'class="verdict fails"' in page
+
+
+def test_without_tests_the_page_says_what_makes_them(mine: Made) -> None:
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "The maps have not been put to any test." in page
+    assert f"distangle explain {mine.run.root.name}" in page
