@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from report_run import Made, Plan, make_run
 
 from distangle.cli import main
 from distangle.errors import RunError
+from distangle.explain.grouped import grouped
 from distangle.images import read_image
 from distangle.report import build_report, draw_figures
 from distangle.report.paper.drawn import row_of
@@ -59,6 +61,20 @@ def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(mine: 
         assert site["share_above_half"] == pytest.approx((maps[row] > 0.5).mean())
         assert site["kind"] == "control" or table["predicted"][row] == table["perturbation"][row]
     assert 1 <= len(listed["11"]["numbers"]["sites"]) <= 3
+
+
+def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> None:
+    made = make_run(tmp_path, Plan())
+    cells = {"sites": 9, "empty": 0, **{
+        name: {"share": share, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+        for name, share in (("nuclei", 0.44), ("cells", 0.81), ("background", 0.19))
+    }}  # fmt: skip
+    whole = dataclasses.replace(made.explanation, summary={**made.explanation.summary, "cells": cells})
+    grouped(whole).write(made.run.explanations)
+    said = draw_figures(made.run, made.screen, only=(11,))["11"]
+    assert "44% on nuclei (30% of the image; p = 0.012) and 81% on cells" in said["caption"]
+    with Image.open(made.run.explanations / "figures" / "figure-11.png") as picture:
+        assert picture.height > picture.width * 0.9  # three rows
 
 
 def test_figure_12_says_what_the_summary_counts(mine: Made, listed: dict) -> None:

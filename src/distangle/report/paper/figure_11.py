@@ -1,8 +1,10 @@
 """Figure 11: where the network looked, for one site of several perturbations."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -20,7 +22,9 @@ SHOWN = 3
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw image and activation map of the best supported right site of three perturbations, untreated wells last.
+    """Draw image and activation map of the best supported right site of three perturbations, a control last.
+
+    Below them stands the mean map of all sites of each.
 
     Source: Fig. 11
     """
@@ -31,12 +35,15 @@ def draw(material: Material) -> Drawn | Missing:
     if not chosen:
         return Missing(title=TITLE, reason="No explained site was predicted rightly and has a map.")
     with drawing():
-        figure = Figure(figsize=(2.45 * len(chosen) + 0.5, 5.1), layout="constrained")
-        panels = figure.subplots(2, len(chosen), squeeze=False)
-        for (above, below), site in zip(panels.T, chosen, strict=True):
+        has_means = explanation.perturbations is not None and explanation.perturbation_maps is not None
+        n_rows = 3 if has_means else 2
+        figure = Figure(figsize=(2.45 * len(chosen) + 0.5, 2.6 * n_rows), layout="constrained")
+        panels = figure.subplots(n_rows, len(chosen), squeeze=False)
+        for (above, below, *means), site in zip(panels.T, chosen, strict=True):
             image = read(material, row_of(material, site.key))
             entry = site.entry
-            what = str(entry["perturbation"]) + (" (untreated)" if site.kind == "control" else "")
+            role = str(entry["Metadata_Role"]).replace("_", " ")
+            what = str(entry["perturbation"]) + (f" ({role})" if site.kind == "control" else "")
             kind = str(entry.get("Metadata_Cell_Type", "") or "")
             picture(above, merged(image, material), f"{kind + ', ' if kind else ''}{what}")
             try:
@@ -49,6 +56,8 @@ def draw(material: Material) -> Drawn | Missing:
                 composites.overlay(grey, activation_map),
                 below=f"explained: {entry['explained']}\nprobability {float(entry['probability']):.2f}",
             )
+            for axes in means:
+                _mean_map(axes, explanation, entry, side=image.shape[1])
         scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLOURS)
         bar = figure.colorbar(scale, ax=panels[1].tolist(), shrink=0.7, aspect=18, pad=0.02)
         bar.set_label("activation map", color=MUTED)
@@ -58,12 +67,33 @@ def draw(material: Material) -> Drawn | Missing:
         "layer": settings["layer"],
         "head": settings["head"],
         "without_map": int((explanation.maps.max(axis=(1, 2)) == 0).sum()),
+        "cells": explanation.summary.get("cells"),
         "sites": [
             {"site": " ".join(map(str, site_key(site.entry))), **_of_map(explanation.maps[site.row]), "kind": site.kind}
             for site in chosen
         ],
     }
     return Drawn(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+
+
+def _mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
+    """Draw the mean map of all sites of what was explained, of the same cell type."""
+    axes.set_axis_off()
+    table, maps = explanation.perturbations, explanation.perturbation_maps
+    if table is None or maps is None:
+        return
+    same = table["explained"] == entry["explained"]
+    if "Metadata_Cell_Type" in table.columns:
+        same &= table["Metadata_Cell_Type"] == entry.get("Metadata_Cell_Type")
+    for place in same.to_numpy().nonzero()[0][:1]:
+        mean = fitted_map(maps[place], (side, round(side * maps.shape[2] / maps.shape[1])))
+        dark = np.full((*mean.shape, 3), 25, dtype=np.uint8)
+        row = table.iloc[place]
+        picture(
+            axes,
+            composites.overlay(dark, mean, strength=1.0),
+            below=f"mean map of {int(row['sites'])} sites\nouter band {float(row['edge_ratio']):.1f} of an even map's",
+        )
 
 
 def _chosen(explanation: Explanation) -> list[ChosenSite]:
@@ -92,6 +122,13 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
             f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map: nothing in them "
             "speaks for what was explained. "
         )
+    cells = explanation.summary.get("cells")
+    if isinstance(cells, dict) and cells.get("nuclei"):
+        parts = " and ".join(
+            f"{one['share']:.0%} on {where} ({one['area']:.0%} of the image; p = {one['p']:.2g})"
+            for one, where in ((cells["nuclei"], "nuclei"), (cells["cells"], "cells with their nuclei"))
+        )
+        words += f"Over {cells['sites']} sites, of the maps' mass lie {parts}, against random maps. "
     if settings.get("map_grid"):
         size = explanation.maps.shape[1] / settings["map_grid"][0]
         words += (
