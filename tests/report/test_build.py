@@ -20,7 +20,7 @@ from distangle.report.stains import channel_column, planted_rows
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
 from distangle.screen import Channel
 
-SECTIONS = ["scores", "curves", "confusion", "plates", "sites", "stains", "controls", "made", "refused"]
+SECTIONS = ["scores", "curves", "confusion", "plates", "sites", "stains", "believed", "controls", "made", "refused"]
 
 
 class Page(HTMLParser):
@@ -88,7 +88,7 @@ def test_the_page_loads_nothing_from_elsewhere(built: Page, made: Made) -> None:
 
 
 def test_the_sections_come_in_the_order_a_biologist_asks(built: Page) -> None:
-    assert built.ids == [*SECTIONS[:7], "planted", *SECTIONS[7:]]
+    assert built.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
 
 
 def test_every_number_of_the_score_table_is_on_the_page(built: Page, made: Made) -> None:
@@ -209,7 +209,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(
 ) -> None:
     run = copy_of(made, tmp_path, *without)
     page = Page(build_report(run, made.screen))
-    assert page.ids[:7] == SECTIONS[:7]
+    assert page.ids[:8] == SECTIONS[:8]
     assert said in page.text
     assert "This part appears after" in page.text
     check_offline(page, run.report) if "predictions" not in without else None
@@ -309,7 +309,7 @@ def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
 def test_other_screens_have_a_report_too(tmp_path: Path, plan: Plan) -> None:
     made = make_run(tmp_path, plan)
     page = Page(build_report(made.run, made.screen))
-    assert page.ids == [*SECTIONS[:7], "planted", *SECTIONS[7:]]
+    assert page.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
     check_offline(page, made.run.report)
     assert page.text.count("All channels") == 0 or "problem" not in page.text
     assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))
