@@ -1,5 +1,7 @@
 """Where and in which stain the network looked, and whether that is believable."""
 
+from distangle.explain.benchmark.run import BENCHMARK_PIECES, benchmark_run
+from distangle.explain.benchmark.words import BENCHMARK_HEADER, benchmark_lines, benchmark_sentences
 from distangle.explain.choose import choose_rows, untreated_beside
 from distangle.explain.chosen import ChosenSites, Piece, target_of
 from distangle.explain.explain import ExplainSettings, explain_sites
@@ -34,6 +36,8 @@ from distangle.explain.words import part_sentences, sentences
 
 __all__ = [
     "ActivationMaps",
+    "BENCHMARK_HEADER",
+    "BENCHMARK_PIECES",
     "CellOverlap",
     "ChannelAblation",
     "ChannelShapley",
@@ -53,6 +57,9 @@ __all__ = [
     "TemplateSettings",
     "WELL",
     "activation_maps",
+    "benchmark_lines",
+    "benchmark_run",
+    "benchmark_sentences",
     "channel_ablation",
     "channel_attention",
     "channel_shapley",

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -131,6 +131,30 @@ class ChosenSites:
     def size(self) -> tuple[int, int]:
         """Height and width of the images, in pixels."""
         return int(self.raw.shape[2]), int(self.raw.shape[3])
+
+    def some(self, rows: Sequence[int]) -> "ChosenSites":
+        """Return these sites alone, in this order.
+
+        Args:
+            rows: Positions in the table, each once.
+        """
+        kept, new = list(rows), {old: place for place, old in enumerate(rows)}
+        shared = self.controls is None or len(self.controls) == 1
+        norms = None
+        if self.norms is not None:
+            parts = [([new[row] for row in members if row in new], lent) for members, lent in self.norms]
+            norms = [(members, lent) for members, lent in parts if members]
+        return replace(
+            self,
+            table=self.table.iloc[kept].reset_index(drop=True),
+            images=self.images[kept],
+            raw=self.raw[kept],
+            cell_types=None if self.cell_types is None else self.cell_types[kept],
+            targets=self.targets[kept],
+            references=None if self.references is None else self.references[kept],
+            controls=self.controls if shared or self.controls is None else self.controls[kept],
+            norms=norms,
+        )
 
     def fit(self, model: PerturbationClassifier) -> None:
         """Check that these are sites for this network.

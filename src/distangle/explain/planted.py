@@ -9,6 +9,7 @@ import pandas as pd
 from distangle.errors import ExplanationError
 
 SCORES = ("shapley", "eq15", "correlation")
+Circle = tuple[float, float, float]  # row, column, radius in pixels
 Z_95 = 1.959964  # half-width of the central 95 % of a normal distribution
 
 
@@ -17,7 +18,7 @@ def compare_with_truth(
     maps: np.ndarray,
     *,
     channels_of: Mapping[str, Sequence[int]],
-    places: Mapping[int, tuple[float, float, float]],
+    places: Mapping[int, Circle],
 ) -> dict[str, Any]:
     """Count how often the top stain is the planted one and the map points at the planted place.
 
@@ -67,27 +68,61 @@ def compare_with_truth(
     return said | _placed(maps, {row: circle for row, circle in places.items() if own[row]})
 
 
-def wilson(hits: int, n: int) -> dict[str, Any]:
-    """Return `of`, `share` and the 95 % Wilson interval `low` to `high` of a share; None where n is 0."""
+def wilson(hits: int | float, n: int) -> dict[str, Any]:
+    """Return `of`, `share` and the 95 % Wilson interval `low` to `high` of a share; None where n is 0.
+
+    Args:
+        hits: May be a mean over several networks.
+        n: Out of how many.
+    """
     if n == 0:
         return {"of": 0, "share": None, "low": None, "high": None}
     share, z2 = hits / n, Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return {"of": n, "share": share, "low": max(0.0, float(centre - half)), "high": min(1.0, float(centre + half))}
+    # Rounding must not put an end of the interval on the wrong side of the share.
+    low, high = min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half)))
+    return {"of": n, "share": share, "low": low, "high": high}
 
 
-def _placed(maps: np.ndarray, places: Mapping[int, tuple[float, float, float]]) -> dict[str, Any]:
-    rows, columns = np.arange(maps.shape[1])[:, None], np.arange(maps.shape[2])
-    hits, masses, areas = 0, [], []
-    for index, (row, column, radius) in places.items():
-        inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
-        activation_map, total = maps[index], float(maps[index].sum(dtype=np.float64))
-        areas.append(float(inside.mean()))
-        masses.append(float(activation_map[inside].sum(dtype=np.float64)) / total if total > 0 else 0.0)
-        hits += total > 0 and bool(inside.flat[int(activation_map.argmax())])
-    area, mass = (float(np.mean(values)) if values else None for values in (areas, masses))
+def _placed(maps: np.ndarray, places: Mapping[int, Circle]) -> dict[str, Any]:
+    rows = list(places)
+    inside = circle_masks([places[row] for row in rows], (maps.shape[1], maps.shape[2]))
+    hits, masses = pointed(maps[rows], inside)
+    area = float(inside.mean()) if rows else None
     return {
-        "map_peak_in_place": {"sites": hits, **wilson(hits, len(places)), "chance": area},
-        "map_mass_in_place": {"of": len(places), "share": mass, "area": area},
+        "map_peak_in_place": {"sites": int(hits.sum()), **wilson(int(hits.sum()), len(rows)), "chance": area},
+        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
     }
+
+
+def circle_masks(circles: Sequence[Circle], size: tuple[int, int]) -> np.ndarray:
+    """Return which pixels lie in each circle, bool [circle, height, width]."""
+    rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
+    inside = [(rows - row) ** 2 + (columns - column) ** 2 <= radius**2 for row, column, radius in circles]
+    return np.stack(inside) if inside else np.zeros((0, *size), dtype=bool)
+
+
+def pointed(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each map whether its peak lies inside, and the share of its mass there; an empty map: no and 0.
+
+    Args:
+        maps: [row, height, width], without negatives.
+        inside: Which pixels count, of the same shape.
+    """
+    totals = maps.sum(axis=(1, 2), dtype=np.float64)
+    masses = np.where(inside, maps, 0).sum(axis=(1, 2), dtype=np.float64) / np.where(totals > 0, totals, 1)
+    peaks = np.array([peak_of(activation_map) for activation_map in maps], dtype=np.int64).reshape(-1, 2)
+    hits = inside[np.arange(len(maps)), peaks[:, 0], peaks[:, 1]] & (totals > 0)
+    return hits, masses
+
+
+def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the maximum; of several equal ones that nearest to their middle.
+
+    Enlarging leaves a plateau where the peak lies at the border of the grid, and occlusion one as wide as its stride:
+    its first pixel in memory would be its upper left corner.
+    """
+    tops = np.argwhere(activation_map >= activation_map.max())
+    nearest_top = tops[np.square(tops - tops.mean(axis=0)).sum(axis=1).argmin()]
+    return int(nearest_top[0]), int(nearest_top[1])

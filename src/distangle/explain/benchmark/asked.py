@@ -1,0 +1,149 @@
+"""Which sites a benchmark asks about, and what was planted in them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from distangle.errors import ExplanationError
+from distangle.explain.chosen import ChosenSites
+from distangle.explain.opened import Opened
+from distangle.explain.planted import Circle
+from distangle.explain.stains.removal import Removal
+from distangle.images import ImageStore
+from distangle.inference import preparation_of
+from distangle.model import PerturbationClassifier, build_classifier, reference_rows, references_of
+from distangle.results import Predictions, RunFolder
+from distangle.screen import Screen
+from distangle.synthetic import Truth
+
+WELL = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The sites of a benchmark, their true perturbation as what is explained, and what was planted in them.
+
+    Attributes:
+        sites: Only those that the trained network predicts rightly, by themselves or as a well.
+        site_is_right: Which of them it predicts rightly by themselves.
+        well_is_right: Of which of them it predicts the well rightly.
+        channel: Index of the one planted channel per site; -1 where several or none are planted.
+        places: Row of the table to a circle.
+        removal: What stands in for an absent stain.
+        rows: Positions of the sites in the screen.
+    """
+
+    sites: ChosenSites
+    site_is_right: np.ndarray
+    well_is_right: np.ndarray
+    channel: np.ndarray
+    places: Mapping[int, Circle]
+    removal: Removal
+    rows: Sequence[int]
+
+
+def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[int]:
+    """Return positions of held-out, readable sites with a planted effect, spread over perturbations.
+
+    Args:
+        run: A run that has been predicted.
+        truth: What was planted.
+        n_sites: How many at most, those of effects with a place first; None for all.
+
+    Raises:
+        ExplanationError: There is none.
+    """
+    table = Predictions.read(run.predictions, level="site", views=1).table
+    planted = {name for name, known in truth.perturbations.items() if known.channels}
+    local = {name for name, known in truth.perturbations.items() if known.local}
+    fine = (table["Metadata_Fold"] == "held_out") & (table["reason"] == "") & table["perturbation"].isin(list(planted))
+    if not fine.any():
+        message = (
+            "No held-out site has a planted effect, so there is nothing to find. Benchmark a run that learnt the "
+            "perturbations of a synthetic screen: `distangle simulate`, or `distangle demo`."
+        )
+        raise ExplanationError(message)
+    order = table[fine].assign(_row=np.flatnonzero(fine.to_numpy()))
+    order["_turn"] = order.sort_values(["Metadata_Site", "_row"]).groupby("perturbation").cumcount()
+    order["_wide"] = ~order["perturbation"].isin(list(local))
+    order = order.sort_values(["_turn", "_wide", "perturbation"], kind="stable")
+    return sorted(order["_row"].head(n_sites or len(order)).tolist())
+
+
+def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) -> Asked:
+    """Keep the sites that the network predicts rightly, and look up what was planted in them.
+
+    Args:
+        opened: The run, opened at `rows`.
+        rows: From `planted_rows`.
+        right_wells: Names (`well_of`) of the wells that the network predicts rightly.
+
+    Raises:
+        ExplanationError: The run learnt something else, a site cannot be read any more, or none is predicted rightly.
+    """
+    if opened.channels_of is None:
+        message = (
+            f"The run learnt {opened.about['target']!r}, and what was planted are perturbations. Benchmark a run that "
+            "learnt those."
+        )
+        raise ExplanationError(message)
+    sites = opened.sites
+    if len(sites) != len(rows):
+        message = (
+            f"{len(rows) - len(sites)} of {len(rows)} sites with a planted effect cannot be read any more. Predict the "
+            "run again."
+        )
+        raise ExplanationError(message)
+    site_is_right = (sites.table["predicted"] == sites.table["perturbation"]).to_numpy()
+    well_is_right = well_of(sites.table).isin(right_wells).to_numpy()
+    kept = np.flatnonzero(site_is_right | well_is_right).tolist()
+    if not kept:
+        message = (
+            f"The network predicts none of {len(rows)} held-out sites with a planted effect: there is nothing to "
+            "explain. Train longer, or simulate stronger effects."
+        )
+        raise ExplanationError(message)
+    chosen = sites.some(kept)
+    index = {name: k for k, name in enumerate(chosen.perturbations)}
+    channels = [list(opened.channels_of.get(name, ())) for name in chosen.table["perturbation"]]
+    places = opened.places or {}
+    return Asked(
+        sites=replace(chosen, targets=torch.tensor([index[name] for name in chosen.table["perturbation"]])),
+        site_is_right=site_is_right[kept],
+        well_is_right=well_is_right[kept],
+        channel=np.array([found[0] - 1 if len(found) == 1 else -1 for found in channels]),
+        places={new: places[old] for new, old in enumerate(kept) if old in places and site_is_right[old]},
+        removal=opened.removal,
+        rows=[rows[old] for old in kept],
+    )
+
+
+def well_of(table: pd.DataFrame) -> pd.Series:
+    """Return a name of the well of each row, unlike that of any other well of the screen."""
+    return table[WELL].astype(str).agg("\x1f".join, axis=1)
+
+
+def untrained(opened: Opened, asked: Asked, screen: Screen, *, seed: int) -> tuple[PerturbationClassifier, ChosenSites]:
+    """Return a network with random weights, and the sites with what it needs of them in place of the trained one's.
+
+    Its norms use the statistics that it was made with (mean 0, variance 1), for every plate.
+
+    Args:
+        opened: The run.
+        asked: The sites.
+        screen: Of the run.
+        seed: Of the weights.
+    """
+    device = next(opened.model.parameters()).device
+    model = build_classifier(opened.model.config, seed=seed).to(device).eval()
+    references = asked.sites.references
+    if references is not None:
+        store = ImageStore(screen, preparation_of(opened.about))
+        try:
+            references = reference_rows(references_of(model, store, asked.rows), asked.rows)
+        finally:
+            store.close()
+    return model, replace(asked.sites, references=references, norms=None)

@@ -1,0 +1,110 @@
+"""Mark every method on a run whose screen has a planted truth."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distangle.errors import ExplanationError
+from distangle.explain.benchmark.answers import maps_by, stain_scores
+from distangle.explain.benchmark.asked import Asked, ask, planted_rows, untrained, well_of
+from distangle.explain.benchmark.rows import aims_of, mean_row, place_row, stain_rows
+from distangle.explain.opened import open_run
+from distangle.explain.places.activation_map import Head
+from distangle.explain.places.door import PLACE_METHODS
+from distangle.explain.planted import circle_masks
+from distangle.explain.stains.removal import Removal
+from distangle.model import PerturbationClassifier
+from distangle.progress import Advance, no_progress
+from distangle.results import Benchmark, Predictions, RunFolder
+from distangle.screen import Screen
+from distangle.synthetic import read_truth
+
+N_UNTRAINED = 3
+BENCHMARK_PIECES = (1 + N_UNTRAINED) * (1 + len(PLACE_METHODS))  # stains, and every method of place
+
+
+def benchmark_run(
+    run: RunFolder,
+    screen: Screen,
+    *,
+    n_sites: int | None = None,
+    layer: str | None = None,
+    head: Head = "softmax",
+    removal: Removal | None = None,
+    n_untrained: int = N_UNTRAINED,
+    advance: Advance = no_progress,
+) -> Benchmark:
+    """Mark every method on the held-out sites of a synthetic screen, and write `explanations/benchmark.json`.
+
+    Explained is the true perturbation, at sites where the network predicts it: whether a wrong prediction is explained
+    well has no planted answer. The same sites are explained for networks of the same architecture with random
+    weights, which know nothing of the cells: what they hit comes from the method and the images.
+
+    Args:
+        run: A run that has been predicted.
+        screen: Its screen, with `truth.json` beside the images.
+        n_sites: How many sites at most; None for all held-out ones with a planted effect.
+        layer: Of the methods that look at a layer; None for the maps that are pooled.
+        head: Whose output the maps explain.
+        removal: What stands in for an absent stain; None as `open_run`.
+        n_untrained: Networks with random weights.
+        advance: Called after each of `BENCHMARK_PIECES`.
+
+    Raises:
+        ScreenError: Nothing was planted in this screen.
+        ExplanationError: The run did not learn perturbations, or no held-out site has a planted effect.
+        RunError: The run has not been predicted, or the screen does not fit the network.
+    """
+    source = screen.source
+    if not isinstance(source, Path):
+        message = f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
+        raise ExplanationError(message)
+    rows = planted_rows(run, read_truth(source / "truth.json"), n_sites=n_sites)
+    opened = open_run(run, screen, rows=rows, removal=removal)
+    wells = Predictions.read(run.predictions, level="well", views=1).table
+    right = wells[wells["predicted"] == wells["perturbation"]]
+    asked = ask(opened, rows, right_wells=set(well_of(right)))
+    settings = {"layer": layer, "head": head, "removal": asked.removal, "untrained_networks": n_untrained}
+    found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
+    blind = []
+    for seed in range(n_untrained):
+        model, sites = untrained(opened, asked, screen, seed=seed)
+        blind.append(
+            _marked(model, replace(asked, sites=sites), network="untrained", layer=layer, head=head, advance=advance)
+        )
+    found += [mean_row(same) for same in zip(*blind, strict=True)]
+    settings |= {"sites": len(asked.sites), "held_out_with_effect": len(rows)}
+    benchmark = Benchmark(rows=found, aims=aims_of(found), settings=settings)
+    run.record(*benchmark.write(run.explanations))
+    return benchmark
+
+
+def _marked(
+    model: PerturbationClassifier,
+    asked: Asked,
+    *,
+    network: str,
+    layer: str | None,
+    head: Head,
+    advance: Advance,
+) -> list[dict[str, Any]]:
+    single = np.flatnonzero(asked.channel >= 0).tolist()
+    rows: list[dict[str, Any]] = []
+    if single:
+        sites = asked.sites.some(single)
+        scores = stain_scores(model, sites, removal=asked.removal, layer=layer, head=head)
+        for unit, right in (("wells", asked.well_is_right[single]), ("sites", asked.site_is_right[single])):
+            wells = well_of(sites.table).to_numpy()[right] if unit == "wells" else None
+            kept = {method: values[right] for method, values in scores.items()}
+            rows += stain_rows(kept, asked.channel[single][right], wells=wells, network=network)
+        advance(f"{network}: stains")
+    if asked.places:
+        sites = asked.sites.some(list(asked.places))
+        inside = circle_masks(list(asked.places.values()), sites.size)
+        for method in PLACE_METHODS:
+            maps, named = maps_by(model, sites, method=method, layer=layer, head=head)
+            rows.append(place_row(maps, inside, network=network, method=method, layer=named))
+            advance(f"{network}: {method}")
+    return rows
