@@ -194,6 +194,8 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     assert planted["near_constant"]["value"] == 10 / 64
     assert planted["duplicates"]["value"] == 14 / 64
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
+    of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in found.layers}
+    assert min(p for name, p in of_draws.items() if name not in found.shown) >= 1 / 6  # five draws
     assert found.claim["of"] == 9
     assert not found.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from distangle.explain.filters.layers import Filters
-from distangle.explain.templates.geometry import Cosines, cosines, off_diagonal
+from distangle.explain.templates.geometry import Cosines, cosines_of, off_diagonal
 from distangle.explain.templates.spread import beside_draws
 
 # Which way a number goes where the weights have more of the bands and blocks of Fig. 10.
@@ -73,17 +73,24 @@ def are_bands(filters: Filters, thresholds: Thresholds) -> Bool[np.ndarray, " fi
     return np.asarray(constant | looks_alike(filters, flat=thresholds.flat))
 
 
-def effective_rank(filters: Filters) -> float:
+def effective_rank(filters: Filters, products: Float[np.ndarray, "filter filter"] | None = None) -> float:
     """Return how many directions the filters of a layer really span: exp of the entropy of the singular values.
 
     Source: Roy & Vetterli 2007, The effective rank.
+
+    Args:
+        filters: Of a layer.
+        products: Of all pairs of filters, where they are known.
 
     Returns:
         Between 1 and the smaller side; 0 for filters of zeros.
     """
     # Of the smaller Gram matrix: a tenth of the time of all singular vectors, and small ones hardly count.
-    gram = filters @ filters.T if filters.shape[0] <= filters.shape[1] else filters.T @ filters
-    sizes = np.sqrt(np.linalg.eigvalsh(gram).clip(min=0))
+    if filters.shape[0] > filters.shape[1]:
+        products = filters.T @ filters
+    elif products is None:
+        products = filters @ filters.T
+    sizes = np.sqrt(np.linalg.eigvalsh(products).clip(min=0))
     if not sizes.any():
         return 0.0
     shares = sizes[sizes > 0] / sizes.sum()
@@ -100,11 +107,11 @@ def duplicate_groups(pairs: Cosines, *, above: float) -> Int[np.ndarray, " filte
         above: Cosine from which on two filters are duplicates.
     """
     first = np.arange(len(pairs))
-    for k in range(1, len(pairs)):
-        heads = np.flatnonzero(first[:k] == np.arange(k))
-        near = heads[pairs[k, heads].argmax()]
-        if pairs[k, near] >= above:
-            first[k] = near
+    near = np.tril(pairs, -1) >= above
+    for k in np.flatnonzero(near.any(axis=1)):
+        heads = np.flatnonzero(near[k, :k] & (first[:k] == np.arange(k)))
+        if len(heads):
+            first[k] = heads[pairs[k, heads].argmax()]
     return first
 
 
@@ -118,7 +125,8 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
         by side: a block; `duplicates`, share that repeat another filter; `effective_rank`, as a share of what is
         possible.
     """
-    pairs = cosines(filters)
+    products = filters @ filters.T
+    pairs = cosines_of(products)
     first = duplicate_groups(pairs, above=thresholds.duplicate)
     return {
         "variation": float(variation(filters).mean()),
@@ -128,7 +136,7 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
         "cosine_size": float(np.abs(off_diagonal(pairs)).mean()),
         "neighbour_cosine": float(np.abs(np.diagonal(pairs, 1)).mean()),
         "duplicates": float((first != np.arange(len(first))).mean()),
-        "effective_rank": effective_rank(filters) / min(filters.shape),
+        "effective_rank": effective_rank(filters, products) / min(filters.shape),
     }
 
 

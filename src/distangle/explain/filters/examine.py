@@ -26,7 +26,8 @@ class FilterSettings(BaseModel):
     constant: float = Field(default=0.25, gt=0, description="coefficient of variation of a nearly constant filter")
     flat: float = Field(default=0.1, gt=0, description="share of the layer's spread up to which a filter is one colour")
     duplicate: float = Field(default=0.95, gt=0, le=1, description="cosine from which two filters are duplicates")
-    n_draws: int = Field(default=39, ge=1, description="sets of shuffled weights, and of initial ones, per layer")
+    n_draws: int = Field(default=39, ge=1, description="sets of shuffled and of initial weights of a shown layer")
+    n_draws_others: int = Field(default=5, ge=1, description="the same of every other layer")
     n_random: int = Field(default=2, ge=0, description="random prunings beside each one that is suggested")
     seed: int = Field(default=0, description="of all draws")
 
@@ -61,7 +62,7 @@ def examine_filters(
     settings = settings or FilterSettings()
     model, _ = open_model(run)
     shown = choose_layers(model, layers)
-    found = survey(model, settings, advance=advance)
+    found = survey(model, settings, shown=[layer.name for layer in shown], advance=advance)
     prune = []
     if screen is not None and any(layer.behind is not None for layer in filter_layers(model)):
         prune = prune_effect(
@@ -86,13 +87,14 @@ def examine_filters(
 
 
 def survey(
-    model: PerturbationClassifier, settings: FilterSettings, *, advance: Advance = no_progress
+    model: PerturbationClassifier, settings: FilterSettings, *, shown: Sequence[str], advance: Advance = no_progress
 ) -> list[dict[str, Any]]:
     """Return bands and blocks of every 1x1 convolution beside shuffled and initial weights.
 
     Args:
         model: Whose.
         settings: Thresholds and draws.
+        shown: Layers with more draws: their p-values are read, of the others only how they rank.
         advance: Called after every layer.
 
     Returns:
@@ -102,7 +104,8 @@ def survey(
     for layer in filter_layers(model):
         for kind, filters in _kinds(layer).items():
             rng = generator(settings.seed, "filters", layer.name, kind)
-            draws = _nulls(layer, kind, settings.n_draws, rng)
+            n_draws = settings.n_draws if layer.name in shown else settings.n_draws_others
+            draws = _nulls(layer, kind, n_draws, rng)
             measured = beside_nulls(filters, settings.thresholds, nulls=draws)
             n_filters, n_inputs = filters.shape
             of = {"layer": layer.name, "weights": kind, "filters": n_filters, "inputs": n_inputs}

@@ -28,8 +28,15 @@ def cosines(vectors: Vectors) -> Cosines:
     if len(vectors) < 2:
         message = f"{len(vectors)} vector(s) were given; angles between vectors need at least 2."
         raise ExplanationError(message)
-    directions = unit(vectors)
-    return np.asarray((directions @ directions.T).clip(-1.0, 1.0))
+    wide = vectors.astype(np.float64)
+    return cosines_of(wide @ wide.T)
+
+
+def cosines_of(products: Float[np.ndarray, "vector vector"]) -> Cosines:
+    """Return the cosine of every pair from the products of all pairs, as `cosines` does."""
+    lengths = np.sqrt(np.diagonal(products))
+    directions = np.where(lengths > 0, lengths, 1)
+    return np.asarray((products / directions[:, None] / directions[None, :]).clip(-1.0, 1.0))
 
 
 def off_diagonal(square: Cosines) -> Float[np.ndarray, " pair"]:
