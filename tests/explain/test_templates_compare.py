@@ -133,6 +133,10 @@ def test_the_sentences_say_both_runs_side_by_side_and_what_junk_is_no_evidence_o
 def test_the_embeddings_are_those_of_the_held_out_sites(found, runs, screen):
     table = found.embeddings
     assert set(table["Metadata_Experiment"]) == {"E3"}
+    for kind in ("silhouette", "purity"):
+        means = table.groupby("run")[kind].mean()
+        gain = found.numbers["embeddings"]["difference"][kind]
+        assert gain["value"] == pytest.approx(means["pseudo"] - means["without"])
     assert len(table) == 2 * 8
     sites = Predictions.read(runs[0].predictions, level="site")
     rows = (sites.table["Metadata_Fold"] == "held_out").to_numpy()
@@ -221,6 +225,8 @@ def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
     table = pd.concat([table_of(*wells), table_of(("seen", "E2", "A1", 1), fold="train")], ignore_index=True)
     chosen = choose_perturbations(table, most=2)
     assert (chosen.names, chosen.wells, chosen.tied) == (("p2", "p1"), (2, 1), ("p10",))
+    more = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
+    assert choose_perturbations(more, most=2).tied == ("p9", "p10")  # as people count
     assert choose_perturbations(table, named=["p10", "p2", "p10"]).names == ("p10", "p2")
     with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
         choose_perturbations(table, named=["p1", "p3"])
@@ -270,13 +276,15 @@ def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_n
     assert low <= found.silhouette.mean() <= high
     assert (found.said["sites"], found.said["wells"], found.said["k"]) == (36, 12, 3)
     # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
-    p_values = []
+    p_values, purities = [], []
     for trial in range(60):
         rng = generator(7, "wells", trial)
         looks = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
         said = clustering(looks, table, k=3, rng=generator(8, "d", trial), n_draws=19).said
         p_values.append((said["silhouette"]["p"], said["purity"]["p"]))
+        purities.append(said["purity"]["value"])
     assert ((np.array(p_values) <= 0.1).mean(axis=0) < 0.25).all()
+    assert np.mean(purities) == pytest.approx(3 / 11, abs=0.08)  # of 11 other wells, 3 have the same perturbation
 
 
 def test_an_interval_draws_whole_experiments():

@@ -1,6 +1,8 @@
+import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import pairwise_distances, roc_auc_score, silhouette_samples, silhouette_score
 from sklearn.neighbors import NearestNeighbors
@@ -179,5 +181,10 @@ def test_training_wells_are_counted_from_the_folds(tmp_path):
     assert found.tolist() == [6, 6, 4, 0]
     held = hold_out(screen, column="perturbation", values=["taxol"], force=True)
     assert training_wells(screen, held, CLASSES, target="perturbation").tolist() == [9, 0, 6]
+    # Two sites are one well.
+    twice = pd.concat([screen.sites, screen.sites.assign(site=screen.sites["site"] + 1)], ignore_index=True)
+    second = dataclasses.replace(screen, sites=twice)
+    folds = hold_out(second, column="experiment", values=["E3"])
+    assert training_wells(second, folds, CLASSES, target="perturbation").tolist() == [6, 6, 4]
     with pytest.raises(RunError, match="The screen has no column 'dose', which the run learnt"):
-        training_wells(screen, folds, CLASSES, target="dose")
+        training_wells(second, folds, CLASSES, target="dose")
