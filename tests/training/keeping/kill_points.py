@@ -5,7 +5,6 @@
 A process of its own: it loads torch once and forks a child for every attempt, with no thread alive when it forks.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -14,7 +13,9 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,12 @@ from distangle.cli import main
 from tiny_run import fingerprints, tiny_screen, tiny_start
 
 EPOCHS = 2
+KILLS = 6  # of a run, at most
+CHAINS = 2  # of kills, side by side
+ATTEMPT_S, CHAIN_S = 120, 480  # longer than any takes on a busy machine: the alarm ends one that hangs
+GOLDEN = 0.618034  # steps of this share of a circle never leave a large gap on it
+FIRST = "before the first save"
+LATE = ("after training", "predict")
 
 
 def attempt(run: Path) -> int:
@@ -32,6 +39,7 @@ def attempt(run: Path) -> int:
     if child:
         return child
     status = 1
+    signal.alarm(ATTEMPT_S)
     try:
         with (run.parent / f"{run.name}.log").open("a") as log:
             os.dup2(log.fileno(), 1)
@@ -50,69 +58,129 @@ def go_on(run: Path) -> None:
 
 def finished(child: int) -> bool:
     """Wait for a child; False when it was killed by SIGKILL."""
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return False
-    if status != 0:
-        message = f"a child ended with status {status}"
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        message = f"a child ended with status {status} instead of 0 or {-signal.SIGKILL} (SIGKILL)"
         raise RuntimeError(message)
-    return True
+    return status == 0
 
 
 def stage_of(run: Path) -> str:
     """Return how far a killed run had come: what it has that tells the stages apart."""
-    if list(run.rglob(".*.tmp-*")):
-        return "within a write"
     if (run / "predictions").exists():
         return "predict"
     if (run / "checkpoints" / "model.safetensors").exists():
         return "after training"
     found = sorted(path.stem for path in run.glob("checkpoints/epoch-*.json"))
-    return found[-1] if found else "before the first save"
+    return found[-1] if found else FIRST
 
 
-def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, object]:
-    """Spread SIGKILLs over runs until there were enough; return how many, where, and the hashes of every run."""
+def worked(child: int) -> float:
+    """Return the seconds that processors have worked for a process: on a busy machine the only clock that tells.
+
+    Of one that has ended and was not waited for it is what it took in all.
+    """
+    return time.clock_gettime(~child << 3 | 2)  # what clock_getcpuclockid(3) gives
+
+
+def timed(run: Path) -> tuple[float, dict[str, float]]:
+    """Let a run go to its end; return how much work that takes, and after how much each stage was first seen."""
+    seen, lasts = {FIRST: 0.0}, 0.0
+    child = attempt(run)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        lasts = worked(child)
+        seen.setdefault(stage_of(run), lasts)
+        time.sleep(0.005)
+    finished(child)
+    return lasts, seen
+
+
+def kill_after(child: int, work_s: float, *, late_s: float) -> None:
+    """Kill a child once processors have worked so long for it, and a moment later: it may be waiting for a disk then.
+
+    One that ends before is left alone.
+    """
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if worked(child) >= work_s:
+            time.sleep(late_s)
+            os.kill(child, signal.SIGKILL)
+            return
+        time.sleep(0.001)
+
+
+def chain(fresh: Path, whole: Path, name: str, *, n_points: int, seed: int) -> dict[str, Any]:
+    """Spread SIGKILLs over runs until there were enough; return how many, where, and what differs from the whole run.
+
+    A run is killed `KILLS` times, each time at a moment drawn from the work that it would still have taken, and is then
+    left to end. The first moments of the runs are spread evenly, so that every stage is met.
+    """
     rng = random.Random(seed)
-    started = time.monotonic()
-    go_on(Path(shutil.copytree(fresh, folder / "warm")))  # loads here what every child would load
-    if threading.active_count() > 1:
-        message = f"{threading.enumerate()} would not be there after a fork"
-        raise RuntimeError(message)
-    whole = Path(shutil.copytree(fresh, folder / "whole"))
-    begun = time.monotonic()
-    finished(attempt(whole))
-    lasts = time.monotonic() - begun
+    offset = rng.random()
+    lasts, seen = timed(Path(shutil.copytree(fresh, fresh.with_name(f"{name} timed"))))
+    start_up = min((when for stage, when in seen.items() if stage != FIRST), default=lasts)
     expected = fingerprints(whole)
     killed, runs, wrong = 0, 0, []
-    stages: dict[str, int] = {}
-    while killed < n_points:
-        run = Path(shutil.copytree(fresh, folder / f"run{runs}"))
-        runs += 1
-        done = False
+    stages: Counter[str] = Counter()
+    while killed < n_points and runs < 2 * n_points:
+        run = Path(shutil.copytree(fresh, fresh.with_name(f"{name} {runs}")))
+        runs, of_run, done = runs + 1, 0, False
         while not done:
             child = attempt(run)
-            if killed < n_points:
-                time.sleep(rng.uniform(0, lasts))
-                os.kill(child, signal.SIGKILL)
+            if of_run < KILLS and killed < n_points:
+                stage = stage_of(run)
+                left = lasts - seen.get(stage, 0.0) + (start_up if stage != FIRST else 0.0)
+                share = rng.random() if of_run else (offset + GOLDEN * runs) % 1
+                kill_after(child, share * left, late_s=rng.uniform(0, 0.003))
             done = finished(child)
             if not done:
-                killed += 1
-                stages[stage_of(run)] = stages.get(stage_of(run), 0) + 1
+                stage = stage_of(run)
+                # What comes after the training is begun anew by each attempt: more kills there would all be alike.
+                killed, of_run = killed + 1, KILLS if stage in LATE else of_run + 1
+                stages[stage] += 1
+                stages["within a write"] += bool(list(run.rglob(".*tmp*")))
         found = fingerprints(run)
         wrong += [
             f"{run.name}: {name}" for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
         ]
         shutil.rmtree(run)
+    return {"killed": killed, "runs": runs, "wrong": wrong, "stages": stages, "lasts_s": round(lasts, 3)}
+
+
+def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
+    """Work on as many chains of kills as there are processors for, and join what they say."""
+    started = time.monotonic()
+    whole = Path(shutil.copytree(fresh, folder / "whole"))
+    go_on(whole)  # loads here what every child would load
+    if threading.active_count() > 1:
+        message = f"{threading.enumerate()} would not be there after a fork"
+        raise RuntimeError(message)
+    children = []
+    for number in range(CHAINS):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            signal.alarm(CHAIN_S)
+            try:
+                share = n_points // CHAINS + (number < n_points % CHAINS)
+                told = chain(fresh, whole, f"chain {number}", n_points=share, seed=seed * CHAINS + number)
+                (folder / f"{number}.json").write_text(json.dumps(told))
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    failed = [child for child in children if not finished(child)]
+    if failed:
+        message = f"{failed} were killed, and not by this script"
+        raise RuntimeError(message)
+    told = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
     return {
-        "killed": killed,
-        "runs": runs,
-        "wrong": wrong,
-        "files": sorted(expected),
-        "stages": dict(sorted(stages.items())),
-        "lasts_s": round(lasts, 3),
+        "killed": sum(one["killed"] for one in told),
+        "runs": sum(one["runs"] for one in told),
+        "wrong": [name for one in told for name in one["wrong"]],
+        "files": sorted(fingerprints(whole)),
+        "stages": sum((Counter(one["stages"]) for one in told), Counter[str]()),
+        "lasts_s": [one["lasts_s"] for one in told],
         "seconds": round(time.monotonic() - started, 1),
-        "sha256": hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest(),
     }
 
 
