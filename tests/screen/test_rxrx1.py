@@ -272,7 +272,7 @@ def test_columns_that_are_missing_are_named(rxrx1: RxRx1Lab) -> None:
 def test_options_of_the_other_layout_are_not_swallowed(rxrx1: RxRx1Lab) -> None:
     with pytest.raises(
         ScreenError,
-        match="does not know --map. Leave it away, or use --layout cellpainting or folder or table",
+        match="does not know --map. Leave it away, or use --layout cellpainting or ome-zarr or folder or table",
     ):
         indexed(rxrx1, mapping={"well": "well"})
 

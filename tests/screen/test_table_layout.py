@@ -214,7 +214,10 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
         ({"channels": ["DAPI", "DAPI"]}, "every channel needs a name of its own"),
         ({"channels": []}, "Name them: --channels DAPI,actin (or NAME=COLUMN)"),
         ({"pages": "fil"}, "no column 'fil' with paths of images"),
-        ({"layout": "tabel"}, "No layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, rxrx1, table."),
+        (
+            {"layout": "tabel"},
+            "No layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
+        ),
         ({"plate_rows": 16}, "A plate of 16 x None wells: give both numbers"),
         ({"tables": Path("other.csv")}, "is a table and other.csv is named as another"),
     ],

@@ -36,7 +36,7 @@ def index(
             place. For the layout `table`, the CSV itself may be named.
         out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
         layout: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell Painting Gallery, JUMP),
-            `folder` (names of files by `--pattern`) or `table` (any CSV).
+            `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV).
         tables: Folder of the tables, when they do not lie beside the images.
         map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;

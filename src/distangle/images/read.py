@@ -11,6 +11,8 @@ from PIL import Image
 
 from distangle.errors import ImageError
 from distangle.images.packed import is_packed, packed_header, read_packed
+from distangle.images.zarr_arrays import probe_array, read_planes
+from distangle.screen.stored import is_array
 
 MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,7 +25,8 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
     """Read the header of an image file and nothing else.
 
     Args:
-        path: A PNG or TIFF file, told apart by its first bytes, not by its name.
+        path: A PNG or TIFF file or a packed image, told apart by its first bytes, not by its name; or the folder of
+            an array of Zarr.
 
     Returns:
         Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, and number of pages.
@@ -38,6 +41,8 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
             pages = 1
         elif kind == "packed":
             dtype, shape, pages = packed_header(path)
+        elif kind == "array":
+            dtype, shape, pages = probe_array(path)
         else:
             with tifffile.TiffFile(path) as opened_tiff:
                 page = opened_tiff.pages.first
@@ -94,9 +99,15 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
 
 
 def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
-    """Return the channels of a packed image, or None where the files are none."""
+    """Return the channels of a packed image or of one array, or None where the files are neither."""
     wanted = [page for page in pages if page is not None]
-    if len(set(paths)) > 1 or len(wanted) < len(pages) or _kind(paths[0]) != "packed":
+    if len(set(paths)) > 1 or len(wanted) < len(pages):
+        return None
+    kind = _kind(paths[0])
+    if kind == "array":
+        probe_image(paths[0])
+        return read_planes(paths[0], wanted)
+    if kind != "packed":
         return None
     image = read_packed(paths[0])
     if wanted == list(range(len(image))):
@@ -112,6 +123,8 @@ def _kind(path: Path) -> str:
         with path.open("rb") as opened:
             head = opened.read(16)
     except OSError as error:
+        if isinstance(error, IsADirectoryError) and is_array(path):
+            return "array"
         message = f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Index again."
         raise ImageError(message) from error
     if head.startswith(_PNG):
@@ -160,6 +173,8 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
         kind = _kind(path)
         if kind == "packed":
             return np.asarray(read_packed(path)[page or 0])
+        if kind == "array":
+            return np.asarray(read_planes(path, [page or 0])[0])
         plane = _read_png(path) if kind == "png" else _read_tiff(path, page or 0)
     except (OSError, SyntaxError, EOFError, ValueError, IndexError, tifffile.TiffFileError) as error:
         if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):

@@ -3,13 +3,14 @@
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
-from distangle.screen.layouts import cellpainting, folder, rxrx1, table
+from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         rxrx1.LAYOUT,
         cellpainting.LAYOUT,
+        ome_zarr.LAYOUT,
         folder.LAYOUT,
         table.LAYOUT,
     )

@@ -1,0 +1,307 @@
+"""OME-Zarr plates (OME-NGFF HCS, 0.4 and 0.5): the plate says where its wells are, the wells where their fields."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
+from distangle.screen.channel import Channel, named_channels
+from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.columns import renamed
+from distangle.screen.layouts.controls import apply_controls
+from distangle.screen.layouts.labels import join_labels, read_labels
+from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.ngff import Field, attributes, read_field
+from distangle.screen.perturbation import Role
+from distangle.screen.problems import Problem
+
+_DEEPEST = 4  # folders between the source and a plate
+_FIX = "Write the plate again, or copy what is missing, and index again."
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plate:
+    path: str  # relative to the source, "" for the source itself
+    name: str
+    said: dict[str, Any]
+
+
+def find_ome_zarr(request: Request) -> Found:
+    """Find the fields of every plate below a folder, and their wells in the table that `tables` names.
+
+    A path is the folder of an array, a page the plane of a channel in it. Fields are counted from 1 where their names
+    are numbers from 0. Of a plate that `distangle pack` wrote, experiment, plate and site are those that it noted.
+
+    Raises:
+        ScreenError: No plate, channels that cannot be told, or `tables` is no table of wells.
+    """
+    source = request.source
+    if request.tables_only or not source.is_dir():
+        message = f"{source}: expected a plate, a folder NAME.zarr, or a folder of plates; --tables-only finds none."
+        raise ScreenError(message)
+    problems: list[Problem] = []
+    plates = _plates(source, problems)
+    if not plates:
+        odd = f" {problems[0].file}: {problems[0].found}." if problems else ""
+        message = f"No OME-Zarr plate in {source}.{odd} Expected a group with 'plate' in its zarr.json or .zattrs."
+        raise ScreenError(message)
+    read: list[tuple[Entry, Field]] = []
+    refused: list[Problem] = []
+    for plate in plates:
+        for outcome in _fields(source, plate):
+            if isinstance(outcome, Problem):
+                (refused if outcome.severity == "refused" else problems).append(outcome)
+            else:
+                read.append(outcome)
+    found = len(read) + len(refused)
+    channels = _channels([field for _, field in read], request.channels)
+    entries, without = _with_channels(read, [key for key, _ in channels])
+    refused += without
+    extra: tuple[str, ...] = ("acquisition",)
+    tables: tuple[AnyPath, ...] = ()
+    columns: dict[str, str] = {}
+    if request.tables is not None:
+        labels = read_labels(request.tables, request.mapping)
+        known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
+        problems += unmet
+        found += n_rows_apart
+        extra, tables, columns = (*extra, *labels.extra_columns), labels.tables, dict(labels.columns)
+    apply_controls(entries, request.controls)
+    return Found(
+        source=source,
+        channels=tuple(channel for _, channel in channels),
+        entries=entries,
+        problems=[*problems, *refused],
+        found=found,
+        extra_columns=renamed(extra),
+        tables=tables,
+        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
+        notes={"plates": len(plates), "columns": columns},
+    )
+
+
+def _plates(source: AnyPath, remarks: list[Problem]) -> list[_Plate]:
+    said = attributes(source)
+    if said is not None and "plate" in said:
+        return [_Plate("", _name_of(said, source.resolve().name), said["plate"])]
+    found: list[_Plate] = []
+    for path in _stores(source, remarks):
+        try:
+            said = attributes(source / path)
+        except ScreenError as error:
+            remarks.append(_remark(path, str(error)))
+            continue
+        if said is not None and "plate" in said:
+            found.append(_Plate(path, _name_of(said, path), said["plate"]))
+        else:
+            remarks.append(_remark(path, "a Zarr group that is no plate"))
+    counts = Counter(plate.name for plate in found)
+    return [dataclasses.replace(p, name=p.name if counts[p.name] == 1 else p.path) for p in found]
+
+
+def _stores(source: AnyPath, remarks: list[Problem]) -> Iterator[str]:
+    waiting = [("", 0)]
+    while waiting:
+        folder, depth = waiting.pop(0)
+        for name, is_folder in scan(source, folder, remarks):
+            path = f"{folder}/{name}".lstrip("/")
+            if is_folder and name.lower().endswith(".zarr"):
+                yield path
+            elif is_folder and depth < _DEEPEST and not name.startswith("."):
+                waiting.append((path, depth + 1))
+
+
+def _name_of(said: dict[str, Any], path: str) -> str:
+    plate = said["plate"]
+    name = str(plate.get("name") or "") if isinstance(plate, dict) else ""
+    return name or path.rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".ome")
+
+
+def _fields(source: AnyPath, plate: _Plate) -> Iterator[tuple[Entry, Field] | Problem]:
+    """Give each field of a plate, or why it is refused; a well that cannot be read is refused as one."""
+    listed: set[str] = set()
+    for k, well in enumerate(_list_of(plate.said, "wells")):
+        path = str(well.get("path") or "") if isinstance(well, dict) else ""
+        parts = path.split("/")
+        if len(parts) != 2 or "" in parts or ".." in parts:
+            found = f"well {k + 1} of the plate has the path {path!r}"
+            yield _refusal(plate, "", kind="bad well", found=found, expected="a row and a column, such as B/03")
+            continue
+        listed.add(path)
+        contradiction = _contradiction(plate.said, well, parts)
+        if contradiction:
+            yield _refusal(plate, path, kind="well contradicts itself", found=contradiction, expected=path)
+            continue
+        yield from _fields_of_well(source, plate, path)
+    there = {
+        f"{row}/{column}"
+        for row, is_folder in scan(source, plate.path, [])
+        if is_folder
+        for column, is_well in scan(source, f"{plate.path}/{row}".lstrip("/"), [])
+        if is_well
+    }
+    for path in sorted(there - listed):
+        yield _remark(f"{plate.path}/{path}".lstrip("/"), "a well that the plate does not list")
+
+
+def _fields_of_well(source: AnyPath, plate: _Plate, well: str) -> Iterator[tuple[Entry, Field] | Problem]:
+    inside = f"{plate.path}/{well}".lstrip("/")
+    try:
+        said = attributes(source / inside)
+        images = _list_of(said["well"], "images") if said is not None and "well" in said else None
+    except ScreenError as error:
+        yield _refusal(plate, well, kind="unreadable metadata", found=str(error), expected="a well")
+        return
+    if not images:
+        found = "no well" if images is None else "a well without fields"
+        yield _refusal(plate, well, kind="no image", found=found, expected="fields in the well's metadata")
+        return
+    for k, image in enumerate(images):
+        name = str(image.get("path") or "") if isinstance(image, dict) else ""
+        site = int(name) + 1 if name.isascii() and name.isdigit() else k + 1
+        entry = Entry(
+            experiment="all",
+            plate=plate.name,
+            well=well.replace("/", ""),
+            site=site,
+            paths=(f"{inside}/{name}",),
+            pages=(-1,),
+            extra=(str(image.get("acquisition", "")) if isinstance(image, dict) else "",),
+        )
+        if name in ("", "..") or "/" in name:
+            yield entry.problem("bad site", found=f"a field {name!r}", expected="the name of a folder", fix=_FIX)
+            continue
+        try:
+            field = read_field(source / inside / name)
+        except ScreenError as error:
+            kind = "several planes or times" if "several" in str(error) else "unreadable metadata"
+            fix = "Project or choose a plane first: a site has one per channel." if "several" in str(error) else _FIX
+            yield entry.problem(kind, found=f"{inside}/{name}: {error}", expected="an image", fix=fix)
+            continue
+        entry.paths = (f"{inside}/{name}/{field.array}",)
+        _remember(entry, field)
+        yield entry, field
+
+
+def _remember(entry: Entry, field: Field) -> None:
+    """Take experiment, plate and site from what `distangle pack` noted."""
+    about = field.about
+    if {"experiment", "plate", "site"} <= set(about) and isinstance(about["site"], int) and about["site"] >= 0:
+        entry.experiment, entry.plate, entry.site = str(about["experiment"]), str(about["plate"]), about["site"]
+
+
+def _channels(fields: Sequence[Field], asked: Sequence[str]) -> list[tuple[str | int, Channel]]:
+    """Return how each channel is found in a field, by label or by number, and what it is."""
+    if not fields:
+        return [(name, channel) for name, channel in zip(asked, named_channels(list(asked)), strict=True)]
+    labels, colours = Counter((field.labels, field.colours) for field in fields).most_common(1)[0][0]
+    has_labels = "" not in labels and len(set(labels)) == len(labels)
+    keys: list[str | int] = list(labels) if has_labels else list(range(len(labels)))
+    names = list(labels) if has_labels else [str(k + 1) for k in range(len(labels))]
+    if asked:
+        spelling = {name.lower(): k for k, name in enumerate(names)}
+        parts = [item.partition("=") for item in asked]
+        wanted = [(name.strip(), (key or name).strip()) for name, _, key in parts]
+        for _, key in wanted:
+            if key.lower() not in spelling:
+                message = f"--channels {','.join(asked)}: the plates have no channel {key!r}. {nearest(key, names)}"
+                raise ScreenError(message)
+        places = [spelling[key.lower()] for _, key in wanted]
+        names = [name for name, _ in wanted]
+        if len(set(places)) < len(places) or len(set(names)) < len(names):
+            message = f"--channels {','.join(asked)}: every channel once, with a name of its own."
+            raise ScreenError(message)
+        keys, colours = [keys[k] for k in places], tuple(colours[k] for k in places)
+    known = named_channels(names)
+    shown = [c.model_copy(update={"colour": colour}) if colour else c for c, colour in zip(known, colours, strict=True)]
+    return list(zip(keys, shown, strict=True))
+
+
+def _with_channels(read: Sequence[tuple[Entry, Field]], keys: Sequence[str | int]) -> tuple[list[Entry], list[Problem]]:
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    names = [_said(key) for key in keys]
+    for entry, field in read:
+        at = [_place(key, field) for key in keys]
+        missing = [name for name, k in zip(names, at, strict=True) if k < 0]
+        if missing:
+            problems.append(
+                entry.problem(
+                    "missing channel",
+                    channel=", ".join(missing),
+                    found=f"channels {', '.join(field.labels) if any(field.labels) else len(field.labels)}",
+                    expected=f"channels {', '.join(names)}",
+                    fix="Name the channels that all plates have: --channels.",
+                )
+            )
+            continue
+        path = entry.paths[0]
+        alone = field.n_planes == 1
+        entry.paths = (path,) * len(keys)
+        entry.pages = tuple(-1 if alone else field.planes[k] for k in at)
+        entries.append(entry)
+    return entries, problems
+
+
+def _place(key: str | int, field: Field) -> int:
+    if isinstance(key, str):
+        return field.labels.index(key) if key in field.labels else -1
+    return key if key < len(field.planes) else -1
+
+
+def _said(key: str | int) -> str:
+    return key if isinstance(key, str) else str(key + 1)
+
+
+def _list_of(said: object, name: str) -> list[Any]:
+    value = said.get(name) if isinstance(said, dict) else None
+    if not isinstance(value, list):
+        message = f"its metadata have no list of {name}"
+        raise ScreenError(message)
+    return value
+
+
+def _contradiction(said: dict[str, Any], well: dict[str, Any], parts: list[str]) -> str:
+    """Return what a well's indices say if it is not what its path says."""
+    for part, index, names in zip(parts, ("rowIndex", "columnIndex"), ("rows", "columns"), strict=True):
+        k, listed = well.get(index), said.get(names)
+        if isinstance(k, int) and isinstance(listed, list):
+            name = listed[k].get("name") if 0 <= k < len(listed) and isinstance(listed[k], dict) else None
+            if name is None or str(name) != part:
+                return f"{index} {k}, which is {name!r}"
+    return ""
+
+
+def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) -> Problem:
+    entry = Entry(experiment="all", plate=plate.name, well=well.replace("/", ""), site=0, role=Role.UNKNOWN)
+    problem = entry.problem(kind, found=found, expected=expected, fix=_FIX)
+    return dataclasses.replace(problem, file=f"{plate.path}/{well}".strip("/"))
+
+
+def _remark(path: str, found: str) -> Problem:
+    return Problem(
+        severity="warning",
+        kind="not read",
+        file=path,
+        found=found,
+        expected="a plate and the wells that it lists",
+        fix="List it in the plate's metadata if it belongs to the screen.",
+    )
+
+
+def _sign(source: AnyPath) -> str:
+    if not source.is_dir():
+        return ""
+    try:
+        said = attributes(source)
+    except ScreenError:
+        return ""
+    if said is not None and "plate" in said:
+        return "the metadata of a plate"
+    return next((name for name, is_folder in scan(source, "", []) if is_folder and name.lower().endswith(".zarr")), "")
+
+
+LAYOUT = Layout(name="ome-zarr", find=find_ome_zarr, sign=_sign, options=frozenset({"mapping", "channels", "controls"}))
