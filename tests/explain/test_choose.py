@@ -3,7 +3,9 @@ import pytest
 
 from distangle.cli.words import values_by_column
 from distangle.errors import ConfigError, ExplanationError
-from distangle.explain import choose_rows, target_of
+from distangle.explain import choose_rows, other_beside, target_of, untreated_wells
+from distangle.screen import Screen
+from tests_support import screen_of
 
 
 @pytest.fixture
@@ -57,3 +59,41 @@ def test_words_with_several_values_of_a_column() -> None:
     for word in ("well", "=B02", "well="):
         with pytest.raises(ConfigError, match="--only .*expected COLUMN=VALUE"):
             values_by_column([word], flag="--only")
+
+
+def predicted(**changed: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({
+        "Metadata_Experiment": "HUVEC-01",
+        "Metadata_Plate": ["1", "1", "1", "2", "2", "1", "2"],
+        "Metadata_Well": ["B02", "B02", "C03", "B02", "C03", "D04", "D04"],
+        "Metadata_Role": ["negative_control"] * 3 + ["untreated", "negative_control", "treatment", "negative_control"],
+        "Metadata_Fold": ["held_out"] * 6 + ["train"],
+        "reason": ["broken", "", "", "", "", "", ""],
+        **changed,
+    })  # fmt: skip
+
+
+def test_untreated_wells_give_one_readable_site_each_plates_in_turn() -> None:
+    assert untreated_wells(predicted(), folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
+    assert untreated_wells(predicted(), folds=["held_out"], n_wells=2) == [1, 3]
+    assert untreated_wells(predicted(), folds=["train"], n_wells=9) == [6]
+    assert untreated_wells(predicted(), folds=["held_out", "train"], n_wells=9) == [1, 3, 2, 4, 6]
+    assert untreated_wells(predicted(reason=["broken"] * 7), folds=["held_out"], n_wells=9) == []
+
+
+def screen_with(wells: list[str], plates: list[str]) -> Screen:
+    return screen_of(pd.DataFrame({"experiment": "HUVEC-01", "plate": plates, "well": wells}))
+
+
+def test_another_well_is_of_the_same_plate_and_does_not_depend_on_who_else_is_asked() -> None:
+    screen = screen_with([f"B{2 + k // 2:02d}" for k in range(20)], ["1"] * 12 + ["2"] * 8)
+    chosen = other_beside(screen, range(20))
+    for row, other in enumerate(chosen):
+        assert screen.sites["plate"][row] == screen.sites["plate"][other]
+        assert screen.sites["well"][row] != screen.sites["well"][other]
+    assert len(set(chosen)) > 8
+    assert other_beside(screen, [7, 3]) == [chosen[7], chosen[3]]
+
+
+def test_a_plate_with_one_well_has_no_other() -> None:
+    assert other_beside(screen_with(["B02", "B02", "B02", "B03"], ["1", "1", "2", "2"]), [2, 0]) is None

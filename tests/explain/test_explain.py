@@ -10,12 +10,14 @@ from distangle.explain import (
     ChosenSites,
     ExplainSettings,
     activation_maps,
+    channel_ablation,
     channel_attention,
     channel_shapley,
     explain_sites,
+    inverse_attention,
     map_channel_correlation,
 )
-from distangle.explain.summary import _mean_over_sites
+from distangle.explain.stains.nulls import mean_over_sites
 from distangle.model import ModelConfig, build_classifier, collect_statistics, lent_statistics
 from distangle.randomness import generator
 from distangle.results import Explanation
@@ -46,7 +48,7 @@ class Given:
             "predicted": [*truth[:9], "mito"],
         }, index=range(100, 100 + N))  # fmt: skip
         config = ModelConfig(backbone="resnet_small", n_channels=CHANNELS, n_perturbations=4, embedding_size=8)
-        self.model = build_classifier(config, seed=2)
+        self.model = build_classifier(config, seed=2).eval()
 
     def sites(self, **changed):
         given = {
@@ -83,6 +85,14 @@ def test_every_column_is_what_its_own_function_says(given, explanation):
     np.testing.assert_allclose(explanation.maps, looked.maps, atol=1e-5)
     np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
     maps = looked.maps.numpy()
+    ablated = channel_ablation(given.model, given.images, None, given.targets)
+    np.testing.assert_allclose(table[["ablation_1", "ablation_2", "ablation_3"]], ablated.values, atol=1e-5)
+    np.testing.assert_allclose(explanation.interactions, stains.interactions, atol=1e-5)
+    np.testing.assert_allclose(
+        table[["eq15_inverse_1", "eq15_inverse_2", "eq15_inverse_3"]],
+        inverse_attention(channel_attention(maps, given.raw, scaling="raw255")),
+        atol=1e-5,
+    )
     np.testing.assert_allclose(
         table[["eq15_1", "eq15_2", "eq15_3"]], channel_attention(maps, given.raw, scaling="raw255"), atol=1e-5
     )
@@ -92,9 +102,12 @@ def test_every_column_is_what_its_own_function_says(given, explanation):
     assert table["explained"].tolist() == table["perturbation"].tolist()
     probabilities = looked.outputs.logits.softmax(1).gather(1, given.targets[:, None])[:, 0]
     np.testing.assert_allclose(table["probability"], probabilities, atol=1e-6)
-    p = table[["correlation_p_1", "correlation_p_2", "correlation_p_3"]].to_numpy()
-    assert p.min() >= 1 / 21
-    assert p.max() <= 1
+    for name in ("eq15", "eq15_inverse", "correlation"):
+        p = table[[f"{name}_p_1", f"{name}_p_2", f"{name}_p_3"]].to_numpy()
+        assert p.min() >= 1 / 21
+        assert p.max() <= 1
+        assert len(np.unique(p)) > 5
+    assert "shapley_p_1" not in table  # no untreated well to compare with
     assert table.index.tolist() == list(range(N))
     assert table["Metadata_Well"].tolist() == given.table["Metadata_Well"].tolist()
 
@@ -105,7 +118,8 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
     columns = ["shapley_1", "shapley_2", "shapley_3"]
     np.testing.assert_allclose(said["shapley"]["mean"], explanation.table[columns].mean(), atol=1e-6)
     assert (said["interval_over"], said["groups"], said["sites"]) == ("experiment", 2, N)
-    for name in ("shapley", "eq15", "correlation"):
+    for name in ("shapley", "ablation", "eq15", "eq15_inverse", "correlation"):
+        assert len(said[name]["p"]) == CHANNELS
         means = np.array(said[name]["mean"])
         low, high = np.array(said[name]["interval"]).T
         assert (low <= means + 1e-9).all()
@@ -133,7 +147,7 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
 
 def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
     draws = generator(4, "null").normal(0, 1, (1000, 3))
-    null = _mean_over_sites(np.stack([draws] * 25), rng=generator(5, "shuffle"))
+    null = mean_over_sites(np.stack([draws] * 25), rng=generator(5, "shuffle"))
     # Maps shared by the 25 sites would vary together: standard deviation 1 instead of 1 / 5.
     np.testing.assert_allclose(null.std(axis=0), 0.2, atol=0.03)
 
@@ -171,6 +185,10 @@ def test_what_was_explained_survives_the_disk(explanation, tmp_path):
     assert again.summary == explanation.summary
     assert again.settings == dict(explanation.settings)
     pd.testing.assert_frame_equal(again.table, explanation.table)
+    pd.testing.assert_frame_equal(again.wells, explanation.wells)
+    pd.testing.assert_frame_equal(again.perturbations, explanation.perturbations)
+    assert np.array_equal(again.interactions, explanation.interactions)
+    assert np.array_equal(again.well_maps, explanation.well_maps)
     assert np.array_equal(again.maps, explanation.maps)
 
 
@@ -207,6 +225,48 @@ def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
         given.model, given.images, None, given.targets, of="logit", removal="control", controls=given.images.flip(0)
     )
     np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+
+
+def test_wells_and_perturbations_are_the_sites_together(explanation):
+    columns = ["shapley_1", "ablation_2", "eq15_inverse_3", "correlation_1"]
+    wells = explanation.table.groupby(["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"])[columns].mean()
+    np.testing.assert_allclose(explanation.wells[columns], wells, atol=1e-6)
+    assert explanation.wells["sites"].tolist() == [2] * 5
+    assert len(explanation.well_maps) == 5
+    perturbations = explanation.table.groupby("explained")[columns].mean()
+    np.testing.assert_allclose(explanation.perturbations[columns], perturbations, atol=1e-6)
+    assert explanation.perturbations["explained"].tolist() == sorted(NAMES)
+
+
+def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(given, explanation):
+    rows = [4, 6, 8]
+    beside = given.sites().take(rows)
+    found = given.explain(untreated=beside, norms=[([0, 2, 4, 6, 8], None), ([1, 3, 5, 7, 9], None)])
+    values = explanation.table[["shapley_1", "shapley_2", "shapley_3"]].to_numpy()
+    wells = explanation.table["Metadata_Well"].tolist()
+    for site in range(N):
+        others = [row for row in rows if wells[row] != wells[site]]
+        for k in range(3):
+            as_high = sum(values[row, k] >= values[site, k] - 1e-6 for row in others)
+            assert found.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
+    assert "ablation_p_3" in found.table
+    assert "shapley_p_1" in found.wells
+    assert found.settings["untreated_wells"] == 3
+    assert explanation.settings["untreated_wells"] == 0
+
+
+def test_other_wells_of_the_plate_can_stand_in(given):
+    found = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), others=given.images.flip(0))
+    stains = channel_shapley(
+        given.model, given.images, None, given.targets, removal="other_well", others=given.images.flip(0)
+    )
+    np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+
+
+def test_labels_are_permuted_where_there_are_several(given, explanation):
+    assert len(explanation.summary["shapley"]["p_labels"]) == CHANNELS
+    assert len(explanation.summary["ablation"]["p_labels"]) == CHANNELS
+    assert given.explain(targets=torch.ones(N, dtype=torch.int64)).summary["shapley"]["p_labels"] is None
 
 
 def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):

@@ -133,6 +133,7 @@ def piece_of(model, sites, *, controls):
         targets=sites.targets,
         references=torch.full((len(sites), model.n_numbers), 9.0),
         controls=controls,
+        others=None,
         lent=lent,
     )
 

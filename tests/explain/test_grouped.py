@@ -4,7 +4,7 @@ import pytest
 
 from distangle.cli.words import one_of_each
 from distangle.errors import ConfigError
-from distangle.explain.grouped import grouped
+from distangle.explain.grouped import with_later_means
 from distangle.results import Explanation
 
 
@@ -15,44 +15,35 @@ def explanation() -> Explanation:
         "Metadata_Well": ["B03", "B02", "B02", "B02"],
         "Metadata_Site": [1, 1, 2, 1],
         "Metadata_Cell_Type": "HUVEC",
-        "Metadata_Role": "treatment",
-        "perturbation": ["b", "a", "a", "a"],
-        "predicted": ["a", "a", "b", "a"],
         "explained": ["a", "a", "b", "a"],
         "probability": [0.5, 0.9, 0.3, 0.7],
         "shapley_1": [1.0, 2.0, 4.0, 0.0],
-        "shapley_p_1": [0.5, 0.1, 0.1, 0.2],
-        "correlation_p_1": [0.5, 0.1, 0.1, 0.2],
         "deletion_auc": [np.nan, 0.2, np.nan, 0.4],
         "deletion_p": [np.nan, 0.02, np.nan, 0.04],
+        "cells_share": [0.5, 0.25, 0.75, 1.0],
     })  # fmt: skip
-    maps = np.stack([np.full((2, 2), value, dtype=np.float32) for value in (0.1, 0.2, 0.6, 0.0)])
-    return Explanation(table=table, maps=maps, settings={}, summary={})
+    wells = pd.DataFrame({
+        "Metadata_Experiment": "HUVEC-01",
+        "Metadata_Plate": ["1", "1", "2"],
+        "Metadata_Well": ["B02", "B03", "B02"],
+        "shapley_1": [3.0, 1.0, 0.0],
+    })  # fmt: skip
+    perturbations = pd.DataFrame({"explained": ["a", "b"], "Metadata_Cell_Type": "HUVEC", "shapley_1": [1.0, 4.0]})
+    maps = np.zeros((4, 2, 2), dtype=np.float32)
+    return Explanation(table=table, maps=maps, settings={}, summary={}, wells=wells, perturbations=perturbations)
 
 
-def test_a_well_has_the_mean_of_its_sites_and_no_mean_of_p_values() -> None:
-    found = grouped(explanation())
-    wells = found.wells
-    assert wells is not None
-    assert found.well_maps is not None
-    assert wells[["Metadata_Plate", "Metadata_Well"]].to_numpy().tolist() == [["1", "B02"], ["1", "B03"], ["2", "B02"]]
-    assert wells["sites"].tolist() == [2, 1, 1]
-    assert wells["shapley_1"].tolist() == [3.0, 1.0, 0.0]
-    assert wells["perturbation"].tolist() == ["a", "b", "a"]
-    assert wells["predicted"].tolist() == ["a | b", "a", "a"]
-    assert wells["deletion_auc"].tolist()[::2] == [0.2, 0.4]
-    assert not [name for name in wells.columns if "_p" in name.removeprefix("Metadata_P")]
-    np.testing.assert_allclose(found.well_maps[:, 0, 0], [0.4, 0.1, 0.0], atol=1e-6)
-
-
-def test_perturbations_are_what_was_explained_by_cell_type() -> None:
-    found = grouped(explanation())
+def test_wells_and_perturbations_get_the_means_of_what_was_added_to_sites_later_and_no_mean_of_p_values() -> None:
+    found = with_later_means(explanation())
+    assert found.wells is not None
     assert found.perturbations is not None
-    assert found.perturbation_maps is not None
-    assert found.perturbations["explained"].tolist() == ["a", "b"]
-    assert found.perturbations["sites"].tolist() == [3, 1]
-    np.testing.assert_allclose(found.perturbations["shapley_1"], [1.0, 4.0])
-    np.testing.assert_allclose(found.perturbation_maps[:, 0, 0], [0.1, 0.6], atol=1e-6)
+    assert list(found.wells.columns[3:]) == ["shapley_1", "deletion_auc", "cells_share"]
+    np.testing.assert_array_equal(found.wells["deletion_auc"], [0.2, np.nan, 0.4])
+    assert found.wells["cells_share"].tolist() == [0.5, 0.5, 1.0]
+    assert found.wells["shapley_1"].tolist() == [3.0, 1.0, 0.0]
+    assert list(found.perturbations.columns[2:]) == ["shapley_1", "deletion_auc", "cells_share"]
+    np.testing.assert_allclose(found.perturbations["deletion_auc"], [0.3, np.nan])
+    np.testing.assert_allclose(found.perturbations["cells_share"], [1.75 / 3, 0.75])
 
 
 def test_names_with_commas_between_are_read_once_each() -> None:

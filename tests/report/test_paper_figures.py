@@ -9,7 +9,7 @@ from report_run import Made, Plan, make_run
 
 from distangle.cli import main
 from distangle.errors import RunError
-from distangle.explain.grouped import grouped
+from distangle.explain.places.mean_maps import PERTURBATION, WELL, mean_maps
 from distangle.images import read_image
 from distangle.report import build_report, draw_figures
 from distangle.report.paper.drawn import row_of
@@ -70,7 +70,14 @@ def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> N
         for name, share in (("nuclei", 0.44), ("cells", 0.81), ("background", 0.19))
     }}  # fmt: skip
     whole = dataclasses.replace(made.explanation, summary={**made.explanation.summary, "cells": cells})
-    grouped(whole).write(made.run.explanations)
+    wells, perturbations = (mean_maps(whole.table, whole.maps, by=by) for by in (WELL, PERTURBATION))
+    dataclasses.replace(
+        whole,
+        wells=wells.table,
+        well_maps=wells.maps,
+        perturbations=perturbations.table,
+        perturbation_maps=perturbations.maps,
+    ).write(made.run.explanations)
     said = draw_figures(made.run, made.screen, only=(11,))["11"]
     assert "44% on nuclei (30% of the image; p = 0.012) and 81% on cells" in said["caption"]
     with Image.open(made.run.explanations / "figures" / "figure-11.png") as picture:

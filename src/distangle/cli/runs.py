@@ -178,7 +178,7 @@ def explain(
     method: Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"] = "grad_cam",
     layer: str | None = None,
     head: Literal["softmax", "arc"] = "softmax",
-    removal: Literal["control", "mean"] | None = None,
+    removal: Literal["control", "mean", "other_well"] | None = None,
     parts: str = ALL_PARTS,
     nuclear: str | None = None,
     beside: Path | None = None,
@@ -198,7 +198,7 @@ def explain(
         layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
         head: `softmax` or `arc`.
         removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
-            every plate has one) or `mean`.
+            every plate has one), `mean` (of the channel) or `other_well` (any other of the plate).
         parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
             the network; `none` for the sites alone.
         nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
@@ -211,7 +211,10 @@ def explain(
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
-        others |= {"--method": None if method == "grad_cam" else method, "--parts": None if parts == ALL_PARTS else parts}
+        others |= {
+            "--method": None if method == "grad_cam" else method,
+            "--parts": None if parts == ALL_PARTS else parts,
+        }
         refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
         _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
@@ -254,7 +257,7 @@ def _benchmark(
     n_sites: int | None,
     layer: str | None,
     head: Literal["softmax", "arc"],
-    removal: Literal["control", "mean"] | None,
+    removal: Literal["control", "mean", "other_well"] | None,
 ) -> None:
     from distangle.explain import (
         BENCHMARK_HEADER,

@@ -2,7 +2,7 @@
 
 from distangle.explain.benchmark.run import BENCHMARK_PIECES, benchmark_run
 from distangle.explain.benchmark.words import BENCHMARK_HEADER, benchmark_lines, benchmark_sentences
-from distangle.explain.choose import choose_rows, untreated_beside
+from distangle.explain.choose import choose_rows, other_beside, untreated_beside, untreated_wells
 from distangle.explain.chosen import ChosenSites, Piece, target_of
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.faithfulness import FaithfulnessSettings, examine, examine_seeds
@@ -19,8 +19,9 @@ from distangle.explain.places.overlap import CellOverlap, overlap_with_cells
 from distangle.explain.planted import compare_with_truth
 from distangle.explain.run import explain_run
 from distangle.explain.stains.channel_ablation import ChannelAblation, channel_ablation
-from distangle.explain.stains.channel_attention import channel_attention, map_channel_correlation
+from distangle.explain.stains.channel_attention import channel_attention, inverse_attention, map_channel_correlation
 from distangle.explain.stains.channel_shapley import ChannelShapley, channel_shapley
+from distangle.explain.stains.label_nulls import joined_p, labels_null, untreated_p
 from distangle.explain.stains.nulls import (
     RandomMaps,
     ShapleyNull,
@@ -74,6 +75,9 @@ __all__ = [
     "examine_seeds",
     "explain_run",
     "explain_sites",
+    "inverse_attention",
+    "joined_p",
+    "labels_null",
     "map_channel_correlation",
     "mean_maps",
     "nuclear_channel",
@@ -81,6 +85,7 @@ __all__ = [
     "null_correlation",
     "open_run",
     "overlap_with_cells",
+    "other_beside",
     "p_values",
     "part_sentences",
     "prune_effect",
@@ -92,4 +97,6 @@ __all__ = [
     "stand_ins",
     "target_of",
     "untreated_beside",
+    "untreated_p",
+    "untreated_wells",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.errors import ExplanationError, nearest
+from distangle.randomness import generator
 from distangle.screen import Role, Screen
 
 
@@ -60,6 +61,44 @@ def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
             return None
         chosen.append(int(members[turn % len(members)]))
     return chosen
+
+
+def other_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
+    """Return, for each site, a site of any other well of its plate; None when a plate has only one well.
+
+    Args:
+        screen: The screen.
+        rows: Positions of sites; a site gets the same other one whichever sites stand beside it here.
+    """
+    sites = screen.sites
+    plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
+    chosen = []
+    for row in rows:
+        others = (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
+        members = np.flatnonzero(others.to_numpy())
+        if len(members) == 0:
+            return None
+        chosen.append(int(generator(0, "other well", row).choice(members)))
+    return chosen
+
+
+def untreated_wells(table: pd.DataFrame, *, folds: Sequence[str], n_wells: int) -> list[int]:
+    """Return the position of one readable site of each untreated well, the plates in turn; may be empty.
+
+    One site of a well, so that what they say of the untreated are independent draws.
+
+    Args:
+        table: Of the predictions of sites.
+        folds: Wells of these folds only: a network knows what it was trained on better than what it was not.
+        n_wells: How many at most.
+    """
+    control = table["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    fine = control & table["Metadata_Fold"].isin(list(folds)) & (table["reason"] == "")
+    plate = ["Metadata_Experiment", "Metadata_Plate"]
+    order = table[fine].assign(_row=np.flatnonzero(fine.to_numpy()))
+    order = order.drop_duplicates([*plate, "Metadata_Well"])
+    order["_turn"] = order.groupby(plate).cumcount()
+    return [int(row) for row in order.sort_values(["_turn", "_row"], kind="stable")["_row"].head(n_wells)]
 
 
 def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ class Piece:
         targets: Index of the perturbation to explain, per site.
         references: As the model takes them.
         controls: Standardised images of untreated wells, one per site or one for all; None where there are none.
+        others: Standardised images of other wells of the same plate, the same.
         lent: Norm statistics of their plate; None for the running ones.
     """
 
@@ -51,6 +52,7 @@ class Piece:
     targets: Labels
     references: References | None
     controls: Float[Tensor, "control _ _ _"] | None
+    others: Float[Tensor, "other _ _ _"] | None
     lent: NormStatistics | None
 
     @contextlib.contextmanager
@@ -86,6 +88,9 @@ class ChosenSites:
         perturbations: Names of the model's logits.
         references: As the model takes them.
         controls: Standardised images of untreated wells: one per site or one for all; None where there are none.
+        others: Standardised images of other wells of the same plate, whatever was done there: the same.
+        untreated: Sites of untreated wells, one per well, with what is to be explained of them chosen as for these:
+            what the values of the stains are where nothing was done. None where there are none.
         norms: Rows of the table with the norm statistics of their plate, every row once; None: the running ones.
 
     Raises:
@@ -101,6 +106,8 @@ class ChosenSites:
     perturbations: Sequence[str]
     references: References | None = None
     controls: Float[Tensor, "control _ _ _"] | None = None
+    others: Float[Tensor, "other _ _ _"] | None = None
+    untreated: "ChosenSites | None" = None
     norms: Sequence[tuple[list[int], NormStatistics | None]] | None = None
 
     def __post_init__(self) -> None:
@@ -132,30 +139,6 @@ class ChosenSites:
         """Height and width of the images, in pixels."""
         return int(self.raw.shape[2]), int(self.raw.shape[3])
 
-    def some(self, rows: Sequence[int]) -> "ChosenSites":
-        """Return these sites alone, in this order.
-
-        Args:
-            rows: Positions in the table, each once.
-        """
-        kept, new = list(rows), {old: place for place, old in enumerate(rows)}
-        shared = self.controls is None or len(self.controls) == 1
-        norms = None
-        if self.norms is not None:
-            parts = [([new[row] for row in members if row in new], lent) for members, lent in self.norms]
-            norms = [(members, lent) for members, lent in parts if members]
-        return replace(
-            self,
-            table=self.table.iloc[kept].reset_index(drop=True),
-            images=self.images[kept],
-            raw=self.raw[kept],
-            cell_types=None if self.cell_types is None else self.cell_types[kept],
-            targets=self.targets[kept],
-            references=None if self.references is None else self.references[kept],
-            controls=self.controls if shared or self.controls is None else self.controls[kept],
-            norms=norms,
-        )
-
     def fit(self, model: PerturbationClassifier) -> None:
         """Check that these are sites for this network.
 
@@ -173,7 +156,6 @@ class ChosenSites:
             rows: Positions in the table.
         """
         chosen, place = list(rows), {row: k for k, row in enumerate(rows)}
-        shared = self.controls is None or len(self.controls) == 1
         norms = None
         if self.norms is not None:
             members = [([place[row] for row in group if row in place], lent) for group, lent in self.norms]
@@ -186,17 +168,17 @@ class ChosenSites:
             cell_types=None if self.cell_types is None else self.cell_types[chosen],
             targets=self.targets[chosen],
             references=None if self.references is None else self.references[chosen],
-            controls=self.controls if shared or self.controls is None else self.controls[chosen],
+            controls=_beside(self.controls, chosen),
+            others=_beside(self.others, chosen),
             norms=norms,
         )
 
     def pieces(self, *, at_once: int, device: torch.device) -> Iterator[Piece]:
         """Give all sites, at most `at_once` together, those of one plate's norm statistics by themselves."""
-        shared = self.controls is None or len(self.controls) == 1
         for members, lent in self.norms or [(list(range(len(self))), None)]:
             for start in range(0, len(members), at_once):
                 rows = members[start : start + at_once]
-                controls = self.controls if shared or self.controls is None else self.controls[rows]
+                controls, others = (_beside(images, rows) for images in (self.controls, self.others))
                 yield Piece(
                     rows=rows,
                     images=self.images[rows].to(device),
@@ -204,5 +186,11 @@ class ChosenSites:
                     targets=self.targets[rows].to(device),
                     references=None if self.references is None else self.references[rows].to(device),
                     controls=None if controls is None else controls.to(device),
+                    others=None if others is None else others.to(device),
                     lent=lent,
                 )
+
+
+def _beside(images: Tensor | None, rows: list[int]) -> Tensor | None:
+    """Of images one per site those of some sites; one for all stays one."""
+    return images if images is None or len(images) == 1 else images[rows]

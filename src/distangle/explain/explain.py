@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from distangle.explain.aggregate import perturbation_scores, well_scores
 from distangle.explain.chosen import ChosenSites
 from distangle.explain.places.activation_map import Head, Method
 from distangle.explain.places.door import place_maps
@@ -13,9 +15,10 @@ from distangle.explain.stains.answers import Of
 from distangle.explain.stains.channel_attention import (
     Scaling,
     channel_attention,
+    inverse_attention,
     map_channel_correlation,
 )
-from distangle.explain.stains.channel_shapley import channel_shapley
+from distangle.explain.stains.label_nulls import untreated_p
 from distangle.explain.stains.nulls import (
     RandomMaps,
     null_channel_attention,
@@ -24,7 +27,8 @@ from distangle.explain.stains.nulls import (
     random_smooth_maps,
 )
 from distangle.explain.stains.removal import Removal
-from distangle.explain.summary import summarise
+from distangle.explain.stains.scores import Taking, stain_scores, untreated_scores
+from distangle.explain.summary import SCORES, summarise, wells_of
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress
 from distangle.results import Explanation
@@ -64,7 +68,8 @@ def explain_sites(
 
     Args:
         model: Left as it was found; the images are moved to its device in pieces.
-        sites: What to explain; with `controls` for `removal="control"`.
+        sites: What to explain; with `controls` or `others` where the removal needs them, and `untreated` for the
+            p-values of single sites.
         rng: Of the random maps, shuffles and bootstrap draws.
         settings: None for the defaults.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
@@ -79,6 +84,8 @@ def explain_sites(
     raw, channels = sites.raw, sites.channels
     scaling = settings.scaling or ("raw255" if raw.dtype == np.uint8 else "min_max")
     device = next(model.parameters()).device
+    taking = Taking(of=settings.of, removal=settings.removal, most_at_once=settings.most_at_once, bf16=settings.bf16)
+    asked = torch.unique(sites.targets)
     pieces: list[dict[str, np.ndarray]] = []
     random_maps: RandomMaps | None = None
     layer = ""
@@ -96,18 +103,6 @@ def explain_sites(
                 head=settings.head,
                 size=sites.size,
             )
-            stains = channel_shapley(
-                model,
-                piece.images,
-                piece.cell_types,
-                piece.targets,
-                references=piece.references,
-                of=settings.of,
-                removal=settings.removal,
-                controls=piece.controls if settings.removal == "control" else None,
-                most_at_once=settings.most_at_once,
-                bf16=settings.bf16,
-            )
         layer = looked.layer
         if random_maps is None:
             random_maps = random_smooth_maps(
@@ -119,17 +114,20 @@ def explain_sites(
         maps, seen = looked.maps.cpu().numpy(), raw[piece.rows]
         correlation = map_channel_correlation(maps, seen)
         correlation_null = null_correlation(random_maps, seen)
+        attention = channel_attention(maps, seen, scaling=scaling)
+        attention_null = null_channel_attention(random_maps, seen, scaling=scaling)
         probabilities = looked.outputs.logits.float().softmax(1).gather(1, piece.targets.long()[:, None])[:, 0]
         pieces.append(
             {
                 "maps": maps,
                 "probability": probabilities.cpu().numpy(),
-                "shapley": stains.values.numpy(),
-                "eq15": channel_attention(maps, seen, scaling=scaling),
-                "eq15_null": null_channel_attention(random_maps, seen, scaling=scaling),
+                **stain_scores(model, piece, asked=asked, taking=taking),
+                "eq15": attention,
+                "eq15_null": attention_null,
+                "eq15_inverse": inverse_attention(attention),
+                "eq15_inverse_null": inverse_attention(attention_null),
                 "correlation": correlation,
                 "correlation_null": correlation_null,
-                "correlation_p": p_values(correlation, correlation_null),
             }
         )
         order += piece.rows
@@ -139,13 +137,22 @@ def explain_sites(
     explained = sites.table.reset_index(drop=True).assign(
         explained=[sites.perturbations[int(index)] for index in sites.targets], probability=found["probability"]
     )
-    for name in ("shapley", "eq15", "correlation", "correlation_p"):
-        for k in range(len(channels)):
-            explained[f"{name}_{k + 1}"] = found[name][:, k]
+    found["target"] = torch.searchsorted(asked, sites.targets).numpy()
+    found |= _p_of_sites(model, sites, found, taking=taking, at_once=settings.sites_at_once)
+    columns = {
+        f"{name}_{k + 1}": found[name][:, k]
+        for score in SCORES
+        for name in (score, f"{score}_p")
+        if name in found
+        for k in range(len(channels))
+    }
+    explained = explained.assign(**columns)
     planted = None
     if channels_of is not None:
         planted = compare_with_truth(explained, found["maps"], channels_of=channels_of, places=places or {})
     grid = None if random_maps is None else list(random_maps.grid.shape[1:])
+    wells = well_scores(explained, found["maps"], found, rng=rng)
+    perturbations = perturbation_scores(explained, found["maps"], found, rng=rng, n_draws=settings.n_draws)
     return Explanation(
         table=explained,
         maps=found["maps"],
@@ -155,7 +162,28 @@ def explain_sites(
             "scaling": scaling,
             "channels": list(channels),
             "map_grid": grid,
+            "untreated_wells": 0 if sites.untreated is None else len(sites.untreated),
         },
         summary=summarise(explained, found, channels=channels, rng=rng, n_draws=settings.n_draws),
         planted=planted,
+        interactions=found["interactions"],
+        wells=wells.table,
+        well_maps=wells.maps,
+        perturbations=perturbations.table,
+        perturbation_maps=perturbations.maps,
     )
+
+
+def _p_of_sites(
+    model: PerturbationClassifier, sites: ChosenSites, found: Mapping[str, np.ndarray], *, taking: Taking, at_once: int
+) -> dict[str, np.ndarray]:
+    """`NAME_p` [site, channel] of every score that has a null: of random maps, or of untreated wells."""
+    said = {f"{name}_p": p_values(found[name], found[f"{name}_null"]) for name in SCORES if f"{name}_null" in found}
+    if sites.untreated is None:
+        return said
+    beside = untreated_scores(model, sites.untreated, taking=taking, at_once=at_once)
+    wells, untreated_in = wells_of(sites.table), wells_of(sites.untreated.table)
+    return said | {
+        f"{name}_p": untreated_p(found[name], wells, untreated=scores, untreated_in=untreated_in)
+        for name, scores in beside.items()
+    }

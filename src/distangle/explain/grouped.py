@@ -1,46 +1,38 @@
-"""An explanation by well and by perturbation: mean maps, and the mean of every score."""
+"""What was found out about single sites after their stains were valued, by well and by perturbation."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from distangle.explain.places.mean_maps import PERTURBATION, WELL, mean_maps
+from distangle.explain.places.mean_maps import PERTURBATION, WELL
+from distangle.explain.summary import SCORES
 from distangle.results import Explanation
 
-KEPT = ("Metadata_Cell_Type", "Metadata_Role", "perturbation")  # the same for all sites of a well
-SCORES = ("probability", "shapley_", "ablation_", "eq15_", "correlation_", "deletion_", "insertion_", "stability")
+FIRST = ("Metadata_", *SCORES, "confidence", "probability")  # what `well_scores` and `perturbation_scores` see to
 
 
-def grouped(explanation: Explanation) -> Explanation:
-    """Return an explanation with its wells and perturbations.
+def with_later_means(explanation: Explanation) -> Explanation:
+    """Return an explanation whose wells and perturbations have the means of what was added to its sites.
 
-    A p-value is of one site and is not averaged: those of many sites together stand in the summary.
+    A p-value is of one site and is not averaged.
     """
     table = explanation.table
-    wells = mean_maps(table, explanation.maps, by=WELL)
-    kept = table.groupby(list(WELL), sort=True, dropna=False, observed=True)
-    about = [name for name in KEPT if name in table.columns]
-    described = wells.table.merge(kept[about].first().reset_index(), on=list(WELL), how="left", validate="1:1")
-    predicted = kept["predicted"].agg(lambda names: " | ".join(sorted({str(name) for name in names})))
-    described = described.merge(predicted.reset_index(), on=list(WELL), how="left", validate="1:1")
+    names = [
+        str(name)
+        for name in table.select_dtypes("number").columns
+        if not str(name).startswith(FIRST) and not str(name).endswith("_p")
+    ]
+    if not names or explanation.wells is None or explanation.perturbations is None:
+        return explanation
     by = [name for name in PERTURBATION if name in table.columns]
-    perturbations = mean_maps(table, explanation.maps, by=by)
     return replace(
         explanation,
-        wells=_with_scores(described, table, list(WELL)),
-        well_maps=wells.maps,
-        perturbations=_with_scores(perturbations.table, table, by),
-        perturbation_maps=perturbations.maps,
+        wells=_with_means(explanation.wells, table, names, list(WELL)),
+        perturbations=_with_means(explanation.perturbations, table, names, by),
     )
 
 
-def _with_scores(groups: pd.DataFrame, table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    scores = [
-        str(name)
-        for name in table.columns
-        if str(name).startswith(SCORES) and "_p_" not in str(name) and not str(name).endswith("_p")
-    ]
-    numbers = table[scores].astype(np.float64)
-    means = numbers.groupby([table[name] for name in by], sort=True, dropna=False, observed=True).mean()
+def _with_means(groups: pd.DataFrame, table: pd.DataFrame, names: list[str], by: list[str]) -> pd.DataFrame:
+    means = table[names].astype(np.float64).groupby([table[name] for name in by], sort=True, dropna=False).mean()
     return groups.merge(means.reset_index(), on=by, how="left", validate="1:1")

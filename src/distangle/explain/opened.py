@@ -1,7 +1,7 @@
 """A run opened for explaining: its network, the chosen sites ready for it, and what was planted in them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from distangle.errors import ExplanationError
-from distangle.explain.choose import choose_rows, untreated_beside
+from distangle.explain.choose import choose_rows, other_beside, untreated_beside, untreated_wells
 from distangle.explain.chosen import ChosenSites, target_of
 from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
@@ -54,6 +54,7 @@ def open_run(
     rows: Sequence[int] | None = None,
     perturbation: str | None = None,
     removal: Removal | None = None,
+    n_untreated: int = 32,
 ) -> Opened:
     """Choose held-out sites of a run and make them ready for its network.
 
@@ -66,54 +67,60 @@ def open_run(
         perturbation: What is to be explained of every site, instead of what was predicted for it.
         removal: What is to stand in for an absent stain. None takes the same stain of an untreated well of the same
             plate where every plate has one, else the channel's mean.
+        n_untreated: Untreated wells, at most, whose stains are valued too: what the chosen sites' are compared with.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, the controls asked for are not there, or the perturbation is not.
+        ExplanationError: No chosen site can be read, the wells that are to stand in are not there, or the
+            perturbation is not.
         WeightsError: The norm statistics of the run are damaged.
     """
     model, about = open_model(run)
     check_fits(screen, about)
     predictions = Predictions.read(run.predictions, level="site", views=1)
-    asked = None if perturbation is None else target_of(perturbation, predictions.perturbations)
+    index = {name: k for k, name in enumerate(predictions.perturbations)}
+    if perturbation is not None:
+        target_of(perturbation, predictions.perturbations)
     chosen = choose_rows(predictions.table, n_sites=n_sites, only=only) if rows is None else list(rows)
+    folds = predictions.table["Metadata_Fold"].iloc[chosen].unique().tolist()
     store = ImageStore(screen, preparation_of(about))
     try:
-        readable, statistics = measure_sites(store, chosen)
+        readable, _ = measure_sites(store, chosen)
         if not readable:
             message = f"None of the {len(chosen)} chosen sites can be read; the first: {store.reasons[chosen[0]]}"
             raise ExplanationError(message)
-        raw = np.stack(store.images(readable))
-        references = reference_rows(references_of(model, store, readable), readable)
-        images = _ready(store, readable, statistics)
-        beside = untreated_beside(screen, readable)
-        removal = removal or ("mean" if beside is None else "control")
-        controls = None
-        if beside is not None:
-            fine, statistics = measure_sites(store, beside)
-            controls = _ready(store, beside, statistics) if len(fine) == len(beside) else None
+        removal = removal or ("mean" if untreated_beside(screen, readable) is None else "control")
+        untreated, _ = measure_sites(store, untreated_wells(predictions.table, folds=folds, n_wells=n_untreated))
+        if removal == "control":
+            untreated = [row for row in untreated if untreated_beside(screen, [row]) is not None]
+        references = references_of(model, store, [*readable, *untreated])
+
+        def sites_of(rows: list[int]) -> ChosenSites:
+            table = predictions.table.iloc[rows].reset_index(drop=True)
+            place = {row: k for k, row in enumerate(rows)}
+            parts = norm_parts(kept_norms(run), screen, rows)
+            names = [name if perturbation is None else perturbation for name in table["predicted"]]
+            return ChosenSites(
+                table=table,
+                images=_ready(store, rows),
+                raw=np.stack(store.images(rows)),
+                cell_types=cell_type_rows(screen, rows, about),
+                targets=torch.tensor([index[name] for name in names]),
+                channels=[channel.name for channel in screen.card.channels],
+                perturbations=predictions.perturbations,
+                references=reference_rows(references, rows),
+                controls=_readable(store, untreated_beside(screen, rows)),
+                others=_readable(store, other_beside(screen, rows)) if removal == "other_well" else None,
+                norms=[([place[row] for row in members], lent) for members, lent in parts],
+            )
+
+        sites = sites_of(readable)
+        _check_stand_ins(sites, removal)
+        if untreated:
+            sites = replace(sites, untreated=sites_of(untreated))
     finally:
         store.close()
-    if removal == "control" and controls is None:
-        message = "Not every explained plate has a readable negative control. Use removal `mean`."
-        raise ExplanationError(message)
-    table = predictions.table.iloc[readable].reset_index(drop=True)
-    index = {name: k for k, name in enumerate(predictions.perturbations)}
-    place = {row: k for k, row in enumerate(readable)}
-    parts = norm_parts(kept_norms(run), screen, readable)
-    truth = planted_truth(screen, table, binning=store.preparation.binning)
-    sites = ChosenSites(
-        table=table,
-        images=images,
-        raw=raw,
-        cell_types=cell_type_rows(screen, readable, about),
-        targets=torch.tensor([index[name] if asked is None else asked for name in table["predicted"]]),
-        channels=[channel.name for channel in screen.card.channels],
-        perturbations=predictions.perturbations,
-        references=references,
-        controls=controls,
-        norms=[([place[row] for row in members], lent) for members, lent in parts],
-    )
+    truth = planted_truth(screen, sites.table, binning=store.preparation.binning)
     return Opened(
         model=model,
         about=about,
@@ -151,6 +158,23 @@ def planted_truth(
     return channels, circles
 
 
-def _ready(store: ImageStore, rows: list[int], statistics: np.ndarray) -> torch.Tensor:
+def _ready(store: ImageStore, rows: list[int]) -> torch.Tensor:
+    _, statistics = measure_sites(store, rows)
     pieces = [ready[: len(chosen)].copy() for chosen, ready in ready_batches(store, rows, statistics, batch_size=8)]
     return torch.from_numpy(np.concatenate(pieces))
+
+
+def _readable(store: ImageStore, rows: list[int] | None) -> torch.Tensor | None:
+    """The images of some sites; None where there are no such sites or one cannot be read."""
+    if rows is None or len(measure_sites(store, rows)[0]) < len(rows):
+        return None
+    return _ready(store, rows)
+
+
+def _check_stand_ins(sites: ChosenSites, removal: Removal) -> None:
+    if removal == "control" and sites.controls is None:
+        message = "Not every explained plate has a readable negative control. Use removal `mean`."
+        raise ExplanationError(message)
+    if removal == "other_well" and sites.others is None:
+        message = "Not every explained plate has another readable well. Use removal `mean`."
+        raise ExplanationError(message)

@@ -1,5 +1,6 @@
 """Mark an explanation against a planted truth: did it name the stain and the place?"""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def compare_with_truth(
     if len(table) != len(maps):
         message = f"{len(table)} rows and {len(maps)} maps: expected one map per row of the same explanation."
         raise ExplanationError(message)
-    n_channels = sum(str(name).startswith("shapley_") for name in table.columns)
+    n_channels = sum(re.fullmatch(r"shapley_\d+", str(name)) is not None for name in table.columns)
     single = {name: int(planted[0]) for name, planted in channels_of.items() if len(planted) == 1}
     wrong = {name: channel for name, channel in single.items() if not 1 <= channel <= n_channels}
     if wrong:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from distangle.commit import sweep
 from distangle.explain.explain import ExplainSettings, explain_sites
-from distangle.explain.grouped import grouped
+from distangle.explain.grouped import with_later_means
 from distangle.explain.on_cells import on_cells
 from distangle.explain.opened import open_run
 from distangle.explain.parts import PARTS, Part, of_the_network, tested
@@ -70,7 +70,7 @@ def explain_run(
         advance=advance,
     )
     binning = float(preparation_of(opened.about).binning)
-    asked = {"scale": [binning, binning], "asked_layer": settings.layer}
+    asked = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": perturbation}
     explanation = replace(explanation, settings={**explanation.settings, **asked})
     run.explanations.mkdir(parents=True, exist_ok=True)
     sweep(run.explanations)
@@ -79,7 +79,7 @@ def explain_run(
         explanation, written = tested(opened, explanation, run.explanations, advance=advance)
     else:
         written = Faithfulness.remove(run.explanations)  # of other sites
-    explanation = grouped(explanation)
+    explanation = with_later_means(explanation)
     written += explanation.write(run.explanations)
     written += of_the_network(
         run, screen, parts=parts, beside=beside, prune=prune, perturbations=embeddings, advance=advance

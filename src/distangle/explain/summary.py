@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.explain.stains.nulls import p_values, shapley_null
+from distangle.explain.stains.label_nulls import labels_null
+from distangle.explain.stains.nulls import mean_over_sites, p_values, shapley_null
+from distangle.screen import Role
 
 EXPERIMENT, PLATE, WELL = (["Metadata_Experiment"], ["Metadata_Plate"], ["Metadata_Well"])
+CELL_TYPE, ROLE = "Metadata_Cell_Type", "Metadata_Role"
+SCORES = ("shapley", "ablation", "eq15", "eq15_inverse", "correlation")
+MOST_NAMED = 5  # wells in a warning
 
 
 def summarise(
@@ -24,7 +29,9 @@ def summarise(
     Args:
         table: Of the explanation, with `explained`.
         found: `shapley`, `eq15`, `correlation` [site, channel]; `eq15_null`, `correlation_null`
-            [site, draw, channel].
+            [site, draw, channel]. Where there are: `ablation`, `eq15_inverse`, `eq15_inverse_null` likewise,
+            `shapley_by_target` and `ablation_by_target` [site, channel, target], `target` [site], `interactions`
+            [site, channel, channel].
         channels: Names of the channels.
         rng: Of shuffles and bootstrap draws.
         n_draws: Of each.
@@ -32,26 +39,31 @@ def summarise(
     Returns:
         Ready for JSON. `shapley`, `eq15`, `correlation`: `mean` [channel], `interval` [channel][low, high] (95 %
         bootstrap over `interval_over`, None for fewer than two groups), `null` [channel][low, high] (central 95 %),
-        `p` (for `shapley` and `correlation`). `top_channel` has the largest mean Shapley value, `top_channel_share` is
-        the share of sites that agree. `eq15_top_channel` counts sites by their largest Eq. (15), beside what random
-        maps on the same images give on average. `perturbations`: `sites` and `shapley` by `explained`.
+        `p` [channel], against random maps or, for `shapley` and `ablation`, against shuffled stains (`p_family`:
+        against the largest of them); `p_labels` against permuted labels, None where all labels are the same. The same
+        of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and `interval` likewise.
+        `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites that agree.
+        `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same images give on
+        average. `perturbations`: `sites` and `shapley` by `explained`. `cell_types`: `sites`, `wells`, `top_channel`,
+        and mean and interval of every score, by cell type. `warnings`: sentences about what was explained.
     """
     unit, groups = groups_of(table)
-    wells = table[EXPERIMENT + PLATE + WELL].astype(str).agg("\x1f".join, axis=1).tolist()
-    stains = shapley_null(found["shapley"].astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
+    wells = wells_of(table)
     said: dict[str, Any] = {"sites": len(table), "interval_over": unit, "groups": len(set(groups))}
-    said["shapley"] = {
-        **means_over(found["shapley"], groups, rng=rng, n_draws=n_draws),
-        "null": _range(stains.null),
-        "p": stains.p.tolist(),
-        "p_family": stains.p_family.tolist(),
-    }
-    for name in ("eq15", "correlation"):
-        null = _mean_over_sites(found[f"{name}_null"], rng=rng)
-        said[name] = {**means_over(found[name], groups, rng=rng, n_draws=n_draws), "null": _range(null)}
-        if name == "correlation":
-            mean = found[name].mean(axis=0)
-            said[name]["p"] = p_values(mean[None], null[None])[0].tolist()
+    for name in ("shapley", "ablation"):
+        if name in found:
+            means = means_over(found[name], groups, rng=rng, n_draws=n_draws)
+            said[name] = means | _against_shuffles(name, found, wells, rng=rng, n_draws=n_draws)
+    for name in ("eq15", "eq15_inverse", "correlation"):
+        if name in found:
+            null, mean = mean_over_sites(found[f"{name}_null"], rng=rng), found[name].mean(axis=0)
+            said[name] = {
+                **means_over(found[name], groups, rng=rng, n_draws=n_draws),
+                "null": _range(null),
+                "p": p_values(mean[None], null[None])[0].tolist(),
+            }
+    if "interactions" in found:
+        said["interactions"] = _interactions(found["interactions"], groups, rng=rng, n_draws=n_draws)
     tops = found["shapley"].argmax(axis=1)
     top = int(np.argmax(said["shapley"]["mean"]))
     said |= {
@@ -70,7 +82,14 @@ def summarise(
         }
         for name, rows in sorted(table.groupby("explained").indices.items())
     }
+    said["cell_types"] = _cell_types(table, found, groups, channels=channels, rng=rng, n_draws=n_draws)
+    said["warnings"] = _warnings(table)
     return said
+
+
+def wells_of(table: pd.DataFrame) -> list[str]:
+    """Return a name for the well of each row that no other well of the screen has."""
+    return [str(name) for name in table[EXPERIMENT + PLATE + WELL].astype(str).agg("\x1f".join, axis=1)]
 
 
 def groups_of(table: pd.DataFrame) -> tuple[str, list[str]]:
@@ -98,17 +117,71 @@ def means_over(values: np.ndarray, groups: Sequence[str], *, rng: np.random.Gene
     return {"mean": mean, "interval": _range(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None])}
 
 
+def _against_shuffles(
+    name: str, found: Mapping[str, np.ndarray], wells: Sequence[str], *, rng: np.random.Generator, n_draws: int
+) -> dict[str, Any]:
+    stains = shapley_null(found[name].astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
+    said = {"null": _range(stains.null), "p": stains.p.tolist(), "p_family": stains.p_family.tolist()}
+    if f"{name}_by_target" in found:
+        labels = labels_null(found[f"{name}_by_target"], found["target"], rng=rng, groups=wells, n_draws=n_draws)
+        said["p_labels"] = None if labels is None else labels.p.tolist()
+    return said
+
+
+def _interactions(
+    values: np.ndarray, groups: Sequence[str], *, rng: np.random.Generator, n_draws: int
+) -> dict[str, Any]:
+    channels = values.shape[1]
+    said = means_over(values.reshape(len(values), -1), groups, rng=rng, n_draws=n_draws)
+    interval = said["interval"]
+    return {
+        "mean": np.reshape(said["mean"], (channels, channels)).tolist(),
+        "interval": None if interval is None else np.reshape(interval, (channels, channels, 2)).tolist(),
+    }
+
+
+def _cell_types(
+    table: pd.DataFrame,
+    found: Mapping[str, np.ndarray],
+    groups: Sequence[str],
+    *,
+    channels: Sequence[str],
+    rng: np.random.Generator,
+    n_draws: int,
+) -> dict[str, Any]:
+    if CELL_TYPE not in table.columns:
+        return {}
+    wells, said = np.array(wells_of(table)), {}
+    for cell_type, rows in sorted(table.groupby(table[CELL_TYPE].astype(str)).indices.items()):
+        units = [groups[row] for row in rows]
+        scores = {name: found[name][rows] for name in SCORES if name in found}
+        said[str(cell_type)] = {
+            "sites": len(rows),
+            "wells": len(set(wells[rows])),
+            "top_channel": channels[int(np.argmax(scores["shapley"].mean(axis=0)))],
+            **{name: means_over(values, units, rng=rng, n_draws=n_draws) for name, values in scores.items()},
+        }
+    return said
+
+
+def _warnings(table: pd.DataFrame) -> list[str]:
+    if ROLE not in table.columns:
+        return []
+    untreated = table[ROLE].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    if not untreated.any():
+        return []
+    names = table.loc[untreated, EXPERIMENT + PLATE + WELL].astype(str).agg(" ".join, axis=1).unique().tolist()
+    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    many = len(names) > 1
+    return [
+        f"{len(names)} of the explained wells {'are' if many else 'is'} untreated ({shown}): what is explained there "
+        "is what the network takes for a sign of its answer, no effect of a perturbation."
+    ]
+
+
 def _range(draws: np.ndarray) -> list[list[float]]:
     """The central 95 % of each channel."""
     return [[float(low), float(high)] for low, high in np.percentile(draws, [2.5, 97.5], axis=0).T]
-
-
-def _mean_over_sites(null: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """Mean over sites of each draw, every site with a random map of its own: shared maps would vary together."""
-    total = np.zeros(null.shape[1:])
-    for site in null:
-        total += site[rng.permutation(len(site))]
-    return total / len(null)
 
 
 def _counts(tops: np.ndarray, channels: Sequence[str]) -> dict[str, int]:

@@ -9,12 +9,14 @@ from distangle.results import Explanation, Faithfulness, FilterBands, TemplateMa
 
 
 def sentences(explanation: Explanation) -> tuple[str, ...]:
-    """Return two to five sentences: which stain, how far it can be believed, and what of a planted truth was found."""
+    """Return a few sentences: which stain, how far it can be believed, a warning, what of a planted truth was found."""
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     top = channels.index(summary["top_channel"])
     p = summary["shapley"]["p"][top]
+    asked = explanation.settings.get("perturbation")
+    moved = "the prediction" if asked is None else f"the answer {asked}"
     said = [
-        f"stain: over {summary['sites']} held-out sites, {summary['top_channel']} moved the prediction most "
+        f"stain: over {summary['sites']} sites, {summary['top_channel']} moved {moved} most "
         f"(Shapley value, largest in {summary['top_channel_share']:.0%} of sites; p = {p:.3g} against shuffled stains)."
     ]
     literal, chance = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
@@ -24,6 +26,7 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
         f"Eq. 15 as printed names {name} in {literal[name]} of {summary['sites']} sites; with maps drawn at random, "
         f"{drawn} in {chance[drawn]:.0f}. It is a distance that follows brightness, no evidence."
     )
+    said += [f"warning: {warning}" for warning in summary["warnings"]]
     return (*said, *_planted(explanation.planted)) if explanation.planted else tuple(said)
 
 

@@ -12,6 +12,7 @@ from distangle.report.marks import interval_bar
 from distangle.report.material import Material
 from distangle.report.page import Markup, absent, count, element, figure, joined, paragraph, percent, table
 from distangle.report.scored import Write
+from distangle.report.ways import ways
 from distangle.results import Explanation
 from distangle.screen import Channel
 
@@ -77,7 +78,7 @@ def attribution(material: Material, write: Write) -> Markup:
         drawn = figure(write("eq15.svg", drawing), alternative="Eq. 15 of every channel", caption=_NOT_EVIDENCE)
         parts.append(element("div", drawn, _literal_table(explanation, literal, names)))
     parts += [element("div", _by_perturbation(material, explanation, write)), _correlation_table(explanation, names)]
-    return element("div", *parts, class_="pair")
+    return joined([element("div", *parts, class_="pair"), ways(explanation, names)])
 
 
 def explanation_sentence(material: Material) -> str:

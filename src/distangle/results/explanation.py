@@ -22,8 +22,9 @@ class Explanation:
 
     Attributes:
         table: The `Metadata_*` columns of `Predictions`, `perturbation`, `predicted`, `explained` (whose
-            logit was explained), `probability`, and per channel k (1-based)
-            `shapley_k`, `eq15_k`, `correlation_k`, `correlation_p_k`.
+            logit was explained), `probability`, and per channel k (1-based) `shapley_k`, `ablation_k`, `eq15_k`,
+            `eq15_inverse_k`, `correlation_k`, each with its p-value `NAME_p_k` (against random maps; of the first two
+            against untreated wells, where there are any).
         maps: float32 [row, height, width] in [0, 1], at the size of the images as the network saw them.
         settings: `layer`, `head`, `removal`, `n_null_maps`, `channels` (names), `scale` (pixels of the image on disk
             per pixel of a map) and the like.
@@ -33,6 +34,7 @@ class Explanation:
         well_maps: Mean map of the sites of each of its rows.
         perturbations: One row per explained perturbation and cell type; None where it was not computed.
         perturbation_maps: Mean map of the sites of each of its rows.
+        interactions: float32 [row, channel, channel], of the stains in pairs; None where it was not computed.
     """
 
     table: pd.DataFrame
@@ -44,14 +46,21 @@ class Explanation:
     well_maps: np.ndarray | None = None
     perturbations: pd.DataFrame | None = None
     perturbation_maps: np.ndarray | None = None
+    interactions: np.ndarray | None = None
 
     def write(self, folder: Path) -> list[Path]:
         """Write the tables, `maps.npz` and `explanation.json`; return the paths of what is there or was removed.
 
-        `maps.npz` holds `sites`, `wells` and `perturbations`, float32 [row of the table, height, width], and `scale`:
-        pixels of the image on disk per pixel of a map, vertically and horizontally.
+        `maps.npz` holds `sites`, `wells` and `perturbations`, float32 [row of the table, height, width], `scale`:
+        pixels of the image on disk per pixel of a map, vertically and horizontally, and `interactions`, float32
+        [row of `sites.parquet`, channel, channel].
         """
-        maps = {"sites": self.maps, "wells": self.well_maps, "perturbations": self.perturbation_maps}
+        maps = {
+            "sites": self.maps,
+            "wells": self.well_maps,
+            "perturbations": self.perturbation_maps,
+            "interactions": self.interactions,
+        }
         arrays = {name: np.asarray(found, dtype=np.float32) for name, found in maps.items() if found is not None}
         arrays["scale"] = np.array(self.settings.get("scale", (1.0, 1.0)), dtype=np.float64)
         with committed(folder / ARRAYS) as temporary, temporary.open("wb") as opened:
@@ -96,6 +105,7 @@ class Explanation:
             well_maps=maps.get("wells"),
             perturbations=tables.get("perturbations"),
             perturbation_maps=maps.get("perturbations"),
+            interactions=maps.get("interactions"),
             **json.loads((folder / STATED).read_text(encoding="utf-8")),
         )
 

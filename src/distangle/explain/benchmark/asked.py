@@ -106,7 +106,7 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
             "explain. Train longer, or simulate stronger effects."
         )
         raise ExplanationError(message)
-    chosen = sites.some(kept)
+    chosen = sites.take(kept)
     index = {name: k for k, name in enumerate(chosen.perturbations)}
     channels = [list(opened.channels_of.get(name, ())) for name in chosen.table["perturbation"]]
     places = opened.places or {}

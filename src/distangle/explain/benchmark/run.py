@@ -93,7 +93,7 @@ def _marked(
     single = np.flatnonzero(asked.channel >= 0).tolist()
     rows: list[dict[str, Any]] = []
     if single:
-        sites = asked.sites.some(single)
+        sites = asked.sites.take(single)
         scores = stain_scores(model, sites, removal=asked.removal, layer=layer, head=head)
         for unit, right in (("wells", asked.well_is_right[single]), ("sites", asked.site_is_right[single])):
             wells = well_of(sites.table).to_numpy()[right] if unit == "wells" else None
@@ -101,7 +101,7 @@ def _marked(
             rows += stain_rows(kept, asked.channel[single][right], wells=wells, network=network)
         advance(f"{network}: stains")
     if asked.places:
-        sites = asked.sites.some(list(asked.places))
+        sites = asked.sites.take(list(asked.places))
         inside = circle_masks(list(asked.places.values()), sites.size)
         for method in PLACE_METHODS:
             maps, named = maps_by(model, sites, method=method, layer=layer, head=head)

@@ -42,6 +42,23 @@ def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> Ch
     return max_normalised(np.sqrt(squares))
 
 
+def inverse_attention(attention: Float[np.ndarray, "*_ channel"]) -> Float[np.ndarray, "*_ channel"]:
+    """Return the reciprocal of Eq. (15), max-normalised: what its reading as agreement would need.
+
+    High for the channel that is nearest to the map, as the paper wants to read it; but still a distance between a map
+    and pixels, so the channel whose brightness is nearest to the map's wins: look at it beside random maps.
+
+    Args:
+        attention: From `channel_attention`, for any number of maps; only ratios count.
+
+    Returns:
+        In [0, 1], 1 for the nearest channel; all 0 when every channel equals the map.
+    """
+    nearest_channel = attention.min(axis=-1, keepdims=True)
+    inverse = np.divide(nearest_channel, attention, out=np.ones_like(attention), where=attention > 0)
+    return np.asarray(np.where(attention.max(axis=-1, keepdims=True) > 0, inverse, 0))
+
+
 def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
     """Return the Pearson correlation over places between the map and each channel.
 

@@ -105,13 +105,28 @@ def p_values(observed: ChannelArray, null: NullScores) -> ChannelArray:
     return np.asarray((1 + (null >= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
+def mean_over_sites(null: NullScores, *, rng: np.random.Generator) -> Float[np.ndarray, "draw channel"]:
+    """Return the mean over sites of each draw, every site with a random map of its own.
+
+    Maps shared by the sites would vary together.
+
+    Args:
+        null: Of every site with the same random maps.
+        rng: Equal generators give equal draws.
+    """
+    total = np.zeros(null.shape[1:])
+    for site in null:
+        total += site[rng.permutation(len(site))]
+    return total / len(null)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShapleyNull:
-    """The mean Shapley value of each channel beside those of a random stain.
+    """The mean score of each channel beside those that would mean nothing.
 
     Attributes:
         means: Observed mean over sites, per channel.
-        null: The same after the stains of each group of sites were shuffled.
+        null: The same after the shuffle of each draw: of the stains of a group, or of the labels.
         p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
         p_family: The same against the largest channel of each draw: corrected for having looked at all channels.
     """
@@ -125,10 +140,10 @@ class ShapleyNull:
 def shapley_null(
     values: ChannelArray, *, rng: np.random.Generator, groups: Sequence[str] | None = None, n_draws: int = 1000
 ) -> ShapleyNull:
-    """Ask whether a stain's mean Shapley value exceeds that of a stain chosen at random in every group.
+    """Ask whether a stain's mean score exceeds that of a stain chosen at random in every group.
 
     Args:
-        values: Of `channel_shapley`.
+        values: Of `channel_shapley` or `channel_ablation`.
         rng: Equal generators give equal draws.
         groups: Sites that share one shuffle because they are not independent, such as those of a well; None shuffles
             every site on its own, which finds too much where sites are replicates of each other.

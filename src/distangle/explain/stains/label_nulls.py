@@ -1,0 +1,107 @@
+"""What a stain's scores would be for other labels, and for wells where nothing was done."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from distangle.explain.stains.channel_attention import ChannelArray
+from distangle.explain.stains.nulls import ShapleyNull
+
+
+def labels_null(
+    by_target: Float[np.ndarray, "site channel target"],
+    targets: Int[np.ndarray, " site"],
+    *,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
+    n_draws: int = 1000,
+) -> ShapleyNull | None:
+    """Ask whether a stain moved the answers asked for more than it moves answers handed round at random.
+
+    The labels of whole groups are permuted; each image then gets the score of the stain for another image's label. A
+    stain that moves every image towards the same answers, or that only brings noise, does not differ from that.
+    Under the hypothesis that images and labels have nothing to do with each other the p-value is exact (Phipson and
+    Smyth 2010). Where the labels are the network's own predictions that hypothesis is false from the start, and p
+    only says whether this stain took part in telling the images apart.
+
+    Args:
+        by_target: Score of every stain for every label that occurs.
+        targets: Which of them is each site's own.
+        rng: Equal generators give equal draws.
+        groups: Sites that share one draw, such as those of a well, and that should have one label; None: each alone.
+        n_draws: Permutations; the smallest p is 1 / (1 + n_draws).
+
+    Returns:
+        None where all sites have one label: there is nothing to permute.
+    """
+    if len(np.unique(targets)) < 2:
+        return None
+    sites = np.arange(len(targets))
+    labels = sites if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
+    scores = by_target.astype(np.float64)
+    means = scores[sites, :, targets].mean(0)
+    null = np.empty((n_draws, len(means)))
+    for draw in range(n_draws):
+        given = np.array([targets[rng.choice(members[group])] for group in rng.permutation(len(members))])
+        null[draw] = scores[sites, :, given[labels]].mean(0)
+    # Rounding: a draw equal to the observation must count as equal.
+    reached = means - 1e-12 * np.abs(scores).max()
+    return ShapleyNull(
+        means=means,
+        null=null,
+        p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
+        p_family=_family(reached, null),
+    )
+
+
+def _family(reached: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """P against the largest of all stains in each draw, in units of each stain's own spread: they differ in scale."""
+    centre, spread = null.mean(0), null.std(0)
+    observed, drawn = (
+        np.divide(values - centre, spread, out=np.zeros_like(values), where=spread > 1e-12 * np.abs(null).max())
+        for values in (reached, null)
+    )
+    return np.asarray((1 + (drawn.max(1)[:, None] >= observed).sum(0)) / (1 + len(null)))
+
+
+def untreated_p(
+    scores: ChannelArray,
+    wells: Sequence[str],
+    *,
+    untreated: Float[np.ndarray, "untreated channel"],
+    untreated_in: Sequence[str],
+) -> ChannelArray:
+    """Return, per site and stain, how often an untreated well scores as high: (1 + how many) / (1 + wells).
+
+    The untreated wells are explained by the same rule: what was predicted for them, or what was asked for. So if
+    the site were just another untreated well, its rank among them would be any with equal chance, and p uniform:
+    also when the explained answer is the network's own choice, which makes every score large. It takes many untreated
+    wells to make p small: with 16, it is at least 1 / 17.
+
+    Args:
+        scores: Of `channel_shapley` or `channel_ablation`.
+        wells: The well of each site; an untreated one is not compared with itself.
+        untreated: Scores of one site of each untreated well.
+        untreated_in: Their wells.
+
+    Returns:
+        In (0, 1]; NaN where no untreated well is left to compare with.
+    """
+    other = np.asarray(wells)[:, None] != np.asarray(untreated_in)[None, :]
+    as_high = (untreated[None] >= scores[:, None]) & other[:, :, None]
+    n_others = other.sum(1)[:, None]
+    p = (1 + as_high.sum(1)) / (1 + n_others)
+    return np.asarray(np.where(n_others > 0, p, np.nan))
+
+
+def joined_p(p: Float[np.ndarray, "site channel"]) -> Float[np.ndarray, " channel"]:
+    """Return one p-value from those of several sites: twice their mean, at most 1; of one site its own.
+
+    Valid however the sites depend on each other, as those of a well do; Fisher's and Stouffer's ways are not.
+
+    Source: Rueschendorf 1982, Random variables with maximum sums; Vovk and Wang 2020, Combining p-values via
+        averaging.
+    """
+    return np.asarray(p[0] if len(p) == 1 else np.minimum(1, 2 * p.mean(0)))
