@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from distangle.cli import typed
 from distangle.cli.ablations import ablate
 from distangle.cli.app import app
+from distangle.cli.checks import check
 from distangle.cli.console import complain
 from distangle.cli.figures import figures
 from distangle.cli.runs import demo, explain, predict, report, train
@@ -18,6 +19,7 @@ from distangle.errors import DistangleError, Stopped
 for verb in (
     index,
     pack,
+    check,
     statistics,
     simulate,
     settings,

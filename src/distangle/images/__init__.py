@@ -10,6 +10,7 @@ from distangle.images.intensity import (
     statistics_by_site,
 )
 from distangle.images.pack import DEFAULT_LEVEL, Format, Packed, pack_screen
+from distangle.images.planes import sample_sites, survey
 from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image
 from distangle.images.store import ImageStore
@@ -37,8 +38,10 @@ __all__ = [
     "random_view",
     "read_image",
     "ready_batches",
+    "sample_sites",
     "standardise",
     "statistics_by_site",
+    "survey",
     "take_view",
     "undo_view",
 ]

@@ -139,7 +139,7 @@ def write_screen(screen: Screen, folder: Path) -> None:
     """Write `sites.parquet`, `problems.csv` and, last, `screen.json`."""
     with committed(folder / SITES) as temporary:
         screen.sites.to_parquet(temporary, index=False)
-    escaped = screen.problems.astype({"count": str}).map(_escaped)
+    escaped = screen.problems.astype({"count": str}).map(escape_formula)
     commit_text(folder / PROBLEMS, escaped.to_csv(index=False, lineterminator="\n"))
     source = screen.source
     if isinstance(source, Path):
@@ -216,8 +216,8 @@ def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
                 raise ScreenError(message)
 
 
-def _escaped(cell: str) -> str:
-    # A spreadsheet runs a cell that starts with one of these as a formula.
+def escape_formula(cell: str) -> str:
+    """Return a cell as it is safe in a CSV: a spreadsheet runs one that starts with `=` or the like as a formula."""
     return f"'{cell}" if cell[:1] in _FORMULA else cell
 
 

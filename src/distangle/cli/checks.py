@@ -1,0 +1,84 @@
+"""The verb that says what is odd in a screen before anything is trained on it."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.words import Words, pairs
+from distangle.errors import ConfigError
+from distangle.progress import by_percent, progress
+
+SHOWN = 40  # kinds of findings in the table
+
+
+def check(
+    screen: Path,
+    *,
+    out: Path | None = None,
+    sample: int = 200,
+    pixels: bool = True,
+    hash_files: bool = True,
+    like: Path | None = None,
+    expect: Words = (),
+    fail_on: Literal["error", "warning", "never"] = "error",
+    workers: int = 2,
+) -> None:
+    """Say what is odd in a screen: lost, doubled, turned or shifted, misnamed, damaged, clipped, empty, blurred.
+
+    Ends with status 1 when something is as bad as `--fail-on`, or a sum does not come out.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: Folder for checks.json, findings.csv and planes.parquet; SCREEN/checks when left out.
+        sample: Sites whose pixels are read, spread over plates and wells; 0 for all.
+        pixels: Read pixels at all.
+        hash_files: Compare the SHA-256 of the sampled files with the index.
+        like: Another screen whose labels must be of the same coding.
+        expect: Totals that somebody states: `wells=62755,plates=204`.
+        fail_on: `error`, `warning` or `never`.
+        workers: Threads that decode.
+    """
+    from distangle.screen import read_screen
+    from distangle.screen.checks import check_tables
+
+    read = read_screen(screen)
+    other = None if like is None else read_screen(like)
+    checked = check_tables(read, like=other, expected=_totals(expect))
+    folder = out or screen / "checks"
+    if pixels and not read.card.tables_only:
+        from distangle.images import sample_sites
+        from distangle.images.checks import check_pixels
+
+        rows = sample_sites(read, sample)
+        with progress("check", 100, unit="%") as advance:
+            more, surveyed = check_pixels(
+                read, rows, hash_files=hash_files, workers=workers, progress=by_percent(advance)
+            )
+        checked = checked.joined(more)
+        surveyed.write(folder / "planes.parquet")
+    checked.write(folder)
+    for law in checked.laws:
+        (tell if law.holds else remark)(f"{law.stage}: {law.words}{'' if law.holds else '  (does not come out)'}")
+    groups = checked.grouped()
+    if groups:
+        rows_shown = [(one["severity"], one["kind"], f"{one['findings']:,}", one["first"]) for one in groups[:SHOWN]]
+        tell_table(("", "found", "times", "first"), rows_shown)
+        for one in groups[:SHOWN]:
+            if one["severity"] != "note":
+                remark(f"{one['kind']}: {one['first']}: {one['what']}. {one['fix']}")
+    counts = [f"{checked.count(name)} {name}s" for name in ("error", "warning", "note")]
+    tell(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")
+    if checked.fails(fail_on):
+        sys.exit(1)
+
+
+def _totals(expect: Words) -> dict[str, int]:
+    found = {}
+    for name, value in pairs(expect, flag="--expect").items():
+        plain = str(value).replace("_", "")
+        if not plain.isdecimal():
+            message = f"--expect {name}={value}: {value!r} is no whole number. Expected such as wells=62755."
+            raise ConfigError(message)
+        found[name] = int(plain)
+    return found

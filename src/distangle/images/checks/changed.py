@@ -1,0 +1,69 @@
+"""Whether the files are still those that were indexed: size, time of change, and hash."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from distangle.remote import RemotePath
+from distangle.screen import Screen, site_sha256
+from distangle.screen.checks import Finding
+from distangle.screen.stored import sha256_of_stored, size_and_mtime
+
+_FIX = "If it was meant, index again: `distangle index`. If not, copy it again from where it came."
+
+
+def check_changed(
+    screen: Screen, rows: Sequence[int], *, hash_files: bool = True, progress: Callable[[], None] | None = None
+) -> Iterator[Finding]:
+    """Find sites whose files are no longer what they were when they were indexed; reading tells which are gone.
+
+    Args:
+        screen: With images.
+        rows: Positions of sites.
+        hash_files: Read every byte; else sizes and times tell.
+        progress: Called after every site.
+    """
+    digests: dict[Path, str] = {}
+    for row in rows:
+        site, paths = screen.sites.iloc[row], screen.image_paths(row)
+        words, surely = _compared(screen, row, paths, digests, hash_files=hash_files)
+        if words:
+            named = list(dict.fromkeys(site[f"path_{k}"] for k in range(1, len(screen.card.channels) + 1)))
+            yield Finding(
+                severity="error" if surely else "warning",
+                kind="file changed since indexing",
+                what=words,
+                experiment=str(site["experiment"]),
+                plate=str(site["plate"]),
+                well=str(site["well"]),
+                site=str(site["site"]),
+                file=", ".join(named),
+                fix=_FIX,
+            )
+        if progress is not None:
+            progress()
+
+
+def _compared(
+    screen: Screen, row: int, paths: Sequence[Path], digests: dict[Path, str], *, hash_files: bool
+) -> tuple[str, bool]:
+    """Return what is changed, "" for nothing, and whether that is certain."""
+    site = screen.sites.iloc[row]
+    if not all(path.exists() for path in paths):
+        return "", False
+    sizes, times = zip(*(size_and_mtime(path) for path in dict.fromkeys(paths)), strict=True)
+    if sum(sizes) != site["size"]:
+        return f"{sum(sizes)} bytes now, {site['size']} when it was indexed", True
+    if hash_files and site["sha256"]:
+        for path in paths:
+            if path not in digests:
+                digests[path] = sha256_of_stored(path)
+        pages = [-1 if page is None else page for page in screen.pages(row)]
+        same = site_sha256([digests[path] for path in paths], pages) == site["sha256"]
+        n = len(set(paths))
+        return (
+            "" if same else f"the SHA-256 of its {n} files is not that of the index: a bit was flipped, or more",
+            True,
+        )
+    # A copy of a folder has new times and the same bytes; what was fetched from a URL has those of the fetching.
+    later = 0.0 if isinstance(screen.source, RemotePath) else max(times) - float(site["mtime"])
+    return f"written to {later:.0f} s after it was indexed, to the same size" if later > 1e-3 else "", False

@@ -1,0 +1,38 @@
+"""The same pixels under two names, whatever format or compression the files have."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from distangle.images.checks.planes import finding
+from distangle.screen.checks import Finding
+
+
+def check_same_pixels(planes: pd.DataFrame) -> Iterator[Finding]:
+    """Find planes with the same pixels at two places; of constant planes many are alike.
+
+    Args:
+        planes: From `survey`, those that could be read.
+    """
+    varied = planes[planes["spread"] > 0]
+    repeated = varied[varied.duplicated("digest", keep=False)]
+    for _, group in repeated.groupby("digest", sort=False):
+        rows = group.to_dict("records")
+        places = [
+            f"{r['experiment']} plate {r['plate']} well {r['well']} site {r['site']} {r['channel']}" for r in rows
+        ]
+        more = f" and {len(places) - 4} more" if len(places) > 4 else ""
+        one_site = group["position"].nunique() == 1
+        splits = sorted(set(group["split"]))
+        what = f"{' = '.join(places[:4])}{more}"
+        if one_site:
+            kind, fix = (
+                "two channels with the same pixels",
+                "One was exported under the name of the other: export again.",
+            )
+        elif len(splits) > 1:
+            kind, fix = "same pixels on both sides of the split", "Find out which is the copy, and index without it."
+            what += f", in the splits {' and '.join(map(repr, splits))}"
+        else:
+            kind, fix = "same pixels at two places", "Find out which is the copy, and index without it."
+        yield finding(rows[0], "error" if one_site or len(splits) > 1 else "warning", kind, what, fix, count=len(group))

@@ -1,0 +1,174 @@
+"""Planes that are damaged, clipped, empty or out of focus, judged by themselves or by their like."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distangle.screen.checks import Finding
+from distangle.screen.checks.finding import Severity
+
+RUN = 2048  # pixels of one value in a row that no camera gives: half a block of 4 KiB at 16 bits
+TAIL = 2  # whole rows of one value at the end, in planes that have other rows
+CLIPPED = 0.01  # share of the pixels
+LIKE = 12  # planes of a group before one of them can be called unlike the others
+OUTLYING = 5.0  # robust standard deviations of the logarithm
+USUAL = 0.2  # share of a channel's planes from which what they have is how the screen is
+
+
+Row = Mapping[Hashable, Any]
+"""A row of a survey by the names of its columns."""
+
+
+def check_planes(planes: pd.DataFrame) -> Iterator[Finding]:
+    """Find what is odd in single planes.
+
+    Args:
+        planes: From `survey`.
+    """
+    for row in planes[planes["reason"] != ""].to_dict("records"):
+        yield finding(
+            row, "error", "unreadable image", str(row["reason"]), "Copy it again, or index without this site."
+        )
+    readable = planes[planes["reason"] == ""]
+    yield from _damaged(readable)
+    yield from _clipped(readable)
+    yield from _empty(readable)
+    yield from _blurred(readable)
+
+
+def finding(row: Row, severity: Severity, kind: str, what: str, fix: str, *, count: int = 1) -> Finding:
+    """Return a finding at the place of a plane, a row of the survey."""
+    page = f" page {row['page']}" if int(str(row["page"])) >= 0 else ""
+    place = {name: str(row[name]) for name in ("experiment", "plate", "well", "site", "channel")}
+    return Finding(severity=severity, kind=kind, what=what, file=f"{row['path']}{page}", fix=fix, count=count, **place)
+
+
+def groups_of_like(planes: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    """Return groups of planes that should be alike, as words and positions: of one channel and experiment.
+
+    Where an experiment has too few, all of one channel and cell type; where these are too few, none.
+    """
+    groups: list[tuple[str, np.ndarray]] = []
+    small: list[int] = []
+    for key, rows in planes.groupby(["channel", "experiment"], sort=False).indices.items():
+        channel, experiment = _pair(key)
+        if len(rows) >= LIKE:
+            groups.append((f"{channel} of {experiment}", np.asarray(rows)))
+        else:
+            small += np.asarray(rows).tolist()
+    left = planes.iloc[small]
+    for key, rows in left.groupby(["channel", "cell_type"], sort=False).indices.items():
+        channel, cell_type = _pair(key)
+        if len(rows) >= LIKE:
+            groups.append((f"{channel} of {cell_type or 'the screen'}", np.asarray(small)[rows]))
+    return groups
+
+
+def _pair(key: Any) -> tuple[str, str]:
+    return str(key[0]), str(key[1])
+
+
+def unlike(values: np.ndarray) -> np.ndarray:
+    """Return how many robust standard deviations each value lies from the median, on a logarithmic scale.
+
+    Args:
+        values: Above zero; at least two.
+    """
+    logs = np.log(np.maximum(values, 1e-12))
+    away = logs - np.median(logs)
+    # A few percent is what any two fields differ by: no outlier where all others happen to agree.
+    return np.asarray(away / max(1.4826 * float(np.median(np.abs(away))), 0.05))
+
+
+def _damaged(planes: pd.DataFrame) -> Iterator[Finding]:
+    constant = planes["spread"] == 0
+    for row in planes[constant].to_dict("records"):
+        what = f"every pixel is {row['least']:.0f}"
+        yield finding(row, "error", "constant plane", what, "Copy the file again; if it is so, the camera saw nothing.")
+    tail = (planes["tail_rows"] >= TAIL) & ~constant
+    hole = (planes["run"] >= RUN) & ~tail & ~constant
+    for kind, chosen in (("constant tail", tail), ("run of one value", hole)):
+        often = chosen.groupby(planes["channel"]).mean()
+        usual = set(often[often > USUAL].index)
+        for row in planes[chosen & ~planes["channel"].isin(usual)].to_dict("records"):
+            yield finding(
+                row,
+                "error",
+                kind,
+                _tail(row) if kind == "constant tail" else _hole(row),
+                "A copy that was cut short looks so, and this format may have no checksum: compare with the original.",
+            )
+        for channel in sorted(usual):
+            n = int((chosen & (planes["channel"] == channel)).sum())
+            yield Finding(
+                severity="note",
+                kind=f"{kind} in many planes",
+                what=f"{n} of {int((planes['channel'] == channel).sum())} planes: masked, cropped or stitched images?",
+                channel=str(channel),
+                fix="Nothing, if the images were masked; damage cannot be told from that here.",
+                count=n,
+            )
+
+
+def _tail(row: Row) -> str:
+    return f"the last {float(str(row['tail_rows'])):.0f} rows hold one value; above them the image goes on"
+
+
+def _hole(row: Row) -> str:
+    return f"{float(str(row['run'])):.0f} pixels from pixel {float(str(row['run_at'])):.0f} on hold one value"
+
+
+def _clipped(planes: pd.DataFrame) -> Iterator[Finding]:
+    for row in planes[planes["clipped"] >= CLIPPED].to_dict("records"):
+        what = f"{row['clipped']:.1%} of the pixels are at {row['most']:.0f}, where the camera or the file clips"
+        fix = "Brightness above this is lost: expose shorter, or do without this channel's intensity."
+        yield finding(row, "warning", "saturated", what, fix)
+
+
+def _empty(planes: pd.DataFrame) -> Iterator[Finding]:
+    contrast = (planes["high"] - planes["middle"]).to_numpy()
+    spread = planes["spread"].to_numpy()
+    records = planes.to_dict("records")
+    for words, rows in groups_of_like(planes):
+        usual, usual_spread = np.median(contrast[rows]), np.median(spread[rows])
+        for k in rows[(contrast[rows] < 0.15 * usual) & (spread[rows] < 0.3 * usual_spread) & (spread[rows] > 0)]:
+            what = f"the brightest are {contrast[k]:.0f} above the middle; {usual:.0f} is usual for {words}"
+            yield finding(records[k], "warning", "empty field", what, "Look at it: no cells, no stain, or no light.")
+
+
+def _blurred(planes: pd.DataFrame) -> Iterator[Finding]:
+    sharpness = planes["sharpness"].to_numpy()
+    away = np.full(len(planes), np.nan)
+    usual, group_of = np.full(len(planes), np.nan), np.full(len(planes), "", dtype=object)
+    for words, rows in groups_of_like(planes):
+        rows = rows[sharpness[rows] > 0]
+        if len(rows) >= LIKE:
+            away[rows], usual[rows], group_of[rows] = unlike(sharpness[rows]), np.median(sharpness[rows]), words
+    with np.errstate(invalid="ignore"):
+        far = (away < -OUTLYING) & (sharpness < 0.5 * usual)
+    records = planes.to_dict("records")
+    for position in planes["position"][far].unique():
+        rows = np.flatnonzero((planes["position"] == position).to_numpy())
+        worst = int(rows[np.nanargmin(away[rows])])
+        # The lens moves for all stains of a field; a treatment may take the structure of one.
+        whole = np.mean(away[rows][np.isfinite(away[rows])] < -OUTLYING / 2) > 0.5
+        yield finding(
+            {**records[worst], "channel": ", ".join(planes["channel"].iloc[rows[far[rows]]])},
+            "warning" if whole else "note",
+            "out of focus" if whole else "little fine structure in a channel",
+            f"fine structure is {sharpness[worst]:.4f} of the variance, for {group_of[worst]} {usual[worst]:.4f}",
+            "Look at it; image the field again or drop it." if whole else "A treatment may do that; look at it.",
+        )
+
+
+def judged(planes: pd.DataFrame) -> tuple[int, int]:
+    """Return how many planes could be compared with their like, and how many had too few of them."""
+    n = sum(len(rows) for _, rows in groups_of_like(planes))
+    return n, len(planes) - n
+
+
+def first_of(planes: pd.DataFrame, chosen: Sequence[bool] | np.ndarray | pd.Series) -> Row:
+    """Return the first chosen row of a survey."""
+    return dict(planes[np.asarray(chosen)].iloc[0])

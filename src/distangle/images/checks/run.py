@@ -1,0 +1,67 @@
+"""All checks that read pixels, over some sites or all."""
+
+from collections.abc import Callable, Sequence
+
+from distangle.images.checks.changed import check_changed
+from distangle.images.checks.copies import check_same_pixels
+from distangle.images.checks.depths import check_depths
+from distangle.images.checks.planes import check_planes, judged
+from distangle.images.planes import Survey, survey
+from distangle.screen import Screen
+from distangle.screen.checks import Checked, Law
+
+
+def check_pixels(
+    screen: Screen,
+    rows: Sequence[int],
+    *,
+    hash_files: bool = True,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Checked, Survey]:
+    """Read some sites and say what is odd in them.
+
+    Args:
+        screen: With images.
+        rows: Positions of sites, as from `sample_sites`.
+        hash_files: Compare the SHA-256 of the files with the index too.
+        workers: Threads that decode.
+        progress: Called with sites done and in all; every site counts twice, for its bytes and for its pixels.
+
+    Returns:
+        Findings and sums, and the measures they rest on.
+
+    Raises:
+        ScreenError: The screen was indexed without looking for images.
+    """
+    total = 2 * len(rows)
+    surveyed = survey(
+        screen, rows, workers=workers, progress=None if progress is None else lambda done, _: progress(done, total)
+    )
+    done = len(rows)
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
+    planes, readable = surveyed.planes, surveyed.readable
+    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_same_pixels(readable)]
+    n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
+    n_bad, n_left = len(planes) - len(readable), n_all - len(planes)
+    compared, alone = judged(readable)
+    law = Law(
+        stage="pixels",
+        words=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_left}",
+        holds=len(planes) == len(rows) * n_channels and n_left >= 0,
+    )
+    looked = {
+        "sites_read": len(rows),
+        "planes_read": len(planes),
+        "planes_compared_with_their_like": compared,
+        "planes_without_enough_like_them": alone,
+        "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
+    }
+    return Checked(findings=tuple(findings), laws=(law,), looked=looked), surveyed

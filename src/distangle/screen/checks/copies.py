@@ -1,0 +1,115 @@
+"""One thing twice: a site, a file, or the same bytes under two names."""
+
+from collections import defaultdict
+from typing import Any
+
+from distangle.screen.checks.finding import Finding
+from distangle.screen.table import KEY_COLUMNS, Screen
+
+_PLACE = ["experiment", "plate", "well"]
+
+
+def check_copies(screen: Screen) -> list[Finding]:
+    """Find sites with the same bytes, sites or pages that are in the table twice, and wells in two splits."""
+    return [*_same_bytes(screen), *_same_site(screen), *_same_page(screen), *_two_splits(screen)]
+
+
+def place_of(key: Any) -> Any:
+    """Return the parts of a group's key, experiment first, as the fields of a finding."""
+    return dict(zip(KEY_COLUMNS, map(str, key), strict=False))
+
+
+def _same_bytes(screen: Screen) -> list[Finding]:
+    sites = screen.sites
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(sites["sha256"].tolist()):
+        if digest:
+            rows_of[digest].append(row)
+    found = []
+    for rows in rows_of.values():
+        if len(rows) < 2:
+            continue
+        part = sites.iloc[rows]
+        both = sorted(set(part["split"]))
+        apart = len(both) > 1
+        places = [f"{e} plate {p} well {w} site {s}" for e, p, w, s in part[list(KEY_COLUMNS)].itertuples(index=False)]
+        sides = f", in the splits {' and '.join(repr(name) for name in both)}" if apart else ""
+        first = part.iloc[0]
+        found.append(
+            Finding(
+                severity="error" if apart else "warning",
+                kind="same bytes on both sides of the split" if apart else "same bytes at two sites",
+                what=f"{' = '.join(places[:4])}{f' and {len(places) - 4} more' if len(places) > 4 else ''}{sides}",
+                experiment=str(first["experiment"]),
+                plate=str(first["plate"]),
+                well=str(first["well"]),
+                site=str(first["site"]),
+                file=str(first.get("path_1", "")),
+                fix="One of them is a copy under a wrong name: find out which, remove its rows, and index again.",
+                count=len(rows),
+            )
+        )
+    return found
+
+
+def _same_site(screen: Screen) -> list[Finding]:
+    repeated = screen.sites[screen.sites.duplicated(list(KEY_COLUMNS), keep=False)]
+    return [
+        Finding(
+            severity="error",
+            kind="site in the table twice",
+            what=f"{len(group)} rows",
+            **place_of(key),
+            fix="Index the source again: the table was put together by hand.",
+            count=len(group),
+        )
+        for key, group in repeated.groupby(list(KEY_COLUMNS), sort=False)
+    ]
+
+
+def _same_page(screen: Screen) -> list[Finding]:
+    holders: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
+    for k, channel in enumerate(screen.card.channels, start=1):
+        pairs = zip(screen.sites[f"path_{k}"].tolist(), screen.sites[f"page_{k}"].tolist(), strict=True)
+        for row, (path, page) in enumerate(pairs):
+            if path:
+                holders[path, int(page)].append((row, channel.name))
+    found = []
+    for (path, page), held in holders.items():
+        if len(held) < 2:
+            continue
+        first = screen.sites.iloc[held[0][0]]
+        places = [
+            " ".join(map(str, screen.sites.iloc[row][list(KEY_COLUMNS)])) + f" channel {name}" for row, name in held
+        ]
+        found.append(
+            Finding(
+                severity="error",
+                kind="file of two channels or sites",
+                what=f"{path}{f' page {page}' if page >= 0 else ''} is {' and '.join(places[:4])}",
+                experiment=str(first["experiment"]),
+                plate=str(first["plate"]),
+                well=str(first["well"]),
+                site=str(first["site"]),
+                channel=held[0][1],
+                file=path,
+                fix="Correct the paths: every channel of every site has pixels of its own.",
+                count=len(held),
+            )
+        )
+    return found
+
+
+def _two_splits(screen: Screen) -> list[Finding]:
+    sites = screen.sites
+    n_splits = sites.groupby(_PLACE)["split"].nunique()
+    return [
+        Finding(
+            severity="error",
+            kind="well in two splits",
+            what="its sites are in different splits of the table: the same cells on both sides",
+            **place_of(key),
+            fix="Give all sites of a well one split, better all wells of an experiment.",
+        )
+        for key in n_splits[n_splits > 1].index.tolist()
+    ]

@@ -1,0 +1,152 @@
+"""One thing that is odd, where it is and what to do about it; and all of them as files."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from distangle import __version__
+from distangle.commit import commit_json, commit_text
+from distangle.screen.problems import printable
+from distangle.screen.table import escape_formula
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that is odd.
+
+    Attributes:
+        severity: `error`: what rests on it is wrong, or not all that was found is in the screen. `warning`: it may
+            be. `note`: worth knowing.
+        kind: A few words, the same for the same fault.
+        what: What is there, in a sentence with its numbers.
+        experiment: Where it is; "" for the whole screen.
+        plate: Where it is.
+        well: Where it is; several with commas.
+        site: Where it is.
+        channel: Names of the channels in question.
+        file: Image or table, relative to the source.
+        fix: The next step.
+        count: How many sites, wells or rows it stands for.
+    """
+
+    severity: Severity
+    kind: str
+    what: str
+    experiment: str = ""
+    plate: str = ""
+    well: str = ""
+    site: str = ""
+    channel: str = ""
+    file: str = ""
+    fix: str = ""
+    count: int = 1
+
+    @property
+    def where(self) -> str:
+        """The place in words, such as `HUVEC-01 plate 2 well B03`; "the screen" for all of it."""
+        named = [self.experiment] if self.experiment else []
+        named += [
+            f"{name} {getattr(self, name)}" for name in ("plate", "well", "site", "channel") if getattr(self, name)
+        ]
+        return " ".join(named) or self.file or "the screen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A sum that must come out: what went into a stage is what came out of it and what was left behind.
+
+    Attributes:
+        stage: Where it holds, such as `index`.
+        words: The sum in figures.
+        holds: Whether it comes out.
+    """
+
+    stage: str
+    words: str
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Everything that was looked at and found.
+
+    Attributes:
+        findings: Errors first, then warnings and notes, each in the order they were met.
+        laws: One per stage.
+        looked: What was looked at and what was not, ready for JSON.
+    """
+
+    findings: tuple[Finding, ...]
+    laws: tuple[Law, ...]
+    looked: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
+        object.__setattr__(self, "findings", tuple(ordered))
+
+    def count(self, severity: Severity) -> int:
+        """Return how many findings have this severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def fails(self, at: Literal["error", "warning", "never"]) -> bool:
+        """Say whether something is as bad as `at`, or a sum does not come out."""
+        if at == "never":
+            return False
+        bad = SEVERITIES[: SEVERITIES.index(at) + 1]
+        return any(finding.severity in bad for finding in self.findings) or not all(law.holds for law in self.laws)
+
+    def grouped(self) -> list[dict[str, Any]]:
+        """Return one entry for each kind: severity, kind, findings, count, and the first of them in words."""
+        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            groups[finding.severity, finding.kind].append(finding)
+        return [
+            {
+                "severity": severity,
+                "kind": kind,
+                "findings": len(group),
+                "count": sum(finding.count for finding in group),
+                "first": group[0].where,
+                "what": group[0].what,
+                "fix": group[0].fix,
+            }
+            for (severity, kind), group in groups.items()
+        ]
+
+    def joined(self, other: "Checked") -> "Checked":
+        """Return both together."""
+        return Checked(
+            findings=(*self.findings, *other.findings),
+            laws=(*self.laws, *other.laws),
+            looked={**self.looked, **other.looked},
+        )
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `checks.json` (laws, kinds, what was looked at) and `findings.csv` (a row each); return both paths."""
+        listed, table = folder / "checks.json", folder / "findings.csv"
+        commit_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
+        said = {
+            "distangle": __version__,
+            "looked": dict(self.looked),
+            "laws": [asdict(law) for law in self.laws],
+            "counts": {severity: self.count(severity) for severity in SEVERITIES},
+            "kinds": [{**entry, "what": printable(entry["what"]), "first": printable(entry["first"])}
+                      for entry in self.grouped()],
+        }  # fmt: skip
+        commit_json(listed, said)
+        return [listed, table]
+
+
+def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Return findings as a table of text; names that a spreadsheet would run as a formula are escaped."""
+    names = [one.name for one in fields(Finding)]
+    return pd.DataFrame(
+        {name: [escape_formula(printable(str(getattr(one, name)))) for one in findings] for name in names}, dtype="str"
+    )

@@ -1,0 +1,72 @@
+"""Nothing is lost between two stages: the sums that must come out, in figures."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from distangle.errors import ScreenError, nearest
+from distangle.screen.checks.finding import Finding, Law
+from distangle.screen.statistics import Counts, statistics
+from distangle.screen.table import KEY_COLUMNS, Screen
+
+COUNTED = tuple(Counts.model_fields)
+"""What a total can be given of: experiments, plates, wells, sites, planes."""
+
+
+def conservation(screen: Screen) -> list[Law]:
+    """Return the sums of the index and of its table: everything found is indexed or refused, every site is one row."""
+    card, sites = screen.card, screen.sites
+    refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
+    laws = [
+        Law(
+            stage="index",
+            words=f"found {card.found} = indexed {len(sites)} + refused {refused}",
+            holds=card.found == len(sites) + refused,
+        )
+    ]
+    wells = sites.drop_duplicates(list(KEY_COLUMNS[:3]))
+    for column in ("role", "split", "cell_type"):
+        parts = wells[column].value_counts().sort_index()
+        if len(parts) < 2:
+            continue
+        named = [f"{name or 'without'} {n}" for name, n in parts.items()]
+        said = f"wells {len(wells)} = {' + '.join(named)} by {column.replace('_', ' ')}"
+        laws.append(Law(stage="table", words=said, holds=int(parts.sum()) == len(wells)))
+    if not screen.card.tables_only:
+        per_well = sorted(Counter(sites.groupby(list(KEY_COLUMNS[:3])).size().tolist()).items())
+        total = sum(size * n for size, n in per_well)
+        said = " + ".join(f"{n} wells x {size}" for size, n in per_well)
+        laws.append(Law(stage="table", words=f"sites {len(sites)} = {said}", holds=total == len(sites)))
+    return laws
+
+
+def check_totals(screen: Screen, expected: Mapping[str, int] | None = None) -> list[Finding]:
+    """Find totals that are not the sums of their parts, or not what was expected.
+
+    Args:
+        screen: The screen.
+        expected: Totals that a paper or a table states, by name, such as `{"wells": 62755}`.
+
+    Raises:
+        ScreenError: A total of something that is not counted.
+    """
+    known = (*COUNTED, "classes", "refused")
+    for name in expected or {}:
+        if name not in known:
+            message = f"No total of {name!r} to expect. {nearest(name, known)}"
+            raise ScreenError(message)
+    try:
+        counted = statistics(screen)
+    except ScreenError as error:
+        fix = "Correct the rows that say two things of a well, and index again."
+        return [Finding(severity="error", kind="totals do not reconcile", what=str(error), fix=fix)]
+    there = {**counted.all.model_dump(), "classes": counted.n_treatment_classes, "refused": screen.card.refused}
+    return [
+        Finding(
+            severity="error",
+            kind="totals do not reconcile",
+            what=f"{there[name]} {name} counted, {total} expected: {there[name] - total:+d}",
+            fix="Wells are no images: each has several sites of several planes. See problems.csv for what was refused.",
+        )
+        for name, total in (expected or {}).items()
+        if there[name] != total
+    ]

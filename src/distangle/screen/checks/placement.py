@@ -1,0 +1,204 @@
+"""Plates that lie turned or shifted: their wells match the plate, or the other plates, once they are moved back."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distangle.screen.checks.finding import Finding
+from distangle.screen.plate import well_name
+from distangle.screen.table import Screen
+
+FEWEST = 4  # wells that do not match before a plate is said to lie wrong
+AGREE = 0.7  # share of the wells of most plates that must be as usual before the others are measured by it
+
+_NAME = re.compile(r"([A-Za-z]{1,2})0*([0-9]{1,4})")  # also `A00`: somebody counts from zero
+_ABSENT, _UNSETTLED, _ANY = 0, -1, -2
+
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A way to put a plate right.
+
+    Attributes:
+        words: What to do to the wells as they are written.
+        turned: Rows and columns change places.
+        rotated: The plate was put in the wrong way round.
+        rows: Added to every row.
+        columns: Added to every column.
+    """
+
+    words: str
+    turned: bool = False
+    rotated: bool = False
+    rows: int = 0
+    columns: int = 0
+
+    def of(self, positions: np.ndarray, plate: Position) -> np.ndarray:
+        """Return where wells belong, int [well, 2]; they may lie off the plate."""
+        moved = positions[:, ::-1] if self.turned else positions
+        if self.rotated:
+            moved = np.array(plate) - 1 - moved
+        return np.asarray(moved + np.array([self.rows, self.columns]))
+
+
+@dataclass(frozen=True)
+class _Wells:
+    """The wells of a plate as they are written: positions, what each holds, and which the plate has not."""
+
+    positions: np.ndarray
+    held: np.ndarray
+    n_off: int
+
+
+STAY = Move("leave them")
+MOVES = (
+    STAY,
+    Move("exchange rows and columns", turned=True),
+    Move("turn the plate by 180 degrees", rotated=True),
+    *(
+        Move(f"shift {kind} by {by:+d}", rows=by if kind == "rows" else 0, columns=by if kind == "columns" else 0)
+        for by in (-1, 1, -2, 2)
+        for kind in ("rows", "columns")
+    ),
+    *(
+        Move(f"shift rows by {rows:+d} and columns by {columns:+d}", rows=rows, columns=columns)
+        for rows in (-1, 1, -2, 2)
+        for columns in (-1, 1, -2, 2)
+    ),
+)
+
+
+def check_placement(screen: Screen) -> list[Finding]:
+    """Find plates whose wells match only when they are moved.
+
+    The other plates say where which perturbation, role or well is usual, in that order: the first that most plates
+    agree on is taken. With fewer than three plates nothing is usual, and only wells off the plate tell.
+    """
+    plate = _plate_meant(screen)
+    keys, written = _written_wells(screen, plate)
+    usual = None
+    # Where most plates have wells off the plate, what is usual is wrong in the same way.
+    if 2 * sum(wells.n_off > 0 for wells in written[0]) <= len(keys):
+        for wells_of in written:
+            usual = _usual(wells_of, plate)
+            if usual is not None:
+                break
+    chosen = written[-1] if usual is None else wells_of
+    found = []
+    for key, wells in zip(keys, chosen, strict=True):
+        wrong = _mismatches(wells, usual, STAY, plate)
+        if wrong < FEWEST:
+            continue
+        better = [(_mismatches(wells, usual, move, plate), k) for k, move in enumerate(MOVES)]
+        least, best = min(better)
+        if best and least * 4 <= wrong:
+            found.append(_finding(key, wells, MOVES[best], plate, wrong=wrong, least=least, sure=usual is not None))
+    return found
+
+
+def _finding(
+    key: tuple[str, str], wells: _Wells, move: Move, plate: Position, *, wrong: int, least: int, sure: bool
+) -> Finding:
+    first = wells.positions[:1]
+    before, after = (_said(int(row), int(column)) for row, column in (first[0], move.of(first, plate)[0]))
+    than = "as on the other plates" if sure else f"on a plate of {plate[0]} x {plate[1]} wells"
+    return Finding(
+        severity="error" if sure else "warning",
+        kind="plate lies wrong",
+        what=f"{wrong} wells are not {than}; {least} are not when you {move.words}",
+        experiment=key[0],
+        plate=key[1],
+        fix=f"Look at the plate. If so, {move.words} in its table ({before} becomes {after}) and index again.",
+        count=len(wells.positions),
+    )
+
+
+def _plate_meant(screen: Screen) -> Position:
+    # Wells of a turned plate make the index believe in a larger one.
+    if (screen.problems["kind"] == "larger plate assumed").any():
+        return 16, 24
+    return screen.card.plate_rows, screen.card.plate_columns
+
+
+def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_Wells]]]:
+    """Return the plates, and their wells once for each thing that a well may hold: perturbation, role, anything."""
+    wells = screen.sites.drop_duplicates(["experiment", "plate", "row", "column"])
+    positions = wells[["row", "column"]].to_numpy(dtype=int)
+    held = [np.unique(wells[name].astype(str).to_numpy(dtype=object), return_inverse=True)[1] + 1
+            for name in ("perturbation", "role")]  # fmt: skip
+    held.append(np.ones(len(wells), dtype=int))
+    off: dict[tuple[str, str], list[Position]] = defaultdict(list)
+    for row in screen.problems[screen.problems["kind"].isin(("well off the plate", "bad well"))].to_dict("records"):
+        position = _position(str(row["well"]))
+        if position is not None:
+            off[str(row["experiment"]), str(row["plate"])].append(position)
+    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for k, place in enumerate(zip(wells["experiment"].astype(str), wells["plate"].astype(str), strict=True)):
+        rows_of[place].append(k)
+    keys = list(dict.fromkeys([*rows_of, *off]))
+    written = []
+    for codes in held:
+        of_plates = []
+        for key in keys:
+            rows = np.array(rows_of.get(key, []), dtype=int)
+            beyond = np.array(off.get(key, []), dtype=int).reshape(-1, 2)
+            everything = np.concatenate([positions[rows], beyond])
+            of_plates.append(
+                _Wells(
+                    positions=everything,
+                    held=np.concatenate([codes[rows], np.full(len(beyond), _ANY)]),
+                    n_off=int((~_on(everything, plate)).sum()),
+                )
+            )
+        written.append(of_plates)
+    return keys, written
+
+
+def _usual(wells_of: Sequence[_Wells], plate: Position) -> np.ndarray | None:
+    """Return what more than half of the plates hold at every position; None where they do not agree."""
+    if len(wells_of) < 3:
+        return None
+    held = np.full((len(wells_of), *plate), _ABSENT)
+    for k, wells in enumerate(wells_of):
+        on = _on(wells.positions, plate)
+        held[(k, *wells.positions[on].T)] = wells.held[on]
+    middle = np.sort(held, axis=0)[len(held) // 2]  # what a majority holds is in the middle of all
+    usual = np.where(2 * (held == middle).sum(axis=0) > len(held), middle, _UNSETTLED)
+    agreeing = [np.mean(own[own != _ABSENT] == usual[own != _ABSENT]) for own in held if (own != _ABSENT).any()]
+    return usual if agreeing and float(np.median(agreeing)) >= AGREE else None
+
+
+def _mismatches(wells: _Wells, usual: np.ndarray | None, move: Move, plate: Position) -> int:
+    moved = move.of(wells.positions, plate)
+    on = _on(moved, plate)
+    n_off = int((~on).sum())
+    if usual is None:
+        return n_off
+    own = np.full(plate, _ABSENT)
+    own[tuple(moved[on].T)] = wells.held[on]
+    wild = (own == _ANY) & (usual != _ABSENT)
+    return n_off + int(((own != usual) & (usual != _UNSETTLED) & ~wild).sum())
+
+
+def _on(positions: np.ndarray, plate: Position) -> np.ndarray:
+    return np.asarray(((positions >= 0) & (positions < np.array(plate))).all(axis=1))
+
+
+def _position(name: str) -> Position | None:
+    match = _NAME.fullmatch(name.strip())
+    if match is None:
+        return None
+    row = 0
+    for letter in match[1].upper():
+        row = row * 26 + ord(letter) - ord("A") + 1
+    return row - 1, int(match[2]) - 1
+
+
+def _said(row: int, column: int) -> str:
+    # A column before the first has no name of its own: `A00` is what the table says.
+    return well_name(row, column) if row >= 0 and column >= 0 else f"{well_name(max(row, 0), 0)[:-2]}{column + 1:02d}"

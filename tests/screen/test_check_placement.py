@@ -1,0 +1,84 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from check_plates import indexed, plate_rows
+
+from distangle.screen.checks.placement import MOVES, check_placement
+
+
+def shift(rows: int, columns: int) -> Callable[[int, int], tuple[int, int]]:
+    return lambda row, column: (row + rows, column + columns)
+
+
+def turned(row: int, column: int) -> tuple[int, int]:
+    return column, row
+
+
+MOVED = {
+    "exchange rows and columns": turned,
+    "turn the plate by 180 degrees": lambda row, column: (15 - row, 23 - column),
+    "shift columns by -1": shift(0, 1),
+    "shift rows by +1": shift(-1, 0),
+    "shift rows by -1 and columns by +1": shift(1, -1),
+}
+
+
+@pytest.mark.parametrize("words", MOVED)
+def test_one_plate_of_four_that_lies_wrong_is_named_with_what_puts_it_right(tmp_path: Path, words: str) -> None:
+    rows = [row for k in (1, 2, 4) for row in plate_rows("E1", str(k), seed=k)]
+    screen = indexed(tmp_path, [*rows, *plate_rows("E1", "3", seed=3, move=MOVED[words])])
+    (found,) = check_placement(screen)
+    assert (found.severity, found.kind, found.experiment, found.plate) == ("error", "plate lies wrong", "E1", "3")
+    assert f"0 are not when you {words}" in found.what
+    assert f"If so, {words} in its table" in found.fix
+
+
+def test_the_fix_gives_the_first_well_before_and_after(tmp_path: Path) -> None:
+    rows = [row for k in (1, 2, 4) for row in plate_rows("E1", str(k), seed=k)]
+    screen = indexed(tmp_path, [*rows, *plate_rows("E1", "3", move=shift(0, 1))])
+    assert "(B03 becomes B02)" in check_placement(screen)[0].fix
+
+
+def test_a_whole_screen_with_rows_and_columns_exchanged_is_seen_by_wells_that_the_plate_has_not(tmp_path: Path) -> None:
+    rows = [row for k in range(3) for row in plate_rows("E1", str(k), seed=k, move=turned)]
+    for more in ({}, {"plate_rows": 16, "plate_columns": 24}):
+        found = check_placement(indexed(tmp_path, rows, **more))
+        assert [one.plate for one in found] == ["0", "1", "2"]
+        assert all(one.severity == "warning" for one in found)  # nothing to compare with
+        assert "0 are not when you exchange rows and columns" in found[0].what
+
+
+def test_a_single_plate_counted_from_zero_is_seen(tmp_path: Path) -> None:
+    rows = plate_rows("E1", "1", move=shift(0, -2))
+    assert any(row[2] == "B00" for row in rows)
+    (found,) = check_placement(indexed(tmp_path, rows))
+    assert "14 wells are not on a plate of 16 x 24 wells; 0 are not when you shift columns by +1" in found.what
+
+
+def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for draw in range(50):
+        rows = []
+        for plate in range(int(rng.integers(1, 6))):
+            wells = plate_rows("E", str(plate), seed=int(rng.integers(100)), size=(8, 12))
+            if draw % 2:  # the controls lie elsewhere on every plate
+                order = rng.permutation(len(wells))
+                wells = [(*wells[k][:3], *wells[order[k]][3:]) for k in range(len(wells))]
+            kept = rng.random(len(wells)) > draw / 100  # up to half of the wells failed
+            rows += [well for well, there in zip(wells, kept, strict=True) if there]
+        assert check_placement(indexed(tmp_path, rows, plate_rows=8, plate_columns=12)) == [], draw
+
+
+def test_a_few_slips_of_the_pen_are_no_plate_that_lies_wrong(tmp_path: Path) -> None:
+    rows = [row for k in range(3) for row in plate_rows("E1", str(k), seed=k)]
+    rows[5] = ("E1", "0", "Q30", "t1", "treatment")
+    assert check_placement(indexed(tmp_path, rows, plate_rows=16, plate_columns=24)) == []
+
+
+def test_every_move_is_undone_by_another(tmp_path: Path) -> None:
+    wells = np.array([[3, 4], [7, 20]])
+    for move in MOVES:
+        back = [other.of(move.of(wells, (16, 24)), (16, 24)) for other in MOVES]
+        assert any((other == wells).all() for other in back), move

@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from distangle.cli import main
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Path:
+    """One plate of four wells, one file damaged after it was indexed."""
+    lines = ["plate,well,perturbation,role,dna"]
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        Image.fromarray(rng.integers(1, 200, (64, 64)).astype(np.uint8)).save(tmp_path / f"{k}.png")
+        lines.append(f"1,B0{k + 2},{'DMSO' if k else 'a'},{'negative_control' if k else 'treatment'},{k}.png")
+    (tmp_path / "wells.csv").write_text("\n".join(lines) + "\n")
+    words = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna"]
+    main([*words, "--out", str(tmp_path / "screen")])
+    return tmp_path / "screen"
+
+
+def test_a_clean_screen_ends_with_status_0_and_leaves_three_files(
+    screen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", str(screen), "--expect", "wells=4,plates=1"])
+    said = capsys.readouterr().out
+    assert "index: found 4 = indexed 4 + refused 0" in said
+    assert "pixels: planes 4 = read 4 + unreadable 0 + not looked at 0" in said
+    assert "0 errors, 0 warnings, 0 notes" in said
+    assert sorted(path.name for path in (screen / "checks").iterdir()) == [
+        "checks.json",
+        "findings.csv",
+        "planes.parquet",
+    ]
+
+
+def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
+    screen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = screen.parent / "2.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(screen), "--out", str(screen.parent / "found")])
+    assert ended.value.code == 1
+    captured = capsys.readouterr()
+    assert "unreadable image" in captured.out
+    assert "well B04 site 1 channel dna" in captured.err
+    assert "Copy it again" in captured.err
+    table = pd.read_csv(screen.parent / "found" / "findings.csv", dtype=str, keep_default_na=False)
+    assert set(table["kind"]) == {"unreadable image", "file changed since indexing"}
+    assert set(table["well"]) == {"B04"}
+    said = json.loads((screen.parent / "found" / "checks.json").read_text())
+    assert said["counts"] == {"error": 2, "warning": 0, "note": 0}
+    main(["check", str(screen), "--no-pixels"])
+    main(["check", str(screen), "--fail-on", "never"])
+
+
+def test_totals_are_whole_numbers(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", str(screen), "--expect", "wells=many"])
+    assert "--expect wells=many: 'many' is no whole number" in capsys.readouterr().err
