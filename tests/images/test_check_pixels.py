@@ -258,6 +258,13 @@ def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
     assert measure_plane(np.full((9, 9), 4, dtype=np.uint16)).tail_rows == 9
 
 
+def test_a_large_bright_plane_does_not_overflow_its_measures() -> None:
+    plane = np.random.default_rng(0).integers(20_000, 65_535, (1200, 1080), dtype=np.uint16)
+    measured = measure_plane(plane)
+    assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
+    assert measured.spread == pytest.approx(plane.std(dtype=np.float64), rel=1e-9)
+
+
 def test_sharpness_falls_with_blur_and_does_not_rise_with_brightness() -> None:
     plane = cells(np.random.default_rng(1)).astype(np.float64)
     sharp = [sharpness(gaussian_filter(plane, sigma)) for sigma in (0, 1, 2, 4)]

@@ -41,6 +41,7 @@ def check(
     """
     from distangle.screen import read_screen
     from distangle.screen.checks import check_tables
+    from distangle.screen.checks.finding import SEVERITIES
 
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
@@ -67,7 +68,8 @@ def check(
         for one in groups[:SHOWN]:
             if one["severity"] != "note":
                 remark(f"{one['kind']}: {one['first']}: {one['what']}. {one['fix']}")
-    counts = [f"{checked.count(name)} {name}s" for name in ("error", "warning", "note")]
+    numbers = {name: checked.count(name) for name in SEVERITIES}
+    counts = [f"{n:,} {name}{'s' * (n != 1)}" for name, n in numbers.items()]
     tell(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")
     if checked.fails(fail_on):
         sys.exit(1)

@@ -1,6 +1,7 @@
 """One plane in a row of numbers: brightness, clipping, damage and sharpness, exact from its histogram."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def measure_plane(plane: np.ndarray) -> PlaneMeasures:
     n = plane.size
     mean = float(values @ held) / n
     # Whole numbers until the last division: nothing cancels.
-    spread = float(np.sqrt(max(0, n * int((values**2) @ held) - int(values @ held) ** 2))) / n
+    spread = math.sqrt(max(0, n * int((values**2) @ held) - int(values @ held) ** 2)) / n
     below = np.cumsum(held)
     low, middle, high = (int(values[np.searchsorted(below, share * n)]) for share in (0.01, 0.5, 0.999))
     most = int(values[-1])

@@ -10,6 +10,7 @@ from distangle.screen.table import KEY_COLUMNS, Screen
 
 COUNTED = tuple(Counts.model_fields)
 """What a total can be given of: experiments, plates, wells, sites, planes."""
+SIZES = 4  # of wells, by sites, that a sum names one by one
 
 
 def conservation(screen: Screen) -> list[Law]:
@@ -34,7 +35,12 @@ def conservation(screen: Screen) -> list[Law]:
     if not screen.card.tables_only:
         per_well = sorted(Counter(sites.groupby(list(KEY_COLUMNS[:3])).size().tolist()).items())
         total = sum(size * n for size, n in per_well)
-        said = " + ".join(f"{n} wells x {size}" for size, n in per_well)
+        listed = [f"{n} well{'s' * (n != 1)} x {size}" for size, n in per_well[:SIZES]]
+        if len(per_well) > SIZES:
+            rest = per_well[SIZES:]
+            n_rest = sum(size * n for size, n in rest)
+            listed.append(f"{n_rest} of {sum(n for _, n in rest)} wells with {rest[0][0]} or more")
+        said = " + ".join(listed)
         laws.append(Law(stage="table", words=f"sites {len(sites)} = {said}", holds=total == len(sites)))
     return laws
 
