@@ -1,7 +1,6 @@
 """From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
 
 import errno
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +9,14 @@ import tifffile
 from PIL import Image
 
 from distangle.errors import ImageError
+from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import is_packed, packed_header, read_packed
+from distangle.images.patience import PATIENCE
+from distangle.images.png import SIGNATURE, png_header, read_pngs
 from distangle.images.zarr_arrays import probe_array, read_planes
 from distangle.screen.stored import is_array
 
-MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
-_PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_PNG_DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, colour type 0: grey)
-_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
@@ -37,8 +35,9 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
     kind = _kind(path)
     try:
         if kind == "png":
-            shape, dtype = _png_header(path)
-            pages = 1
+            with path.open("rb") as opened_png:
+                header = png_header(opened_png.read(29), path=path)
+            shape, dtype, pages = (header.height, header.width), header.dtype, 1
         elif kind == "packed":
             dtype, shape, pages = packed_header(path)
         elif kind == "array":
@@ -86,6 +85,9 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
     packed = _read_packed(paths, pages)
     if packed is not None:
         return packed
+    quickly = read_pngs(paths) if PATIENCE.over and not any(pages) else None
+    if quickly is not None:
+        return quickly
     planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]
     first = planes[0]
     for path, plane in zip(paths, planes, strict=True):
@@ -95,7 +97,9 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
                 f"{first.shape}. All channels of a site must agree; index the screen again to find such sites."
             )
             raise ImageError(message)
-    return np.stack(planes)
+    image = np.stack(planes)
+    PATIENCE.count(image.size)
+    return image
 
 
 def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
@@ -127,7 +131,7 @@ def _kind(path: Path) -> str:
             return "array"
         message = f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Index again."
         raise ImageError(message) from error
-    if head.startswith(_PNG):
+    if head.startswith(SIGNATURE):
         return "png"
     if head.startswith(_TIFF):
         return "tiff"
@@ -136,22 +140,6 @@ def _kind(path: Path) -> str:
     found = "is empty (0 bytes)" if not head else f"starts with {head[:8]!r}"
     message = f"{path} {found}; expected a PNG or TIFF file, or a packed image."
     raise ImageError(message)
-
-
-def _png_header(path: Path) -> tuple[tuple[int, int], str]:
-    # Read by hand: Pillow warns of a large image only after it has begun to believe it.
-    with path.open("rb") as opened:
-        head = opened.read(26)
-    if len(head) < 26 or head[12:16] != b"IHDR":
-        message = "no IHDR chunk"
-        raise ValueError(message)
-    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
-    dtype = _PNG_DTYPES.get((bits, colour))
-    if dtype is None:
-        kind = f"{_PNG_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
-        message = f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file."
-        raise ImageError(message)
-    return (height, width), dtype
 
 
 def _tiff_plane(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:

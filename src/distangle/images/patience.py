@@ -1,0 +1,24 @@
+"""When loops that must be compiled, or loaded compiled, begin to pay."""
+
+
+class Patience:
+    """Counts the pixels of a process that were read without numba, whose start takes a second.
+
+    Args:
+        pixels: After so many the start is worth it: ten images of six stains, 512 x 512.
+    """
+
+    def __init__(self, pixels: int = 15 << 20) -> None:
+        self._left = pixels
+
+    @property
+    def over(self) -> bool:
+        """Whether it is time for numba."""
+        return self._left <= 0
+
+    def count(self, pixels: int) -> None:
+        """Count pixels that were read without it."""
+        self._left -= pixels
+
+
+PATIENCE = Patience()  # of this process: threads may count past each other, which harms nothing

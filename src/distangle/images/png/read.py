@@ -1,0 +1,168 @@
+"""Plain grey PNG files to pixels: every checksum, every length and the end of the stream are looked at."""
+
+import functools
+import os
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distangle.errors import ImageError
+from distangle.images.limits import MAX_PIXELS
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, colour type 0: grey)
+_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+# Chunks that say nothing of the pixels, with the length they must have; None: any.
+_ASIDE = {b"pHYs": 9, b"gAMA": 4, b"sRGB": 1, b"cHRM": 32, b"tIME": 7, b"tEXt": None}
+_MOST_ASIDE = 1 << 20  # bytes
+_LARGEST = 4 * MAX_PIXELS  # bytes of a file: twice its pixels at 16 bit
+
+Unfilter = Callable[[np.ndarray, np.ndarray, int], bool]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an IHDR chunk says."""
+
+    height: int
+    width: int
+    dtype: str
+    usual: bool  # deflated, the five filters, not interlaced
+
+
+def png_header(head: bytes, *, path: Path) -> Header:
+    """Read an IHDR chunk by hand: Pillow warns of a large image only after it has begun to believe it.
+
+    Args:
+        head: The first bytes of the file, 29 at least.
+        path: Named in errors.
+
+    Raises:
+        ImageError: It is not one grey channel of 8 or 16 bit.
+        ValueError: There is no such chunk.
+    """
+    if len(head) < 29 or head[12:16] != b"IHDR":
+        message = "no IHDR chunk"
+        raise ValueError(message)
+    width, height, bits, colour, *methods = struct.unpack(">IIBBBBB", head[16:29])
+    dtype = _DTYPES.get((bits, colour))
+    if dtype is None:
+        kind = f"{_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
+        message = f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file."
+        raise ImageError(message)
+    return Header(height, width, dtype, not any(methods))
+
+
+def read_pngs(paths: Sequence[Path]) -> np.ndarray | None:
+    """Read planes of one shape and type, or leave it to another reader.
+
+    Args:
+        paths: One file per channel.
+
+    Returns:
+        uint8 or uint16 [channel, height, width]. None where numba is missing, where a file is no plain grey PNG,
+        and where anything in it is in doubt: the general reader knows more kinds, and says what is wrong.
+    """
+    unfilter = _unfilter()
+    if unfilter is None:
+        return None
+    image = None
+    for k, path in enumerate(paths):
+        blob = _file(path)
+        if blob is None:
+            return None
+        try:
+            header = png_header(blob, path=path)
+        except ValueError:  # ImageError is one
+            return None
+        filtered = _filtered(blob, header)
+        if image is None:
+            image = np.empty((len(paths), header.height, header.width), dtype=header.dtype)
+        if filtered is None or image[k].shape != (header.height, header.width) or image.dtype != header.dtype:
+            return None
+        lines = image[k].view(np.uint8)
+        if not unfilter(filtered, lines, image.itemsize):
+            return None
+        if image.itemsize > 1:
+            image[k] = image[k].view(">u2")
+    return image
+
+
+def _file(path: Path) -> bytes | None:
+    """Return the bytes of a PNG file of a likely size."""
+    try:
+        with path.open("rb", buffering=0) as opened:
+            if opened.read(len(SIGNATURE)) != SIGNATURE or os.fstat(opened.fileno()).st_size > _LARGEST:
+                return None
+            opened.seek(0)
+            return opened.readall()
+    except OSError:
+        return None
+
+
+def _filtered(blob: bytes, header: Header) -> np.ndarray | None:
+    """Return the filtered rows, uint8 [row, 1 + byte]; None where anything is not as the specification has it."""
+    if not header.usual or not 0 < header.height * header.width <= MAX_PIXELS:
+        return None
+    streams = _image_chunks(blob)
+    if streams is None:
+        return None
+    n_bytes = header.height * (1 + header.width * np.dtype(header.dtype).itemsize)
+    module = _inflate()
+    stream = module.decompressobj()
+    try:
+        plain = stream.decompress(b"".join(streams) if len(streams) > 1 else streams[0], n_bytes + 1)
+    except module.error:
+        return None
+    if len(plain) != n_bytes or not stream.eof or stream.unused_data or stream.unconsumed_tail:
+        return None
+    return np.frombuffer(plain, dtype=np.uint8).reshape(header.height, -1)
+
+
+def _image_chunks(blob: bytes) -> list[memoryview] | None:
+    """Return the parts of the image stream, if the chunks of the file are whole and in order."""
+    seen = memoryview(blob)
+    streams: list[memoryview] = []
+    place, aside, closed = len(SIGNATURE), 0, False
+    while place + 12 <= len(blob):
+        length, kind = int.from_bytes(seen[place : place + 4]), blob[place + 4 : place + 8]
+        ends = place + 8 + length
+        if ends + 4 > len(blob) or zlib.crc32(seen[place + 4 : ends]) != int.from_bytes(seen[ends : ends + 4]):
+            return None
+        if place == len(SIGNATURE):
+            if kind != b"IHDR" or length != 13:
+                return None
+        elif kind == b"IDAT" and not closed:
+            streams.append(seen[place + 8 : ends])
+        elif kind == b"IEND":
+            return streams if streams and length == 0 else None
+        elif _ASIDE.get(kind, -1) not in (None, length) or aside + length > _MOST_ASIDE:
+            return None
+        else:
+            aside, closed = aside + length, bool(streams)
+        place = ends + 4
+    return None
+
+
+@functools.cache
+def _unfilter() -> Unfilter | None:
+    try:
+        from distangle.images.png.filters import undo_filters
+    except ImportError:
+        return None
+    return undo_filters
+
+
+@functools.cache
+def _inflate() -> Any:
+    """Return the module that inflates: isal where it is installed, three times as fast as zlib."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
