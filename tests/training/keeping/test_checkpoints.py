@@ -209,14 +209,15 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
     assert verify_run(run).differences == ()
 
 
-def test_another_torch_is_said_and_recorded(tmp_path: Path) -> None:
+def test_another_torch_and_other_ranks_are_said(tmp_path: Path) -> None:
     _, about = two(tmp_path)
     made_with = json.loads(about.read_text())["made_with"]
-    edited(about, made_with={**made_with, "torch": "2.11.0", "device": "NVIDIA H200"})
+    edited(about, made_with={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
     changed = load_state(state_after(0), tmp_path, fingerprint="f").changed
     assert changed == [
         f"torch 2.11.0, now {torch.__version__}",
         f"device NVIDIA H200, now {made_with['device']}",
+        "ranks 2, now 1",
     ]
 
 
