@@ -1,7 +1,8 @@
-"""Grad-CAM of DenseNet-161's last maps: ours against one plain forward pass and against captum.
+"""Grad-CAM of DenseNet-161's last maps: ours against one plain forward pass, the textbook's way and captum.
 
-Limits: at most 1.05 of one forward pass; no slower than captum's LayerGradCam; at most 0.4 of captum's added memory;
-equal maps. The backbone runs once without gradients; only the heads are differentiated.
+Limits: at most 1.05 of one forward pass; 2.5 times as fast as the textbook's way, which the package grad-cam takes
+(hooks at the layer, and a backward pass through the whole network); no slower than captum's LayerGradCam; at most 0.4
+of captum's added memory; equal maps. The backbone runs once without gradients; only the heads are differentiated.
 
 captum is asked for a layer, and the pooled maps are none (the ReLU after norm5 is a function): it gets norm5 of the
 model without that ReLU, which is the variant of the winner of RxRx1 2019, and ours gets the same.
@@ -43,10 +44,23 @@ def prepare(which: str) -> Callable[[], torch.Tensor]:
         maps = explainer.attribute(images, target=targets, additional_forward_args=cell_types, relu_attributions=True)
         return maps[:, 0].detach()
 
+    def textbook() -> torch.Tensor:
+        kept = []
+        layer = find_layer(model, "features.norm5")
+        hook = layer.register_forward_hook(lambda _, given, made: (made.retain_grad(), kept.append(made))[0])
+        try:
+            model.zero_grad()
+            model(images, cell_types).logits.gather(1, targets[:, None]).sum().backward()
+        finally:
+            hook.remove()
+        weights = kept[0].grad.mean((2, 3), keepdim=True)
+        return (weights * kept[0].detach()).sum(1).clamp(min=0)
+
     return {
         "one forward pass": forward,
         "ours, last maps": ours,
         "ours, denseblock4": before_norm,
+        "textbook, last maps": textbook,
         "captum, last maps": lambda: captum("features.norm5"),
         "captum, denseblock4": lambda: captum("features.denseblock4"),
     }[which]
@@ -59,7 +73,8 @@ def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def main() -> int:
-    names = ["one forward pass", "ours, last maps", "ours, denseblock4", "captum, last maps", "captum, denseblock4"]
+    names = ["one forward pass", "ours, last maps", "ours, denseblock4", "textbook, last maps"]
+    names += ["captum, last maps", "captum, denseblock4"]
     variants = {name: prepare(name) for name in names}
     kept = [
         measure.verdict(
@@ -69,11 +84,15 @@ def main() -> int:
         )
         for layer in ("last maps", "denseblock4")
     ]
+    difference = apart(variants["ours, last maps"](), variants["textbook, last maps"]())
+    kept.append(measure.verdict("difference of maps, textbook, in 1e-6", 1e6 * difference, at_most=20))
     times = measure.time_variants(variants, rounds=5, warmups=0)
     measure.show_times(times)
     memories = {name: measure.peak_memory(prepare, name, calls=1) for name in names}
     measure.show_memory(memories)
     forward = times["one forward pass"].median
+    faster = times["textbook, last maps"].median / times["ours, last maps"].median
+    kept.append(measure.verdict("time, textbook / ours, last maps", faster, at_least=2.5))
     for layer in ("last maps", "denseblock4"):
         ours, captum = f"ours, {layer}", f"captum, {layer}"
         kept.append(measure.verdict(f"time, {ours} / forward", times[ours].median / forward, at_most=1.05))

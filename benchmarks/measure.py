@@ -110,6 +110,11 @@ def time_variants(
     return {name: Timing(seconds=tuple(values)) for name, values in seconds.items()}
 
 
+def resident() -> int:
+    """Return the memory of this process now, bytes."""
+    return _resident("VmRSS")
+
+
 def _resident(field: str) -> int:
     # Not getrusage: its maximum survives exec, so a child would start at the peak of its parent.
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -184,6 +184,8 @@ def explain(
     beside: Path | None = None,
     embeddings: str | None = None,
     prune: bool = False,
+    seeds: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    shuffled: Path | None = None,
     benchmark: bool = False,
 ) -> None:
     """Show where and in which stain the network looked, with a null beside every number.
@@ -205,12 +207,15 @@ def explain(
         beside: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
         embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
         prune: Try what leaving filters out does to the accuracy (several predictions).
+        seeds: Runs on the same screen that differ in their seed, predicted: are their maps alike?
+        shuffled: A run trained with `--set shuffle_labels=true`, predicted: are its maps others?
         benchmark: Instead, on a synthetic screen: how often every method finds the planted stain and the planted
             place, beside networks with random weights.
     """
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
+        others |= {"--seeds": seeds or None, "--shuffled": shuffled}
         others |= {
             "--method": None if method == "grad_cam" else method,
             "--parts": None if parts == ALL_PARTS else parts,
@@ -242,6 +247,8 @@ def explain(
             beside=None if beside is None else RunFolder.open(beside),
             embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
             prune=prune,
+            seeds=[RunFolder.open(other) for other in seeds],
+            shuffled=None if shuffled is None else RunFolder.open(shuffled),
             advance=advance,
         )
     opened.add_command(line())

@@ -31,6 +31,7 @@ class Opened:
         model: The network of the run.
         about: What was saved beside its weights.
         sites: The chosen sites, with the predicted perturbation as what is to be explained.
+        rows: Their positions in the screen.
         removal: What can stand in for an absent stain here.
         channels_of: Planted truth: perturbation to its channels, counted from 1; None on a real screen, or where
             something else than the perturbation was learnt.
@@ -40,6 +41,7 @@ class Opened:
     model: PerturbationClassifier
     about: Mapping[str, Any]
     sites: ChosenSites
+    rows: Sequence[int]
     removal: Removal
     channels_of: Mapping[str, Sequence[int]] | None
     places: Mapping[int, Circle] | None
@@ -125,6 +127,7 @@ def open_run(
         model=model,
         about=about,
         sites=sites,
+        rows=readable,
         removal=removal,
         channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
         places=truth[1] if truth else None,

@@ -20,7 +20,13 @@ PARTS: tuple[Part, ...] = ("faithfulness", "templates", "filters")
 
 
 def tested(
-    opened: Opened, explanation: Explanation, folder: Path, *, advance: Advance
+    opened: Opened,
+    explanation: Explanation,
+    folder: Path,
+    *,
+    seeds: Sequence[Opened],
+    shuffled: Opened | None,
+    advance: Advance,
 ) -> tuple[Explanation, list[Path]]:
     """Put the maps of an explanation to the tests that a map has to stand.
 
@@ -28,6 +34,8 @@ def tested(
         opened: What was explained.
         explanation: Of it.
         folder: Of the explanations.
+        seeds: Runs of other seeds, opened at the same sites.
+        shuffled: A run trained on shuffled labels, likewise.
         advance: Called after each test.
 
     Returns:
@@ -40,6 +48,8 @@ def tested(
         explanation.maps,
         rng=generator(0, "faithfulness"),
         method=map_method(said["method"], layer=said["asked_layer"], head=said["head"]),
+        beside=[(other.model, other.sites) for other in seeds],
+        shuffled=None if shuffled is None else (shuffled.model, shuffled.sites),
         advance=advance,
     )
     columns = found.columns(len(explanation.table))

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from distangle.commit import sweep
+from distangle.errors import ExplanationError
 from distangle.explain.explain import ExplainSettings, explain_sites
 from distangle.explain.grouped import with_later_means
 from distangle.explain.on_cells import on_cells
-from distangle.explain.opened import open_run
+from distangle.explain.opened import Opened, open_run
 from distangle.explain.parts import PARTS, Part, of_the_network, tested
 from distangle.explain.stains.removal import Removal
 from distangle.inference import preparation_of
@@ -31,6 +32,8 @@ def explain_run(
     beside: RunFolder | None = None,
     embeddings: Sequence[str] | None = None,
     prune: bool = False,
+    seeds: Sequence[RunFolder] = (),
+    shuffled: RunFolder | None = None,
     advance: Advance = no_progress,
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites, and write `explanations/`.
@@ -51,11 +54,14 @@ def explain_run(
         beside: Another run on the same screen, whose templates go into the same maps.
         embeddings: Perturbations whose embeddings are shown; None for the most frequent.
         prune: Try what leaving filters out does to the accuracy; costs several predictions of the held-out fold.
+        seeds: Runs on the same screen that differ in their seed: are their maps alike?
+        shuffled: A run trained with `shuffle_labels=true`: are its maps others?
         advance: Called after each piece and each step.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, or the settings name what is not there.
+        ExplanationError: No chosen site can be read, the settings name what is not there, or another run held out other
+            sites.
         WeightsError: The norm statistics of the run are damaged.
     """
     settings = settings or ExplainSettings()
@@ -76,7 +82,14 @@ def explain_run(
     sweep(run.explanations)
     explanation = on_cells(explanation, opened.sites, screen.card.channels, nuclear=nuclear)
     if "faithfulness" in parts:
-        explanation, written = tested(opened, explanation, run.explanations, advance=advance)
+        explanation, written = tested(
+            opened,
+            explanation,
+            run.explanations,
+            seeds=[_opened_beside(run, other, screen, opened) for other in seeds],
+            shuffled=None if shuffled is None else _opened_beside(run, shuffled, screen, opened),
+            advance=advance,
+        )
     else:
         written = Faithfulness.remove(run.explanations)  # of other sites
     explanation = with_later_means(explanation)
@@ -86,3 +99,14 @@ def explain_run(
     )
     run.record(*written)
     return explanation
+
+
+def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: Opened) -> Opened:
+    """Another run at the same sites; it must not have been trained on them."""
+    if run.describe()["folds_sha256"] != other.describe()["folds_sha256"]:
+        message = (
+            f"{other.root} holds out other sites than {run.root} ({other.describe()['held_out']}), so it may have been "
+            "trained on those to be explained. Train it with the same --hold-out, or the same --folds and --fold."
+        )
+        raise ExplanationError(message)
+    return open_run(other, screen, rows=opened.rows, removal=opened.removal)

@@ -142,6 +142,7 @@ class TrainingConfig(Part):
     preset: str = "seed"
     target: str = "perturbation"  # the column of the screen to learn
     seed: int = 0
+    shuffle_labels: bool = False  # a null: the labels of each plate are dealt out anew over its training wells
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=24, ge=2)
     accumulate: int = Field(default=2, ge=1)  # batches per step

@@ -22,7 +22,13 @@ from distangle.stopping import Stop
 from distangle.training.batches.composition import check_composition
 from distangle.training.batches.controls import control_sites
 from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
+from distangle.training.batches.sites import (
+    TrainingSites,
+    labelled_sites,
+    output_names,
+    uses_cell_type,
+    with_shuffled_labels,
+)
 from distangle.training.config import TrainingConfig
 from distangle.training.keeping.checkpoints import has_checkpoint
 from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
@@ -125,6 +131,9 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     store = ImageStore(screen, config.preparation)
     classes = tuple(told["classes"])
     sites, n_unlabelled = labelled_sites(store, np.flatnonzero(folds.of(screen) == TRAIN), classes, config)
+    if config.shuffle_labels:
+        sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
+        say("labels: dealt out anew over the wells of each plate (shuffle_labels=true): a null, not a result.")
     held_out, held_out_statistics = _held_out_sites(store, folds, classes, config)
     for row, reason in sorted(store.reasons.items()):
         say(f"not used, site {row}: {reason}")

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from distangle.errors import ConfigError, FoldError, nearest
 from distangle.images import ImageStore, measure_sites
+from distangle.randomness import generator
 from distangle.screen import Screen, natural_key
 from distangle.training.config import TrainingConfig
 
@@ -131,6 +133,26 @@ def labelled_sites(
         statistics=None if own else statistics[kept],
     )
     return sites, int((named < 0).sum())
+
+
+def with_shuffled_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int) -> TrainingSites:
+    """Return the sites with the labels of each plate dealt out anew over its wells.
+
+    What a network learns from them is of single wells and plates, nothing of perturbations: the null of a training.
+
+    Args:
+        sites: Of the training fold.
+        table: All sites of the screen.
+        seed: Equal seeds deal alike.
+    """
+    labels = sites.labels.copy()
+    of_rows = table.iloc[sites.rows]
+    plates = of_rows["experiment"].astype(str) + "\x1f" + of_rows["plate"].astype(str)
+    for plate, members in plates.groupby(plates).indices.items():
+        _, first, well = np.unique(of_rows["well"].iloc[members].astype(str), return_index=True, return_inverse=True)
+        dealt = generator(seed, "shuffle", str(plate)).permutation(labels[members][first])
+        labels[members] = dealt[well]
+    return dataclasses.replace(sites, labels=labels)
 
 
 def joined_sites(first: TrainingSites, second: TrainingSites) -> TrainingSites:

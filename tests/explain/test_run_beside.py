@@ -1,0 +1,50 @@
+"""A run explained beside runs of other seeds and one trained on shuffled labels."""
+
+from pathlib import Path
+
+import pytest
+
+from distangle.errors import ExplanationError
+from distangle.explain import ExplainSettings, explain_run, open_run
+from distangle.inference import predict_run
+from distangle.results import Faithfulness, RunFolder
+from distangle.screen import Screen, hold_out
+from distangle.training import resolve_config, start_run
+from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+
+QUICK = ExplainSettings(n_null_maps=3, n_draws=5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Screen]:
+    folder = tmp_path_factory.mktemp("beside")
+    screen = tiny_screen(folder, size=72)
+    for name, changes in (("one", ()), ("two", ("seed=1",)), ("null", ("shuffle_labels=true",))):
+        run = tiny_start(screen, folder / name, *changes, epochs=1)
+        go_on(run)
+        predict_run(run, screen)
+    return folder, screen
+
+
+def test_runs_of_other_seeds_and_of_shuffled_labels_are_asked_about_the_same_sites(made) -> None:
+    folder, screen = made
+    run, other, blind = (RunFolder.open(folder / name) for name in ("one", "two", "null"))
+    found = explain_run(run, screen, n_sites=6, settings=QUICK, parts=("faithfulness",), seeds=[other], shuffled=blind)
+    examined = Faithfulness.read(run.explanations)
+    for name in ("seeds", "shuffled"):
+        assert (examined.summary[name]["networks"], examined.summary[name]["sites"]) == (2, 6)
+        assert -1 <= examined.summary[name]["likeness"]["mean"] < 1
+    assert {"seeds", "shuffled"} <= set(examined.summary["verdicts"])
+    opened = open_run(run, screen, n_sites=6)
+    sites = screen.sites.iloc[list(opened.rows)]
+    assert found.table["Metadata_Well"].tolist() == sites["well"].tolist()
+    assert set(sites["experiment"]) == {"E3"}
+
+
+def test_a_run_that_held_out_other_sites_is_refused(made) -> None:
+    folder, screen = made
+    folds = hold_out(screen, column="experiment", values=["E2"])
+    start_run(screen, folds, resolve_config("scratch", list(TRAINING), epochs=1), folder / "elsewhere")
+    run, other = RunFolder.open(folder / "one"), RunFolder.open(folder / "elsewhere")
+    with pytest.raises(ExplanationError, match=r"elsewhere holds out other sites than .*one \(.*E2.*trained on those"):
+        explain_run(run, screen, n_sites=4, settings=QUICK, parts=("faithfulness",), seeds=[other])
