@@ -1,0 +1,60 @@
+"""A decoder that crashes in a thread takes the whole process with it: at once, and without a trace in the result."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from distangle.results import RunFolder, verify_run
+from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+
+ROOT = Path(__file__).resolve().parents[3]
+# Nothing is kept in memory, so that images are decoded for every batch; the crash comes in the second epoch.
+CRASHING = """
+import os, signal, sys
+from pathlib import Path
+from distangle.images import store
+from distangle.results import RunFolder
+from distangle.training import run, train
+
+class Bare(store.ImageStore):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **{**named, "workers": 3, "memory": 0})
+
+real = store.read_image
+root = Path(sys.argv[1])
+
+def read_image(*given, **named):
+    if (root / "checkpoints/epoch-0001.json").exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(*given, **named)
+
+store.read_image, run.ImageStore = read_image, Bare
+train(RunFolder.open(root), advance=lambda words: None, say=lambda words: None)
+"""
+
+
+def test_a_decoder_that_crashes_ends_the_run_at_once_and_it_goes_on_byte_for_byte(tmp_path: Path) -> None:
+    screen = tiny_screen(tmp_path)
+    whole = tiny_start(screen, tmp_path / "runs/whole", epochs=3)
+    struck = RunFolder(Path(shutil.copytree(whole.root, tmp_path / "runs/struck")))
+    go_on(whole)
+    found = subprocess.run(
+        [sys.executable, "-c", CRASHING, str(struck.root)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.returncode == -signal.SIGSEGV, found.stderr[-3000:]
+    assert [path.stem for path in struck.checkpoints.glob("*.json")] == ["epoch-0001"]
+    assert not struck.describe()["finished"]
+    said: list[str] = []
+    go_on(struck, say=said.append)
+    assert "resumed after epoch 1" in said
+    assert any("it is dead" in sentence for sentence in said), said
+    assert fingerprints(struck.root) == fingerprints(whole.root)
+    assert verify_run(struck).differences == ()
