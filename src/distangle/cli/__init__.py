@@ -8,8 +8,8 @@ from distangle.cli.ablations import ablate
 from distangle.cli.app import app
 from distangle.cli.checks import check
 from distangle.cli.console import complain
-from distangle.cli.figures import figures
-from distangle.cli.runs import demo, explain, predict, report, train
+from distangle.cli.explanations import explain, figures
+from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for

@@ -1,4 +1,4 @@
-"""The verbs around a run: train, predict, explain, report, demo."""
+"""The verbs around a run: train, predict, report, demo."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,9 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, one_of_each, refuse_beside, score_lines, values_by_column
+from distangle.cli.words import Words, refuse_beside, score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
-
-ALL_PARTS = "faithfulness,templates,filters"
 
 
 def train(
@@ -166,127 +164,6 @@ def predict(
     for role, check in scores.controls.items():
         remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
     tell(str((out or opened.predictions) / "scores.json"))
-
-
-def explain(
-    run: Path,
-    *,
-    screen: Path | None = None,
-    n_sites: int | None = None,
-    only: Words = (),
-    perturbation: str | None = None,
-    method: Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"] = "grad_cam",
-    layer: str | None = None,
-    head: Literal["softmax", "arc"] = "softmax",
-    removal: Literal["control", "mean", "other_well"] | None = None,
-    parts: str = ALL_PARTS,
-    nuclear: str | None = None,
-    beside: Path | None = None,
-    embeddings: str | None = None,
-    prune: bool = False,
-    seeds: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
-    shuffled: Path | None = None,
-    benchmark: bool = False,
-) -> None:
-    """Show where and in which stain the network looked, with a null beside every number.
-
-    Args:
-        run: Folder of a run that has been predicted.
-        screen: Where the screen is now, when it was moved.
-        n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`.
-        only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
-        perturbation: What to explain of every site, instead of what was predicted for it.
-        method: What draws the maps; the last two look at the pixels and need `distangle[explain]`.
-        layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
-        head: `softmax` or `arc`.
-        removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
-            every plate has one), `mean` (of the channel) or `other_well` (any other of the plate).
-        parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
-            the network; `none` for the sites alone.
-        nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
-        beside: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
-        embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
-        prune: Try what leaving filters out does to the accuracy (several predictions).
-        seeds: Runs on the same screen that differ in their seed, predicted: are their maps alike?
-        shuffled: A run trained with `--set shuffle_labels=true`, predicted: are its maps others?
-        benchmark: Instead, on a synthetic screen: how often every method finds the planted stain and the planted
-            place, beside networks with random weights.
-    """
-    if benchmark:
-        others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
-        others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
-        others |= {"--seeds": seeds or None, "--shuffled": shuffled}
-        others |= {
-            "--method": None if method == "grad_cam" else method,
-            "--parts": None if parts == ALL_PARTS else parts,
-        }
-        refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
-        _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
-        return
-    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
-
-    opened = RunFolder.open(run)
-    chosen = values_by_column(only, flag="--only")
-    indexed = read_screen(opened.screen_folder(screen))
-    n_sites = n_sites or 96
-    settings = ExplainSettings(method=method, layer=layer, head=head)
-    asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
-    with progress("explain", -(-n_sites // settings.sites_at_once), unit="piece") as advance:
-        found = explain_run(
-            opened,
-            indexed,
-            n_sites=n_sites,
-            only=chosen,
-            perturbation=perturbation,
-            settings=settings,
-            removal=removal,
-            parts=asked,
-            nuclear=nuclear,
-            beside=None if beside is None else RunFolder.open(beside),
-            embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
-            prune=prune,
-            seeds=[RunFolder.open(other) for other in seeds],
-            shuffled=None if shuffled is None else RunFolder.open(shuffled),
-            advance=advance,
-        )
-    opened.add_command(line())
-    for sentence in (*sentences(found), *part_sentences(opened.explanations, asked)):
-        tell(sentence)
-    tell(str(opened.explanations))
-
-
-def _benchmark(
-    run: Path,
-    screen: Path | None,
-    *,
-    n_sites: int | None,
-    layer: str | None,
-    head: Literal["softmax", "arc"],
-    removal: Literal["control", "mean", "other_well"] | None,
-) -> None:
-    from distangle.explain import (
-        BENCHMARK_HEADER,
-        BENCHMARK_PIECES,
-        benchmark_lines,
-        benchmark_run,
-        benchmark_sentences,
-    )
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
-
-    opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
-    with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
-        found = benchmark_run(
-            opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
-        )
-    opened.add_command(line())
-    tell_table(BENCHMARK_HEADER, benchmark_lines(found))
-    for sentence in benchmark_sentences(found):
-        tell(sentence)
-    tell(str(opened.explanations / "benchmark.json"))
 
 
 def report(run: Path, *, screen: Path | None = None) -> None:
