@@ -8,7 +8,7 @@ from typing import Any
 from distangle.commit import commit_text, sweep
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
-from distangle.report import believed, explained, illustrated, made, scored, stains
+from distangle.report import believed, explained, illustrated, made, marked, scored, stains
 from distangle.report.material import gather
 from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
@@ -75,7 +75,8 @@ def build_report(
     add("controls", "Controls", "What the controls say", scored.control_checks(material))
     compared = stains.planted(material)
     if compared is not None:
-        add("planted", "Planted", "What was planted and what was found", compared)
+        marks = [] if material.benchmark is None else [marked.truth_table(material.benchmark)]
+        add("planted", "Planted", "What was planted and what was found", compared, *marks)
     drawn = illustrated.figures(material, folder)
     if drawn is not None:
         add("figures", "Figures", "The figures of the paper, from this run", drawn)

@@ -11,6 +11,7 @@ import yaml
 
 from distangle.errors import RunError
 from distangle.results import (
+    Benchmark,
     Explanation,
     Faithfulness,
     FilterBands,
@@ -22,7 +23,7 @@ from distangle.results import (
 )
 from distangle.screen import Screen
 
-Noun = TypeVar("Noun", Explanation, Faithfulness, TemplateMaps, FilterBands)
+Noun = TypeVar("Noun", Benchmark, Explanation, Faithfulness, TemplateMaps, FilterBands)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Material:
         wells: Predictions per well; None before prediction.
         explanation: None before explaining.
         faithfulness: None before the maps were examined.
+        benchmark: None before the methods were marked against a planted truth.
         templates: None before they were compared.
         filters: None before they were examined.
         truth: What was planted into a synthetic screen; None on a real one.
@@ -54,6 +56,7 @@ class Material:
     wells: Predictions | None
     explanation: Explanation | None
     faithfulness: Faithfulness | None
+    benchmark: Benchmark | None
     templates: TemplateMaps | None
     filters: FilterBands | None
     truth: Mapping[str, Any] | None
@@ -91,6 +94,7 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
         wells=_wells(run.predictions),
         explanation=_written(Explanation, run.explanations),
         faithfulness=_written(Faithfulness, run.explanations),
+        benchmark=_written(Benchmark, run.explanations),
         templates=_written(TemplateMaps, run.explanations),
         filters=_written(FilterBands, run.explanations),
         truth=truth,

@@ -250,7 +250,7 @@ def control_checks(material: Material) -> Markup:
         numbers = [(_words(key), printed(value)) for key, value in found.items() if key not in ("verdict", "words")]
         kind = "tag wrong" if verdict == "violated" else "tag"
         title = element("h3", _words(role), *([" ", element("span", verdict, class_=kind)] if verdict else []))
-        said = [paragraph(words, class_="verdict")] if words else []
+        said = [paragraph(words, class_="card-words")] if words else []
         cards.append(element("div", title, *said, definitions(numbers), class_="card"))
     return element("div", *cards, class_="cards")
 
