@@ -9,6 +9,7 @@ from distangle.cli.app import app
 from distangle.cli.checks import check
 from distangle.cli.console import complain
 from distangle.cli.explanations import explain, figures
+from distangle.cli.folding import folds
 from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
@@ -20,6 +21,7 @@ for verb in (
     index,
     pack,
     check,
+    folds,
     statistics,
     simulate,
     settings,

@@ -20,6 +20,7 @@ def check(
     pixels: bool = True,
     hash_files: bool = True,
     like: Path | None = None,
+    folds: Path | None = None,
     expect: Words = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     workers: int = 2,
@@ -35,17 +36,21 @@ def check(
         pixels: Read pixels at all.
         hash_files: Compare the SHA-256 of the sampled files with the index.
         like: Another screen whose labels must be of the same coding.
+        folds: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
         workers: Threads that decode.
     """
-    from distangle.screen import read_screen
-    from distangle.screen.checks import check_tables
+    from distangle.screen import Folds, read_screen
+    from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES
+    from distangle.screen.leaks import find_leaks
 
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
+    leaks = find_leaks(read, None if folds is None else Folds.read(folds))
+    checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
     folder = out or screen / "checks"
     if pixels and not read.card.tables_only:
         from distangle.images import sample_sites

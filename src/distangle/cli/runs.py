@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, refuse_beside, score_lines
+from distangle.cli.words import BASELINES, Words, refuse_beside, score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
 
@@ -24,6 +24,8 @@ def train(
     unlabelled: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
+    group: Literal["experiment", "plate", "well"] | None = None,
+    fold_file: Path | None = None,
     force_split: bool = False,
     target: str | None = None,
     epochs: int | None = None,
@@ -44,10 +46,12 @@ def train(
             `small` (two CPU cores: published filters) or `scratch` (two CPU cores: filters of its own).
         config: YAML file with settings; `distangle settings` prints one.
         from_: Repeat this run: its screen, folds and settings, which the flags may change.
-        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`.
+        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`; or `wilds=test`.
         unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03` or `split=test`.
         folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
         fold: Which of them is held out, from 0.
+        group: Keep experiments, plates or wells whole instead, every label spread evenly over the folds.
+        fold_file: Folds that `distangle folds` wrote; they are taken as they are.
         force_split: Allow a split inside plates; every score is then marked.
         target: Column to learn instead of the perturbation, such as `cell_type`.
         epochs: Instead of the preset's.
@@ -58,7 +62,8 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, divide, read_screen
+    from distangle.screen import Folds, check_labels, divide, read_screen
+    from distangle.screen.leaks import find_leaks
     from distangle.training import (
         alone_in,
         folds_again,
@@ -76,6 +81,8 @@ def train(
         "--unlabelled": unlabelled,
         "--folds": folds,
         "--fold": fold,
+        "--group": group,
+        "--fold-file": fold_file,
         "--force-split": force_split or None,
     }
     setting = {
@@ -109,9 +116,25 @@ def train(
             divided = folds_again(earlier, indexed)
         else:
             indexed = read_screen(source)
-            divided = divide(
-                indexed, by=hold_out, hidden=unlabelled, n_folds=folds, fold=fold, seed=asked.seed, force=force_split
-            )
+            if fold_file is not None:
+                given = {**folding, "--fold-file": None}
+                refuse_beside(f"--fold-file {fold_file}", given, "The file says what is held out.")
+                divided = Folds.read(fold_file)
+            else:
+                divided = divide(
+                    indexed,
+                    by=hold_out,
+                    hidden=unlabelled,
+                    n_folds=folds,
+                    fold=fold,
+                    group=group,
+                    label=asked.target,
+                    seed=asked.seed,
+                    force=force_split,
+                )
+            for finding in find_leaks(indexed, divided, label=asked.target):
+                if finding.severity != "note":
+                    remark(f"{finding.kind}: {finding.what}. {finding.fix}")
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
@@ -158,7 +181,8 @@ def predict(
         scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
-    tell_table(("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "n"), score_lines(scores))
+    heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
+    tell_table(heads, score_lines(scores))
     for note in scores.notes:
         remark(note)
     for role, check in scores.controls.items():

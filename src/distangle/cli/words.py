@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from distangle.errors import ConfigError, nearest
 from distangle.results import ScoreRow, Scores
 
+BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
+
 Name = TypeVar("Name", bound=str)
 Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
@@ -118,6 +120,8 @@ def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
 def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
     """Give the lines of the score table for a terminal: accuracy and balanced accuracy side by side.
 
+    Beside them is the balanced accuracy of rules that see no cell: `BASELINES`.
+
     Args:
         scores: All rows; those of single cell types stay in scores.json and in the report.
     """
@@ -125,7 +129,9 @@ def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
     for row in scores.rows:
         if row.metric == "accuracy" and not row.subset.startswith("cell type"):
             numbers = (_with_interval(row), _with_interval(balanced[_place(row)]))
-            yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", str(row.n)
+            naive = (balanced[_place(row)].baselines.get(rule) for rule in BASELINES)
+            blind = ("-" if value is None else f"{value:.3f}" for value in naive)
+            yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", *blind, str(row.n)
 
 
 def _place(row: ScoreRow) -> tuple[str, int, str, str]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.inference.controls import check_controls
+from distangle.inference.naive import no_better
 from distangle.randomness import generator
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import Role
@@ -18,7 +19,12 @@ CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 
 
 def evaluate(
-    predictions: Sequence[Predictions], *, about: Mapping[str, Any], run: Mapping[str, Any], norms: str = "running"
+    predictions: Sequence[Predictions],
+    *,
+    about: Mapping[str, Any],
+    run: Mapping[str, Any],
+    norms: str = "running",
+    naive: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> Scores:
     """Score the held-out fold of several predictions of one network.
 
@@ -28,6 +34,7 @@ def evaluate(
             the network is centred.
         run: What `run.json` says: target, how the fold was made, whether it was forced.
         norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
+        naive: By level, the labels that rules without cells give every row (see `guess_without_cells`).
 
     Returns:
         All rows, the confusion over sites, the control checks, and notes for the reader.
@@ -38,7 +45,8 @@ def evaluate(
     rows: list[ScoreRow] = []
     for found in predictions:
         for wells, chosen in _by_role(found.table):
-            table = found.table[chosen & _scored(found.table, trained)]
+            rules = {f"by {rule}": labels for rule, labels in (naive or {}).get(found.level, {}).items()}
+            table = found.table.assign(**rules)[chosen & _scored(found.table, trained)]
             rows += _rows(table, found, wells=wells, chance=1 / len(trained), transductive=transductive)
     sites = next(found for found in predictions if found.level == "site")
     held_out = sites.table[(sites.table["Metadata_Fold"] == "held_out") & (sites.table["perturbation"] != "")]
@@ -52,7 +60,7 @@ def evaluate(
         never_trained=never,
         confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
         controls=check_controls(sites, trained=trained, target=str(run["target"])),
-        notes=tuple(_notes(sites, held_out, never, run=run, about=about, norms=norms)),
+        notes=(*_notes(sites, held_out, never, run=run, about=about, norms=norms), *no_better(rows)),
     )
 
 
@@ -149,6 +157,11 @@ def _rows(
                 n_groups=len(set(group)),
                 chance=chance,
                 transductive=transductive,
+                baselines={
+                    str(rule).removeprefix("by "): score(truth, part[rule].to_numpy(dtype=object), metric)
+                    for rule in part.columns
+                    if str(rule).startswith("by ")
+                },
             )
 
 

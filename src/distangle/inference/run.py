@@ -9,6 +9,7 @@ from distangle.commit import sweep
 from distangle.errors import RunError
 from distangle.images import ImageStore
 from distangle.inference.evaluate import evaluate
+from distangle.inference.naive import guess_without_cells
 from distangle.inference.norms import keep_norms, norms_for
 from distangle.inference.predict import average_wells, predict_sites, preparation_of
 from distangle.model import PerturbationClassifier, load_model
@@ -88,7 +89,9 @@ def predict_run(
     finally:
         store.close()
     found = [one, eight, average_wells(one), average_wells(eight)]
-    scores = evaluate(found, about=about, run=run.describe(), norms="running" if norms is None else norms.by)
+    naive = {str(some.level): guess_without_cells(some, one, store.statistics) for some in (found[0], found[2])}
+    by = "running" if norms is None else norms.by
+    scores = evaluate(found, about=about, run=run.describe(), norms=by, naive=naive if training else None)
     if is_first():
         folder = out or run.predictions
         sweep(folder)

@@ -136,6 +136,9 @@ def score_table(material: Material) -> Markup:
     )
     said += "Views 8 averages the eight turns and flips of an image; balanced is the mean over perturbations. "
     said += "Dashed tick: chance. The line in bold is the one at the top."
+    rules = _rules(rows)
+    if rules:
+        said += f" {', '.join(f'{rule} alone' for rule in rules)}: the balanced accuracy of rules that see no cell."
     if any(row.transductive for row in rows):
         which = "Lines marked transductive" if tagged else "All lines"
         said += f" {which} used wells of the tested plates or experiments, without labels."
@@ -295,8 +298,9 @@ def _facts(material: Material) -> Markup:
 
 
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
+    rules = _rules(rows)
     heads = ("", "views", "accuracy", "from 0 to 1", "95 % interval", "balanced", "95 % interval", "chance",
-             "n", "groups")  # fmt: skip
+             *(f"{rule} alone" for rule in rules), "n", "groups")  # fmt: skip
     titles = [
         element("th", head, scope="col", class_=None if place in (0, 3) else "number")
         for place, head in enumerate(heads)
@@ -306,13 +310,13 @@ def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> M
     for row in rows:
         lines.setdefault((row.subset, row.views, row.transductive), {})[row.metric] = row
     name = element("th", f"{rows[0].level}s · {rows[0].wells}", colspan=len(heads), scope="colgroup")
-    body = [_score_line(found, main=main, tagged=tagged) for found in lines.values()]
+    body = [_score_line(found, main=main, tagged=tagged, rules=rules) for found in lines.values()]
     head = element("thead", element("tr", *titles))
     group = element("tr", name, class_="group")
     return scrolling(element("table", head, element("tbody", group, *body), class_="scores"))
 
 
-def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
+def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool, rules: Sequence[str]) -> Markup:
     row = next(iter(found.values()))
     is_main = any(other is main for other in found.values())
     name = [row.subset] + ([element("span", "transductive", class_="tag")] if tagged and row.transductive else [])
@@ -326,9 +330,17 @@ def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool) 
             cells.append(element("td", drawn))
         written = "–" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}\u202f%"
         cells.append(element("td", written, class_="number"))
-    cells += [element("td", percent(row.chance), class_="number"), element("td", f"{row.n:,}", class_="number")]
+    cells.append(element("td", percent(row.chance), class_="number"))
+    # Balanced accuracy is the harder one to reach by guessing what is frequent.
+    naive = found.get("balanced accuracy", row).baselines
+    cells += [element("td", percent(naive[rule]) if rule in naive else "–", class_="number") for rule in rules]
+    cells.append(element("td", f"{row.n:,}", class_="number"))
     cells.append(element("td", f"{row.n_groups} {_groups(row)}", class_="number"))
     return element("tr", *cells, class_="main" if is_main else None)
+
+
+def _rules(rows: Sequence[ScoreRow]) -> list[str]:
+    return list(dict.fromkeys(rule for row in rows for rule in row.baselines))
 
 
 def _groups(row: ScoreRow) -> str:

@@ -13,7 +13,9 @@ class ScoreRow(BaseModel):
     """One line of the score table.
 
     `interval` is a 95 % bootstrap over whole `interval_over` groups (experiments, or plates when there is
-    only one experiment); None when fewer than two groups exist.
+    only one experiment); None when fewer than two groups exist. `baselines` is the same metric over the same rows, by
+    rules that see no cell: `position` (row and column of the well), `plate` and `intensity` (mean and spread of every
+    channel); empty where they could not be made.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +32,7 @@ class ScoreRow(BaseModel):
     n_groups: int
     chance: float
     transductive: bool
+    baselines: Mapping[str, float] = {}
 
 
 class Scores(BaseModel):

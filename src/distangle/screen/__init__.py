@@ -4,7 +4,8 @@ from distangle.screen.channel import Channel
 from distangle.screen.divide import divide
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.files import Probe, site_sha256
-from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
+from distangle.screen.folds import ASIDE, HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
+from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
@@ -14,8 +15,10 @@ from distangle.screen.problems import Problem
 from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
 from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
 from distangle.screen.unlabelled import hide_labels, hide_labels_by, refuse_reported
+from distangle.screen.wilds import by_wilds, wilds_parts
 
 __all__ = [
+    "ASIDE",
     "Channel",
     "Entry",
     "Folds",
@@ -34,6 +37,8 @@ __all__ = [
     "TRAIN",
     "UNLABELLED",
     "by_experiment",
+    "by_group",
+    "by_wilds",
     "check_labels",
     "class_list",
     "class_list_sha256",
@@ -54,5 +59,6 @@ __all__ = [
     "statistics",
     "statistics_table",
     "well_name",
+    "wilds_parts",
     "write_screen",
 ]

@@ -22,6 +22,7 @@ from distangle.screen.table import KEY_COLUMNS, Screen
 TRAIN = "train"
 HELD_OUT = "held_out"
 UNLABELLED = "unlabelled"
+ASIDE = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
 
 _COLUMNS = (*KEY_COLUMNS, "fold")
 _META = b"distangle.folds"
@@ -34,7 +35,7 @@ class Folds:
 
     Attributes:
         table: `experiment, plate, well, site, fold`, in the order of the screen's sites; fold is `train`,
-            `held_out` or `unlabelled`.
+            `held_out`, `unlabelled` or `aside`.
         description: What was held out, such as `replicate=2`.
         forced: It divides plates, or has the same picture on both sides, because the user said so.
         notes: What a forced division does wrong; stamped on every figure.
@@ -162,7 +163,7 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
     if n_empty:
         notes.append(f"{n_empty} sites have no {column}: which fold they belong to is not known")
     description = f"{column}={','.join(wanted)}"
-    return _divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
+    return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
 
 
 def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: bool = False) -> Folds:
@@ -199,16 +200,38 @@ def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: 
         dealt += [by_type[cell_type][k] for k in order]
     held = sorted(dealt[fold::n_folds], key=natural_key)
     description = f"experiment={','.join(held)} (fold {fold} of {n_folds}, seed {seed})"
-    return _divided(screen, sites["experiment"].isin(held).to_numpy(), description, notes=[], force=force)
+    return divided(screen, sites["experiment"].isin(held).to_numpy(), description, notes=[], force=force)
 
 
-def _divided(screen: Screen, held: np.ndarray, description: str, *, notes: list[str], force: bool) -> Folds:
-    for name, n in (("training", int((~held).sum())), ("held-out", int(held.sum()))):
+def divided(
+    screen: Screen,
+    held: np.ndarray,
+    description: str,
+    *,
+    notes: Sequence[str] = (),
+    force: bool = False,
+    aside: np.ndarray | None = None,
+) -> Folds:
+    """Make folds of which sites are held out, or refuse to where the sides share a plate, a well or a picture.
+
+    Args:
+        screen: The screen to divide.
+        held: Whether each site is held out, bool [site].
+        description: What is held out, in words.
+        notes: What is wrong with it already.
+        force: As in `hold_out`.
+        aside: Sites on neither side, bool [site]; None for none.
+
+    Raises:
+        FoldError: As in `hold_out`.
+    """
+    used = np.ones(len(held), dtype=bool) if aside is None else ~aside
+    for name, n in (("training", int((used & ~held).sum())), ("held-out", int((used & held).sum()))):
         if n == 0:
-            message = f"The {name} fold of {description} is empty: {len(held)} sites are in the other one. "
+            message = f"The {name} fold of {description} is empty: {int(used.sum())} sites are in the other one. "
             message += "Hold out some of the values, not all."
             raise FoldError(message)
-    notes = [*notes, *_divided_plates(screen.sites, held), *_same_pictures(screen.sites, held)]
+    notes = [*notes, *shared_between(screen.sites[used], held[used])]
     if notes and not force:
         experiments = sorted(set(screen.sites["experiment"]), key=natural_key)
         instead = "whole experiments" if len(experiments) > 1 else "whole plates"
@@ -218,8 +241,31 @@ def _divided(screen: Screen, held: np.ndarray, description: str, *, notes: list[
         )
         raise FoldError(message)
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
-    table["fold"] = pd.Series(np.where(held, HELD_OUT, TRAIN), dtype="str")
+    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), ASIDE), dtype="str")
     return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
+
+
+def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+    """Return what lies on both sides, a sentence each: plates, wells, pictures; nothing for honest folds.
+
+    Args:
+        sites: Rows of a screen.
+        held: Whether each is held out, bool [site].
+    """
+    return [*_divided_plates(sites, held), *_divided_wells(sites, held), *_same_pictures(sites, held)]
+
+
+def _divided_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+    sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
+    for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], held.tolist(), strict=True):
+        sides[well[0], well[1], well[2]].add(side)
+    both = [
+        f"{experiment} plate {plate} well {well}" for (experiment, plate, well), side in sides.items() if len(side) > 1
+    ]
+    if not both:
+        return []
+    listed = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
+    return [f"{len(both)} wells would be on both sides, the same cells in another field ({listed})"]
 
 
 def _divided_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:

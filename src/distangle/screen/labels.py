@@ -1,10 +1,10 @@
 """Whether the folds can teach and test what is to be predicted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from distangle.errors import FoldError, nearest
-from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, fold_columns
+from distangle.screen.folds import HELD_OUT, TRAIN, Folds, fold_columns
 from distangle.screen.perturbation import class_list
 from distangle.screen.table import Screen
 
@@ -39,7 +39,7 @@ def check_labels(screen: Screen, folds: Folds, label: str = "perturbation") -> L
 
     Args:
         screen: The screen that the folds divide.
-        folds: Training and held-out; what is unlabelled is not counted.
+        folds: Training and held-out; what is unlabelled or aside is not counted.
         label: The column to predict; "" in it is an unknown label.
 
     Raises:
@@ -50,7 +50,7 @@ def check_labels(screen: Screen, folds: Folds, label: str = "perturbation") -> L
         message = f"No column {label!r} to predict. {nearest(label, columns)}"
         raise FoldError(message)
     labels = screen.sites[label].astype(str).tolist()
-    counts: dict[str, Counter[str]] = {TRAIN: Counter(), HELD_OUT: Counter(), UNLABELLED: Counter()}
+    counts: dict[str, Counter[str]] = defaultdict(Counter, {TRAIN: Counter(), HELD_OUT: Counter()})
     for fold, name in zip(folds.of(screen).tolist(), labels, strict=True):
         counts[fold][name] += 1
     unknown = {fold: count.pop("", 0) for fold, count in counts.items()}

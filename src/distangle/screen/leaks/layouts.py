@@ -1,0 +1,178 @@
+"""Layouts that several experiments share, and plates that always carry the same perturbations."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distangle.screen.perturbation import Role, natural_key
+from distangle.screen.table import Screen
+
+ALIKE = 0.9  # share of the treated wells that two experiments have in common before their layouts are one
+RARE = 0.1  # share of pairs of experiments whose positive controls may lie alike for that to mean something
+DISJOINT = 0.1  # share of a group's perturbations that another group may have
+_WELL = ["experiment", "plate", "well"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Experiments of one layout.
+
+    Attributes:
+        experiments: Their names.
+        share: Least share of wells that two of them, plate by plate, hold in common, in [0, 1].
+        by: Whose wells told: `treatment`, or `positive_control` where treatments are not known.
+        plates: Which plates lie alike, such as `HUVEC-07 plate 4 = RPE-03 plate 1`.
+    """
+
+    experiments: tuple[str, ...]
+    share: float
+    by: str
+    plates: tuple[str, ...]
+
+
+def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
+    """Return the sets of experiments whose plates, in whatever order, hold the same in the wells of the same name.
+
+    Treatments tell. Where those of an experiment are not known, as in a test part, positive controls do, unless these
+    lie alike in most experiments anyway.
+
+    Args:
+        screen: With at least two experiments.
+        label: The column that is to be predicted.
+
+    Source: RxRx1: HUVEC-07, RPE-03 and HUVEC-18 share one layout, their plates in another order
+    """
+    by_treatment = _alike(screen, label, Role.TREATMENT)
+    by_control = _alike(screen, label, Role.POSITIVE_CONTROL)
+    known = {name for pair in by_treatment for name in pair}
+    pairs = {pair: (*found, "treatment") for pair, found in by_treatment.items() if found[0] >= ALIKE}
+    often = np.mean([share >= ALIKE for share, _ in by_control.values()]) if by_control else 1.0
+    if often < RARE:
+        for pair, found in by_control.items():
+            if found[0] >= ALIKE and not set(pair) <= known:
+                pairs[pair] = (*found, "positive_control")
+    set_of: dict[str, set[str]] = {name: {name} for pair in pairs for name in pair}
+    for one, other in pairs:
+        joined = set_of[one] | set_of[other]
+        for member in joined:
+            set_of[member] = joined
+    twins = []
+    for members in {frozenset(group) for group in set_of.values()}:
+        inside = [found for pair, found in pairs.items() if set(pair) <= members]
+        share, _, by = min(inside, key=lambda found: (found[2] == "treatment", found[0]))
+        told = [plates for _, plates, how in inside if how == "treatment"]
+        twins.append(
+            Twins(
+                experiments=tuple(sorted(members, key=natural_key)),
+                share=share,
+                by=by,
+                plates=tuple(plate for plates in told for plate in plates),
+            )
+        )
+    return sorted(twins, key=lambda found: natural_key(found.experiments[0]))
+
+
+def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tuple[float, tuple[str, ...]]]:
+    """Return for each pair of experiments the share of wells alike, plates matched as they fit best, and the match."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import csr_array
+
+    wells = screen.sites.drop_duplicates(_WELL)
+    wells = wells[(wells["role"] == role.value) & (wells[label] != "")]
+    if wells["experiment"].nunique() < 2:
+        return {}
+    plates = wells.groupby(["experiment", "plate"], sort=True).ngroup().to_numpy()
+    held = wells.groupby(["well", label], sort=False).ngroup().to_numpy()
+    matrix = csr_array((np.ones(len(wells), dtype=np.int32), (plates, held)))
+    shared, sizes = (matrix @ matrix.T).toarray(), np.bincount(plates)
+    of_plate = [(str(e), str(p)) for e, p in sorted(set(zip(wells["experiment"], wells["plate"], strict=True)))]
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, (experiment, _) in enumerate(of_plate):
+        rows_of[experiment].append(row)
+    found = {}
+    names = sorted(rows_of, key=natural_key)
+    for k, one in enumerate(names):
+        for other in names[k + 1 :]:
+            common = shared[np.ix_(rows_of[one], rows_of[other])]
+            ours, theirs = linear_sum_assignment(-common)
+            n_wells = max(sizes[rows_of[one]].sum(), sizes[rows_of[other]].sum())
+            matched = tuple(
+                f"{one} plate {of_plate[rows_of[one][a]][1]} = {other} plate {of_plate[rows_of[other][b]][1]}"
+                for a, b in zip(ours, theirs, strict=True)
+            )
+            found[one, other] = float(common[ours, theirs].sum() / n_wells), matched
+    return found
+
+
+def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[int, int]]:
+    """Return (perturbations, plates) of each group of plates that carry the same treatments, and those no others.
+
+    Where there are such groups, to know a plate's group rules out all other perturbations: 277 of 1,108 are left
+    on a plate of RxRx1. Nothing where plates carry all treatments, or sets that overlap.
+
+    Source: Kaggle's RxRx1: four groups of 277 siRNAs
+    """
+    wells = screen.sites.drop_duplicates(_WELL)
+    treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
+    sets = [frozenset(part[label].astype(str)) for _, part in treated.groupby(["experiment", "plate"], sort=False)]
+    groups: list[Counter[str]] = []
+    sizes: list[int] = []
+    for names in sorted(sets, key=len, reverse=True):
+        for k, group in enumerate(groups):
+            if len(names & group.keys()) > len(names) / 2:
+                group.update(names)
+                sizes[k] += 1
+                break
+        else:
+            groups.append(Counter(names))
+            sizes.append(1)
+    if len(groups) < 2 or min(sizes) < 2 or _overlap(groups):
+        return []
+    return [(len(group), n) for group, n in zip(groups, sizes, strict=True)]
+
+
+def _overlap(groups: Sequence[Counter[str]]) -> bool:
+    return any(
+        len(one.keys() & other.keys()) > DISJOINT * min(len(one), len(other))
+        for k, one in enumerate(groups)
+        for other in groups[k + 1 :]
+    )
+
+
+def share_told_by_place(screen: Screen, *, label: str = "perturbation") -> tuple[float, float, int]:
+    """Return how often a treated well holds what most other experiments hold in the well of its name.
+
+    With a single experiment its plates stand for experiments.
+
+    Returns:
+        The share, what guessing the most frequent treatment elsewhere gives, and the number of wells.
+    """
+    wells = screen.sites.drop_duplicates(_WELL)
+    treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
+    apart = treated["experiment"].astype(str)
+    if apart.nunique() < 2:
+        apart = treated["plate"].astype(str)
+    if apart.nunique() < 2:
+        return 0.0, 0.0, 0
+    names, codes = np.unique(treated[label].astype(str).to_numpy(dtype=object), return_inverse=True)
+    held: dict[str, Counter[int]] = defaultdict(Counter)
+    own: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    everywhere: Counter[int] = Counter(codes.tolist())
+    of_batch: dict[str, Counter[int]] = defaultdict(Counter)
+    rows = list(zip(apart.tolist(), treated["well"].astype(str).tolist(), codes.tolist(), strict=True))
+    for batch, well, code in rows:
+        held[well][code] += 1
+        own[batch, well][code] += 1
+        of_batch[batch][code] += 1
+    usual = {batch: _most(everywhere, counts) for batch, counts in of_batch.items()}
+    right = sum(_most(held[well], own[batch, well]) == code for batch, well, code in rows)
+    guessed = sum(usual[batch] == code for batch, _, code in rows)
+    return right / len(rows), max(guessed / len(rows), 1 / len(names)), len(rows)
+
+
+def _most(all_of_it: Counter[int], without: Counter[int]) -> int:
+    left = {code: n - without.get(code, 0) for code, n in all_of_it.items()}
+    best = max(left, key=lambda code: (left[code], -code))
+    return best if left[best] > 0 else -1
