@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from distangle.screen.problems import n_refused, problems_table
 from distangle.screen.table import path_columns
 
 Format = Literal["ome-zarr", "records"]
-DEFAULT_LEVEL: dict[Format, int] = {"ome-zarr": 12, "records": 3}
+DEFAULT_LEVEL: dict[Format, int] = {"ome-zarr": 12, "records": 1}
 _PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -77,7 +78,7 @@ def pack_screen(
         folder: Of the new screen; the one of an earlier, unfinished packing is gone on with.
         format: `ome-zarr`: plates of OME-NGFF 0.5 that any reader of zarr 3 opens. `records`: smaller and faster,
             for this program alone.
-        level: Of zstd, 1 to 22; None takes 12 for ome-zarr and 3 for records.
+        level: Of zstd, 1 to 22; None takes 12 for ome-zarr and 1 for records.
         workers: Threads.
         advance: Called after every image.
 
@@ -127,7 +128,8 @@ class _Packer:
         for plate in dict.fromkeys(plates):
             name = _PLAIN.sub("-", "_".join(plate)).strip("-.") or "plate"
             taken = set(self._plates.values())
-            self._plates[plate] = next(n for n in (name, *(f"{name}-{k}" for k in range(2, 10**6))) if n not in taken)
+            names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
+            self._plates[plate] = next(one for one in names if one not in taken)
         self._plate_of = list(plates)
         # Fields of a well are numbered from 0 in the order of their sites.
         self._field = sites.groupby(["experiment", "plate", "well"]).cumcount().tolist()

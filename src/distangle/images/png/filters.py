@@ -46,7 +46,8 @@ def _undo_two_paeth(
 @compiled
 def _undo_others(line: np.ndarray, above: np.ndarray, filtered: np.ndarray, step: int, kind: int) -> None:
     if kind == 0:
-        line[:] = filtered
+        for k in range(line.size):
+            line[k] = filtered[k]
     elif kind == 2:
         for k in range(line.size):
             line[k] = np.uint8(filtered[k] + above[k])
