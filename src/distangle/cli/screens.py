@@ -101,7 +101,7 @@ def pack(
         screen: Folder from `distangle index`.
         out: Folder of the packed screen, which every other verb takes instead.
         format: `ome-zarr`: OME-Zarr plates (NGFF 0.5) for any reader. `records`: smaller and faster, ours alone.
-        level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 3 for records when left out.
+        level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 1 for records when left out.
         workers: Threads.
     """
     from distangle.commit import in_bytes
