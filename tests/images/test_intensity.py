@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from distangle.errors import ConfigError
-from distangle.images import channel_statistics, pooled_statistics, standardise, statistics_by_site
+from distangle.images import channel_statistics, intensity, pooled_statistics, standardise, statistics_by_site
+from distangle.images.patience import Patience, compiled_loops
 from distangle.images.preparation import bin_pixels, binning_for
 from tests_support import screen_of
 
@@ -18,6 +19,37 @@ def test_statistics_of_bright_16_bit_images_do_not_cancel() -> None:
     image = np.random.default_rng(0).integers(60000, 60010, (2, 64, 64)).astype(np.uint16)
     expected = np.stack([image.reshape(2, -1).mean(1), image.reshape(2, -1).std(1)])
     np.testing.assert_allclose(channel_statistics(image), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("transform", ["none", "sqrt"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_statistics_are_the_same_to_the_last_bit_in_loops_and_in_arrays(
+    dtype: str, transform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = np.iinfo(dtype).max
+    images = np.random.default_rng(4).integers(0, top, (5, 3, 37, 41), dtype=dtype, endpoint=True)
+    images[1] = top
+    images[2, :, 1:] = 0
+    found = []
+    for pixels in (0, 10**12):
+        monkeypatch.setattr("distangle.images.patience.PATIENCE", Patience(pixels))
+        assert (compiled_loops() is None) == (pixels > 0)
+        turned = [channel_statistics(image.transpose(0, 2, 1), transform=transform) for image in images]
+        found.append([channel_statistics(image, transform=transform) for image in images])
+        np.testing.assert_array_equal(found[-1], turned)
+    np.testing.assert_array_equal(found[0], found[1])
+    pixels_of = images.astype(float) if transform == "none" else np.sqrt(images.astype(float))
+    np.testing.assert_array_equal(np.array(found[0])[:, 0], pixels_of.mean((2, 3)).astype(np.float32))
+    np.testing.assert_allclose(np.array(found[0])[:, 1], pixels_of.std((2, 3)), rtol=1e-6, atol=1e-6)
+
+
+def test_sums_of_many_bright_pixels_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((1, 3, 1 << 20), 65535, np.uint16)  # the sum of the squares is beyond 2^53
+    image[0, 1, 7] = 65534
+    for pixels in (0, 10**12):
+        monkeypatch.setattr("distangle.images.patience.PATIENCE", Patience(pixels))
+        [[squares]] = [[squared for _, squared in intensity._power_sums(image, compiled_loops())]]
+        assert squares == (3 * (1 << 20) - 1) * 65535**2 + 65534**2
 
 
 def test_pooled_statistics_are_those_of_all_pixels_together() -> None:

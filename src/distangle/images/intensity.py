@@ -1,11 +1,13 @@
 """Intensity: the mean and spread of every channel, and images standardised by them."""
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
 
 from distangle.errors import ConfigError, nearest
+from distangle.images.patience import compiled_loops
 from distangle.screen import Role, Screen
 
 Standardisation = Literal["image", "plate", "experiment", "controls", "experiment_controls"]
@@ -17,6 +19,7 @@ GROUP: Mapping[str, list[str]] = {
     "controls": ["experiment", "plate"],
     "experiment_controls": ["experiment"],
 }
+_EXACT = 1 << 20  # squares of so many 16-bit pixels add up without rounding in float64
 EPSILON = 1e-6  # of the pixel unit: a constant channel becomes zero, not NaN
 
 
@@ -32,13 +35,48 @@ def channel_statistics(image: np.ndarray, *, transform: Transform = "none") -> n
 
     Source: Fig. 3.
     """
-    flat = image.reshape(image.shape[0], -1).astype(np.float32)
+    quick = compiled_loops()
     if transform == "sqrt":
-        np.sqrt(flat, out=flat)
-    mean = flat.mean(axis=1, dtype=np.float64)
-    flat -= mean[:, None].astype(np.float32)
-    spread = np.sqrt(np.einsum("cp,cp->c", flat, flat, dtype=np.float64) / flat.shape[1])
-    return np.stack([mean, spread]).astype(np.float32)
+        return _from_counts(_counts(image, quick))
+    n_pixels = image[0].size
+    rows = []
+    for plain, squared in _power_sums(image, quick):
+        # Whole numbers of any length: exact, and so the same by any route.
+        rows.append((plain / n_pixels, (n_pixels * squared - plain * plain) / n_pixels**2))
+    mean, variance = np.array(rows, dtype=np.float64).T
+    return np.stack([mean, np.sqrt(variance)]).astype(np.float32)
+
+
+def _power_sums(image: np.ndarray, quick: ModuleType | None) -> list[tuple[int, int]]:
+    """Return the sum of each channel's pixels and that of their squares."""
+    if quick is not None:
+        sums = np.empty((len(image), 2), dtype=np.uint64)
+        quick.power_sums(np.ascontiguousarray(image), sums)
+        return [(int(plain), int(squared)) for plain, squared in sums]
+    found = []
+    for plane in image:
+        flat = plane.reshape(-1)
+        parts = [flat[k : k + _EXACT].astype(np.float64) for k in range(0, flat.size, _EXACT)]
+        found.append((sum(int(part.sum()) for part in parts), sum(int(part @ part) for part in parts)))
+    return found
+
+
+def _counts(image: np.ndarray, quick: ModuleType | None) -> np.ndarray:
+    """Return how often each value is in each channel, int64 [channel, value]."""
+    n_values = np.iinfo(image.dtype).max + 1
+    if quick is None:
+        return np.stack([np.bincount(plane.reshape(-1), minlength=n_values) for plane in image])
+    counts = np.zeros((len(image), n_values), dtype=np.int64)
+    quick.count_values(np.ascontiguousarray(image), counts)
+    return counts
+
+
+def _from_counts(counts: np.ndarray) -> np.ndarray:
+    roots = np.sqrt(np.arange(counts.shape[1], dtype=np.float64))
+    n_pixels = counts[0].sum()
+    mean = counts @ roots / n_pixels
+    spread = [np.sqrt(of_channel @ (roots - at) ** 2 / n_pixels) for of_channel, at in zip(counts, mean, strict=True)]
+    return np.stack([mean, np.array(spread)]).astype(np.float32)
 
 
 def pooled_statistics(statistics: np.ndarray) -> np.ndarray:

@@ -1,5 +1,8 @@
 """When loops that must be compiled, or loaded compiled, begin to pay."""
 
+import functools
+from types import ModuleType
+
 
 class Patience:
     """Counts the pixels of a process that were read without numba, whose start takes a second.
@@ -22,3 +25,17 @@ class Patience:
 
 
 PATIENCE = Patience()  # of this process: threads may count past each other, which harms nothing
+
+
+def compiled_loops() -> ModuleType | None:
+    """Return the compiled loops over pixels; None without numba, and before they pay."""
+    return _loops() if PATIENCE.over else None
+
+
+@functools.cache
+def _loops() -> ModuleType | None:
+    try:
+        from distangle.images import loops
+    except ImportError:
+        return None
+    return loops
