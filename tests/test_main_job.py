@@ -16,7 +16,7 @@ from distangle.cli import main
 from distangle.commit import sha256_of
 from distangle.errors import RunError
 from distangle.results import Explanation, Predictions, RunFolder, Scores
-from distangle.screen import read_screen
+from distangle.screen import read_screen, write_screen
 from distangle.training import TrainingConfig, folds_again, read_config, resolve_config, settings, values_of
 
 SETTINGS = (
@@ -314,3 +314,36 @@ def test_without_a_word_on_folds_one_experiment_in_as_many_folds_as_there_are_is
     table = pd.read_parquet(RunFolder.open(out).folds)
     assert table.loc[table["fold"] == "held_out", "experiment"].nunique() == 1
     assert table["experiment"].nunique() == 4
+
+
+def test_the_benchmark_prints_every_method_and_refuses_what_it_would_ignore(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(folder / "runs/a")
+    with pytest.raises(SystemExit) as refused:
+        main(["explain", run, "--benchmark", "--only", "plate=1", "--method", "occlusion", "--parts", "none"])
+    assert refused.value.code == 1
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "Leave out --only, --method, --parts beside --benchmark." in said
+    with pytest.raises(SystemExit) as refused:
+        main(["explain", run, "--perturbation", "sirna_99"])
+    assert refused.value.code == 1
+    assert "The network never saw a perturbation 'sirna_99'" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_an_explanation_of_another_screen_names_both_sets_of_channels(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = read_screen(folder / "screen")
+    channels = [
+        channel.model_copy(update={"name": f"{channel.name} 2"}) if k == 1 else channel
+        for k, channel in enumerate(screen.card.channels)
+    ]
+    other = dataclasses.replace(screen, card=screen.card.model_copy(update={"channels": tuple(channels)}))
+    write_screen(other, tmp_path / "screen")
+    with pytest.raises(SystemExit) as refused:
+        main(["explain", str(folder / "runs/a"), "--screen", str(tmp_path / "screen")])
+    assert refused.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The screen has the channels {channels[0].name}, {channels[1].name}" in said
+    assert "the network was trained on" in said
