@@ -128,7 +128,9 @@ def make_screen(folder: Path, plan: Plan) -> Screen:
     for k in range(1, len(plan.channels) + 1):
         sites[f"path_{k}"] = [f"p{names.index(name)}_{k}.png" for name in sites["perturbation"]]
         sites[f"page_{k}"] = -1
-    sites["size"], sites["mtime"], sites["sha256"] = 1, 0.0, ""
+    files = [[source / path for path in row] for row in sites.filter(regex=r"^path_\d+$").to_numpy().tolist()]
+    sites["size"] = [sum(path.stat().st_size for path in paths) for paths in files]
+    sites["mtime"], sites["sha256"] = 0.0, ""
     problems = pd.DataFrame(
         [
             dict(severity="refused", kind="image missing", file="lab/B07.png", row="", experiment="HUVEC-01", plate="1",

@@ -218,3 +218,16 @@ def test_the_real_tables_have_gaps_and_few_controls_and_nothing_worse(real_data:
     assert [finding.kind for finding in printed.findings if finding.severity == "error"] == [
         "totals do not reconcile"
     ] * 2
+
+
+def test_a_table_edited_after_indexing_is_named(tmp_path: Path) -> None:
+    screen = indexed(tmp_path, plate_rows("E1", "P1"))
+    assert not [one for one in check_tables(screen).findings if "table" in one.kind]
+    table = tmp_path / "wells.csv"
+    table.write_text(table.read_text().replace("DMSO", "other", 1))
+    (found,) = [one for one in check_tables(screen).findings if "table" in one.kind]
+    assert (found.severity, found.kind, found.file) == ("error", "table changed since indexing", "wells.csv")
+    assert "check NEW --like OLD" in found.fix
+    table.unlink()
+    (gone,) = [one for one in check_tables(screen).findings if "table" in one.kind]
+    assert (gone.severity, gone.kind) == ("note", "table not there")

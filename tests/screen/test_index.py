@@ -73,12 +73,15 @@ def count_by_hand(rows: list[tuple[str, ...]], root: Path) -> tuple[int, int]:
     return len(sites), len(rows)
 
 
+KAGGLE = {
+    "rows": st.lists(KAGGLE_ROW, min_size=1, max_size=6),
+    "files": st.lists(KAGGLE_FILE, max_size=4, unique=True),
+    "tables_only": st.booleans(),
+}
+
+
 @settings(max_examples=150, deadline=None)
-@given(
-    rows=st.lists(KAGGLE_ROW, min_size=1, max_size=6),
-    files=st.lists(KAGGLE_FILE, max_size=4, unique=True),
-    tables_only=st.booleans(),
-)
+@given(**KAGGLE)
 def test_found_is_indexed_plus_refused_on_any_rxrx1_folder(
     rows: list[tuple[str, str, str, str, str, int]],
     files: list[tuple[str, str, str, str, tuple[int, ...]]],
@@ -121,8 +124,11 @@ TABLE_ROW = st.tuples(
 )
 
 
+TABLE = {"rows": st.lists(TABLE_ROW, max_size=8), "delimiter": st.sampled_from([",", ";", "\t"])}
+
+
 @settings(max_examples=150, deadline=None)
-@given(rows=st.lists(TABLE_ROW, max_size=8), delimiter=st.sampled_from([",", ";", "\t"]))
+@given(**TABLE)
 def test_found_is_indexed_plus_refused_on_any_table(
     rows: list[tuple[str, str, str, str, str, str, int]], delimiter: str
 ) -> None:
@@ -143,6 +149,20 @@ def test_found_is_indexed_plus_refused_on_any_table(
         n_rows = sum(any(field.strip() for field in line) for line in lines)
         assert screen.card.found == n_rows == len(screen.sites) + refused
         assert conservation_line(screen) == f"found {n_rows} = indexed {len(screen.sites)} + refused {refused}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("law", "strategies"),
+    [
+        (test_found_is_indexed_plus_refused_on_any_rxrx1_folder, KAGGLE),
+        (test_found_is_indexed_plus_refused_on_any_table, TABLE),
+    ],
+)
+def test_the_law_holds_on_ten_thousand_tables(law: Callable[..., None], strategies: dict[str, object]) -> None:
+    inner = law.hypothesis.inner_test  # type: ignore[attr-defined]
+    checks = settings(max_examples=5_000, deadline=None, database=None)
+    checks(given(**strategies)(inner))()  # type: ignore[arg-type]
 
 
 def odd_header(path: Path) -> Header:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import itertools
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -264,7 +265,16 @@ def _screen_of(
         "source": str(folder.resolve()),
         "indexed": len(sites),
         "refused": card.refused + n_refused(problems),
-        "provenance": {**card.provenance, "packed": packed},
+        "provenance": {**card.provenance, **_tables(screen, folder), "packed": packed},
         "sites_sha256": "",
     }
     return Screen(card=card.model_copy(update=changed), sites=sites, problems=table, folder=None)
+
+
+def _tables(screen: Screen, folder: Path) -> dict[str, object]:
+    """Return the tables that were indexed, named from the new folder."""
+    listed = screen.card.provenance.get("tables", [])
+    if not isinstance(screen.source, Path) or not listed:
+        return {}
+    paths = [os.path.relpath((screen.source / str(table["path"])).resolve(), folder.resolve()) for table in listed]
+    return {"tables": [{**table, "path": Path(path).as_posix()} for table, path in zip(listed, paths, strict=True)]}

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from distangle.errors import ImageError
+from distangle.images.again import try_again
 from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import is_packed, packed_header, read_packed
 from distangle.images.patience import PATIENCE
 from distangle.images.png import SIGNATURE, png_header, read_pngs
+from distangle.images.tiff import read_tiff, tiff_header
 from distangle.images.zarr_arrays import probe_array, read_planes
 from distangle.screen.stored import is_array
 
@@ -43,18 +44,8 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
         elif kind == "array":
             dtype, shape, pages = probe_array(path)
         else:
-            with tifffile.TiffFile(path) as opened_tiff:
-                page = opened_tiff.pages.first
-                shape, dtype, pages = _tiff_plane(path, page), str(page.dtype), len(opened_tiff.pages)
-    except (
-        OSError,
-        SyntaxError,
-        tifffile.TiffFileError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-    ) as error:
+            dtype, shape, pages = tiff_header(path)
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError) as error:
         if isinstance(error, ImageError):
             raise
         message = f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
@@ -79,9 +70,14 @@ def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray
         uint8 or uint16 [channel, height, width].
 
     Raises:
-        ImageError: A file is damaged, or the channels disagree in shape or bit depth.
+        ImageError: A file is damaged, or the channels disagree in shape or bit depth, or a network file system
+            failed time after time.
         MemoryError: There is no room for the pixels.
     """
+    return try_again(lambda: _read_image(paths, pages))
+
+
+def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     packed = _read_packed(paths, pages)
     if packed is not None:
         return packed
@@ -142,13 +138,6 @@ def _kind(path: Path) -> str:
     raise ImageError(message)
 
 
-def _tiff_plane(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
-    if len(page.shape) != 2:
-        message = f"{path} has pages of shape {page.shape}; expected grey planes (height, width)."
-        raise ImageError(message)
-    return int(page.shape[0]), int(page.shape[1])
-
-
 def _read_plane(path: Path, page: int | None) -> np.ndarray:
     dtype, _, n_pages = probe_image(path)
     if page is None and n_pages > 1:
@@ -163,8 +152,8 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
             return np.asarray(read_packed(path)[page or 0])
         if kind == "array":
             return np.asarray(read_planes(path, [page or 0])[0])
-        plane = _read_png(path) if kind == "png" else _read_tiff(path, page or 0)
-    except (OSError, SyntaxError, EOFError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        plane = _read_png(path) if kind == "png" else read_tiff(path, page or 0, most=MAX_PIXELS)
+    except (OSError, SyntaxError, EOFError, ValueError, IndexError) as error:
         if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
             raise MemoryError(str(error)) from error  # says nothing of the file
         message = f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
@@ -178,48 +167,3 @@ def _read_png(path: Path) -> np.ndarray:
         opened.verify()
     with Image.open(path, formats=["PNG"]) as opened:
         return np.asarray(opened)
-
-
-def _read_tiff(path: Path, page: int) -> np.ndarray:
-    with tifffile.TiffFile(path) as opened:
-        chosen = opened.pages[page].aspage()
-        packed = chosen.bitspersample
-        end = max((o + n for o, n in zip(chosen.dataoffsets, chosen.databytecounts, strict=True)), default=0)
-        size = path.stat().st_size
-        if end > size or 0 in chosen.databytecounts:
-            message = f"{size} bytes, but its page {page} needs {max(end, size + 1)}"
-            raise ValueError(message)
-        if packed not in (8, 16):
-            return _unpack(path, chosen)
-        try:
-            return np.asarray(chosen.asarray())
-        except ValueError as error:
-            # Without the optional imagecodecs, tifffile lacks LZW and some others that Pillow knows.
-            if "imagecodecs" not in str(error):
-                raise
-    with Image.open(path, formats=["TIFF"]) as opened_image:
-        opened_image.seek(page)
-        return np.asarray(opened_image)
-
-
-def _unpack(path: Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Unpack 12-bit samples (two in three bytes, each row padded to whole bytes), uncompressed."""
-    bits = page.bitspersample
-    if bits != 12 or page.compression != 1:
-        message = f"{bits}-bit samples with compression {page.compression}; expected 8, 12 or 16 bit"
-        raise ValueError(message)
-    height, width = page.shape
-    with path.open("rb") as opened:
-        parts = []
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            opened.seek(offset)
-            parts.append(opened.read(count))
-    row_bytes = (width * 12 + 7) // 8
-    packed = np.frombuffer(b"".join(parts), dtype=np.uint8)[: height * row_bytes].reshape(height, row_bytes)
-    padded = np.zeros((height, -(-width // 2) * 3), dtype=np.uint16)
-    padded[:, :row_bytes] = packed
-    first, middle, last = padded[:, 0::3], padded[:, 1::3], padded[:, 2::3]
-    plane = np.empty((height, first.shape[1] * 2), dtype=np.uint16)
-    plane[:, 0::2] = (first << 4) | (middle >> 4)
-    plane[:, 1::2] = ((middle & 15) << 8) | last
-    return plane[:, :width]

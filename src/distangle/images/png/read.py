@@ -81,9 +81,11 @@ def read_pngs(paths: Sequence[Path]) -> np.ndarray | None:
         except ValueError:  # ImageError is one
             return None
         filtered = _filtered(blob, header)
+        if filtered is None:  # before room is made for what a header claims
+            return None
         if image is None:
             image = np.empty((len(paths), header.height, header.width), dtype=header.dtype)
-        if filtered is None or image[k].shape != (header.height, header.width) or image.dtype != header.dtype:
+        if image[k].shape != (header.height, header.width) or image.dtype != header.dtype:
             return None
         lines = image[k].view(np.uint8)
         if not unfilter(filtered, lines, image.itemsize):

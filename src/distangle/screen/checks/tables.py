@@ -10,6 +10,7 @@ from distangle.screen.checks.finding import Checked
 from distangle.screen.checks.gaps import check_gaps
 from distangle.screen.checks.laws import check_totals, conservation
 from distangle.screen.checks.placement import check_placement
+from distangle.screen.checks.provenance import check_provenance
 from distangle.screen.table import Screen
 
 
@@ -26,6 +27,7 @@ def check_tables(screen: Screen, *, like: Screen | None = None, expected: Mappin
     """
     findings = [
         *carry_over(screen),
+        *check_provenance(screen),
         *check_placement(screen),
         *check_copies(screen),
         *check_gaps(screen),

@@ -1,0 +1,44 @@
+"""Reading once more where a network file system failed for a moment; a bounded number of times."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from distangle.errors import ImageError
+
+T = TypeVar("T")
+PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET, errno.EHOSTDOWN}
+PAUSES = (0.1, 0.5, 2.0)  # seconds before another try
+
+
+def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
+    """Return what `read` does, tried again after each pause while a passing fault of the storage is the cause.
+
+    Args:
+        read: Raises `ImageError` from the `OSError` that is behind it.
+        pauses: Seconds to wait; as many tries follow the first.
+
+    Raises:
+        ImageError: As `read`; after the last try it says how many there were.
+    """
+    for pause in pauses:
+        try:
+            return read()
+        except ImageError as error:
+            if not _passes(error):
+                raise
+            logging.getLogger(__name__).warning("%s Trying again in %s s.", error, pause)
+            time.sleep(pause)
+    try:
+        return read()
+    except ImageError as error:
+        if not _passes(error):
+            raise
+        message = f"{error} The storage failed {len(pauses) + 1} times; look at its mount, then start again."
+        raise ImageError(message) from error.__cause__
+
+
+def _passes(error: ImageError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in PASSING
