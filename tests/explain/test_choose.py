@@ -97,3 +97,8 @@ def test_another_well_is_of_the_same_plate_and_does_not_depend_on_who_else_is_as
 
 def test_a_plate_with_one_well_has_no_other() -> None:
     assert other_beside(screen_with(["B02", "B02", "B02", "B03"], ["1", "1", "2", "2"]), [2, 0]) is None
+
+
+def test_a_second_site_of_an_untreated_well_is_not_another_witness() -> None:
+    twice = pd.concat([predicted(), predicted()], ignore_index=True)
+    assert untreated_wells(twice, folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
