@@ -43,13 +43,15 @@ def test_statistics_are_the_same_to_the_last_bit_in_loops_and_in_arrays(
     np.testing.assert_allclose(np.array(found[0])[:, 1], pixels_of.std((2, 3)), rtol=1e-6, atol=1e-6)
 
 
-def test_sums_of_many_bright_pixels_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.full((1, 3, 1 << 20), 65535, np.uint16)  # the sum of the squares is beyond 2^53
-    image[0, 1, 7] = 65534
+@pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65535)])
+def test_sums_of_many_bright_pixels_are_exact(dtype: str, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((1, 3, 1 << 20), top, dtype)  # 16 bit: the sum of the squares is beyond 2^53
+    image[0, 1, 7] = top - 1
     for pixels in (0, 10**12):
         monkeypatch.setattr("distangle.images.patience.PATIENCE", Patience(pixels))
-        [[squares]] = [[squared for _, squared in intensity._power_sums(image, compiled_loops())]]
-        assert squares == (3 * (1 << 20) - 1) * 65535**2 + 65534**2
+        [(plain, squared)] = intensity._power_sums(image, compiled_loops())
+        assert plain == 3 * (1 << 20) * top - 1
+        assert squared == (3 * (1 << 20) - 1) * top**2 + (top - 1) ** 2
 
 
 def test_pooled_statistics_are_those_of_all_pixels_together() -> None:

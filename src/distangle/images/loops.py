@@ -4,6 +4,10 @@ import numpy as np
 
 from distangle.images.compiled import compiled
 
+_FIT = (
+    1 << 16
+)  # so many pixels of 16 bit, or squares of 8 bit, add up in 32 bits, of which a processor adds more at once
+
 
 @compiled
 def power_sums(planes: np.ndarray, sums: np.ndarray) -> None:
@@ -13,15 +17,25 @@ def power_sums(planes: np.ndarray, sums: np.ndarray) -> None:
         planes: uint8 or uint16 [channel, height, width].
         sums: uint64 [channel, 2].
     """
-    n_channels, n_rows, _ = planes.shape
-    for channel in range(n_channels):
+    n_pixels = planes.shape[1] * planes.shape[2]
+    for channel in range(len(planes)):
+        flat = planes[channel].reshape(n_pixels)
         plain, squared = np.uint64(0), np.uint64(0)
-        for row in range(n_rows):
-            line = planes[channel, row]
-            for k in range(line.size):
-                wide = np.uint64(line[k])
-                plain += wide
-                squared += wide * wide
+        for start in range(0, n_pixels, _FIT):
+            part = flat[start : start + _FIT]
+            few, few_squared, many_squared = np.uint32(0), np.uint32(0), np.uint64(0)
+            if planes.itemsize == 1:
+                for k in range(part.size):
+                    value = np.uint32(part[k])
+                    few = np.uint32(few + value)
+                    few_squared = np.uint32(few_squared + np.uint32(value * value))
+            else:
+                for k in range(part.size):
+                    wide = np.uint64(part[k])
+                    few = np.uint32(few + np.uint32(part[k]))
+                    many_squared += wide * wide
+            plain += few
+            squared += few_squared + many_squared
         sums[channel, 0], sums[channel, 1] = plain, squared
 
 
