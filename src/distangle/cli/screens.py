@@ -123,21 +123,49 @@ def pack(
     tell(str(out))
 
 
-def statistics(screen: Path, *, out: Path | None = None) -> None:
-    """Count a screen: experiments, plates, wells, sites, images, classes and the class sets of Table 1.
+def statistics(
+    screen: Path,
+    *,
+    out: Path | None = None,
+    sample: int = 400,
+    pixels: bool = True,
+    quantity: Literal["mean", "spread", "middle", "high", "sharpness"] = "mean",
+    workers: int = 2,
+) -> None:
+    """Count a screen (Table 1), and with `--out` write its data card: a page and a JSON.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for statistics.json; nothing is written when it is left out.
+        out: Folder for statistics.json, card.json and index.html; nothing is written when it is left out.
+        sample: Sites whose pixels are read for the card, spread over plates and wells; 0 for all.
+        pixels: Read pixels at all.
+        quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
+        workers: Threads that decode.
     """
     from distangle.screen import read_screen, statistics_table
     from distangle.screen import statistics as count
 
-    counted = count(read_screen(screen))
+    read = read_screen(screen)
+    counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
-    if out is not None:
-        commit_json(out / "statistics.json", counted.model_dump(mode="json"))
-        tell(str(out / "statistics.json"))
+    if out is None:
+        return
+    from distangle.images import sample_sites, survey
+    from distangle.images.planes.describe import describe, first_readable
+    from distangle.report.data_card import edge_sentence, write_card
+
+    commit_json(out / "statistics.json", counted.model_dump(mode="json"))
+    surveyed, example = None, None
+    if pixels and not read.card.tables_only:
+        with progress("statistics", 100, unit="%") as advance:
+            surveyed = survey(read, sample_sites(read, sample), workers=workers, progress=by_percent(advance))
+        example = first_readable(read, surveyed)
+    card = describe(read, surveyed, quantity=quantity)
+    for channel in card.get("pixels", {}).get("channels", []):
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
+        tell(f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}")
+    for path in (out / "statistics.json", write_card(card, out, example=example)[-1]):
+        tell(str(path))
 
 
 def simulate(

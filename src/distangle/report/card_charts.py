@@ -1,0 +1,143 @@
+"""The charts of a data card, as SVG."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from PIL import Image
+
+from distangle.report.charts import BLUE, INK, MUTED, ORANGE, svg_of, svg_settings
+from distangle.report.composites import channel_colours, composite, contrast_limits, exposure, grey, stretched
+from distangle.screen import Channel
+
+LEVELS = ("experiment", "plate", "well", "site")
+_SHADES = {"experiment": "#c4661f", "plate": "#d9a15f", "well": "#7fa8cc", "site": "#2f6299"}
+_AROUND_ZERO = LinearSegmentedColormap.from_list("around zero", [ORANGE, "#f4f1ec", BLUE])
+
+
+def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
+    """Draw how many wells each perturbation has, most first, a line for each role.
+
+    Source: Fig. 2
+    """
+    with matplotlib.rc_context(svg_settings()):
+        drawn = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axes = drawn.add_subplot()
+        for (role, wells), colour in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
+            axes.step(range(1, len(wells) + 1), wells, where="mid", color=colour, label=role.replace("_", " "))
+            if len(wells) == 1:
+                axes.plot([1], wells, "o", color=colour, markersize=4)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.tick_params(axis="y", which="minor", labelsize=6)
+        axes.set_xlabel("perturbations, most wells first")
+        axes.set_ylabel("wells")
+        axes.grid(axis="y")
+        axes.legend(frameon=False, fontsize=8)
+        return svg_of(drawn, "")
+
+
+def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, most: int = 320) -> bytes:
+    """Draw every channel of a site in grey and all of them merged at the end, each between its percentiles, as PNG.
+
+    Source: Fig. 1
+
+    Args:
+        image: [channel, height, width].
+        channels: Their colours.
+        most: Pixels of a side; larger images are shown by every n-th pixel.
+    """
+    step = -(-max(image.shape[1:]) // most)
+    shown = stretched(image[:, ::step, ::step], contrast_limits([image]))
+    colours = channel_colours(channels)
+    pictures = [grey(plane[None]) for plane in shown]
+    pictures.append(composite(shown, colours, gain=exposure(shown, colours)))
+    gap = np.full((shown.shape[1], 4, 3), 255, dtype=np.uint8)
+    strip = np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def intensity_by_experiment(channels: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the mean intensity of sites, quartiles and range, by channel and experiment.
+
+    Source: Fig. 3
+    """
+    names = list(dict.fromkeys(name for channel in channels for name in channel["by_experiment"]))
+    with matplotlib.rc_context(svg_settings()):
+        drawn = Figure(figsize=(6.8, 0.5 + 1.15 * len(channels)), layout="constrained")
+        grid = drawn.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, channel in zip(grid, channels, strict=True):
+            for place, name in enumerate(names):
+                found = channel["by_experiment"].get(name)
+                if found:
+                    axes.plot([place, place], [found[0], found[4]], color=MUTED, linewidth=0.8)
+                    axes.plot([place, place], [found[1], found[3]], color=BLUE, linewidth=4, solid_capstyle="butt")
+                    axes.plot([place], [found[2]], "o", color=INK, markersize=3)
+            axes.set_title(str(channel["channel"]), pad=3)
+            axes.grid(axis="y")
+            axes.margins(x=0.02)
+        grid[-1].set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0, fontsize=7)
+        grid[len(grid) // 2].set_ylabel("mean intensity of a site")
+        return svg_of(drawn, "")
+
+
+def variance_shares(channels: Sequence[Mapping[str, Any]]) -> str:
+    """Draw which share of the variance lies between experiments, plates, wells and sites, a bar for each channel."""
+    with matplotlib.rc_context(svg_settings()):
+        drawn = Figure(figsize=(6.4, 0.9 + 0.32 * len(channels)), layout="constrained")
+        axes = drawn.add_subplot()
+        for place, channel in enumerate(channels):
+            start = 0.0
+            for level in LEVELS:
+                share = channel["components"].get(level) or 0.0
+                axes.barh(place, share, left=start, color=_SHADES[level], label=level if place == 0 else None)
+                if share > 0.06:
+                    axes.text(start + share / 2, place, f"{100 * share:.0f}", ha="center", va="center", color="white",
+                              fontsize=8)  # fmt: skip
+                start += share
+        axes.set_yticks(range(len(channels)), [str(channel["channel"]) for channel in channels])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of the variance of the logarithm (labels in %)")
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+        return svg_of(drawn, "")
+
+
+def plate_and_light(channel: Mapping[str, Any], *, quantity: str) -> str:
+    """Draw the median plate of a channel, and its illumination profile beside it."""
+    plate = np.array(channel["plate"], dtype=float)
+    light = np.array(channel["illumination"], dtype=float)
+    used = np.isfinite(plate)
+    with matplotlib.rc_context(svg_settings()):
+        drawn = Figure(figsize=(6.8, 2.5), layout="constrained")
+        left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
+        reach = max(float(np.nanquantile(np.abs(plate[used]), 0.98)) if used.any() else 0.0, 1e-6)
+        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+        top, bottom = (int(rows[0]), int(rows[-1])) if len(rows) else (0, 0)
+        first, last = (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
+        shown = left.pcolormesh(
+            np.arange(first, last + 2) + 0.5, np.arange(top, bottom + 2) + 0.5,
+            np.ma.masked_invalid(plate[top : bottom + 1, first : last + 1]), cmap=_AROUND_ZERO, vmin=-reach, vmax=reach,
+        )  # fmt: skip
+        left.invert_yaxis()
+        left.set_aspect("equal")
+        names = [chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26) for row in range(top, bottom + 1)]
+        left.set_yticks(range(top + 1, bottom + 2), names, fontsize=6)
+        left.set_title(f"{quantity}, median plate (log, against the plate's median)")
+        drawn.colorbar(shown, ax=left, shrink=0.7)
+        lit = right.pcolormesh(light, cmap="gray", vmin=min(0.5, float(light.min())), vmax=float(light.max()))
+        right.invert_yaxis()
+        right.set_aspect("equal")
+        right.set_xticks([])
+        right.set_yticks([])
+        right.set_title("illumination")
+        drawn.colorbar(lit, ax=right, shrink=0.7)
+        return svg_of(drawn, "")

@@ -1,0 +1,91 @@
+"""The data card of a screen: its figures are those of the screen, its page points nowhere outside."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distangle.cli import main
+from distangle.images import probe_image
+from distangle.screen import index, write_screen
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Path:
+    source = tmp_path / "in"
+    source.mkdir()
+    lines = ["experiment,plate,well,site,perturbation,role,dna,actin"]
+    rng = np.random.default_rng(0)
+    light = np.linspace(0.5, 1.5, 48)[None, :]
+    for experiment, shift in (("E1", 0), ("E2", 60)):
+        for plate in "12":
+            for row in "BCDE":
+                for column in range(2, 6):
+                    for site in (1, 2):
+                        name = f"{experiment}_{plate}_{row}{column}_{site}"
+                        for channel, level in (("dna", 60 + shift), ("actin", 90)):
+                            pixels = np.clip(
+                                rng.normal(level, 6, (48, 48)) * (light if channel == "actin" else 1), 1, 250
+                            )
+                            Image.fromarray(pixels.astype(np.uint8)).save(source / f"{name}_{channel}.png")
+                        what = ("DMSO", "negative_control") if row == "B" else (f"<b>t{column}</b>", "treatment")
+                        lines.append(",".join([experiment, plate, f"{row}0{column}", str(site), *what,
+                                               f"{name}_dna.png", f"{name}_actin.png"]))  # fmt: skip
+    (source / "wells.csv").write_text("\n".join(lines) + "\n")
+    write_screen(
+        index(source / "wells.csv", layout="table", channels=["dna", "actin"], probe=probe_image), tmp_path / "s"
+    )
+    return tmp_path / "s"
+
+
+def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_varies(
+    screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "card"
+    main(["statistics", str(screen), "--out", str(out), "--sample", "0"])
+    card = json.loads((out / "card.json").read_text())
+    assert {name: card["counts"]["all"][name] for name in ("wells", "sites", "planes")} == {
+        "wells": 64,
+        "sites": 128,
+        "planes": 256,
+    }
+    assert card["counts"]["class_sets"] == {"12": 4}
+    assert card["wells_by_perturbation"] == {"negative_control": [16], "treatment": [12, 12, 12, 12]}
+    assert card["controls"][0] == {"experiment": "E1", "plate": "1", "negative": 4, "positive": 0, "wells": 16}
+    dna, actin = card["pixels"]["channels"]
+    assert dna["components"]["experiment"] > 0.99
+    assert actin["components"]["experiment"] < 0.5
+    assert actin["darkest_to_brightest"] == pytest.approx(0.5 / 1.5, abs=0.06)
+    assert dna["darkest_to_brightest"] > 0.95
+    assert dna["edge"]["n_plates"] == 4
+    assert dna["by_experiment"]["E2"][2] == pytest.approx(120, abs=3)
+    assert "dna: variance of the mean: experiment 100%" in capsys.readouterr().out
+    page = (out / "index.html").read_text()
+    assert "<b>t2</b>" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    for name in re.findall(r'(?:src|href)="((?!#)[^"]+)"', page):
+        assert (out / name).is_file(), name
+    for said in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
+        assert said in page, said
+
+
+def test_without_pixels_the_card_has_the_tables_alone(screen: Path, tmp_path: Path) -> None:
+    main(["statistics", str(screen), "--out", str(tmp_path / "card"), "--no-pixels"])
+    card = json.loads((tmp_path / "card" / "card.json").read_text())
+    assert "pixels" not in card
+    assert json.loads((tmp_path / "card" / "statistics.json").read_text()) == card["counts"]
+    assert "Intensity of the channels" not in (tmp_path / "card" / "index.html").read_text()
+
+
+@pytest.mark.real
+def test_the_card_of_rxrx1_has_the_papers_totals(real_data: Path, tmp_path: Path) -> None:
+    screen = index(real_data / "rxrx1_kaggle" / "v2_current", layout="rxrx1", tables_only=True)
+    write_screen(screen, tmp_path / "s")
+    main(["statistics", str(tmp_path / "s"), "--out", str(tmp_path / "card")])
+    card = json.loads((tmp_path / "card" / "card.json").read_text())
+    assert card["counts"]["class_sets"] == {"29": 2, "31": 2, "32": 35, "33": 1069}
+    assert sum(card["wells_by_perturbation"]["treatment"]) == 36517
+    assert len(card["wells_by_perturbation"]["positive_control"]) == 30
