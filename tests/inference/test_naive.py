@@ -80,3 +80,14 @@ def test_sites_that_cannot_be_read_get_no_label_by_intensity() -> None:
     assert found[[0, 280]].tolist() == ["", ""]
     assert "" not in found[[1, 279]].tolist()
     assert len(found) == len(sites.table)
+
+
+def test_the_rules_stand_beside_the_score_on_the_terminal() -> None:
+    from distangle.cli.words import BASELINES, score_lines
+
+    line = next(iter(score_lines(scored("position"))))
+    at = 7  # after level, views, wells, subset, accuracy, balanced and chance
+    assert BASELINES == ("position", "plate", "intensity")
+    assert line[at] == "1.000"
+    assert 0 < float(line[at + 2]) < 0.6
+    assert line[at + 3] == "96"

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE, svg_of, svg_settings
@@ -34,8 +34,8 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
                 axes.plot([1], wells, "o", color=colour, markersize=4)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.tick_params(axis="y", which="minor", labelsize=6)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("perturbations, most wells first")
         axes.set_ylabel("wells")
         axes.grid(axis="y")

@@ -138,7 +138,7 @@ def score_table(material: Material) -> Markup:
     said += "Dashed tick: chance. The line in bold is the one at the top."
     rules = _rules(rows)
     if rules:
-        said += f" {', '.join(f'{rule} alone' for rule in rules)}: the balanced accuracy of rules that see no cell."
+        said += f" Without cells: the balanced accuracy of {' · '.join(rules)} alone."
     if any(row.transductive for row in rows):
         which = "Lines marked transductive" if tagged else "All lines"
         said += f" {which} used wells of the tested plates or experiments, without labels."
@@ -300,7 +300,7 @@ def _facts(material: Material) -> Markup:
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
     rules = _rules(rows)
     heads = ("", "views", "accuracy", "from 0 to 1", "95 % interval", "balanced", "95 % interval", "chance",
-             *(f"{rule} alone" for rule in rules), "n", "groups")  # fmt: skip
+             *(["without cells"] if rules else []), "n", "groups")  # fmt: skip
     titles = [
         element("th", head, scope="col", class_=None if place in (0, 3) else "number")
         for place, head in enumerate(heads)
@@ -333,7 +333,9 @@ def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool, 
     cells.append(element("td", percent(row.chance), class_="number"))
     # Balanced accuracy is the harder one to reach by guessing what is frequent.
     naive = found.get("balanced accuracy", row).baselines
-    cells += [element("td", percent(naive[rule]) if rule in naive else "–", class_="number") for rule in rules]
+    if rules:
+        blind = " · ".join(f"{100 * naive[rule]:.1f}" if rule in naive else "–" for rule in rules)
+        cells.append(element("td", f"{blind}\u202f%", class_="number"))
     cells.append(element("td", f"{row.n:,}", class_="number"))
     cells.append(element("td", f"{row.n_groups} {_groups(row)}", class_="number"))
     return element("tr", *cells, class_="main" if is_main else None)
