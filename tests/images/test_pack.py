@@ -151,6 +151,23 @@ def test_zarr_itself_reads_the_plates(made: Made, tmp_path: Path) -> None:
     assert image.attrs["distangle"]["well"] == site.well
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_ome_zarr_py_opens_a_plate_and_a_field(made: Made, tmp_path: Path) -> None:
+    reader, io = pytest.importorskip("ome_zarr.reader"), pytest.importorskip("ome_zarr.io")
+    packed = pack_screen(made.screen, tmp_path, format="ome-zarr").screen
+    chunk = packed.image_paths(3)[0]
+    field, expected = chunk.parents[4], read_packed(chunk)
+    [image] = list(reader.Reader(io.parse_url(field, mode="r"))())
+    np.testing.assert_array_equal(np.asarray(image.data[0]), expected)
+    assert image.metadata["channel_names"] == [channel.name for channel in made.screen.card.channels]
+    plate = next(iter(reader.Reader(io.parse_url(chunk.parents[7], mode="r"))()))
+    site, height, width = made.screen.sites.iloc[3], *expected.shape[1:]
+    top, left = (ord(site.well[0]) - ord("A")) * height, (int(site.well[1:]) - 1) * width
+    mosaic = np.asarray(plate.data[0][:, top : top + height, left : left + width])
+    first = read_packed(field.parent / "0" / chunk.relative_to(field))
+    np.testing.assert_array_equal(mosaic, first)
+
+
 def test_sixteen_bits_and_both_formats(tmp_path: Path) -> None:
     made = hashed(make_run(tmp_path / "run", Plan(rows=3, columns=4, size=24, bits=16, explained=2)))
     for format in ("ome-zarr", "records"):
