@@ -136,8 +136,7 @@ def score_table(material: Material) -> Markup:
     )
     said += "Views 8 averages the eight turns and flips of an image; balanced is the mean over perturbations. "
     said += "Dashed tick: chance. The line in bold is the one at the top."
-    rules = _rules(rows)
-    if rules:
+    if rules := _rules(rows):
         said += f" Without cells: the balanced accuracy of {' · '.join(rules)} alone."
     if any(row.transductive for row in rows):
         which = "Lines marked transductive" if tagged else "All lines"
@@ -333,9 +332,8 @@ def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool, 
     cells.append(element("td", percent(row.chance), class_="number"))
     # Balanced accuracy is the harder one to reach by guessing what is frequent.
     naive = found.get("balanced accuracy", row).baselines
-    if rules:
-        blind = " · ".join(f"{100 * naive[rule]:.1f}" if rule in naive else "–" for rule in rules)
-        cells.append(element("td", f"{blind}\u202f%", class_="number"))
+    blind = " · ".join(f"{100 * naive[rule]:.1f}" if rule in naive else "–" for rule in rules)
+    cells += [element("td", f"{blind}\u202f%", class_="number")] if rules else []
     cells.append(element("td", f"{row.n:,}", class_="number"))
     cells.append(element("td", f"{row.n_groups} {_groups(row)}", class_="number"))
     return element("tr", *cells, class_="main" if is_main else None)
