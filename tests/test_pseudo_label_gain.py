@@ -11,39 +11,42 @@ from distangle.results import Predictions
 SCREEN = (
     "image_size=64",
     "magnification=0.6",
-    "cell_types=[HUVEC]",
+    "cell_types=[U2OS]",
     "experiments_per_cell_type=12",
-    "n_treatments=24",
-    "n_positive_controls=2",
+    "n_treatments=12",
+    "n_positive_controls=0",
+    "effect_strength=1.5",
     "batch_strength=1.5",
 )
 FOLDS = (
-    *("--hold-out", "experiment=HUVEC-10,HUVEC-11,HUVEC-12"),
-    *("--unlabelled", "experiment=" + ",".join(f"HUVEC-{k:02d}" for k in range(3, 10))),
+    *("--hold-out", "experiment=U2OS-10,U2OS-11,U2OS-12"),
+    *("--unlabelled", "experiment=" + ",".join(f"U2OS-{k:02d}" for k in range(3, 10))),
 )
-RAMP = ("strategy=alpha_ramp", "from_epoch=15", "full_epoch=25", "confidence=0.05")
-N_SCREENS = 3
+RAMP = ("strategy=alpha_ramp", "from_epoch=20", "full_epoch=25", "confidence=0.05", "labelled_share=0.4", "every=4")
+N_SCREENS, EPOCHS = 3, 100
 
 
-def accuracy(screen: Path, run: Path, seed: int, *settings: str) -> float:
-    """Of single sites of treatments in the untouched experiments, one view."""
+def accuracies(screen: Path, run: Path, seed: int, *settings: str) -> tuple[float, float]:
+    """Of single sites in the untouched experiments, one view: of treatments, and the mean over all classes."""
     words = [word for setting in settings for word in ("--set", f"pseudo_labels.{setting}")]
-    same = ["--preset", "small", "--seed", str(seed), "--set", "batch_size=16", *FOLDS]
+    same = ["--preset", "scratch", "--epochs", str(EPOCHS), "--seed", str(seed), "--set", "batch_size=8", *FOLDS]
     main(["train", str(screen), "--out", str(run), *same, *words])
     main(["predict", str(run)])
     table = Predictions.read(run / "predictions", level="site").table
-    untouched = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]
-    return float((untouched["perturbation"] == untouched["predicted"]).mean())
+    untouched = table[table["Metadata_Fold"] == "held_out"]
+    right = untouched["perturbation"] == untouched["predicted"]
+    treated = untouched["Metadata_Role"] == "treatment"
+    return float(right[treated].mean()), float(right.groupby(untouched["perturbation"]).mean().mean())
 
 
 @pytest.mark.slow
 def test_pseudo_labels_gain_five_points_on_untouched_experiments(tmp_path: Path) -> None:
     gains = []
-    for seed in range(11, 11 + N_SCREENS):  # other screens than the one that the settings were chosen on
+    for seed in range(11, 11 + N_SCREENS):  # other screens than those that the settings were chosen on
         words = [word for pair in SCREEN for word in ("--set", pair)]
         main(["simulate", str(tmp_path / f"lab{seed}"), "--seed", str(seed), "--workers", "1", *words])
         main(["index", str(tmp_path / f"lab{seed}"), "--out", str(tmp_path / f"screen{seed}")])
         screen = tmp_path / f"screen{seed}"
-        without = accuracy(screen, tmp_path / f"without{seed}", seed)
-        gains.append(accuracy(screen, tmp_path / f"with{seed}", seed, *RAMP) - without)
-    assert np.mean(gains) >= 0.05, gains
+        without = accuracies(screen, tmp_path / f"without{seed}", seed)
+        gains.append(np.subtract(accuracies(screen, tmp_path / f"with{seed}", seed, *RAMP), without))
+    assert (np.mean(gains, axis=0) >= 0.05).all(), gains
