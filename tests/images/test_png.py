@@ -198,6 +198,7 @@ def odd(name: str, plane: np.ndarray) -> bytes:
         "an end that says more": whole[: -len(end)] + chunk(b"IEND", b"more"),
         "a row too few": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane[1:], [2]))) + end,
         "a row too many": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane, [2]) + bytes(14))) + end,
+        "a byte too many": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane, [2]) + b"\0")) + end,
         "a stream that goes on": ihdr + chunk(b"IDAT", stream + b"more") + end,
         "a stream without checksum": ihdr + chunk(b"IDAT", stream[:-4]) + end,
         "a wrong checksum": ihdr + chunk(b"IDAT", stream[:-1] + bytes([stream[-1] ^ 1])) + end,
@@ -209,7 +210,7 @@ def odd(name: str, plane: np.ndarray) -> bytes:
 ODD = (
     "interlaced|unknown deflate|unknown filters|a sixth filter|palette|transparent|a chunk unheard of|"
     "an odd resolution|much text|two headers|pixels in two places|no pixels|no end|an end that says more|a row too few|"
-    "a row too many|a stream that goes on|a stream without checksum|a wrong checksum|a bomb|nothing"
+    "a row too many|a byte too many|a stream that goes on|a stream without checksum|a wrong checksum|a bomb|nothing"
 ).split("|")
 
 

@@ -4,9 +4,7 @@ import numpy as np
 
 from distangle.images.compiled import compiled
 
-_FIT = (
-    1 << 16
-)  # so many pixels of 16 bit, or squares of 8 bit, add up in 32 bits, of which a processor adds more at once
+_FIT = 1 << 16  # so many pixels of 16 bit, or squares of 8 bit, add up in 32 bits, which is fast
 
 
 @compiled
