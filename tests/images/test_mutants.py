@@ -121,6 +121,35 @@ def claiming(whole: bytes, height: int, width: int) -> bytes:
     return bytes(blob)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "said"),
+    [
+        (16, 32, "does not hold 128 bytes"),
+        (16, 8, "does not hold 32 bytes"),
+        (12, 16, "has 4 strips or tiles; its size asks for 3"),
+        (20, 16, "has 4 strips or tiles; its size asks for 5"),
+    ],
+)
+def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
+    tmp_path: Path, height: int, width: int, said: str
+) -> None:
+    path = tmp_path / "other.tif"
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    tifffile.imwrite(path, pixels, compression="zlib", rowsperstrip=4)
+    assert np.array_equal(read_image([path], [None])[0], pixels)
+    path.write_bytes(claiming(path.read_bytes(), height, width))
+    with pytest.raises(ImageError, match=rf"other\.tif is damaged or truncated .*{said}"):
+        read_image([path], [None])
+
+
+def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), np.uint8), rowsperstrip=4)
+    path.write_bytes(claiming(path.read_bytes(), 16, 8))
+    with pytest.raises(ImageError, match="has 256 bytes of pixels; its size asks for 128"):
+        read_image([path], [None])
+
+
 @pytest.mark.parametrize("kind", ["png", "tiff", "second page", "deflated"])
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, kind: str) -> None:
     import tracemalloc

@@ -113,13 +113,14 @@ def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> Non
 
 def test_a_place_is_guessed_by_counting_by_hand() -> None:
     rows = [("A", "1", "B02", "x", True), ("A", "1", "B03", "y", True), ("A", "1", "B04", "y", True),
-            ("A", "2", "B02", "z", True), ("B", "1", "b2", "?", False), ("B", "3", "B02", "?", False),
+            ("A", "2", "B02", "z", True), ("C", "2", "B02", "z", True),
+            ("B", "1", "b2", "?", False), ("B", "3", "B02", "?", False),
             ("B", "2", "C09", "?", False)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["experiment", "plate", "well", "label", "train"])
     found = guess_by_place(table, table["label"].tolist(), table["train"].to_numpy())
-    assert found["position"].tolist()[4:] == ["x", "x", "y"]  # B02 of plate 1; of any plate; the most frequent
-    assert found["plate"].tolist()[4:] == ["y", "y", "z"]
-    assert guess_by_place(table, table["label"].tolist(), np.zeros(7, dtype=bool)) == {}
+    assert found["position"].tolist()[5:] == ["x", "z", "y"]  # B02 of plate 1; of any plate; the most frequent
+    assert found["plate"].tolist()[5:] == ["y", "y", "z"]
+    assert guess_by_place(table, table["label"].tolist(), np.zeros(8, dtype=bool)) == {}
 
 
 def test_groups_stay_whole_and_labels_are_spread(tmp_path: Path) -> None:
@@ -204,6 +205,7 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
     folds = divide(screen, by="wilds=test")
     assert folds.table["fold"].value_counts().to_dict() == {"aside": 50_466, "train": 40_612, "held_out": 34_432}
     assert not folds.forced
+    assert set(screen.sites.loc[folds.of(screen) == "train", "site"]) == {1}
     assert set(screen.sites.loc[by_wilds(screen, part="val").of(screen) == "held_out", "experiment"]) == set(VALIDATION)
     with pytest.raises(FoldError, match="40612 wells would be on both sides"):
         divide(screen, by="wilds=id_test")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from distangle.errors import ImageError
 
+_OFFSETS = (273, 324)  # tags StripOffsets and TileOffsets
 _RAW, _ZLIB = 1, (8, 32946)  # values of the tag Compression
 
 
@@ -87,8 +88,10 @@ def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
         message = f"{size} bytes, but its page {number} needs {max(end, size + 1)}"
         raise ValueError(message)
     expected = _segment_bytes(page)
-    if len(counts) != len(expected):
-        message = f"page {number} has {len(counts)} strips or tiles; its size asks for {len(expected)}"
+    # The list of offsets is cut to what the size asks for; the tag says how many there are.
+    there = {len(counts), *(page.tags[code].count for code in _OFFSETS if code in page.tags)}
+    if there != {len(expected)}:
+        message = f"page {number} has {max(there)} strips or tiles; its size asks for {len(expected)}"
         raise ValueError(message)
     if page.compression == _RAW and list(counts) != expected and sum(counts) != sum(expected):
         message = f"page {number} has {sum(counts)} bytes of pixels; its size asks for {sum(expected)}"
