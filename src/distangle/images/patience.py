@@ -36,6 +36,6 @@ def compiled_loops() -> ModuleType | None:
 def _loops() -> ModuleType | None:
     try:
         from distangle.images import loops
-    except ImportError:
+    except (ImportError, OSError):  # no numba, or no memory left for its library
         return None
     return loops

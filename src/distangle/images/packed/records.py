@@ -74,7 +74,7 @@ def restore_by_arrays(parts: np.ndarray, halved: np.ndarray, planes: np.ndarray)
 def _quick() -> Restore:
     try:
         from distangle.images.packed.loops import restore_by_loops
-    except ImportError:
+    except (ImportError, OSError):  # no numba, or no memory left for its library
         return restore_by_arrays
     return restore_by_loops
 

@@ -155,7 +155,7 @@ def _image_chunks(blob: bytes) -> list[memoryview] | None:
 def _unfilter() -> Unfilter | None:
     try:
         from distangle.images.png.filters import undo_filters
-    except ImportError:
+    except (ImportError, OSError):  # no numba, or no memory left for its library
         return None
     return undo_filters
 
