@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from distangle.inference.evaluate import evaluate
-from distangle.inference.naive import guess_without_cells
+from distangle.inference.naive import _discriminate, guess_without_cells
 from distangle.inference.predict import average_wells
 from distangle.results import Predictions, Scores
 
@@ -91,3 +91,12 @@ def test_the_rules_stand_beside_the_score_on_the_terminal() -> None:
     assert line[at] == "1.000"
     assert 0 < float(line[at + 2]) < 0.6
     assert line[at + 3] == "96"
+
+
+def test_a_class_of_one_training_site_is_no_reason_for_a_warning():
+    rng = np.random.default_rng(1)
+    measured = rng.normal(0, 0.1, (11, 4)) + np.repeat([[0.0], [5.0], [-5.0]], [5, 5, 1], axis=0)
+    labels = np.array(["a"] * 5 + ["b"] * 5 + ["c"], dtype=object)
+    found = _discriminate(measured, labels, np.ones(11, dtype=bool))
+    assert found is not None
+    assert found[:10].tolist() == labels[:10].tolist()

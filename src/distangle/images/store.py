@@ -35,7 +35,8 @@ class ImageStore:
         self.preparation = preparation or Preparation()
         self.reasons: dict[int, str] = {}
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
-        self._sizes = screen.sites["size"].tolist()
+        # A table made by hand may not say how large the files were: there is nothing then to compare them with.
+        self._sizes = screen.sites["size"].tolist() if "size" in screen.sites else None
         self._memory = memory
         self._kept: dict[int, np.ndarray] = {}
         self._threads = Threads(workers, name="decode")
@@ -118,6 +119,8 @@ class ImageStore:
 
     def _check_unchanged(self, row: int) -> None:
         """Refuse a site whose files have other sizes than when they were indexed: its label may be another's."""
+        if self._sizes is None:
+            return
         expected = self._sizes[row]
         found = sum(size_and_mtime(path)[0] for path in dict.fromkeys(self.screen.image_paths(row)))
         if found != expected:

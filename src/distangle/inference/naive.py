@@ -1,5 +1,6 @@
 """Scores without cells: what the place of a well, its plate, or its brightness alone would have said."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -75,7 +76,10 @@ def _discriminate(measured: np.ndarray, labels: np.ndarray, training: np.ndarray
     spread = measured[known].std(axis=0)
     ready = measured[:, spread > 0] / spread[spread > 0]
     rule = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    rule.fit(ready[known], labels[known].astype(str))
+    with warnings.catch_warnings():
+        # A class of one site has no spread of its own; the others' is taken.
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        rule.fit(ready[known], labels[known].astype(str))
     found = np.full(len(labels), "", dtype=object)
     found[readable] = rule.predict(ready[readable])
     return found

@@ -141,8 +141,13 @@ def test_a_closed_terminal_and_ctrl_c_are_such_signals_too(
 ) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{number.name}"))
     in_batch(3)(lambda: os.kill(os.getpid(), number), monkeypatch)
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--resume", str(run)])
+    # A shell that starts the tests in the background has this signal ignored, and what is ignored stays so.
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "--resume", str(run)])
+    finally:
+        signal.signal(number, before)
     assert ended.value.code == 75
     assert (run / "checkpoints" / "epoch-0000-step-000002.json").exists()
 
