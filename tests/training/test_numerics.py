@@ -40,7 +40,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) ->
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
     maker = BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0)
     made = [
-        dataclasses.replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
+        dataclasses.replace(batch, pixels=batch.pixels.clone(), labels=batch.labels.clone())
         for batch in maker.epoch(np.arange(16), 0)
     ]
     maker.close()
@@ -86,10 +86,10 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
         expected = "loss"
         with monkeypatch.context() as patch:
             if kind.startswith("pixel"):
-                images = batch.images.clone()
+                images = batch.pixels.clone()
                 place = rng.randrange(len(batch.sites))
                 images[place].view(-1)[rng.randrange(images[place].numel())] = value
-                batch = dataclasses.replace(batch, images=images)
+                batch = dataclasses.replace(batch, pixels=images)
                 words = f"pixels of site {batch.sites[place]}"
             elif kind.startswith("weight"):
                 # Not a bias before a norm: the norm takes every constant out again, even an infinite one gives NaN.

@@ -77,7 +77,7 @@ CONFIG = resolve_config("scratch", ["precision=fp16", "channels_last=false"])
 
 def step(state: TrainingState, *, brightness: float = 1.0, config: TrainingConfig = CONFIG, n: int = 1) -> StepDone:
     batch = Batch(
-        images=brightness * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
+        pixels=brightness * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
         cell_types=None,
         labels=torch.eye(3)[[0, 1, 2, 0, 1, 2]],
         sites=("E1/1/B02/1",) * 6,

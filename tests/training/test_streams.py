@@ -53,7 +53,7 @@ def made(
         numbers = list(range(len(maker.cut(order, epoch))))[::-1] if backwards else None
         found.append(
             {
-                number: (batch.images.numpy().copy(), batch.labels.numpy().copy())
+                number: (batch.pixels.numpy().copy(), batch.labels.numpy().copy())
                 for number, batch in zip(
                     numbers or itertools.count(), maker.epoch(order, epoch, numbers=numbers), strict=False
                 )

@@ -52,7 +52,7 @@ def objective(
         reader: Reads the experiment from the embedding, against the network; None: nobody does.
     """
     device = next(model.parameters()).device
-    images = batch.images.to(device, non_blocking=True)
+    images = batch.images(device)
     if config.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     cell_types = None if batch.cell_types is None else batch.cell_types.to(device)

@@ -120,7 +120,8 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
             "n_cell_types": n_cell_types,
             "references": nothing if config.network.centred else None,
         }
-        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), **beside)
+        on_device = next(model.parameters()).device.type != "cpu"
+        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), whole=on_device, **beside)
         try:
             step_s, stall = _timed_steps(state, maker, sites, config)
         finally:

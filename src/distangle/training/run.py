@@ -152,6 +152,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         set_typical(network, store, sites.rows)
     references = references_of(network, store, range(len(screen.sites)))
     beside: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references}
+    on_device = next(network.parameters()).device.type != "cpu"
     everybody, before_epoch = sites, no_pseudo_labels
     if pseudo_labels:
         look = keeper.between_batches
@@ -161,7 +162,9 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         before_epoch = labeller.before_epoch
     training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
     controls = control_sites(store, folds, config, say=say)
-    maker = BatchMaker(store, everybody, config, n_perturbations=len(classes), controls=controls, **beside)
+    maker = BatchMaker(
+        store, everybody, config, n_perturbations=len(classes), controls=controls, whole=on_device, **beside
+    )
     settings = config.model_dump(mode="json")
     loggers = (
         loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)

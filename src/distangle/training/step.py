@@ -94,7 +94,7 @@ class Stepper:
     def _broken(self, batch: Batch) -> list[str]:
         """Name what went into a loss that is not finite and was not finite itself."""
         weights = [name for name, weight in self._model.named_parameters() if not bool(weight.isfinite().all())]
-        fine = batch.images.isfinite().flatten(1).all(1).tolist()
+        fine = batch.images(torch.device("cpu")).isfinite().flatten(1).all(1).tolist()
         sites = [name for name, is_fine in zip(batch.sites, fine, strict=False) if not is_fine]
         return [f"weight {name}" for name in weights[:4]] + [f"pixels of site {name}" for name in sites[:4]]
 

@@ -64,7 +64,7 @@ def made(
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     maker = BatchMaker(store, sites, config, n_perturbations=2, n_cell_types=0)
     batches = [
-        (batch.images.numpy().copy(), batch.labels.numpy(), batch.sites) for batch in maker.epoch(np.arange(12), epoch)
+        (batch.pixels.numpy().copy(), batch.labels.numpy(), batch.sites) for batch in maker.epoch(np.arange(12), epoch)
     ]
     maker.close()
     store.close()
@@ -168,7 +168,7 @@ def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
     rng = torch.Generator().manual_seed(0)
     labels = torch.eye(3)[[0, 1, 2, 0, 1, 2]]
     batch = Batch(
-        images=torch.randn(6, 1, 32, 32, generator=rng),
+        pixels=torch.randn(6, 1, 32, 32, generator=rng),
         cell_types=None,
         labels=labels,
         sites=("",) * 6,
@@ -177,7 +177,7 @@ def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
     with torch.no_grad():
         found = objective(model, batch, config, epoch=15.0)
         before = objective(model, batch, config, epoch=10.0)
-        outputs = model(batch.images)
+        outputs = model(batch.pixels)
 
     def mean(chosen: list[int]) -> torch.Tensor:
         return composite_loss(outputs.logits[chosen], outputs.cosines[chosen], labels[chosen])

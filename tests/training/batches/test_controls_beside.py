@@ -99,7 +99,7 @@ def test_controls_have_no_part_in_the_loss_but_move_it_through_the_norms(folder:
     n = len(batch.sites) - 2
     without = dataclasses.replace(
         batch,
-        images=batch.images[:n],
+        pixels=batch.pixels[:n],
         labels=batch.labels[:n],
         sites=batch.sites[:n],
         kinds=batch.kinds[:n],

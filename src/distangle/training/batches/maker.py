@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import CellTypes, Images, References, SoftLabels
-from distangle.images import ImageStore, Threads, View, channel_statistics, random_view, standardise, take_view
+from distangle.images import ImageStore, Threads, View, channel_statistics, random_view, take_view
 from distangle.randomness import generator
 from distangle.training.batches.composition import pure_batches, whole_batches
 from distangle.training.batches.cutmix import kept_area, mix_images, mix_rows, random_box
 from distangle.training.batches.kinds import Kind
+from distangle.training.batches.last_step import LastStep
 from distangle.training.batches.sites import TrainingSites, joined_sites
 from distangle.training.config import TrainingConfig
 from distangle.training.pseudo_labels.assignment import Assignment, within_kinds
@@ -25,13 +26,19 @@ from distangle.training.pseudo_labels.assignment import Assignment, within_kinds
 class Batch:
     """One batch on its way to the network; valid until the next but one is asked for."""
 
-    images: Images
+    pixels: Tensor  # [site, channel, height, width]: whole numbers with a last step to be done, or ready float32
     cell_types: CellTypes | None
     labels: SoftLabels
     sites: tuple[str, ...]
     kinds: np.ndarray  # int8 [site], of `Kind`
     references: References | None = None  # for a centred network
     experiments: Float[Tensor, "site experiment"] | None = None  # one-hot, or a mixture under CutMix
+    last_step: LastStep | None = None
+
+    def images(self, device: torch.device) -> Images:
+        """Return what the network sees, on its device."""
+        pixels = self.pixels.to(device, non_blocking=True)
+        return pixels if self.last_step is None else self.last_step.on_device(pixels)
 
 
 class BatchMaker:
@@ -45,6 +52,8 @@ class BatchMaker:
         n_cell_types: Length of a cell type row; 0 for none.
         references: float32 [site of the screen, number], for a centred network.
         controls: Negative controls of the training fold, to stand beside the batches of their plate; None for none.
+        whole: Leave the last step to the device of the network: a quarter of the bytes go there, and its fast memory
+            does the standardising.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class BatchMaker:
         n_cell_types: int,
         references: np.ndarray | None = None,
         controls: TrainingSites | None = None,
+        whole: bool = False,
     ) -> None:
         self._first_control = len(sites.rows)
         n_labelled = int((sites.labels >= 0).sum())
@@ -78,7 +88,7 @@ class BatchMaker:
         self._experiments = np.eye(int(places[0].max()) + 1, dtype=np.float32)
         size = (self.batch_size + config.norms.controls, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
-        self._ready = [np.empty(size, dtype=np.float32) for _ in range(2)]
+        self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
         self.waited_s = 0.0  # by the network, for batches that were not ready
         self._ahead = Threads(1, name="batch")
 
@@ -134,7 +144,7 @@ class BatchMaker:
     ) -> Batch:
         config, sites = self._config, self._sites
         positions = np.concatenate([positions, self._controls_beside(positions, epoch, number)])
-        raw, ready = (buffers[buffer][: len(positions)] for buffers in (self._raw, self._ready))
+        raw = self._raw[buffer][: len(positions)]
         transform = config.preparation.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
         statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)
@@ -152,7 +162,7 @@ class BatchMaker:
         if self._cell_types is not None and sites.cell_types is not None:
             cell_types = self._cell_types[sites.cell_types[positions]]
         references = None if self._references is None else self._references[positions]
-        standardised_by = statistics
+        box = partners = None
         rng = generator(config.seed, epoch, number, "cutmix")
         if rng.random() < config.cutmix.probability:
             height, width = self._shape[1:]
@@ -162,15 +172,15 @@ class BatchMaker:
             labels, experiments = (mix_rows(rows, partners, kept) for rows in (labels, experiments))
             cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
             references = None if references is None else mix_rows(references, partners, kept)
-            standardise(raw, standardised_by, out=ready, transform=transform)
-            # Each pixel by the statistics of the image it came from, or the box would show its own brightness.
-            edges = (box.top, box.left, box.bottom, box.right)
-            standardise(raw, standardised_by[partners], out=ready, transform=transform, box=edges)
-        else:
-            standardise(raw, standardised_by, out=ready, transform=transform)
-        self._jitter(ready, generator(config.seed, epoch, number, "intensity"))
+        gain, offset = self._jitter(len(positions), generator(config.seed, epoch, number, "intensity"))
+        last_step = LastStep(
+            statistics=statistics, transform=transform, gain=gain, offset=offset, box=box, partners=partners
+        )
+        whole = self._ready is None
+        pixels = raw if self._ready is None else last_step.on_host(raw, out=self._ready[buffer][: len(positions)])
         return Batch(
-            images=torch.from_numpy(ready),
+            pixels=torch.from_numpy(pixels),
+            last_step=last_step if whole else None,
             cell_types=None if cell_types is None else torch.from_numpy(cell_types),
             labels=torch.from_numpy(labels),
             sites=tuple(sites.names[position] for position in positions),
@@ -208,10 +218,9 @@ class BatchMaker:
         view = random_view(rng, height=height, width=width, smallest=views.smallest_crop, turn=views.turn)
         return view if views.dihedral else dataclasses.replace(view, number=0)
 
-    def _jitter(self, images: np.ndarray, rng: np.random.Generator) -> None:
-        views = self._config.views
-        shape = (images.shape[0], images.shape[1], 1, 1)
-        if views.gain:
-            images *= rng.normal(1.0, views.gain, shape).astype(np.float32)
-        if views.offset:
-            images += rng.normal(0.0, views.offset, shape).astype(np.float32)
+    def _jitter(self, n_sites: int, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Draw gain and offset of every channel of every image; None where the configuration wants none."""
+        views, shape = self._config.views, (n_sites, self._shape[0])
+        gain = rng.normal(1.0, views.gain, shape).astype(np.float32) if views.gain else None
+        offset = rng.normal(0.0, views.offset, shape).astype(np.float32) if views.offset else None
+        return gain, offset

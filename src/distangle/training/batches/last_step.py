@@ -1,0 +1,78 @@
+"""The last thing done to the pixels of a batch: standardised and jittered, on the host or on the device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distangle.axes import Images
+from distangle.images import standardise
+from distangle.images.intensity import EPSILON, Transform
+from distangle.training.batches.cutmix import Box
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastStep:
+    """What turns whole pixels, already turned, cropped and mixed, into what the network sees.
+
+    Attributes:
+        statistics: float32 [site, 2, channel], mean and spread of each image.
+        transform: What they were measured after.
+        gain: float32 [site, channel], by which standardised pixels are multiplied; None for 1.
+        offset: float32 [site, channel], which is added then; None for 0.
+        box: Where the pixels of partners lie (CutMix); None nowhere.
+        partners: int [site], whose pixels lie there: each pixel is standardised by the image it came from, or the box
+            would show its own brightness.
+    """
+
+    statistics: np.ndarray
+    transform: Transform = "none"
+    gain: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    box: Box | None = None
+    partners: np.ndarray | None = None
+
+    def on_host(self, pixels: np.ndarray, *, out: np.ndarray) -> np.ndarray:
+        """Write what the network sees of uint8 or uint16 [site, channel, height, width] into a float32 buffer."""
+        standardise(pixels, self.statistics, out=out, transform=self.transform)
+        if self.box is not None and self.partners is not None:
+            edges = (self.box.top, self.box.left, self.box.bottom, self.box.right)
+            standardise(pixels, self.statistics[self.partners], out=out, transform=self.transform, box=edges)
+        if self.gain is not None:
+            out *= self.gain[:, :, None, None]
+        if self.offset is not None:
+            out += self.offset[:, :, None, None]
+        return out
+
+    def on_device(self, pixels: Tensor) -> Images:
+        """Return what the network sees of whole pixels, on their device: one multiplication and addition a pixel.
+
+        Equal to `on_host` but for rounding: standardising and jitter are one affine map of a channel of an image.
+        """
+        ready = pixels.to(torch.float32)
+        if self.transform == "sqrt":
+            ready = ready.sqrt_()
+        inside = None
+        if self.box is not None and self.partners is not None:
+            box = np.s_[:, :, self.box.top : self.box.bottom, self.box.left : self.box.right]
+            inside = _affine(ready[box], self._factors(self.statistics[self.partners], ready))
+        ready = _affine(ready, self._factors(self.statistics, ready))
+        if inside is not None:
+            ready[box] = inside
+        return ready
+
+    def _factors(self, statistics: np.ndarray, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Factor and summand of every channel of every image."""
+        factor = np.float32(1.0) / np.maximum(statistics[:, 1], EPSILON)
+        if self.gain is not None:
+            factor = factor * self.gain
+        summand = -statistics[:, 0] * factor
+        if self.offset is not None:
+            summand = summand + self.offset
+        return torch.from_numpy(factor).to(like.device), torch.from_numpy(summand).to(like.device)
+
+
+def _affine(pixels: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+    factor, summand = (values[:, :, None, None] for values in factors)
+    return torch.addcmul(summand, pixels, factor)
