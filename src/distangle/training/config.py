@@ -112,6 +112,7 @@ class Saving(Part):
 
     every_steps: int = Field(default=0, ge=0)  # 0: no count
     every_minutes: float = Field(default=15.0, gt=0)  # of an epoch that takes longer
+    wait_minutes: float = Field(default=3.0, ge=0)  # for a folder that is gone, such as a disk that dropped out
 
 
 class Batches(Part):

@@ -6,6 +6,8 @@ import os
 import re
 import resource
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ from distangle import commit
 from distangle.commit import commit_bytes, commit_text, committed, in_bytes, sweep
 from distangle.errors import StorageError
 from distangle.results import RunFolder, verify_run
-from distangle.training.keeping import checkpoints
+from distangle.stopping import Stop
+from distangle.training.config import Saving
+from distangle.training.keeping import checkpoints, keeper
 from distangle.training.keeping.checkpoints import save_state
+from distangle.training.keeping.keeper import Keeper
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 EPOCHS = 3
@@ -150,6 +155,7 @@ def test_a_read_only_run_is_refused_at_the_start(folder: Path, monkeypatch: pyte
 
 def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new(folder, "vanishing")
+    monkeypatch.setattr(keeper, "comes_back", lambda path, **_: None)  # as if three minutes had passed
     away = folder / "elsewhere"
     real = RunFolder.record
 
@@ -167,6 +173,41 @@ def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pyte
     away.rename(run.root)
     go_on(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
+
+
+def test_a_folder_that_comes_back_is_waited_for_and_the_run_ends_to_the_last_byte(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new(folder, "dropping out")
+    away = folder / "dropped out"
+    real = RunFolder.record
+    said: list[str] = []
+    back = threading.Timer(1.2, lambda: away.rename(run.root))
+
+    def record(self: RunFolder, *paths: Path) -> None:
+        real(self, *paths)
+        if any(path.name == "epoch-0001.json" for path in paths):
+            run.root.rename(away)
+            back.start()
+
+    monkeypatch.setattr(RunFolder, "record", record)
+    go_on(run, say=said.append)
+    back.join()
+    waited = [line for line in said if "dropping out" in line]
+    assert waited[0].endswith("Waiting up to 3 min for it; the state is kept in memory.")
+    assert re.search(r"dropping out is back after [12] s\.$", waited[1])
+    assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
+
+
+def test_somebody_who_wants_the_end_does_not_wait_for_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new(folder, "given up")
+    stop = Stop()
+    stop.by = "SIGTERM"
+    run.root.rename(folder / "given up elsewhere")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="given up is gone"):
+        Keeper(run, Saving(), fingerprint="", stop=stop).check_there()
+    assert time.monotonic() - began < 5
 
 
 def test_what_a_killed_process_left_is_swept_and_not_in_the_manifest(folder: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distangle.commit import check_room, commit_json, sweep
 from distangle.errors import MemoryShortage, Stopped, StorageError
+from distangle.progress import no_progress
 from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder, locked
 from distangle.stopping import Stop
@@ -23,6 +24,7 @@ from distangle.training.keeping.checkpoints import (
     sweep_checkpoints,
 )
 from distangle.training.keeping.timing import Timing
+from distangle.training.keeping.waiting import comes_back, is_there
 from distangle.training.state import TrainingState
 
 SHORT = (
@@ -45,6 +47,7 @@ class Keeper:
         self._run, self._saving, self._fingerprint, self._stop = run, saving, fingerprint, stop
         self._timing = Timing(run.timing)
         self._saved, self._saved_at = "", time.monotonic()
+        self._say: Callable[[str], None] = no_progress
 
     def begin(self, state: TrainingState, *, say: Callable[[str], None]) -> None:
         """Sweep up after a killed process and go on from the last checkpoint, if there is one.
@@ -56,7 +59,7 @@ class Keeper:
         Raises:
             RunError: The checkpoints belong to another configuration or network, or none is whole.
         """
-        run = self._run
+        run, self._say = self._run, say
         if is_first():
             sweep(run.root)
             sweep_checkpoints(run.checkpoints)
@@ -100,15 +103,23 @@ class Keeper:
     def check_there(self) -> None:
         """Check that the run has not been taken away, or a write would make its folder anew.
 
+        A disk that drops out comes back: so the training waits, with its state in memory, before it gives up. One of
+        several ranks does not, for the others would not wait for it.
+
         Raises:
-            StorageError: It has.
+            StorageError: The folder is gone and does not come back, or somebody asks for the end meanwhile.
         """
-        if not self._run.run.exists():
-            message = (
-                f"{self._run.root} is gone: it was moved or removed, or its disk is no longer there. Nothing more is "
-                f"written there."
-            )
+        if is_there(self._run.run):
+            return
+        gone = f"{self._run.root} is gone: it was moved or removed, or its disk is no longer there."
+        minutes = self._saving.wait_minutes if n_ranks() == 1 else 0
+        if minutes:
+            self._say(f"{gone} Waiting up to {minutes:g} min for it; the state is kept in memory.")
+        took = comes_back(self._run.run, wait_s=60 * minutes, given_up=lambda: bool(self._stop.by))
+        if took is None:
+            message = f"{gone} Nothing more is written there."
             raise StorageError(message)
+        self._say(f"{self._run.root} is back after {took:.0f} s.")
 
     def save(self, state: TrainingState, *others: Path) -> None:
         """Write a checkpoint, and enter it and other files into the manifest.
