@@ -41,6 +41,16 @@ def test_the_stain_is_said_of_what_was_explained(perturbation: str | None, moved
     )
 
 
+def test_how_much_lies_on_cells_is_said_and_why_it_is_not_known() -> None:
+    nuclei = {"share": 0.44, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+    cells = {"sites": 9, "nuclei": nuclei, "cells": {**nuclei, "share": 0.8, "area": 0.7, "p": 0.3}}
+    assert sentences(explanation(cells=cells))[-1] == (
+        "cells: of the maps, 44% on nuclei (30% of the image; p = 0.012 against random maps) and 80% on cells with "
+        "their nuclei (70% of the image; p = 0.3 against random maps)."
+    )
+    assert sentences(explanation(cells="No channel shows nuclei."))[-1] == "cells: No channel shows nuclei."
+
+
 def test_a_warning_is_said() -> None:
     said = sentences(explanation(warnings=["1 of the explained wells is untreated (E1 1 B02): beware."]))
     assert said[-1] == "warning: 1 of the explained wells is untreated (E1 1 B02): beware."

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,27 @@ def test_without_tests_the_page_says_what_makes_them(mine: Made) -> None:
     page = build_report(mine.run, mine.screen).read_text()
     assert "The maps have not been put to any test." in page
     assert f"distangle explain {mine.run.root.name}" in page
+
+
+def test_tests_that_need_other_runs_are_named_with_their_command(mine: Made) -> None:
+    passed = dict.fromkeys(("deletion", "views"), "passes")
+    examined(passed).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    name = mine.run.root.name
+    assert f"distangle explain {name} --seeds OTHER_RUN" in page
+    assert f"distangle explain {name} --shuffled RUN" in page
+
+
+def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(mine: Made) -> None:
+    examined({"views": "passes"}).write(mine.run.explanations)
+    one = {"share": 0.44, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+    cells = {"sites": 9, "empty": 0, "nuclei": one, "cells": {**one, "share": 0.81}, "background": {**one, "p": 0.9}}
+    for said, expected in (
+        (cells, ["Where the maps of 9 sites lie", "cells with their nuclei", "81%", "20% to 40%", "0.012"]),
+        ("No channel shows nuclei.", ["Nuclei and cells were not found: No channel shows nuclei."]),
+    ):
+        summary = {**mine.explanation.summary, "cells": said}
+        dataclasses.replace(mine.explanation, summary=summary).write(mine.run.explanations)
+        page = build_report(mine.run, mine.screen).read_text()
+        for words in expected:
+            assert words in page

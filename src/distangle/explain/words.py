@@ -26,8 +26,19 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
         f"Eq. 15 as printed names {name} in {literal[name]} of {summary['sites']} sites; with maps drawn at random, "
         f"{drawn} in {chance[drawn]:.0f}. It is a distance that follows brightness, no evidence."
     )
+    said += _on_cells(summary.get("cells"))
     said += [f"warning: {warning}" for warning in summary["warnings"]]
     return (*said, *_planted(explanation.planted)) if explanation.planted else tuple(said)
+
+
+def _on_cells(cells: object) -> list[str]:
+    if not isinstance(cells, Mapping):
+        return [f"cells: {cells}"] if cells else []
+    parts = [
+        f"{one['share']:.0%} on {where} ({one['area']:.0%} of the image; p = {one['p']:.2g} against random maps)"
+        for where, one in (("nuclei", cells["nuclei"]), ("cells with their nuclei", cells["cells"]))
+    ]
+    return [f"cells: of the maps, {' and '.join(parts)}."]
 
 
 def _planted(planted: Mapping[str, Any]) -> list[str]:

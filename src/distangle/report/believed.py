@@ -49,7 +49,9 @@ def maps_believed(material: Material, faithfulness: Faithfulness | None, write: 
     pictures = _untrained(faithfulness, folder)
     if pictures is not None:
         parts.append(pictures)
-    return joined([*parts, listing(faithfulness.sentences)])
+    if material.explanation is not None:
+        parts.append(_on_cells(material.explanation.summary.get("cells")))
+    return joined([*parts, listing(faithfulness.sentences), *_not_asked(summary, material.name)])
 
 
 def templates_said(templates: TemplateMaps | None) -> Markup | None:
@@ -72,6 +74,32 @@ def _verdicts(summary: Mapping[str, Any]) -> Markup:
         rows,
         caption=f"Tests of the activation maps on {summary['sites']} sites; the limits were fixed beforehand.",
     )
+
+
+def _on_cells(cells: object) -> Markup:
+    """How much of the maps lies on nuclei and cells, or why that is not known."""
+    if not isinstance(cells, Mapping):
+        return paragraph(f"Nuclei and cells were not found: {cells}", class_="absent") if cells else Markup("")
+    rows = []
+    for name, said in (("nuclei", "nuclei"), ("cells", "cells with their nuclei"), ("background", "background")):
+        one = cells.get(name)
+        if isinstance(one, Mapping):
+            low, high = one["null"]
+            rows.append(
+                [said, f"{one['share']:.0%}", f"{one['area']:.0%}", f"{low:.0%} to {high:.0%}", f"{one['p']:.2g}"]
+            )
+    heads = ["", "of the maps", "of the images", "of random maps", "p"]
+    said = f"Where the maps of {cells['sites']} sites lie; nuclei and cells by thresholds and watersheds"
+    return table(heads, rows, numeric=(1, 2, 3, 4), caption=said) if rows else Markup("")
+
+
+def _not_asked(summary: Mapping[str, Any], name: str) -> list[Markup]:
+    """Which tests need other runs that nobody gave."""
+    asked = (
+        ("seeds", "Whether a network of another seed gives the same map was not asked.", "--seeds OTHER_RUN"),
+        ("shuffled", "Whether a network trained on shuffled labels gives another map was not asked.", "--shuffled RUN"),
+    )
+    return [absent(said, f"distangle explain {name} {flag}") for key, said, flag in asked if summary.get(key) is None]
 
 
 def _found(name: str, summary: Mapping[str, Any]) -> str:

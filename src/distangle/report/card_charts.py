@@ -131,8 +131,8 @@ def plate_and_light(channel: Mapping[str, Any], *, quantity: str) -> str:
         left.set_aspect("equal")
         names = [chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26) for row in range(top, bottom + 1)]
         left.set_yticks(range(top + 1, bottom + 2), names, fontsize=6)
-        left.set_title(f"{quantity}, median plate (log, against the plate's median)")
-        drawn.colorbar(shown, ax=left, shrink=0.7)
+        left.set_title(f"{quantity}, median plate")
+        drawn.colorbar(shown, ax=left, shrink=0.7).set_label("log, against the median", fontsize=7)
         lit = right.pcolormesh(light, cmap="gray", vmin=min(0.5, float(light.min())), vmax=float(light.max()))
         right.invert_yaxis()
         right.set_aspect("equal")
