@@ -86,7 +86,7 @@ def test_the_reader_itself_tries_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(opened) > 1
 
 
-def test_a_packed_screen_still_knows_the_table_it_came_from(tmp_path: Path) -> None:
+def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited_rows(tmp_path: Path) -> None:
     screen = lab(tmp_path / "in")
     write_screen(screen, tmp_path / "screen")
     pack_screen(read_screen(tmp_path / "screen"), tmp_path / "packed")
@@ -94,6 +94,11 @@ def test_a_packed_screen_still_knows_the_table_it_came_from(tmp_path: Path) -> N
     assert packed.card.provenance["tables"][0]["path"] == "../in/wells.csv"
     assert list(check_provenance(packed)) == []
     with (tmp_path / "in" / "wells.csv").open("a") as opened:
-        opened.write("P1,B04,a,B03.png\n")
-    (found,) = check_provenance(packed)
+        opened.write("P1,B04,a,B04.png\n")
+    found, added = check_provenance(packed)
     assert (found.kind, found.file) == ("table changed since indexing", "../in/wells.csv")
+    assert (added.kind, added.well, added.what) == (
+        "row added since indexing",
+        "B04",
+        "was not there, is 'a' (treatment)",
+    )

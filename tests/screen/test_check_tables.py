@@ -227,7 +227,7 @@ def test_a_table_edited_after_indexing_is_named(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("DMSO", "other", 1))
     (found,) = [one for one in check_tables(screen).findings if "table" in one.kind]
     assert (found.severity, found.kind, found.file) == ("error", "table changed since indexing", "wells.csv")
-    assert "check NEW --like OLD" in found.fix
+    assert found.fix == "If the edit is right, index again; if not, put the table back as it was."
     table.unlink()
     (gone,) = [one for one in check_tables(screen).findings if "table" in one.kind]
     assert (gone.severity, gone.kind) == ("note", "table not there")

@@ -22,6 +22,7 @@ from distangle.images.packed.read import read_packed
 from distangle.images.read import read_image
 from distangle.progress import Advance, no_progress
 from distangle.screen import Problem, Screen, site_sha256, well_name, write_screen
+from distangle.screen.asked import moved
 from distangle.screen.problems import n_refused, problems_table
 from distangle.screen.table import path_columns
 
@@ -272,9 +273,11 @@ def _screen_of(
 
 
 def _tables(screen: Screen, folder: Path) -> dict[str, object]:
-    """Return the tables that were indexed, named from the new folder."""
+    """Return the tables that were indexed and where they were looked for, named from the new folder."""
     listed = screen.card.provenance.get("tables", [])
     if not isinstance(screen.source, Path) or not listed:
         return {}
     paths = [os.path.relpath((screen.source / str(table["path"])).resolve(), folder.resolve()) for table in listed]
-    return {"tables": [{**table, "path": Path(path).as_posix()} for table, path in zip(listed, paths, strict=True)]}
+    tables = [{**table, "path": Path(path).as_posix()} for table, path in zip(listed, paths, strict=True)]
+    asked = screen.card.provenance.get("asked")
+    return {"tables": tables} if asked is None else {"tables": tables, "asked": moved(asked, screen.source, folder)}

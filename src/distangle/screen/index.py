@@ -1,8 +1,7 @@
 """From a source folder to a checked screen: everything found is either indexed or refused by name."""
 
 import hashlib
-import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ import pandas as pd
 
 from distangle import __version__
 from distangle.errors import ScreenError
-from distangle.remote import AnyPath, RemotePath, place
-from distangle.screen.duplicates import divide_duplicates
+from distangle.remote import RemotePath, place
+from distangle.screen.asked import noted, relative
 from distangle.screen.entry import Entry, Found, Request
 from distangle.screen.files import Inspected, Probe, SiteFiles, inspect_files
 from distangle.screen.layouts import find as find_entries
 from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
-from distangle.screen.place import place_wells
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem, n_refused, problems_table
+from distangle.screen.settle import settle
 from distangle.screen.table import Screen, ScreenCard, path_columns
 
 
@@ -79,12 +78,8 @@ def index(
         tables_only=tables_only,
     )
     found = find_entries(layout, request)
-    plate = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
-    entries, plate, problems = place_wells(found.entries, plate)
-    problems = [*found.problems, *problems]
-    for check in (_unique_sites, _agreeing_wells, _unshared_files):
-        entries, refused = check(entries, found)
-        problems += refused
+    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    entries, plate, problems = settle(found, given)
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])
     else:
@@ -117,7 +112,10 @@ def index(
         indexed=len(sites),
         refused=refused_in_all,
         tables_only=tables_only,
-        provenance=_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+        provenance={
+            **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+            "asked": noted(request, given, folder=found.source),
+        },
     )
     return Screen(card=card, sites=sites, problems=problems_table(problems))
 
@@ -126,61 +124,6 @@ def conservation_line(screen: Screen) -> str:
     """Return the law that every index obeys, in figures: `found 24 = indexed 12 + refused 12`."""
     card = screen.card
     return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
-
-
-def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    return divide_duplicates(entries, site_hint=found.site_hint)
-
-
-def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse the wells whose sites tell of different perturbations: one well, one perturbation."""
-    said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
-    for entry in entries:
-        said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
-    kept: list[Entry] = []
-    problems: list[Problem] = []
-    for entry in entries:
-        stories = said[entry.experiment, entry.plate, entry.well]
-        if len(stories) == 1:
-            kept.append(entry)
-            continue
-        listed = sorted(f"{name!r} ({role})" for name, role in stories)
-        problems.append(
-            entry.problem(
-                "well contradicts itself",
-                found=", ".join(listed[:5]) + (", ..." if len(listed) > 5 else ""),
-                expected="one perturbation and role for all sites of a well",
-                fix="Correct the rows of this well, or map a column that tells experiments apart.",
-            )
-        )
-    return kept, problems
-
-
-def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse sites that name the same page of the same file: a picture shows one place."""
-    holders: dict[tuple[str, int], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        for claim in set(zip(entry.paths, entry.pages, strict=True)):
-            holders[claim].append(entry)
-    shared = {claim: held for claim, held in holders.items() if len(held) > 1}
-    kept: list[Entry] = []
-    problems: list[Problem] = []
-    for entry in entries:
-        claims = [claim for claim in zip(entry.paths, entry.pages, strict=True) if claim in shared]
-        if not claims:
-            kept.append(entry)
-            continue
-        claim = claims[0]
-        others = [f"{e.plate} {e.well} site {e.site} (line {e.line})" for e in shared[claim] if e is not entry]
-        problems.append(
-            entry.problem(
-                "file of two sites",
-                found=f"{claim[0]} is also of {'; '.join(others[:3])}",
-                expected="files of its own for every site",
-                fix="Correct the paths of these rows.",
-            )
-        )
-    return kept, problems
 
 
 def _sites_table(
@@ -247,17 +190,11 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
         raise ScreenError(message)
 
 
-def _relative(path: AnyPath, source: AnyPath) -> str:
-    if isinstance(path, Path) and isinstance(source, Path):
-        return Path(os.path.relpath(path.resolve(), source.resolve())).as_posix()
-    return str(path).removeprefix(f"{source}/")
-
-
 def _provenance(found: Found, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
     return {
         "distangle": __version__,
         "tables": [
-            {"path": _relative(path, found.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            {"path": relative(path, found.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             for path in found.tables
         ],
         "files_hashed": hash_files,

@@ -1,18 +1,20 @@
-"""Whether the tables are still those that the screen was indexed from."""
+"""Whether the tables are still those that the screen was indexed from, and which of their rows are not."""
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from distangle.screen.checks.edited import FIX, check_edited
 from distangle.screen.checks.finding import Finding
 from distangle.screen.table import Screen
 
 
 def check_provenance(screen: Screen) -> Iterator[Finding]:
-    """Find tables that were edited since they were indexed; of those that are no longer there, a note."""
+    """Find tables that were edited since they were indexed, with their rows; of those no longer there, a note."""
+    if not isinstance(screen.source, Path):
+        return
+    edited: list[str] = []
     for table in screen.card.provenance.get("tables", []):
-        if not isinstance(screen.source, Path):
-            return
         path = screen.source / str(table["path"])
         try:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == table["sha256"]
@@ -26,10 +28,18 @@ def check_provenance(screen: Screen) -> Iterator[Finding]:
             )
             continue
         if not same:
-            yield Finding(
-                severity="error",
-                kind="table changed since indexing",
-                what="its SHA-256 is not that of the table that was indexed: a row was edited, added or taken away",
-                file=str(table["path"]),
-                fix="Index again, and compare: `distangle check NEW --like OLD` says which labels became others.",
-            )
+            edited.append(str(table["path"]))
+    if not edited:
+        return
+    rows = list(check_edited(screen))
+    for name in edited:
+        yield Finding(
+            severity="error" if rows else "warning",
+            kind="table changed since indexing",
+            what="its SHA-256 is not that of the table that was indexed"
+            + ("" if rows else "; read again, it says the same of every site"),
+            file=name,
+            fix=FIX,
+            count=1,
+        )
+    yield from rows

@@ -1,0 +1,89 @@
+"""What an index was asked for, noted in the card so that the same tables can be read again in the same way."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distangle.remote import AnyPath
+from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.layouts import find
+from distangle.screen.problems import Problem
+from distangle.screen.settle import settle
+from distangle.screen.table import Screen
+
+
+def relative(path: AnyPath, source: AnyPath) -> str:
+    """Return where a file lies, seen from the source; what does not lie below one URL is named whole."""
+    if isinstance(path, Path) and isinstance(source, Path):
+        return Path(os.path.relpath(path.resolve(), source.resolve())).as_posix()
+    return str(path).removeprefix(f"{source}/")
+
+
+def noted(request: Request, plate: tuple[int, int] | None, *, folder: AnyPath) -> dict[str, Any]:
+    """Return a request ready for the provenance.
+
+    Args:
+        request: What `index` was asked for.
+        plate: Rows and columns that were given; None where they were left to the wells.
+        folder: The folder that paths are noted from.
+    """
+    return {
+        "source": _typed(request.source, folder),
+        "tables": None if request.tables is None else _typed(request.tables, folder),
+        "mapping": dict(request.mapping),
+        "channels": list(request.channels),
+        "pages": request.pages,
+        "pattern": request.pattern,
+        "controls": {role: list(names) for role, names in request.controls.items()},
+        "plate": None if plate is None else list(plate),
+    }
+
+
+def moved(asked: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]:
+    """Return what was noted from one folder, as it is noted from another: that of a packed screen."""
+    named = {
+        name: _typed(Path(os.path.normpath(before / str(asked[name]))), after.resolve())
+        for name in ("source", "tables")
+        if asked.get(name) is not None
+    }
+    return {**asked, **named}
+
+
+def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
+    """Read the tables that a screen was indexed from once more, as `index` would; no image is opened.
+
+    Args:
+        screen: Of a folder, with what its index was asked for in its provenance.
+
+    Returns:
+        What the layout found, the entries that would be looked at for a screen, and the problems met on the way.
+
+    Raises:
+        ScreenError: The source cannot be understood any more.
+        OSError: It cannot be read.
+    """
+    asked, folder = screen.card.provenance["asked"], screen.source
+    if not isinstance(folder, Path):
+        message = f"{folder} is a URL; expected a folder."
+        raise ValueError(message)
+    request = Request(
+        source=Path(os.path.normpath(folder / asked["source"])),
+        tables=None if asked["tables"] is None else Path(os.path.normpath(folder / asked["tables"])),
+        mapping=asked["mapping"],
+        channels=tuple(asked["channels"]),
+        pages=asked["pages"],
+        pattern=asked["pattern"],
+        controls=asked["controls"],
+        tables_only=screen.card.tables_only,
+    )
+    found = find(screen.card.layout, request)
+    entries, _, problems = settle(found, None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]))
+    return found, entries, problems
+
+
+def _typed(path: AnyPath, folder: AnyPath) -> str:
+    # Links stay as they were typed: absolute paths in a table may go through them.
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return Path(os.path.relpath(os.path.normpath(path.absolute()), folder.resolve())).as_posix()
+    return str(path)

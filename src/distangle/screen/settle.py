@@ -1,0 +1,81 @@
+"""Which entries of a layout can be sites: each on its plate, there once, of one story, with files of its own."""
+
+from collections import defaultdict
+
+from distangle.screen.duplicates import divide_duplicates
+from distangle.screen.entry import Entry, Found
+from distangle.screen.place import place_wells
+from distangle.screen.problems import Problem
+
+
+def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tuple[int, int], list[Problem]]:
+    """Refuse what the tables alone contradict; no image is looked at.
+
+    Args:
+        found: As a layout found it; the wells are rewritten as `B03`.
+        plate: Rows and columns of the plates; None for 16 x 24, or 32 x 48 when a well needs it.
+
+    Returns:
+        The entries that stay, the size of the plates, and every problem: the layout's and those met here.
+    """
+    entries, size, problems = place_wells(found.entries, plate)
+    problems = [*found.problems, *problems]
+    for check in (_unique_sites, _agreeing_wells, _unshared_files):
+        entries, refused = check(entries, found)
+        problems += refused
+    return entries, size, problems
+
+
+def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    return divide_duplicates(entries, site_hint=found.site_hint)
+
+
+def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    """Refuse the wells whose sites tell of different perturbations: one well, one perturbation."""
+    said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
+    for entry in entries:
+        said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
+    kept: list[Entry] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        stories = said[entry.experiment, entry.plate, entry.well]
+        if len(stories) == 1:
+            kept.append(entry)
+            continue
+        listed = sorted(f"{name!r} ({role})" for name, role in stories)
+        problems.append(
+            entry.problem(
+                "well contradicts itself",
+                found=", ".join(listed[:5]) + (", ..." if len(listed) > 5 else ""),
+                expected="one perturbation and role for all sites of a well",
+                fix="Correct the rows of this well, or map a column that tells experiments apart.",
+            )
+        )
+    return kept, problems
+
+
+def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
+    """Refuse sites that name the same page of the same file: a picture shows one place."""
+    holders: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        for claim in set(zip(entry.paths, entry.pages, strict=True)):
+            holders[claim].append(entry)
+    shared = {claim: held for claim, held in holders.items() if len(held) > 1}
+    kept: list[Entry] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        claims = [claim for claim in zip(entry.paths, entry.pages, strict=True) if claim in shared]
+        if not claims:
+            kept.append(entry)
+            continue
+        claim = claims[0]
+        others = [f"{e.plate} {e.well} site {e.site} (line {e.line})" for e in shared[claim] if e is not entry]
+        problems.append(
+            entry.problem(
+                "file of two sites",
+                found=f"{claim[0]} is also of {'; '.join(others[:3])}",
+                expected="files of its own for every site",
+                fix="Correct the paths of these rows.",
+            )
+        )
+    return kept, problems
