@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +85,11 @@ def test_pictures_of_one_plate_share_their_contrast(made: Made, tmp_path: Path) 
         (made.screen.sites["experiment"] == first["experiment"]) & (made.screen.sites["plate"] == first["plate"])
     ]
 
-    reads: list[Path] = []
+    reads: list[int] = []
 
-    def reading(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
-        reads.append(paths[0])
-        bright = next(place for place, row in enumerate(rows) if made.screen.image_paths(row) == list(paths))
+    def reading(row: int) -> np.ndarray:
+        reads.append(row)
+        bright = list(rows).index(row)
         ramp = np.linspace(0, 50 if bright == 1 else 200, 48 * 48).reshape(48, 48)
         return np.repeat(ramp[None], 6, axis=0).astype(np.uint8)
 
@@ -107,8 +106,8 @@ def test_pictures_of_one_plate_share_their_contrast(made: Made, tmp_path: Path) 
 
 
 def test_an_image_that_cannot_be_read_is_told_without_its_folder(made: Made, tmp_path: Path) -> None:
-    def failing(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
-        message = f"{paths[0]} is cut short."
+    def failing(row: int) -> np.ndarray:
+        message = f"{made.screen.image_paths(row)[0]} is cut short."
         raise ImageError(message)
 
     entry = made.screen.sites.iloc[0]

@@ -233,3 +233,20 @@ def test_the_real_rxrx1_has_a_layout_triple_and_four_groups_of_277(real_data: Pa
     read = read_screen(tmp_path / "screen")
     folds = hold_out(read, values=["RPE-03"])
     assert kinds(read, folds)["layout twins on both sides of the folds"] == "warning"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("tables", "sizes"),
+    [
+        ("v1_original_2019", SIZES),
+        # Two wells more on either side than when WILDS divided them.
+        ("v2_current", {"train": 40_614, "val": 9_854, "test": 34_436, "id_test": 40_614}),
+    ],
+)
+def test_the_split_of_wilds_of_the_real_tables_has_its_published_sizes(
+    real_data: Path, tables: str, sizes: dict[str, int]
+) -> None:
+    wells = index(real_data / "rxrx1_kaggle" / tables, layout="rxrx1", tables_only=True)
+    both = pd.concat([wells.sites.assign(site=1), wells.sites.assign(site=2)], ignore_index=True)
+    assert Counter(wilds_parts(dataclasses.replace(wells, sites=both))) == sizes

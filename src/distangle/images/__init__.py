@@ -13,6 +13,7 @@ from distangle.images.pack import DEFAULT_LEVEL, Format, Packed, pack_screen
 from distangle.images.planes import sample_sites, survey
 from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image
+from distangle.images.site import SiteReader
 from distangle.images.store import ImageStore
 from distangle.images.threads import Threads
 from distangle.images.views import N_VIEWS, View, random_view, take_view, undo_view
@@ -24,6 +25,7 @@ __all__ = [
     "ImageStore",
     "Packed",
     "Preparation",
+    "SiteReader",
     "Standardisation",
     "Threads",
     "View",

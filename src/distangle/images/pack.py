@@ -19,7 +19,7 @@ from distangle.commit import check_room, commit_bytes, sha256_of
 from distangle.errors import ImageError, ScreenError
 from distangle.images.packed import ngff, records
 from distangle.images.packed.read import read_packed
-from distangle.images.read import read_image
+from distangle.images.site import SiteReader
 from distangle.progress import Advance, no_progress
 from distangle.screen import Problem, Screen, site_sha256, well_name, write_screen
 from distangle.screen.asked import moved
@@ -124,6 +124,7 @@ def pack_screen(
 class _Packer:
     def __init__(self, screen: Screen, folder: Path, *, format: Format, level: int) -> None:
         self._screen, self._folder, self._format, self._level = screen, folder, format, level
+        self._reader = SiteReader(screen)
         sites = screen.sites
         plates = sites[["experiment", "plate"]].astype(str).apply(tuple, axis=1)
         self._plates: dict[tuple[str, str], str] = {}
@@ -150,7 +151,7 @@ class _Packer:
         kept = self._kept(whole, about)
         if kept is None:
             try:
-                image = read_image(self._screen.image_paths(row), self._screen.pages(row))
+                image = self._reader.read(row)
             except ImageError as error:
                 return Problem(
                     kind="unreadable file",

@@ -14,7 +14,7 @@ from distangle.images.packed import is_packed, packed_header, read_packed
 from distangle.images.patience import PATIENCE
 from distangle.images.png import SIGNATURE, png_header, read_pngs
 from distangle.images.tiff import read_tiff, tiff_header
-from distangle.images.zarr_arrays import probe_array, read_planes
+from distangle.images.zarr_arrays import is_packed_array, probe_array, read_planes
 from distangle.screen.stored import is_array
 
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -57,6 +57,18 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
         message = f"{path} claims {shape[0]} x {shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
         raise ImageError(message)
     return dtype, shape, pages
+
+
+def has_checksum(path: Path) -> bool:
+    """Tell whether reading a file sees any byte of its pixels that changed: PNG, and what `distangle pack` wrote.
+
+    TIFF counts as having none: of its compressions only deflate has one.
+
+    Raises:
+        ImageError: The file is absent, empty or of another kind.
+    """
+    kind = _kind(path)
+    return is_packed_array(path) if kind == "array" else kind != "tiff"
 
 
 def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:

@@ -7,10 +7,9 @@ import numpy as np
 from distangle.errors import ImageError, MemoryShortage, ScreenError
 from distangle.images.intensity import channel_statistics
 from distangle.images.preparation import Preparation, bin_pixels
-from distangle.images.read import read_image
+from distangle.images.site import SiteReader
 from distangle.images.threads import Threads
 from distangle.screen import Screen
-from distangle.screen.stored import size_and_mtime
 
 SHORT = "End other programs, ask for more memory, or take smaller batches, then start again."
 
@@ -35,8 +34,7 @@ class ImageStore:
         self.preparation = preparation or Preparation()
         self.reasons: dict[int, str] = {}
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
-        # A table made by hand may not say how large the files were: there is nothing then to compare them with.
-        self._sizes = screen.sites["size"].tolist() if "size" in screen.sites else None
+        self._reader = SiteReader(screen)
         self._memory = memory
         self._kept: dict[int, np.ndarray] = {}
         self._threads = Threads(workers, name="decode")
@@ -52,8 +50,7 @@ class ImageStore:
         if kept is not None:
             return kept
         try:
-            image = read_image(self.screen.image_paths(row), self.screen.pages(row))
-            self._check_unchanged(row)
+            image = self._reader.read(row)
             expected = self.screen.card.shape
             if expected is not None and image.shape[1:] != tuple(expected):
                 message = f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(expected)}"
@@ -116,19 +113,6 @@ class ImageStore:
     def kept_bytes(self) -> int:
         """Bytes of the images in memory."""
         return sum(image.nbytes for image in self._kept.values())
-
-    def _check_unchanged(self, row: int) -> None:
-        """Refuse a site whose files have other sizes than when they were indexed: its label may be another's."""
-        if self._sizes is None:
-            return
-        expected = self._sizes[row]
-        found = sum(size_and_mtime(path)[0] for path in dict.fromkeys(self.screen.image_paths(row)))
-        if found != expected:
-            message = (
-                f"{self._files(row)}: {found} bytes now, {expected} when it was indexed. Index the screen again; "
-                "`distangle check` finds all such files."
-            )
-            raise ImageError(message)
 
     def _place(self, row: int) -> str:
         site = self.screen.sites.iloc[row]

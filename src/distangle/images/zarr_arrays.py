@@ -138,14 +138,19 @@ def _read_block(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int]]
         raise ImageError(message) from error
 
 
-def _packed(path: Path) -> np.ndarray | None:
-    """Return an image that `distangle pack` wrote: one chunk with a checksum, read without Zarr."""
+def is_packed_array(path: Path) -> bool:
+    """Tell whether `distangle pack` wrote an array: one chunk with a checksum."""
     chunk = path.joinpath(*ngff.CHUNK[1:])
     try:
         ngff.described(chunk)
     except ImageError:
-        return None
-    return read_packed(chunk) if chunk.is_file() else None
+        return False
+    return chunk.is_file()
+
+
+def _packed(path: Path) -> np.ndarray | None:
+    """Return an image that `distangle pack` wrote, read without Zarr."""
+    return read_packed(path.joinpath(*ngff.CHUNK[1:])) if is_packed_array(path) else None
 
 
 def _check_chunks(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int]]) -> None:

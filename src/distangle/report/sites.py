@@ -1,6 +1,6 @@
 """Which explained sites are worth showing, and the pictures of one of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +11,14 @@ from PIL import Image
 
 from distangle.commit import committed
 from distangle.errors import ImageError, ScreenError
-from distangle.images import read_image
+from distangle.images import SiteReader
 from distangle.report import composites
 from distangle.report.plates import is_control
 from distangle.screen import Screen
 
 Kind = Literal["correct", "wrong", "unlabelled", "control"]
 Key = tuple[str, str, str, int]
-Reader = Callable[[Sequence[Path], Sequence[int | None]], np.ndarray]
+Reader = Callable[[int], np.ndarray]
 
 SITES_OF_A_PLATE = 4  # read for the contrast that the pictures of one plate share
 LARGEST_PX = 768  # longer side of a picture on the page
@@ -127,11 +127,12 @@ class Painter:
     Args:
         screen: Says where the images lie and in which colours its channels are drawn.
         folder: Folder of the report.
-        read: Reads the image of a site.
+        read: Reads the image of a row of the screen, instead of the screen's own reader.
     """
 
-    def __init__(self, screen: Screen, folder: Path, *, read: Reader = read_image) -> None:
-        self._screen, self._folder, self._read = screen, folder, read
+    def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
+        self._screen, self._folder = screen, folder
+        self._image = read or SiteReader(screen).read
         self._colours = composites.channel_colours(screen.card.channels)
         self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
@@ -179,9 +180,6 @@ class Painter:
 
     def _shown(self, picture: np.ndarray) -> np.ndarray:
         return composites.enlarged(composites.reduced(picture, most=LARGEST_PX))
-
-    def _image(self, row: int) -> np.ndarray:
-        return self._read(self._screen.image_paths(row), self._screen.pages(row))
 
     def _contrast_of(self, key: Key, image: np.ndarray) -> tuple[np.ndarray, float]:
         plate = key[:2]

@@ -11,8 +11,8 @@ from distangle.errors import RunError, ScreenError
 from distangle.results.lock import NAME as LOCK
 from distangle.results.lock import holder
 from distangle.results.run import RunFolder
-from distangle.screen import Screen, site_sha256
-from distangle.screen.stored import sha256_of_stored, size_and_mtime
+from distangle.screen import Screen, sha256_of_site
+from distangle.screen.stored import size_and_mtime
 
 # What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
 VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
@@ -101,12 +101,8 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
         missing = [path for path in paths if not path.exists()]
         found += [Difference(_inside(screen, path), "missing", _place(screen, row)) for path in missing]
         if not missing:
-            for path in paths:
-                if path not in digests:
-                    digests[path] = sha256_of_stored(path)
-                    n_bytes += size_and_mtime(path)[0]
-            pages = [-1 if page is None else page for page in screen.pages(row)]
-            if site_sha256([digests[path] for path in paths], pages) != expected:
+            n_bytes += sum(size_and_mtime(path)[0] for path in set(paths) - digests.keys())
+            if sha256_of_site(paths, screen.pages(row), digests=digests) != expected:
                 names = ", ".join(_inside(screen, path) for path in dict.fromkeys(paths))
                 found.append(Difference(names, "changed", f"{_place(screen, row)}: one of these files"))
         if progress is not None:

@@ -3,7 +3,7 @@
 from distangle.screen.channel import Channel
 from distangle.screen.divide import divide
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.files import Probe, site_sha256
+from distangle.screen.files import Probe
 from distangle.screen.folds import ASIDE, HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
 from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
@@ -13,6 +13,7 @@ from distangle.screen.perturbation import Role, class_list, class_list_sha256, n
 from distangle.screen.plate import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
+from distangle.screen.stored import sha256_of_site, site_sha256
 from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
 from distangle.screen.unlabelled import hide_labels, hide_labels_by, refuse_reported
 from distangle.screen.wilds import by_wilds, wilds_parts
@@ -54,6 +55,7 @@ __all__ = [
     "read_screen",
     "reconcile_class_sets",
     "refuse_reported",
+    "sha256_of_site",
     "site_sha256",
     "smallest_plate",
     "statistics",

@@ -1,7 +1,6 @@
 """What lies behind the paths: every file of every site is looked at once, and none is decoded."""
 
 import dataclasses
-import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
@@ -15,7 +14,7 @@ from distangle.remote import AnyPath, RemotePath
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry
 from distangle.screen.problems import Problem
-from distangle.screen.stored import is_array, sha256_of_stored, size_and_mtime
+from distangle.screen.stored import is_array, sha256_of_stored, site_sha256, size_and_mtime
 
 Probe = Callable[[Path], tuple[str, tuple[int, int], int]]
 """Reads the header of a file: type of a pixel, (height, width) in px, number of pages. Raises ImageError."""
@@ -103,18 +102,6 @@ def inspect_files(
     dtype, shape = usual or (None, None)
     files = [_site_files(entry, looked, hash_files=hash_files) for entry in kept]
     return Inspected(entries=kept, files=files, dtype=dtype, shape=shape, problems=problems)
-
-
-def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
-    """Return the hash of a site: of the digests of its files, one after the other in the channels' order.
-
-    Args:
-        files: SHA-256 of the file of each channel.
-        pages: Page of each channel; where it is not -1 it follows the digest, so that two sites in one file
-            of many pages differ.
-    """
-    said = "".join(digest if page < 0 else f"{digest}:{page}" for digest, page in zip(files, pages, strict=True))
-    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _look_at_all(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from distangle.commit import sha256_of
@@ -44,3 +45,35 @@ def size_and_mtime(path: Path) -> tuple[int, float]:
     """
     stats = [file.stat() for file in stored_files(path)]
     return sum(found.st_size for found in stats), max((found.st_mtime for found in stats), default=0.0)
+
+
+def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
+    """Return the hash of a site: of the digests of its files, one after the other in the channels' order.
+
+    Args:
+        files: SHA-256 of the file of each channel.
+        pages: Page of each channel; where it is not -1 it follows the digest, so that two sites in one file
+            of many pages differ.
+    """
+    said = "".join(digest if page < 0 else f"{digest}:{page}" for digest, page in zip(files, pages, strict=True))
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def sha256_of_site(
+    paths: Sequence[Path], pages: Sequence[int | None], *, digests: MutableMapping[Path, str] | None = None
+) -> str:
+    """Return the hash of a site as its files are now: to be compared with `site_sha256` of the index.
+
+    Args:
+        paths: The file of each channel.
+        pages: Page of each channel; None where its file is one plane.
+        digests: Files hashed before, added to: for many sites in one file.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    known = {} if digests is None else digests
+    for path in paths:
+        if path not in known:
+            known[path] = sha256_of_stored(path)
+    return site_sha256([known[path] for path in paths], [-1 if page is None else page for page in pages])

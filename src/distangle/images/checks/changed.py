@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from distangle.remote import RemotePath
-from distangle.screen import Screen, site_sha256
+from distangle.screen import Screen, sha256_of_site
 from distangle.screen.checks import Finding
-from distangle.screen.stored import sha256_of_stored, size_and_mtime
+from distangle.screen.stored import size_and_mtime
 
 _FIX = "If it was meant, index again: `distangle index`. If not, copy it again from where it came."
 
@@ -54,11 +54,7 @@ def _compared(
     if sum(sizes) != site["size"]:
         return f"{sum(sizes)} bytes now, {site['size']} when it was indexed", True
     if hash_files and site["sha256"]:
-        for path in paths:
-            if path not in digests:
-                digests[path] = sha256_of_stored(path)
-        pages = [-1 if page is None else page for page in screen.pages(row)]
-        same = site_sha256([digests[path] for path in paths], pages) == site["sha256"]
+        same = sha256_of_site(paths, screen.pages(row), digests=digests) == site["sha256"]
         n = len(set(paths))
         return (
             "" if same else f"the SHA-256 of its {n} files is not that of the index: a bit was flipped, or more",

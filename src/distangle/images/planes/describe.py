@@ -12,7 +12,7 @@ from distangle import __version__
 from distangle.images.planes.edges import edge_effect, median_plate, wells_of
 from distangle.images.planes.survey import Survey
 from distangle.images.planes.variance import variance_components
-from distangle.images.read import read_image
+from distangle.images.site import SiteReader
 from distangle.screen import Role, Screen, natural_key, statistics
 
 QUANTITIES = ("mean", "spread", "middle", "high", "sharpness")
@@ -66,7 +66,7 @@ def first_readable(screen: Screen, surveyed: Survey) -> tuple[str, np.ndarray] |
         return None
     site = screen.sites.iloc[row]
     place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
-    return place, read_image(screen.image_paths(row), screen.pages(row))
+    return place, SiteReader(screen).read(row)
 
 
 def _problems(screen: Screen) -> list[dict[str, Any]]:

@@ -116,10 +116,10 @@ def read(material: Material, row: int) -> np.ndarray:
         RunError: It cannot be read; the folder of the images is not named.
     """
     # Late: figures are listed without opening an image.
-    from distangle.images import read_image
+    from distangle.images import SiteReader
 
     try:
-        return read_image(material.screen.image_paths(row), material.screen.pages(row))
+        return SiteReader(material.screen).read(row)
     except (ImageError, ScreenError) as error:
         raise RunError(without_folder(str(error), material.screen)) from error
 
