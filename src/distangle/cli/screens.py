@@ -26,6 +26,7 @@ def index(
     positive_control: str | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
+    keep_zeroed_tails: bool = False,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
 ) -> None:
@@ -48,10 +49,12 @@ def index(
         positive_control: Perturbations that are positive controls.
         tables_only: The images are elsewhere: index the wells of the tables alone.
         hash_files: Read every file once for its SHA-256.
+        keep_zeroed_tails: Take raw TIFF files whose last rows are all zero; by default a copy that stopped half way is
+            suspected, and the site put aside. Without `--hash-files` nobody looks.
         plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
         plate_columns: Columns of the plates.
     """
-    from distangle.images import probe_image
+    from distangle.images import probe_image, zeroed_tails
     from distangle.screen import conservation_line, write_screen
     from distangle.screen import index as index_screen
 
@@ -75,6 +78,7 @@ def index(
             plate_rows=plate_rows,
             plate_columns=plate_columns,
             probe=None if tables_only else probe_image,
+            tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),
         )
     write_screen(screen, out)

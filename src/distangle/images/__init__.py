@@ -15,6 +15,7 @@ from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image
 from distangle.images.site import SiteReader
 from distangle.images.store import ImageStore
+from distangle.images.tails import zeroed_tails
 from distangle.images.threads import Threads
 from distangle.images.views import N_VIEWS, View, random_view, take_view, undo_view
 
@@ -46,4 +47,5 @@ __all__ = [
     "survey",
     "take_view",
     "undo_view",
+    "zeroed_tails",
 ]

@@ -4,9 +4,9 @@ import dataclasses
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distangle.errors import ImageError, ScreenError
@@ -19,13 +19,19 @@ from distangle.screen.stored import is_array, sha256_of_stored, site_sha256, siz
 Probe = Callable[[Path], tuple[str, tuple[int, int], int]]
 """Reads the header of a file: type of a pixel, (height, width) in px, number of pages. Raises ImageError."""
 
+Tails = Callable[[Path], Mapping[int, tuple[int, int]]]
+"""Reads the ends of the pages of a file: by page, the first and last of the rows that were zeroed, from 1."""
+
+ZEROED_TAIL = "zeroed tail"
+"""Kind of the refusal."""
+
 _AT_ONCE = 4096  # files handed to the threads together: bounds memory on a screen of a million files
 _IN_A_TASK = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookedAt:
-    """What is known of a file; `trouble` is "" or why it cannot be used."""
+    """What is known of a file; `trouble` is "" or why it cannot be used, `tails` the zeroed rows of its pages."""
 
     size: int = 0
     mtime: float = 0.0
@@ -34,6 +40,7 @@ class LookedAt:
     sha256: str = ""
     trouble: str = ""
     is_absent: bool = False
+    tails: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +69,7 @@ def inspect_files(
     *,
     source: AnyPath,
     probe: Probe | None = None,
+    tails: Tails | None = None,
     hash_files: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspected:
@@ -72,6 +80,7 @@ def inspect_files(
         channels: To name them in refusals.
         source: The folder that the paths start from.
         probe: Reads headers; without it neither shape nor pages are known.
+        tails: Finds rows that were zeroed; sites with some are refused. Asked only where files are hashed.
         hash_files: Read every byte for its SHA-256. What lies behind a URL is fetched for it; without, nothing is
             fetched and no header read.
         progress: Called with the number of files done and in all.
@@ -82,8 +91,9 @@ def inspect_files(
     names = list(dict.fromkeys(path for entry in entries for path in entry.paths))
     if isinstance(source, RemotePath) and not hash_files:
         probe = None
+    tails = tails if hash_files else None
     looked: dict[str, LookedAt] = {}
-    for name, file in _look_at_all(names, source, probe, hash_files=hash_files):
+    for name, file in _look_at_all(names, source, probe, tails, hash_files=hash_files):
         looked[name] = file
         if progress is not None:
             progress(len(looked), len(names))
@@ -105,12 +115,12 @@ def inspect_files(
 
 
 def _look_at_all(
-    names: Sequence[str], source: AnyPath, probe: Probe | None, *, hash_files: bool
+    names: Sequence[str], source: AnyPath, probe: Probe | None, tails: Tails | None, *, hash_files: bool
 ) -> Iterator[tuple[str, LookedAt]]:
     def look(part: Sequence[str]) -> list[LookedAt]:
         if isinstance(source, RemotePath):
-            return [_look_behind(source / name, probe, hash_files=hash_files) for name in part]
-        return [_look_at(f"{source}/{name}", probe, hash_files=hash_files) for name in part]
+            return [_look_behind(source / name, probe, tails, hash_files=hash_files) for name in part]
+        return [_look_at(f"{source}/{name}", probe, tails, hash_files=hash_files) for name in part]
 
     # Threads: most of the time goes by waiting for a network file system.
     with ThreadPoolExecutor(max_workers=8) as threads:
@@ -120,7 +130,7 @@ def _look_at_all(
                 yield from zip(part, files, strict=True)
 
 
-def _look_at(name: str, probe: Probe | None, *, hash_files: bool) -> LookedAt:
+def _look_at(name: str, probe: Probe | None, tails: Tails | None, *, hash_files: bool) -> LookedAt:
     try:
         found = os.stat(name)  # noqa: PTH116 - pathlib costs more than the call, a million times
         size, mtime = found.st_size, found.st_mtime
@@ -135,19 +145,20 @@ def _look_at(name: str, probe: Probe | None, *, hash_files: bool) -> LookedAt:
             dtype, shape, n_pages = probe(Path(name))
             header = (dtype, shape)
         sha256 = sha256_of_stored(Path(name)) if hash_files else ""
+        zeroed = tails(Path(name)) if tails is not None and not stat.S_ISDIR(found.st_mode) else {}
     except (FileNotFoundError, NotADirectoryError):
         return LookedAt(trouble="no such file", is_absent=True)
     except OSError as error:
         return LookedAt(trouble=f"cannot be read: {error.strerror or error}")
     except ImageError as error:
         return LookedAt(trouble=str(error))
-    return LookedAt(size=size, mtime=mtime, header=header, n_pages=n_pages, sha256=sha256)
+    return LookedAt(size=size, mtime=mtime, header=header, n_pages=n_pages, sha256=sha256, tails=zeroed)
 
 
-def _look_behind(path: RemotePath, probe: Probe | None, *, hash_files: bool) -> LookedAt:
+def _look_behind(path: RemotePath, probe: Probe | None, tails: Tails | None, *, hash_files: bool) -> LookedAt:
     try:
         if probe is not None or hash_files:
-            return _look_at(str(path.local_copy(fresh=True)), probe, hash_files=hash_files)
+            return _look_at(str(path.local_copy(fresh=True)), probe, tails, hash_files=hash_files)
         return LookedAt(size=path.size(), mtime=path.mtime())
     except FileNotFoundError:
         return LookedAt(trouble="no such file", is_absent=True)
@@ -185,6 +196,8 @@ def _wrong_files(
                 expected="one page" if page < 0 else f"page {page + 1}",
                 fix="Files of many pages need --pages COLUMN." if page < 0 else "Check the list of channels.",
             )
+        if max(page, 0) in file.tails:
+            return _zeroed_tail(entry, channel, path, file.tails[max(page, 0)])
     if len({file.header for file in files}) > 1:
         pairs = zip(channels, files, strict=True)
         said = [f"{channel.name} {_say(file.header)}" for channel, file in pairs if file.header]
@@ -195,6 +208,16 @@ def _wrong_files(
             fix="Export the channels again with the same settings.",
         )
     return None
+
+
+def _zeroed_tail(entry: Entry, channel: Channel, path: str, rows: tuple[int, int]) -> Problem:
+    return entry.problem(
+        ZEROED_TAIL,
+        channel=channel.name,
+        found=f"{path}: rows {rows[0]} to {rows[1]}, the last ones, hold only zeros; the image above them does not",
+        expected="pixels down to the last row: a copy that stopped half way looks so, and raw TIFF has no checksum",
+        fix="Copy the file again from where it came. If images are meant to end so: --keep-zeroed-tails.",
+    )
 
 
 def _majority(

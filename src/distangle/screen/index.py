@@ -13,7 +13,7 @@ from distangle.errors import ScreenError
 from distangle.remote import RemotePath, place
 from distangle.screen.asked import noted, relative
 from distangle.screen.entry import Entry, Found, Request
-from distangle.screen.files import Inspected, Probe, SiteFiles, inspect_files
+from distangle.screen.files import Inspected, Probe, SiteFiles, Tails, inspect_files
 from distangle.screen.layouts import find as find_entries
 from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
 from distangle.screen.plate import split_well
@@ -37,6 +37,7 @@ def index(
     plate_rows: int | None = None,
     plate_columns: int | None = None,
     probe: Probe | None = None,
+    tails: Tails | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Screen:
     """Find out which perturbation is in which well, and what is wrong.
@@ -56,6 +57,8 @@ def index(
             when a well needs it.
         plate_columns: Columns of the plates.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
+        tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
+            with `hash_files`. None keeps them.
         progress: Called with the number of files looked at and in all.
 
     Returns:
@@ -88,6 +91,7 @@ def index(
             found.channels,
             source=found.source,
             probe=probe,
+            tails=tails,
             hash_files=hash_files,
             progress=progress,
         )

@@ -9,6 +9,7 @@ from distangle.errors import ScreenError
 from distangle.screen.asked import read_again
 from distangle.screen.checks.finding import Finding
 from distangle.screen.entry import Entry, Found
+from distangle.screen.files import ZEROED_TAIL
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.table import KEY_COLUMNS, Screen
@@ -26,7 +27,10 @@ Key = tuple[str, str, str, str]
 _LABELS = ("cell_type", "perturbation", "role", "split")
 # Refusals that only the files explain: reading the tables again cannot tell whether they still hold.
 _OF_FILES = frozenset(
-    ("no image", "missing channel", "unreadable file", "wrong number of pages", "channels differ", "size or bit depth")
+    (
+        *("no image", "missing channel", "unreadable file", "unreadable image"),
+        *("wrong number of pages", "channels differ", "size or bit depth", ZEROED_TAIL),
+    )
 )
 
 
