@@ -20,6 +20,10 @@ class ImageError(DistangleError, ValueError):
     """A file cannot be read as the image of a site."""
 
 
+class PixelTypeError(ImageError):
+    """A file is whole, but not of a kind that the plane of a channel can be: colour, float, a stack, too large."""
+
+
 class FoldError(DistangleError, ValueError):
     """Wells cannot be divided into training and held-out as asked."""
 

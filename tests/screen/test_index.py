@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rxrx1_lab import RxRx1Lab
 
 from distangle.commit import sha256_of
 from distangle.errors import ImageError, ScreenError
+from distangle.images import probe_image
 from distangle.screen import Screen, conservation_line, index, site_sha256
 from distangle.screen.entry import Entry
 from distangle.screen.index import _check_conservation
@@ -233,8 +235,17 @@ def test_what_the_header_reader_refuses_is_refused_by_name(rxrx1: RxRx1Lab) -> N
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
     assert rows["kind"].tolist() == ["unreadable file"] * 2
     assert rows["channel"].tolist() == ["actin"] * 2
-    assert "is HTML, no image" in rows["found"][0]
+    assert rows["found"][0] == f"{PLATE}/B02_s2_w3.png: is HTML, no image"  # the path once
+    assert rows["fix"][0] == "Copy the file again from where it came."
     assert rows["found"][1] == f"{PLATE}/B03_s2_w3.png: cannot be read: Permission denied"
+
+
+def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_again(rxrx1: RxRx1Lab) -> None:
+    colour = rxrx1.root / PLATE / "B02_s2_w3.png"
+    Image.new("RGB", (512, 512)).save(colour)
+    row = indexed(rxrx1, lambda path: probe_image(path) if path == colour else plain(path)).problems.iloc[0]
+    assert row["found"] == f"{PLATE}/B02_s2_w3.png: is RGB of 8 bit; expected one grey channel of 8 or 16 bit per file."
+    assert row["fix"] == "Export grey planes of 8 or 16 bit: a file per channel."
 
 
 def test_empty_files_are_refused_even_without_a_header_reader(rxrx1: RxRx1Lab) -> None:

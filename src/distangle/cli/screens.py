@@ -16,7 +16,7 @@ def index(
     source: str,
     *,
     out: Path,
-    layout: str = "rxrx1",
+    layout: str | None = None,
     tables: str | None = None,
     map: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     channels: str | None = None,
@@ -38,6 +38,7 @@ def index(
         out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
         layout: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell Painting Gallery, JUMP),
             `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV).
+            Left out, the one that the source looks like.
         tables: Folder of the tables, when they do not lie beside the images.
         map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
@@ -82,6 +83,8 @@ def index(
             progress=by_percent(advance),
         )
     write_screen(screen, out)
+    if sign := screen.card.provenance.get("recognised_by"):
+        tell(f"layout {screen.card.layout}, told by {sign}")
     tell(conservation_line(screen))
     kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
     for name, (count, rows) in zip(kinds.index.tolist(), kinds.to_numpy().tolist(), strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distangle.errors import ImageError
+from distangle.errors import ImageError, PixelTypeError
 from distangle.images.again import try_again
 from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import is_packed, packed_header, read_packed
@@ -31,7 +31,8 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
         Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, and number of pages.
 
     Raises:
-        ImageError: The file is absent, empty, of another kind, larger than 64 megapixels, or not grey.
+        ImageError: The file is absent, empty, damaged or no image.
+        PixelTypeError: It is whole, but larger than 64 megapixels, or not grey of 8 to 16 bit.
     """
     kind = _kind(path)
     try:
@@ -52,10 +53,10 @@ def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
         raise ImageError(message) from error
     if dtype not in ("uint8", "uint16"):
         message = f"{path} holds {dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit)."
-        raise ImageError(message)
+        raise PixelTypeError(message)
     if shape[0] * shape[1] > MAX_PIXELS:
         message = f"{path} claims {shape[0]} x {shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
-        raise ImageError(message)
+        raise PixelTypeError(message)
     return dtype, shape, pages
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from distangle.errors import ImageError
+from distangle.errors import ImageError, PixelTypeError
 
 _OFFSETS = (273, 324)  # tags StripOffsets and TileOffsets
 _RAW, _ZLIB = 1, (8, 32946)  # values of the tag Compression
@@ -19,7 +19,7 @@ def tiff_header(path: Path) -> tuple[str, tuple[int, int], int]:
     """Return pixel type, (height, width) of the first page, and number of pages.
 
     Raises:
-        ImageError: It has no grey planes.
+        PixelTypeError: It has no grey planes.
         ValueError: It is damaged.
     """
     try:
@@ -41,7 +41,7 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
         most: Pixels of a plane that is believed; checked before any is decoded.
 
     Raises:
-        ImageError: It is not grey, or too large.
+        PixelTypeError: It is not grey, or too large.
         ValueError: It is damaged.
     """
     try:
@@ -50,7 +50,7 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
             height, width = _grey(path, chosen)
             if height * width > most:
                 message = f"{path} page {page} claims {height} x {width} pixels; the limit is {most} per plane."
-                raise ImageError(message)
+                raise PixelTypeError(message)
             _check_segments(path, page, chosen)
             if chosen.bitspersample not in (8, 16):
                 return _unpack(path, chosen)
@@ -72,7 +72,7 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
 def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
     if len(page.shape) != 2:
         message = f"{path} has pages of shape {page.shape}; expected grey planes (height, width)."
-        raise ImageError(message)
+        raise PixelTypeError(message)
     return int(page.shape[0]), int(page.shape[1])
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distangle.errors import ImageError, ScreenError
+from distangle.errors import ImageError, PixelTypeError, ScreenError
 from distangle.remote import AnyPath, RemotePath
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry
@@ -31,7 +31,19 @@ _IN_A_TASK = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookedAt:
-    """What is known of a file; `trouble` is "" or why it cannot be used, `tails` the zeroed rows of its pages."""
+    """What is known of a file.
+
+    Attributes:
+        size: Bytes.
+        mtime: When it was written.
+        header: Type of a pixel and (height, width); None where no header was read.
+        n_pages: Planes in it.
+        sha256: Of its bytes; "" where they were not read.
+        trouble: "" or why it cannot be used.
+        fix: What to do about that.
+        is_absent: There is no such file.
+        tails: Page to its first and last zeroed row, of a raw TIFF that was half copied.
+    """
 
     size: int = 0
     mtime: float = 0.0
@@ -39,6 +51,7 @@ class LookedAt:
     n_pages: int = 0
     sha256: str = ""
     trouble: str = ""
+    fix: str = "Copy the file again from where it came."
     is_absent: bool = False
     tails: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -150,9 +163,16 @@ def _look_at(name: str, probe: Probe | None, tails: Tails | None, *, hash_files:
         return LookedAt(trouble="no such file", is_absent=True)
     except OSError as error:
         return LookedAt(trouble=f"cannot be read: {error.strerror or error}")
+    except PixelTypeError as error:
+        return LookedAt(trouble=_without(name, error), fix="Export grey planes of 8 or 16 bit: a file per channel.")
     except ImageError as error:
-        return LookedAt(trouble=str(error))
+        return LookedAt(trouble=_without(name, error))
     return LookedAt(size=size, mtime=mtime, header=header, n_pages=n_pages, sha256=sha256, tails=zeroed)
+
+
+def _without(name: str, error: ImageError) -> str:
+    """Return what an error says of a file whose name is told beside it."""
+    return str(error).removeprefix(str(Path(name))).lstrip(": ")
 
 
 def _look_behind(path: RemotePath, probe: Probe | None, tails: Tails | None, *, hash_files: bool) -> LookedAt:
@@ -186,7 +206,7 @@ def _wrong_files(
                 channel=channel.name,
                 found=f"{path}: {file.trouble}",
                 expected="an image",
-                fix="Copy the file again from where it came.",
+                fix=file.fix,
             )
         if has_probe and not (file.n_pages == 1 if page < 0 else page < file.n_pages):
             return entry.problem(

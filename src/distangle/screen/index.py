@@ -15,6 +15,7 @@ from distangle.screen.asked import noted, relative
 from distangle.screen.entry import Entry, Found, Request
 from distangle.screen.files import Inspected, Probe, SiteFiles, Tails, inspect_files
 from distangle.screen.layouts import find as find_entries
+from distangle.screen.layouts import recognised
 from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem, n_refused, problems_table
@@ -25,7 +26,7 @@ from distangle.screen.table import Screen, ScreenCard, path_columns
 def index(
     source: str | Path | RemotePath,
     *,
-    layout: str,
+    layout: str | None = None,
     tables: str | Path | RemotePath | None = None,
     mapping: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
@@ -44,7 +45,7 @@ def index(
 
     Args:
         source: Folder of the images, or a URL; for layout `table` also the table itself.
-        layout: A name in `LAYOUTS`.
+        layout: A name in `LAYOUTS`; None takes the one that the source looks like, and notes by what.
         tables: Folder or file of the tables when they lie elsewhere.
         mapping: Our column name to the table's.
         channels: `NAME` or `NAME=COLUMN`.
@@ -80,6 +81,7 @@ def index(
         controls=controls or {},
         tables_only=tables_only,
     )
+    layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
     given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     entries, plate, problems = settle(found, given)
@@ -118,6 +120,7 @@ def index(
         tables_only=tables_only,
         provenance={
             **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+            **({"recognised_by": sign} if sign else {}),
             "asked": noted(request, given, folder=found.source),
         },
     )

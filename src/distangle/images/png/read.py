@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distangle.errors import ImageError
+from distangle.errors import PixelTypeError
 from distangle.images.limits import MAX_PIXELS
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -43,7 +43,7 @@ def png_header(head: bytes, *, path: Path) -> Header:
         path: Named in errors.
 
     Raises:
-        ImageError: It is not one grey channel of 8 or 16 bit.
+        PixelTypeError: It is not one grey channel of 8 or 16 bit.
         ValueError: There is no such chunk.
     """
     if len(head) < 29 or head[12:16] != b"IHDR":
@@ -54,7 +54,7 @@ def png_header(head: bytes, *, path: Path) -> Header:
     if dtype is None:
         kind = f"{_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
         message = f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file."
-        raise ImageError(message)
+        raise PixelTypeError(message)
     return Header(height, width, dtype, not any(methods))
 
 

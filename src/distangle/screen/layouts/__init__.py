@@ -61,6 +61,40 @@ def layout_named(name: str) -> Layout:
     return LAYOUTS[name]
 
 
+def recognised(request: Request) -> tuple[str, str]:
+    """Return the layout that a source looks like, and by what; to be asked where nobody named one.
+
+    Only layouts that know every option given are asked: `--pages` is of a table, `--pattern` of names of files.
+
+    Args:
+        request: What is to be indexed.
+
+    Returns:
+        A name of `LAYOUTS`, and the sign.
+
+    Raises:
+        ScreenError: Nothing tells; the message says what was looked for.
+    """
+    given = [option for option in _FLAGS if getattr(request, option)]
+    able = [layout for layout in LAYOUTS.values() if layout.options.issuperset(given)]
+    places = [request.source] if request.tables is None else [request.source, request.tables]
+    for where in places:
+        for layout in able if where.exists() else ():
+            if sign := layout.sign(where):
+                return layout.name, sign
+    if request.pattern:
+        return folder.LAYOUT.name, "--pattern"
+    if not request.source.exists():
+        message = f"{request.source} does not exist. Expected a folder of images, or a table of their paths."
+        raise ScreenError(message)
+    message = (
+        f"Nothing in {request.source} tells its layout: no table of RxRx1 (train.csv, metadata.csv), no "
+        f"load_data*.csv, no *.zarr, no single CSV, no names of a known pattern. Say where the tables lie, "
+        f"--tables FOLDER, or name the layout: --layout {', '.join(layout.name for layout in able)}."
+    )
+    raise ScreenError(message)
+
+
 def looks_like(source: AnyPath, *, but: str = "") -> str:
     """Return the layout that a source looks like as advice, such as `It looks like --layout rxrx1 (train.csv).`.
 
@@ -84,4 +118,4 @@ def _knows(layout: Layout, flag: str) -> bool:
     return any(_FLAGS[option] == flag for option in layout.options)
 
 
-__all__ = ["LAYOUTS", "find", "layout_named", "looks_like"]
+__all__ = ["LAYOUTS", "find", "layout_named", "looks_like", "recognised"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
+from pathlib import Path
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
@@ -290,8 +291,20 @@ _FETCH = "Copy the images and index again; --tables-only looks for none."
 
 
 def _sign(source: AnyPath) -> str:
-    place = source.parent if source.is_file() else source
-    return next((name for name in _KAGGLE if (place / name).is_file()), "")
+    if source.is_file():
+        return source.name if _is_ours(source) else ""
+    return next((name for name in (*_KAGGLE, _OFFICIAL) if _is_ours(source / name)), "")
+
+
+def _is_ours(path: AnyPath) -> bool:
+    """Tell a table of RxRx1 by its name and, where no fetching is needed, by its columns."""
+    if path.name not in (*_KAGGLE, _OFFICIAL) or not path.is_file():
+        return False
+    if not isinstance(path, Path):
+        return path.name in _KAGGLE
+    with path.open(encoding="utf-8-sig", errors="replace") as opened:
+        columns = {name.strip() for name in opened.readline(4096).split(",")}
+    return columns >= {"experiment", "plate", "well", *(["sirna"] if path.name == _OFFICIAL else [])}
 
 
 LAYOUT = Layout(name="rxrx1", find=find_rxrx1, sign=_sign)
