@@ -217,7 +217,7 @@ def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
     opened = open_run(run, screen, rows=rows)
-    asked = room.ask(opened, rows, right_wells=set(room.well_of(opened.sites.table)))
+    asked = room.ask(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
     # Every well counts as right here: also the one whose sites are predicted to be another.
     assert len(asked.sites) == len(rows)
     assert not asked.site_is_right.all()
@@ -247,7 +247,7 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
     opened = open_run(run, screen, rows=rows)
-    asked = room.ask(opened, rows, right_wells=set(room.well_of(opened.sites.table)))
+    asked = room.ask(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
     blank, sites = room.untrained(opened, asked, screen, seed=3)
     again, _ = room.untrained(opened, asked, screen, seed=3)
     weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]

@@ -12,6 +12,7 @@ import torch
 from distangle.errors import ExplanationError
 from distangle.explain.choose import choose_rows, other_beside, untreated_beside, untreated_wells
 from distangle.explain.chosen import ChosenSites, target_of
+from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
@@ -19,8 +20,6 @@ from distangle.model import PerturbationClassifier, norm_parts, reference_rows, 
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic import read_truth
-
-Circle = tuple[float, float, float]  # row, column, radius in pixels
 
 
 @dataclass(frozen=True, kw_only=True)

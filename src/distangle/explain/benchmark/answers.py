@@ -1,25 +1,30 @@
 """What every method answers about the sites of a benchmark."""
 
 import numpy as np
+import torch
 
 from distangle.explain.chosen import ChosenSites
 from distangle.explain.places.activation_map import Head, Method
 from distangle.explain.places.door import AT_IMAGE, place_maps
-from distangle.explain.stains.channel_ablation import channel_ablation
-from distangle.explain.stains.channel_attention import Scaling, channel_attention, map_channel_correlation
-from distangle.explain.stains.channel_shapley import channel_shapley
+from distangle.explain.stains.channel_attention import (
+    Scaling,
+    channel_attention,
+    inverse_attention,
+    map_channel_correlation,
+)
 from distangle.explain.stains.removal import Removal
+from distangle.explain.stains.scores import Taking, stain_scores
 from distangle.model import PerturbationClassifier
 
 AT_ONCE = 16
 
 
-def stain_scores(
+def scores_by_method(
     model: PerturbationClassifier, sites: ChosenSites, *, removal: Removal, layer: str | None, head: Head
 ) -> dict[str, np.ndarray]:
     """Return the scores of every method of stain: name to [site, channel], high for the stain that matters.
 
-    `eq15` is Eq. (15) as the paper reads it; `eq15_inverse` 1 less that: the nearest channel scores highest.
+    `eq15` is Eq. (15) as the paper reads it, `eq15_inverse` its reciprocal: the nearest channel scores highest.
 
     Args:
         model: Left as it was found.
@@ -30,23 +35,22 @@ def stain_scores(
     """
     device = next(model.parameters()).device
     scaling: Scaling = "raw255" if sites.raw.dtype == np.uint8 else "min_max"
+    asked = torch.unique(sites.targets)
     pieces, order = [], []
     for piece in sites.pieces(at_once=AT_ONCE, device=device):
         given = (model, piece.images, piece.cell_types, piece.targets)
-        controls = piece.controls if removal == "control" else None
         with piece.norms_of_plate(model):
             maps = place_maps(*given, references=piece.references, layer=layer, head=head, size=sites.size).maps
-            shapley = channel_shapley(*given, references=piece.references, removal=removal, controls=controls).values
-            ablation = channel_ablation(*given, references=piece.references, removal=removal, controls=controls).values
+        taken = stain_scores(model, piece, asked=asked, taking=Taking(removal=removal))
         raw = sites.raw[piece.rows]
         literal = channel_attention(maps.cpu().numpy(), raw, scaling=scaling)
         pieces.append(
             {
-                "shapley": shapley.numpy(),
-                "ablation": ablation.numpy(),
+                "shapley": taken["shapley"],
+                "ablation": taken["ablation"],
                 "correlation": map_channel_correlation(maps.cpu().numpy(), raw),
                 "eq15": literal,
-                "eq15_inverse": 1 - literal,
+                "eq15_inverse": inverse_attention(literal),
             }
         )
         order += piece.rows

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import torch
 
 from distangle.errors import ExplanationError
@@ -12,14 +11,13 @@ from distangle.explain.chosen import ChosenSites
 from distangle.explain.opened import Opened
 from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
+from distangle.explain.summary import wells_of
 from distangle.images import ImageStore
 from distangle.inference import preparation_of
 from distangle.model import PerturbationClassifier, build_classifier, reference_rows, references_of
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic import Truth
-
-WELL = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,7 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
     Args:
         opened: The run, opened at `rows`.
         rows: From `planted_rows`.
-        right_wells: Names (`well_of`) of the wells that the network predicts rightly.
+        right_wells: Names (`wells_of`) of the wells that the network predicts rightly.
 
     Raises:
         ExplanationError: The run learnt something else, a site cannot be read any more, or none is predicted rightly.
@@ -98,7 +96,7 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
         )
         raise ExplanationError(message)
     site_is_right = (sites.table["predicted"] == sites.table["perturbation"]).to_numpy()
-    well_is_right = well_of(sites.table).isin(right_wells).to_numpy()
+    well_is_right = np.array([name in right_wells for name in wells_of(sites.table)])
     kept = np.flatnonzero(site_is_right | well_is_right).tolist()
     if not kept:
         message = (
@@ -119,11 +117,6 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
         removal=opened.removal,
         rows=[rows[old] for old in kept],
     )
-
-
-def well_of(table: pd.DataFrame) -> pd.Series:
-    """Return a name of the well of each row, unlike that of any other well of the screen."""
-    return table[WELL].astype(str).agg("\x1f".join, axis=1)
 
 
 def untrained(opened: Opened, asked: Asked, screen: Screen, *, seed: int) -> tuple[PerturbationClassifier, ChosenSites]:

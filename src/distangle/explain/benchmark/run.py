@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from distangle.errors import ExplanationError
-from distangle.explain.benchmark.answers import maps_by, stain_scores
-from distangle.explain.benchmark.asked import Asked, ask, planted_rows, untrained, well_of
+from distangle.explain.benchmark.answers import maps_by, scores_by_method
+from distangle.explain.benchmark.asked import Asked, ask, planted_rows, untrained
 from distangle.explain.benchmark.rows import aims_of, mean_row, place_row, stain_rows
 from distangle.explain.opened import open_run
 from distangle.explain.places.activation_map import Head
 from distangle.explain.places.door import PLACE_METHODS
 from distangle.explain.planted import circle_masks
 from distangle.explain.stains.removal import Removal
+from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress
 from distangle.results import Benchmark, Predictions, RunFolder
@@ -65,7 +66,7 @@ def benchmark_run(
     opened = open_run(run, screen, rows=rows, removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
     right = wells[wells["predicted"] == wells["perturbation"]]
-    asked = ask(opened, rows, right_wells=set(well_of(right)))
+    asked = ask(opened, rows, right_wells=set(wells_of(right)))
     settings = {"layer": layer, "head": head, "removal": asked.removal, "untrained_networks": n_untrained}
     found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
     blind = []
@@ -94,9 +95,9 @@ def _marked(
     rows: list[dict[str, Any]] = []
     if single:
         sites = asked.sites.take(single)
-        scores = stain_scores(model, sites, removal=asked.removal, layer=layer, head=head)
+        scores = scores_by_method(model, sites, removal=asked.removal, layer=layer, head=head)
         for unit, right in (("wells", asked.well_is_right[single]), ("sites", asked.site_is_right[single])):
-            wells = well_of(sites.table).to_numpy()[right] if unit == "wells" else None
+            wells = np.array(wells_of(sites.table))[right] if unit == "wells" else None
             kept = {method: values[right] for method, values in scores.items()}
             rows += stain_rows(kept, asked.channel[single][right], wells=wells, network=network)
         advance(f"{network}: stains")

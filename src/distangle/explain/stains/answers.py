@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distangle.axes import CellTypes, Images, References
+from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError, nearest
 from distangle.explain.frozen import check_targets, frozen
 from distangle.explain.stains.coalitions import Coalitions
@@ -85,6 +85,37 @@ def coalition_answers(
         for sites, members, pooled in pooled_mixtures(model, images, absent, present[run], most_at_once=together):
             say(pooled, sites, run[members].tolist())
     return answers
+
+
+def own_answers(
+    model: PerturbationClassifier,
+    images: Images,
+    cell_types: CellTypes | None,
+    targets: Labels,
+    *,
+    present: Coalitions,
+    absent: StandIns,
+    references: References | None = None,
+    of: Of = "log_probability",
+    most_at_once: int = 64,
+    bf16: bool = False,
+) -> Float[Tensor, "site coalition"]:
+    """Return what `coalition_answers` does for every site's own target alone; takes and raises the same."""
+    check_targets(model, targets)
+    asked, which = torch.unique(targets, return_inverse=True)
+    answers = coalition_answers(
+        model,
+        images,
+        cell_types,
+        asked=asked,
+        present=present,
+        absent=absent,
+        references=references,
+        of=of,
+        most_at_once=most_at_once,
+        bf16=bf16,
+    )
+    return answers[torch.arange(len(images)), :, which.cpu()]
 
 
 def _fit(images: Tensor) -> int:

@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import CellTypes, ChannelScores, Images, Labels, References
-from distangle.explain.frozen import check_targets
-from distangle.explain.stains.answers import Of, coalition_answers
+from distangle.explain.stains.answers import Of, own_answers
 from distangle.explain.stains.removal import Removal, stand_ins
 from distangle.model import PerturbationClassifier
 
@@ -65,15 +64,13 @@ def channel_ablation(
         ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
-    check_targets(model, targets)
     one = torch.eye(images.shape[1], dtype=torch.bool)
     none = torch.zeros(1, images.shape[1], dtype=torch.bool)
-    asked, which = torch.unique(targets, return_inverse=True)
-    answers = coalition_answers(
+    table = own_answers(
         model,
         images,
         cell_types,
-        asked=asked,
+        targets,
         present=torch.cat([none, ~none, one, ~one]),
         absent=stand_ins(images, removal, controls=controls, others=others),
         references=references,
@@ -81,7 +78,6 @@ def channel_ablation(
         most_at_once=most_at_once,
         bf16=bf16,
     )
-    table = answers[torch.arange(len(images)), :, which.cpu()]
     with_none, with_all, alone, without = torch.split(table, [1, 1, len(one), len(one)], 1)
     return ChannelAblation(
         values=(with_all - without).float(),

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import CellTypes, ChannelScores, Images, Labels, References
-from distangle.explain.frozen import check_targets
-from distangle.explain.stains.answers import Of, coalition_answers
+from distangle.explain.stains.answers import Of, own_answers
 from distangle.explain.stains.coalitions import check_channels, coalitions, interactions_of, shapley_of
 from distangle.explain.stains.removal import Removal, stand_ins
 from distangle.model import PerturbationClassifier
@@ -71,14 +69,12 @@ def channel_shapley(
         ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins, over 8 channels.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
-    check_targets(model, targets)
     check_channels(images.shape[1])
-    asked, which = torch.unique(targets, return_inverse=True)
-    answers = coalition_answers(
+    table = own_answers(
         model,
         images,
         cell_types,
-        asked=asked,
+        targets,
         present=coalitions(images.shape[1]),
         absent=stand_ins(images, removal, controls=controls, others=others),
         references=references,
@@ -86,7 +82,6 @@ def channel_shapley(
         most_at_once=most_at_once,
         bf16=bf16,
     )
-    table = answers[torch.arange(len(images)), :, which.cpu()]
     return ChannelShapley(
         values=shapley_of(table).float(),
         interactions=interactions_of(table).float(),
