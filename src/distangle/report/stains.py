@@ -77,7 +77,7 @@ def attribution(material: Material, write: Write) -> Markup:
         )  # fmt: skip
         drawn = figure(write("eq15.svg", drawing), alternative="Eq. 15 of every channel", caption=_NOT_EVIDENCE)
         parts.append(element("div", drawn, _literal_table(explanation, literal, names)))
-    parts += [element("div", _by_perturbation(material, explanation, write)), _correlation_table(explanation, names)]
+    parts.append(element("div", _by_perturbation(material, explanation, write)))
     return joined([element("div", *parts, class_="pair"), ways(explanation, names)])
 
 
@@ -207,18 +207,6 @@ def _literal_table(explanation: Explanation, literal: ChannelColumn, names: Sequ
     random_too = {"largest in": "eq15_top_channel", "random maps": "eq15_top_channel_of_random_maps"}
     columns += _tops(explanation, random_too, names)
     return _columns(names, columns, caption="Eq. (15); largest in so many sites, and with random maps")
-
-
-def _correlation_table(explanation: Explanation, names: Sequence[str]) -> Markup:
-    correlation = channel_column(explanation, "correlation", len(names))
-    if correlation is None:
-        return Markup("")
-    columns = [("mean", [_signed(value) for value in correlation.mean])]
-    if correlation.null is not None:
-        columns.append(("random maps", [f"{_signed(low)} to {_signed(high)}" for low, high in correlation.null]))
-    columns += _p(explanation, "correlation", names)
-    said = "Correlation of map and stain over places: where a stain lies, not that it was used"
-    return _columns(names, columns, caption=said)
 
 
 def _columns(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], *, caption: str) -> Markup:

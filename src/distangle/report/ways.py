@@ -17,7 +17,8 @@ _WAYS = {
 }
 _SAID = (
     "Shapley: change of the answer by adding the stain, averaged over all sets of the others. Ablation: change by "
-    "taking it from the whole image. Correlation: of map and stain over places. p: against shuffled stains for the "
+    "taking it from the whole image. Correlation: of map and stain over places: where a stain lies, not that it was "
+    "used. p: against shuffled stains for the "
     "first two, against random maps for the rest, so a small p of Eq. (15) says that the map is not random, not that "
     "the stain mattered."
 )

@@ -1,13 +1,12 @@
 """How often each method of explanation found what had been planted, beside chance and an untrained network."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distangle.commit import commit_json
-from distangle.errors import RunError
+from distangle.results.stated import stated
 
 STATED = "benchmark.json"
 
@@ -50,8 +49,4 @@ class Benchmark:
         Raises:
             RunError: The run's explanations have not been benchmarked.
         """
-        path = folder / STATED
-        if not path.exists():
-            message = f"No benchmark at {path}. Run `distangle explain RUN --benchmark` first."
-            raise RunError(message)
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        return cls(**stated(folder / STATED, what="benchmark", flags=" --benchmark"))

@@ -1,6 +1,5 @@
 """Where and in which stain the network looked, with the null beside it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 
 from distangle.commit import commit_json, committed
 from distangle.errors import RunError
+from distangle.results.stated import read_arrays, stated, write_arrays
 
 ARRAYS, STATED = "maps.npz", "explanation.json"
 _TABLES = ("sites", "wells", "perturbations")
@@ -63,8 +63,7 @@ class Explanation:
         }
         arrays = {name: np.asarray(found, dtype=np.float32) for name, found in maps.items() if found is not None}
         arrays["scale"] = np.array(self.settings.get("scale", (1.0, 1.0)), dtype=np.float64)
-        with committed(folder / ARRAYS) as temporary, temporary.open("wb") as opened:
-            np.savez_compressed(opened, **arrays)  # type: ignore[arg-type] # the stubs take the names for options
+        write_arrays(folder / ARRAYS, arrays)
         written = [folder / ARRAYS]
         for name, table in self._tables().items():
             path = folder / f"{name}.parquet"
@@ -85,14 +84,11 @@ class Explanation:
         Raises:
             RunError: The run has not been explained yet, or by a version that wrote other files.
         """
-        if not (folder / STATED).exists():
-            message = f"No explanation at {folder / STATED}. Run `distangle explain RUN` first."
-            raise RunError(message)
+        said = stated(folder / STATED, what="explanation")
         if not (folder / ARRAYS).exists():
             message = f"{folder} has an explanation without {ARRAYS}. Run `distangle explain RUN` again."
             raise RunError(message)
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            maps = {name: arrays[name] for name in arrays.files}
+        maps = read_arrays(folder / ARRAYS)
         tables = {
             name: pd.read_parquet(folder / f"{name}.parquet")
             for name in _TABLES
@@ -106,7 +102,7 @@ class Explanation:
             perturbations=tables.get("perturbations"),
             perturbation_maps=maps.get("perturbations"),
             interactions=maps.get("interactions"),
-            **json.loads((folder / STATED).read_text(encoding="utf-8")),
+            **said,
         )
 
     def _tables(self) -> dict[str, pd.DataFrame | None]:

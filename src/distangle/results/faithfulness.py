@@ -1,6 +1,5 @@
 """Whether the maps of an explanation are true of the network."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.commit import commit_json, committed
+from distangle.commit import commit_json
 from distangle.errors import RunError
+from distangle.results.stated import read_arrays, stated, write_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,7 @@ class Faithfulness:
         """Write `faithfulness.json` and `faithfulness.npz`; return the paths."""
         said, arrays = (folder / name for name in _FILES)
         found = {name: np.asarray(values, dtype=np.float32) for name, values in self.arrays.items()}
-        with committed(arrays) as temporary, temporary.open("wb") as opened:
-            np.savez_compressed(opened, **found)  # type: ignore[arg-type] # the stubs take the names for options
+        write_arrays(arrays, found)
         sites = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
         commit_json(
             said,
@@ -84,17 +83,12 @@ class Faithfulness:
             RunError: The maps of the run have not been examined yet.
         """
         said, arrays = (folder / name for name in _FILES)
-        if not said.exists():
-            message = f"No examined maps at {said}. Run `distangle explain RUN` first."
-            raise RunError(message)
-        told = json.loads(said.read_text(encoding="utf-8"))
+        told = stated(said, what="examined maps")
         table = pd.DataFrame(told.pop("sites"))
         numbers = table.columns.drop("row")
-        with np.load(arrays, allow_pickle=False) as opened:
-            found = {name: opened[name] for name in opened.files}
         return cls(
             table=table.astype(dict.fromkeys(numbers, "float64")),
-            arrays=found,
+            arrays=read_arrays(arrays),
             sentences=tuple(told.pop("sentences")),
             **told,
         )

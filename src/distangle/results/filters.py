@@ -1,6 +1,5 @@
 """The 1x1 filters of a network: bands and blocks of every layer, and what leaving filters out costs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from distangle.commit import commit_json, committed
-from distangle.errors import RunError
+from distangle.results.stated import stated
 
 _FILES = ("filters.json", "filters.safetensors")
 
@@ -68,8 +67,4 @@ class FilterBands:
             RunError: The filters of the run have not been examined yet.
         """
         path, weights = (folder / name for name in _FILES)
-        if not path.exists():
-            message = f"No filters at {path}. Run `distangle explain RUN` first."
-            raise RunError(message)
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return cls(weights=load_file(weights), **said)
+        return cls(**stated(path, what="filters"), weights=load_file(weights))

@@ -1,6 +1,5 @@
 """Templates and embeddings: where they lie on maps, and the numbers of the full space beside them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from distangle.commit import commit_json, committed
-from distangle.errors import RunError
+from distangle.results.stated import stated
 
 _FILES = ("templates.parquet", "embeddings.parquet", "templates.json")
 
@@ -54,13 +53,5 @@ class TemplateMaps:
             RunError: The templates of the run have not been compared yet.
         """
         templates, embeddings, path = (folder / name for name in _FILES)
-        if not path.exists():
-            message = f"No templates at {path}. Run `distangle explain RUN` first."
-            raise RunError(message)
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            templates=pd.read_parquet(templates),
-            embeddings=pd.read_parquet(embeddings),
-            maps=said["maps"],
-            numbers=said["numbers"],
-        )
+        said = stated(path, what="templates")
+        return cls(templates=pd.read_parquet(templates), embeddings=pd.read_parquet(embeddings), **said)

@@ -1,5 +1,6 @@
 """Metrics of every epoch: a CSV always, TensorBoard when it is installed, MLflow and Weights & Biases when asked."""
 
+import abc
 import contextlib
 import csv
 import importlib.util
@@ -67,7 +68,7 @@ class TensorBoardLogger:
         self._writer.close()
 
 
-class Remote:
+class Remote(abc.ABC):
     """A service that may be away for a while: rows it did not take are offered again after the next epoch.
 
     Args:
@@ -108,14 +109,17 @@ class Remote:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self._say(f"{self.name} {what} ({reason}).")
 
+    @abc.abstractmethod
     def _open(self) -> None:
-        raise NotImplementedError
+        """Begin a run of the service, or go on in the one that it has."""
 
+    @abc.abstractmethod
     def _log(self, row: dict[str, float], epoch: int) -> None:
-        raise NotImplementedError
+        """Hand over the numbers of one epoch."""
 
+    @abc.abstractmethod
     def _end(self) -> None:
-        raise NotImplementedError
+        """Send what waits, and end the run of the service."""
 
 
 class MlflowLogger(Remote):

@@ -1,5 +1,6 @@
 """One door for "where": five methods, one kind of answer."""
 
+from functools import partial
 from typing import get_args
 
 from distangle.axes import CellTypes, Images, Labels, References
@@ -70,8 +71,11 @@ def place_maps(
         return activation_maps(
             model, images, cell_types, targets, references=references, layer=layer, head=head, size=size
         )
-    if method == "integrated_gradients":
-        raw, outputs = integrated_gradients(
+    if method in AT_IMAGE:
+        at_image = partial(integrated_gradients, steps=steps)
+        if method == "occlusion":
+            at_image = partial(occlusion, window=window, stride=stride)
+        raw, outputs = at_image(
             model,
             images,
             cell_types,
@@ -79,21 +83,6 @@ def place_maps(
             references=references,
             head=head,
             baseline=baseline,
-            steps=steps,
-            most_at_once=most_at_once,
-        )
-        return finished(raw, outputs, images, layer="image", head=head, size=size, method=method)
-    if method == "occlusion":
-        raw, outputs = occlusion(
-            model,
-            images,
-            cell_types,
-            targets,
-            references=references,
-            head=head,
-            baseline=baseline,
-            window=window,
-            stride=stride,
             most_at_once=most_at_once,
         )
         return finished(raw, outputs, images, layer="image", head=head, size=size, method=method)
