@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+import distangle.training.keeping.keeper as training
 from distangle.images import probe_image
 from distangle.progress import no_progress
 from distangle.results import RunFolder
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
 from distangle.training import resolve_config, start_run, train
+from distangle.training.keeping.checkpoints import save_state
 
 CLASSES = ("DMSO", "taxol", "nocodazole")
 # Every stage that keeps something between two steps takes part: dropout, average, accumulation, two views.
@@ -72,6 +75,30 @@ def tiny_start(screen: Screen, out: Path, *changes: str, epochs: int = 3) -> Run
 def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
     """Train a run to its end."""
     train(run, advance=no_progress, say=say)
+
+
+class StoppedHere(Exception):
+    """Stands for the end of the process."""
+
+
+def stop_at_save(run: RunFolder, n: int, *, written: bool = True) -> None:
+    """Train a run until its n-th checkpoint, and stop there: after it was written, or just before."""
+    calls = 0
+
+    def stopping(*args: object, **words: object) -> list[Path]:
+        nonlocal calls
+        calls += 1
+        if calls == n and not written:
+            raise StoppedHere
+        files = save_state(*args, **words)  # type: ignore[arg-type]
+        if calls == n:
+            raise StoppedHere
+        return files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_state", stopping)
+        with pytest.raises(StoppedHere):
+            go_on(run)
 
 
 # What a run ends with. A clock, a list of hashes with its date, and event files are no result.

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.keeping.keeper as training
 from distangle.errors import WeightsError
 from distangle.explain import ExplainSettings, explain_run
 from distangle.images import ImageStore, measure_sites
@@ -20,9 +19,8 @@ from distangle.model.plate_norms import norm_parts
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.norm_groups import norm_groups
-from distangle.training.keeping.checkpoints import save_state
 from tests_support import screen_of
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 PURE = (
     "batches.pure=plate",
@@ -133,27 +131,9 @@ def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> N
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_pure_batches_and_plate_norms_resume_byte_for_byte(
-    folder: Path, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pure_batches_and_plate_norms_resume_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
-    calls = 0
-
-    class StoppedHere(Exception):
-        pass
-
-    def stopping(*args: object, **words: object) -> list[Path]:
-        nonlocal calls
-        calls += 1
-        files = save_state(*args, **words)  # type: ignore[arg-type]
-        if calls == n:
-            raise StoppedHere
-        return files
-
-    monkeypatch.setattr(training, "save_state", stopping)
-    with pytest.raises(StoppedHere):
-        go_on(run)
-    monkeypatch.undo()
+    stop_at_save(run, n)
     go_on(run)
     predict_run(run, read_screen(folder / "screen"))
     found, expected = fingerprints(run.root), fingerprints(folder / "runs/a")

@@ -11,12 +11,10 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional
 
-import distangle.training.keeping.keeper as training
 from distangle.results import RunFolder
 from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
 from distangle.training.config import Adversary
-from distangle.training.keeping.checkpoints import save_state
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 
 def reader(size: int = 6, *, seed: int = 0) -> ExperimentReader:
@@ -112,26 +110,8 @@ def test_its_accuracy_is_a_column_and_its_weights_are_in_the_checkpoint_only(fol
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_a_training_with_an_adversary_resumes_byte_for_byte(
-    folder: Path, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_with_an_adversary_resumes_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
-    calls = 0
-
-    class StoppedHere(Exception):
-        pass
-
-    def stopping(*args: object, **words: object) -> list[Path]:
-        nonlocal calls
-        calls += 1
-        files = save_state(*args, **words)  # type: ignore[arg-type]
-        if calls == n:
-            raise StoppedHere
-        return files
-
-    monkeypatch.setattr(training, "save_state", stopping)
-    with pytest.raises(StoppedHere):
-        go_on(run)
-    monkeypatch.undo()
+    stop_at_save(run, n)
     go_on(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/a")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from distangle.errors import ExplanationError
-from distangle.model import PerturbationClassifier
+from distangle.model import PerturbationClassifier, evaluating
 
 
 @contextlib.contextmanager
@@ -16,18 +16,15 @@ def frozen(model: PerturbationClassifier) -> Iterator[None]:
     In evaluation mode the norms use their running statistics, so that a site's explanation does not depend on
     the sites beside it, and nothing is recomputed in the backward pass.
     """
-    modes = [(part, part.training) for part in model.modules()]
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.eval()
-        for parameter in asking:
-            parameter.requires_grad = False
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-        for parameter in asking:
-            parameter.requires_grad = True
+    with evaluating(model):
+        try:
+            for parameter in asking:
+                parameter.requires_grad = False
+            yield
+        finally:
+            for parameter in asking:
+                parameter.requires_grad = True
 
 
 def check_targets(model: PerturbationClassifier, targets: torch.Tensor) -> None:

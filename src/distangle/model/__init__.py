@@ -4,6 +4,7 @@ from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
 from distangle.model.efficientnet import StainwiseEfficientNet
+from distangle.model.evaluating import evaluating
 from distangle.model.layers import find_layer, layer_names
 from distangle.model.norm_statistics import NormStatistics, collect_contrast, collect_statistics, lent_statistics
 from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
@@ -27,6 +28,7 @@ __all__ = [
     "collect_contrast",
     "collect_plate_norms",
     "collect_statistics",
+    "evaluating",
     "find_layer",
     "layer_names",
     "lent_statistics",

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from distangle.axes import CellTypes, Images
 from distangle.errors import WeightsError, nearest
 from distangle.model.classifier import PerturbationClassifier
+from distangle.model.evaluating import evaluating
 
 NormStatistics = Mapping[str, Tensor]
 """`NAME.mean` and `NAME.variance`, float32 [feature], of every norm by its name in the network."""
@@ -66,7 +67,7 @@ def collect_statistics(
         ValueError: There is no piece.
     """
     running = _running(model)
-    with _evaluating(model):
+    with evaluating(model), torch.no_grad():
         with _measured(model.backbone, contrast, prefix="backbone.") as found, lent_statistics(model, running):
             pooled, cell_types = _pooled_features(model, pieces)
         if len(pooled) == 0:
@@ -111,7 +112,7 @@ def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Piece
     for everything, controls in groups:
         n += 1
         whole = collect_statistics(model, everything)
-        with _evaluating(model), _measured(model, sets=False) as found, lent_statistics(model, whole):
+        with evaluating(model), torch.no_grad(), _measured(model, sets=False) as found, lent_statistics(model, whole):
             for images, cell_types in controls():
                 model(images, cell_types)
         alone = _statistics(found)
@@ -239,15 +240,3 @@ def _running(model: nn.Module) -> dict[str, Tensor]:
         if norm.running_mean is not None and norm.running_var is not None:
             said |= {f"{name}.mean": norm.running_mean, f"{name}.variance": norm.running_var}
     return said
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -7,6 +7,7 @@ import torch
 
 from distangle.images import ImageStore, control_rows, measure_sites, ready_batches
 from distangle.model.classifier import PerturbationClassifier
+from distangle.model.evaluating import evaluating
 
 PRIOR = 1.0  # sites: how much the typical experiment counts beside the sites of one
 AT_ONCE = 32
@@ -75,12 +76,10 @@ def reference_rows(references: np.ndarray | None, rows: Sequence[int]) -> torch.
 def _numbers(model: PerturbationClassifier, store: ImageStore, rows: np.ndarray) -> tuple[list[int], np.ndarray]:
     """Return the rows that can be read and their numbers, float32 [row, number]."""
     readable, statistics = measure_sites(store, rows.tolist())
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     pieces = [np.zeros((0, model.n_numbers), dtype=np.float32)]
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for chosen, ready in ready_batches(store, readable, statistics, batch_size=AT_ONCE):
             pooled = model.pool(model.feature_maps(torch.from_numpy(ready).to(device)))
             pieces.append(model.numbers(pooled)[: len(chosen)].float().cpu().numpy())
-    model.train(was_training)
     return readable, np.concatenate(pieces)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import distangle.training.keeping.keeper as training
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore
 from distangle.inference import kept_norms, predict_run
@@ -19,9 +18,8 @@ from distangle.training.batches.controls import control_sites
 from distangle.training.batches.kinds import Kind
 from distangle.training.batches.maker import Batch, BatchMaker
 from distangle.training.batches.sites import class_names, labelled_sites
-from distangle.training.keeping.checkpoints import save_state
 from distangle.training.objective import objective
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 SETTINGS = ("batches.pure=plate", "norms.controls=2", "norms.at_test=controls", "norms.fewest=3")
 
@@ -171,25 +169,9 @@ def test_scores_say_that_the_controls_of_the_test_plates_were_used(folder: Path,
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_training_with_controls_resumes_byte_for_byte(folder: Path, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_with_controls_resumes_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
-    calls = 0
-
-    class StoppedHere(Exception):
-        pass
-
-    def stopping(*args: object, **words: object) -> list[Path]:
-        nonlocal calls
-        calls += 1
-        files = save_state(*args, **words)  # type: ignore[arg-type]
-        if calls == n:
-            raise StoppedHere
-        return files
-
-    monkeypatch.setattr(training, "save_state", stopping)
-    with pytest.raises(StoppedHere):
-        go_on(run)
-    monkeypatch.undo()
+    stop_at_save(run, n)
     go_on(run)
     predict_run(run, read_screen(folder / "screen"))
     assert fingerprints(run.root) == fingerprints(folder / "runs/a")

@@ -9,7 +9,7 @@ import distangle.training.keeping.keeper as training
 from distangle.images import ImageStore
 from distangle.results import RunFolder
 from distangle.training.keeping.checkpoints import save_state
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import StoppedHere, fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 EPOCHS = 2
 STEPS = 16 // (4 * 2)  # of an epoch: sites of the training fold, batch, batches of a step
@@ -27,34 +27,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-class StoppedHere(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize(
     ("n", "written"),
     [*((n, True) for n in range(1, SAVES + 1)), (1, False), (3, False), (SAVES, False)],
 )
-def test_a_stop_at_any_save_leaves_no_trace_in_the_result(
-    folder: Path, n: int, written: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_at_any_save_leaves_no_trace_in_the_result(folder: Path, n: int, written: bool) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{n} {written}")))
-    calls = 0
-
-    def stopping(*args: object, **words: object) -> list[Path]:
-        nonlocal calls
-        calls += 1
-        if calls == n and not written:
-            raise StoppedHere
-        files = save_state(*args, **words)  # type: ignore[arg-type]
-        if calls == n:
-            raise StoppedHere
-        return files
-
-    monkeypatch.setattr(training, "save_state", stopping)
-    with pytest.raises(StoppedHere):
-        go_on(run)
-    monkeypatch.undo()
+    stop_at_save(run, n, written=written)
     said: list[str] = []
     go_on(run, say=said.append)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
