@@ -77,6 +77,15 @@ def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
     train(run, advance=no_progress, say=say)
 
 
+def whole_and_fresh(root: Path, *, epochs: int) -> Path:
+    """Write screen/, runs/whole (trained without a stop) and runs/fresh (not trained), a checkpoint a step."""
+    screen = tiny_screen(root)
+    for name in ("whole", "fresh"):
+        tiny_start(screen, root / "runs" / name, "saving.every_steps=1", epochs=epochs)
+    go_on(RunFolder.open(root / "runs/whole"))
+    return root
+
+
 class StoppedHere(Exception):
     """Stands for the end of the process."""
 

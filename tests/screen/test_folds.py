@@ -288,5 +288,5 @@ def test_labels_are_hidden_as_a_command_line_asks(screen: Screen) -> None:
     assert found.sha256 == hide_labels(screen, folds, values=["RPE-01", "RPE-02"]).sha256
     with pytest.raises(FoldError, match="Cannot hide the labels of 'RPE-01'. Expected COLUMN=VALUE,VALUE"):
         hide_labels_by(screen, folds, "RPE-01")
-    with pytest.raises(FoldError, match="Nothing to hide: name values of 'experiment'"):
+    with pytest.raises(FoldError, match="Nothing to hide labels: name values of 'experiment'"):
         hide_labels_by(screen, folds, "experiment=")

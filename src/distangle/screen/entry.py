@@ -62,6 +62,21 @@ class Entry:
             fix=fix,
         )
 
+    def without_paths(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
+        """Return the row of `problems.csv` that refuses this entry because its row of the table names no file.
+
+        Args:
+            missing: Names of the channels that have no path.
+            channels: Names of all.
+        """
+        return self.problem(
+            "no image" if len(missing) == len(channels) else "missing channel",
+            channel=", ".join(missing),
+            found="no path",
+            expected=f"a path for each of {', '.join(channels)}",
+            fix="Fill in the paths, or take the row out.",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

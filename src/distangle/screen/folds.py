@@ -144,26 +144,42 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
         FoldError: No such column or value, an empty fold, sites without a value, a divided plate, or the same
             picture on both sides.
     """
-    columns = fold_columns(screen)
-    if column not in columns:
-        message = f"No column {column!r} to hold out by. {nearest(column, columns)}"
-        raise FoldError(message)
-    groups = screen.sites[column].astype(str)
-    there = sorted({value for value in groups if value}, key=natural_key)
-    wanted = sorted(set(values), key=natural_key)
-    if not wanted:
-        message = f"Nothing to hold out: name values of {column!r}: {', '.join(there[:40])}."
-        raise FoldError(message)
-    for value in wanted:
-        if value not in there:
-            message = f"No site has {column}={value!r}. {nearest(value, there)}"
-            raise FoldError(message)
+    groups, wanted = asked_values(screen, column, values, to="hold out")
     notes = []
     n_empty = int((groups == "").sum())
     if n_empty:
         notes.append(f"{n_empty} sites have no {column}: which fold they belong to is not known")
     description = f"{column}={','.join(wanted)}"
     return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
+
+
+def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str) -> tuple[pd.Series, list[str]]:
+    """Return a column of the sites, and the values asked for in their natural order.
+
+    Args:
+        screen: The screen.
+        column: One of `fold_columns`.
+        values: Each of them is somewhere in the column.
+        to: What is to be done by it, for the messages: `hold out`, `hide labels`.
+
+    Raises:
+        FoldError: No such column or value, or no value at all.
+    """
+    columns = fold_columns(screen)
+    if column not in columns:
+        message = f"No column {column!r} to {to} by. {nearest(column, columns)}"
+        raise FoldError(message)
+    groups = screen.sites[column].astype(str)
+    there = sorted({value for value in groups if value}, key=natural_key)
+    wanted = sorted(set(values), key=natural_key)
+    if not wanted:
+        message = f"Nothing to {to}: name values of {column!r}: {', '.join(there[:40])}."
+        raise FoldError(message)
+    for value in wanted:
+        if value not in there:
+            message = f"No site has {column}={value!r}. {nearest(value, there)}"
+            raise FoldError(message)
+    return groups, wanted
 
 
 def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: bool = False) -> Folds:

@@ -24,10 +24,15 @@ def split_well(name: str) -> tuple[int, int] | None:
     match = _WELL.fullmatch(name.strip())
     if match is None:
         return None
+    return row_of(match[1]), int(match[2]) - 1
+
+
+def row_of(letters: str) -> int:
+    """Return the zero-based row of a plate from its letters: 0 for `A`, 26 for `AA`."""
     row = 0
-    for letter in match[1].upper():
+    for letter in letters.upper():
         row = row * 26 + ord(letter) - ord("A") + 1
-    return row - 1, int(match[2]) - 1
+    return row - 1
 
 
 @functools.lru_cache(maxsize=8192)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from distangle.errors import FoldError, nearest
-from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, fold_columns
+from distangle.errors import FoldError
+from distangle.screen.folds import HELD_OUT, TRAIN, UNLABELLED, Folds, asked_values
 from distangle.screen.perturbation import natural_key
 from distangle.screen.table import Screen
 
@@ -26,20 +26,7 @@ def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", val
     Raises:
         FoldError: No such column or value, a site that is held out, or none left to train on.
     """
-    columns = fold_columns(screen)
-    if column not in columns:
-        message = f"No column {column!r} to hide labels by. {nearest(column, columns)}"
-        raise FoldError(message)
-    groups = screen.sites[column].astype(str)
-    there = sorted({value for value in groups if value}, key=natural_key)
-    wanted = sorted(set(values), key=natural_key)
-    if not wanted:
-        message = f"Nothing to hide: name values of {column!r}: {', '.join(there[:40])}."
-        raise FoldError(message)
-    for value in wanted:
-        if value not in there:
-            message = f"No site has {column}={value!r}. {nearest(value, there)}"
-            raise FoldError(message)
+    groups, wanted = asked_values(screen, column, values, to="hide labels")
     fold = pd.Series(folds.of(screen), dtype="str")
     chosen = groups.isin(wanted).to_numpy()
     refuse_reported(screen, folds, chosen.nonzero()[0].tolist())

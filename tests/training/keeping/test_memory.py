@@ -21,7 +21,7 @@ from distangle.results import RunFolder, verify_run
 from distangle.screen import read_screen
 from distangle.training.batches.maker import BatchMaker
 from distangle.training.keeping.keeper import ran_out_of_memory
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, go_on, tiny_screen, whole_and_fresh
 
 EPOCHS = 2
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -29,13 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """screen/, runs/whole (trained without a stop) and runs/fresh (not trained)."""
-    root = tmp_path_factory.mktemp("memory")
-    screen = tiny_screen(root)
-    for name in ("whole", "fresh"):
-        tiny_start(screen, root / "runs" / name, "saving.every_steps=1", epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
-    return root
+    return whole_and_fresh(tmp_path_factory.mktemp("memory"), epochs=EPOCHS)
 
 
 def said_by_a_child(work: Callable[[], None], folder: Path, *, within_s: float = 60) -> str:

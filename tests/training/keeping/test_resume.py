@@ -9,7 +9,7 @@ import distangle.training.keeping.keeper as training
 from distangle.images import ImageStore
 from distangle.results import RunFolder
 from distangle.training.keeping.checkpoints import save_state
-from tiny_run import StoppedHere, fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+from tiny_run import StoppedHere, fingerprints, go_on, stop_at_save, whole_and_fresh
 
 EPOCHS = 2
 STEPS = 16 // (4 * 2)  # of an epoch: sites of the training fold, batch, batches of a step
@@ -18,13 +18,7 @@ SAVES = EPOCHS * (STEPS + 1)  # after every step and every epoch
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """screen/, runs/whole (trained without a stop) and runs/fresh (not trained)."""
-    root = tmp_path_factory.mktemp("resume")
-    screen = tiny_screen(root)
-    for name in ("whole", "fresh"):
-        tiny_start(screen, root / "runs" / name, "saving.every_steps=1", epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
-    return root
+    return whole_and_fresh(tmp_path_factory.mktemp("resume"), epochs=EPOCHS)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from distangle.explain.stains.nulls import random_smooth_maps
 PerSite = Float[np.ndarray, " site"]
 
 
-def likeness(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, "site *place"]) -> PerSite:
+def likeness(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, "site *place"]) -> PerSite:  # noqa: F821 - axes
     """Return Spearman's correlation of each pair of maps (or rows of Shapley values), in [-1, 1].
 
     Args:

@@ -34,7 +34,7 @@ class Taking:
 
 def stain_scores(
     model: PerturbationClassifier, piece: Piece, *, asked: Int[Tensor, " asked"], taking: Taking
-) -> Mapping[str, Float[np.ndarray, "site *_"]]:
+) -> Mapping[str, Float[np.ndarray, "site *_"]]:  # noqa: F821 - axes
     """Return the scores of the stains of some sites, for their own target and for others.
 
     Args:

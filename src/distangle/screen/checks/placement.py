@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distangle.screen.checks.finding import Finding
-from distangle.screen.plate import well_name
+from distangle.screen.plate import row_of, well_name
 from distangle.screen.table import Screen
 
 FEWEST = 4  # wells that do not match before a plate is said to lie wrong
@@ -193,10 +193,7 @@ def _position(name: str) -> Position | None:
     match = _NAME.fullmatch(name.strip())
     if match is None:
         return None
-    row = 0
-    for letter in match[1].upper():
-        row = row * 26 + ord(letter) - ord("A") + 1
-    return row - 1, int(match[2]) - 1
+    return row_of(match[1]), int(match[2]) - 1
 
 
 def _said(row: int, column: int) -> str:

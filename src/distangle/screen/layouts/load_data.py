@@ -191,13 +191,7 @@ class LoadData:
         written = [_written(row, key) for _, key in self.channels]
         missing = [name for (name, _), (_, file) in zip(self.channels, written, strict=True) if not file]
         if missing:
-            return entry.problem(
-                "no image" if len(missing) == len(written) else "missing channel",
-                channel=", ".join(missing),
-                found="no path",
-                expected=f"a path for each of {', '.join(name for name, _ in self.channels)}",
-                fix="Fill in the paths, or take the row out.",
-            )
+            return entry.without_paths(missing, [name for name, _ in self.channels])
         paths: list[str] = []
         for (name, _), (folder, file) in zip(self.channels, written, strict=True):
             path = places.find(folder, file)

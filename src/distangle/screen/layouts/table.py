@@ -178,13 +178,7 @@ class _Rows:
             entry.pages = (-1,) * len(self._names)
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]
         if missing:
-            return entry.problem(
-                "no image" if len(missing) == len(written) else "missing channel",
-                channel=", ".join(missing),
-                found="no path",
-                expected=f"a path for each of {', '.join(self._names)}",
-                fix="Fill in the paths, or take the row out.",
-            )
+            return entry.without_paths(missing, self._names)
         paths = [self._inside(value) for value in written]
         for name, value, path in zip(self._names, written, paths, strict=True):
             if path is None:
