@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from distangle.errors import MemoryShortage
-from distangle.images import ImageStore, store
+from distangle.images import ImageStore, site
 from distangle.model import PerturbationClassifier
 from distangle.results import RunFolder, verify_run
 from distangle.screen import read_screen
@@ -90,17 +90,17 @@ def test_decoding_without_room_names_the_files_of_the_batch(tmp_path: Path) -> N
 
 def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = tiny_screen(tmp_path, n_wells=2)
-    real = store.read_image
+    real = site.read_image
 
     def short(*args: object) -> np.ndarray:
         raise MemoryError
 
     images = ImageStore(screen, workers=5)
-    monkeypatch.setattr(store, "read_image", short)
+    monkeypatch.setattr(site, "read_image", short)
     with pytest.raises(MemoryShortage, match="Experiment E1 plate 1 well B02 site 1 was decoded"):
         images.measure(range(6))
     assert images.reasons == {}
-    monkeypatch.setattr(store, "read_image", real)
+    monkeypatch.setattr(site, "read_image", real)
     assert images.measure(range(6)) == [0, 1, 2, 3, 4, 5]
 
 
@@ -122,7 +122,7 @@ def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, place: object, name: str, 
 # Where, on which call, what is raised, and what is said of it.
 SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     # The images of both folds are measured once; without room to keep them each is decoded anew for its batch.
-    "a decoding thread": (store, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
+    "a decoding thread": (site, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
     "the thread of the batches": (
         *(BatchMaker, "_jitter", 4, MemoryError()),
         "Memory ran out (no more is known). End other programs",
