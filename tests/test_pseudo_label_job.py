@@ -26,7 +26,14 @@ SETTINGS = (
 FOLDS = ("--hold-out", "experiment=HUVEC-04", "--unlabelled", "experiment=HUVEC-02,HUVEC-03")
 SMALL = ("--preset", "scratch", "--epochs", "4", "--set", "batch_size=8", "--set", "pseudo_labels.from_epoch=1")
 OFTEN = ("--set", "saving.every_steps=1")
-ALWAYS = ("--set", "pseudo_labels.largest_gap=2", "--set", "pseudo_labels.least_entropy=0")
+ALWAYS = (
+    "--set",
+    "pseudo_labels.largest_gap=2",
+    "--set",
+    "pseudo_labels.least_precision=0",
+    "--set",
+    "pseudo_labels.least_entropy=0",
+)
 ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.largest_fall=2")
 
 

@@ -105,6 +105,7 @@ class PseudoLabels(Part):
     least_entropy: float = Field(default=0.5, ge=0, le=1)  # of the classes, as a share of the labelled wells'
     largest_fall: float = Field(default=0.25, gt=0)  # of agreement or accuracy below their best, two rounds running
     largest_gap: float = Field(default=0.5, gt=0)  # of the confidence above the precision
+    least_precision: float = Field(default=0.6, ge=0, le=1)  # of the accepted labels, where enough of them are known
 
 
 class Saving(Part):

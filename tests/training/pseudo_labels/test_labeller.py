@@ -167,7 +167,13 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
     def logits(epoch: int) -> np.ndarray:
         return sure(np.arange(12) % 4, 2.0) + noise[epoch]
 
-    config = config_of(strategy, "pseudo_labels.every=2", "pseudo_labels.confidence=0.2", "pseudo_labels.largest_gap=1")
+    config = config_of(
+        strategy,
+        "pseudo_labels.every=2",
+        "pseudo_labels.confidence=0.2",
+        "pseudo_labels.largest_gap=1",
+        "pseudo_labels.least_precision=0",
+    )
     wells = wells_of(12, truth=np.arange(12) % 4)
     state, found = new_state(), []
     for epoch in range(4, 10):

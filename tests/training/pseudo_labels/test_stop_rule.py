@@ -69,8 +69,20 @@ def test_confident_and_wrong_stops_where_the_truth_is_known() -> None:
         "above pseudo_labels.largest_gap=0.5"
     )
     assert reason_to_stop([counted(EVEN, truth=np.full(24, -1))], SETTINGS) is None  # nobody can know
-    unsure = counted(EVEN, truth=(EVEN + 1) % 4, confidence=np.full(24, 0.3))
-    assert reason_to_stop([unsure], SETTINGS) is None
+
+
+def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> None:
+    wrong = np.arange(24) < 10  # 14 of 24 are right: .58
+    unsure = counted(EVEN, truth=np.where(wrong, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
+    assert reason_to_stop([unsure], SETTINGS) == (
+        "too many are wrong: 0.58 of the 24 accepted labels that are known are right, below "
+        "pseudo_labels.least_precision=0.6"
+    )
+    enough = counted(EVEN, truth=np.where(np.arange(24) < 9, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
+    assert reason_to_stop([enough], SETTINGS) is None  # .625
+    few = np.where(np.arange(24) < 7, (EVEN + 1) % 4, -1)  # seven known ones say nothing
+    assert reason_to_stop([counted(EVEN, truth=few, confidence=np.full(24, 0.3))], SETTINGS) is None
+    assert reason_to_stop([unsure], SETTINGS.model_copy(update={"least_precision": 0.0})) is None
 
 
 @pytest.mark.parametrize("name", ["pseudo_accuracy", "pseudo_agreement"])

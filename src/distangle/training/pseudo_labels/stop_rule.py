@@ -6,7 +6,7 @@ import numpy as np
 
 from distangle.training.config import PseudoLabels
 
-FEW = 8  # wells: fewer say nothing about how labels are distributed
+FEW = 8  # wells: fewer say nothing about how labels are distributed, or how many are right
 Counted = Mapping[str, float]
 
 
@@ -43,6 +43,7 @@ def count_assignment(
     if known.any():
         counted["pseudo_accuracy"] = float((labels[known] == truth[known]).mean())
         if (accepted & known).any():
+            counted["pseudo_known"] = float((accepted & known).sum())
             counted["pseudo_precision"] = float((labels == truth)[accepted & known].mean())
     return counted
 
@@ -81,6 +82,11 @@ def reason_to_stop(rounds: Sequence[Counted], settings: PseudoLabels) -> str | N
         return (
             f"confident and wrong: the mean probability of the accepted labels is {newest['pseudo_confidence']:.2f}, "
             f"their precision {precision:.2f}; the gap is above pseudo_labels.largest_gap={settings.largest_gap:g}"
+        )
+    if precision is not None and newest["pseudo_known"] >= FEW and precision < settings.least_precision:
+        return (
+            f"too many are wrong: {precision:.2f} of the {newest['pseudo_known']:.0f} accepted labels that are known "
+            f"are right, below pseudo_labels.least_precision={settings.least_precision:g}"
         )
     for name, word in (("pseudo_accuracy", "accuracy on unlabelled wells"), ("pseudo_agreement", "agreement")):
         values = [counted[name] for counted in rounds if name in counted]
