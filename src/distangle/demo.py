@@ -55,7 +55,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     run = start_run(screen, folds, resolve_config("scratch", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
     with progress("train", EPOCHS, unit="epoch") as advance:
         train(run, advance=advance, say=say)
-    with progress("predict", 9, unit="pass") as advance:
+    with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(run, screen, advance=advance)
     with progress("explain", -(-N_EXPLAINED // 16), unit="piece") as advance:
         explanation = explain_run(run, screen, n_sites=N_EXPLAINED, advance=advance)

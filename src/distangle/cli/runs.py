@@ -177,7 +177,7 @@ def predict(
     if screen is not None and out is None and screen.resolve() != own:
         message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
         raise ConfigError(message)
-    with progress("predict", 9, unit="pass") as advance:
+    with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())

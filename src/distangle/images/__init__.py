@@ -1,6 +1,6 @@
 """From a site to numbers: read, standardise, turn and crop."""
 
-from distangle.images.batches import measure_sites, ready_batches
+from distangle.images.batches import measure_sites, pixel_batches, ready_batches
 from distangle.images.intensity import (
     Standardisation,
     channel_statistics,
@@ -36,6 +36,7 @@ __all__ = [
     "control_rows",
     "measure_sites",
     "pack_screen",
+    "pixel_batches",
     "pooled_statistics",
     "probe_image",
     "random_view",

@@ -50,17 +50,37 @@ def ready_batches(
         The rows of the batch (fewer than its size in the last), and float32 [batch_size, channel, height,
         width] in a buffer that the next batch reuses.
     """
+    ready = np.empty(0, dtype=np.float32)
+    for chosen, raw in pixel_batches(store, rows, batch_size=batch_size, view=view):
+        padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
+        ready = ready if ready.shape == raw.shape else np.empty(raw.shape, dtype=np.float32)
+        standardise(raw, statistics[padded], out=ready, transform=store.preparation.transform)
+        yield chosen, ready
+
+
+def pixel_batches(
+    store: ImageStore, rows: Sequence[int], *, batch_size: int, view: int = 0
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Give the pixels that `ready_batches` standardises, turned and padded, uint8 or uint16, in the same order.
+
+    Args:
+        store: The images.
+        rows: Readable sites of the screen.
+        batch_size: Sites in every batch.
+        view: Number of the dihedral view, 0-7.
+
+    Yields:
+        The rows of the batch, and [batch_size, channel, height, width] in a buffer that the next batch reuses.
+    """
     if not rows:
         return
     first = store.image(rows[0])
     channels, height, width = first.shape
     shape = (channels, width, height) if view & 4 else first.shape
     raw = np.empty((batch_size, *shape), dtype=first.dtype)
-    ready = np.empty(raw.shape, dtype=np.float32)
     for start in range(0, len(rows), batch_size):
         chosen = list(rows[start : start + batch_size])
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         for slot, image in enumerate(store.images(padded)):
             take_view(image, View(view), out=raw[slot])
-        standardise(raw, statistics[padded], out=ready, transform=store.preparation.transform)
-        yield chosen, ready
+        yield chosen, raw

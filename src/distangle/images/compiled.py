@@ -1,18 +1,33 @@
 """Loops compiled by numba; only rooms that are opened late import this one, for numba is no requirement."""
 
+import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 Loops = TypeVar("Loops", bound=Callable[..., Any])
+
+
+class _Kept(FunctionCache):
+    """What was compiled, on disk for the next start; where there is no room for it that start compiles anew."""
+
+    def save_overload(self, signature: object, compiled_for: object) -> None:
+        try:
+            super().save_overload(signature, compiled_for)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            logging.getLogger(__name__).debug("Compiled loops are not kept: %s", error)
 
 
 def compiled(loops: Loops) -> Loops:
     """Compile a function of arrays and numbers; it lets other threads run, and is kept on disk for the next start."""
     plain = inspect.unwrap(loops)  # without the checks of types that tests lay around it
-    try:
-        return cast(Loops, numba.njit(nogil=True, cache=True)(plain))
-    except RuntimeError:  # no folder to keep it in, as in a read-only container
-        return cast(Loops, numba.njit(nogil=True)(plain))
+    dispatcher: Any = numba.njit(nogil=True)(plain)
+    # What `cache=True` does, with a cache that forgives; without any folder for it, as in a read-only container,
+    # there is none.
+    with contextlib.suppress(RuntimeError):
+        dispatcher._cache = _Kept(plain)  # type: ignore[no-untyped-call]
+    return cast(Loops, dispatcher)

@@ -1,6 +1,7 @@
 """When loops that must be compiled, or loaded compiled, begin to pay."""
 
 import functools
+import importlib
 from types import ModuleType
 
 
@@ -29,13 +30,13 @@ PATIENCE = Patience()  # of this process: threads may count past each other, whi
 
 def compiled_loops() -> ModuleType | None:
     """Return the compiled loops over pixels; None without numba, and before they pay."""
-    return _loops() if PATIENCE.over else None
+    return loops_of("distangle.images.loops") if PATIENCE.over else None
 
 
 @functools.cache
-def _loops() -> ModuleType | None:
+def loops_of(module: str) -> ModuleType | None:
+    """Return a module of compiled loops; None without numba, or without memory for its library."""
     try:
-        from distangle.images import loops
-    except (ImportError, OSError):  # no numba, or no memory left for its library
+        return importlib.import_module(module)
+    except (ImportError, OSError):
         return None
-    return loops

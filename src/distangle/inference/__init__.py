@@ -3,7 +3,14 @@
 from distangle.inference.controls import check_controls
 from distangle.inference.evaluate import bootstrap_interval, confusion, evaluate, score
 from distangle.inference.norms import kept_norms, norms_for
-from distangle.inference.predict import average_wells, cell_type_rows, check_fits, predict_sites, preparation_of
+from distangle.inference.predict import (
+    average_wells,
+    cell_type_rows,
+    check_fits,
+    predict_by_views,
+    predict_sites,
+    preparation_of,
+)
 from distangle.inference.run import fold_of_sites, open_model, predict_run
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "norms_for",
     "open_model",
     "predict_run",
+    "predict_by_views",
     "predict_sites",
     "preparation_of",
     "score",

@@ -1,6 +1,7 @@
 """One forward pass over a screen: logits and embeddings per site, and their mean per well."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -8,10 +9,11 @@ import pandas as pd
 import torch
 
 from distangle.errors import ConfigError, RunError
-from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites, ready_batches
+from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites
 from distangle.model import (
     PerturbationClassifier,
     PlateNorms,
+    batches_on,
     lent_statistics,
     norm_parts,
     reference_rows,
@@ -87,48 +89,103 @@ def predict_sites(
         ConfigError: `views` is neither 1 nor 8.
         WeightsError: A plate is not in `norms`.
     """
-    if views not in (1, N_VIEWS):
-        message = f"views must be 1 or {N_VIEWS}, got {views}."
+    return predict_by_views(model, about, store, views=(views,), fold=fold, norms=norms, advance=advance)[0]
+
+
+def predict_by_views(
+    model: PerturbationClassifier,
+    about: Mapping[str, Any],
+    store: ImageStore,
+    *,
+    views: Sequence[int],
+    fold: Mapping[tuple[str, str, str, int], str] | None = None,
+    norms: PlateNorms | None = None,
+    advance: Callable[[str], None] = lambda said: None,
+) -> list[Predictions]:
+    """Predict every site with several numbers of views, each view computed once; otherwise as `predict_sites`.
+
+    Args:
+        model: In any mode; evaluated in evaluation mode.
+        about: What was saved beside the weights.
+        store: The images of the screen, prepared as `preparation_of(about)`.
+        views: Each 1 or 8.
+        fold: Fold by (experiment, plate, well, site).
+        norms: Norm statistics of every plate.
+        advance: Called after every view.
+
+    Returns:
+        One for each of `views`, in their order.
+
+    Raises:
+        RunError: The screen has other channels or cell types than the network.
+        ConfigError: A number of views is neither 1 nor 8.
+        WeightsError: A plate is not in `norms`.
+    """
+    if wrong := [n for n in views if n not in (1, N_VIEWS)]:
+        message = f"views must be 1 or {N_VIEWS}, got {wrong[0]}."
         raise ConfigError(message)
     screen = store.screen
     check_fits(screen, about)
     everything = list(range(len(screen.sites)))
     rows, statistics = measure_sites(store, everything)
     device = next(model.parameters()).device
-    logits = np.zeros((len(everything), len(about["classes"])), dtype=np.float32)
-    embedding = np.zeros((len(everything), model.config.embedding_size), dtype=np.float32)
+    sums = {n: _Sums.zeros(len(everything), len(about["classes"]), model.config.embedding_size) for n in views}
     visits = np.zeros(len(everything), dtype=np.int64)
     references = references_of(model, store, rows)
     # The same sums in another order of memory: a third to half the time on a CPU.
     model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = norm_parts(norms, screen, rows)
     with torch.no_grad():
-        for view in range(views):
+        for view in range(max(views)):
             for members, lent in parts:
                 with lent_statistics(model, lent):
-                    for chosen, ready in ready_batches(store, share(members), statistics, batch_size=BATCH, view=view):
-                        padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                    for chosen, images in batches_on(
+                        device, store, share(members), statistics, batch_size=BATCH, view=view
+                    ):
+                        padded = chosen + [chosen[-1]] * (len(images) - len(chosen))
                         cell_types = cell_type_rows(screen, padded, about)
-                        images = torch.from_numpy(ready).to(device).contiguous(memory_format=torch.channels_last)
                         beside = reference_rows(references, padded)
                         outputs = model(
-                            images,
+                            images.contiguous(memory_format=torch.channels_last),
                             None if cell_types is None else cell_types.to(device),
                             None if beside is None else beside.to(device),
                         )
-                        logits[chosen] += outputs.logits[: len(chosen)].float().cpu().numpy() / views
-                        embedding[chosen] += outputs.embedding[: len(chosen)].float().cpu().numpy() / views
+                        logits, embedding = (
+                            found[: len(chosen)].float().cpu().numpy() for found in (outputs.logits, outputs.embedding)
+                        )
+                        for n in views:
+                            if view < n:
+                                sums[n].logits[chosen] += logits / n
+                                sums[n].embedding[chosen] += embedding / n
                         visits[chosen] += view == 0
             advance(f"view {view + 1}")
     check_once(visits, rows, where="the prediction")
-    for found in (logits, embedding):
-        sum_array(found, where="the prediction")
     unread = sorted(set(everything) - set(rows))
-    logits[unread], embedding[unread] = np.nan, np.nan
-    table = _metadata(screen, about["target"], fold or {})
-    table["Metadata_Site"] = screen.sites["site"].to_numpy()
     reasons = [store.reasons.get(row, "") for row in everything]
-    return _joined(table, logits, embedding, about["classes"], level="site", views=views, reasons=reasons)
+    predicted = []
+    for n in views:
+        for found in (sums[n].logits, sums[n].embedding):
+            sum_array(found, where="the prediction")
+            found[unread] = np.nan
+        table = _metadata(screen, about["target"], fold or {})
+        predicted.append(
+            _joined(table, sums[n].logits, sums[n].embedding, about["classes"], level="site", views=n, reasons=reasons)
+        )
+    return predicted
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the views add up to."""
+
+    logits: np.ndarray
+    embedding: np.ndarray
+
+    @classmethod
+    def zeros(cls, n_sites: int, n_classes: int, embedding_size: int) -> "_Sums":
+        return cls(
+            np.zeros((n_sites, n_classes), dtype=np.float32), np.zeros((n_sites, embedding_size), dtype=np.float32)
+        )
 
 
 def average_wells(sites: Predictions) -> Predictions:

@@ -11,7 +11,7 @@ from distangle.images import ImageStore
 from distangle.inference.evaluate import evaluate
 from distangle.inference.naive import guess_without_cells
 from distangle.inference.norms import keep_norms, norms_for
-from distangle.inference.predict import average_wells, predict_sites, preparation_of
+from distangle.inference.predict import average_wells, predict_by_views, preparation_of
 from distangle.model import PerturbationClassifier, load_model
 from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
@@ -72,7 +72,7 @@ def predict_run(
         out: Where to write; the run's `predictions/` when None. Then the norm statistics are computed and kept, else
             those that are kept are used for plates of the same name.
         at_test: Whose norm statistics, instead of what the configuration of the run says.
-        advance: Called after each of the nine passes.
+        advance: Called after each of the eight views.
         say: Called with sentences that a person should see.
 
     Returns:
@@ -84,8 +84,7 @@ def predict_run(
     try:
         training = training_rows(run, screen, fold)
         norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, training=training, say=say)
-        one = predict_sites(model, about, store, fold=fold, views=1, norms=norms, advance=advance)
-        eight = predict_sites(model, about, store, fold=fold, views=8, norms=norms, advance=advance)
+        one, eight = predict_by_views(model, about, store, views=(1, 8), fold=fold, norms=norms, advance=advance)
     finally:
         store.close()
     found = [one, eight, average_wells(one), average_wells(eight)]

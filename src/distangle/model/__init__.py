@@ -1,5 +1,6 @@
 """The network, its templates, and the one format of its checkpoints; knows no loss and no optimiser."""
 
+from distangle.model.arriving import batches_on
 from distangle.model.backbones import BACKBONES
 from distangle.model.checkpoint import load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
@@ -24,6 +25,7 @@ __all__ = [
     "PlateNorms",
     "StainwiseEfficientNet",
     "WeightsReport",
+    "batches_on",
     "build_classifier",
     "collect_contrast",
     "collect_plate_norms",

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from distangle.commit import commit_json, committed, sha256_of
 from distangle.errors import ConfigError, WeightsError
-from distangle.images import ImageStore, ready_batches
+from distangle.images import ImageStore
+from distangle.model.arriving import batches_on
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.norm_statistics import NormStatistics, Pieces, collect_contrast, collect_statistics
 from distangle.screen import Screen
@@ -243,9 +244,8 @@ def _pieces(
     size = -(-len(rows) // n_pieces)
 
     def pieces() -> Iterator[tuple[Tensor, Tensor | None]]:
-        for chosen, ready in ready_batches(store, rows, statistics, batch_size=size):
+        for chosen, images in batches_on(device, store, rows, statistics, batch_size=size):
             kinds = cell_types(chosen)
-            images = torch.from_numpy(ready[: len(chosen)]).to(device)
-            yield images, None if kinds is None else kinds.to(device)
+            yield images[: len(chosen)], None if kinds is None else kinds.to(device)
 
     return pieces

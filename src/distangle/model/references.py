@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from distangle.images import ImageStore, control_rows, measure_sites, ready_batches
+from distangle.images import ImageStore, control_rows, measure_sites
+from distangle.model.arriving import batches_on
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.evaluating import evaluating
 
@@ -79,7 +80,7 @@ def _numbers(model: PerturbationClassifier, store: ImageStore, rows: np.ndarray)
     device = next(model.parameters()).device
     pieces = [np.zeros((0, model.n_numbers), dtype=np.float32)]
     with evaluating(model), torch.no_grad():
-        for chosen, ready in ready_batches(store, readable, statistics, batch_size=AT_ONCE):
-            pooled = model.pool(model.feature_maps(torch.from_numpy(ready).to(device)))
+        for chosen, images in batches_on(device, store, readable, statistics, batch_size=AT_ONCE):
+            pooled = model.pool(model.feature_maps(images))
             pieces.append(model.numbers(pooled)[: len(chosen)].float().cpu().numpy())
     return readable, np.concatenate(pieces)

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from distangle.images import ImageStore, measure_sites, ready_batches
+from distangle.images import ImageStore, measure_sites
 from distangle.losses import softmax_loss
 from distangle.model import (
     PerturbationClassifier,
     PlateNorms,
+    batches_on,
     collect_plate_norms,
+    evaluating,
     lent_statistics,
     norm_parts,
     reference_rows,
@@ -82,34 +84,30 @@ def site_logits(
 ) -> np.ndarray:
     """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     position = {int(row): k for k, row in enumerate(sites.rows)}
     logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
     lent_by_plate = _plate_norms(
         model, store, sites, norms or Norms(), n_cell_types=n_cell_types, training_rows=training_rows
     )
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist()):
             with lent_statistics(model, lent):
-                for rows, ready in ready_batches(
-                    store, share(members), statistics, batch_size=min(batch_size, len(members))
+                for rows, images in batches_on(
+                    device, store, share(members), statistics, batch_size=min(batch_size, len(members))
                 ):
                     before_batch()
                     chosen = [position[row] for row in rows]
                     cell_types = None
                     if n_cell_types and sites.cell_types is not None:
-                        padded = chosen + [chosen[-1]] * (len(ready) - len(chosen))
+                        padded = chosen + [chosen[-1]] * (len(images) - len(chosen))
                         cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
-                    beside = reference_rows(references, [*rows, *[rows[-1]] * (len(ready) - len(rows))])
-                    images = torch.from_numpy(ready).to(device)
+                    beside = reference_rows(references, [*rows, *[rows[-1]] * (len(images) - len(rows))])
                     outputs = model(images, cell_types, None if beside is None else beside.to(device))
                     logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
                     visits[rows] += 1
     check_once(visits, sites.rows.tolist(), where="the validation")
     sum_array(logits, where="the validation")
-    model.train(was_training)
     return logits
 
 

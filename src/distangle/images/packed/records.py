@@ -1,6 +1,5 @@
 """One image in one file: remainders of a lattice, in halves, zstd with a checksum, and the name of its site."""
 
-import functools
 import json
 import struct
 import zlib
@@ -14,7 +13,7 @@ from distangle.errors import ImageError
 from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import lattice, nibbles
 from distangle.images.packed.zstd import compressed, decompressed
-from distangle.images.patience import PATIENCE
+from distangle.images.patience import PATIENCE, loops_of
 
 MAGIC = b"DSTGREC2"
 _HEAD = struct.Struct("<8sII")  # magic, length of the JSON that follows, its CRC-32
@@ -70,13 +69,9 @@ def restore_by_arrays(parts: np.ndarray, halved: np.ndarray, planes: np.ndarray)
     PATIENCE.count(planes.size)
 
 
-@functools.cache
 def _quick() -> Restore:
-    try:
-        from distangle.images.packed.loops import restore_by_loops
-    except (ImportError, OSError):  # no numba, or no memory left for its library
-        return restore_by_arrays
-    return restore_by_loops
+    loops = loops_of("distangle.images.packed.loops")
+    return restore_by_arrays if loops is None else loops.restore_by_loops
 
 
 def record_header(blob: bytes, *, path: Path) -> tuple[dict[str, Any], int]:

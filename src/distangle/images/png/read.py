@@ -13,6 +13,7 @@ import numpy as np
 
 from distangle.errors import PixelTypeError
 from distangle.images.limits import MAX_PIXELS
+from distangle.images.patience import loops_of
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, colour type 0: grey)
@@ -151,13 +152,9 @@ def _image_chunks(blob: bytes) -> list[memoryview] | None:
     return None
 
 
-@functools.cache
 def _unfilter() -> Unfilter | None:
-    try:
-        from distangle.images.png.filters import undo_filters
-    except (ImportError, OSError):  # no numba, or no memory left for its library
-        return None
-    return undo_filters
+    loops = loops_of("distangle.images.png.filters")
+    return None if loops is None else loops.undo_filters
 
 
 @functools.cache

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from distangle.axes import Images
 from distangle.images import standardise
-from distangle.images.intensity import EPSILON, Transform
+from distangle.images.intensity import Transform
+from distangle.model.arriving import affine, measured_after, standardising
 from distangle.training.batches.cutmix import Box
 
 
@@ -50,29 +50,19 @@ class LastStep:
 
         Equal to `on_host` but for rounding: standardising and jitter are one affine map of a channel of an image.
         """
-        ready = pixels.to(torch.float32)
-        if self.transform == "sqrt":
-            ready = ready.sqrt_()
+        ready = measured_after(pixels, self.transform)
         inside = None
         if self.box is not None and self.partners is not None:
             box = np.s_[:, :, self.box.top : self.box.bottom, self.box.left : self.box.right]
-            inside = _affine(ready[box], self._factors(self.statistics[self.partners], ready))
-        ready = _affine(ready, self._factors(self.statistics, ready))
+            inside = affine(ready[box], *self._factors(self.statistics[self.partners]))
+        ready = affine(ready, *self._factors(self.statistics))
         if inside is not None:
             ready[box] = inside
         return ready
 
-    def _factors(self, statistics: np.ndarray, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _factors(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Factor and summand of every channel of every image."""
-        factor = np.float32(1.0) / np.maximum(statistics[:, 1], EPSILON)
+        factor, summand = standardising(statistics)
         if self.gain is not None:
-            factor = factor * self.gain
-        summand = -statistics[:, 0] * factor
-        if self.offset is not None:
-            summand = summand + self.offset
-        return torch.from_numpy(factor).to(like.device), torch.from_numpy(summand).to(like.device)
-
-
-def _affine(pixels: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-    factor, summand = (values[:, :, None, None] for values in factors)
-    return torch.addcmul(summand, pixels, factor)
+            factor, summand = factor * self.gain, summand * self.gain
+        return factor, summand if self.offset is None else summand + self.offset
