@@ -38,7 +38,7 @@ slow: $(READY)
 	$(BIN)/pytest -q -m slow
 
 bench: $(READY)
-	for name in training_step composite_loss grad_cam channel_shapley leaks indexing reading steps; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/together.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info src/*.egg-info
