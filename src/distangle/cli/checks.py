@@ -39,7 +39,7 @@ def check(
         folds: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
-        workers: Threads that decode.
+        workers: Processes that decode.
     """
     from distangle.screen import Folds, read_screen
     from distangle.screen.checks import Checked, check_tables

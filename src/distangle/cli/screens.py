@@ -147,7 +147,7 @@ def statistics(
         sample: Sites whose pixels are read for the card, spread over plates and wells; 0 for all.
         pixels: Read pixels at all.
         quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
-        workers: Threads that decode.
+        workers: Processes that decode.
     """
     from distangle.screen import read_screen, statistics_table
     from distangle.screen import statistics as count

@@ -7,6 +7,9 @@ from distangle.images.checks.copies import check_same_pixels
 from distangle.images.checks.depths import check_depths
 from distangle.images.checks.planes import check_planes, judged
 from distangle.images.planes import Survey, survey
+from distangle.images.planes.decoders import LIMIT
+from distangle.images.planes.site import Read
+from distangle.images.read import read_image
 from distangle.screen import Screen
 from distangle.screen.checks import Checked, Law
 
@@ -17,6 +20,8 @@ def check_pixels(
     *,
     hash_files: bool = True,
     workers: int = 2,
+    limit: float = LIMIT,
+    read: Read = read_image,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Checked, Survey]:
     """Read some sites and say what is odd in them.
@@ -25,7 +30,9 @@ def check_pixels(
         screen: With images.
         rows: Positions of sites, as from `sample_sites`.
         hash_files: Compare the SHA-256 of the files with the index too.
-        workers: Threads that decode.
+        workers: Processes that decode.
+        limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
+        read: Reads an image; a function of a module.
         progress: Called with sites done and in all; every site counts twice, for its bytes and for its pixels.
 
     Returns:
@@ -36,7 +43,12 @@ def check_pixels(
     """
     total = 2 * len(rows)
     surveyed = survey(
-        screen, rows, workers=workers, progress=None if progress is None else lambda done, _: progress(done, total)
+        screen,
+        rows,
+        workers=workers,
+        limit=limit,
+        read=read,
+        progress=None if progress is None else lambda done, _: progress(done, total),
     )
     done = len(rows)
 

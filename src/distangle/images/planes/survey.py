@@ -1,20 +1,24 @@
 """Every plane of some sites, read once and measured."""
 
 import concurrent.futures
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from distangle.commit import committed
-from distangle.errors import ImageError, ScreenError
-from distangle.images.planes.measure import PlaneMeasures, measure_plane
+from distangle.errors import ScreenError
+from distangle.images.planes.decoders import LIMIT, Decoders
+from distangle.images.planes.measure import PlaneMeasures
+from distangle.images.planes.site import PlaneRead, Read
 from distangle.images.read import read_image
 from distangle.screen import Screen
 
 GRID = 16  # parts of a side of the illumination profile, or as many as the image has pixels
+_PAYS = 16  # sites for which it is worth to start a process
 _AT_ONCE = 64  # sites handed to the threads together: bounds memory
 _PLACE = ["experiment", "plate", "well", "row", "column", "site", "cell_type", "perturbation", "role", "split"]
 _MEASURES = [one.name for one in fields(PlaneMeasures)]
@@ -48,14 +52,24 @@ class Survey:
 
 
 def survey(
-    screen: Screen, rows: Sequence[int], *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    screen: Screen,
+    rows: Sequence[int],
+    *,
+    workers: int = 2,
+    limit: float = LIMIT,
+    read: Read = read_image,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Read and measure every plane of some sites; what cannot be read keeps its row and says why.
+
+    Images are decoded in other processes: one that hangs or dies costs its file, and no other.
 
     Args:
         screen: With images.
         rows: Positions of sites.
-        workers: Threads that decode.
+        workers: Processes that decode; fewer where they would not pay for their start.
+        limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
+        read: Reads an image; a function of a module, which the processes import.
         progress: Called with the number of sites done and in all.
 
     Raises:
@@ -68,14 +82,26 @@ def survey(
     lit = np.zeros((len(channels), *_grid(screen)))
     n_lit = np.zeros(len(channels))
     found: list[dict[str, object]] = []
-    with concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="survey") as threads:
+    grid = _grid(screen)
+    together = _together(screen)
+    n_decoders = max(1, min(workers, len(rows) // _PAYS))
+
+    def measured(part: Sequence[int]) -> list[list[PlaneRead]]:
+        return decoders.measure_sites([(screen.image_paths(row), screen.pages(row)) for row in part], grid=grid)
+
+    with (
+        concurrent.futures.ThreadPoolExecutor(n_decoders, thread_name_prefix="survey") as threads,
+        Decoders(read, limit=limit) as decoders,
+    ):
         for start in range(0, len(rows), _AT_ONCE):
-            part = rows[start : start + _AT_ONCE]
-            for row, site in zip(part, threads.map(lambda row: _site(screen, row), part), strict=True):
-                for k, (measures, profile, reason) in enumerate(site):
-                    found.append({"position": row, "number": k, "reason": reason, **measures})
-                    if profile is not None and profile.shape == lit[k].shape:
-                        lit[k] += profile
+            end = min(start + _AT_ONCE, len(rows))
+            parts = [rows[k : min(k + together, end)] for k in range(start, end, together)]
+            sites = itertools.chain.from_iterable(threads.map(measured, parts))
+            for row, site in zip(rows[start:end], sites, strict=True):
+                for k, plane in enumerate(site):
+                    found.append({"position": row, "number": k, "reason": plane.reason, **plane.measures})
+                    if plane.profile is not None and plane.profile.shape == lit[k].shape:
+                        lit[k] += plane.profile
                         n_lit[k] += 1
                 if progress is not None:
                     progress(len(found) // len(channels), len(rows))
@@ -83,41 +109,15 @@ def survey(
     return Survey(planes=_table(screen, found, channels), illumination=lit)
 
 
-def _site(screen: Screen, row: int) -> list[tuple[dict[str, object], np.ndarray | None, str]]:
-    paths, pages = screen.image_paths(row), screen.pages(row)
-    try:
-        planes: list[np.ndarray | ImageError] = list(read_image(paths, pages))
-    except ImageError:
-        planes = [_plane(path, page) for path, page in zip(paths, pages, strict=True)]
-    measured: list[tuple[dict[str, object], np.ndarray | None, str]] = []
-    for plane in planes:
-        if isinstance(plane, ImageError):
-            measured.append(({}, None, str(plane)))
-        else:
-            measured.append((asdict(measure_plane(plane)), _profile(plane, _grid(screen)), ""))
-    return measured
-
-
-def _plane(path: Path, page: int | None) -> np.ndarray | ImageError:
-    try:
-        return np.asarray(read_image([path], [page])[0])
-    except ImageError as error:
-        return error
+def _together(screen: Screen) -> int:
+    """Return how many sites are asked for at once: a message costs as much as some 100,000 pixels."""
+    height, width = screen.card.shape or (1 << 10, 1 << 10)
+    return max(1, min(16, (1 << 21) // (height * width * max(1, len(screen.card.channels)))))
 
 
 def _grid(screen: Screen) -> tuple[int, int]:
     height, width = screen.card.shape or (GRID, GRID)
     return min(GRID, height), min(GRID, width)
-
-
-def _profile(plane: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
-    """Return the mean of each part of the plane over its whole mean; None for a plane without light."""
-    height, width = (plane.shape[k] // grid[k] * grid[k] for k in (0, 1))
-    if not height or not width:
-        return None
-    blocks = plane[:height, :width].reshape(grid[0], height // grid[0], grid[1], width // grid[1])
-    means = blocks.mean(axis=(1, 3))
-    return np.asarray(means / means.mean()) if means.any() else None
 
 
 def _table(screen: Screen, found: Sequence[dict[str, object]], channels: Sequence[str]) -> pd.DataFrame:
