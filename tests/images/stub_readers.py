@@ -1,5 +1,6 @@
 """Readers of images that hang, crash or fail at the files whose names say so; other processes import them."""
 
+import errno
 import os
 import signal
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from distangle.errors import ImageError
+from distangle.images.again import try_again
 from distangle.images.read import read_image
 
 
@@ -30,6 +33,20 @@ def treacherous(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
         if "chatty" in path.name:
             os.write(1, b'{"sites": []}\n')
     return read_image(paths, pages)
+
+
+def stale(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+    """As a network file system that fails at the first two tries of every image."""
+    tries: list[int] = []
+
+    def read() -> np.ndarray:
+        tries.append(1)
+        if len(tries) < 3:
+            message = f"{paths[0]} cannot be opened."
+            raise ImageError(message) from OSError(errno.ESTALE, "Stale file handle")
+        return read_image(paths, pages)
+
+    return try_again(read, pauses=(0.0, 0.0, 0.0))
 
 
 def never(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,14 @@ from distangle.errors import ImageError
 T = TypeVar("T")
 PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET, errno.EHOSTDOWN}
 PAUSES = (0.1, 0.5, 2.0)  # seconds before another try
+
+
+_AGAIN: deque[float] = deque()  # a pause for every read that was tried once more; append is atomic among threads
+
+
+def n_tried_again() -> int:
+    """Return how many times this process read something once more because the storage had failed."""
+    return len(_AGAIN)
 
 
 def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
@@ -29,6 +38,7 @@ def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
         except ImageError as error:
             if not _passes(error):
                 raise
+            _AGAIN.append(pause)
             logging.getLogger(__name__).warning("%s Trying again in %s s.", error, pause)
             time.sleep(pause)
     try:

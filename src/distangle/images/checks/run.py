@@ -11,7 +11,7 @@ from distangle.images.planes.decoders import LIMIT
 from distangle.images.planes.site import Read
 from distangle.images.read import read_image
 from distangle.screen import Screen
-from distangle.screen.checks import Checked, Law
+from distangle.screen.checks import Checked, Finding, Law
 
 
 def check_pixels(
@@ -61,6 +61,8 @@ def check_pixels(
     changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
     planes, readable = surveyed.planes, surveyed.readable
     findings = [*changed, *check_planes(planes), *check_depths(readable), *check_same_pixels(readable)]
+    if surveyed.n_tried_again:
+        findings.append(_tried_again(surveyed.n_tried_again))
     n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
     n_bad, n_left = len(planes) - len(readable), n_all - len(planes)
     compared, alone = judged(readable)
@@ -72,8 +74,19 @@ def check_pixels(
     looked = {
         "sites_read": len(rows),
         "planes_read": len(planes),
+        "reads_tried_again": surveyed.n_tried_again,
         "planes_compared_with_their_like": compared,
         "planes_without_enough_like_them": alone,
         "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
     }
     return Checked(findings=tuple(findings), laws=(law,), looked=looked), surveyed
+
+
+def _tried_again(n: int) -> Finding:
+    return Finding(
+        severity="note",
+        kind="reads tried again",
+        what=f"the storage failed {n} times for a moment (a stale handle, EIO) and was asked again",
+        fix="Look at the mount before a long run: faults that last end it.",
+        count=n,
+    )

@@ -52,6 +52,8 @@ class Decoders:
         self._idle: queue.LifoQueue[_Decoder] = queue.LifoQueue()
         self._started: list[_Decoder] = []
         self._closed = False
+        self.n_tried_again = 0  # reads that were tried once more, over all processes
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Decoders":
         return self
@@ -113,6 +115,8 @@ class Decoders:
         if "failed" in reply:
             message = f"its decoder failed ({reply['failed']})"
             raise _Lost(message)
+        with self._lock:
+            self.n_tried_again += reply["again"]
         return [[unpacked(plane) for plane in planes] for planes in reply["sites"]]
 
     def _take(self) -> "_Decoder":

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from distangle.images.again import n_tried_again
 from distangle.images.planes.site import Read, measure_site, packed
 
 GRACE = 30.0  # seconds beyond its limit after which a process ends itself, for nobody may be left to stop it
@@ -30,6 +31,7 @@ def serve() -> None:
 
 
 def _reply(read: Read, job: dict[str, Any]) -> dict[str, Any]:
+    before = n_tried_again()
     grid = job["grid"][0], job["grid"][1]
     try:
         sites = [
@@ -40,7 +42,7 @@ def _reply(read: Read, job: dict[str, Any]) -> dict[str, Any]:
         return {"shortage": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises is said of its file, and the next is read
         return {"failed": f"{type(error).__name__}: {error}"}
-    return {"sites": [[packed(plane) for plane in planes] for planes in sites]}
+    return {"sites": [[packed(plane) for plane in planes] for planes in sites], "again": n_tried_again() - before}
 
 
 def _found(name: str) -> Read:

@@ -34,10 +34,12 @@ class Survey:
             be read; the measures are missing then).
         illumination: Mean image of every channel over all sites, each plane divided by its own mean first, float64
             [channel, grid row, grid column]; around 1.
+        n_tried_again: Reads that were tried once more because the storage had failed for a moment.
     """
 
     planes: pd.DataFrame
     illumination: np.ndarray
+    n_tried_again: int = 0
 
     @property
     def readable(self) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def survey(
                 if progress is not None:
                     progress(len(found) // len(channels), len(rows))
     lit /= np.maximum(n_lit, 1)[:, None, None]
-    return Survey(planes=_table(screen, found, channels), illumination=lit)
+    return Survey(planes=_table(screen, found, channels), illumination=lit, n_tried_again=decoders.n_tried_again)
 
 
 def _together(screen: Screen) -> int:
