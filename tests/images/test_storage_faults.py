@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distangle.cli.runs import say_tries
 from distangle.errors import ImageError
 from distangle.images import ImageStore, pack_screen, probe_image
-from distangle.images.again import try_again
+from distangle.images.again import n_tried_again, try_again
 from distangle.images.read import read_image
 from distangle.screen import Screen, index, read_screen, write_screen
 from distangle.screen.checks.provenance import check_provenance
@@ -102,3 +103,16 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
         "B04",
         "was not there, is 'a' (treatment)",
     )
+
+
+def test_the_end_of_a_run_says_how_many_reads_were_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab(tmp_path)
+    before = n_tried_again()
+    tries: list[int] = []
+    try_again(lambda: failing(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
+    assert n_tried_again() - before == 2
+    say_tries()
+    said = capsys.readouterr().err
+    assert f"reads tried again: {before + 2}. The storage failed for a moment so often: look at its mount." in said

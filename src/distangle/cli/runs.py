@@ -150,6 +150,7 @@ def train(
         if speaks():
             run.add_command(line())
         train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)
+    say_tries()
     tell(str(run.root))
 
 
@@ -187,7 +188,17 @@ def predict(
         remark(note)
     for role, check in scores.controls.items():
         remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
+    say_tries()
     tell(str((out or opened.predictions) / "scores.json"))
+
+
+def say_tries() -> None:
+    """Say how often this process asked a failing storage again, if it did."""
+    from distangle.images.again import n_tried_again
+
+    n = n_tried_again()
+    if n:
+        remark(f"reads tried again: {n}. The storage failed for a moment so often: look at its mount.")
 
 
 def report(run: Path, *, screen: Path | None = None) -> None:
