@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distangle.cli.runs import say_tries
 from distangle.errors import ImageError
 from distangle.images import ImageStore, pack_screen, probe_image
-from distangle.images.again import n_tried_again, try_again
+from distangle.images.again import n_tried_again, said_of_tries, try_again
 from distangle.images.read import read_image
 from distangle.screen import Screen, index, read_screen, write_screen
 from distangle.screen.checks.provenance import check_provenance
@@ -105,14 +104,12 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
     )
 
 
-def test_the_end_of_a_run_says_how_many_reads_were_tried_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_how_many_reads_were_tried_again_is_counted_and_said(tmp_path: Path) -> None:
     lab(tmp_path)
     before = n_tried_again()
+    assert said_of_tries(since=before) == []
     tries: list[int] = []
     try_again(lambda: failing(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert n_tried_again() - before == 2
-    say_tries()
-    said = capsys.readouterr().err
-    assert f"reads tried again: {before + 2}. The storage failed for a moment so often: look at its mount." in said
+    said = "Reads tried again: 2. The storage failed for a moment so often: look at its mount."
+    assert said_of_tries(since=before) == [said]

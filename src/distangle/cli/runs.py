@@ -61,6 +61,7 @@ def train(
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
+    from distangle.images.again import said_of_tries
     from distangle.results import RunFolder
     from distangle.screen import Folds, check_labels, divide, read_screen
     from distangle.screen.leaks import find_leaks
@@ -150,7 +151,8 @@ def train(
         if speaks():
             run.add_command(line())
         train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)
-    say_tries()
+    for said in said_of_tries():
+        remark(said)
     tell(str(run.root))
 
 
@@ -188,17 +190,7 @@ def predict(
         remark(note)
     for role, check in scores.controls.items():
         remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
-    say_tries()
     tell(str((out or opened.predictions) / "scores.json"))
-
-
-def say_tries() -> None:
-    """Say how often this process asked a failing storage again, if it did."""
-    from distangle.images.again import n_tried_again
-
-    n = n_tried_again()
-    if n:
-        remark(f"reads tried again: {n}. The storage failed for a moment so often: look at its mount.")
 
 
 def report(run: Path, *, screen: Path | None = None) -> None:

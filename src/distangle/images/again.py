@@ -22,6 +22,16 @@ def n_tried_again() -> int:
     return len(_AGAIN)
 
 
+def said_of_tries(since: int = 0) -> list[str]:
+    """Return a sentence for people on how often the storage was asked again, or none where it never was.
+
+    Args:
+        since: What `n_tried_again` said before.
+    """
+    n = n_tried_again() - since
+    return [f"Reads tried again: {n}. The storage failed for a moment so often: look at its mount."] if n else []
+
+
 def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
     """Return what `read` does, tried again after each pause while a passing fault of the storage is the cause.
 

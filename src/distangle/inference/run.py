@@ -8,6 +8,7 @@ from typing import Any
 from distangle.commit import sweep
 from distangle.errors import RunError
 from distangle.images import ImageStore
+from distangle.images.again import n_tried_again, said_of_tries
 from distangle.inference.evaluate import evaluate
 from distangle.inference.naive import guess_without_cells
 from distangle.inference.norms import keep_norms, norms_for
@@ -79,7 +80,7 @@ def predict_run(
         The scores, and the predictions of sites with eight views.
     """
     model, about = open_model(run)
-    store = ImageStore(screen, preparation_of(about))
+    store, tries = ImageStore(screen, preparation_of(about)), n_tried_again()
     fold = fold_of_sites(run)
     try:
         training = training_rows(run, screen, fold)
@@ -91,6 +92,7 @@ def predict_run(
     naive = {str(some.level): guess_without_cells(some, one, store.statistics) for some in (found[0], found[2])}
     by = "running" if norms is None else norms.by
     scores = evaluate(found, about=about, run=run.describe(), norms=by, naive=naive if training else None)
+    scores = scores.model_copy(update={"notes": (*scores.notes, *said_of_tries(since=tries))})
     if is_first():
         folder = out or run.predictions
         sweep(folder)
