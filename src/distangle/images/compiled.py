@@ -15,6 +15,13 @@ Loops = TypeVar("Loops", bound=Callable[..., Any])
 class _Kept(FunctionCache):
     """What was compiled, on disk for the next start; where there is no room for it that start compiles anew."""
 
+    def load_overload(self, signature: object, target_context: object) -> Any:
+        try:
+            return super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            logging.getLogger(__name__).debug("Compiled loops cannot be loaded: %s", error)
+            return None
+
     def save_overload(self, signature: object, compiled_for: object) -> None:
         try:
             super().save_overload(signature, compiled_for)  # type: ignore[no-untyped-call]
