@@ -157,5 +157,21 @@ def test_both_sites_of_a_well_of_one_row_are_one_finding_and_images_that_are_gon
     assert found.file == "train.csv, line 3"
     for path in (lab.root / "train/HUVEC-01/Plate1").glob("B04_*"):
         path.unlink()
-    *_, unseen = edited(screen)
+    _, changed, unseen = edited(screen)  # images that are gone are no rows taken away
+    assert changed == found
     assert unseen.what == "2 of 6 sites have no images in the source any more: their rows were not compared"
+
+
+def test_another_path_is_a_change_and_a_site_that_its_file_refused_is_no_new_row(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for k in range(4):
+        (tmp_path / "img" / f"{k}.png").write_text("x" * k)  # the first is empty: refused by its file, not by its row
+    lines = [f"p1,B0{k + 2},drug {k},img/{k}.png\n" for k in range(3)]
+    (tmp_path / "wells.csv").write_text("plate,well,perturbation,DNA\n" + "".join(lines))
+    screen = index(tmp_path / "wells.csv", layout="table", channels=["DNA"])
+    assert (screen.card.indexed, screen.card.refused) == (2, 1)
+    lines[2] = lines[2].replace("2.png", "3.png")
+    (tmp_path / "wells.csv").write_text("plate,well,perturbation,DNA\n" + "".join(lines))
+    _, found = edited(screen)
+    assert (found.severity, found.well, found.kind) == ("error", "B04", "row changed since indexing")
+    assert found.what == "file of DNA was 'img/2.png', is 'img/3.png'"
