@@ -27,6 +27,7 @@ from distangle.ablation.run import pieces
 from distangle.cli import main
 from distangle.commit import sha256_of
 from distangle.errors import ConfigError, FoldError, RunError
+from distangle.images import N_VIEWS
 from distangle.progress import no_progress
 from distangle.results import RunFolder, Scores
 from distangle.screen import hold_out, read_screen
@@ -57,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calls: list[str] = []
     n = pieces(plan)
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
-    assert len(calls) == n == 4 * (EPOCHS + 9)
+    assert len(calls) == n == 4 * (EPOCHS + N_VIEWS)
     write_comparison(plan, compare(plan))
     return root
 
@@ -198,14 +199,14 @@ def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) ->
     stop_after(1)  # in the first epoch of the first run
     (tmp_path / "ablation/runs/.cutmix-0.begun").mkdir()
     (tmp_path / "ablation/runs/.cutmix-0.begun/config.yaml").write_text("half a")
-    stop_after(EPOCHS + 9 + 1)  # in the second run
+    stop_after(EPOCHS + N_VIEWS + 1)  # in the second run
     stop_after(EPOCHS + 3)  # in its prediction
     first = tmp_path / "ablation/runs/baseline-0"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     plan = continue_ablation(tmp_path / "ablation")
     n, calls = pieces(plan), []
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
-    assert len(calls) == n == 3 * (EPOCHS + 9)
+    assert len(calls) == n == 3 * (EPOCHS + N_VIEWS)
     assert not any(said.startswith("baseline-0") for said in calls)
     assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     for name in ("baseline-0", "cutmix-0", "baseline-1", "cutmix-1"):

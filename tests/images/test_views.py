@@ -57,3 +57,14 @@ def test_any_angle_is_drawn_only_when_asked() -> None:
     assert {random_view(rng, height=8, width=8).angle for _ in range(20)} == {0.0}
     angles = [random_view(rng, height=8, width=8, turn=True).angle for _ in range(200)]
     assert np.histogram(angles, bins=4, range=(0, 2 * np.pi))[0].min() > 30
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_view_wider_than_a_line_of_the_cache_is_the_same_symmetry(number: int, dtype: type) -> None:
+    image = np.random.default_rng(number).integers(0, 250, (2, 70, 150)).astype(dtype)
+    expected = image.transpose(0, 2, 1) if number & 4 else image
+    expected = expected[:, ::-1] if number & 1 else expected
+    expected = expected[:, :, ::-1] if number & 2 else expected
+    out = np.full(expected.shape, 255, dtype)
+    assert np.array_equal(take_view(image, View(number), out=out), expected)

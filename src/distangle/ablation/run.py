@@ -7,11 +7,10 @@ from pathlib import Path
 from distangle.ablation.conditions import Condition, configured
 from distangle.ablation.plan import Plan
 from distangle.errors import RunError
+from distangle.images import N_VIEWS
 from distangle.inference import predict_run
 from distangle.results import RunFolder
 from distangle.training import Stop, read_config, start_run, train, values_of
-
-PASSES = 9  # of a prediction: one view, and eight
 
 Say = Callable[[str], None]
 
@@ -23,7 +22,7 @@ def run_folder(plan: Plan, condition: Condition, seed: int) -> Path:
 
 def pieces(plan: Plan) -> int:
     """Return how often `run_ablation` will call `advance`."""
-    return sum(plan.config.epochs + PASSES for _ in _unfinished(plan))
+    return sum(plan.config.epochs + N_VIEWS for _ in _unfinished(plan))
 
 
 def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop: Stop | None = None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 N_VIEWS = 8
+_LINE = 64  # bytes that a cache fetches at once
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,19 @@ def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
     if view.number & 2:
         image = image[:, :, ::-1]
     if image.shape == out.shape:
-        out[...] = image
+        _copy(image, out, columns=_LINE // out.itemsize if view.number & 4 else out.shape[2])
         return out
     # Nearest pixel: centres of the new grid in the old one.
     rows = ((np.arange(out.shape[1]) + 0.5) * image.shape[1] / out.shape[1]).astype(np.intp)
     columns = ((np.arange(out.shape[2]) + 0.5) * image.shape[2] / out.shape[2]).astype(np.intp)
     out[...] = image[:, rows[:, None], columns[None, :]]
     return out
+
+
+def _copy(image: np.ndarray, out: np.ndarray, *, columns: int) -> None:
+    """Copy in strips: of a transposed image each column of a strip lies in one line of the cache, read whole once."""
+    for left in range(0, out.shape[2], columns):
+        out[:, :, left : left + columns] = image[:, :, left : left + columns]
 
 
 def _turned(image: np.ndarray, view: View) -> np.ndarray:
