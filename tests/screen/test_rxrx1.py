@@ -106,6 +106,72 @@ def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
         indexed(lab)
 
 
+def test_rxrx2_has_treatments_with_doses_on_plates_of_1536_wells(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    lab.write(
+        "rxrx2-metadata.csv",
+        [
+            "site_id,well_id,cell_type,experiment,plate,well,site,treatment,treatment_conc".split(","),
+            "a,b,HUVEC,HUVEC-1,1,AA02,2,IL-6,0.1".split(","),
+            "a,b,HUVEC,HUVEC-1,1,B03,4,EMPTY,0".split(","),
+        ],
+    )
+    lab.site("images/HUVEC-1/Plate1", "AA02", 2)
+    lab.site("images/HUVEC-1/Plate1", "B03", 4)
+    screen = index(lab.root)
+    assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
+    assert screen.card.provenance["recognised_by"] == "rxrx2-metadata.csv"
+    assert (screen.card.plate_rows, screen.card.plate_columns) == (32, 48)
+    rows = screen.sites.set_index("well")
+    assert rows.loc["AA02", ["perturbation", "role", "treatment_conc", "cell_type"]].tolist() == [
+        *("IL-6", "treatment", "0.1", "HUVEC")
+    ]
+    assert (rows.loc["B03", "role"], rows.loc["B03", "site"]) == ("negative_control", 4)
+
+
+def test_rxrx3_names_its_columns_otherwise_and_has_a_row_per_well(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    lab.write(
+        "metadata.csv",
+        [
+            "well_id,experiment_name,plate,address,gene,treatment,SMILES,concentration,perturbation_type,cell_type".split(
+                ","
+            ),
+            ["gene-079_8_H29", "gene-079", "8", "H29", "RPLP2", "RPLP2_guide_4", "", "", "CRISPR", "HUVEC"],
+            ["gene-079_8_P28", "gene-079", "8", "P28", "EMPTY_control", "EMPTY_control", "", "", "CRISPR", "HUVEC"],
+            [
+                "compound-1_2_AD27",
+                "compound-1",
+                "2",
+                "AD27",
+                "",
+                "Narlaprevir",
+                "C(=O)N,1",
+                "0.25",
+                "COMPOUND",
+                "HUVEC",
+            ],
+            ["compound-1_2_B08", "compound-1", "2", "B08", "", "CRISPR_control", "", "", "COMPOUND", "HUVEC"],
+        ],
+    )
+    for folder, well in (("gene-079/Plate8", "H29"), ("gene-079/Plate8", "P28"), ("compound-1/Plate2", "AD27"),
+                         ("compound-1/Plate2", "B08")):  # fmt: skip
+        lab.site(f"images/{folder}", well, 1)
+    screen = index(lab.root)
+    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
+    assert (screen.card.layout, screen.card.plate_rows) == ("rxrx1", 32)
+    rows = screen.sites.set_index("well")
+    assert rows["perturbation"].to_dict() == {
+        "H29": "RPLP2_guide_4", "P28": "EMPTY_control", "AD27": "Narlaprevir", "B08": "CRISPR_control"
+    }  # fmt: skip
+    assert rows["role"].to_dict() == {
+        "H29": "treatment", "P28": "negative_control", "AD27": "treatment", "B08": "unknown"
+    }  # fmt: skip
+    assert rows.loc["AD27", ["experiment", "plate", "site", "SMILES", "concentration"]].tolist() == [
+        *("compound-1", "2", 1, "C(=O)N,1", "0.25")
+    ]
+
+
 def test_a_missing_channel_refuses_the_site_by_name_and_shifts_none(rxrx1: RxRx1Lab) -> None:
     (rxrx1.root / PLATE / "B03_s2_w3.png").unlink()
     (rxrx1.root / PLATE / "B03_s2_w6.png").unlink()

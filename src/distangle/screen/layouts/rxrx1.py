@@ -1,7 +1,8 @@
-"""RxRx1: Kaggle's four tables or the official `metadata.csv`, and one PNG per channel."""
+"""RxRx1: Kaggle's four tables or the official `metadata.csv`, and one PNG per channel; RxRx2 and RxRx3 likewise."""
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from distangle.errors import ScreenError
@@ -31,9 +32,11 @@ _KAGGLE = {
     "test.csv": "test",
     "test_controls.csv": "test",
 }
-_OFFICIAL = "metadata.csv"
+_OFFICIAL = ("metadata.csv", "rxrx2-metadata.csv")
+_ALSO = {"experiment_name": "experiment", "address": "well", "treatment": "sirna"}  # of RxRx3, and of RxRx2
 _READ = ("cell_type", "dataset", "experiment", "plate", "well", "site", "well_type", "sirna")
-_UNTREATED = frozenset({"1138", "UNTREATED", "EMPTY"})  # v1, v2 and the official table
+_UNTREATED = frozenset({"1138", "UNTREATED", "EMPTY", "EMPTY_control"})  # v1, v2, the official tables of 1 and 3
+_UNTOLD = frozenset({"CRISPR_control"})  # RxRx3 does not say of which kind
 
 
 PlateKey = tuple[str, str]
@@ -44,7 +47,8 @@ def find_rxrx1(request: Request) -> Found:
     """Find the sites of RxRx1 in its tables and folders.
 
     Tables: any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
-    names for the siRNA), or the official `metadata.csv`. Images: `<experiment>/Plate<p>/<well>_s<s>_w<c>.png`
+    names for the siRNA), or the official `metadata.csv` of RxRx1, RxRx2 or RxRx3 (their `treatment` is the
+    perturbation; gene, dose and the rest are extra columns). Images: `<experiment>/Plate<p>/<well>_s<s>_w<c>.png`
     under `train/`, `test/`, `images/` or the source itself.
 
     Raises:
@@ -83,20 +87,31 @@ def find_rxrx1(request: Request) -> Found:
 
 
 def _read_tables(place: AnyPath) -> list[Delimited]:
-    known = (*_KAGGLE, _OFFICIAL)
+    known = (*_KAGGLE, *_OFFICIAL)
     folder, names = (place.parent, (place.name,)) if place.is_file() else (place, known)
     there = [name for name in names if name in known and (folder / name).is_file()]
     if not there:
         message = f"No table of RxRx1 in {place}: expected any of {', '.join(known)}. Name its folder: --tables FOLDER."
         raise ScreenError(message)
-    if _OFFICIAL in there and len(there) > 1:
-        message = f"{folder} holds both {_OFFICIAL} and {there[0]}: the same wells twice. Keep one kind of table."
+    official = [name for name in there if name in _OFFICIAL]
+    if official and len(there) > 1:
+        other = next(name for name in there if name != official[-1])
+        message = f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
         raise ScreenError(message)
-    tables = [read_delimited(folder / name) for name in there]
+    tables = [_renamed(read_delimited(folder / name)) for name in there]
     for table in tables:
         named = () if table.path.name == "test.csv" else ("sirna",)
         require_columns(table, ("experiment", "plate", "well", *named))
     return tables
+
+
+def _renamed(table: Delimited) -> Delimited:
+    """Give the columns of RxRx2 and RxRx3 the names of RxRx1."""
+    return dataclasses.replace(table, columns=tuple(_known(table.columns)))
+
+
+def _known(columns: Sequence[str]) -> list[str]:
+    return [_ALSO[name] if name in _ALSO and _ALSO[name] not in columns else name for name in columns]
 
 
 def _rows(tables: list[Delimited], extra: tuple[str, ...]) -> tuple[list[Entry], list[Problem]]:
@@ -139,6 +154,8 @@ def _role(sirna: str, well_type: str) -> Role | None:
         return role_of(well_type)
     if sirna in _UNTREATED:
         return Role.NEGATIVE_CONTROL
+    if sirna in _UNTOLD:
+        return Role.UNKNOWN
     # v1 codes 1108 treatments as 0..1107 and 30 positive controls behind them.
     is_positive = sirna.isascii() and sirna.isdigit() and 1108 <= int(sirna) <= 1137
     return Role.POSITIVE_CONTROL if is_positive else Role.TREATMENT
@@ -293,18 +310,18 @@ _FETCH = "Copy the images and index again; --tables-only looks for none."
 def _sign(source: AnyPath) -> str:
     if source.is_file():
         return source.name if _is_ours(source) else ""
-    return next((name for name in (*_KAGGLE, _OFFICIAL) if _is_ours(source / name)), "")
+    return next((name for name in (*_KAGGLE, *_OFFICIAL) if _is_ours(source / name)), "")
 
 
 def _is_ours(path: AnyPath) -> bool:
     """Tell a table of RxRx1 by its name and, where no fetching is needed, by its columns."""
-    if path.name not in (*_KAGGLE, _OFFICIAL) or not path.is_file():
+    if path.name not in (*_KAGGLE, *_OFFICIAL) or not path.is_file():
         return False
     if not isinstance(path, Path):
         return path.name in _KAGGLE
     with path.open(encoding="utf-8-sig", errors="replace") as opened:
-        columns = {name.strip() for name in opened.readline(4096).split(",")}
-    return columns >= {"experiment", "plate", "well", *(["sirna"] if path.name == _OFFICIAL else [])}
+        columns = {*_known([name.strip() for name in opened.readline(4096).split(",")])}
+    return columns >= {"experiment", "plate", "well", *(["sirna"] if path.name in _OFFICIAL else [])}
 
 
 LAYOUT = Layout(name="rxrx1", find=find_rxrx1, sign=_sign)
