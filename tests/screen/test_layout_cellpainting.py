@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from distangle.errors import ScreenError
@@ -195,6 +196,43 @@ def test_jumps_table_of_all_wells_is_cut_to_the_plates_at_hand(gallery: Gallery)
     ]
 
 
+def test_parquet_stands_for_csv_as_in_jump(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1), gallery.site("P1", "A02", 1))
+    written = gallery.root / "workspace/load_data_csv/B1/P1/load_data.csv"
+    by_csv = indexed(gallery).sites
+    pd.read_csv(written).to_parquet(written.with_name("load_data_with_illum.parquet"), index=False)
+    written.unlink()
+    wells = pd.DataFrame(
+        {"Metadata_Plate": ["P1", "P9"], "Metadata_Well": ["A02", "A01"], "Metadata_JCP2022": ["x", "y"]}
+    )
+    wells.to_parquet(gallery.root / "well.parquet", index=False)
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    assert screen.sites["perturbation"].tolist() == ["x"]
+    paths = ["experiment", "plate", "well", "site", "path_1", "path_2"]
+    assert screen.sites[paths].to_numpy().tolist() == by_csv.loc[by_csv["well"] == "A02", paths].to_numpy().tolist()
+    refused = screen.problems.iloc[0]
+    assert (refused["kind"], refused["well"]) == ("no table row", "A01")
+
+
+def test_rows_and_columns_apart_name_the_well(gallery: Gallery) -> None:
+    row = gallery.site("P1", "B03", 1)
+    header = HEADER.replace("Metadata_Well", "Metadata_Row") + ",Metadata_Col"
+    gallery.rows("P1", row.replace(",B03,", ",2,") + ",3", header=header)
+    gallery.maps("P1,M\n", M="Row\tColumn\tbroad_sample\nB\t03\tx\n")
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 1 = indexed 1 + refused 0"
+    assert screen.sites[["well", "perturbation", "Metadata_Row"]].to_numpy().tolist() == [["B03", "x", "2"]]
+    gallery.rows(
+        "P1", row.replace(",B03,", ",2,") + ",3", header=header.replace("Metadata_Row", "R").replace("Col", "C")
+    )
+    with pytest.raises(ScreenError, match=r"has no column 'well'.*--map well=COLUMN"):
+        indexed(gallery)
+    assert indexed(gallery, mapping={"well": "R+Metadata_C"}).sites["well"].tolist() == ["B03"]
+    gallery.maps("P1,M\n", M="well_position\tRow\tColumn\tbroad_sample\nB03\t4\t5\tx\n")
+    assert indexed(gallery, mapping={"well": "R+Metadata_C"}).sites["perturbation"].tolist() == ["x"]
+
+
 def test_harmonys_names_do_without_a_table(gallery: Gallery) -> None:
     for plate in ("P1__2020-11-08T18_18_43-Measurement1", "P2__2020-11-09T18_18_43-Measurement2"):
         gallery.images(plate, *[f"r16c24f09p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
@@ -208,6 +246,8 @@ def test_harmonys_names_do_without_a_table(gallery: Gallery) -> None:
     assert set(screen.sites["role"]) == {"negative_control"}
     wells = gallery.write("wells.csv", "plate,well,perturbation\nP1,P24,y\nP2,p24,z\n")
     assert indexed(gallery, tables=wells).sites["perturbation"].tolist() == ["y", "z"]
+    wells = gallery.write("wells.csv", "plate,row,column,perturbation\nP1,P,24,u\nP2,16,24,v\n")
+    assert indexed(gallery, tables=wells).sites["perturbation"].tolist() == ["u", "v"]
 
 
 def test_tables_alone_can_be_counted(gallery: Gallery) -> None:

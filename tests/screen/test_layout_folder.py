@@ -239,6 +239,12 @@ def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_pa
     ]
 
 
+def test_its_wells_may_be_rows_and_columns(tmp_path: Path) -> None:
+    put(tmp_path, sites_of("A01", "B02"))
+    screen = labelled(tmp_path, "row,col,perturbation\nA,1,x\n2,2,y\n")
+    assert screen.sites[["well", "perturbation"]].to_numpy().tolist() == [["A01", "x"], ["B02", "y"]]
+
+
 def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     put(tmp_path, ["A01_s1_w1.tif", "A02_s1_w1.tif"])
     screen = labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P9,A02,y\n")

@@ -8,7 +8,16 @@ from distangle.screen import parse_well, smallest_plate, well_name
 
 @pytest.mark.parametrize(
     ("name", "position"),
-    [("A1", (0, 0)), ("a01", (0, 0)), ("P24", (15, 23)), ("B003", (1, 2)), (" C4 ", (2, 3)), ("O23", (14, 22))],
+    [
+        ("A1", (0, 0)),
+        ("a01", (0, 0)),
+        ("P24", (15, 23)),
+        ("B003", (1, 2)),
+        (" C4 ", (2, 3)),
+        ("O23", (14, 22)),
+        ("r02c03", (1, 2)),
+        ("R16C24", (15, 23)),
+    ],
 )
 def test_a_well_has_one_position_however_it_is_spelled(name: str, position: tuple[int, int]) -> None:
     assert parse_well(name, rows=16, columns=24) == position
@@ -26,7 +35,9 @@ def test_names_and_positions_are_inverse(row: int, column: int) -> None:
     assert parse_well(well_name(row, column), rows=702, columns=1000) == (row, column)
 
 
-@pytest.mark.parametrize("name", ["", "B", "03", "B0", "B00", "03B", "Q01", "A25", "AA01", "B-3", "B3.0", "Ä1", "A١"])
+@pytest.mark.parametrize(
+    "name", ["", "B", "03", "B0", "B00", "03B", "Q01", "A25", "AA01", "B-3", "B3.0", "r0c1", "r1c0", "r1", "Ä1", "A١"]
+)
 def test_what_is_no_well_of_a_384_plate_is_named_with_what_would_be(name: str) -> None:
     with pytest.raises(ScreenError) as caught:
         parse_well(name, rows=16, columns=24)

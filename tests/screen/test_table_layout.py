@@ -1,6 +1,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from distangle.errors import ScreenError
@@ -52,6 +53,40 @@ def test_mapped_columns_win_and_the_rest_is_kept_as_text(lab_table: Write) -> No
     assert screen.card.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")
     assert row[list(screen.card.extra_columns)].tolist() == ["A", "NA", "1E05", "9"]
     assert row["row"] == 0
+
+
+def test_rows_and_columns_apart_name_the_well(lab_table: Write) -> None:
+    header = ("plate", "Row", "Col", "perturbation", "DAPI", "actin")
+    site = ("p1", "2", "03", "taxol", *paths("B03"))
+    screen = indexed(
+        lab_table([header, site, ("p1", "c", "4", "x", *paths("C04")), ("p1", "?", "4", "y", *paths("D04"))])
+    )
+    assert screen.sites["well"].tolist() == ["B03", "C04"]
+    assert screen.card.extra_columns == ("Row", "Col")
+    assert reasons(screen) == {"bad well": "'?4'"}
+    named = [("plate", "first", "second", *header[3:]), site]
+    with pytest.raises(ScreenError, match="no column 'first\\+third'. Did you mean 'first'"):
+        indexed(lab_table(named), mapping={"well": "first+third"})
+    assert indexed(lab_table(named), mapping={"well": "first+second"}).sites["well"].tolist() == ["B03"]
+
+
+@pytest.mark.parametrize(
+    ("column", "mapping"), [("well", {}), ("Position", {"well": "Position"}), ("A+B", {"well": "A+B"})]
+)
+def test_a_column_of_wells_outranks_row_and_column(lab_table: Write, column: str, mapping: dict[str, str]) -> None:
+    header = ("plate", column, "Row", "Col", "A", "B", "perturbation", "DAPI", "actin")
+    screen = indexed(lab_table([header, ("p1", "B03", "7", "8", "C", "9", "taxol", *paths("B03"))]), mapping=mapping)
+    assert screen.sites["well"].tolist() == ["B03"]
+    assert screen.card.extra_columns == ("Row", "Col", "A", "B")
+
+
+def test_a_parquet_table_reads_as_its_csv(lab_table: Write) -> None:
+    table = lab_table([HEADER, ("0012", "a1", "1E05", *paths("A01")), ("0012", "B02", "NA", *paths("B02"))])
+    by_csv = indexed(table).sites.drop(columns=["mtime"])
+    pd.read_csv(table, dtype=str, keep_default_na=False).to_parquet(table.with_suffix(".parquet"), index=False)
+    table.unlink()
+    for source in (table.with_suffix(".parquet"), table.parent):
+        pd.testing.assert_frame_equal(indexed(source).sites.drop(columns=["mtime"]), by_csv)
 
 
 def test_semicolons_byte_order_marks_and_windows_paths_are_read(lab_table: Write) -> None:

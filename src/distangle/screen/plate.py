@@ -9,6 +9,7 @@ STANDARD_PLATES = ((2, 3), (3, 4), (4, 6), (8, 12), (16, 24), (32, 48))
 """Rows and columns of the plates of 6, 12, 24, 96, 384 and 1536 wells."""
 
 _WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]{0,3})")
+_NUMBERED = re.compile(r"r0*([1-9][0-9]?)c0*([1-9][0-9]{0,3})", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=8192)
@@ -16,15 +17,16 @@ def split_well(name: str) -> tuple[int, int] | None:
     """Read a well's name without knowing its plate.
 
     Args:
-        name: `A1`, `a01`, `AA01`; white space around it does not count.
+        name: `A1`, `a01`, `AA01`, or `r01c01` with both counted from one; white space around it does not count.
 
     Returns:
         Row and column, zero based; None when it is no name of a well.
     """
-    match = _WELL.fullmatch(name.strip())
-    if match is None:
-        return None
-    return row_of(match[1]), int(match[2]) - 1
+    if match := _WELL.fullmatch(name.strip()):
+        return row_of(match[1]), int(match[2]) - 1
+    if match := _NUMBERED.fullmatch(name.strip()):
+        return int(match[1]) - 1, int(match[2]) - 1
+    return None
 
 
 def row_of(letters: str) -> int:
@@ -54,7 +56,7 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
     """Return the zero-based row and column of a well of a plate.
 
     Args:
-        name: `A1`, `a01` or `A01`; `AA01` follows `Z01`.
+        name: `A1`, `a01`, `A01` or `r1c1`; `AA01` follows `Z01`.
         rows: Rows of the plate.
         columns: Columns of the plate.
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
-from distangle.screen.delimited import Delimited, read_delimited
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.columns import OURS, renamed
 from distangle.screen.layouts.controls import apply_controls
@@ -15,8 +14,9 @@ from distangle.screen.layouts.listing import scan
 from distangle.screen.layouts.load_data import LoadData, Places, channel_names, other_columns, written_channels
 from distangle.screen.layouts.pattern import parse_pattern
 from distangle.screen.layouts.pictures import choose_channels, into_sites
-from distangle.screen.layouts.platemaps import BARCODES, Tables, column_names, list_tables, read_platemaps
+from distangle.screen.layouts.platemaps import BARCODES, Tables, column_names, list_tables, read_platemaps, read_wells
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import SourceTable
 
 _HARMONY = "harmony"
 
@@ -38,7 +38,7 @@ def find_cellpainting(request: Request) -> Found:
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
     if tables.load_data:
-        found = _of_rows(request, [read_delimited(path) for path in tables.load_data])
+        found = _of_rows(request, [read_wells(path, request.mapping) for path in tables.load_data])
     else:
         found = _of_names(request)
     labels = wells or read_platemaps(tables, request.mapping, plates={entry.plate for entry in found.entries})
@@ -50,7 +50,7 @@ def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | 
     place = request.tables or request.source
     if not place.is_file():
         return list_tables(place, remarks), None
-    table = read_delimited(place)
+    table = read_wells(place, request.mapping)
     if written_channels(table):
         return Tables(load_data=(place,)), None
     return Tables(), labels_of(
@@ -58,7 +58,7 @@ def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | 
     )
 
 
-def _of_rows(request: Request, tables: Sequence[Delimited]) -> Found:
+def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
     channels = channel_names(tables, request.channels)
     column_of = {table.path: column_names(table, request.mapping, wanted=("plate", "well")) for table in tables}
     extra = tuple(dict.fromkeys(name for table in tables for name in other_columns(table, column_of[table.path])))
@@ -153,7 +153,7 @@ def _batch(path: str) -> str:
     return ""
 
 
-def _batch_of(table: Delimited) -> str:
+def _batch_of(table: SourceTable) -> str:
     """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`; "" elsewhere."""
     parts = table.path.as_posix().split("/")
     return parts[-3] if len(parts) > 3 and parts[-4] == "load_data_csv" else ""

@@ -1,10 +1,11 @@
 """Which column of a table is which of ours, by its name or as told."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
-from distangle.screen.delimited import Delimited
+from distangle.screen.source_tables import SourceTable
 from distangle.screen.table import SITE_COLUMNS
 
 OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
@@ -13,7 +14,7 @@ _TAKEN = re.compile(r"(path|page)_[0-9]+|size|mtime|sha256|fold")
 
 
 def resolve_columns(
-    table: Delimited, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
+    table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
 ) -> dict[str, str]:
     """Return which of the table's columns is which of ours.
 
@@ -50,13 +51,44 @@ def resolve_columns(
     return column_of
 
 
-def _by_itself(ours: str, columns: Sequence[str], table: Delimited) -> str:
-    def plain(name: str) -> str:
-        return re.sub(r"[_\s-]", "", name.lower())
+def with_wells(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
+    """Add a column with the names of the wells to a table that says row and column apart.
 
+    They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
+    but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or
+    numbers from 1; what is neither is refused with the well.
+
+    Args:
+        table: With or without wells.
+        mapping: Our column name to the table's.
+        usual: What a column of wells is called.
+    """
+    name = mapping.get("well", "")
+    parts = name.split("+")
+    if name in table.columns:
+        return table
+    if len(parts) != 2 or not set(parts) <= set(table.columns):
+        name, parts = "well", [_first_of(words, table.columns) for words in (("row",), ("column", "col"))]
+        if _first_of(usual, table.columns) or "" in parts:
+            return table
+    row, column = (table.position(part) for part in parts)
+    rows = tuple((*fields, _well_of(fields[row].strip(), fields[column].strip())) for fields in table.rows)
+    return dataclasses.replace(table, columns=(*table.columns, name), rows=rows)
+
+
+def _well_of(row: str, column: str) -> str:
+    return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
+
+
+def _first_of(words: Sequence[str], columns: Sequence[str]) -> str:
+    wanted = [_plain(f"{before}{word}") for word in words for before in ("", "Metadata_")]
+    return next((name for word in wanted for name in columns if _plain(name) == word), "")
+
+
+def _by_itself(ours: str, columns: Sequence[str], table: SourceTable) -> str:
     for wanted in (ours, f"Metadata_{ours}"):
         exact = [name for name in columns if name == wanted]
-        close = exact or [name for name in columns if plain(name) == plain(wanted)]
+        close = exact or [name for name in columns if _plain(name) == _plain(wanted)]
         if len(close) > 1:
             message = f"{table.path}: {' and '.join(map(repr, close))} may both be {ours!r}. "
             message += f"Say which: --map {ours}=COLUMN."
@@ -64,6 +96,10 @@ def _by_itself(ours: str, columns: Sequence[str], table: Delimited) -> str:
         if close:
             return close[0]
     return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_\s-]", "", name.lower())
 
 
 def renamed(extra: Sequence[str]) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
-from distangle.screen.delimited import Delimited, read_delimited
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry
-from distangle.screen.layouts.columns import resolve_columns
+from distangle.screen.layouts.columns import resolve_columns, with_wells
 from distangle.screen.layouts.moved import how_moved
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import SourceTable, read_table
 
 Key = tuple[str, str, tuple[int, int]]  # experiment, plate ("" where the table does not say), well
 _ADD_ROW = "Add the row that names this well, or remove the images."
@@ -55,14 +55,14 @@ def read_labels(path: AnyPath, mapping: Mapping[str, str]) -> Labels:
     Raises:
         ScreenError: It cannot be read, or which column is which cannot be told.
     """
-    table = read_delimited(path)
+    table = with_wells(read_table(path), mapping)
     column_of = resolve_columns(table, mapping, wanted=("well", "perturbation"))
     if "site" in column_of and "site" not in mapping:
         column_of.pop("site")
     return labels_of(table, column_of)
 
 
-def labels_of(table: Delimited, column_of: Mapping[str, str]) -> Labels:
+def labels_of(table: SourceTable, column_of: Mapping[str, str]) -> Labels:
     """Return the rows of a table of which is known what its columns are.
 
     Raises:

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
-from distangle.screen.delimited import Delimited
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.listing import scan
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import SourceTable
 
 _CHANNEL = re.compile(r"(?:Image_)?(FileName|URL)_(?!Illum)(.+)")
 _TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Series|Width|Height|Scaling)_.+")
 
 
-def written_channels(table: Delimited) -> list[str]:
+def written_channels(table: SourceTable) -> list[str]:
     """Return how a table writes its channels, such as `OrigDNA`, in its order; illumination functions are none."""
     found = [match[2] for name in table.columns if (match := _CHANNEL.fullmatch(name))]
     return list(dict.fromkeys(found))
 
 
-def channel_names(tables: Sequence[Delimited], asked: Sequence[str]) -> list[tuple[str, str]]:
+def channel_names(tables: Sequence[SourceTable], asked: Sequence[str]) -> list[tuple[str, str]]:
     """Return name and spelling of every channel of a screen.
 
     Args:
@@ -61,7 +61,7 @@ def channel_names(tables: Sequence[Delimited], asked: Sequence[str]) -> list[tup
     return chosen
 
 
-def other_columns(table: Delimited, column_of: Mapping[str, str]) -> list[str]:
+def other_columns(table: SourceTable, column_of: Mapping[str, str]) -> list[str]:
     """Return the columns that are neither ours nor say where files lie."""
     return [name for name in table.columns if name not in column_of.values() and not _TECHNICAL.fullmatch(name)]
 
@@ -122,7 +122,7 @@ class LoadData:
         batch: Experiment of its rows, where no column says it.
     """
 
-    table: Delimited
+    table: SourceTable
     column_of: Mapping[str, str]
     channels: Sequence[tuple[str, str]]
     extra: Sequence[str]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
-from distangle.screen.delimited import Delimited, read_delimited, require_columns
-from distangle.screen.layouts.columns import resolve_columns
+from distangle.screen.layouts.columns import resolve_columns, with_wells
 from distangle.screen.layouts.labels import Labels, labels_of
 from distangle.screen.layouts.listing import folders_below
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import ENDING, SourceTable, read_table, require_columns
 
 BARCODES = "barcode_platemap.csv"
-_LOAD_DATA = re.compile(r"load_data.*\.csv(\.gz)?", re.IGNORECASE)
-_WELLS = re.compile(r"well\.csv(\.gz)?", re.IGNORECASE)
-_PERTURBATIONS = re.compile(r"(compound|orf|crispr|perturbation_control)\.csv(\.gz)?", re.IGNORECASE)
+_LOAD_DATA = re.compile(rf"load_data.*{ENDING}", re.IGNORECASE)
+_WELLS = re.compile(f"well{ENDING}", re.IGNORECASE)
+_PERTURBATIONS = re.compile(f"(compound|orf|crispr|perturbation_control){ENDING}", re.IGNORECASE)
 _IMAGES = frozenset(
     {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
 )
@@ -40,7 +40,7 @@ class Tables:
     """The tables below a folder, by what they are.
 
     Attributes:
-        load_data: One per folder; `load_data.csv` where there are several.
+        load_data: One per folder, CSV or Parquet; `load_data.csv` where there are several.
         barcodes: Which plate has which map.
         maps: Folder above `platemap/` and name of a map to its file.
         wells: JUMP's table of all wells.
@@ -84,7 +84,16 @@ def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
     )
 
 
-def column_names(table: Delimited, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
+def read_wells(path: AnyPath, mapping: Mapping[str, str]) -> SourceTable:
+    """Read a table that names wells, in one column or by row and column (`with_wells`).
+
+    Raises:
+        ScreenError: It cannot be read.
+    """
+    return with_wells(read_table(path), mapping, usual=("well", *_NAMES["well"]))
+
+
+def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
     """Return which column is which of ours, by the names that are usual in Cell Painting.
 
     Raises:
@@ -113,12 +122,12 @@ def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterab
         ScreenError: A map that is named is absent, or which column is which cannot be told.
     """
     if tables.barcodes and tables.maps:
-        joined = _by_barcodes(tables)
+        joined = _by_barcodes(tables, mapping)
     elif tables.wells:
-        joined = [_of_plates(read_delimited(path), mapping, frozenset(plates)) for path in tables.wells]
+        joined = [_of_plates(read_wells(path, mapping), mapping, frozenset(plates)) for path in tables.wells]
     else:
         return None
-    perturbations = [read_delimited(path) for path in tables.perturbations]
+    perturbations = [read_table(path) for path in tables.perturbations]
     parts = [_labels(table, mapping, perturbations) for table in joined]
     return Labels(
         rows=[row for part in parts for row in part.rows],
@@ -131,12 +140,12 @@ def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterab
     )
 
 
-def _by_barcodes(tables: Tables) -> list[Delimited]:
+def _by_barcodes(tables: Tables, mapping: Mapping[str, str]) -> list[SourceTable]:
     """Return each plate's map with the plate in it; one map of several plates comes once for each."""
-    read: dict[AnyPath, Delimited] = {}
-    said: list[Delimited] = []
+    read: dict[AnyPath, SourceTable] = {}
+    said: list[SourceTable] = []
     for path in tables.barcodes:
-        barcodes = read_delimited(path)
+        barcodes = read_table(path)
         require_columns(barcodes, ("Assay_Plate_Barcode", "Plate_Map_Name"))
         if barcodes.ragged:
             line, n_fields = barcodes.ragged[0]
@@ -154,7 +163,7 @@ def _by_barcodes(tables: Tables) -> list[Delimited]:
                 message += f"folder 'platemap'. {nearest(name, [known for _, known in tables.maps])}"
                 raise ScreenError(message)
             if there[0] not in read:
-                read[there[0]] = read_delimited(there[0])
+                read[there[0]] = read_wells(there[0], mapping)
             said.append(_with_plate(read[there[0]], plate))
     if not said:
         message = f"{tables.barcodes[0]} names no plate. Expected a row per plate."
@@ -168,7 +177,7 @@ def _by_barcodes(tables: Tables) -> list[Delimited]:
     return _alike(said)
 
 
-def _of_plates(table: Delimited, mapping: Mapping[str, str], plates: frozenset[str]) -> Delimited:
+def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset[str]) -> SourceTable:
     column = column_names(table, mapping, wanted=("plate", "well"))["plate"]
     at = table.position(column)
     keep = [k for k, row in enumerate(table.rows) if row[at].strip() in plates]
@@ -176,7 +185,7 @@ def _of_plates(table: Delimited, mapping: Mapping[str, str], plates: frozenset[s
     return dataclasses.replace(table, rows=rows, lines=lines)
 
 
-def _labels(table: Delimited, mapping: Mapping[str, str], perturbations: Sequence[Delimited]) -> Labels:
+def _labels(table: SourceTable, mapping: Mapping[str, str], perturbations: Sequence[SourceTable]) -> Labels:
     column_of = column_names(table, mapping, wanted=("plate", "well"))
     column = column_of.get("perturbation", "")
     for other in perturbations:
@@ -192,7 +201,7 @@ def _labels(table: Delimited, mapping: Mapping[str, str], perturbations: Sequenc
     return labels_of(table, column_of)
 
 
-def _with_perturbations(table: Delimited, other: Delimited, column: str) -> Delimited:
+def _with_perturbations(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
     at, key = table.position(column), other.position(column)
     new = [name for name in other.columns if name not in table.columns]
     take = [other.position(name) for name in new]
@@ -205,7 +214,7 @@ def _with_perturbations(table: Delimited, other: Delimited, column: str) -> Deli
     return _with(table, new, more)
 
 
-def _with_role(table: Delimited) -> Delimited:
+def _with_role(table: SourceTable) -> SourceTable:
     """Add the control type where there is one, and the perturbation type elsewhere."""
     lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
     kinds = [lowered[name.lower()] for name in _NAMES["role"] if name.lower() in lowered]
@@ -214,7 +223,7 @@ def _with_role(table: Delimited) -> Delimited:
     return _with(table, (_ROLE,), lambda row: (next((row[k].strip() for k in kinds if row[k].strip()), ""),))
 
 
-def _with_names(table: Delimited, column: str) -> Delimited:
+def _with_names(table: SourceTable, column: str) -> SourceTable:
     """Fill in the name of a perturbation without an identifier, as of DMSO in the Broad's plate maps."""
     lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
     names = [lowered[name] for name in ("pert_iname", "metadata_pert_iname") if name in lowered]
@@ -225,16 +234,18 @@ def _with_names(table: Delimited, column: str) -> Delimited:
     return dataclasses.replace(table, rows=rows)
 
 
-def _with_plate(table: Delimited, plate: str) -> Delimited:
+def _with_plate(table: SourceTable, plate: str) -> SourceTable:
     return _with(table, ("Assay_Plate_Barcode",), lambda _: (plate,))
 
 
-def _with(table: Delimited, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Delimited:
+def _with(
+    table: SourceTable, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]
+) -> SourceTable:
     rows = tuple((*row, *more(row)) for row in table.rows)
     return dataclasses.replace(table, columns=(*table.columns, *columns), rows=rows)
 
 
-def _alike(tables: list[Delimited]) -> list[Delimited]:
+def _alike(tables: list[SourceTable]) -> list[SourceTable]:
     """Give all tables the same columns, "" where one has none."""
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
     found = []

@@ -8,13 +8,13 @@ from pathlib import Path
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import Channel
-from distangle.screen.delimited import Delimited, read_delimited, require_columns
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.rxrx1_folders import SPLITS, RxRx1Site, list_images
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import SourceTable, read_table, require_columns
 
 # Colours of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
 CHANNELS = (
@@ -86,7 +86,7 @@ def find_rxrx1(request: Request) -> Found:
     )
 
 
-def _read_tables(place: AnyPath) -> list[Delimited]:
+def _read_tables(place: AnyPath) -> list[SourceTable]:
     known = (*_KAGGLE, *_OFFICIAL)
     folder, names = (place.parent, (place.name,)) if place.is_file() else (place, known)
     there = [name for name in names if name in known and (folder / name).is_file()]
@@ -98,14 +98,14 @@ def _read_tables(place: AnyPath) -> list[Delimited]:
         other = next(name for name in there if name != official[-1])
         message = f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
         raise ScreenError(message)
-    tables = [_renamed(read_delimited(folder / name)) for name in there]
+    tables = [_renamed(read_table(folder / name)) for name in there]
     for table in tables:
         named = () if table.path.name == "test.csv" else ("sirna",)
         require_columns(table, ("experiment", "plate", "well", *named))
     return tables
 
 
-def _renamed(table: Delimited) -> Delimited:
+def _renamed(table: SourceTable) -> SourceTable:
     """Give the columns of RxRx2 and RxRx3 the names of RxRx1."""
     return dataclasses.replace(table, columns=tuple(_known(table.columns)))
 
@@ -114,7 +114,7 @@ def _known(columns: Sequence[str]) -> list[str]:
     return [_ALSO[name] if name in _ALSO and _ALSO[name] not in columns else name for name in columns]
 
 
-def _rows(tables: list[Delimited], extra: tuple[str, ...]) -> tuple[list[Entry], list[Problem]]:
+def _rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[Entry], list[Problem]]:
     rows: list[Entry] = []
     problems: list[Problem] = []
     for table in tables:

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
-from distangle.screen.delimited import Delimited, read_delimited
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.columns import renamed, resolve_columns
+from distangle.screen.layouts.columns import renamed, resolve_columns, with_wells
 from distangle.screen.layouts.controls import apply_controls
 from distangle.screen.layouts.listing import scan
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
+from distangle.screen.source_tables import SourceTable, is_table, read_table
 
-_TABLES = (".csv", ".tsv")
 _IMAGE = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
@@ -30,7 +29,7 @@ def find_table(request: Request) -> Found:
         ScreenError: No single table, or an option that names no column, no role or no perturbation.
     """
     source, path = _locate(request)
-    table = read_delimited(path)
+    table = with_wells(read_table(path), request.mapping)
     column_of = resolve_columns(table, request.mapping)
     names, path_columns = _channels(table, request)
     used = {*column_of.values(), *path_columns}
@@ -78,13 +77,13 @@ def _locate(request: Request) -> tuple[AnyPath, AnyPath]:
         raise ScreenError(message)
     there = _tables_in(place)
     if len(there) != 1:
-        listed = f"several tables: {', '.join(item.name for item in there)}" if there else "no .csv or .tsv"
+        listed = f"several tables: {', '.join(item.name for item in there)}" if there else "no .csv, .tsv or .parquet"
         message = f"{place} holds {listed}. Name the table: --tables FILE."
         raise ScreenError(message)
     return source, there[0]
 
 
-def _channels(table: Delimited, request: Request) -> tuple[list[str], list[str]]:
+def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str]]:
     """Return the names of the channels and the columns with their paths (one only, for pages of a file)."""
     parts = [item.split("=", 1) for item in request.channels]
     names = [part[0].strip() for part in parts]
@@ -115,7 +114,7 @@ class _Rows:
 
     def __init__(
         self,
-        table: Delimited,
+        table: SourceTable,
         *,
         column_of: Mapping[str, str],
         path_columns: Sequence[str],
@@ -242,17 +241,13 @@ def _unnamed_images(source: AnyPath, entries: Sequence[Entry]) -> list[Problem]:
 
 def _sign(source: AnyPath) -> str:
     if source.is_file():
-        return source.name if _is_table(source.name) else ""
+        return source.name if is_table(source.name) else ""
     there = _tables_in(source)
     return there[0].name if len(there) == 1 else ""
 
 
 def _tables_in(folder: AnyPath) -> list[AnyPath]:
-    return [folder / name for name, is_folder in scan(folder, "", []) if not is_folder and _is_table(name)]
-
-
-def _is_table(name: str) -> bool:
-    return name.lower().removesuffix(".gz").endswith(_TABLES)
+    return [folder / name for name, is_folder in scan(folder, "", []) if not is_folder and is_table(name)]
 
 
 LAYOUT = Layout(

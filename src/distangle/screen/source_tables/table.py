@@ -1,0 +1,104 @@
+"""A table of a source as text: its header, its rows, and where each stands."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distangle.errors import ScreenError, nearest
+from distangle.remote import AnyPath
+from distangle.screen.problems import Problem
+
+LARGEST = 1 << 30  # bytes of an unpacked table
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTable:
+    """A table of text.
+
+    Attributes:
+        path: Where it was read from.
+        columns: The header.
+        rows: The rows that have one field per column.
+        lines: The line on which each of `rows` starts; the header is line 1. A Parquet file counts as if it were CSV.
+        ragged: Line and number of fields of every other row.
+    """
+
+    path: AnyPath
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+    ragged: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """All rows that are not blank, ragged ones too."""
+        return len(self.rows) + len(self.ragged)
+
+    def position(self, column: str) -> int:
+        """Return where a column stands.
+
+        Raises:
+            ScreenError: The table has no such column.
+        """
+        if column not in self.columns:
+            message = f"{self.path} has no column {column!r}. {nearest(column, self.columns)}"
+            raise ScreenError(message)
+        return self.columns.index(column)
+
+    def ragged_problems(self) -> list[Problem]:
+        """Return a refusal for every ragged row: which column its fields belong to cannot be known."""
+        return [
+            Problem(
+                kind="ragged row",
+                file=self.path.name,
+                row=str(line),
+                found=f"{n_fields} fields",
+                expected=f"{len(self.columns)} fields, as in the header",
+                fix="Mend this line: a trailing delimiter, or one inside a value that is not in quotes.",
+            )
+            for line, n_fields in self.ragged
+        ]
+
+
+def checked_header(path: AnyPath, fields: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the columns without blanks around them.
+
+    Raises:
+        ScreenError: One is without a name, or two have the same.
+    """
+    columns = tuple(field.strip() for field in fields)
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice or "" in columns:
+        what = f"the columns {', '.join(map(repr, twice))} twice" if twice else "a column without a name"
+        message = f"{path}: the header has {what}. Every column needs a name of its own."
+        raise ScreenError(message)
+    return columns
+
+
+def require_columns(table: SourceTable, needed: Iterable[str]) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises:
+        ScreenError: Names every missing column and the nearest one that is there.
+    """
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        advice = nearest(missing[0], table.columns)
+        message = f"{table.path} lacks the columns {', '.join(map(repr, missing))}. {advice}"
+        raise ScreenError(message)
+
+
+def read_bytes(path: AnyPath) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        ScreenError: It cannot be read, or is a pointer of Git LFS.
+    """
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror or error}. Expected a table of wells."
+        raise ScreenError(message) from error
+    if blob.startswith(b"version https://git-lfs"):
+        message = f"{path} is a Git LFS pointer, not the table. Fetch it: `git lfs pull`."
+        raise ScreenError(message)
+    return blob
