@@ -29,6 +29,9 @@ def test_the_files_of_a_folder_tell_its_layout(tmp_path: Path) -> None:
         ("rxrx1", "train.csv"): write(tmp_path / "a", train_csv=RXRX1),
         ("rxrx1", "metadata.csv"): write(tmp_path / "b", metadata_csv=OFFICIAL),
         ("cellpainting", "load_data.csv"): write(tmp_path / "c", load_data_csv="x\n", other_csv="y\n"),
+        ("cellpainting", "workspace/metadata/platemaps"): write(
+            tmp_path / "h", workspace__metadata__platemaps__note="x", **{"images__r01c01f01p01-ch1sk1fk1fl1.tiff": "x"}
+        ),
         ("ome-zarr", "P1.zarr"): write(tmp_path / "d", **{"P1.zarr__zarr.json": "{}"}),
         ("table", "wells.csv"): write(tmp_path / "e", wells_csv=WELLS),
     }

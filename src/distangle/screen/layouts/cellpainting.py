@@ -184,7 +184,8 @@ def _sign(source: AnyPath) -> str:
     for name, is_folder in there.items():
         if not is_folder and (name.lower().startswith("load_data") or name.lower() == BARCODES):
             return name
-    return "workspace/load_data_csv" if (source / "workspace/load_data_csv").is_dir() else ""
+    usual = ("workspace/load_data_csv", "workspace/metadata/platemaps")
+    return next((folder for folder in usual if (source / folder).is_dir()), "")
 
 
 LAYOUT = Layout(
