@@ -38,7 +38,7 @@ SETS: dict[str, tuple[str, list[str], int, bool]] = {
     ),
     "cellprofiler human": (
         f"{C}/ExampleHuman",
-        ["--layout", "folder", "--pattern", "{}_{well}f{site}d{channel}.tif", "--channels", "DNA=0,PH3=1,cells=2"],
+        ["--layout", "folder", "--pattern", "arrayscan", "--channels", "DNA=0,PH3=1,cells=2"],
         1,
         False,
     ),

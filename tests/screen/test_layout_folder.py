@@ -61,6 +61,11 @@ def refusals(screen: Screen) -> list[tuple[str, str]]:
             "AssayPlate_B02_T0001F003L01A02Z01C05.tif",
             {"well": "B02", "site": "003", "channel": "05", "plane": "01", "time": "0001"},
         ),
+        ("imagexpress", "W_B02_w2648EE446-12C2-4D22-B14B-6EC688B0744A.tif", {"well": "B02", "channel": "2"}),
+        ("incell", "A - 01(fld 3 wv 390 - Blue).tif", {"well": "A01", "site": "3", "channel": "390 - Blue"}),
+        ("incell", "b - 2(fld 1 wv Green - dsRed z 3).tif", {"well": "b02", "channel": "Green - dsRed", "plane": "3"}),
+        ("incell", "A - 1(wv Cy5 - Cy5).tif", {"well": "A01", "channel": "Cy5 - Cy5"}),
+        ("arrayscan", "AS_09125_050116030001_D03f00d2.TIF", {"well": "D03", "site": "00", "channel": "2"}),
         ("{plate}/{plate}_{well}.png", "deep/P7/P7_a1.png", {"plate": "P7", "well": "a1"}),
         ("{plate}/{plate}_{well}.png", "P7/P8_a1.png", None),
         ("{row}-{column}.png", "AF-48.png", {"well": "AF48"}),
@@ -78,7 +83,7 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("harmoni", "Did you mean 'harmony'? Known: cellvoyager, harmony, imagexpress."),
+        ("harmoni", "Did you mean 'harmony'? Known: arrayscan, cellvoyager, harmony, imagexpress, incell."),
         ("{wel}_{site}.tif", "does not say which well an image is of. Expected {well}, or {row} and {column}. Did you"),
         ("{row}_{site}.tif", "has one of {row} and {column}. Name both, or {well}."),
         ("{well}{row}{column}.tif", "names the well twice"),
@@ -367,7 +372,7 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
         ),
         (
             "cellprofiler_examples/ExampleHuman",
-            {"pattern": "{}_{well}f{site}d{channel}.tif", "channels": ["DNA=0", "PH3=1", "cells=2"]},
+            {"pattern": "arrayscan", "channels": ["DNA=0", "PH3=1", "cells=2"]},
             "found 1 = indexed 1 + refused 0",
             (512, 512),
         ),

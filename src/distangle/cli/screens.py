@@ -37,15 +37,15 @@ def index(
             place. For the layout `table`, the CSV itself may be named.
         out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
         layout: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell Painting Gallery, JUMP),
-            `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV).
-            Left out, the one that the source looks like.
+            `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV or
+            Parquet table). Left out, the one that the source looks like.
         tables: Folder of the tables, when they do not lie beside the images.
         map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
             for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.
         pattern: How paths are built: `{plate}/{well}_s{site}_w{channel}.tif`, or `harmony`, `imagexpress`,
-            `cellvoyager`.
+            `cellvoyager`, `incell`, `arrayscan`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
         tables_only: The images are elsewhere: index the wells of the tables alone.

@@ -9,10 +9,18 @@ from distangle.screen.plate import well_name
 
 KNOWN = {
     "harmony": ("r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",),
-    "imagexpress": ("{}_{well}_s{site}_w{channel:1}{:36}.tif", "{well}_s{site}_w{channel:1}{:36}.tif"),
+    "imagexpress": (
+        *("{}_{well}_s{site}_w{channel:1}{:36}.tif", "{well}_s{site}_w{channel:1}{:36}.tif"),
+        "{}_{well}_w{channel:1}{:36}.tif",
+    ),
     "cellvoyager": ("{}_{well}_T{time}F{site}L{}A{}Z{plane}C{channel}.tif",),
+    "incell": (
+        *("{row} - {column}(fld {site} wv {channel} z {plane}).tif", "{row} - {column}(fld {site} wv {channel}).tif"),
+        "{row} - {column}(wv {channel}).tif",
+    ),
+    "arrayscan": ("{}_{well}f{site}d{channel}.tif",),
 }
-"""Names that microscopes give: Opera Phenix and Operetta, ImageXpress, CellVoyager."""
+"""Names that microscopes give: Opera Phenix and Operetta, ImageXpress, CellVoyager, IN Cell Analyzer, ArrayScan."""
 
 FIELDS = ("experiment", "plate", "well", "row", "column", "site", "channel", "plane", "time", "cell_type")
 
