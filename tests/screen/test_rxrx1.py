@@ -129,10 +129,11 @@ def test_rxrx2_has_treatments_with_doses_on_plates_of_1536_wells(tmp_path: Path)
     assert (rows.loc["B03", "role"], rows.loc["B03", "site"]) == ("negative_control", 4)
 
 
-def test_rxrx3_names_its_columns_otherwise_and_has_a_row_per_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata_rxrx3.csv", "metadata_rxrx3_core.csv"])
+def test_rxrx3_names_its_columns_otherwise_and_has_a_row_per_well(tmp_path: Path, name: str) -> None:
     lab = RxRx1Lab(tmp_path / "lab")
     lab.write(
-        "metadata.csv",
+        name,
         [
             "well_id,experiment_name,plate,address,gene,treatment,SMILES,concentration,perturbation_type,cell_type".split(
                 ","

@@ -32,7 +32,7 @@ _KAGGLE = {
     "test.csv": "test",
     "test_controls.csv": "test",
 }
-_OFFICIAL = ("metadata.csv", "rxrx2-metadata.csv")
+_OFFICIAL = ("metadata.csv", "rxrx2-metadata.csv", "metadata_rxrx3.csv", "metadata_rxrx3_core.csv")
 _ALSO = {"experiment_name": "experiment", "address": "well", "treatment": "sirna"}  # of RxRx3, and of RxRx2
 _READ = ("cell_type", "dataset", "experiment", "plate", "well", "site", "well_type", "sirna")
 _UNTREATED = frozenset({"1138", "UNTREATED", "EMPTY", "EMPTY_control"})  # v1, v2, the official tables of 1 and 3
