@@ -196,6 +196,22 @@ def test_jumps_table_of_all_wells_is_cut_to_the_plates_at_hand(gallery: Gallery)
     ]
 
 
+def test_every_table_of_perturbations_adds_what_it_knows(gallery: Gallery) -> None:
+    gallery.rows("P1", *[gallery.site("P1", well, 1) for well in ("A01", "A02", "A03", "A04")])
+    wells = "Metadata_Plate,Metadata_Well,Metadata_JCP2022,Metadata_Note2\n"
+    gallery.write("well.csv", wells + "P1,A01,J1,\nP1,A02,J2,own\nP1,A03,J3,\nP1,A04,J4,\n")
+    gallery.write("crispr.csv", "Metadata_JCP2022,Metadata_Symbol,Metadata_Note2\nJ1,TP53,c\nJ2,MYC,c\n")
+    gallery.write("orf.csv", "Metadata_JCP2022,Metadata_Name,Metadata_Symbol\nJ2,ccsb,other\nJ3,ccsb2,KRAS\n")
+    gallery.write("perturbation_control.csv", "Metadata_JCP2022,Metadata_pert_type,Metadata_Name\nJ4,negcon,DMSO\n")
+    columns = ["perturbation", "role", "Metadata_Symbol", "Metadata_Name", "Metadata_Note2"]
+    assert indexed(gallery).sites[columns].to_numpy().tolist() == [
+        ["J1", "treatment", "TP53", "", "c"],
+        ["J2", "treatment", "MYC", "ccsb", "own"],
+        ["J3", "treatment", "KRAS", "ccsb2", ""],
+        ["J4", "negative_control", "", "DMSO", ""],
+    ]
+
+
 def test_parquet_stands_for_csv_as_in_jump(gallery: Gallery) -> None:
     gallery.rows("P1", gallery.site("P1", "A01", 1), gallery.site("P1", "A02", 1))
     written = gallery.root / "workspace/load_data_csv/B1/P1/load_data.csv"

@@ -202,16 +202,26 @@ def _labels(table: SourceTable, mapping: Mapping[str, str], perturbations: Seque
 
 
 def _with_perturbations(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
-    at, key = table.position(column), other.position(column)
+    """Join what another table says of each perturbation: new columns, and what is empty in those that are there.
+
+    JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
+    """
     new = [name for name in other.columns if name not in table.columns]
-    take = [other.position(name) for name in new]
+    wide = _with(table, new, lambda _: ("",) * len(new))
+    at, key = wide.position(column), other.position(column)
+    fill = [(wide.position(name), other.position(name)) for name in other.columns if name != column]
     row_of = {row[key].strip(): row for row in reversed(other.rows)}
 
-    def more(row: tuple[str, ...]) -> tuple[str, ...]:
+    def filled(row: tuple[str, ...]) -> tuple[str, ...]:
         known = row_of.get(row[at].strip())
-        return tuple("" if known is None else known[k] for k in take)
+        if known is None:
+            return row
+        cells = list(row)
+        for here, there in fill:
+            cells[here] = cells[here] if cells[here].strip() else known[there]
+        return tuple(cells)
 
-    return _with(table, new, more)
+    return dataclasses.replace(wide, rows=tuple(filled(row) for row in wide.rows))
 
 
 def _with_role(table: SourceTable) -> SourceTable:
