@@ -196,6 +196,45 @@ def test_jumps_table_of_all_wells_is_cut_to_the_plates_at_hand(gallery: Gallery)
     ]
 
 
+def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) -> None:
+    codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="JCP2022_900001", A05="J5")
+    gallery.rows("P1", *[gallery.site("P1", well, 1) for well in codes])
+    wells = "".join(f"P1,{well},{code}\n" for well, code in codes.items())
+    gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022\n{wells}P1,A06,JCP2022_UNKNOWN\n")
+    screen = indexed(gallery)
+    columns = ["well", "perturbation", "role", "Metadata_JCP2022"]
+    assert screen.sites[columns].to_numpy().tolist() == [
+        ["A01", "JCP2022_033924", "negative_control", "JCP2022_033924"],
+        ["A02", "JCP2022_999999", "untreated", "JCP2022_999999"],
+        ["A03", "", "unknown", "JCP2022_UNKNOWN"],
+        ["A04", "", "unknown", "JCP2022_900001"],
+        ["A05", "J5", "treatment", "J5"],
+    ]
+    assert screen.card.perturbations == ("J5", "JCP2022_033924", "JCP2022_999999")
+    assert conservation_line(screen) == "found 6 = indexed 5 + refused 1"  # A06 has no image
+    warned = screen.problems[screen.problems["kind"] == "perturbation not known"]
+    assert warned[["severity", "file", "found", "count"]].to_numpy().tolist() == [
+        ["warning", "well.csv", "JCP2022_UNKNOWN", 2],
+        ["warning", "well.csv", "JCP2022_900001", 1],
+    ]
+    assert "without a label" in warned.iloc[0]["fix"]
+
+
+def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> None:
+    codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="J4")
+    gallery.rows("P1", *[gallery.site("P1", well, 1) for well in codes])
+    wells = "".join(f"P1,{well},{code},trt\n" for well, code in codes.items())
+    gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022,mine\n{wells}")
+    kinds = "JCP2022_033924,poscon\nJCP2022_999999,empty\nJ4,negcon\n"
+    gallery.write("perturbation_control.csv", f"Metadata_JCP2022,Metadata_pert_type\n{kinds}")
+    roles = ["positive_control", "untreated", "unknown", "negative_control"]
+    assert indexed(gallery).sites["role"].tolist() == roles
+    assert set(indexed(gallery, mapping={"role": "mine"}).sites["role"]) == {"treatment"}
+    named = indexed(gallery, mapping={"perturbation": "Metadata_JCP2022"})
+    assert named.sites["perturbation"].tolist() == list(codes.values())
+    assert named.problems.empty
+
+
 def test_every_table_of_perturbations_adds_what_it_knows(gallery: Gallery) -> None:
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in ("A01", "A02", "A03", "A04")])
     wells = "Metadata_Plate,Metadata_Well,Metadata_JCP2022,Metadata_Note2\n"

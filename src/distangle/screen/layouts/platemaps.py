@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.layouts.columns import resolve_columns, with_wells
+from distangle.screen.layouts.jump import read_codes
 from distangle.screen.layouts.labels import Labels, labels_of
 from distangle.screen.layouts.listing import folders_below
 from distangle.screen.problems import Problem
@@ -198,7 +199,9 @@ def _labels(table: SourceTable, mapping: Mapping[str, str], perturbations: Seque
     if "perturbation" not in mapping:
         table = _with_names(table, column_of["perturbation"])
     column_of.pop("site", None)
-    return labels_of(table, column_of)
+    table, column_of, remarks = read_codes(table, column_of, keep=frozenset(mapping))
+    labels = labels_of(table, column_of)
+    return dataclasses.replace(labels, problems=[*labels.problems, *remarks])
 
 
 def _with_perturbations(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
