@@ -235,6 +235,14 @@ def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> N
     assert named.problems.empty
 
 
+def test_a_table_beside_us_is_named_as_it_was_typed(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = gallery.site("P1", "A01", 1)
+    gallery.write("images.csv", "\n".join([HEADER, row, row.replace("A01,1,", "A01,x,"), ""]))
+    monkeypatch.chdir(gallery.root)
+    screen = indexed(gallery, tables=Path("images.csv"))
+    assert screen.problems["file"].tolist() == ["images.csv"]
+
+
 def test_every_table_of_perturbations_adds_what_it_knows(gallery: Gallery) -> None:
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in ("A01", "A02", "A03", "A04")])
     wells = "Metadata_Plate,Metadata_Well,Metadata_JCP2022,Metadata_Note2\n"

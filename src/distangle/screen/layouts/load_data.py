@@ -170,7 +170,7 @@ class LoadData:
     @property
     def _name(self) -> str:
         # Every plate has a `load_data.csv`: the folder tells them apart.
-        return f"{self.table.path.parent.name}/{self.table.path.name}"
+        return f"{self.table.path.parent.name}/{self.table.path.name}".removeprefix("/")
 
     def _wrong(self, entry: Entry, fields: tuple[str, ...], places: Places | None) -> Problem | None:
         for name in ("experiment", "plate"):
