@@ -157,6 +157,21 @@ def test_every_fault_of_the_metadata_is_refused_by_well(tmp_path: Path) -> None:
     assert (remark["file"], remark["found"]) == ("C/7", "a well that the plate does not list")
 
 
+def test_a_well_under_two_names_is_told_by_its_paths(tmp_path: Path) -> None:
+    plate(tmp_path, {"A/1": [pixels(1)], "A/01": [pixels(2)], "A/2": [pixels(3)]}, version="0.5")
+    screen = indexed(tmp_path)
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
+    found = screen.problems.loc[screen.problems["kind"] == "conflicting rows", "found"].tolist()
+    assert found == ["in conflict with A/01/0/0", "in conflict with A/1/0/0"]
+
+
+def test_pixels_that_are_no_counts_are_said_in_one_sentence(tmp_path: Path) -> None:
+    plate(tmp_path, {"A/1": [pixels(1).astype(np.float32)]}, version="0.5")
+    with pytest.raises(ScreenError) as caught:
+        indexed(tmp_path)
+    assert "expected uint8 or uint16 (8, 12 or 16 bit), expected an image. Export grey planes" in str(caught.value)
+
+
 def test_a_table_of_wells_names_what_was_done(tmp_path: Path) -> None:
     for name in ("P1", "P2"):
         plate(tmp_path / f"{name}.ome.zarr", {"A/1": [pixels(1)], "B/2": [pixels(2)]}, version="0.4", name=name)

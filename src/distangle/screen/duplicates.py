@@ -45,5 +45,7 @@ def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list
 
 
 def _name(entry: Entry) -> str:
-    said = f"{entry.table} line {entry.line}" if entry.line else "no table row"
+    if not entry.line:
+        return entry.paths[0] if entry.paths else "a site without a row"
+    said = f"{entry.table} line {entry.line}"
     return f"{said} ({entry.paths[0]})" if entry.paths else said

@@ -48,7 +48,8 @@ class Problem:
         names = ("experiment", "plate", "well", "site")
         place = [f"{name} {getattr(self, name)}" for name in names if getattr(self, name)]
         where = [self.file, f"line {self.row}" if self.row else "", *place]
-        said = f"{self.kind} ({', '.join(part for part in where if part)}): found {self.found or 'nothing'}"
+        found = self.found if self.found.endswith("...") else self.found.removesuffix(".")
+        said = f"{self.kind} ({', '.join(part for part in where if part)}): found {found or 'nothing'}"
         return said + (f", expected {self.expected}" if self.expected else "")
 
 
