@@ -220,6 +220,71 @@ def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) 
     assert "without a label" in warned.iloc[0]["fix"]
 
 
+def test_tables_of_wells_need_not_have_their_columns_in_one_order(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    gallery.rows("P2", gallery.site("P2", "A01", 1))
+    gallery.rows("P3", gallery.site("P3", "A01", 1))
+    gallery.write("m1/well.csv", "Metadata_Plate,Metadata_Well,Metadata_JCP2022,dose,solvent\nP1,A01,a,7,oil\n")
+    gallery.write("m2/well.csv", "Metadata_Plate,Metadata_Well,Metadata_JCP2022,solvent,dose\nP2,A01,b,water,8\n")
+    gallery.write("m3/well.csv", "Metadata_Plate,Metadata_Well,Metadata_JCP2022,more\nP3,A01,c,x\n")
+    columns = ["plate", "perturbation", "dose", "solvent", "more"]
+    assert indexed(gallery).sites[columns].to_numpy().tolist() == [
+        ["P1", "a", "7", "oil", ""],
+        ["P2", "b", "8", "water", ""],
+        ["P3", "c", "", "", "x"],
+    ]
+
+
+@pytest.mark.parametrize("first", ["P1", "P2"])
+def test_a_code_of_jump_in_one_map_moves_no_column_of_another(gallery: Gallery, first: str) -> None:
+    head = "well_position\tMetadata_JCP2022\tpert_type\tsolvent\n"
+    for plate in ("P1", "P2"):
+        gallery.rows(plate, gallery.site(plate, "A01", 1))
+    barcodes = "P1,M1\nP2,M2\n" if first == "P1" else "P2,M2\nP1,M1\n"
+    gallery.maps(barcodes, M1=f"{head}A01\tJ1\ttrt\toil\n", M2=f"{head}A01\tJCP2022_UNKNOWN\t\twater\n")
+    columns = ["plate", "perturbation", "role", "solvent", "Metadata_JCP2022"]
+    assert indexed(gallery).sites[columns].to_numpy().tolist() == [
+        ["P1", "J1", "treatment", "oil", "J1"],
+        ["P2", "", "unknown", "water", "JCP2022_UNKNOWN"],
+    ]
+
+
+def test_batches_that_share_a_barcode_keep_their_own_maps(gallery: Gallery) -> None:
+    for batch, well, name in (("B1", "A01", "x"), ("B2", "A02", "y")):
+        where = f"images/{batch}/images/P1/Images"
+        for k in (1, 2):
+            gallery.write(f"{where}/{well}_1_{k}.tiff", batch)
+            gallery.write(f"{where}/B02_1_{k}.tiff", batch)
+        rows = [f"{w}_1_1.tiff,/{where},{w}_1_2.tiff,/{where},,,P1,{w},1," for w in (well, "B02")]
+        gallery.write(f"workspace/load_data_csv/{batch}/P1/load_data.csv", "\n".join([HEADER, *rows, ""]))
+        folder = f"workspace/metadata/platemaps/{batch}"
+        gallery.write(f"{folder}/barcode_platemap.csv", "Assay_Plate_Barcode,Plate_Map_Name\nP1,M\n")
+        gallery.write(f"{folder}/platemap/M.txt", f"well_position\tbroad_sample\n{well}\t{name}\nB02\tof {batch}\n")
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
+    assert screen.sites[["experiment", "plate", "well", "perturbation"]].to_numpy().tolist() == [
+        *[["B1", "P1", "A01", "x"], ["B1", "P1", "B02", "of B1"]],
+        *[["B2", "P1", "A02", "y"], ["B2", "P1", "B02", "of B2"]],
+    ]
+
+
+def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    gallery.maps("P1,M1\nP3,M9\n", M1="well_position\tbroad_sample\nA01\tx\n")
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 1 = indexed 1 + refused 0"
+    remark = screen.problems.iloc[0]
+    assert (remark["severity"], remark["kind"], remark["plate"], remark["row"]) == (
+        "warning",
+        "no plate map",
+        "P3",
+        "3",
+    )
+    gallery.maps("P3,M9\n")
+    with pytest.raises(ScreenError, match="plate P3 has the map 'M9', and there is no such file"):
+        indexed(gallery)
+
+
 def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> None:
     codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="J4")
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in codes])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
@@ -21,35 +21,40 @@ _NOT_SAID = ("", "empty", "null")  # what tables of JUMP's perturbations write o
 _ROLE, _PERTURBATION = "role_of_code", "perturbation_of_code"
 
 
+def codes_in(tables: Iterable[SourceTable]) -> frozenset[str]:
+    """Return which of these codes stand in any of the tables."""
+    return frozenset(_ROLES.keys() & {code for table in tables for code in _cells(table, _column(table))})
+
+
 def read_codes(
-    table: SourceTable, column_of: Mapping[str, str], *, keep: frozenset[str] = frozenset()
+    table: SourceTable, column_of: Mapping[str, str], *, codes: frozenset[str], keep: frozenset[str] = frozenset()
 ) -> tuple[SourceTable, dict[str, str], list[Problem]]:
     """Give wells with such a code their role, and no perturbation where it is not known: it must not become a class.
 
     Args:
-        table: Of wells; one without JUMP's codes is returned as it is.
+        table: Of wells.
         column_of: Our column name to the table's.
+        codes: From `codes_in` of all tables, which must have the same columns afterwards; none: nothing is done.
         keep: Which of `role` and `perturbation` the caller named a column for; those stay.
 
     Returns:
         The table, which column is which, and a warning for every code that hides a perturbation.
     """
-    at = next((k for k, name in enumerate(table.columns) if name.lower() == _CODES), -1)
-    codes = [row[at].strip() for row in table.rows] if at >= 0 else []
-    if not _ROLES.keys() & set(codes):
+    if not codes:
         return table, dict(column_of), []
+    cells = _cells(table, _column(table))
     added = {}
     if "role" not in keep:
         told = _cells(table, column_of.get("role"))
         added["role"] = [
-            _ROLES.get(code, "") if word.lower() in _NOT_SAID else word for code, word in zip(codes, told, strict=True)
+            _ROLES.get(code, "") if word.lower() in _NOT_SAID else word for code, word in zip(cells, told, strict=True)
         ]
-    untold = Counter(code for code in codes if code in _UNTOLD)
-    if "perturbation" not in keep and untold:
+    if "perturbation" not in keep and codes & set(_UNTOLD):
         names = _cells(table, column_of.get("perturbation"))
-        added["perturbation"] = ["" if code in _UNTOLD else name for code, name in zip(codes, names, strict=True)]
+        added["perturbation"] = ["" if code in _UNTOLD else name for code, name in zip(cells, names, strict=True)]
     columns = {"role": _ROLE, "perturbation": _PERTURBATION}
-    rows = tuple((*row, *cells) for row, *cells in zip(table.rows, *added.values(), strict=True))
+    rows = tuple((*row, *new) for row, *new in zip(table.rows, *added.values(), strict=True))
+    untold = Counter(code for code in cells if code in _UNTOLD)
     table = dataclasses.replace(table, columns=(*table.columns, *(columns[name] for name in added)), rows=rows)
     remarks = [
         Problem(
@@ -65,6 +70,10 @@ def read_codes(
         if "perturbation" in added
     ]
     return table, {**column_of, **{name: columns[name] for name in added}}, remarks
+
+
+def _column(table: SourceTable) -> str | None:
+    return next((name for name in table.columns if name.lower() == _CODES), None)
 
 
 def _cells(table: SourceTable, column: str | None) -> list[str]:

@@ -2,17 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
+from distangle.screen.layouts.barcodes import read_barcodes
 from distangle.screen.layouts.columns import resolve_columns, with_wells
-from distangle.screen.layouts.jump import read_codes
+from distangle.screen.layouts.jump import codes_in, read_codes
 from distangle.screen.layouts.labels import Labels, labels_of
 from distangle.screen.layouts.listing import folders_below
 from distangle.screen.problems import Problem
-from distangle.screen.source_tables import ENDING, SourceTable, read_table, require_columns
+from distangle.screen.source_tables import ENDING, SourceTable, alike, read_table, with_columns
 
 BARCODES = "barcode_platemap.csv"
 _LOAD_DATA = re.compile(rf"load_data.*{ENDING}", re.IGNORECASE)
@@ -122,60 +122,27 @@ def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterab
     Raises:
         ScreenError: A map that is named is absent, or which column is which cannot be told.
     """
+    remarks: list[Problem] = []
     if tables.barcodes and tables.maps:
-        joined = _by_barcodes(tables, mapping)
+        joined, remarks = read_barcodes(
+            tables.barcodes, tables.maps, lambda path: read_wells(path, mapping), plates=frozenset(plates)
+        )
     elif tables.wells:
-        joined = [_of_plates(read_wells(path, mapping), mapping, frozenset(plates)) for path in tables.wells]
+        joined = alike([_of_plates(read_wells(path, mapping), mapping, frozenset(plates)) for path in tables.wells])
     else:
         return None
     perturbations = [read_table(path) for path in tables.perturbations]
-    parts = [_labels(table, mapping, perturbations) for table in joined]
+    codes = codes_in(joined)
+    parts = [_labels(table, mapping, perturbations, codes) for table in joined]
     return Labels(
         rows=[row for part in parts for row in part.rows],
-        problems=[problem for part in parts for problem in part.problems],
+        problems=[*remarks, *(problem for part in parts for problem in part.problems)],
         n_rows=sum(part.n_rows for part in parts),
         keys=parts[0].keys,
         extra_columns=parts[0].extra_columns,
         tables=(*tables.barcodes, *dict.fromkeys(table.path for table in joined), *tables.perturbations),
         columns=parts[0].columns,
     )
-
-
-def _by_barcodes(tables: Tables, mapping: Mapping[str, str]) -> list[SourceTable]:
-    """Return each plate's map with the plate in it; one map of several plates comes once for each."""
-    read: dict[AnyPath, SourceTable] = {}
-    said: list[SourceTable] = []
-    for path in tables.barcodes:
-        barcodes = read_table(path)
-        require_columns(barcodes, ("Assay_Plate_Barcode", "Plate_Map_Name"))
-        if barcodes.ragged:
-            line, n_fields = barcodes.ragged[0]
-            message = f"{path}, line {line}: {n_fields} fields, expected {len(barcodes.columns)}. Mend this line."
-            raise ScreenError(message)
-        at_plate, at_map = barcodes.position("Assay_Plate_Barcode"), barcodes.position("Plate_Map_Name")
-        for line, fields in zip(barcodes.lines, barcodes.rows, strict=True):
-            plate, name = fields[at_plate].strip(), fields[at_map].strip()
-            here = [
-                file for (folder, known), file in tables.maps.items() if known == name and folder == str(path.parent)
-            ]
-            there = here or [file for (_, known), file in tables.maps.items() if known == name]
-            if not there:
-                message = f"{path}, line {line}: plate {plate} has the map {name!r}, and there is no such file in a "
-                message += f"folder 'platemap'. {nearest(name, [known for _, known in tables.maps])}"
-                raise ScreenError(message)
-            if there[0] not in read:
-                read[there[0]] = read_wells(there[0], mapping)
-            said.append(_with_plate(read[there[0]], plate))
-    if not said:
-        message = f"{tables.barcodes[0]} names no plate. Expected a row per plate."
-        raise ScreenError(message)
-    # What is ragged in a map is refused once, not for every plate.
-    met: set[AnyPath] = set()
-    for k, table in enumerate(said):
-        if table.path in met:
-            said[k] = dataclasses.replace(table, ragged=())
-        met.add(table.path)
-    return _alike(said)
 
 
 def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset[str]) -> SourceTable:
@@ -186,7 +153,9 @@ def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset
     return dataclasses.replace(table, rows=rows, lines=lines)
 
 
-def _labels(table: SourceTable, mapping: Mapping[str, str], perturbations: Sequence[SourceTable]) -> Labels:
+def _labels(
+    table: SourceTable, mapping: Mapping[str, str], perturbations: Sequence[SourceTable], codes: frozenset[str]
+) -> Labels:
     column_of = column_names(table, mapping, wanted=("plate", "well"))
     column = column_of.get("perturbation", "")
     for other in perturbations:
@@ -199,7 +168,7 @@ def _labels(table: SourceTable, mapping: Mapping[str, str], perturbations: Seque
     if "perturbation" not in mapping:
         table = _with_names(table, column_of["perturbation"])
     column_of.pop("site", None)
-    table, column_of, remarks = read_codes(table, column_of, keep=frozenset(mapping))
+    table, column_of, remarks = read_codes(table, column_of, codes=codes, keep=frozenset(mapping))
     labels = labels_of(table, column_of)
     return dataclasses.replace(labels, problems=[*labels.problems, *remarks])
 
@@ -210,7 +179,7 @@ def _with_perturbations(table: SourceTable, other: SourceTable, column: str) -> 
     JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
     """
     new = [name for name in other.columns if name not in table.columns]
-    wide = _with(table, new, lambda _: ("",) * len(new))
+    wide = with_columns(table, new, lambda _: ("",) * len(new))
     at, key = wide.position(column), other.position(column)
     fill = [(wide.position(name), other.position(name)) for name in other.columns if name != column]
     row_of = {row[key].strip(): row for row in reversed(other.rows)}
@@ -233,7 +202,7 @@ def _with_role(table: SourceTable) -> SourceTable:
     kinds = [lowered[name.lower()] for name in _NAMES["role"] if name.lower() in lowered]
     if len(kinds) < 2:
         return table
-    return _with(table, (_ROLE,), lambda row: (next((row[k].strip() for k in kinds if row[k].strip()), ""),))
+    return with_columns(table, (_ROLE,), lambda row: (next((row[k].strip() for k in kinds if row[k].strip()), ""),))
 
 
 def _with_names(table: SourceTable, column: str) -> SourceTable:
@@ -245,28 +214,6 @@ def _with_names(table: SourceTable, column: str) -> SourceTable:
         return table
     rows = tuple(row if row[at].strip() else (*row[:at], row[names[0]], *row[at + 1 :]) for row in table.rows)
     return dataclasses.replace(table, rows=rows)
-
-
-def _with_plate(table: SourceTable, plate: str) -> SourceTable:
-    return _with(table, ("Assay_Plate_Barcode",), lambda _: (plate,))
-
-
-def _with(
-    table: SourceTable, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]
-) -> SourceTable:
-    rows = tuple((*row, *more(row)) for row in table.rows)
-    return dataclasses.replace(table, columns=(*table.columns, *columns), rows=rows)
-
-
-def _alike(tables: list[SourceTable]) -> list[SourceTable]:
-    """Give all tables the same columns, "" where one has none."""
-    names = list(dict.fromkeys(name for table in tables for name in table.columns))
-    found = []
-    for table in tables:
-        at = [table.columns.index(name) if name in table.columns else -1 for name in names]
-        rows = tuple(tuple("" if k < 0 else row[k] for k in at) for row in table.rows)
-        found.append(dataclasses.replace(table, columns=tuple(names), rows=rows))
-    return found
 
 
 _ROLE = "control_or_pert_type"

@@ -6,6 +6,7 @@ from distangle.remote import AnyPath
 from distangle.screen.source_tables.delimited import read_delimited
 from distangle.screen.source_tables.parquet import read_parquet
 from distangle.screen.source_tables.table import SourceTable, require_columns
+from distangle.screen.source_tables.wider import alike, with_columns
 
 ENDING = r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)"  # of a name, in any case
 
@@ -26,4 +27,4 @@ def read_table(path: AnyPath) -> SourceTable:
     return read_parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path)
 
 
-__all__ = ["ENDING", "SourceTable", "is_table", "read_table", "require_columns"]
+__all__ = ["ENDING", "SourceTable", "alike", "is_table", "read_table", "require_columns", "with_columns"]
