@@ -89,6 +89,11 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
         ("{well}{row}{column}.tif", "names the well twice"),
         ("{well}_{site:x}.tif", "{site:x} is no field. Write {name}, {name:3}, {name=value} or {}."),
         ("{well}_{site.tif", "a brace without its other half"),
+        (
+            "{perturbation}/{well}.tif",
+            "read from a table, not from names. Write {} for {perturbation}, and name a table",
+        ),
+        ("{plate=}/{well}.tif", "{plate=} has no value. Write such as {plate=1}."),
         ("{well}{site}{site=2}.tif", "must fix a field that stands nowhere else"),
         ("{well}{site=2}{site}.tif", "site is fixed and read"),
     ],
@@ -244,6 +249,49 @@ def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_pa
     ]
 
 
+def test_the_folder_of_a_plate_takes_the_rows_of_that_plate_only(tmp_path: Path) -> None:
+    put(tmp_path, sites_of("A01", "A02", below="P1"))
+    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP2,A02,y\n")
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
+    assert screen.sites[["plate", "well", "perturbation"]].to_numpy().tolist() == [["P1", "A01", "x"]]
+    assert sorted(refusals(screen)) == [("no image", ""), ("no table row", "A02")]
+    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n")
+    assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
+    assert screen.sites["perturbation"].tolist() == ["x", "y"]
+
+
+def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
+    put(tmp_path, ["U2OS_A01_s1_w1.tif", "U2OS_A02_s1_w1.tif"])
+    pattern = "{cell_type}_{well}_s{site}_w{channel}.tif"
+    screen = labelled(tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern=pattern)
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    wrong = screen.problems.iloc[0]
+    assert wrong[["kind", "well", "found"]].tolist() == [
+        *("two cell types", "A01", "U2OS in the name, HUVEC in wells.csv line 2")
+    ]
+
+
+def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_path: Path) -> None:
+    names = [f"exp_{well}_s1_w1{'0' * 36}.tif" for well in ("A01", "A02")]
+    put(tmp_path, [f"{plate}/TimePoint_1/{name}" for plate in ("P1", "P2") for name in names])
+    screen = labelled(
+        tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
+    )
+    assert screen.sites[["plate", "perturbation"]].to_numpy().tolist() == [
+        ["P1", "x"],
+        ["P1", "y"],
+        ["P2", "z"],
+        ["P2", "w"],
+    ]
+    put(tmp_path, [f"P1/TimePoint_1/ZStep_{k}/{names[0]}" for k in (1, 2)] + [f"P2/TimePoint_2/{names[0]}"])
+    screen = labelled(
+        tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
+    )
+    assert refusals(screen) == [("several planes or times", "A01")] * 2
+    chosen = indexed(tmp_path / "P1", pattern="ZStep_2/{}_{well}_s{site}_w{channel:1}{:36}.tif")
+    assert chosen.sites["path_1"].tolist() == [f"TimePoint_1/ZStep_2/{names[0]}"]
+
+
 def test_its_wells_may_be_rows_and_columns(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A01", "B02"))
     screen = labelled(tmp_path, "row,col,perturbation\nA,1,x\n2,2,y\n")
@@ -255,7 +303,9 @@ def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     screen = labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P9,A02,y\n")
     assert set(screen.sites["plate"]) == {"P9"}
     assert set(screen.sites["experiment"]) == {"E5"}
-    with pytest.raises(ScreenError, match="conflicting rows"):
+    remark = screen.problems.iloc[0]
+    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate named by the table", "P9"]
+    with pytest.raises(ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Say which.*\{plate=P8\} in --pattern"):
         labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n")
 
 

@@ -8,11 +8,11 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.columns import renamed
 from distangle.screen.layouts.controls import apply_controls
-from distangle.screen.layouts.labels import join_labels, read_labels
+from distangle.screen.layouts.labels import Labels, join_labels, read_labels
 from distangle.screen.layouts.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
 from distangle.screen.layouts.pattern import FIELDS, KNOWN, Pattern, parse_pattern
 from distangle.screen.layouts.pictures import Picture, choose_channels, into_sites
-from distangle.screen.layouts.plates import plates_of
+from distangle.screen.layouts.plates import moment_of, plates_of
 from distangle.screen.problems import Problem
 
 _ENOUGH = 2000  # files looked at to guess a pattern
@@ -72,7 +72,8 @@ def found_pictures(
     if request.tables is not None:
         labels = read_labels(request.tables, request.mapping)
         known = frozenset({"experiment", "plate"} & set(pattern.names))
-        known |= {"plate"} if _tells_plates(pictures) or "plate" not in labels.keys else set()
+        if "plate" not in known and not _is_named_by(labels, pictures, wrong):
+            known |= {"plate"}
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         wrong += unmet
         found, tables, extra = n_sites + n_rows_apart, labels.tables, (*extra, *labels.extra_columns)
@@ -114,7 +115,7 @@ def list_pictures(
             path = f"{folder}/{name}".lstrip("/")
             fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
             if fields is not None:
-                read.append((folder, path, fields))
+                read.append((folder, path, {**moment_of(folder), **fields}))
             elif LOOKS.fullmatch(name):
                 others.append(name)
         if others:
@@ -174,8 +175,34 @@ def _sites(
     return names, entries, problems, n_sites
 
 
-def _tells_plates(pictures: list[Picture]) -> bool:
-    return len({picture.plate for picture in pictures}) > 1
+def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:
+    """Whether one folder of images without a plate's name has the only plate of the table, which is remarked on.
+
+    Raises:
+        ScreenError: The table has several plates, none of the folder's name.
+    """
+    folders = {picture.plate for picture in pictures}
+    told = sorted({row.plate for row in labels.rows})
+    if "plate" not in labels.keys or len(folders) > 1 or not told or folders & set(told):
+        return False
+    (folder,) = folders
+    if len(told) > 1:
+        message = (
+            f"{labels.tables[0]} names {len(told)} plates ({', '.join(told[:5])}, ...), and the images lie in one "
+        )
+        message += f"folder, {folder!r}. Say which plate they are of: {{plate={told[0]}}} in --pattern."
+        raise ScreenError(message.replace(", ...)", ")") if len(told) <= 5 else message)
+    remarks.append(
+        Problem(
+            severity="warning",
+            kind="plate named by the table",
+            plate=told[0],
+            found=f"one folder of images, {folder!r}",
+            expected=f"a folder {told[0]!r}",
+            fix=f"Nothing, if they are of this plate; if not, name the table of {folder!r}.",
+        )
+    )
+    return True
 
 
 def _sign(source: AnyPath) -> str:

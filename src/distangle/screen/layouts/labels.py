@@ -140,7 +140,10 @@ def join_labels(
             strangers.append(site)
             continue
         used.add(key)
-        entries.append(_labelled(site, row, known))
+        if site.cell_type and row.cell_type and site.cell_type != row.cell_type:
+            problems.append(_of_two_cell_types(site, row))
+        else:
+            entries.append(_labelled(site, row, known))
     lonely = [row for key, row in row_of.items() if key not in used]
     advice = _advice(sites, rows, shared)
     for site in strangers:
@@ -221,6 +224,15 @@ def _without_row(site: Entry, advice: str, *, was_refused: bool) -> Problem:
         found="images of a well whose rows were refused" if was_refused else "images",
         expected="a row in a table",
         fix=advice or ("Mend the rows of this well." if was_refused else _ADD_ROW),
+    )
+
+
+def _of_two_cell_types(site: Entry, row: Entry) -> Problem:
+    return site.problem(
+        "two cell types",
+        found=f"{site.cell_type} in the name, {row.cell_type} in {row.table} line {row.line}",
+        expected="one cell type",
+        fix="Correct one of them, or write {} for {cell_type} in --pattern.",
     )
 
 

@@ -24,6 +24,8 @@ KNOWN = {
 
 FIELDS = ("experiment", "plate", "well", "row", "column", "site", "channel", "plane", "time", "cell_type")
 
+_OF_TABLES = ("perturbation", "role", "split")
+
 _TEXT = {
     "well": "[A-Za-z]{1,2}[0-9]{1,4}",
     "row": "[A-Za-z]{1,2}|[0-9]{1,3}",
@@ -120,6 +122,13 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
         message = f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
         raise ScreenError(message)
     name, width = field["name"], field["width"]
+    if name in _OF_TABLES:
+        message = f"--pattern {text!r}: what was done to a well is read from a table, not from names. Write "
+        message += f"{{}} for {{{name}}}, and name a table with the columns well and {name}: --tables FILE."
+        raise ScreenError(message)
+    if field["fixed"] == "=":
+        message = f"--pattern {text!r}: {{{inside}}} has no value. Write such as {{{name}=1}}."
+        raise ScreenError(message)
     if field["fixed"] is not None:
         if name is None or name in names:
             message = f"--pattern {text!r}: {{{inside}}} must fix a field that stands nowhere else."
