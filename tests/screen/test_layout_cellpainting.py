@@ -146,7 +146,7 @@ def test_every_bad_row_is_refused_with_table_line_and_well(gallery: Gallery) -> 
     }
     outside = screen.problems.set_index("kind").loc["path outside the source"]
     assert outside["found"].endswith("/nowhere/A05_1_1.tiff")
-    assert "name the folder or URL above them as source" in outside["fix"]
+    assert outside["fix"].endswith("in a folder named so, or name their folder as source.")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,28 @@ def test_every_bad_row_is_refused_with_table_line_and_well(gallery: Gallery) -> 
 def test_folders_of_other_machines_are_found_by_how_they_end(gallery: Gallery, folder: str) -> None:
     gallery.rows("P1", gallery.site("P1", "A01", 1, folder=folder.replace("{root}", str(gallery.root))))
     assert indexed(gallery).sites["path_1"].tolist() == ["images/B1/images/P1/Images/A01_1_1.tiff"]
+
+
+def test_an_ending_that_names_no_plate_finds_no_images(gallery: Gallery) -> None:
+    row = gallery.site("P1", "A01", 1)
+    other = row.replace("/P1/", "/P2/").replace(",P1,", ",P2,")
+    gallery.rows("P1", row, other)
+    measurement = gallery.root / "images/B1/images/P1"
+    screen = index(measurement, layout="cellpainting", tables=gallery.root / "workspace/load_data_csv/B1/P1")
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    assert screen.sites[["plate", "path_1"]].to_numpy().tolist() == [["P1", "Images/A01_1_1.tiff"]]
+    refused = screen.problems.iloc[0]
+    assert refused[["kind", "plate", "well"]].tolist() == ["path outside the source", "P2", "A01"]
+    assert refused["fix"].endswith("in a folder named so, or name their folder as source.")
+
+
+def test_files_found_by_their_names_alone_are_said_to_be(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    images = gallery.root / "images/B1/images/P1/Images"
+    screen = index(images, layout="cellpainting", tables=gallery.root / "workspace")
+    assert screen.sites["path_1"].tolist() == ["A01_1_1.tiff"]
+    remark = screen.problems.iloc[0]
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "files found by name alone", 2]
 
 
 def test_urls_may_stand_in_one_column(gallery: Gallery) -> None:

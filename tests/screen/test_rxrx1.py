@@ -106,6 +106,24 @@ def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
         indexed(lab)
 
 
+def test_a_row_whose_id_is_that_of_another_well_is_refused(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    ids = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna".split(",")
+    good = ["HEPG2-08_1_B02_1", "HEPG2-08_1_B02", "HEPG2", "train", "HEPG2-08", "1", "b2", "1", "treatment", "s1"]
+    wrong = [[*good], [*good], [*good]]
+    wrong[0][7] = "2"  # the second site under the id of the first
+    wrong[1][0], wrong[1][6] = "", "B03"
+    wrong[2][0], wrong[2][5] = "", "2"
+    lab.write("metadata.csv", [ids, good, *wrong])
+    for plate, well, site in (("1", "B02", 1), ("1", "B02", 2), ("1", "B03", 1), ("2", "B02", 1)):
+        lab.site(f"images/HEPG2-08/Plate{plate}", well, site)
+    screen = indexed(lab)
+    assert screen.sites[["plate", "well", "site"]].to_numpy().tolist() == [["1", "B02", 1]]
+    refused = screen.problems[screen.problems["kind"] == "row contradicts its id"]
+    assert refused["row"].tolist() == ["3", "4", "5"]
+    assert refused["found"].tolist() == ["site_id HEPG2-08_1_B02_1", "well_id HEPG2-08_1_B02", "well_id HEPG2-08_1_B02"]
+
+
 def test_rxrx2_has_treatments_with_doses_on_plates_of_1536_wells(tmp_path: Path) -> None:
     lab = RxRx1Lab(tmp_path / "lab")
     lab.write(

@@ -72,6 +72,8 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         read, refused = rows.read(places)
         entries += read
         problems += refused
+    if places is not None and places.by_name:
+        problems.append(_by_name(source, places.by_name))
     first = column_of[tables[0].path]
     known_keys = {"plate"} | ({"experiment"} if "experiment" in first or _batch_of(tables[0]) else set())
     return Found(
@@ -86,6 +88,18 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         if "site" in first
         else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
         notes={"columns": dict(first), "known": sorted(known_keys)},
+    )
+
+
+def _by_name(source: AnyPath, count: int) -> Problem:
+    return Problem(
+        severity="warning",
+        kind="files found by name alone",
+        file=".",
+        found=f"{count} files in {source} itself",
+        expected="the folder that the table names",
+        fix="Nothing, if they are of the plate that the table says; files of another plate may have the same names.",
+        count=count,
     )
 
 

@@ -5,11 +5,13 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.plates import NO_NAMES
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
@@ -70,16 +72,23 @@ class Places:
     """Finds files below a source whose folders a table wrote down on another machine.
 
     A path below the source, or relative to it, is itself. Of any other, the longest ending of its folder that is
-    a folder below the source is taken: `/home/ubuntu/bucket/projects/X/images/P1` is `images/P1` here.
+    a folder below the source is taken: `/home/ubuntu/bucket/projects/X/images/P1` is `images/P1` here. An ending that
+    names nothing, such as `Images`, may be of any plate: it counts below a source of the name before it only. Files
+    that lie in the source itself are found by their names.
 
     Args:
         source: The folder that files are looked for in.
+
+    Attributes:
+        by_name: How many files were found in the source by their names alone.
     """
 
     def __init__(self, source: AnyPath) -> None:
         self._source = source
         self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
         self._known: dict[str, str | None] = {}
+        self._name = (source.absolute().as_posix() if isinstance(source, Path) else str(source)).rsplit("/", 1)[-1]
+        self.by_name = 0
         self._top = {name for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
@@ -96,7 +105,10 @@ class Places:
         known = self._known[folder]
         if known is None:
             is_relative = not folder.startswith("/") and ".." not in folder.split("/")
-            return name if name in self._top else whole if is_relative else None
+            if name in self._top:
+                self.by_name += 1
+                return name
+            return whole if is_relative else None
         return posixpath.join(known, name)
 
     def _ending(self, folder: str) -> str | None:
@@ -105,7 +117,8 @@ class Places:
             return None
         for first in range(len(parts)):
             ending = "/".join(parts[first:])
-            if (self._source / ending).is_dir():
+            names_a_place = any(part.lower() not in NO_NAMES for part in parts[first:])
+            if (names_a_place or parts[first - 1 : first] == [self._name]) and (self._source / ending).is_dir():
                 return ending
         return None if parts else ""
 
@@ -201,7 +214,7 @@ class LoadData:
                     channel=name,
                     found=posixpath.join(folder, file),
                     expected="a file in a folder below the source that ends like it",
-                    fix="Copy the images below the source, or name the folder or URL above them as source.",
+                    fix="Copy the images below the source, in a folder named so, or name their folder as source.",
                 )
             paths.append(path)
         entry.paths = tuple(paths)

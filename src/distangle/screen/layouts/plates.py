@@ -4,7 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-_WORDS = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff", "tiffs", "png"})
+NO_NAMES = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff", "tiffs", "png"})
+"""Folders that say nothing of what lies in them."""
+
 _MEASUREMENT = re.compile(r"(.+?)__[0-9]{4}-[0-9]{2}-[0-9]{2}.*", re.DOTALL)  # BR00117006__2020-11-08T18_18_43-...
 _MOMENT = re.compile(r"(timepoint|zstep)_?([0-9]+)", re.IGNORECASE)
 
@@ -33,7 +35,7 @@ def moment_of(folder: str) -> dict[str, str]:
 
 
 def _name(folder: str, root: str) -> str:
-    parts = [part for part in folder.split("/") if part and part.lower() not in _WORDS]
+    parts = [part for part in folder.split("/") if part and part.lower() not in NO_NAMES]
     last = parts[-1] if parts else root
     match = _MEASUREMENT.fullmatch(last)
     return match[1] if match else last

@@ -1,9 +1,9 @@
 """RxRx1: Kaggle's four tables or the official `metadata.csv`, and one PNG per channel; RxRx2 and RxRx3 likewise."""
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
@@ -37,7 +37,8 @@ _ALSO = {"experiment_name": "experiment", "address": "well", "treatment": "sirna
 _READ = ("cell_type", "dataset", "experiment", "plate", "well", "site", "well_type", "sirna")
 _UNTREATED = frozenset({"1138", "UNTREATED", "EMPTY", "EMPTY_control"})  # v1, v2, the official tables of 1 and 3
 _UNTOLD = frozenset({"CRISPR_control"})  # RxRx3 does not say of which kind
-
+_IDS = ("id_code", "well_id", "site_id")
+_ID = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0-9]+)(?:_(?P<site>[0-9]+))?")
 
 PlateKey = tuple[str, str]
 WellKey = tuple[str, str, str, int]  # experiment, plate, well, site (0: the row stands for the whole well)
@@ -142,6 +143,7 @@ def _rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[Entry
                 fields=fields,
             )
             wrong = _wrong_row(entry, plate, site if "site" in position else None, well_type if role is None else "")
+            wrong = wrong or _contradicted(entry, extra)
             if wrong is None:
                 rows.append(entry)
             else:
@@ -173,6 +175,25 @@ def _wrong_row(entry: Entry, plate: str, site: str | None, word: str) -> Problem
     if word:
         expected = f"one of {', '.join(ROLE_WORDS)}"
         return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the well_type.")
+    return None
+
+
+def _contradicted(entry: Entry, names: Sequence[str]) -> Problem | None:
+    """Refuse a row whose id, `HUVEC-01_1_B03` or with a site behind it, is that of another place."""
+    for name, value in zip(names, entry.extra, strict=True):
+        match = _ID.fullmatch(value.strip()) if name in _IDS else None
+        if match is None:
+            continue
+        site = int(match["site"] or 0)
+        said = (match["experiment"], str(int(match["plate"])), split_well(match["well"]))
+        is_same_site = not (site and entry.site) or site == entry.site
+        if said != (entry.experiment, entry.plate, split_well(entry.well)) or not is_same_site:
+            return entry.problem(
+                "row contradicts its id",
+                found=f"{name} {value}",
+                expected=f"the id of {entry.experiment} plate {entry.plate} well {entry.well}",
+                fix="Correct the id or the other columns of this row.",
+            )
     return None
 
 
@@ -314,13 +335,12 @@ def _sign(source: AnyPath) -> str:
 
 
 def _is_ours(path: AnyPath) -> bool:
-    """Tell a table of RxRx1 by its name and, where no fetching is needed, by its columns."""
+    """Tell a table of RxRx1 by its name and its columns."""
     if path.name not in (*_KAGGLE, *_OFFICIAL) or not path.is_file():
         return False
-    if not isinstance(path, Path):
-        return path.name in _KAGGLE
-    with path.open(encoding="utf-8-sig", errors="replace") as opened:
-        columns = {*_known([name.strip() for name in opened.readline(4096).split(",")])}
+    with path.open("rb") as opened:
+        header = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()[:1]
+    columns = {*_known([name.strip() for line in header for name in line.split(",")])}
     return columns >= {"experiment", "plate", "well", *(["sirna"] if path.name in _OFFICIAL else [])}
 
 
