@@ -20,7 +20,7 @@ TEMPORARY = re.compile(r"\..+\.tmp-\d+|\.tmp[A-Za-z0-9]{6}")
 # What a storage says of itself, as against what a program did wrong.
 STORAGE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EMFILE, errno.ENFILE),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

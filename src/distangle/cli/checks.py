@@ -45,13 +45,14 @@ def check(
     from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES
     from distangle.screen.leaks import find_leaks
+    from distangle.screen.table import CHECKS
 
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
     leaks = find_leaks(read, None if folds is None else Folds.read(folds))
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
-    folder = out or screen / "checks"
+    folder = out or screen / CHECKS
     if pixels and not read.card.tables_only:
         from distangle.images import sample_sites
         from distangle.images.checks import check_pixels

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.words import pairs
 from distangle.commit import commit_json
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, ScreenError
 from distangle.progress import by_percent, progress
 
 
@@ -64,6 +64,7 @@ def index(
         for role, names in (("negative_control", negative_control), ("positive_control", positive_control))
         if names
     }
+    _refuse_out(out, source)
     with progress("index", 100, unit="%") as advance:
         screen = index_screen(
             source,
@@ -90,6 +91,20 @@ def index(
     for name, (count, rows) in zip(kinds.index.tolist(), kinds.to_numpy().tolist(), strict=True):
         remark(f"{name[0]}: {name[1]}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
     tell(str(out))
+
+
+def _refuse_out(out: Path, source: str) -> None:
+    """Refuse a folder that a screen cannot lie in, before anything is read.
+
+    Raises:
+        ScreenError: It is a file, or the source itself, whose tables the screen's own would be taken for.
+    """
+    if out.exists() and not out.is_dir():
+        message = f"--out {out} is a file. Expected a folder, new or of a former screen."
+        raise ScreenError(message)
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        message = f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
+        raise ScreenError(message)
 
 
 def pack(

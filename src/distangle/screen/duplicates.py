@@ -11,8 +11,8 @@ from distangle.screen.problems import Problem
 def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list[Entry], list[Problem]]:
     """Divide entries into those that are the only ones of their site, and refusals of the others.
 
-    Of rows that are the same in every column the first is kept. Rows that differ are all refused: which one
-    is right cannot be known.
+    Of rows that are the same in every column, but for the spelling of the well, the first is kept, also where they
+    stand in two tables. Rows that differ are all refused: which one is right cannot be known.
 
     Args:
         entries: Wells may be spelled `a1` and `A01`: they are compared by position.
@@ -27,7 +27,7 @@ def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list
     kept: list[Entry] = []
     problems: list[Problem] = []
     for group in groups.values():
-        same = len({(entry.table, entry.fields, entry.paths, entry.pages) for entry in group}) == 1
+        same = len({_said(entry) for entry in group}) == 1
         if same:
             kept.append(group[0])
         for entry in group[1:] if same else group if len(group) > 1 else []:
@@ -42,6 +42,11 @@ def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list
                 )
             )
     return kept, problems
+
+
+def _said(entry: Entry) -> tuple[object, ...]:
+    fields = tuple("the well" if field.strip() == entry.well else field for field in entry.fields)
+    return fields, entry.perturbation, entry.role, entry.split, entry.cell_type, entry.paths, entry.pages
 
 
 def _name(entry: Entry) -> str:

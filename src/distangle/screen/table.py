@@ -19,6 +19,8 @@ from distangle.screen.channel import Channel
 from distangle.screen.perturbation import class_list_sha256
 
 SITES = "sites.parquet"
+CHECKS = "checks"
+CHECKED = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
 CARD = "screen.json"
 PROBLEMS = "problems.csv"
 
@@ -136,7 +138,11 @@ def path_columns(n_channels: int) -> list[str]:
 
 
 def write_screen(screen: Screen, folder: Path) -> None:
-    """Write `sites.parquet`, `problems.csv` and, last, `screen.json`."""
+    """Write `sites.parquet`, `problems.csv` and, last, `screen.json`.
+
+    What `distangle check` found in another screen of this folder is removed: it says nothing of this one.
+    """
+    before = sha256_of(folder / SITES) if (folder / SITES).is_file() else ""
     with committed(folder / SITES) as temporary:
         screen.sites.to_parquet(temporary, index=False)
     escaped = screen.problems.astype({"count": str}).map(escape_formula)
@@ -147,6 +153,9 @@ def write_screen(screen: Screen, folder: Path) -> None:
     else:
         named = str(source)
     card = screen.card.model_copy(update={"source": named, "sites_sha256": sha256_of(folder / SITES)})
+    if sha256_of(folder / SITES) != before:
+        for name in CHECKED:
+            (folder / CHECKS / name).unlink(missing_ok=True)
     commit_json(folder / CARD, card.model_dump(mode="json"))
 
 

@@ -10,7 +10,7 @@ from distangle.screen.layouts.columns import OURS, renamed
 from distangle.screen.layouts.controls import apply_controls
 from distangle.screen.layouts.folder import list_pictures
 from distangle.screen.layouts.labels import Labels, join_labels, labels_of
-from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.listing import scan, unnamed_images
 from distangle.screen.layouts.load_data import LoadData, Places, channel_names, other_columns, written_channels
 from distangle.screen.layouts.pattern import parse_pattern
 from distangle.screen.layouts.pictures import choose_channels, into_sites
@@ -72,8 +72,9 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         read, refused = rows.read(places)
         entries += read
         problems += refused
-    if places is not None and places.by_name:
-        problems.append(_by_name(source, places.by_name))
+    if places is not None:
+        problems += unnamed_images(source, places.named)
+        problems += [_by_name(source, len(places.by_name))] if places.by_name else []
     first = column_of[tables[0].path]
     known_keys = {"plate"} | ({"experiment"} if "experiment" in first or _batch_of(tables[0]) else set())
     return Found(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from distangle.errors import RemoteError
@@ -73,6 +73,37 @@ def folders_below(
                 remarks.append(not_understood(f"{folder}/{name}".lstrip("/"), name, "a printable name"))
             elif not (name.lower().endswith(".zarr") or name.lower() in closed):
                 waiting.append((f"{folder}/{name}".lstrip("/"), depth + 1))
+
+
+def unnamed_images(source: AnyPath, named: Mapping[str, Collection[str]]) -> list[Problem]:
+    """Return a warning for every folder with images that no row of a table names.
+
+    Args:
+        source: Behind a URL only the folders that rows name are looked into.
+        named: Folder to the names of its files that rows name.
+    """
+    folders: Iterable[tuple[str, list[str]]]
+    if isinstance(source, RemotePath):
+        folders = ((folder, [name for name, _ in scan(source, folder, [])]) for folder in sorted(named))
+    else:
+        folders = folders_below(source, [])
+    problems = []
+    for folder, names in folders:
+        # Each file of a folder that cannot be listed is refused by name when it is looked at.
+        others = sorted({name for name in names if LOOKS.fullmatch(name)}.difference(named.get(folder, ())))
+        if others:
+            problems.append(
+                Problem(
+                    severity="warning",
+                    kind="images that no row names",
+                    file=folder or ".",
+                    found=", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
+                    expected="a row for every image",
+                    fix="Add their rows if they belong to the screen.",
+                    count=len(others),
+                )
+            )
+    return sorted(problems, key=lambda problem: problem.file)
 
 
 def not_understood(path: str, name: str, expected: str, *, count: int = 1) -> Problem:

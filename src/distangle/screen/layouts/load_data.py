@@ -80,7 +80,8 @@ class Places:
         source: The folder that files are looked for in.
 
     Attributes:
-        by_name: How many files were found in the source by their names alone.
+        by_name: Files that were found in the source by their names alone.
+        named: Folder to the names of all files that were asked for and have a folder here.
     """
 
     def __init__(self, source: AnyPath) -> None:
@@ -88,11 +89,19 @@ class Places:
         self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
         self._known: dict[str, str | None] = {}
         self._name = (source.absolute().as_posix() if isinstance(source, Path) else str(source)).rsplit("/", 1)[-1]
-        self.by_name = 0
+        self.by_name: set[str] = set()
+        self.named: dict[str, set[str]] = {}
         self._top = {name for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
         """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
+        path = self._find(folder, name)
+        if path is not None:
+            above, last = posixpath.split(path)
+            self.named.setdefault(above, set()).add(last)
+        return path
+
+    def _find(self, folder: str, name: str) -> str | None:
         whole = posixpath.normpath(posixpath.join(_plain(folder), _plain(name)))
         for root in self._roots:
             if whole.startswith(f"{_plain(root)}/"):
@@ -106,7 +115,7 @@ class Places:
         if known is None:
             is_relative = not folder.startswith("/") and ".." not in folder.split("/")
             if name in self._top:
-                self.by_name += 1
+                self.by_name.add(name)
                 return name
             return whole if is_relative else None
         return posixpath.join(known, name)
@@ -152,7 +161,12 @@ class LoadData:
         theirs = [table.position(name) if name in table.columns else -1 for name in self.extra]
         entries: list[Entry] = []
         problems = [dataclasses.replace(problem, file=self._name) for problem in table.ragged_problems()]
+        keys = written_channels(table)
         for line, fields in zip(table.lines, table.rows, strict=True):
+            if places is not None:
+                row = dict(zip(table.columns, fields, strict=True))
+                for key in keys:  # also of rows that are refused, and of channels that are not wanted
+                    places.find(*_written(row, key))
             entry = self._entry(line, fields, {name: fields[k].strip() for name, k in ours.items()})
             entry.extra = tuple("" if k < 0 else fields[k] for k in theirs)
             problem = self._wrong(entry, fields, places)

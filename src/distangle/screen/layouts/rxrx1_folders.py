@@ -14,6 +14,8 @@ SPLITS = ("train", "test", "images")  # folders that may stand between the sourc
 _PLATE = re.compile(r"plate0*([0-9]+)", re.IGNORECASE)
 _IMAGE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_s([1-9][0-9]{0,3})_w([1-6])\.png", re.IGNORECASE)
 
+_EXPECTED = "images in EXPERIMENT/Plate<number>/, such as HUVEC-01/Plate1/"
+
 SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, site
 
 
@@ -47,6 +49,8 @@ def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
                 if match is not None:
                     plate = (experiment, str(int(match[1])))
                     _list_plate(source, f"{above}/{name}", plate, sites, remarks)
+                elif _has_images(source, f"{above}/{name}"):
+                    remarks.append(not_understood(f"{above}/{name}", name, _EXPECTED))
     return list(sites.values()), remarks
 
 
@@ -57,7 +61,10 @@ def _list_plate(
     sites: dict[SiteKey, RxRx1Site],
     remarks: list[Problem],
 ) -> None:
-    for name, _ in scan(source, folder, remarks):
+    for name, is_folder in scan(source, folder, remarks):
+        if is_folder and not name.startswith(".") and _has_images(source, f"{folder}/{name}"):
+            remarks.append(not_understood(f"{folder}/{name}", name, "images in the folder of their plate"))
+            continue
         match = _IMAGE.fullmatch(name)
         position = split_well(match[1]) if match else None
         if match is None or position is None:
@@ -76,6 +83,19 @@ def _list_plate(
 
 def _folders(source: AnyPath, folder: str, remarks: list[Problem]) -> Iterator[str]:
     # The depth is fixed at three, so a link to a folder above cannot lead round in a circle.
+    strays: list[str] = []
     for name, is_folder in scan(source, folder, remarks, may_lack=folder in SPLITS):
         if is_folder and not name.startswith("."):
             yield name
+        elif not is_folder and LOOKS.fullmatch(name):
+            strays.append(name)
+    if strays:
+        listed = ", ".join(strays[:5]) + (", ..." if len(strays) > 5 else "")
+        remarks.append(not_understood(folder or ".", listed, _EXPECTED, count=len(strays)))
+
+
+def _has_images(source: AnyPath, folder: str) -> bool:
+    """Whether a folder of another name holds images, or plates with some."""
+    return any(
+        _PLATE.fullmatch(name) if is_folder else LOOKS.fullmatch(name) for name, is_folder in scan(source, folder, [])
+    )

@@ -10,7 +10,7 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.columns import renamed, resolve_columns, with_wells
 from distangle.screen.layouts.controls import apply_controls
-from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.listing import scan, unnamed_images
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, is_table, read_table
@@ -41,7 +41,7 @@ def find_table(request: Request) -> Found:
     problems += [problem for _, problem in rows if problem is not None]
     apply_controls(entries, request.controls)
     if not request.tables_only:
-        problems += _unnamed_images(source, [entry for entry, _ in rows])
+        problems += unnamed_images(source, _named([entry for entry, _ in rows]))
     if "site" in column_of:
         hint = f"Column {column_of['site']!r} must tell the sites of a well apart."
     else:
@@ -212,31 +212,13 @@ class _Rows:
         return None if path == ".." or path.startswith("../") or path == "." else path
 
 
-def _unnamed_images(source: AnyPath, entries: Sequence[Entry]) -> list[Problem]:
-    """Return a warning for every folder that holds images which no row names."""
+def _named(entries: Sequence[Entry]) -> dict[str, set[str]]:
     named: dict[str, set[str]] = {}
     for entry in entries:
         for path in entry.paths:
             folder, name = posixpath.split(path)
             named.setdefault(folder, set()).add(name)
-    problems: list[Problem] = []
-    for folder in sorted(named):
-        # Each file of a folder that cannot be listed is refused by name when it is looked at.
-        there = {name for name, _ in scan(source, folder, []) if _IMAGE.fullmatch(name)}
-        others = sorted(there - named[folder])
-        if others:
-            problems.append(
-                Problem(
-                    severity="warning",
-                    kind="images that no row names",
-                    file=folder or ".",
-                    found=", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
-                    expected="a row for every image",
-                    fix="Add their rows if they belong to the screen.",
-                    count=len(others),
-                )
-            )
-    return problems
+    return named
 
 
 def _sign(source: AnyPath) -> str:
