@@ -10,7 +10,7 @@ import posixpath
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from distangle.commit import committed
@@ -124,10 +124,9 @@ class RemotePath:
         """Return all of a file as text."""
         return self.read_bytes().decode(encoding)
 
-    def open(self, mode: str = "rb") -> IO[bytes]:
-        """Open a file for reading its bytes."""
-        opened: IO[bytes] = self._ask("open", mode=mode)
-        return opened
+    def open(self, mode: str = "rb") -> Any:
+        """Open a file for reading its bytes; what comes back is the file system's own kind of file."""
+        return self._ask("open", mode=mode)
 
     def size(self) -> int:
         """Return the bytes of a file, 0 where the server does not tell."""

@@ -1,0 +1,217 @@
+"""Folders behind a URL: the same screen as from the disk, over memory and HTTP; what cannot be had is named."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+from plate_maker import plate
+
+from distangle.errors import ImageError, RemoteError, ScreenError
+from distangle.images import ImageStore, probe_image
+from distangle.remote import RemotePath, cache_folder
+from distangle.screen import Screen, conservation_line, index, read_screen, write_screen
+from distangle.screen.checks import check_tables
+
+WELLS = ("A01", "B02", "C03")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A web server that lists its folders, as `python -m http.server` does."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(params=["memory", "http"])
+def upload(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Bring a folder behind a URL; return the URL."""
+    monkeypatch.setenv("DISTANGLE_CACHE", str(tmp_path / "cache"))
+    if request.param == "memory":
+        memory = fsspec.filesystem("memory")
+
+        def put(folder: Path) -> str:
+            memory.put(str(folder), f"/{tmp_path.name}", recursive=True)
+            return f"memory:///{tmp_path.name}"
+
+        yield put
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+        return
+    pytest.importorskip("aiohttp")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield lambda folder: f"http://127.0.0.1:{server.server_address[1]}/{folder.relative_to(tmp_path).as_posix()}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def pixels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 200, (32, 32)).astype(np.uint8)
+
+
+def png(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(seed)).save(path)
+
+
+def rxrx1(lab: Path) -> dict[str, Any]:
+    rows = ["id_code,experiment,plate,well,sirna"]
+    for k, well in enumerate(WELLS):
+        rows.append(f"U2OS-01_1_{well},U2OS-01,1,{well},sirna_{k}")
+        for c in range(1, 7):
+            png(lab / f"train/U2OS-01/Plate1/{well}_s1_w{c}.png", 10 * k + c)
+    (lab / "train.csv").write_text("\n".join([*rows, "U2OS-01_1_D04,U2OS-01,1,D04,sirna_9", ""]))
+    return {}
+
+
+def table(lab: Path) -> dict[str, Any]:
+    rows = ["plate,well,perturbation,dna"]
+    for k, well in enumerate(WELLS):
+        png(lab / f"images/{well}.png", k)
+        rows.append(f"P1,{well},x{k},images/{well}.png")
+    (lab / "wells.csv").write_text("\n".join([*rows, "P1,D04,x9,images/none.png", ""]))
+    return {"channels": ["dna"]}
+
+
+def folder(lab: Path) -> dict[str, Any]:
+    for k, well in enumerate(WELLS):
+        for c in (1, 2):
+            png(lab / f"P1/{well}_s1_w{c}.png", 10 * k + c)
+    png(lab / "P1/D04_s1_w1.png", 99)
+    return {"layout": "folder", "pattern": "{plate}/{well}_s{site}_w{channel}.png"}
+
+
+def cellpainting(lab: Path) -> dict[str, Any]:
+    rows = []
+    for k, well in enumerate([*WELLS, "D04"]):
+        row = {"Metadata_Plate": "P1", "Metadata_Well": well, "Metadata_Site": 1}
+        for c, name in enumerate(("DNA", "ER")):
+            file = lab / f"images/B1/images/P1/Images/{well}_{name}.tiff"
+            if well != "D04":
+                file.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(file, pixels(10 * k + c), compression="zlib")
+            row[f"FileName_Orig{name}"] = file.name
+            row[f"PathName_Orig{name}"] = "s3://cellpainting-gallery/x/source_4/images/B1/images/P1/Images/"
+        rows.append(row)
+    tables = lab / "workspace/load_data_csv/B1/P1"
+    tables.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(tables / "load_data_with_illum.parquet", index=False)
+    wells = "".join(f"P1,{well},J{k}\n" for k, well in enumerate([*WELLS, "D04"]))
+    (lab / "workspace/well.csv").write_text(f"Metadata_Plate,Metadata_Well,Metadata_JCP2022\n{wells}")
+    return {}
+
+
+def ome_zarr(lab: Path) -> dict[str, Any]:
+    wells = {f"{well[0]}/{int(well[1:])}": [np.stack([pixels(k), pixels(k + 9)])] for k, well in enumerate(WELLS)}
+    plate(lab / "P1.zarr", wells, version="0.5")
+    (lab / "P1.zarr/C/3/0/zarr.json").unlink()
+    return {}
+
+
+def indexed(source: object, **options: Any) -> Screen:
+    return index(source, probe=probe_image, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [rxrx1, table, folder, cellpainting, ome_zarr])
+def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: Any, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    options = make(lab)
+    here, there = indexed(lab, **options), indexed(upload(lab), **options)
+    assert conservation_line(there) == conservation_line(here)
+    assert here.card.refused > 0
+    assert there.card.layout == here.card.layout
+    assert there.card.perturbations == here.card.perturbations
+    columns = [name for name in here.sites.columns if name != "mtime"]
+    pd.testing.assert_frame_equal(there.sites[columns], here.sites[columns])
+    kinds = ["severity", "kind", "plate", "well", "row"]
+    assert there.problems[kinds].to_numpy().tolist() == here.problems[kinds].to_numpy().tolist()
+    write_screen(there, tmp_path / "screen")
+    read = read_screen(tmp_path / "screen")
+    assert isinstance(read.source, RemotePath)
+    stores = ImageStore(here), ImageStore(read)
+    for row in range(len(here.sites)):
+        assert np.array_equal(stores[0].image(row), stores[1].image(row))
+    assert not [one for one in check_tables(read).findings if one.severity == "error" and "changed" in one.kind]
+
+
+def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    options = table(lab)
+    screen = indexed(upload(lab), **options)
+    (copy,) = cache_folder().rglob("A01.png")
+    when = copy.stat().st_mtime_ns
+    assert np.array_equal(ImageStore(screen).image(0), pixels(0)[None])
+    assert copy.stat().st_mtime_ns == when
+    png(copy, 77)  # somebody wrote another picture over the copy
+    with pytest.raises(ImageError, match="A01.png"):
+        ImageStore(screen).image(0)
+    copy.unlink()
+    assert np.array_equal(ImageStore(screen).image(0), pixels(0)[None])
+
+
+def test_what_is_not_there_is_named_by_its_url(upload: Any, tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/note.txt").write_text("x")
+    url = upload(tmp_path / "lab")
+    with pytest.raises(ScreenError, match=rf"{url}/none does not exist"):
+        indexed(f"{url}/none")
+    with pytest.raises(ScreenError, match=rf"Nothing in {url} tells its layout"):
+        indexed(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/lab", "ftp://host/lab is no address that can be read. Expected a path, or a URL of s3, gs"),
+        ("s3://bucket/../other", "goes up with '..'. Write the folder that is meant."),
+    ],
+)
+def test_an_address_of_another_kind_is_refused(url: str, said: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        indexed(url)
+    assert said in str(caught.value)
+
+
+def test_a_download_that_ends_early_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("DISTANGLE_CACHE", str(tmp_path / "cache"))
+
+    class Short(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"x" * 10)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Short)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with pytest.raises(RemoteError, match=r"x\.png"):
+        RemotePath(f"http://127.0.0.1:{server.server_address[1]}/x.png").local_copy()
+    server.shutdown()
+    server.server_close()
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_a_server_that_nobody_answers_at_is_an_error_with_the_url(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with pytest.raises(RemoteError, match=r"http://127.0.0.1:9/lab cannot be read \(.*\)\. Check the address"):
+        RemotePath("http://127.0.0.1:9/lab").read_bytes()
