@@ -63,3 +63,31 @@ def test_totals_are_whole_numbers(screen: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["check", str(screen), "--expect", "wells=many"])
     assert "--expect wells=many: 'many' is no whole number" in capsys.readouterr().err
+
+
+def test_an_index_anew_takes_away_what_was_found_in_another_screen(screen: Path) -> None:
+    words = ["index", str(screen.parent / "wells.csv"), "--channels", "dna", "--out", str(screen)]
+    main(["check", str(screen)])
+    kept = screen / "checks" / "mine.txt"
+    kept.write_text("x")
+    main(words)
+    assert (screen / "checks" / "checks.json").exists()  # the same screen
+    table = screen.parent / "wells.csv"
+    table.write_text(table.read_text().replace(",a,", ",b,"))
+    main(words)
+    assert [path.name for path in (screen / "checks").iterdir()] == ["mine.txt"]
+
+
+def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["index", str(screen.parent), "--tables", str(screen.parent / "wells.csv"), "--channels", "dna", "--out"]
+    (screen.parent / "file").write_text("x")
+    for out, said in (("file", "is a file. Expected a folder"), (".", "is the source itself")):
+        with pytest.raises(SystemExit):
+            main([*words, str(screen.parent / out)])
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["check", str(screen), "--out", str(screen.parent / "file")])
+    said = capsys.readouterr().err
+    assert "was not written: file exists" in said
+    assert "name another folder" in said
+    assert (screen.parent / "file").read_text() == "x"

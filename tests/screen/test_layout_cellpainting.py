@@ -330,6 +330,21 @@ def test_a_table_beside_us_is_named_as_it_was_typed(gallery: Gallery, monkeypatc
     assert screen.problems["file"].tolist() == ["images.csv"]
 
 
+def test_images_that_no_row_names_are_listed_by_folder(gallery: Gallery) -> None:
+    header = HEADER.replace("FileName_OrigER", "FileName_OrigAGP").replace("PathName_OrigER", "PathName_OrigAGP")
+    gallery.rows(
+        "P1", gallery.site("P1", "A01", 1), gallery.site("P1", "A02", 1).replace("A02,1,", "A02,x,"), header=header
+    )
+    gallery.images("P1", "stray.tiff")
+    gallery.images("P7", "A01_1_1.tiff", "A01_1_2.tiff", "notes.txt")
+    screen = indexed(gallery, channels=["DNA"])
+    listed = screen.problems[screen.problems["kind"] == "images that no row names"]
+    assert listed[["severity", "file", "found", "count"]].to_numpy().tolist() == [
+        ["warning", "images/B1/images/P1/Images", "stray.tiff", 1],
+        ["warning", "images/B1/images/P7/Images", "A01_1_1.tiff, A01_1_2.tiff", 2],
+    ]
+
+
 def test_every_table_of_perturbations_adds_what_it_knows(gallery: Gallery) -> None:
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in ("A01", "A02", "A03", "A04")])
     wells = "Metadata_Plate,Metadata_Well,Metadata_JCP2022,Metadata_Note2\n"
@@ -356,6 +371,12 @@ def test_parquet_stands_for_csv_as_in_jump(gallery: Gallery) -> None:
         {"Metadata_Plate": ["P1", "P9"], "Metadata_Well": ["A02", "A01"], "Metadata_JCP2022": ["x", "y"]}
     )
     wells.to_parquet(gallery.root / "well.parquet", index=False)
+    twin = gallery.root / "metadata/well.csv"
+    gallery.write("metadata/well.csv", wells.replace({"A02": "a2"}).to_csv(index=False))
+    screen = indexed(gallery)
+    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"  # the same row, twice
+    assert set(screen.problems["kind"]) == {"duplicate row", "no table row"}
+    twin.unlink()
     screen = indexed(gallery)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     assert screen.sites["perturbation"].tolist() == ["x"]

@@ -145,6 +145,17 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     assert not [one for one in check_tables(read).findings if one.severity == "error" and "changed" in one.kind]
 
 
+def test_the_official_table_of_rxrx1_tells_its_layout_behind_a_url_too(upload: Any, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    for c in range(1, 7):
+        png(lab / f"images/U2OS-01/Plate1/A01_s1_w{c}.png", c)
+    header = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna"
+    (lab / "metadata.csv").write_text(f"{header}\n,,U2OS,train,U2OS-01,1,A01,1,treatment,s1\n")
+    screen = indexed(upload(lab))
+    assert screen.card.provenance["recognised_by"] == "metadata.csv"
+    assert screen.card.layout == "rxrx1"
+
+
 def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     lab.mkdir()

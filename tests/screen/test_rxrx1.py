@@ -106,6 +106,25 @@ def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
         indexed(lab)
 
 
+def test_images_beside_their_plates_are_named(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    lab.table("train.csv", [("HUVEC-01", "1", "B02", "1")])
+    lab.site("train/HUVEC-01/Plate1", "B02", 1)
+    for stray in ("stray.png", "train/x.png", "train/HUVEC-01/y.png", "train/HUVEC-01/Plate1/sub/z.png"):
+        (lab.root / stray).parent.mkdir(exist_ok=True)
+        (lab.root / stray).write_text("x")
+    lab.site("train/HUVEC-01/PlateX", "B02", 1)
+    lab.site("validation/HUVEC-02/Plate1", "B02", 1)
+    (lab.root / "train/HUVEC-01/notes").mkdir()
+    screen = indexed(lab)
+    strays = screen.problems[screen.problems["kind"] == "name not understood"]
+    assert set(strays["severity"]) == {"warning"}
+    assert sorted(strays["file"]) == [
+        *[".", "train", "train/HUVEC-01", "train/HUVEC-01/Plate1/sub", "train/HUVEC-01/PlateX", "validation/HUVEC-02"]
+    ]
+    assert screen.sites["path_1"].tolist() == ["train/HUVEC-01/Plate1/B02_s1_w1.png"]
+
+
 def test_a_row_whose_id_is_that_of_another_well_is_refused(tmp_path: Path) -> None:
     lab = RxRx1Lab(tmp_path / "lab")
     ids = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna".split(",")

@@ -225,6 +225,12 @@ def test_images_that_no_row_names_are_counted_by_folder(lab_table: Write) -> Non
         2,
     ]
     assert conservation_line(screen) == "found 1 = indexed 1 + refused 0"
+    (table.parent / "other").mkdir()
+    (table.parent / "other" / "x1.jpg").write_text("x")
+    assert indexed(table).problems[["file", "found"]].to_numpy().tolist() == [
+        ["images/p1", "B01_actin.TIFF, B01_dapi.tif"],
+        ["other", "x1.jpg"],
+    ]
 
 
 def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
