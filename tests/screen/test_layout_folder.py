@@ -260,6 +260,16 @@ def test_the_folder_of_a_plate_takes_the_rows_of_that_plate_only(tmp_path: Path)
     assert screen.sites["perturbation"].tolist() == ["x", "y"]
 
 
+def test_one_plate_in_two_batches_is_told_by_its_folders(tmp_path: Path) -> None:
+    put(tmp_path, [f"{batch}/P1/A01_s1_w1.tif" for batch in ("B1", "B2")] + ["B1/P1/A02_s1_w1.tif"])
+    screen = indexed(tmp_path, pattern="{plate}/{well}_s{site}_w{channel}.tif")
+    wrong = screen.problems.iloc[0]
+    assert wrong["found"] == "B1/P1/A01_s1_w1.tif, B2/P1/A01_s1_w1.tif"
+    assert wrong["fix"].endswith("with {plate} and {experiment} in --pattern.")
+    whole = indexed(tmp_path, pattern="{experiment}/{plate}/{well}_s{site}_w{channel}.tif")
+    assert conservation_line(whole) == "found 3 = indexed 3 + refused 0"
+
+
 def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
     put(tmp_path, ["U2OS_A01_s1_w1.tif", "U2OS_A02_s1_w1.tif"])
     pattern = "{cell_type}_{well}_s{site}_w{channel}.tif"

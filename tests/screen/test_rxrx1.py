@@ -296,7 +296,7 @@ def test_one_site_in_two_folders_is_refused_twice(rxrx1: RxRx1Lab) -> None:
 def test_two_files_for_a_channel_refuse_the_site(rxrx1: RxRx1Lab) -> None:
     (rxrx1.root / PLATE / "b3_s1_w2.PNG").write_text("x")
     row = problem(indexed(rxrx1), "two files for a channel")
-    assert row[["well", "site", "found"]].tolist() == ["B03", "1", "b3_s1_w2.PNG"]
+    assert row[["well", "site", "found"]].tolist() == ["B03", "1", "B03_s1_w2.png, b3_s1_w2.PNG"]
 
 
 def test_names_that_nearly_fit_are_remarked_on_and_others_ignored(rxrx1: RxRx1Lab) -> None:

@@ -73,7 +73,7 @@ def check(
         tell_table(("", "found", "times", "first"), rows_shown)
         for one in groups[:SHOWN]:
             if one["severity"] != "note":
-                remark(f"{one['kind']}: {one['first']}: {one['what']}. {one['fix']}")
+                remark(f"{one['kind']}: {one['first']}: {one['what'].removesuffix('.')}. {one['fix']}")
     numbers = {name: checked.count(name) for name in SEVERITIES}
     counts = [f"{n:,} {name}{'s' * (n != 1)}" for name, n in numbers.items()]
     tell(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")

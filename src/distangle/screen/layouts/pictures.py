@@ -163,7 +163,8 @@ def _wrong(site: _Site, entry: Entry, channels: Sequence[tuple[str, str]]) -> Pr
         files = site.files[key]
         if len(files) > 1:
             moments = list(dict.fromkeys(picture.moment for picture in files))
-            listed = ", ".join(picture.path.rsplit("/", 1)[-1] for picture in files[:3])
+            whole = len({picture.path.rsplit("/", 1)[-1] for picture in files}) < len(files)  # alike but for the folder
+            listed = ", ".join(picture.path if whole else picture.path.rsplit("/", 1)[-1] for picture in files[:3])
             several = len(moments) == len(files) and len(moments) > 1
             return entry.problem(
                 "several planes or times" if several else "two files for a channel",
@@ -172,7 +173,7 @@ def _wrong(site: _Site, entry: Entry, channels: Sequence[tuple[str, str]]) -> Pr
                 expected="one file per channel",
                 fix="Write the plane and time that are wanted into --pattern as figures, or project them first."
                 if several
-                else "Keep one of them, or tell plates apart with {plate} in --pattern.",
+                else "Keep one of them, or tell plates and batches apart with {plate} and {experiment} in --pattern.",
             )
     return None
 

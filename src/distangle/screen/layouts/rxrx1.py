@@ -267,7 +267,7 @@ def _wrong_site(site: RxRx1Site, entry: Entry) -> Problem | None:
         )
         return dataclasses.replace(problem, file=site.folder)
     if site.taken:
-        names = ", ".join(site.taken)
+        names = ", ".join(dict.fromkeys(site.taken))
         problem = entry.problem(
             "two files for a channel", found=names, expected="one file per channel", fix="Keep one of them."
         )

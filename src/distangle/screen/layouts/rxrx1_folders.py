@@ -21,7 +21,7 @@ SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, sit
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class RxRx1Site:
-    """The files of one site; `taken` are file names of channels met before."""
+    """The files of one site; `taken` are the names of files that are one channel twice."""
 
     folder: str
     experiment: str
@@ -77,7 +77,7 @@ def _list_plate(
         if site is None:
             site = sites[key] = RxRx1Site(folder=folder, experiment=key[1], plate=key[2], well=key[3], site=key[4])
         if int(match[3]) in site.files:
-            site.taken.append(name)
+            site.taken += [site.files[int(match[3])], name]
         site.files.setdefault(int(match[3]), name)
 
 
