@@ -290,6 +290,15 @@ def test_batches_that_share_a_barcode_keep_their_own_maps(gallery: Gallery) -> N
     ]
 
 
+def test_a_batch_need_not_have_one_name_everywhere(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1))
+    gallery.write(
+        "workspace/metadata/platemaps/first/barcode_platemap.csv", "Assay_Plate_Barcode,Plate_Map_Name\nP1,M\n"
+    )
+    gallery.write("workspace/metadata/platemaps/first/platemap/M.txt", "well_position\tbroad_sample\nA01\tx\n")
+    assert indexed(gallery).sites[["experiment", "perturbation"]].to_numpy().tolist() == [["B1", "x"]]
+
+
 def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) -> None:
     gallery.rows("P1", gallery.site("P1", "A01", 1))
     gallery.maps("P1,M1\nP3,M9\n", M1="well_position\tbroad_sample\nA01\tx\n")
@@ -302,6 +311,9 @@ def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) ->
         "P3",
         "3",
     )
+    gallery.maps("P1,M2\nP2,M1\n")
+    with pytest.raises(ScreenError, match="plate P1 has the map 'M2', and there is no such file"):
+        indexed(gallery)
     gallery.maps("P3,M9\n")
     with pytest.raises(ScreenError, match="plate P3 has the map 'M9', and there is no such file"):
         indexed(gallery)
@@ -310,7 +322,7 @@ def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) ->
 def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> None:
     codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="J4")
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in codes])
-    wells = "".join(f"P1,{well},{code},trt\n" for well, code in codes.items())
+    wells = "".join(f"P1,{well},{code},{'' if well == 'A01' else 'trt'}\n" for well, code in codes.items())
     gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022,mine\n{wells}")
     kinds = "JCP2022_033924,poscon\nJCP2022_999999,empty\nJ4,negcon\n"
     gallery.write("perturbation_control.csv", f"Metadata_JCP2022,Metadata_pert_type\n{kinds}")

@@ -279,6 +279,10 @@ def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
     assert wrong[["kind", "well", "found"]].tolist() == [
         *("two cell types", "A01", "U2OS in the name, HUVEC in wells.csv line 2")
     ]
+    plain = labelled(
+        tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern="{}_{well}_s{}_w{channel}.tif"
+    )
+    assert plain.sites["cell_type"].tolist() == ["HUVEC", ""]
 
 
 def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_path: Path) -> None:

@@ -106,6 +106,23 @@ def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
         indexed(lab)
 
 
+def test_one_row_in_two_splits_is_a_contradiction(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    for name in ("train_controls.csv", "test_controls.csv"):
+        lab.table(
+            name,
+            [
+                ("RPE-01", "1", "B02", "1138", "negative_control"),
+                ("RPE-01", "1", name[1] + "3", "7", "positive_control"),
+            ],
+        )
+    lab.site("train/RPE-01/Plate1", "B02", 1)
+    lab.site("train/RPE-01/Plate1", "R03", 1)
+    screen = indexed(lab, plate_rows=32, plate_columns=48)
+    twice = screen.problems[screen.problems["kind"] == "conflicting rows"]
+    assert twice["well"].tolist() == ["B02", "B02"]
+
+
 def test_images_beside_their_plates_are_named(tmp_path: Path) -> None:
     lab = RxRx1Lab(tmp_path / "lab")
     lab.table("train.csv", [("HUVEC-01", "1", "B02", "1")])
