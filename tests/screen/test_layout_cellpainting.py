@@ -320,18 +320,20 @@ def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) ->
 
 
 def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> None:
-    codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="J4")
+    codes = dict(A01="JCP2022_033924", A02="JCP2022_999999", A03="JCP2022_UNKNOWN", A04="J4", A05="J5")
     gallery.rows("P1", *[gallery.site("P1", well, 1) for well in codes])
     wells = "".join(f"P1,{well},{code},{'' if well == 'A01' else 'trt'}\n" for well, code in codes.items())
     gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022,mine\n{wells}")
-    kinds = "JCP2022_033924,poscon\nJCP2022_999999,empty\nJ4,negcon\n"
+    kinds = "JCP2022_033924,poscon\nJCP2022_999999,empty\nJ4,negcon\nJ5,empty\n"
     gallery.write("perturbation_control.csv", f"Metadata_JCP2022,Metadata_pert_type\n{kinds}")
     roles = ["positive_control", "untreated", "unknown", "negative_control"]
-    assert indexed(gallery).sites["role"].tolist() == roles
+    screen = indexed(gallery)
+    assert screen.sites["role"].tolist() == roles
+    assert ("bad role", "P1", "A05") in refusals(screen)  # what an empty well is elsewhere is not known
     assert set(indexed(gallery, mapping={"role": "mine"}).sites["role"]) == {"treatment"}
     named = indexed(gallery, mapping={"perturbation": "Metadata_JCP2022"})
-    assert named.sites["perturbation"].tolist() == list(codes.values())
-    assert named.problems.empty
+    assert named.sites["perturbation"].tolist() == list(codes.values())[:4]
+    assert set(named.problems["kind"]) == {"bad role", "no table row"}
 
 
 def test_a_table_beside_us_is_named_as_it_was_typed(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,8 @@ def read_codes(
     if "role" not in keep:
         told = _cells(table, column_of.get("role"))
         added["role"] = [
-            _ROLES.get(code, "") if word.lower() in _NOT_SAID else word for code, word in zip(cells, told, strict=True)
+            _ROLES[code] if code in _ROLES and word.lower() in _NOT_SAID else word
+            for code, word in zip(cells, told, strict=True)
         ]
     if "perturbation" not in keep and codes & set(_UNTOLD):
         names = _cells(table, column_of.get("perturbation"))
