@@ -38,6 +38,7 @@ slow: $(READY)
 	$(BIN)/pytest -q -m slow
 
 bench: $(READY)
+	$(BIN)/pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[log,test,lint,bench]'
 	$(BIN)/python benchmarks/together.py
 
 clean:

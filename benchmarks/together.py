@@ -39,7 +39,7 @@ def main(names: list[str]) -> int:
         status, lines = verdicts(name)
         table += [f"{name:16s} {line}" for line in lines or ["no limit was reached: it did not end"]]
         table.append(f"{name:16s} {time.monotonic() - began:.0f} s")
-        if status or any(line.startswith("BROKEN") for line in lines):
+        if status or not lines or any(line.startswith("BROKEN") for line in lines):
             failed.append(f"{name} (status {status})")
     print("\n--- all\n" + "\n".join(table))
     print(f"NOT ALL HOLD: {', '.join(failed)}" if failed else "All hold.")

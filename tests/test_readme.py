@@ -21,7 +21,7 @@ def test_the_python_block_runs_as_printed(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     main(["simulate", "plates", "--workers", "1", *(word for pair in settings for word in ("--set", pair))])
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    names: dict[str, object] = {"Path": Path}
+    names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - the README is ours
     assert Path("runs/second/report/index.html").exists()
     assert len(names["explanation"].table) == 12  # type: ignore[attr-defined]

@@ -20,9 +20,21 @@ TEMPORARY = re.compile(r"\..+\.tmp-\d+|\.tmp[A-Za-z0-9]{6}")
 # What a storage says of itself, as against what a program did wrong.
 STORAGE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EMFILE, errno.ENFILE),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        StorageError: A file stands there, or the storage is not to be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(_words(folder, error.errno or 0, needed=0, exact=False)) from error
 
 
 @contextlib.contextmanager
@@ -194,6 +206,10 @@ def _words(path: Path, reason: int, *, needed: int, exact: bool) -> str:
         return f"{said} What was there before is untouched; make room and try again."
     if reason in (errno.EMFILE, errno.ENFILE):
         return f"{said} The limit is {_most_files()} (`ulimit -n`); raise it and try again."
+    if reason in (errno.EEXIST, errno.ENOTDIR):
+        return f"{said} A file stands where a folder is expected; name another folder."
+    if reason == errno.EISDIR:
+        return f"{said} A folder stands where a file is expected; name a file."
     return f"{said} What was there before is untouched; make {path.parent} writable, or name another folder."
 
 

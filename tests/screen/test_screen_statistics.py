@@ -59,7 +59,7 @@ def test_tables_only_counts_wells_and_no_sites(lab: RxRx1Lab) -> None:
     assert printed["sites"] == printed["planes (sites x channels)"] == "not looked for"
     assert printed["their wells (N_train)"] == "3"
     assert printed["treatments with 2 wells (S_2)"] == "1"
-    assert printed["plates with 0 negative controls"] == "1"
+    assert printed["plates with 0 negative controls or untreated wells"] == "1"
 
 
 def test_statistics_are_json_and_back(lab: RxRx1Lab) -> None:

@@ -14,10 +14,9 @@ from distangle.commit import sha256_of
 from distangle.errors import RunError
 from distangle.randomness import generator
 from distangle.results import Predictions, RunFolder, Scores
-from distangle.screen import Role
+from distangle.screen import CONTROLS
 
 N_DRAWS = 2000
-CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 LEVELS: tuple[tuple[Literal["site", "well"], int], ...] = (("well", 8), ("site", 1))
 Metric = Literal["accuracy", "balanced accuracy"]
 Interval = tuple[float, float]

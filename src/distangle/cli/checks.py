@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.words import Words, pairs
+from distangle.cli.words import Words, at_least_one, pairs
 from distangle.errors import ConfigError
 from distangle.progress import by_percent, progress
 
@@ -47,6 +47,7 @@ def check(
     from distangle.screen.leaks import find_leaks
     from distangle.screen.table import CHECKS
 
+    n_workers = at_least_one(workers, flag="--workers")
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
@@ -60,7 +61,7 @@ def check(
         rows = sample_sites(read, sample)
         with progress("check", 100, unit="%") as advance:
             more, surveyed = check_pixels(
-                read, rows, hash_files=hash_files, workers=workers, progress=by_percent(advance)
+                read, rows, hash_files=hash_files, workers=n_workers, progress=by_percent(advance)
             )
         checked = checked.joined(more)
         surveyed.write(folder / "planes.parquet")

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, one_of_each, refuse_beside, values_by_column
+from distangle.cli.words import Words, at_least_one, one_of_each, refuse_beside, values_by_column
 from distangle.progress import progress
 
 ALL_PARTS = "faithfulness,templates,filters"
@@ -57,6 +57,8 @@ def explain(
         benchmark: Instead, on a synthetic screen: how often every method finds the planted stain and the planted
             place, beside networks with random weights.
     """
+    if n_sites is not None:
+        at_least_one(n_sites, flag="--n-sites")
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
@@ -75,7 +77,7 @@ def explain(
     opened = RunFolder.open(run)
     chosen = values_by_column(only, flag="--only")
     indexed = read_screen(opened.screen_folder(screen))
-    n_sites = n_sites or 96
+    n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
     with progress("explain", -(-n_sites // settings.sites_at_once), unit="piece") as advance:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.words import pairs
+from distangle.cli.words import at_least_one, pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError, ScreenError
 from distangle.progress import by_percent, progress
@@ -130,9 +130,10 @@ def pack(
     from distangle.images import pack_screen
     from distangle.screen import conservation_line, read_screen
 
+    n_workers = at_least_one(workers, flag="--workers")
     given = read_screen(screen)
     with progress("pack", len(given.sites), unit="image") as advance:
-        packed = pack_screen(given, out, format=format, level=level, workers=workers, advance=advance)
+        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance)
     refused = len(given.sites) - len(packed.screen.sites)
     if refused:
         remark(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
@@ -167,6 +168,7 @@ def statistics(
     from distangle.screen import read_screen, statistics_table
     from distangle.screen import statistics as count
 
+    n_workers = at_least_one(workers, flag="--workers")
     read = read_screen(screen)
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
@@ -180,7 +182,7 @@ def statistics(
     surveyed, example = None, None
     if pixels and not read.card.tables_only:
         with progress("statistics", 100, unit="%") as advance:
-            surveyed = survey(read, sample_sites(read, sample), workers=workers, progress=by_percent(advance))
+            surveyed = survey(read, sample_sites(read, sample), workers=n_workers, progress=by_percent(advance))
         example = first_readable(read, surveyed)
     card = describe(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):

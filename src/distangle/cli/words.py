@@ -15,6 +15,18 @@ Name = TypeVar("Name", bound=str)
 Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
+def at_least_one(number: int, *, flag: str) -> int:
+    """Return a number of workers or of sites.
+
+    Raises:
+        ConfigError: Fewer than one.
+    """
+    if number < 1:
+        message = f"{flag} {number}: expected 1 or more."
+        raise ConfigError(message)
+    return number
+
+
 def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
     """Read `name=value` pairs, several to a word with commas between.
 

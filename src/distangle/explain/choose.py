@@ -7,7 +7,7 @@ import pandas as pd
 
 from distangle.errors import ExplanationError, nearest
 from distangle.randomness import generator
-from distangle.screen import Role, Screen
+from distangle.screen import NEGATIVE, Screen
 
 
 def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequence[str]] | None = None) -> list[int]:
@@ -20,8 +20,11 @@ def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequenc
             left out. Sites of the training fold are taken too where `fold` is among them.
 
     Raises:
-        ExplanationError: There is none; a column or value that the table does not have.
+        ExplanationError: There is none; a column or value that the table does not have; fewer than one asked for.
     """
+    if n_sites < 1:
+        message = f"{n_sites} sites to explain: expected 1 or more."
+        raise ExplanationError(message)
     wanted = _wanted(table, only or {})
     fine = wanted & (table["reason"] == "")
     if "fold" not in {name.removeprefix("Metadata_").lower() for name in only or {}}:
@@ -34,7 +37,7 @@ def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequenc
         )
         raise ExplanationError(message)
     chosen = table[fine]
-    control = chosen["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    control = chosen["Metadata_Role"].isin(NEGATIVE)
     # Sites of one well stand apart in the order, so that few sites already show several wells.
     order = chosen.assign(_control=control.to_numpy(), _row=np.flatnonzero(fine.to_numpy()))
     order = order.sort_values(["Metadata_Site", "_row"], kind="stable")
@@ -51,7 +54,7 @@ def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
         rows: Positions of sites; those of one plate take its untreated sites in turn.
     """
     sites = screen.sites
-    untreated = sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    untreated = sites["role"].isin(NEGATIVE)
     plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
     chosen = []
     for turn, row in enumerate(rows):
@@ -92,7 +95,7 @@ def untreated_wells(table: pd.DataFrame, *, folds: Sequence[str], n_wells: int) 
         folds: Wells of these folds only: a network knows what it was trained on better than what it was not.
         n_wells: How many at most.
     """
-    control = table["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    control = table["Metadata_Role"].isin(NEGATIVE)
     fine = control & table["Metadata_Fold"].isin(list(folds)) & (table["reason"] == "")
     plate = ["Metadata_Experiment", "Metadata_Plate"]
     order = table[fine].assign(_row=np.flatnonzero(fine.to_numpy()))

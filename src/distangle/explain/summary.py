@@ -8,7 +8,7 @@ import pandas as pd
 
 from distangle.explain.stains.label_nulls import labels_null
 from distangle.explain.stains.nulls import mean_over_sites, p_values, shapley_null
-from distangle.screen import Role
+from distangle.screen import NEGATIVE
 
 EXPERIMENT, PLATE, WELL = (["Metadata_Experiment"], ["Metadata_Plate"], ["Metadata_Well"])
 CELL_TYPE, ROLE = "Metadata_Cell_Type", "Metadata_Role"
@@ -167,7 +167,7 @@ def _cell_types(
 def _warnings(table: pd.DataFrame) -> list[str]:
     if ROLE not in table.columns:
         return []
-    untreated = table[ROLE].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    untreated = table[ROLE].isin(NEGATIVE).to_numpy()
     if not untreated.any():
         return []
     names = table.loc[untreated, EXPERIMENT + PLATE + WELL].astype(str).agg(" ".join, axis=1).unique().tolist()

@@ -8,7 +8,7 @@ import numpy as np
 
 from distangle.errors import ConfigError, nearest
 from distangle.images.patience import compiled_loops
-from distangle.screen import Role, Screen
+from distangle.screen import NEGATIVE, Screen
 
 Standardisation = Literal["image", "plate", "experiment", "controls", "experiment_controls"]
 FEW = 3  # fewer images of negative controls than this say too little of an experiment
@@ -102,7 +102,7 @@ def control_rows(screen: Screen, rows: Sequence[int] | np.ndarray) -> np.ndarray
         rows: Positions in it.
     """
     chosen = np.asarray(rows, dtype=int)
-    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+    control = screen.sites["role"].isin(NEGATIVE).to_numpy()
     return np.asarray(chosen[control[chosen]])
 
 

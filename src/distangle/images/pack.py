@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from distangle import __version__
-from distangle.commit import check_room, commit_bytes, sha256_of
+from distangle.commit import check_room, commit_bytes, make_folder, sha256_of
 from distangle.errors import ImageError, ScreenError
 from distangle.images.packed import ngff, records
 from distangle.images.packed.read import read_packed
@@ -93,7 +93,7 @@ def pack_screen(
     chosen = DEFAULT_LEVEL[format] if level is None else level
     packer = _Packer(screen, folder, format=format, level=chosen)
     before = int(screen.sites["size"].sum())
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     check_room(folder, needed=before, what="packed images, about")
     done: list[_Done] = []
     problems: list[Problem] = []

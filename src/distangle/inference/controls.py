@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.results import Predictions
-from distangle.screen import Role
+from distangle.screen import NEGATIVE, Role
 
 CONFIDENT = 0.5  # probability from which a call of a treatment counts as confident
 TOLERATED = 0.10  # share of negative-control sites that may be called a treatment with confidence
@@ -45,7 +45,7 @@ def check_controls(
     surest = float(table["confidence"].iloc[treated].mean()) if len(treated) else None
     checks: dict[str, Mapping[str, object]] = {}
     for role, members in (
-        ("negative_control", (Role.NEGATIVE_CONTROL, Role.UNTREATED)),
+        ("negative_control", NEGATIVE),
         ("positive_control", (Role.POSITIVE_CONTROL,)),
     ):
         chosen = np.flatnonzero(fine & roles.isin(members).to_numpy())

@@ -10,12 +10,11 @@ from distangle.inference.controls import check_controls
 from distangle.inference.naive import no_better
 from distangle.randomness import generator
 from distangle.results import Predictions, ScoreRow, Scores
-from distangle.screen import Role
+from distangle.screen import CONTROLS
 
 N_DRAWS = 1000
 Metric = Literal["accuracy", "balanced accuracy"]
 _WHOSE = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
-CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 
 
 def evaluate(

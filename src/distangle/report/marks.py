@@ -7,7 +7,7 @@ import numpy as np
 
 from distangle.report.page import Markup, element, joined
 from distangle.report.plates import PlateGrid, WellState
-from distangle.screen import Role, well_name
+from distangle.screen import NEGATIVE, Role, well_name
 
 
 def interval_bar(value: float, interval: tuple[float, float] | None, *, chance: float) -> Markup:
@@ -129,7 +129,7 @@ def _well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: f
     if state is WellState.UNREADABLE:
         lines = f"m{-arm:.2f} {-arm:.2f}l{2 * arm:.2f} {2 * arm:.2f}m0 {-2 * arm:.2f}l{-2 * arm:.2f} {2 * arm:.2f}"
         parts.append(element("path", d=f"M{centre_x:.2f} {centre_y:.2f}{lines}", class_="cross"))
-    elif grid.role[row, column] in (Role.NEGATIVE_CONTROL, Role.UNTREATED):
+    elif grid.role[row, column] in NEGATIVE:
         parts.append(element("circle", cx=centre_x, cy=centre_y, r=arm, class_="negative"))
     elif grid.role[row, column] == Role.POSITIVE_CONTROL:
         arm *= 1.35

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.results import Predictions
-from distangle.screen import Role, Screen, parse_well
+from distangle.screen import CONTROLS, Role, Screen, parse_well
 
 
 class WellState(IntEnum):
@@ -106,7 +106,7 @@ def plate_grid(
 
 def is_control(role: str) -> bool:
     """Return whether wells of this role are there to check the others."""
-    return role in (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
+    return role in CONTROLS
 
 
 def _state(entry: Mapping[Hashable, Any], *, known: frozenset[str]) -> WellState:

@@ -9,7 +9,7 @@ from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
-from distangle.screen.perturbation import Role, class_list, class_list_sha256, natural_key
+from distangle.screen.perturbation import CONTROLS, NEGATIVE, Role, class_list, class_list_sha256, natural_key
 from distangle.screen.plate import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
@@ -31,6 +31,8 @@ __all__ = [
     "Probe",
     "Problem",
     "Request",
+    "CONTROLS",
+    "NEGATIVE",
     "Role",
     "Screen",
     "ScreenCard",

@@ -40,10 +40,10 @@ def divide(
             `=`, or `by` beside a number of folds.
     """
     if by is None and group is not None:
-        n_folds = n_folds or max(2, min(5, len(screen.sites[GROUPS[group]].drop_duplicates())))
+        n_folds = max(2, min(5, len(screen.sites[GROUPS[group]].drop_duplicates()))) if n_folds is None else n_folds
         folds = by_group(screen, group=group, n_folds=n_folds, fold=fold or 0, seed=seed, label=label, force=force)
     elif by is None:
-        n_folds = n_folds or max(2, min(5, screen.sites["experiment"].nunique()))
+        n_folds = max(2, min(5, screen.sites["experiment"].nunique())) if n_folds is None else n_folds
         folds = by_experiment(screen, n_folds=n_folds, fold=fold or 0, seed=seed, force=force)
     elif n_folds is not None or fold is not None or group is not None:
         message = f"{by} says already what is held out: leave out the number of folds and their groups."

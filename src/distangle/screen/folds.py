@@ -200,7 +200,10 @@ def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: 
     if not (2 <= n_folds <= len(experiments)):
         message = (
             f"{n_folds} folds of {len(experiments)} experiments ({', '.join(experiments[:20])}): expected from 2 to "
-            "as many folds as experiments. With a single experiment hold out plates: `--hold-out plate=NAME`."
+            "as many folds as experiments."
+        )
+        message += (
+            " With a single experiment hold out plates: `--hold-out plate=NAME`." if len(experiments) == 1 else ""
         )
         raise FoldError(message)
     if not (0 <= fold < n_folds):

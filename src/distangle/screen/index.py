@@ -68,8 +68,11 @@ def index(
     Raises:
         ScreenError: The source as a whole cannot be understood, or nothing in it can be indexed.
     """
-    if (plate_rows is None) != (plate_columns is None) or min(plate_rows or 1, plate_columns or 1) < 1:
-        message = f"A plate of {plate_rows} x {plate_columns} wells: give both numbers, from 1, or none."
+    if (plate_rows is None) != (plate_columns is None):
+        message = "Of --plate-rows and --plate-columns one alone says no plate: give both, or none."
+        raise ScreenError(message)
+    if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
+        message = f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1."
         raise ScreenError(message)
     request = Request(
         source=place(source),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from distangle.screen.perturbation import Role
+from distangle.screen.perturbation import NEGATIVE
 from distangle.screen.table import Screen
 
 AtTest = Literal["running", "plate", "experiment", "controls"]
@@ -71,7 +71,7 @@ def norm_groups(
 
 def control_rows(screen: Screen) -> list[int]:
     """Return the rows of negative controls."""
-    control = screen.sites["role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED])
+    control = screen.sites["role"].isin(NEGATIVE)
     return [row for row, is_control in enumerate(control) if is_control]
 
 

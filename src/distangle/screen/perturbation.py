@@ -17,6 +17,12 @@ class Role(StrEnum):
     UNKNOWN = "unknown"
 
 
+NEGATIVE = (Role.NEGATIVE_CONTROL, Role.UNTREATED)
+"""Wells that show what cells do by themselves."""
+
+CONTROLS = (*NEGATIVE, Role.POSITIVE_CONTROL)
+"""Wells that are no treatment."""
+
 _ROLE_WORDS = {
     "trt": Role.TREATMENT,
     "negcon": Role.NEGATIVE_CONTROL,

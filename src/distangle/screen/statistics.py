@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from distangle.errors import ScreenError
-from distangle.screen.perturbation import Role, natural_key
+from distangle.screen.perturbation import NEGATIVE, Role, natural_key
 from distangle.screen.table import Screen
 
 _WELL = ["experiment", "plate", "well"]
@@ -166,14 +166,14 @@ def statistics_table(counted: Statistics) -> list[tuple[str, str]]:
     rows += [(f"wells, {name.replace('_', ' ')}", part.wells) for name, part in counted.by_role.items()]
     rows += [(f"wells, cell type {name or 'unknown'}", part.wells) for name, part in counted.by_cell_type.items()]
     rows += [
-        (f"plates with {n_controls} negative controls", n)
+        (f"plates with {n_controls} negative controls or untreated wells", n)
         for n_controls, n in counted.negative_controls_per_plate.items()
     ]
     return [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
 
 
 def _negative_controls(wells: pd.DataFrame) -> dict[int, int]:
-    is_negative = wells["role"].isin([Role.NEGATIVE_CONTROL.value, Role.UNTREATED.value])
+    is_negative = wells["role"].isin(NEGATIVE)
     per_plate = is_negative.groupby([wells["experiment"], wells["plate"]]).sum()
     return {int(n): int(plates) for n, plates in sorted(Counter(per_plate.tolist()).items())}
 

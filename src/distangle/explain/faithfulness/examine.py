@@ -25,7 +25,7 @@ from distangle.explain.places.activation_map import Head, enlarge, normalised_ma
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress
 from distangle.results import Faithfulness
-from distangle.screen import Role
+from distangle.screen import NEGATIVE
 
 VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
 
@@ -153,7 +153,7 @@ def _dealt(sites: ChosenSites, *, n_sites: int, rng: np.random.Generator) -> lis
     order["turn"] = order.groupby("target").cumcount()
     order["untreated"] = False
     if "Metadata_Role" in sites.table:
-        roles = sites.table["Metadata_Role"].isin([Role.NEGATIVE_CONTROL, Role.UNTREATED]).to_numpy()
+        roles = sites.table["Metadata_Role"].isin(NEGATIVE).to_numpy()
         order["untreated"] = roles[order["row"]]
     dealt = order.sort_values(["untreated", "turn"], kind="stable")["row"]
     return [int(row) for row in dealt.head(n_sites)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,11 +147,6 @@ def _shown(channel: Channel, plane: np.ndarray) -> dict[str, Any]:
         "active": True,
         "window": {"start": low, "end": max(high, low + 1), "min": 0.0, "max": float(np.iinfo(plane.dtype).max)},
     }
-
-
-def image_folder(plate: PurePosixPath, row: str, column: str, field: int) -> PurePosixPath:
-    """Return where a field lies in a plate: `NAME.zarr/B/02/0`."""
-    return plate / row / column / str(field)
 
 
 def about_of(chunk: Path) -> dict[str, Any]:

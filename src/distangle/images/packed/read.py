@@ -7,8 +7,6 @@ import numpy as np
 from distangle.errors import ImageError
 from distangle.images.packed import ngff, records, zstd
 
-LONGEST_HEAD = len(records.MAGIC)
-
 
 def is_packed(head: bytes) -> bool:
     """Say whether a file that begins so holds a packed image."""

@@ -13,9 +13,8 @@ from distangle.images.planes.edges import edge_effect, median_plate, wells_of
 from distangle.images.planes.survey import Survey
 from distangle.images.planes.variance import variance_components
 from distangle.images.site import SiteReader
-from distangle.screen import Role, Screen, natural_key, statistics
+from distangle.screen import NEGATIVE, Role, Screen, natural_key, statistics
 
-QUANTITIES = ("mean", "spread", "middle", "high", "sharpness")
 _WELL = ["experiment", "plate", "well"]
 
 
@@ -108,7 +107,7 @@ def _experiments(screen: Screen) -> list[dict[str, Any]]:
 
 def _controls(screen: Screen) -> list[dict[str, Any]]:
     wells = screen.sites.drop_duplicates(_WELL)
-    negative = wells["role"].isin([Role.NEGATIVE_CONTROL.value, Role.UNTREATED.value])
+    negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
     table = pd.DataFrame({"negative": negative, "positive": positive, "wells": 1})
     per_plate = table.groupby([wells["experiment"], wells["plate"]], sort=False).sum()

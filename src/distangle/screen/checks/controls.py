@@ -4,11 +4,10 @@ from collections import defaultdict
 
 from distangle.screen.checks.copies import place_of
 from distangle.screen.checks.finding import Finding
-from distangle.screen.perturbation import Role
+from distangle.screen.perturbation import NEGATIVE, Role
 from distangle.screen.table import Screen
 
 FEW = 3  # negative controls below which a plate cannot be standardised by its own
-NEGATIVE = (Role.NEGATIVE_CONTROL.value, Role.UNTREATED.value)
 NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", "neg_control", "negative_control", "nt",
          "non-targeting", "scrambled", "siCtrl".lower()}  # fmt: skip
 

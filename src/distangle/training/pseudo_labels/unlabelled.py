@@ -9,7 +9,7 @@ import numpy as np
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore, measure_sites
 from distangle.model import PerturbationClassifier
-from distangle.screen import TRAIN, UNLABELLED, Folds, Role, Screen, refuse_reported
+from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
 from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites, site_names
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import averaged_weights
@@ -19,7 +19,6 @@ from distangle.training.pseudo_labels.rounds import UnlabelledWells
 from distangle.training.state import TrainingState
 from distangle.training.validate import site_logits
 
-CONTROLS = (Role.NEGATIVE_CONTROL, Role.POSITIVE_CONTROL, Role.UNTREATED)
 WELL = ["experiment", "plate", "well"]
 
 

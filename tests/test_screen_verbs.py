@@ -91,3 +91,34 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
     assert "was not written: file exists" in said
     assert "name another folder" in said
     assert (screen.parent / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pack", "{screen}", "--out", "{new}", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["check", "{screen}", "--workers", "-1"], "--workers -1: expected 1 or more"),
+        (["statistics", "{screen}", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["pack", "{screen}", "--out", "{file}"], "A file stands where a folder is expected; name another folder"),
+        (["pack", "{screen}", "--out", "{file}/x"], "A file stands where a folder is expected; name another folder"),
+        (
+            ["folds", "{screen}", "--group", "well", "--force-split", "--out", "{screen}"],
+            "A folder stands where a file is expected",
+        ),
+        (["folds", "{screen}", "--group", "well", "--n", "0", "--out", "{new}"], "0 folds of"),
+        (["index", "{lab}", "--out", "{new}", "--plate-rows", "0", "--plate-columns", "3"], "A plate of 0 x 3 wells"),
+        (["index", "{lab}", "--out", "{new}", "--plate-rows", "8"], "one alone says no plate: give both, or none"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence_and_leaves_nothing(
+    screen: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = screen.parent
+    (lab / "file").write_text("x")
+    places = {"screen": screen, "new": lab / "new", "file": lab / "file", "lab": lab / "wells.csv"}
+    with pytest.raises(SystemExit) as ended:
+        main([word.format(**places) for word in words])
+    assert ended.value.code != 0
+    assert said in capsys.readouterr().err
+    assert not (lab / "new").exists()
+    assert (lab / "file").read_text() == "x"
