@@ -259,7 +259,7 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
             {"layout": "tabel"},
             "No layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
         ),
-        ({"plate_rows": 16}, "A plate of 16 x None wells: give both numbers"),
+        ({"plate_rows": 16}, "one alone says no plate: give both, or none"),
         ({"tables": Path("other.csv")}, "is a table and other.csv is named as another"),
     ],
 )
