@@ -1,7 +1,7 @@
 """Reading an image of six stains: packed, and from the six PNG files, against OpenCV and the recipe of 2019.
 
 Images: those of a screen (`--screen`), else the first sites of a simulated one. Bit-equal output is checked before
-anything is timed. OpenCV is the peer and no dependency: `pip install opencv-python-headless`.
+anything is timed. OpenCV is the peer and no dependency: `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -20,6 +20,9 @@ from distangle.screen import Screen, index, read_screen
 from distangle.synthetic import SimulationConfig, simulate
 
 N_IMAGES = 6
+STORES = ("ome-zarr", "records")
+
+OPENCV, RECIPE, TUNED = "OpenCV, six PNG files", "recipe of 2019, from PNG to floats", "the same in tuned NumPy"
 
 
 def a_screen(folder: Path) -> Screen:
@@ -28,7 +31,9 @@ def a_screen(folder: Path) -> Screen:
     return index(folder / "plates", layout="rxrx1", probe=probe_image)
 
 
-def cut(screen: Screen, rows: list[int]) -> Screen:
+def cut(screen: Screen) -> Screen:
+    """`N_IMAGES` sites spread over the screen, or all of a smaller one."""
+    rows = list(range(0, len(screen.sites), max(1, len(screen.sites) // N_IMAGES)))[:N_IMAGES]
     card = screen.card.model_copy(update={"found": len(rows), "indexed": len(rows), "refused": 0})
     return Screen(
         card=card,
@@ -38,110 +43,146 @@ def cut(screen: Screen, rows: list[int]) -> Screen:
     )
 
 
+class Peers:
+    """What others do with the six PNG files of one image."""
+
+    def __init__(self, screen: Screen) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self._read = lambda path: cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        self._names = [[str(path) for path in screen.image_paths(row)] for row in range(len(screen.sites))]
+
+    def image(self, row: int) -> np.ndarray:
+        """(channel, height, width) as stored."""
+        return np.stack([self._read(path) for path in self._names[row]])
+
+    def recipe(self, row: int) -> torch.Tensor:
+        """A flipped image standardised by its own channels, in the order and with the calls of 2019."""
+        image = np.stack([self._read(path) for path in self._names[row]], axis=2)
+        turned = np.ascontiguousarray(image[::-1])
+        floats = torch.from_numpy(turned.transpose(2, 0, 1)).contiguous().float().div(255)
+        flat = floats.view(len(floats), -1)
+        mean, spread = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
+        return (floats - mean) / spread
+
+    def tuned(self, row: int) -> np.ndarray:
+        """The same as arrays, written for speed."""
+        image = np.stack([self._read(path) for path in self._names[row]], axis=2)
+        floats = np.ascontiguousarray(image[::-1].transpose(2, 0, 1)).astype(np.float32) / 255
+        mean, spread = floats.mean((1, 2), keepdims=True), floats.std((1, 2), keepdims=True)
+        return (floats - mean) / spread
+
+
+class Ours:
+    """The same by this library, from files or from a store, into buffers that are used again."""
+
+    def __init__(self, screens: dict[str, Screen]) -> None:
+        n_images = len(screens["files"].sites)
+        self._where = {
+            kind: [(screen.image_paths(row), screen.pages(row)) for row in range(n_images)]
+            for kind, screen in screens.items()
+        }
+        first = self.image("files", 0)
+        self.flipped = np.empty((1, *first.shape), first.dtype)
+        self._ready = np.empty((1, *first.shape), np.float32)
+
+    def image(self, kind: str, row: int) -> np.ndarray:
+        """(channel, height, width) as stored."""
+        return read_image(*self._where[kind][row])
+
+    def whole(self, kind: str, row: int) -> np.ndarray:
+        """A flipped image as stored: what goes to an accelerator."""
+        take_view(self.image(kind, row), View(1), out=self.flipped[0])
+        return self.flipped
+
+    def floats(self, kind: str, row: int) -> np.ndarray:
+        """The same, standardised by its own channels: what the network takes."""
+        image = self.image(kind, row)
+        take_view(image, View(1), out=self.flipped[0])
+        statistics = channel_statistics(image, transform="none")[None]
+        standardise(self.flipped, statistics, out=self._ready, transform="none")
+        return self._ready
+
+
+def check_equal(peers: Peers, ours: Ours, n_images: int) -> None:
+    """Ours against theirs: the pixels bit by bit, the floats within rounding."""
+    for row in range(n_images):
+        pixels, expected = peers.image(row), peers.tuned(row)
+        np.testing.assert_allclose(peers.recipe(row).numpy(), expected, atol=1e-4)  # torch divides by n - 1
+        for kind in ("files", *STORES):
+            np.testing.assert_array_equal(ours.image(kind, row), pixels)
+            np.testing.assert_array_equal(ours.whole(kind, row)[0], pixels[:, ::-1])
+            np.testing.assert_allclose(ours.floats(kind, row)[0], expected, atol=1e-4)
+
+
+def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
+    """Median CPU seconds of `n_images` images by each reader, interleaved."""
+
+    def each(call: Callable[[int], object]) -> Callable[[], None]:
+        def run() -> None:
+            for row in range(n_images):
+                call(row)
+
+        return run
+
+    times = measure.time_variants(
+        {
+            OPENCV: each(peers.image),
+            "ours, six PNG files": each(lambda row: ours.image("files", row)),
+            "ours, ome-zarr": each(lambda row: ours.image("ome-zarr", row)),
+            "ours, records": each(lambda row: ours.image("records", row)),
+            RECIPE: each(peers.recipe),
+            TUNED: each(peers.tuned),
+            "ours, from PNG to floats": each(lambda row: ours.floats("files", row)),
+            "ours, from ome-zarr to floats": each(lambda row: ours.floats("ome-zarr", row)),
+            "ours, from records to floats": each(lambda row: ours.floats("records", row)),
+            "ours, from records to uint8": each(lambda row: ours.whole("records", row)),
+            "copy of the pixels (limit)": each(lambda row: np.copyto(ours.flipped[0], ours.flipped[0][::-1])),
+        },
+        rounds=9,
+        warmups=3,  # the quick readers begin when their start has paid
+    )
+    measure.show_times(times)
+    return {name: timing.median for name, timing in times.items()}
+
+
+def verdicts(cpu: dict[str, float], bytes_share: dict[str, float]) -> list[bool]:
+    """Ours beside theirs, each ratio printed with its limit; OME-Zarr has none, since `records` is the quick store."""
+    kept = []
+    for kind, faster, smaller in (("ome-zarr", None, None), ("records", 8.0, 1.05)):
+        ratio = cpu[OPENCV] / cpu[f"ours, {kind}"]
+        kept.append(measure.verdict(f"images a second, {kind} / OpenCV", ratio, at_least=faster))
+        kept.append(measure.verdict(f"bytes, {kind} / PNG", bytes_share[kind], at_most=smaller))
+    for what, limit in (("from PNG to floats", 1.9), ("from records to floats", 8.0), ("from records to uint8", 14.0)):
+        mine = cpu[f"ours, {what}"]
+        kept.append(measure.verdict(f"recipe of 2019 / ours, {what}", cpu[RECIPE] / mine, at_least=limit))
+        measure.verdict(f"the same in tuned NumPy / ours, {what}", cpu[TUNED] / mine)
+    files = cpu[OPENCV] / cpu["ours, six PNG files"]
+    kept.append(measure.verdict("OpenCV / ours, six PNG files", files, at_least=1.5))
+    return kept
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screen", type=Path)
     given = parser.parse_args()
-    try:
-        import cv2
-    except ImportError:
-        print("OpenCV is not installed: there is nothing to compare with (pip install opencv-python-headless).")
-        return 0
-    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        screen = a_screen(folder) if given.screen is None else read_screen(given.screen)
-        step = max(1, len(screen.sites) // N_IMAGES)
-        screen = cut(screen, list(range(0, len(screen.sites), step))[:N_IMAGES])
-        kinds = {kind: pack_screen(screen, folder / kind, format=kind) for kind in ("ome-zarr", "records")}
-        screens = {"files": screen, **{kind: packed.screen for kind, packed in kinds.items()}}
-        where = {kind: [(one.image_paths(r), one.pages(r)) for r in range(N_IMAGES)] for kind, one in screens.items()}
-        names = [[str(path) for path in paths] for paths, _ in where["files"]]
-
-        def peer(row: int) -> np.ndarray:
-            return np.stack([cv2.imread(path, cv2.IMREAD_UNCHANGED) for path in names[row]])
-
-        for row in range(N_IMAGES):
-            for kind in where:
-                np.testing.assert_array_equal(read_image(*where[kind][row]), peer(row))
-
-        def each(call: Callable[[int], object]) -> Callable[[], None]:
-            def run() -> None:
-                for row in range(N_IMAGES):
-                    call(row)
-
-            return run
-
-        shape = peer(0).shape
-        raw, ready = np.empty((1, *shape), peer(0).dtype), np.empty((1, *shape), np.float32)
-
-        def recipe(row: int) -> torch.Tensor:
-            image = np.stack([cv2.imread(path, cv2.IMREAD_UNCHANGED) for path in names[row]], axis=2)
-            turned = np.ascontiguousarray(image[::-1])
-            floats = torch.from_numpy(turned.transpose(2, 0, 1)).contiguous().float().div(255)
-            flat = floats.view(len(floats), -1)
-            mean, spread = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
-            return (floats - mean) / spread
-
-        def by_arrays(row: int) -> np.ndarray:
-            image = np.stack([cv2.imread(path, cv2.IMREAD_UNCHANGED) for path in names[row]], axis=2)
-            floats = np.ascontiguousarray(image[::-1].transpose(2, 0, 1)).astype(np.float32) / 255
-            mean, spread = floats.mean((1, 2), keepdims=True), floats.std((1, 2), keepdims=True)
-            return (floats - mean) / spread
-
-        def ours(kind: str, row: int, *, floats: bool = True) -> np.ndarray:
-            image = read_image(*where[kind][row])
-            take_view(image, View(1), out=raw[0])
-            if not floats:
-                return raw
-            standardise(raw, channel_statistics(image, transform="none")[None], out=ready, transform="none")
-            return ready
-
-        for row in range(N_IMAGES):
-            expected = by_arrays(row)
-            np.testing.assert_allclose(recipe(row).numpy(), expected, atol=1e-4)  # torch divides by n - 1
-            for kind in where:
-                np.testing.assert_allclose(ours(kind, row)[0], expected, atol=1e-4)
-        times = measure.time_variants(
-            {
-                "OpenCV, six PNG files": each(peer),
-                "ours, six PNG files": each(lambda row: read_image(*where["files"][row])),
-                "ours, OME-Zarr": each(lambda row: read_image(*where["ome-zarr"][row])),
-                "ours, records": each(lambda row: read_image(*where["records"][row])),
-                "recipe of 2019, from PNG to floats": each(recipe),
-                "the same in tuned NumPy": each(by_arrays),
-                "ours, from PNG to floats": each(lambda row: ours("files", row)),
-                "ours, from OME-Zarr to floats": each(lambda row: ours("ome-zarr", row)),
-                "ours, from records to floats": each(lambda row: ours("records", row)),
-                "ours, from records to uint8": each(lambda row: ours("records", row, floats=False)),
-                "copy of the pixels (limit)": each(lambda row: np.copyto(raw[0], raw[0][::-1])),
-            },
-            rounds=9,
-            warmups=3,  # the quick readers begin when their start has paid
-        )
-        measure.show_times(times)
-        cpu = {name: timing.median for name, timing in times.items()}
-        before = sum(path.stat().st_size for paths, _ in where["files"] for path in set(paths))
-        kept = []
-        for kind, faster in (("ome-zarr", None), ("records", 8.0)):
-            share = kinds[kind].bytes_after / before
-            ratio = cpu["OpenCV, six PNG files"] / cpu["ours, OME-Zarr" if kind == "ome-zarr" else "ours, records"]
-            kept.append(measure.verdict(f"images a second, {kind} / OpenCV", ratio, at_least=faster))
-            kept.append(measure.verdict(f"bytes, {kind} / PNG", share, at_most=None if faster is None else 1.05))
-        base = cpu["recipe of 2019, from PNG to floats"]
-        for what, limit in (
-            ("from PNG to floats", 1.9),
-            ("from records to floats", 8.0),
-            ("from records to uint8", 14.0),
-        ):
-            kept.append(measure.verdict(f"recipe of 2019 / ours, {what}", base / cpu[f"ours, {what}"], at_least=limit))
-            tuned = cpu["the same in tuned NumPy"] / cpu[f"ours, {what}"]
-            measure.verdict(f"the same in tuned NumPy / ours, {what}", tuned)
-        kept.append(
-            measure.verdict(
-                "OpenCV / ours, six PNG files", cpu["OpenCV, six PNG files"] / cpu["ours, six PNG files"], at_least=1.5
-            )
-        )
+        screen = cut(a_screen(folder) if given.screen is None else read_screen(given.screen))
+        try:
+            peers = Peers(screen)
+        except ImportError:
+            print("OpenCV is not installed: there is nothing to compare with (pip install -e '.[bench]').")
+            return 1
+        packs = {kind: pack_screen(screen, folder / kind, format=kind) for kind in STORES}
+        ours = Ours({"files": screen, **{kind: packed.screen for kind, packed in packs.items()}})
+        n_images = len(screen.sites)
+        check_equal(peers, ours, n_images)
+        paths = {path for row in range(n_images) for path in screen.image_paths(row)}
+        before = sum(path.stat().st_size for path in paths)
+        cpu = cpu_seconds(peers, ours, n_images)
+        kept = verdicts(cpu, {kind: packed.bytes_after / before for kind, packed in packs.items()})
         return 0 if all(kept) else 1
 
 
