@@ -65,6 +65,22 @@ def test_totals_are_whole_numbers(screen: Path, capsys: pytest.CaptureFixture[st
     assert "--expect wells=many: 'many' is no whole number" in capsys.readouterr().err
 
 
+def test_folds_that_part_a_plate_are_named_by_the_file_of_the_folds(
+    screen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(screen.parent / "folds.parquet")
+    main(["folds", str(screen), "--group", "well", "--n", "2", "--force-split", "--out", kept])
+    capsys.readouterr()
+    main(["check", str(screen), "--no-pixels"])
+    assert "on both sides" not in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(screen), "--no-pixels", "--fold-file", kept])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "1 error" in said.out
+    assert "plate" in said.err
+
+
 def test_an_index_anew_takes_away_what_was_found_in_another_screen(screen: Path) -> None:
     words = ["index", str(screen.parent / "wells.csv"), "--channels", "dna", "--out", str(screen)]
     main(["check", str(screen)])
@@ -99,6 +115,8 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
         (["pack", "{screen}", "--out", "{new}", "--workers", "0"], "--workers 0: expected 1 or more"),
         (["check", "{screen}", "--workers", "-1"], "--workers -1: expected 1 or more"),
         (["statistics", "{screen}", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["check", "{screen}", "--sample", "-3"], "--sample -3: expected 0 or more"),
+        (["statistics", "{screen}", "--sample", "-3"], "--sample -3: expected 0 or more"),
         (["pack", "{screen}", "--out", "{file}"], "A file stands where a folder is expected; name another folder"),
         (["pack", "{screen}", "--out", "{file}/x"], "A file stands where a folder is expected; name another folder"),
         (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.words import Words, at_least_one, pairs
+from distangle.cli.words import Words, at_least, pairs
 from distangle.errors import ConfigError
 from distangle.progress import by_percent, progress
 
@@ -20,7 +20,7 @@ def check(
     pixels: bool = True,
     hash_files: bool = True,
     like: Path | None = None,
-    folds: Path | None = None,
+    fold_file: Path | None = None,
     expect: Words = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     workers: int = 2,
@@ -36,7 +36,7 @@ def check(
         pixels: Read pixels at all.
         hash_files: Compare the SHA-256 of the sampled files with the index.
         like: Another screen whose labels must be of the same coding.
-        folds: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
+        fold_file: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
         workers: Processes that decode.
@@ -47,18 +47,18 @@ def check(
     from distangle.screen.leaks import find_leaks
     from distangle.screen.table import CHECKS
 
-    n_workers = at_least_one(workers, flag="--workers")
+    n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
-    leaks = find_leaks(read, None if folds is None else Folds.read(folds))
+    leaks = find_leaks(read, None if fold_file is None else Folds.read(fold_file))
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
     if pixels and not read.card.tables_only:
         from distangle.images import sample_sites
         from distangle.images.checks import check_pixels
 
-        rows = sample_sites(read, sample)
+        rows = sample_sites(read, n_sampled)
         with progress("check", 100, unit="%") as advance:
             more, surveyed = check_pixels(
                 read, rows, hash_files=hash_files, workers=n_workers, progress=by_percent(advance)

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import Words, at_least_one, one_of_each, refuse_beside, values_by_column
+from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
 from distangle.progress import progress
 
 ALL_PARTS = "faithfulness,templates,filters"
@@ -58,7 +58,7 @@ def explain(
             place, beside networks with random weights.
     """
     if n_sites is not None:
-        at_least_one(n_sites, flag="--n-sites")
+        at_least(n_sites, 1, flag="--n-sites")
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.words import at_least_one, pairs
+from distangle.cli.words import at_least, pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError, ScreenError
 from distangle.progress import by_percent, progress
@@ -130,7 +130,7 @@ def pack(
     from distangle.images import pack_screen
     from distangle.screen import conservation_line, read_screen
 
-    n_workers = at_least_one(workers, flag="--workers")
+    n_workers = at_least(workers, 1, flag="--workers")
     given = read_screen(screen)
     with progress("pack", len(given.sites), unit="image") as advance:
         packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance)
@@ -168,7 +168,7 @@ def statistics(
     from distangle.screen import read_screen, statistics_table
     from distangle.screen import statistics as count
 
-    n_workers = at_least_one(workers, flag="--workers")
+    n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
     read = read_screen(screen)
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
@@ -182,7 +182,7 @@ def statistics(
     surveyed, example = None, None
     if pixels and not read.card.tables_only:
         with progress("statistics", 100, unit="%") as advance:
-            surveyed = survey(read, sample_sites(read, sample), workers=n_workers, progress=by_percent(advance))
+            surveyed = survey(read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance))
         example = first_readable(read, surveyed)
     card = describe(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):

@@ -15,14 +15,14 @@ Name = TypeVar("Name", bound=str)
 Words = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
-def at_least_one(number: int, *, flag: str) -> int:
+def at_least(number: int, least: int, *, flag: str) -> int:
     """Return a number of workers or of sites.
 
     Raises:
-        ConfigError: Fewer than one.
+        ConfigError: Fewer than `least`.
     """
-    if number < 1:
-        message = f"{flag} {number}: expected 1 or more."
+    if number < least:
+        message = f"{flag} {number}: expected {least} or more."
         raise ConfigError(message)
     return number
 
