@@ -14,9 +14,9 @@ from distangle.errors import ScreenError
 from distangle.images.read import probe_image
 from distangle.screen import Screen, conservation_line, index
 from distangle.screen.layouts import LAYOUTS, looks_like
-from distangle.screen.layouts.moved import how_moved
-from distangle.screen.layouts.pattern import parse_pattern
-from distangle.screen.layouts.plates import plates_of
+from distangle.screen.layouts.names.pattern import parse_pattern
+from distangle.screen.layouts.names.plates import plates_of
+from distangle.screen.layouts.wells.moved import how_moved
 
 PLAIN = "{well}_s{site}_w{channel}.tif"
 

@@ -253,6 +253,18 @@ def test_missing_wells_in_the_middle_move_no_other_well(rxrx1: RxRx1Lab) -> None
     assert row["expected"] == "train/HUVEC-01/Plate1/B03_s1_w1.png"
 
 
+@pytest.mark.parametrize("top", ["images", ""])
+def test_an_absent_image_is_expected_where_the_others_lie(rxrx1: RxRx1Lab, top: str) -> None:
+    for path in (rxrx1.root / PLATE).glob("B03_*"):
+        path.unlink()
+    if top:
+        (rxrx1.root / "train").rename(rxrx1.root / top)
+    else:
+        (rxrx1.root / "train" / "HUVEC-01").rename(rxrx1.root / "HUVEC-01")
+    row = problem(indexed(rxrx1), "no image")
+    assert row["expected"] == f"{top}/HUVEC-01/Plate1/B03_s1_w1.png".removeprefix("/")
+
+
 def test_a_plate_without_any_image_is_one_row_that_counts_its_wells(rxrx1: RxRx1Lab) -> None:
     rxrx1.table(
         "test_controls.csv", [("RPE-09", "2", f"C{k:02d}", "sirna_5", "positive_control") for k in range(2, 20)]

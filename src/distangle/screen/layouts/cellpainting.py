@@ -6,15 +6,22 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.columns import OURS, renamed
-from distangle.screen.layouts.controls import apply_controls
 from distangle.screen.layouts.folder import list_pictures
-from distangle.screen.layouts.labels import Labels, join_labels, labels_of
-from distangle.screen.layouts.listing import scan, unnamed_images
-from distangle.screen.layouts.load_data import LoadData, Places, channel_names, other_columns, written_channels
-from distangle.screen.layouts.pattern import parse_pattern
-from distangle.screen.layouts.pictures import choose_channels, into_sites
-from distangle.screen.layouts.platemaps import BARCODES, Tables, column_names, list_tables, read_platemaps, read_wells
+from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
+from distangle.screen.layouts.gallery.platemaps import (
+    BARCODES,
+    Tables,
+    column_names,
+    list_tables,
+    read_platemaps,
+    read_wells,
+)
+from distangle.screen.layouts.names.listing import scan, unnamed_images
+from distangle.screen.layouts.names.pattern import parse_pattern
+from distangle.screen.layouts.names.pictures import choose_channels, into_sites
+from distangle.screen.layouts.wells.columns import OURS, renamed
+from distangle.screen.layouts.wells.controls import apply_controls
+from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
 

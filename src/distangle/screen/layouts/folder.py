@@ -6,13 +6,13 @@ from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.columns import renamed
-from distangle.screen.layouts.controls import apply_controls
-from distangle.screen.layouts.labels import Labels, join_labels, read_labels
-from distangle.screen.layouts.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
-from distangle.screen.layouts.pattern import FIELDS, KNOWN, Pattern, parse_pattern
-from distangle.screen.layouts.pictures import Picture, choose_channels, into_sites
-from distangle.screen.layouts.plates import moment_of, plates_of
+from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
+from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
+from distangle.screen.layouts.names.plates import moment_of, plates_of
+from distangle.screen.layouts.wells.columns import renamed
+from distangle.screen.layouts.wells.controls import apply_controls
+from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
 from distangle.screen.problems import Problem
 
 _ENOUGH = 2000  # files looked at to guess a pattern

@@ -9,11 +9,11 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import Channel, named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.columns import renamed
-from distangle.screen.layouts.controls import apply_controls
-from distangle.screen.layouts.labels import join_labels, read_labels
-from distangle.screen.layouts.listing import scan
+from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.ngff import Field, attributes, read_field
+from distangle.screen.layouts.wells.columns import renamed
+from distangle.screen.layouts.wells.controls import apply_controls
+from distangle.screen.layouts.wells.labels import join_labels, read_labels
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
 

@@ -8,9 +8,9 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.columns import renamed, resolve_columns, with_wells
-from distangle.screen.layouts.controls import apply_controls
-from distangle.screen.layouts.listing import scan, unnamed_images
+from distangle.screen.layouts.names.listing import scan, unnamed_images
+from distangle.screen.layouts.wells.columns import renamed, resolve_columns, with_wells
+from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, is_table, read_table

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from distangle.remote import AnyPath
-from distangle.screen.layouts.barcodes import read_barcodes
-from distangle.screen.layouts.columns import resolve_columns, with_wells
-from distangle.screen.layouts.jump import codes_in, read_codes
-from distangle.screen.layouts.labels import Labels, labels_of
-from distangle.screen.layouts.listing import folders_below
+from distangle.screen.layouts.gallery.barcodes import read_barcodes
+from distangle.screen.layouts.gallery.jump import codes_in, read_codes
+from distangle.screen.layouts.names.listing import folders_below
+from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
+from distangle.screen.layouts.wells.labels import Labels, labels_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import ENDING, SourceTable, alike, read_table, with_columns
 

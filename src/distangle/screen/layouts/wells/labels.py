@@ -9,8 +9,8 @@ from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry
-from distangle.screen.layouts.columns import resolve_columns, with_wells
-from distangle.screen.layouts.moved import how_moved
+from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
+from distangle.screen.layouts.wells.moved import how_moved
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem

@@ -10,8 +10,8 @@ from pathlib import Path
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
-from distangle.screen.layouts.listing import scan
-from distangle.screen.layouts.plates import NO_NAMES
+from distangle.screen.layouts.names.listing import scan
+from distangle.screen.layouts.names.plates import NO_NAMES
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from distangle.remote import AnyPath
-from distangle.screen.layouts.listing import LOOKS, not_understood, scan
+from distangle.screen.layouts.names.listing import LOOKS, not_understood, scan
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 

@@ -1,0 +1,1 @@
+"""What tables say of wells, in whatever words, and how they meet the images."""
