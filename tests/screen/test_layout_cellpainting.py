@@ -290,6 +290,21 @@ def test_batches_that_share_a_barcode_keep_their_own_maps(gallery: Gallery) -> N
     ]
 
 
+def test_the_map_of_another_batch_is_taken_and_said(gallery: Gallery) -> None:
+    gallery.rows("P2", gallery.site("P2", "A01", 1))
+    barcodes = "Assay_Plate_Barcode,Plate_Map_Name\n"
+    gallery.maps("P1,M\n", M="well_position\tbroad_sample\nA01\tx\n")
+    gallery.write("workspace/metadata/platemaps/B2/barcode_platemap.csv", f"{barcodes}P2,M\n")
+    screen = indexed(gallery)
+    assert screen.sites["perturbation"].tolist() == ["x"]
+    of_maps = screen.problems["kind"] == "plate map of another batch"
+    (remark,) = screen.problems[of_maps].to_dict("records")
+    assert (remark["severity"], remark["plate"]) == ("warning", "P2")
+    assert (remark["file"], remark["row"]) == ("B2/barcode_platemap.csv", "2")
+    assert (remark["found"], remark["expected"]) == ("B1/platemap/M.txt", "a map 'M' of batch B2")
+    assert remark["fix"].startswith("Nothing if the batches have one design; else copy")
+
+
 def test_a_batch_need_not_have_one_name_everywhere(gallery: Gallery) -> None:
     gallery.rows("P1", gallery.site("P1", "A01", 1))
     gallery.write(

@@ -58,7 +58,8 @@ def read_barcodes(
 
     Args:
         tables: Every `barcode_platemap.csv`.
-        maps: Folder above `platemap/` and name of a map to its file.
+        maps: Folder above `platemap/` and name of a map to its file; a map of the same name of another batch is taken
+            where a batch has none, with a remark.
         read: Reads a map.
         plates: Those with images; a map that is absent is an error for these, and a remark for others.
 
@@ -79,6 +80,8 @@ def read_barcodes(
         if path is None:
             remarks.append(_without_map(row))
             continue
+        if len(tables) > 1 and not _is_own(path, row):
+            remarks.append(_others_map(row, path))
         table = known.get(path) or read(path)
         # What is ragged in a map is refused once, not for every plate.
         known[path] = dataclasses.replace(table, ragged=())
@@ -91,8 +94,13 @@ def read_barcodes(
 
 def _map_of(row: _Barcode, maps: Mapping[tuple[str, str], AnyPath]) -> AnyPath | None:
     named = [(folder, file) for (folder, known), file in maps.items() if known == row.name]
-    here = [file for folder, file in named if folder == str(row.table.parent)]
+    here = [file for _, file in named if _is_own(file, row)]
     return next(iter([*here, *(file for _, file in named)]), None)
+
+
+def _is_own(path: AnyPath, row: _Barcode) -> bool:
+    """Whether a map, `platemaps/BATCH/platemap/MAP.txt`, lies with the table that names it."""
+    return str(path.parent.parent) == str(row.table.parent)
 
 
 def _without_map(row: _Barcode) -> Problem:
@@ -105,6 +113,19 @@ def _without_map(row: _Barcode) -> Problem:
         found=f"no file {row.name!r} in a folder 'platemap'",
         expected="the map of every plate",
         fix="Nothing, as there is no image of this plate; copy its map with its images.",
+    )
+
+
+def _others_map(row: _Barcode, path: AnyPath) -> Problem:
+    return Problem(
+        severity="warning",
+        kind="plate map of another batch",
+        file=f"{row.batch}/{row.table.name}",
+        row=str(row.line),
+        plate=row.plate,
+        found=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
+        expected=f"a map {row.name!r} of batch {row.batch}",
+        fix="Nothing if the batches have one design; else copy the map of this batch.",
     )
 
 
