@@ -1,8 +1,9 @@
 """The verbs around a run: train, predict, report, demo."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +12,10 @@ from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, refuse_beside, score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
+
+if TYPE_CHECKING:
+    from distangle.results import RunFolder
+    from distangle.screen import Folds, Screen
 
 
 def train(
@@ -61,20 +66,9 @@ def train(
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
-    from distangle.images.again import said_of_tries
     from distangle.results import RunFolder
-    from distangle.screen import Folds, check_labels, divide, read_screen
-    from distangle.screen.leaks import find_leaks
-    from distangle.training import (
-        alone_in,
-        folds_again,
-        read_config,
-        rehearse,
-        resolve_config,
-        start_run,
-        stop_at_signals,
-    )
-    from distangle.training import train as train_run
+    from distangle.screen import check_labels, read_screen
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
     folding = {
@@ -117,25 +111,7 @@ def train(
             divided = folds_again(earlier, indexed)
         else:
             indexed = read_screen(source)
-            if fold_file is not None:
-                given = {**folding, "--fold-file": None}
-                refuse_beside(f"--fold-file {fold_file}", given, "The file says what is held out.")
-                divided = Folds.read(fold_file)
-            else:
-                divided = divide(
-                    indexed,
-                    by=hold_out,
-                    hidden=unlabelled,
-                    n_folds=folds,
-                    fold=fold,
-                    group=group,
-                    label=asked.target,
-                    seed=asked.seed,
-                    force=force_split,
-                )
-            for finding in find_leaks(indexed, divided, label=asked.target):
-                if finding.severity != "note":
-                    remark(f"{finding.kind}: {finding.what}. {finding.fix}")
+            divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
@@ -144,6 +120,47 @@ def train(
                 tell(sentence)
             return
         run = start_run(indexed, divided, asked, out, say=remark)
+    _train_on(run, indexed)
+
+
+def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed: int) -> "Folds":
+    """Take the folds of a file, or make those that the flags ask for, and say what leaks.
+
+    Raises:
+        ConfigError: Flags beside the file.
+        ScreenError: The screen cannot be divided so.
+    """
+    from distangle.screen import Folds, divide
+    from distangle.screen.leaks import find_leaks
+
+    file = folding["--fold-file"]
+    if file is not None:
+        refuse_beside(f"--fold-file {file}", {**folding, "--fold-file": None}, "The file says what is held out.")
+        divided = Folds.read(file)
+    else:
+        divided = divide(
+            indexed,
+            by=folding["--hold-out"],
+            hidden=folding["--unlabelled"],
+            n_folds=folding["--folds"],
+            fold=folding["--fold"],
+            group=folding["--group"],
+            label=label,
+            seed=seed,
+            force=bool(folding["--force-split"]),
+        )
+    for finding in find_leaks(indexed, divided, label=label):
+        if finding.severity != "note":
+            remark(f"{finding.kind}: {finding.what}. {finding.fix}")
+    return divided
+
+
+def _train_on(run: "RunFolder", indexed: "Screen") -> None:
+    """Train a run that was begun to its end, or until a signal stops it."""
+    from distangle.images.again import said_of_tries
+    from distangle.training import alone_in, read_config, stop_at_signals
+    from distangle.training import train as train_run
+
     epochs = read_config(run.config).epochs
     again = f"Go on with `distangle train --resume {run.root}`."
     with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
