@@ -1,7 +1,7 @@
 """The data card of a screen: one page and one JSON that say what is in it and what to beware of."""
 
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,68 +23,91 @@ def write_card(card: Mapping[str, Any], folder: Path, *, example: tuple[str, np.
         folder: Of the page; other files in it stay.
         example: Place and image [channel, height, width] of a site to show; None shows none.
     """
-    written = [folder / "card.json"]
-    commit_json(written[0], dict(card))
-
-    def drawn(name: str, text: str, *, alternative: str, caption: str) -> Markup:
-        path = folder / "figures" / f"{name}.svg"
-        commit_text(path, text)
-        written.append(path)
-        return figure(f"figures/{name}.svg", alternative=alternative, caption=caption)
-
+    sheet = _Sheet(folder)
+    path = folder / "card.json"
+    commit_json(path, dict(card))
+    sheet.written.append(path)
     sections = [
         ("counts", "Counts", section("counts", "How much there is", _counts(card), _class_sets(card))),
         ("experiments", "Experiments", section("experiments", "Experiments", _experiments(card))),
     ]
     if example is not None:
-        place, image = example
-        path = folder / "figures" / "channels.png"
-        commit_bytes(path, card_charts.channels_side_by_side(image, [Channel(**c) for c in card["channels"]]))
-        written.append(path)
-        names = ", ".join(str(channel["name"]) for channel in card["channels"])
-        strip = figure("figures/channels.png", alternative="The channels of one site",
-                       caption=f"{place}: {names}, and all of them merged (Figure 1).")  # fmt: skip
-        sections.append(("example", "Example", section("example", "The channels of one site", strip)))
-    if card["wells_by_perturbation"]:
-        chart = card_charts.wells_per_perturbation(card["wells_by_perturbation"])
-        said = "Wells of each perturbation by role, on a logarithmic scale (Figure 2)."
-        strip = drawn("wells", chart, alternative="Wells of each perturbation", caption=said)
-    else:
-        strip = paragraph("No perturbation is known.")
-    sections.append(("wells", "Wells", section("wells", "Wells of each perturbation", strip)))
+        shown = section("example", "The channels of one site", _example(sheet, card, *example))
+        sections.append(("example", "Example", shown))
+    shown = section("wells", "Wells of each perturbation", _wells(sheet, card))
+    sections.append(("wells", "Wells", shown))
     sections.append(("controls", "Controls", section("controls", "Controls on each plate", _controls(card))))
-    pixels = card.get("pixels")
-    if pixels:
-        channels = pixels["channels"]
-        by = card_charts.intensity_by_experiment(channels)
-        bars = card_charts.variance_shares(channels)
-        quantity = str(pixels["quantity"])
-        of = f"{pixels['sites_read']:,} of {pixels['of_sites']:,} sites were read"
-        sections.append(
-            ("intensity", "Intensity", section(
-                "intensity", "Intensity of the channels",
-                drawn("intensity", by, alternative="Mean intensity by channel and experiment",
-                      caption=f"Mean intensity of a site: range, quartiles and median by experiment (Figure 3). {of}."),
-                _intensities(channels),
-                drawn("variance", bars, alternative="Share of the variance by level",
-                      caption=f"Where {quantity} varies: between experiments, plates of one experiment, wells of one "
-                      "plate and sites of one well (nested analysis of variance, without bias). A level that cannot be "
-                      "told is part of the next finer one."),
-            ))
-        )  # fmt: skip
-        maps = []
-        for k, channel in enumerate(channels):
-            picture = card_charts.plate_and_light(channel, quantity=quantity)
-            caption = f"{channel['channel']}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}"
-            name = f"plate-{k + 1}"
-            maps.append(drawn(name, picture, alternative=f"Median plate of {channel['channel']}", caption=caption))
-        sections.append(("plates", "Plates", section("plates", "On the plates, and in the field", *maps)))
+    if card.get("pixels"):
+        shown = section("intensity", "Intensity of the channels", *_intensity(sheet, card["pixels"]))
+        sections.append(("intensity", "Intensity", shown))
+        shown = section("plates", "On the plates, and in the field", *_plates(sheet, card["pixels"]))
+        sections.append(("plates", "Plates", shown))
     sections.append(("refused", "Refused", section("refused", "What was refused or looked odd", _problems(card))))
     style = folder / "style.css"
     commit_text(style, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
     page = folder / "index.html"
     commit_text(page, document(f"{card['source']} data card", stamp="", header=_header(card), sections=sections))
-    return [*written, style, page]
+    return [*sheet.written, style, page]
+
+
+class _Sheet:
+    """The folder of the page, and what was written into it so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.written: list[Path] = []
+        self._folder = folder
+
+    def figure(self, name: str, content: str | bytes, *, alternative: str, caption: str) -> Markup:
+        """Write a picture, and show it with its caption."""
+        path = self._folder / "figures" / name
+        commit_bytes(path, content.encode() if isinstance(content, str) else content)
+        self.written.append(path)
+        return figure(f"figures/{name}", alternative=alternative, caption=caption)
+
+
+def _example(sheet: _Sheet, card: Mapping[str, Any], place: str, image: np.ndarray) -> Markup:
+    picture = card_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
+    names = ", ".join(str(channel["name"]) for channel in card["channels"])
+    caption = f"{place}: {names}, and all of them merged (Figure 1)."
+    return sheet.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
+
+
+def _wells(sheet: _Sheet, card: Mapping[str, Any]) -> Markup:
+    if not card["wells_by_perturbation"]:
+        return paragraph("No perturbation is known.")
+    chart = card_charts.wells_per_perturbation(card["wells_by_perturbation"])
+    caption = "Wells of each perturbation by role, on a logarithmic scale (Figure 2)."
+    return sheet.figure("wells.svg", chart, alternative="Wells of each perturbation", caption=caption)
+
+
+def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Iterator[Markup]:
+    channels = pixels["channels"]
+    yield sheet.figure(
+        "intensity.svg",
+        card_charts.intensity_by_experiment(channels),
+        alternative="Mean intensity by channel and experiment",
+        caption="Mean intensity of a site: range, quartiles and median by experiment (Figure 3). "
+        f"{pixels['sites_read']:,} of {pixels['of_sites']:,} sites were read.",
+    )
+    yield _intensities(channels)
+    yield sheet.figure(
+        "variance.svg",
+        card_charts.variance_shares(channels),
+        alternative="Share of the variance by level",
+        caption=f"Where {pixels['quantity']} varies: between experiments, plates of one experiment, wells of one plate "
+        "and sites of one well (nested analysis of variance, without bias). A level that cannot be told is part of the "
+        "next finer one.",
+    )
+
+
+def _plates(sheet: _Sheet, pixels: Mapping[str, Any]) -> Iterator[Markup]:
+    for k, channel in enumerate(pixels["channels"], start=1):
+        yield sheet.figure(
+            f"plate-{k}.svg",
+            card_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
+            alternative=f"Median plate of {channel['channel']}",
+            caption=f"{channel['channel']}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
+        )
 
 
 def edge_sentence(edge: Mapping[str, Any] | None) -> str:
