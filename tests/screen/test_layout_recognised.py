@@ -50,6 +50,8 @@ def test_options_leave_the_layouts_that_know_them(tmp_path: Path) -> None:
     assert recognised(Request(source=write(tmp_path / "only"), pattern="{well}.png")) == ("folder", "--pattern")
     elsewhere = write(tmp_path / "images", note="no table here")
     assert recognised(Request(source=elsewhere, tables=folder)) == ("rxrx1", "train.csv")
+    beside = write(tmp_path / "copied", files_csv=WELLS)  # whatever lies beside the images, such as a list of them
+    assert recognised(Request(source=beside, tables=folder)) == ("rxrx1", "train.csv")
 
 
 def test_an_index_without_a_layout_is_that_of_the_layout_and_says_what_told_it(tmp_path: Path) -> None:

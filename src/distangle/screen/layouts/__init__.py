@@ -78,10 +78,10 @@ def recognised(request: Request) -> tuple[str, str]:
     given = [option for option in _FLAGS if getattr(request, option)]
     able = [layout for layout in LAYOUTS.values() if layout.options.issuperset(given)]
     places = [request.source] if request.tables is None else [request.source, request.tables]
-    for where in places:
-        for layout in able if where.exists() else ():
-            if sign := layout.sign(where):
-                return layout.name, sign
+    there = [where for where in places if where.exists()]
+    for layout in able:  # `table`, of which any single CSV is a sign, comes last
+        if sign := next((sign for sign in map(layout.sign, there) if sign), ""):
+            return layout.name, sign
     if request.pattern:
         return folder.LAYOUT.name, "--pattern"
     if not request.source.exists():
