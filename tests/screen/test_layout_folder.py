@@ -354,10 +354,43 @@ def test_a_turned_or_shifted_table_is_told_how_to_mend_it(tmp_path: Path) -> Non
 
 def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
     found = {(1, 2), (1, 3), (5, 6)}
-    assert how_moved(found, found | {(0, 0)}) == ""
-    assert how_moved(found, {(2, 1), (3, 1), (0, 0)}) == ""
-    assert how_moved(found, {(row + 1, column) for row, column in found}).endswith("shifted by 1 row back: correct it.")
-    assert how_moved({(0, 1)}, {(1, 0)}) == ""
+    assert not how_moved(found, found | {(0, 0)})
+    assert not how_moved(found, {(2, 1), (3, 1), (0, 0)})
+    moved = how_moved(found, {(row + 1, column) for row, column in found})
+    assert moved.words.endswith("shifted by 1 row back: correct it.")
+    assert not moved.is_certain  # three wells may meet by chance
+    assert not how_moved({(0, 1)}, {(1, 0)})
+
+
+def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate(tmp_path: Path) -> None:
+    wells = [(row, column) for row in "ABC" for column in range(1, 5)]
+    put(tmp_path, sites_of(*(f"{row}{column:02d}" for row, column in wells)))
+    put(tmp_path, sites_of("A01", "B07", below="p2"))
+    rows = [f"p1,{row}{column + 2:02d},{row}{column}" for row, column in wells]
+    table = tmp_path / "wells.csv"
+    table.write_text("\n".join(["plate,well,perturbation", *rows, "p2,A01,x", "p2,B07,y", ""]))
+    screen = indexed(tmp_path, tables=table)
+    assert screen.sites[["plate", "well", "perturbation"]].to_numpy().tolist() == [
+        ["p2", "A01", "x"],
+        ["p2", "B07", "y"],
+    ]
+    beside = screen.problems[screen.problems["kind"] == "table beside its wells"]
+    assert sorted(beside["well"]) == [f"{row}0{column}" for row in "ABC" for column in (3, 4)]
+    assert beside["found"].tolist()[0] == "'A1' in wells.csv line 2"
+    assert set(beside["fix"]) == {"All wells would match if the table were shifted by 2 columns back: correct it."}
+    assert conservation_line(screen) == "found 20 = indexed 2 + refused 18"
+    # A well more in the table, and the move is advice alone: images may be missing too.
+    table.write_text(table.read_text() + "p1,H12,z\n")
+    assert len(indexed(tmp_path, tables=table).sites) == 2 + 6
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_move_is_certain_where_every_row_and_every_well_meets(more: int) -> None:
+    found = {(1, 2), (1, 3), (5, 6), (6, 6)}
+    told = {(row, column + 1) for row, column in found} | {(9, k) for k in range(more)}
+    assert how_moved(found, told).is_certain is (more == 0)
+    turned = {(column, row) for row, column in found} | {(9, k) for k in range(more)}
+    assert how_moved(found, turned).is_certain is (more == 0)
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,24 @@ def test_an_absent_image_is_expected_where_the_others_lie(rxrx1: RxRx1Lab, top: 
     assert row["expected"] == f"{top}/HUVEC-01/Plate1/B03_s1_w1.png".removeprefix("/")
 
 
+def test_a_plate_whose_table_moved_is_refused_whole_and_the_move_is_said(rxrx1: RxRx1Lab) -> None:
+    wells = [(row, column) for row in "BCD" for column in (4, 5, 6, 7)]
+    for row, column in wells:
+        rxrx1.site("test/RPE-09/Plate2", f"{row}{column:02d}", 1)
+    rows = [("RPE-09", "2", f"{row}{column + 1:02d}", f"sirna_{column}") for row, column in wells]
+    rxrx1.write(
+        "test.csv", [("id_code", "experiment", "plate", "well", "sirna"), *(("_".join(r[:3]), *r) for r in rows)]
+    )
+    screen = indexed(rxrx1)
+    assert set(screen.sites["experiment"]) == {"HUVEC-01"}  # the other plates stay
+    refused = screen.problems[screen.problems["plate"] == "2"]
+    assert refused["kind"].value_counts().to_dict() == {"table beside its wells": 9, "no table row": 3, "no image": 3}
+    assert set(refused["fix"]) == {"All wells would match if the table were shifted by 1 column back: correct it."}
+    of_b05 = refused[(refused["well"] == "B05") & (refused["kind"] == "table beside its wells")].iloc[0]
+    assert of_b05["found"] == "'sirna_4' in test.csv line 2"
+    assert conservation_line(screen) == "found 21 = indexed 6 + refused 15"
+
+
 def test_a_plate_without_any_image_is_one_row_that_counts_its_wells(rxrx1: RxRx1Lab) -> None:
     rxrx1.table(
         "test_controls.csv", [("RPE-09", "2", f"C{k:02d}", "sirna_5", "positive_control") for k in range(2, 20)]

@@ -9,6 +9,7 @@ from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.rxrx.folders import SPLITS, RxRx1Site, list_images
 from distangle.screen.layouts.rxrx.tables import coding_of, extra_columns, read_rows, read_tables, sign_of
+from distangle.screen.layouts.wells.moved import Move, Position, how_moved, with_anothers_row
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 
@@ -74,10 +75,15 @@ def _join(
 ) -> tuple[list[Entry], list[Problem], int]:
     """Bring the sites together with their rows; also return how many rows have a site."""
     row_of: dict[WellKey, Entry] = {}
-    plates_of_rows: set[PlateKey] = set()
+    told: dict[PlateKey, set[Position]] = defaultdict(set)
     for row in rows:
-        row_of[row.experiment, row.plate, well_name(*(split_well(row.well) or (0, 0))), row.site] = row
-        plates_of_rows.add((row.experiment, row.plate))
+        position = split_well(row.well) or (0, 0)
+        row_of[row.experiment, row.plate, well_name(*position), row.site] = row
+        told[row.experiment, row.plate].add(position)
+    found: dict[PlateKey, set[Position]] = defaultdict(set)
+    for site in sites:
+        found[site.experiment, site.plate].add(split_well(site.well) or (0, 0))
+    moves = {plate: how_moved(wells, told[plate]) for plate, wells in found.items() if plate in told}
     entries: list[Entry] = []
     problems: list[Problem] = []
     owners: set[WellKey] = set()
@@ -90,7 +96,8 @@ def _join(
             continue
         owners.add(key)
         entry = dataclasses.replace(row_of[key], well=site.well, site=site.site)
-        problem = _wrong_site(site, entry)
+        move = moves.get((site.experiment, site.plate), Move())
+        problem = with_anothers_row(entry, row_of[key], move) if move.is_certain else _wrong_site(site, entry)
         if problem is None:
             entry.paths = tuple(f"{site.folder}/{site.files[c]}" for c in sorted(site.files))
             entry.pages = (-1,) * len(CHANNELS)
@@ -98,15 +105,16 @@ def _join(
         else:
             problems.append(problem)
     for plate, others in strangers.items():
-        problems += _without_row(others, refused_wells, is_whole_plate=plate not in plates_of_rows)
-    plates_of_sites = {(site.experiment, site.plate) for site in sites}
+        advice = moves.get(plate, Move()).words
+        problems += _without_row(others, refused_wells, advice, is_whole_plate=plate not in told)
     above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
     lonely: dict[PlateKey, list[Entry]] = defaultdict(list)
     for key, row in row_of.items():
         if key not in owners:
             lonely[row.experiment, row.plate].append(row)
     for plate, wells in lonely.items():
-        problems += _without_image(wells, _folder(wells[0], above), is_whole_plate=plate not in plates_of_sites)
+        fix = moves.get(plate, Move()).words or _FETCH
+        problems += _without_image(wells, _folder(wells[0], above), fix, is_whole_plate=plate not in found)
     return entries, problems, len(owners)
 
 
@@ -133,7 +141,7 @@ def _wrong_site(site: RxRx1Site, entry: Entry) -> Problem | None:
 
 
 def _without_row(
-    sites: list[RxRx1Site], refused_wells: set[tuple[str, str, str]], *, is_whole_plate: bool
+    sites: list[RxRx1Site], refused_wells: set[tuple[str, str, str]], advice: str, *, is_whole_plate: bool
 ) -> list[Problem]:
     problems = []
     for site in sites:
@@ -148,7 +156,7 @@ def _without_row(
                 site=str(site.site),
                 found="images of a well whose rows were refused" if was_refused else "images",
                 expected="a row in a table",
-                fix="Mend the rows of this well." if was_refused else _ADD_TABLE,
+                fix=advice or ("Mend the rows of this well." if was_refused else _ADD_TABLE),
             )
         )
     if not is_whole_plate or any("refused" in problem.found for problem in problems):
@@ -157,12 +165,10 @@ def _without_row(
     return [dataclasses.replace(problems[0], well="", site="", found=found, count=len(sites))]
 
 
-def _without_image(rows: list[Entry], folder: str, *, is_whole_plate: bool) -> list[Problem]:
+def _without_image(rows: list[Entry], folder: str, fix: str, *, is_whole_plate: bool) -> list[Problem]:
     if not is_whole_plate:
         return [
-            row.problem(
-                "no image", found="no file", expected=f"{folder}/{row.well}_s{row.site or 1}_w1.png", fix=_FETCH
-            )
+            row.problem("no image", found="no file", expected=f"{folder}/{row.well}_s{row.site or 1}_w1.png", fix=fix)
             for row in rows
         ]
     # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
@@ -174,7 +180,7 @@ def _without_image(rows: list[Entry], folder: str, *, is_whole_plate: bool) -> l
             plate=rows[0].plate,
             found=f"no image of the whole plate ({len(rows)} rows)",
             expected=f"{folder}/...",
-            fix=_FETCH,
+            fix=fix,
             count=len(rows),
         )
     ]

@@ -10,7 +10,7 @@ from distangle.remote import AnyPath
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
-from distangle.screen.layouts.wells.moved import how_moved
+from distangle.screen.layouts.wells.moved import Move, how_moved, with_anothers_row
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
@@ -133,6 +133,7 @@ def join_labels(
     used = {key for problem in aside if (key := _key_of(problem, shared)) in row_of}
     entries: list[Entry] = []
     strangers: list[Entry] = []
+    moves = _moves([*sites, *aside], rows, shared)
     for site in sites:
         key = _key_of(site, shared)
         row = row_of.get(key)
@@ -140,17 +141,20 @@ def join_labels(
             strangers.append(site)
             continue
         used.add(key)
-        if site.cell_type and row.cell_type and site.cell_type != row.cell_type:
+        move = moves.get(_plate_of(site, shared), Move())
+        if move.is_certain:
+            problems.append(with_anothers_row(site, row, move))
+        elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
             problems.append(_of_two_cell_types(site, row))
         else:
             entries.append(_labelled(site, row, known))
     lonely = [row for key, row in row_of.items() if key not in used]
-    advice = _advice(sites, rows, shared)
     for site in strangers:
         was_refused = _key_of(site, shared) in refused_wells
-        problems.append(_without_row(site, advice.get(_plate_of(site, shared), ""), was_refused=was_refused))
+        move = moves.get(_plate_of(site, shared), Move())
+        problems.append(_without_row(site, move.words, was_refused=was_refused))
     there = {_plate_of(site, shared) for site in sites} | {_plate_of(problem, shared) for problem in aside}
-    problems += _without_images(lonely, advice, shared, with_images=there)
+    problems += _without_images(lonely, moves, shared, with_images=there)
     n_rows_apart = labels.n_rows - len(used)
     return entries, [*labels.problems, *problems], n_rows_apart
 
@@ -195,14 +199,17 @@ def _labelled(site: Entry, row: Entry, known: frozenset[str]) -> Entry:
     )
 
 
-def _advice(sites: Sequence[Entry], rows: Sequence[Entry], shared: frozenset[str]) -> dict[tuple[str, str], str]:
+def _moves(
+    sites: Sequence[Entry | Problem], rows: Sequence[Entry], shared: frozenset[str]
+) -> dict[tuple[str, str], Move]:
     """Return for each plate by what move its rows would meet its images, if by one."""
     found: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
     told: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
-    for place, wells in [*((site, found) for site in sites), *((row, told) for row in rows)]:
-        position = split_well(place.well)
-        if position is not None:
-            wells[_plate_of(place, shared)].add(position)
+    for places, wells in ((sites, found), (rows, told)):
+        for place in places:
+            position = split_well(place.well)
+            if position is not None:
+                wells[_plate_of(place, shared)].add(position)
     return {plate: how_moved(wells, told[plate]) for plate, wells in found.items() if plate in told}
 
 
@@ -238,7 +245,7 @@ def _of_two_cell_types(site: Entry, row: Entry) -> Problem:
 
 def _without_images(
     rows: Sequence[Entry],
-    advice: Mapping[tuple[str, str], str],
+    moves: Mapping[tuple[str, str], Move],
     shared: frozenset[str],
     *,
     with_images: set[tuple[str, str]],
@@ -249,7 +256,7 @@ def _without_images(
         by_plate[_plate_of(row, shared)].append(row)
     for plate, lonely in by_plate.items():
         found = [row.problem("no image", found="no image of this well", expected="an image") for row in lonely]
-        fix = advice.get(plate) or _FETCH
+        fix = moves.get(plate, Move()).words or _FETCH
         if plate not in with_images:
             # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
             said = f"no image of the whole plate ({len(found)} rows)"

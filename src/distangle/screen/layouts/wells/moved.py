@@ -1,14 +1,36 @@
 """A table that was turned or shifted against its plate, known by the wells that would meet again."""
 
 from collections.abc import Set
+from dataclasses import dataclass
 from itertools import product
+
+from distangle.screen.entry import Entry
+from distangle.screen.problems import Problem
 
 Position = tuple[int, int]
 
 _FARTHEST = 4  # wells; who slips farther has another plate
+_ENOUGH = 4  # wells; fewer may meet by chance
 
 
-def how_moved(found: Set[Position], told: Set[Position]) -> str:
+@dataclass(frozen=True)
+class Move:
+    """What would bring a plate's wells and its table together; false where nothing has to move.
+
+    Attributes:
+        words: A sentence, or "".
+        is_certain: By it every well has its row and every row its well, so wells that meet as they are have the rows
+            of their neighbours.
+    """
+
+    words: str = ""
+    is_certain: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+
+def how_moved(found: Set[Position], told: Set[Position]) -> Move:
     """Say by which move every well with images would be in the table, if it is not there already.
 
     Args:
@@ -16,18 +38,40 @@ def how_moved(found: Set[Position], told: Set[Position]) -> str:
         told: Row and column of the wells in the table.
 
     Returns:
-        A sentence, or "": they meet as they are, no move brings all together, or there are fewer than three wells.
+        No move where they meet as they are, none brings all together, or there are fewer than three wells.
     """
     if len(found) < 3 or found <= told:
-        return ""
-    if {(column, row) for row, column in found} <= told:
-        return "All wells would match with rows and columns swapped: correct the table."
+        return Move()
+    swapped = {(column, row) for row, column in found}
+    if swapped <= told:
+        return _move("with rows and columns swapped: correct the table.", swapped == told, len(found))
     steps = range(-_FARTHEST, _FARTHEST + 1)
     for down, right in sorted(product(steps, steps), key=lambda step: (abs(step[0]) + abs(step[1]), step)):
-        if {(row + down, column + right) for row, column in found} <= told:
-            said = [_step(down, "row"), _step(right, "column")]
-            return f"All wells would match if the table were shifted by {' and '.join(filter(None, said))}: correct it."
-    return ""
+        shifted = {(row + down, column + right) for row, column in found}
+        if shifted <= told:
+            said = " and ".join(filter(None, [_step(down, "row"), _step(right, "column")]))
+            return _move(f"if the table were shifted by {said}: correct it.", shifted == told, len(found))
+    return Move()
+
+
+def with_anothers_row(site: Entry, row: Entry, move: Move) -> Problem:
+    """Return the refusal of a site that meets a row as it is, on a plate where a certain move gives it another.
+
+    Args:
+        site: With images.
+        row: Of the well of this name.
+        move: Of the plate.
+    """
+    return site.problem(
+        "table beside its wells",
+        found=f"{row.perturbation!r} in {row.table} line {row.line}",
+        expected="the row of this well; the table of the plate has moved against its images",
+        fix=move.words,
+    )
+
+
+def _move(said: str, meet: bool, n_wells: int) -> Move:  # noqa: FBT001
+    return Move(f"All wells would match {said}", is_certain=meet and n_wells >= _ENOUGH)
 
 
 def _step(by: int, what: str) -> str:
