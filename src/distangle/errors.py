@@ -37,7 +37,7 @@ class WeightsError(DistangleError, ValueError):
 
 
 class RunError(DistangleError, RuntimeError):
-    """A run folder lacks what the step needs, or is in use."""
+    """A run folder lacks what the step needs, or a folder is in use."""
 
 
 class StorageError(DistangleError, OSError):

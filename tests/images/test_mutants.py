@@ -13,7 +13,7 @@ from PIL import Image
 
 from distangle.errors import ImageError
 from distangle.images.patience import PATIENCE
-from distangle.images.read import MAX_PIXELS, read_image
+from distangle.images.read import MAX_PIXELS, probe_image, read_image
 
 HANG_S = 5.0
 KINDS = ("truncated", "zero tail", "bit", "header bit", "tail bit", "hole", "bytes", "doubled")
@@ -150,6 +150,65 @@ def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_pat
         read_image([path], [None])
 
 
+def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
+    """Give a file of one strip another one, of any length."""
+    whole = bytearray(path.read_bytes())
+    offset = struct.unpack_from("<I", whole, 4)[0]
+    for k in range(struct.unpack_from("<H", whole, offset)[0]):
+        at = offset + 2 + 12 * k
+        tag = struct.unpack_from("<H", whole, at)[0]
+        for code, value in ((259, compression), (273, len(whole)), (279, len(strip))):
+            if tag == code:
+                struct.pack_into("<HHII", whole, at, tag, 4, 1, value)
+    path.write_bytes(bytes(whole) + strip)
+
+
+@pytest.mark.parametrize(
+    ("strip", "is_whole"),
+    [
+        (b"\x0f" + bytes(range(16)), True),
+        (b"\xf1\x07", True),  # 16 times 7
+        (b"\x80\xf9\x07\x80\x07" + bytes(range(8)) + b"\0", True),  # nothing, 8 times 7, nothing, 8 bytes; one over
+        (b"\x0e" + bytes(range(15)), False),
+        (b"\x10" + bytes(range(17)), False),
+        (b"\x0f" + bytes(range(15)), False),
+        (b"\xf2\x07", False),
+        (b"\x81\x07", False),
+        (b"\x81\x07" * 500_000, False),  # a megabyte that is 64
+    ],
+)
+def test_packbits_hold_just_the_bytes_that_the_size_asks_for(tmp_path: Path, strip: bytes, is_whole: bool) -> None:
+    path = tmp_path / "packed.tif"
+    tifffile.imwrite(path, np.zeros((4, 4), np.uint8))
+    with_strip(path, strip, compression=32773)
+    began = time.monotonic()
+    if is_whole:
+        expected = {15: [*range(16)], 241: [7] * 16, 128: [7] * 8 + [*range(8)]}[strip[0]]
+        assert read_image([path], [None]).ravel().tolist() == expected
+    else:
+        with pytest.raises(ImageError, match=r"packed\.tif is damaged or truncated"):
+            read_image([path], [None])
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_plane_without_the_predictor_that_it_was_packed_with_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predicted.tif"
+    tifffile.imwrite(path, plane("uint16"), compression="zlib", predictor=True)
+    np.testing.assert_array_equal(read_image([path], [None])[0], plane("uint16"))
+    whole = path.read_bytes()
+    offset = struct.unpack_from("<I", whole, 4)[0]
+    places = [offset + 2 + 12 * k for k in range(struct.unpack_from("<H", whole, offset)[0])]
+    [at] = [place for place in places if struct.unpack_from("<H", whole, place)[0] == 317]
+    for where, value, said in ((at + 2, 4096, "its tag 317 cannot be read"), (at, 61, "are not in order")):
+        changed = bytearray(whole)
+        struct.pack_into("<H", changed, where, value)
+        path.write_bytes(changed)
+        for read in (lambda: read_image([path], [None]), lambda: probe_image(path)):
+            with pytest.raises(ImageError, match=said):
+                read()
+
+
 @pytest.mark.parametrize("kind", ["png", "tiff", "second page", "deflated"])
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, kind: str) -> None:
     import tracemalloc
@@ -164,16 +223,9 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, kind: str) -> No
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     elif kind == "deflated":  # one strip of 16 rows holds a gigabyte of zeros
         tifffile.imwrite(path, np.zeros((16, 4096), np.uint8), compression="zlib")
-        whole = bytearray(path.read_bytes())
         packed = zlib.compressobj(9)
         strip = b"".join(packed.compress(bytes(1 << 20)) for _ in range(256)) + packed.flush()
-        offset = struct.unpack_from("<I", whole, 4)[0]
-        for k in range(struct.unpack_from("<H", whole, offset)[0]):
-            at = offset + 2 + 12 * k
-            tag = struct.unpack_from("<H", whole, at)[0]
-            if tag in (273, 279):
-                struct.pack_into("<HHII", whole, at, tag, 4, 1, len(whole) if tag == 273 else len(strip))
-        path.write_bytes(bytes(whole) + strip)
+        with_strip(path, strip, compression=8)
     elif kind == "tiff":
         tifffile.imwrite(path, np.zeros((16, 16), np.uint8), compression="zlib")
         path.write_bytes(claiming(path.read_bytes(), side, side))

@@ -1,6 +1,9 @@
 import dataclasses
 import json
 import shutil
+import socket
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from report_run import Made, Plan, make_run
 
 from distangle.cli import main
 from distangle.commit import sha256_of
-from distangle.errors import ConfigError, ImageError, ScreenError
-from distangle.images import pack_screen, probe_image, read_image
+from distangle.errors import ConfigError, ImageError, RunError, ScreenError, StorageError
+from distangle.images import Format, pack_screen, probe_image, read_image
 from distangle.images.packed import lattice, loops, nibbles, read_packed, records, zstd
 from distangle.results.verify import verify_screen
 from distangle.screen import Screen, read_screen, site_sha256, write_screen
@@ -248,6 +251,9 @@ def test_an_image_that_cannot_be_read_is_refused_by_name_and_the_law_holds(tmp_p
     problems = packed.problems[packed.problems["kind"] == "unreadable file"].to_dict("records")
     assert (site.well, site.plate, str(site.site)) in {(p["well"], p["plate"], p["site"]) for p in problems}
     assert not any(str(made.screen.source) in problem["found"] for problem in problems)
+    assert {(p["file"], p["channel"]) for p in problems} == {
+        (broken.relative_to(made.screen.source).as_posix(), made.screen.card.channels[3].name)
+    }
 
 
 def test_what_cannot_be_packed_is_refused(made: Made, tmp_path: Path) -> None:
@@ -259,6 +265,100 @@ def test_what_cannot_be_packed_is_refused(made: Made, tmp_path: Path) -> None:
     assert made.screen.folder is not None
     with pytest.raises(ScreenError, match="is the screen itself"):
         pack_screen(made.screen, made.screen.folder)
+
+
+def test_a_pack_lies_in_a_folder_of_its_own(made: Made, tmp_path: Path) -> None:
+    screen, folder = made.screen, tmp_path / "packed"
+    assert isinstance(screen.source, Path)
+    for place in (screen.source, screen.source.parent):
+        with pytest.raises(ScreenError, match="holds the images of the screen, .* which it might replace"):
+            pack_screen(screen, place)
+    first = pack_screen(screen, folder, format="records").screen
+    with pytest.raises(ScreenError, match="holds a pack in the format records. Name another folder for ome-zarr"):
+        pack_screen(screen, folder)
+    other = hashed(make_run(tmp_path / "other", Plan(rows=3, columns=4, size=24, explained=2))).screen
+    with pytest.raises(ScreenError, match=r"holds the pack of another screen \(.*\)\. Name another folder"):
+        pack_screen(other, folder, format="records")
+    assert other.folder is not None
+    with pytest.raises(ScreenError, match="holds a screen that was indexed, not packed, and would be lost"):
+        pack_screen(screen, other.folder, format="records")
+    # The pack, indexed as plates of its own, cannot be packed into itself.
+    again = pack_screen(first, tmp_path / "twice", format="ome-zarr").screen
+    with pytest.raises(ScreenError, match="holds the images of the screen"):
+        pack_screen(dataclasses.replace(again, folder=None), tmp_path / "twice")
+    assert read_screen(folder).sites.equals(first.sites)
+
+
+def test_an_unfinished_pack_says_whose_it_is(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distangle.images import packer
+
+    def full(*_: object, **__: object) -> None:
+        message = "the disk is full"
+        raise StorageError(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packer, "commit_bytes", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            pack_screen(made.screen, tmp_path, format="records")
+    assert [path.name for path in tmp_path.iterdir()] == ["packing.json"]
+    other = hashed(make_run(tmp_path.parent / "another", Plan(rows=3, columns=4, size=24, explained=2))).screen
+    with pytest.raises(ScreenError, match="holds the pack of another screen"):
+        pack_screen(other, tmp_path, format="records")
+    assert pack_screen(made.screen, tmp_path, format="records").n_packed == len(made.screen.sites)
+    assert not (tmp_path / "packing.json").exists()
+
+
+def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_path: Path) -> None:
+    holding = (
+        "import sys, time; from pathlib import Path; from distangle.lock import locked\n"
+        "with locked(Path(sys.argv[1]), say=print): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", holding, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "held\n"
+            with pytest.raises(RunError, match=f"is in use by process {child.pid} on"):
+                pack_screen(made.screen, tmp_path, format="records")
+        finally:
+            child.kill()
+    said: list[str] = []
+    pack_screen(made.screen, tmp_path, format="records", say=said.append)
+    assert said == [f"cleared the lock of process {child.pid} on {socket.gethostname()}, since 0 min: it is dead."]
+
+
+@pytest.mark.parametrize("format", ["ome-zarr", "records"])
+def test_another_level_or_other_names_of_the_channels_are_packed_anew(
+    made: Made, tmp_path: Path, format: Format
+) -> None:
+    screen, n = made.screen, len(made.screen.sites)
+    assert pack_screen(screen, tmp_path, format=format, level=3).n_packed == n
+    assert pack_screen(screen, tmp_path, format=format, level=3).n_kept == n
+    assert pack_screen(screen, tmp_path, format=format, level=4).n_packed == n
+    first, second, *rest = screen.card.channels
+    renamed = screen.card.model_copy(update={"channels": (second, first, *rest)})
+    anew = pack_screen(dataclasses.replace(screen, card=renamed), tmp_path, format=format, level=4)
+    assert anew.n_packed == n
+    if format == "ome-zarr":
+        field = anew.screen.image_paths(0)[0].parents[4]
+        labels = json.loads((field / "zarr.json").read_text())["attributes"]["ome"]["omero"]["channels"]
+        assert [channel["label"] for channel in labels[:2]] == [second.name, first.name]
+
+
+@pytest.mark.parametrize("format", ["ome-zarr", "records"])
+def test_what_killed_packings_left_is_swept(made: Made, tmp_path: Path, format: Format) -> None:
+    done = pack_screen(made.screen, tmp_path, format=format).screen
+    path = done.image_paths(0)[0]
+    left = [path.with_name(f".{path.name}.tmp-4711"), tmp_path / ".screen.json.tmp-4711"]
+    if format == "ome-zarr":
+        plate = path.parents[7]
+        left += [path.parents[4] / ".zarr.json.tmp-4711", plate / ".zarr.json.tmp-4711"]
+        left += [path.parents[k] / ".zarr.json.tmp-4711" for k in (5, 6)]
+    for file in left:
+        file.write_bytes(b"x")
+    path.unlink()
+    pack_screen(made.screen, tmp_path, format=format)
+    assert not any(file.exists() for file in left)
 
 
 FRAME = zstd.compressed(b"\0" * 4, level=3)

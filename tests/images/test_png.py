@@ -226,6 +226,51 @@ def test_what_is_odd_is_left_to_the_general_reader(
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a row too few", r"should hold 168 bytes and has 154 bytes"),
+        ("a row too many", "should hold 168 bytes and has more"),
+        ("a byte too many", "should hold 168 bytes and has more"),
+        ("a bomb", "should hold 168 bytes and has more"),
+        ("a stream without checksum", "should hold 168 bytes and has no end"),
+        ("a wrong checksum", "incorrect data check"),
+        ("interlaced", r"should hold \d+ bytes and has 168 bytes"),
+        ("no pixels", ""),
+        ("a sixth filter", ""),
+    ],
+)
+def test_a_stream_of_another_length_is_refused_by_the_general_reader(name: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.png"
+    path.write_bytes(odd(name, a_plane("uint8", (12, 13))))
+    with pytest.raises(ImageError, match=rf"odd\.png is damaged or truncated .*{said}"):
+        read_image([path], [None])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 4), (9, 8), (13, 17)])
+def test_an_interlaced_image_is_read_and_a_short_one_refused(
+    tmp_path: Path, dtype: str, shape: tuple[int, int]
+) -> None:
+    plane, path = a_plane(dtype, shape), tmp_path / "adam7.png"
+    # The pattern of 8 x 8 as the specification prints it.
+    pattern = ["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"]
+    rows: list[bytes] = []
+    for number in "1234567":
+        for line in range(shape[0]):
+            found = [plane[line, k] for k in range(shape[1]) if pattern[line % 8][k % 8] == number]
+            if found:
+                rows.append(b"\0" + np.array(found).astype(plane.dtype.newbyteorder(">")).tobytes())
+    ihdr = png_file(plane, [0], header={6: 1})[:33]
+    for kept in (len(rows), len(rows) - 1):
+        path.write_bytes(ihdr + chunk(b"IDAT", zlib.compress(b"".join(rows[:kept]))) + chunk(b"IEND", b""))
+        if kept == len(rows):
+            np.testing.assert_array_equal(read_image([path], [None])[0], plane)
+        else:
+            with pytest.raises(ImageError, match="damaged or truncated"):
+                read_image([path], [None])
+
+
 def test_channels_that_disagree_are_left_to_the_reader_that_says_so(tmp_path: Path, at_once: None) -> None:
     for name, plane in (
         ("a", a_plane("uint8", (5, 6))),

@@ -116,6 +116,18 @@ def test_another_whole_png_of_the_same_size_is_refused(tmp_path: Path) -> None:
         SiteReader(screen).read(0)
 
 
+def test_two_channels_exchanged_after_indexing_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "wells.csv").write_text("plate,well,perturbation,dna,actin\nP1,B02,a,x.png,y.png\n")
+    for name, value in (("x", 7), ("y", 9)):
+        Image.fromarray(np.full((32, 32), value, np.uint8)).save(tmp_path / f"{name}.png")
+    screen = index(tmp_path / "wells.csv", layout="table", channels=["dna", "actin"], probe=probe_image)
+    assert SiteReader(screen).read(0)[:, 0, 0].tolist() == [7, 9]
+    for before, after in (("x", "z"), ("y", "x"), ("z", "y")):  # sizes and times of the site stay
+        (tmp_path / f"{before}.png").rename(tmp_path / f"{after}.png")
+    with pytest.raises(ImageError, match=r"x\.png, .*y\.png: as many bytes .* but not the same ones"):
+        SiteReader(screen).read(0)
+
+
 def test_a_copied_folder_has_other_times_and_is_read(tmp_path: Path) -> None:
     screen = lab(tmp_path, "lzw")
     for k in (1, 2, 3):

@@ -7,7 +7,8 @@ import pytest
 from distangle.cli import main
 from distangle.commit import commit_json
 from distangle.errors import RunError, ScreenError
-from distangle.results import RunFolder, locked, verify_run, verify_screen
+from distangle.lock import locked
+from distangle.results import RunFolder, verify_run, verify_screen
 from distangle.screen import read_screen, write_screen
 from tiny_run import tiny_screen
 

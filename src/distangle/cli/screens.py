@@ -133,14 +133,14 @@ def pack(
     n_workers = at_least(workers, 1, flag="--workers")
     given = read_screen(screen)
     with progress("pack", len(given.sites), unit="image") as advance:
-        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance)
+        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=remark)
     refused = len(given.sites) - len(packed.screen.sites)
     if refused:
         remark(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
     tell(
-        f"packed {packed.n_packed} images, kept {packed.n_kept}; {in_bytes(packed.bytes_before)} became "
-        f"{in_bytes(packed.bytes_after)} ({packed.bytes_after / packed.bytes_before:.2f} of before); every image was "
-        "read back and compared"
+        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_kept} by their checksums; "
+        f"{in_bytes(packed.bytes_before)} became {in_bytes(packed.bytes_after)} "
+        f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
     )
     tell(conservation_line(packed.screen))
     tell(str(out))

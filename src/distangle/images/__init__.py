@@ -9,7 +9,8 @@ from distangle.images.intensity import (
     standardise,
     statistics_by_site,
 )
-from distangle.images.pack import DEFAULT_LEVEL, Format, Packed, pack_screen
+from distangle.images.pack import DEFAULT_LEVEL, Packed, pack_screen
+from distangle.images.packer import Format
 from distangle.images.planes import sample_sites, survey
 from distangle.images.preparation import Preparation, bin_pixels, binning_for
 from distangle.images.read import probe_image, read_image

@@ -12,7 +12,7 @@ from distangle.images.again import try_again
 from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import is_packed, packed_header, read_packed
 from distangle.images.patience import PATIENCE
-from distangle.images.png import SIGNATURE, png_header, read_pngs
+from distangle.images.png import SIGNATURE, check_stream, png_header, read_pngs
 from distangle.images.tiff import read_tiff, tiff_header
 from distangle.images.zarr_arrays import is_packed_array, probe_array, read_planes
 from distangle.screen.stored import is_array
@@ -175,8 +175,9 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    # Decoding alone accepts a zeroed tail; verify() checks the CRC of every chunk, and spends the file.
+    # Decoding alone accepts a zeroed tail and a short stream; verify() checks every CRC, and spends the file.
     with Image.open(path, formats=["PNG"]) as opened:
         opened.verify()
+    check_stream(path)
     with Image.open(path, formats=["PNG"]) as opened:
         return np.asarray(opened)

@@ -1,6 +1,7 @@
 """Planes of TIFF files: what is compressed must come out at just its length, or nothing comes out."""
 
 import math
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 from distangle.errors import ImageError, PixelTypeError
 
 _OFFSETS = (273, 324)  # tags StripOffsets and TileOffsets
-_RAW, _ZLIB = 1, (8, 32946)  # values of the tag Compression
+_RAW, _ZLIB, _PACKBITS = 1, (8, 32946), 32773  # values of the tag Compression
+_OF_PIXELS = frozenset({*range(256, 340), 347})  # tags from ImageWidth to SampleFormat, JPEGTables
+_SLACK = 1024  # bytes after the packed pixels that do no harm
 
 
 def tiff_header(path: Path) -> tuple[str, tuple[int, int], int]:
@@ -25,6 +28,7 @@ def tiff_header(path: Path) -> tuple[str, tuple[int, int], int]:
     try:
         with tifffile.TiffFile(path) as opened:
             page = opened.pages.first
+            _check_tags(opened, page)
             return str(page.dtype), _grey(path, page), len(opened.pages)
     except (ImageError, OSError, MemoryError):
         raise
@@ -47,6 +51,7 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as opened:
             chosen = opened.pages[page].aspage()
+            _check_tags(opened, chosen)
             height, width = _grey(path, chosen)
             if height * width > most:
                 message = f"{path} page {page} claims {height} x {width} pixels; the limit is {most} per plane."
@@ -76,6 +81,25 @@ def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int
     return int(page.shape[0]), int(page.shape[1])
 
 
+def _check_tags(opened: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Check that every tag that says how pixels are stored was understood: the parser leaves out what it cannot read.
+
+    Without its predictor a compressed plane would come out whole, and wrong; so the order of its tags is looked at too.
+    """
+    form, file = opened.tiff, opened.filehandle
+    file.seek(page.offset)
+    (n_tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    listed = file.read(n_tags * form.tagsize)
+    codes = [struct.unpack_from(f"{form.byteorder}H", listed, k * form.tagsize)[0] for k in range(n_tags)]
+    lost = sorted(code for code in {*codes} - {tag.code for tag in page.tags} if code in _OF_PIXELS)
+    if lost:
+        message = f"its tag{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} cannot be read"
+        raise ValueError(message)
+    if page.compression in _ZLIB and codes != sorted(codes):
+        message = f"its tags {', '.join(map(str, codes))} are not in order"
+        raise ValueError(message)
+
+
 def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
     """Check that the strips or tiles of a page are all there, and of the lengths that its size asks for.
 
@@ -96,11 +120,16 @@ def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
     if page.compression == _RAW and list(counts) != expected and sum(counts) != sum(expected):
         message = f"page {number} has {sum(counts)} bytes of pixels; its size asks for {sum(expected)}"
         raise ValueError(message)
-    if page.compression in _ZLIB:
+    # What packs worst is PackBits, two bytes for one: a longer strip is no plane of this size, but may hold gigabytes.
+    if any(count > 2 * n_bytes + _SLACK for count, n_bytes in zip(counts, expected, strict=True)):
+        message = f"page {number} has {sum(counts)} bytes of packed pixels for a plane of {sum(expected)}"
+        raise ValueError(message)
+    check = _check_inflated if page.compression in _ZLIB else _check_packbits if page.compression == _PACKBITS else None
+    if check is not None:
         with path.open("rb") as opened:
             for offset, count, n_bytes in zip(offsets, counts, expected, strict=True):
                 opened.seek(offset)
-                _check_inflated(opened.read(count), n_bytes, number)
+                check(opened.read(count), n_bytes, number)
 
 
 def _segment_bytes(page: tifffile.TiffPage) -> list[int]:
@@ -122,6 +151,21 @@ def _check_inflated(packed: bytes, n_bytes: int, number: int) -> None:
     if len(plain) != n_bytes or not (
         inflate.eof or inflate.decompress(inflate.unconsumed_tail, 1) == b"" and inflate.eof
     ):
+        message = f"a strip of page {number} does not hold {n_bytes} bytes"
+        raise ValueError(message)
+
+
+def _check_packbits(packed: bytes, n_bytes: int, number: int) -> None:
+    place, n = 0, 0
+    while n < n_bytes and place < len(packed):
+        run = packed[place]
+        if run < 128:  # so many bytes and one more as they are
+            n, place = n + run + 1, place + run + 2
+        elif run > 128:  # one byte so many times
+            n, place = n + 257 - run, place + 2
+        else:
+            place += 1
+    if n != n_bytes or not 0 <= len(packed) - place <= _SLACK:
         message = f"a strip of page {number} does not hold {n_bytes} bytes"
         raise ValueError(message)
 

@@ -4,7 +4,6 @@ from distangle.results.benchmark import Benchmark
 from distangle.results.explanation import Explanation
 from distangle.results.faithfulness import Faithfulness
 from distangle.results.filters import FilterBands
-from distangle.results.lock import locked
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 from distangle.results.scores import ScoreRow, Scores
@@ -23,7 +22,6 @@ __all__ = [
     "Scores",
     "TemplateMaps",
     "Verified",
-    "locked",
     "verify_run",
     "verify_screen",
 ]

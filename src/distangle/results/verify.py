@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from distangle.commit import TEMPORARY, in_bytes, sha256_of
 from distangle.errors import RunError, ScreenError
-from distangle.results.lock import NAME as LOCK
-from distangle.results.lock import holder
+from distangle.lock import NAME as LOCK
+from distangle.lock import holder
 from distangle.results.run import RunFolder
 from distangle.screen import Screen, sha256_of_site
 from distangle.screen.stored import size_and_mtime

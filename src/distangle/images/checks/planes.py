@@ -28,9 +28,10 @@ def check_planes(planes: pd.DataFrame) -> Iterator[Finding]:
         planes: From `survey`.
     """
     for row in planes[planes["reason"] != ""].to_dict("records"):
-        yield finding(
-            row, "error", "unreadable image", str(row["reason"]), "Copy it again, or index without this site."
-        )
+        # A reader ends its refusal with what to do; said once is enough.
+        said, separator, to_do = str(row["reason"]).partition(". Copy it again")
+        fix = f"Copy it again{to_do}" if separator else "Copy it again, or index without this site."
+        yield finding(row, "error", "unreadable image", said, fix)
     readable = planes[planes["reason"] == ""]
     yield from _damaged(readable)
     yield from _clipped(readable)

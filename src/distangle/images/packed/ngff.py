@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distangle.commit import commit_bytes, commit_json
+from distangle.commit import commit_bytes, commit_json, sweep
 from distangle.errors import ImageError
 from distangle.images.packed.zstd import compressed, decompressed
 from distangle.screen import Channel
@@ -43,6 +43,8 @@ def write_plate(
         "field_count": max(map(len, wells.values()), default=0),
         "acquisitions": [{"id": 0}],
     }
+    for touched in {folder, *(folder / path for path in wells), *((folder / path).parent for path in wells)}:
+        sweep(touched)
     for path, fields in wells.items():
         images = [{"path": field, "acquisition": 0} for field in fields]
         _group(folder / path, {"version": VERSION, "well": {"images": images}})

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from distangle.commit import check_room, commit_json, sweep
 from distangle.errors import MemoryShortage, Stopped, StorageError
+from distangle.lock import locked
 from distangle.progress import no_progress
 from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
-from distangle.results import RunFolder, locked
+from distangle.results import RunFolder
 from distangle.stopping import Stop
 from distangle.training.config import Saving
 from distangle.training.keeping.checkpoints import (

@@ -1,4 +1,4 @@
-"""One process at a time trains a run: a lock that names its holder, cleared only when the holder is provably dead."""
+"""One process at a time writes a folder: a lock that names its holder, cleared only when that is provably dead."""
 
 import contextlib
 import datetime
@@ -18,10 +18,10 @@ _held: set[tuple[int, Path]] = set()  # by this process; a fork inherits the lis
 
 @contextlib.contextmanager
 def locked(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a run folder for the length of a `with`; who holds it may take it again.
+    """Hold the lock of a folder for the length of a `with`; who holds it may take it again.
 
     Args:
-        folder: Of the run.
+        folder: Of a run, or of a pack.
         say: Told when the lock of a dead process is cleared.
 
     Raises:
@@ -43,7 +43,7 @@ def locked(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """Return who trains the run, in words; None when nobody does."""
+    """Return who writes the folder, in words; None when nobody does."""
     held = _read(folder / NAME)
     return None if held is None or _is_dead(held) else _words(held)
 
@@ -82,8 +82,8 @@ def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
         return  # let go in the meantime
     if not _is_dead(held) and not _is_own(held):
         message = (
-            f"{lock.parent} is in use by {_words(held)}. Wait for it or stop it (`kill {held.get('pid')}` saves and "
-            f"ends it). If you know that it is gone, remove {lock}."
+            f"{lock.parent} is in use by {_words(held)}. Wait for it or stop it (`kill {held.get('pid')}`; what it "
+            f"has done is kept). If you know that it is gone, remove {lock}."
         )
         raise RunError(message)
     aside = _own(lock)
