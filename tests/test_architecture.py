@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "distangle"
 # A room imports only from rooms below it. Rooms on one floor do not know each other.
 FLOORS = [
     {"axes", "errors", "commit", "randomness", "progress", "ranks", "stopping"},
-    {"remote"},
+    {"remote", "lock"},
     {"screen"},
     {"results"},
     {"images", "synthetic"},

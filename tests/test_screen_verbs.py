@@ -94,6 +94,13 @@ def test_an_index_anew_takes_away_what_was_found_in_another_screen(screen: Path)
     assert [path.name for path in (screen / "checks").iterdir()] == ["mine.txt"]
 
 
+def test_a_check_without_pixels_leaves_no_planes_of_an_earlier_one(screen: Path) -> None:
+    main(["check", str(screen)])
+    assert (screen / "checks" / "planes.parquet").exists()
+    main(["check", str(screen), "--no-pixels"])
+    assert not (screen / "checks" / "planes.parquet").exists()
+
+
 def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["index", str(screen.parent), "--tables", str(screen.parent / "wells.csv"), "--channels", "dna", "--out"]
     (screen.parent / "file").write_text("x")
@@ -115,6 +122,7 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
         (["pack", "{screen}", "--out", "{new}", "--workers", "0"], "--workers 0: expected 1 or more"),
         (["check", "{screen}", "--workers", "-1"], "--workers -1: expected 1 or more"),
         (["statistics", "{screen}", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["check", "{screen}", "--target", "moa"], "--target moa: the screen has no such column"),
         (["check", "{screen}", "--sample", "-3"], "--sample -3: expected 0 or more"),
         (["statistics", "{screen}", "--sample", "-3"], "--sample -3: expected 0 or more"),
         (["pack", "{screen}", "--out", "{file}"], "A file stands where a folder is expected; name another folder"),

@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from distangle.errors import ConfigError, ScreenError
 from distangle.images import probe_image, sample_sites, survey
 from distangle.images.checks import check_pixels
 from distangle.images.planes.measure import measure_plane, sharpness
-from distangle.screen import Screen, index
+from distangle.screen import Screen, hold_out, index
 from distangle.screen.checks import Checked, Finding
 
 CHANNELS = ("dna", "actin")
@@ -65,7 +66,7 @@ class Lab:
             tifffile.imwrite(path, plane)
 
 
-def checked(screen: Screen, **more: bool) -> Checked:
+def checked(screen: Screen, **more: Any) -> Checked:
     return check_pixels(screen, range(len(screen.sites)), **more)[0]
 
 
@@ -205,6 +206,12 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
     assert (here.severity, here.well) == ("error", "B02")
     screen.sites["split"] = ["train" if plate == "1" else "test" for plate in screen.sites["plate"]]
     assert only(checked(screen), "same pixels on both sides of the split").severity == "error"
+    screen.sites["split"] = ""
+    apart = hold_out(screen, column="plate", values=["2"])
+    crossed = only(checked(screen, folds=apart), "same pixels on both sides of the folds")
+    assert (crossed.severity, crossed.fix) == ("error", "Index without the copy, or hold out both.")
+    together = hold_out(screen, column="well", values=["B03"], force=True)
+    assert only(checked(screen, folds=together), "same pixels at two places").severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +292,23 @@ def test_the_illumination_profile_is_the_planted_one(tmp_path: Path) -> None:
     expected = ramp.reshape(16, 6).mean(axis=1)
     assert np.abs(profile[1] - expected[None, :]).max() < 2e-3
     assert np.allclose(profile.mean(axis=(1, 2)), 1)
+
+
+def test_every_pixel_counts_in_the_illumination_of_a_field_of_any_size() -> None:
+    plane = np.random.default_rng(0).integers(1, 200, (31, 37)).astype(np.uint16)
+    plane[15:] = plane[15:] // 10
+    (found,) = profiles_of(plane)
+    rows, columns = ([k * side // 16 for k in range(17)] for side in plane.shape)
+    for i in range(16):
+        for k in range(16):
+            part = plane[rows[i] : rows[i + 1], columns[k] : columns[k + 1]]
+            assert found[i, k] == pytest.approx(part.mean() / plane.mean(), rel=1e-12)
+
+
+def profiles_of(*planes: np.ndarray) -> list[np.ndarray]:
+    from distangle.images.planes.site import _profile
+
+    return [profile for plane in planes if (profile := _profile(plane, (16, 16))) is not None]
 
 
 def test_a_sample_is_spread_over_plates_and_wells_and_is_the_same_again(tmp_path: Path) -> None:

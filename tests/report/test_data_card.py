@@ -89,3 +89,4 @@ def test_the_card_of_rxrx1_has_the_papers_totals(real_data: Path, tmp_path: Path
     assert card["counts"]["class_sets"] == {"29": 2, "31": 2, "32": 35, "33": 1069}
     assert sum(card["wells_by_perturbation"]["treatment"]) == 36517
     assert len(card["wells_by_perturbation"]["positive_control"]) == 30
+    assert {row["sites"] for row in card["experiments"]} == {0}  # the tables tell wells

@@ -35,6 +35,44 @@ def test_one_plate_of_four_that_lies_wrong_is_named_with_what_puts_it_right(tmp_
     assert f"If so, {words} in its table" in found.fix
 
 
+def test_a_plate_of_96_wells_that_was_put_in_the_wrong_way_round_is_named(tmp_path: Path) -> None:
+    # Corner wells are empty on every plate, which says which way round a plate lies.
+    wells = {k: plate_rows("E1", str(k), seed=k, size=(8, 12)) for k in range(1, 5)}
+    kept = [row for k in (1, 2, 4) for row in wells[k][7:]]
+    rotated = plate_rows("E1", "3", seed=3, size=(8, 12), move=lambda row, column: (7 - row, 11 - column))[7:]
+    for more in ({}, {"plate_rows": 8, "plate_columns": 12}):
+        (found,) = check_placement(indexed(tmp_path, [*kept, *rotated], **more))
+        assert (found.severity, found.plate) == ("error", "3")
+        assert "0 are not when you turn the plate" in found.what
+        assert "(B02 becomes G11)" in found.fix
+
+
+def test_one_of_two_plates_of_96_wells_with_rows_and_columns_exchanged_is_named(tmp_path: Path) -> None:
+    straight = plate_rows("E1", "1", size=(8, 12))
+    (found,) = check_placement(indexed(tmp_path, [*straight, *plate_rows("E1", "2", size=(8, 12), move=turned)]))
+    assert (found.severity, found.plate) == ("warning", "2")
+    assert "on a plate of 8 x 12 wells; 0 are not when you exchange rows and columns" in found.what
+
+
+def fixed_layout(plate: str, name_of: Callable[[int, int], str]) -> list[tuple[str, str, str, str, str]]:
+    return [
+        ("E1", plate, f"{'ABCDEFGH'[row]}{column + 1:02d}", name_of(row, column), "treatment")
+        for row in range(8)
+        for column in range(12)
+    ]
+
+
+def test_a_plate_that_no_move_makes_like_the_others_is_warned_of_and_a_second_design_noted(tmp_path: Path) -> None:
+    usual = [row for k in range(5) for row in fixed_layout(str(k), lambda r, c: f"t{12 * r + c}")]
+    mirrored = fixed_layout("5", lambda r, c: f"t{12 * r + 11 - c}")
+    (found,) = check_placement(indexed(tmp_path, [*usual, *mirrored]))
+    assert (found.severity, found.kind, found.plate) == ("warning", "plate unlike the others", "5")
+    assert "look whether its table is another plate's, or mirrored" in found.fix
+    designs = [row for k in range(5, 8) for row in fixed_layout(str(k), lambda r, c: f"u{12 * r + c}")]
+    noted = check_placement(indexed(tmp_path, [*usual, *designs]))
+    assert [(one.severity, one.plate) for one in noted] == [("note", "5"), ("note", "6"), ("note", "7")]
+
+
 def test_the_fix_gives_the_first_well_before_and_after(tmp_path: Path) -> None:
     rows = [row for k in (1, 2, 4) for row in plate_rows("E1", str(k), seed=k)]
     screen = indexed(tmp_path, [*rows, *plate_rows("E1", "3", move=shift(0, 1))])

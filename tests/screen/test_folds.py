@@ -11,6 +11,7 @@ from distangle.screen import (
     Screen,
     by_experiment,
     check_labels,
+    checked,
     divide,
     fold_columns,
     hide_labels,
@@ -19,6 +20,7 @@ from distangle.screen import (
     index,
     refuse_reported,
 )
+from distangle.screen.leaks import find_leaks
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> N
     screen.sites.loc[14, "sha256"] = screen.sites.loc[13, "sha256"]  # both on one side: no leak
     with pytest.raises(FoldError) as caught:
         hold_out(screen, values=["HUVEC-01"])
-    assert "1 pictures would be on both sides, byte for byte (" in str(caught.value)
+    assert "1 picture would be on both sides, byte for byte (" in str(caught.value)
     assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
     assert hold_out(screen, values=["HUVEC-01"], force=True).forced
 
@@ -197,6 +199,56 @@ def test_folds_of_another_screen_are_refused(screen: Screen) -> None:
     folds = hold_out(part, values=["RPE-02"])
     with pytest.raises(FoldError, match="4 of 32 sites are in no fold, the first HUVEC-01 plate 1 well B02 site 1"):
         folds.of(screen)
+
+
+def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen: Screen, tmp_path: Path) -> None:
+    folds = hold_out(screen, values=["RPE-02"])
+    assert checked(screen, folds) is folds
+    assert checked(screen, folds, force=True) is folds
+    table = folds.table.assign(fold=["held_out" if k == 0 else "train" for k in range(len(folds.table))])
+    leaking = Folds.read(Folds(table=table, description="mine").write(tmp_path / "folds.parquet"))
+    said = r"Refused to hold out mine: 1 of 8 plates would be on both sides .*1 wells would be on both sides"
+    with pytest.raises(FoldError, match=rf"{said}.*or say --force-split"):
+        checked(screen, leaking)
+    forced = checked(screen, leaking, force=True)
+    assert forced.forced
+    assert [note.split(" would")[0] for note in forced.notes] == ["1 of 8 plates", "1 wells"]
+    assert checked(screen, forced) is forced  # as it was forced when it was made
+
+
+def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: Screen) -> None:
+    for name, other in (("held out", "train"), ("train", "held_out")):
+        table = hold_out(screen, values=["RPE-02"]).table.assign(fold=other)
+        folds = Folds(table=table, description="theirs")
+        with pytest.raises(FoldError, match=f"No site of this screen is {name} by the folds of theirs: they were made"):
+            checked(screen, folds, force=True)
+        found = {one.kind: one for one in find_leaks(screen, folds)}
+        assert found["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
+        assert found["an empty side of the folds"].severity == "error"
+    part = Screen(card=screen.card, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems)
+    found = {one.kind: one for one in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
+    assert found["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
+    assert checked(part, hold_out(screen, values=["RPE-02"])).forced is False
+
+
+def test_one_file_of_a_site_on_both_sides_is_warned_of(tmp_path: Path) -> None:
+    lab = RxRx1Lab(tmp_path / "lab")
+    lab.table("train.csv", [(f"E-{k}", "1", well, f"a{k}{well}") for k in range(3) for well in ("B02", "B03")])
+    for k in range(3):
+        for well in ("B02", "B03"):
+            lab.site(f"images/E-{k}/Plate1", well, 1)
+    copied, shown = ("images/E-2/Plate1/B03_s1_w4.png", "images/E-0/Plate1/B02_s1_w4.png")
+    (lab.root / copied).write_bytes((lab.root / shown).read_bytes())
+    screen = index(lab.root, layout="rxrx1")
+    (found,) = [one for one in find_leaks(screen, hold_out(screen, values=["E-2"])) if one.severity == "warning"]
+    assert found.kind == "a file on both sides of the folds"
+    assert found.what == f"{shown} = {copied}, byte for byte"
+    assert (found.experiment, found.well, found.count) == ("E-0", "B02", 2)
+    for one_side in (["E-0", "E-2"], ["E-1"]):
+        assert not [one for one in find_leaks(screen, hold_out(screen, values=one_side)) if one.severity == "warning"]
+    unhashed = index(lab.root, layout="rxrx1", hash_files=False)
+    (note,) = [one for one in find_leaks(unhashed, hold_out(unhashed, values=["E-2"])) if "bytes" in one.kind]
+    assert (note.severity, note.kind) == ("note", "bytes not compared")
 
 
 # --- Labels ------------------------------------------------------------------------------------------------------

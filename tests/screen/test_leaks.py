@@ -93,6 +93,17 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     assert "compare with the position-only baseline" in found["position predicts the label"].fix
 
 
+@pytest.mark.parametrize("n_names", [2, 3, 5])
+def test_a_fixed_layout_of_few_treatments_is_told_though_guessing_is_often_right(tmp_path: Path, n_names: int) -> None:
+    names = NAMES[:n_names]
+    screen = screen_of(tmp_path / "fixed", {(f"E{e}", "1"): layout(7, names) for e in range(4)})
+    found = kinds(screen, by_experiment(screen, n_folds=4, fold=0, seed=0))
+    assert (found["position predicts the label"], found["place predicts the label"]) == ("warning", "warning")
+    for seed in range(20):
+        dealt = screen_of(tmp_path / str(seed), {(f"E{e}", "1"): layout(10 * seed + e, names) for e in range(4)})
+        assert set(kinds(dealt, by_experiment(dealt, n_folds=4, fold=0, seed=0))) == {"accuracy without looking"}, seed
+
+
 def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:
     for seed in range(50):
         plates = {(f"E{e}", str(p)): layout(1000 * seed + 10 * e + p, NAMES) for e in range(4) for p in (1, 2)}
@@ -213,6 +224,29 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
         divide(screen, by="wilds=train")
     path = folds.write(tmp_path / "folds.parquet")
     assert Folds.read(path).sha256 == folds.sha256
+
+
+def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:
+    plates = {(f"E{e}", f"E{e}-{r}"): layout(e, NAMES) for e in range(5) for r in range(3)}
+    screen = screen_of(tmp_path, plates)
+    found = {one.kind: one for one in find_leaks(screen)}
+    assert (found["plates of one layout"].severity, found["plates of one layout"].count) == ("note", 750)
+    assert "gives 100.0% of 750 treated wells, guessing 4.0%" in found["plates of one layout"].what
+    assert "position predicts the label" not in found  # experiments differ
+    folds = hold_out(screen, column="plate", values=[f"E{e}-0" for e in range(5)])
+    (place,) = [one for one in find_leaks(screen, folds) if one.kind == "place predicts the label"]
+    assert place.severity == "warning"
+    assert "position alone 100.0%" in place.what
+    apart = hold_out(screen, values=["E0"])
+    assert "place predicts the label" not in kinds(screen, apart)
+
+
+def test_a_part_of_rxrx1_is_said_to_be_less_than_wilds(tmp_path: Path) -> None:
+    screen = like_rxrx1(tmp_path)
+    assert "not all of WILDS" not in kinds(screen, divide(screen, by="wilds=test"))
+    few = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
+    (found,) = [one for one in find_leaks(few, divide(few, by="wilds=test")) if one.kind == "not all of WILDS"]
+    assert (found.severity, found.what) == ("warning", "here are 31,968 of 34,432 sites of test")
 
 
 def test_another_screen_has_no_split_of_wilds(tmp_path: Path) -> None:

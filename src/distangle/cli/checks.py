@@ -6,7 +6,7 @@ from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.words import Words, at_least, pairs
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, nearest
 from distangle.progress import by_percent, progress
 
 SHOWN = 40  # kinds of findings in the table
@@ -21,6 +21,7 @@ def check(
     hash_files: bool = True,
     like: Path | None = None,
     fold_file: Path | None = None,
+    target: str = "perturbation",
     expect: Words = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     workers: int = 2,
@@ -37,11 +38,12 @@ def check(
         hash_files: Compare the SHA-256 of the sampled files with the index.
         like: Another screen whose labels must be of the same coding.
         fold_file: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
+        target: Column that will be predicted: what place, layout and plate tell of it.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
         workers: Processes that decode.
     """
-    from distangle.screen import Folds, read_screen
+    from distangle.screen import Folds, fold_columns, read_screen
     from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES
     from distangle.screen.leaks import find_leaks
@@ -51,7 +53,11 @@ def check(
     read = read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
-    leaks = find_leaks(read, None if fold_file is None else Folds.read(fold_file))
+    divided = None if fold_file is None else Folds.read(fold_file)
+    if target not in fold_columns(read):
+        message = f"--target {target}: the screen has no such column. {nearest(target, fold_columns(read))}"
+        raise ConfigError(message)
+    leaks = find_leaks(read, divided, label=target)
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
     if pixels and not read.card.tables_only:
@@ -61,10 +67,12 @@ def check(
         rows = sample_sites(read, n_sampled)
         with progress("check", 100, unit="%") as advance:
             more, surveyed = check_pixels(
-                read, rows, hash_files=hash_files, workers=n_workers, progress=by_percent(advance)
+                read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)
             )
         checked = checked.joined(more)
         surveyed.write(folder / "planes.parquet")
+    else:
+        (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check, not of this one
     checked.write(folder)
     for law in checked.laws:
         (tell if law.holds else remark)(f"{law.stage}: {law.words}{'' if law.holds else '  (does not come out)'}")

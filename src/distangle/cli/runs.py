@@ -56,7 +56,7 @@ def train(
         folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
         fold: Which of them is held out, from 0.
         group: Keep experiments, plates or wells whole instead, every label spread evenly over the folds.
-        fold_file: Folds that `distangle folds` wrote; they are taken as they are.
+        fold_file: Folds that `distangle folds` wrote; they are taken as they are, or refused where they leak.
         force_split: Allow a split inside plates; every score is then marked.
         target: Column to learn instead of the perturbation, such as `cell_type`.
         epochs: Instead of the preset's.
@@ -130,13 +130,14 @@ def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed:
         ConfigError: Flags beside the file.
         ScreenError: The screen cannot be divided so.
     """
-    from distangle.screen import Folds, divide
+    from distangle.screen import Folds, checked, divide
     from distangle.screen.leaks import find_leaks
 
     file = folding["--fold-file"]
     if file is not None:
-        refuse_beside(f"--fold-file {file}", {**folding, "--fold-file": None}, "The file says what is held out.")
-        divided = Folds.read(file)
+        others = {**folding, "--fold-file": None, "--force-split": None}
+        refuse_beside(f"--fold-file {file}", others, "The file says what is held out.")
+        divided = checked(indexed, Folds.read(file), force=bool(folding["--force-split"]))
     else:
         divided = divide(
             indexed,

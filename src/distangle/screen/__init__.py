@@ -4,7 +4,17 @@ from distangle.screen.channel import Channel
 from distangle.screen.divide import divide
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.files import Probe
-from distangle.screen.folds import ASIDE, HELD_OUT, TRAIN, UNLABELLED, Folds, by_experiment, fold_columns, hold_out
+from distangle.screen.folds import (
+    ASIDE,
+    HELD_OUT,
+    TRAIN,
+    UNLABELLED,
+    Folds,
+    by_experiment,
+    checked,
+    fold_columns,
+    hold_out,
+)
 from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
@@ -43,6 +53,7 @@ __all__ = [
     "by_group",
     "by_wilds",
     "check_labels",
+    "checked",
     "class_list",
     "class_list_sha256",
     "conservation_line",

@@ -24,9 +24,12 @@ Tails = Callable[[Path], Mapping[int, tuple[int, int]]]
 
 ZEROED_TAIL = "zeroed tail"
 """Kind of the refusal."""
+SAME_BYTES = "same bytes"
+"""Kind of the remark; its `found` is the paths with ` = ` between them."""
 
 _AT_ONCE = 4096  # files handed to the threads together: bounds memory on a screen of a million files
 _IN_A_TASK = 32
+_LISTED = 100  # files of one content that are named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -282,8 +285,8 @@ def _same_bytes(entries: Sequence[Entry], looked: dict[str, LookedAt]) -> list[P
         if len(by_path) > 1:
             first, *others = by_path
             problem = by_path[first].problem(
-                "same bytes",
-                found=f"{first} = {' = '.join(others[:4])}" + (" = ..." if len(others) > 4 else ""),
+                SAME_BYTES,
+                found=" = ".join([first, *others[:_LISTED], *(["..."] if len(others) > _LISTED else [])]),
                 expected="another picture in every file",
                 fix="Check whether a file was copied under another name; both were kept.",
             )

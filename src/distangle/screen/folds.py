@@ -5,7 +5,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -252,16 +252,47 @@ def divided(
             raise FoldError(message)
     notes = [*notes, *shared_between(screen.sites[used], held[used])]
     if notes and not force:
-        experiments = sorted(set(screen.sites["experiment"]), key=natural_key)
-        instead = "whole experiments" if len(experiments) > 1 else "whole plates"
-        message = (
-            f"Refused to hold out {description}: {'; '.join(notes)}. A score on such folds is too good. "
-            f"Hold out {instead} instead, or say --force-split: it is stamped on every figure then."
-        )
-        raise FoldError(message)
+        raise _too_good(screen, description, notes)
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
     table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), ASIDE), dtype="str")
     return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
+
+
+def checked(screen: Screen, folds: Folds, *, force: bool = False) -> Folds:
+    """Return folds with what is wrong with them on this screen stamped on them, or refuse them.
+
+    Args:
+        screen: Of which they are a division, whoever made it.
+        folds: That were read from a file; what was forced when they were made stays forced.
+        force: As in `hold_out`.
+
+    Raises:
+        FoldError: As in `hold_out`; or the screen has a site that these folds do not know.
+    """
+    fold = folds.of(screen)
+    empty = [name.replace("_", " ") for name in (TRAIN, HELD_OUT) if not (fold == name).any()]
+    if empty:
+        message = f"No site of this screen is {' or '.join(empty)} by the folds of {folds.description}: they were "
+        message += "made of another screen. Make them of this one, `distangle folds`."
+        raise FoldError(message)
+    used = (fold == TRAIN) | (fold == HELD_OUT)
+    notes = [said for said in shared_between(screen.sites[used], fold[used] == HELD_OUT) if said not in folds.notes]
+    if not notes:
+        return folds
+    if not (force or folds.forced):
+        raise _too_good(screen, folds.description, notes)
+    return replace(folds, forced=True, notes=(*folds.notes, *notes))
+
+
+def _too_good(screen: Screen, description: str, notes: Sequence[str]) -> FoldError:
+    experiments = sorted(set(screen.sites["experiment"]), key=natural_key)
+    remedy = f"Hold out {'whole experiments' if len(experiments) > 1 else 'whole plates'} instead"
+    if all("byte for byte" in note for note in notes):
+        remedy = "Index without the copies, or hold out both"
+    return FoldError(
+        f"Refused to hold out {description}: {'; '.join(notes)}. A score on such folds is too good. {remedy}, or say "
+        "--force-split: it is stamped on every figure then."
+    )
 
 
 def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
@@ -309,7 +340,8 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
         return []
     said = [f"{_place(keys[a])} = {_place(keys[b])}" for a, b in pairs[:3]]
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-    return [f"{len(pairs)} pictures would be on both sides, byte for byte ({'; '.join(said)}{more})"]
+    pictures = f"{len(pairs)} picture{'s' * (len(pairs) > 1)}"
+    return [f"{pictures} would be on both sides, byte for byte ({'; '.join(said)}{more})"]
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str, str, int]]:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from distangle.errors import FoldError
-from distangle.screen.folds import Folds, divided
+from distangle.screen.folds import HELD_OUT, TRAIN, Folds, divided
 from distangle.screen.table import Screen
 
 Part = Literal["val", "test", "id_test"]
@@ -42,6 +42,20 @@ def wilds_parts(screen: Screen) -> list[str]:
         else:
             parts.append("val" if experiment in VALIDATION else "test")
     return parts
+
+
+def unlike_published(screen: Screen, folds: Folds) -> str:
+    """Say where the parts of a division by WILDS are smaller than published; "" where none is.
+
+    Args:
+        screen: That was divided.
+        folds: From `by_wilds`.
+    """
+    fold = folds.of(screen)
+    part = folds.description.removeprefix("wilds=")
+    found = {"train": int((fold == TRAIN).sum()), part: int((fold == HELD_OUT).sum())}
+    short = [f"{n:,} of {SIZES[name]:,} sites of {name}" for name, n in found.items() if n < SIZES.get(name, 0)]
+    return f"here are {' and '.join(short)}" if short else ""
 
 
 def part_named(word: str) -> Part:

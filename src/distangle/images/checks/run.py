@@ -10,7 +10,7 @@ from distangle.images.planes import Survey, survey
 from distangle.images.planes.decoders import LIMIT
 from distangle.images.planes.site import Read
 from distangle.images.read import read_image
-from distangle.screen import Screen
+from distangle.screen import Folds, Screen
 from distangle.screen.checks import Checked, Finding, Law
 
 
@@ -19,6 +19,7 @@ def check_pixels(
     rows: Sequence[int],
     *,
     hash_files: bool = True,
+    folds: Folds | None = None,
     workers: int = 2,
     limit: float = LIMIT,
     read: Read = read_image,
@@ -30,6 +31,7 @@ def check_pixels(
         screen: With images.
         rows: Positions of sites, as from `sample_sites`.
         hash_files: Compare the SHA-256 of the files with the index too.
+        folds: Whose sides must not have the same pixels.
         workers: Processes that decode.
         limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
         read: Reads an image; a function of a module.
@@ -59,8 +61,9 @@ def check_pixels(
             progress(done, total)
 
     changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
+    fold = None if folds is None else folds.of(screen)
     planes, readable = surveyed.planes, surveyed.readable
-    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_same_pixels(readable)]
+    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_same_pixels(readable, fold=fold)]
     if surveyed.n_tried_again:
         findings.append(_tried_again(surveyed.n_tried_again))
     n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)

@@ -89,6 +89,7 @@ def _wells_by_perturbation(screen: Screen) -> dict[str, list[int]]:
 def _experiments(screen: Screen) -> list[dict[str, Any]]:
     rows = []
     sites = screen.sites
+    has_sites = statistics(screen).all.sites > 0
     for name in sorted(set(sites["experiment"].astype(str)), key=natural_key):
         part = sites[sites["experiment"] == name]
         wells = part.drop_duplicates(_WELL)
@@ -98,7 +99,7 @@ def _experiments(screen: Screen) -> list[dict[str, Any]]:
                 "cell_type": str(part["cell_type"].iloc[0]),
                 "plates": int(part["plate"].nunique()),
                 "wells": len(wells),
-                "sites": len(part),
+                "sites": len(part) if has_sites else 0,
                 "perturbations": int(wells.loc[wells["perturbation"] != "", "perturbation"].nunique()),
             }
         )

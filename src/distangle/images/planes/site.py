@@ -81,9 +81,10 @@ def _plane(read: Read, path: Path, page: int | None) -> np.ndarray | ImageError:
 
 
 def _profile(plane: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
-    height, width = (plane.shape[k] // grid[k] * grid[k] for k in (0, 1))
-    if not height or not width:
+    # Parts of a side differ by one pixel where it is no multiple of their number.
+    edges = [np.arange(parts + 1) * side // parts for side, parts in zip(plane.shape, grid, strict=True)]
+    if any((np.diff(edge) == 0).any() for edge in edges):
         return None
-    blocks = plane[:height, :width].reshape(grid[0], height // grid[0], grid[1], width // grid[1])
-    means = blocks.mean(axis=(1, 3))
-    return np.asarray(means / means.mean()) if means.any() else None
+    sums = np.add.reduceat(np.add.reduceat(plane, edges[0][:-1], axis=0, dtype=np.float64), edges[1][:-1], axis=1)
+    means = sums / np.outer(*map(np.diff, edges))
+    return np.asarray(means / plane.mean(dtype=np.float64)) if means.any() else None

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distangle.screen.checks.finding import Finding
+from distangle.screen.checks.finding import Finding, Severity
 from distangle.screen.plate import row_of, well_name
 from distangle.screen.table import Screen
 
 FEWEST = 4  # wells that do not match before a plate is said to lie wrong
+HALF = 0.5  # share of its wells from which a plate is unlike the others
 AGREE = 0.7  # share of the wells of most plates that must be as usual before the others are measured by it
+
+SMALLER = ((8, 12), (4, 6))  # plates of 96 and 24 wells
 
 _NAME = re.compile(r"([A-Za-z]{1,2})0*([0-9]{1,4})")  # also `A00`: somebody counts from zero
 _ABSENT, _UNSETTLED, _ANY = 0, -1, -2
@@ -28,6 +31,7 @@ class Move:
         words: What to do to the wells as they are written.
         turned: Rows and columns change places.
         rotated: The plate was put in the wrong way round.
+        size: Of the plate that was; None: as large as the screen's.
         rows: Added to every row.
         columns: Added to every column.
     """
@@ -35,6 +39,7 @@ class Move:
     words: str
     turned: bool = False
     rotated: bool = False
+    size: Position | None = None
     rows: int = 0
     columns: int = 0
 
@@ -42,7 +47,7 @@ class Move:
         """Return where wells belong, int [well, 2]; they may lie off the plate."""
         moved = positions[:, ::-1] if self.turned else positions
         if self.rotated:
-            moved = np.array(plate) - 1 - moved
+            moved = np.array(self.size or plate) - 1 - moved
         return np.asarray(moved + np.array([self.rows, self.columns]))
 
 
@@ -60,6 +65,11 @@ MOVES = (
     STAY,
     Move("exchange rows and columns", turned=True),
     Move("turn the plate by 180 degrees", rotated=True),
+    # A screen of 96 wells is believed to be one of 384 unless somebody says so.
+    *(
+        Move(f"turn the plate of {rows} x {columns} wells by 180 degrees", rotated=True, size=(rows, columns))
+        for rows, columns in SMALLER
+    ),
     *(
         Move(f"shift {kind} by {by:+d}", rows=by if kind == "rows" else 0, columns=by if kind == "columns" else 0)
         for by in (-1, 1, -2, 2)
@@ -74,7 +84,7 @@ MOVES = (
 
 
 def check_placement(screen: Screen) -> list[Finding]:
-    """Find plates whose wells match only when they are moved.
+    """Find plates whose wells match only when they are moved, and those that no move makes like the others.
 
     The other plates say where which perturbation, role or well is usual, in that order: the first that most plates
     agree on is taken. With fewer than three plates nothing is usual, and only wells off the plate tell.
@@ -89,7 +99,7 @@ def check_placement(screen: Screen) -> list[Finding]:
             if usual is not None:
                 break
     chosen = written[-1] if usual is None else wells_of
-    found = []
+    found, unlike = [], []
     for key, wells in zip(keys, chosen, strict=True):
         wrong = _mismatches(wells, usual, STAY, plate)
         if wrong < FEWEST:
@@ -98,7 +108,10 @@ def check_placement(screen: Screen) -> list[Finding]:
         least, best = min(better)
         if best and least * 4 <= wrong:
             found.append(_finding(key, wells, MOVES[best], plate, wrong=wrong, least=least, sure=usual is not None))
-    return found
+        elif usual is not None and wells_of is not written[-1] and _share_unlike(wells, usual, plate) > HALF:
+            unlike.append((key, wells))
+    rare = len(unlike) <= len(keys) / 4  # more of them are a design of their own
+    return found + [_unlike(key, wells, severity="warning" if rare else "note") for key, wells in unlike]
 
 
 def _finding(
@@ -118,11 +131,35 @@ def _finding(
     )
 
 
+def _unlike(key: tuple[str, str], wells: _Wells, *, severity: Severity) -> Finding:
+    return Finding(
+        severity=severity,
+        kind="plate unlike the others",
+        what="most of its wells are not as on the other plates, and no turning or shifting makes them so",
+        experiment=key[0],
+        plate=key[1],
+        fix="Nothing if its layout is its own; else look whether its table is another plate's, or mirrored.",
+        count=len(wells.positions),
+    )
+
+
+def _share_unlike(wells: _Wells, usual: np.ndarray, plate: Position) -> float:
+    """Return the share of a plate's own wells that hold something else than is usual there, where anything is."""
+    on = _on(wells.positions, plate)
+    expected, held = usual[tuple(wells.positions[on].T)], wells.held[on]
+    settled = (expected != _UNSETTLED) & (expected != _ABSENT) & (held != _ANY)
+    return float((held != expected)[settled].mean()) if settled.sum() >= FEWEST else 0.0
+
+
 def _plate_meant(screen: Screen) -> Position:
-    # Wells of a turned plate make the index believe in a larger one.
-    if (screen.problems["kind"] == "larger plate assumed").any():
-        return 16, 24
-    return screen.card.plate_rows, screen.card.plate_columns
+    """Return the plate that most plates of a screen are, where nobody said it: wells of a turned one need a larger."""
+    size = screen.card.plate_rows, screen.card.plate_columns
+    assumed = (screen.problems["kind"] == "larger plate assumed").any()
+    if screen.card.provenance.get("asked", {}).get("plate") or not (assumed or size == (16, 24)):
+        return size
+    ends = screen.sites.groupby(["experiment", "plate"])[["row", "column"]].max().to_numpy()
+    share = (ends < SMALLER[0]).all(axis=1).mean()
+    return SMALLER[0] if 0.5 <= share < 1 else (16, 24)
 
 
 def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_Wells]]]:

@@ -14,9 +14,10 @@ def guess_by_place(
 ) -> dict[str, np.ndarray]:
     """Predict every row by its place alone, from the rows of the training.
 
-    `position`: the most frequent label in the wells of the same row and column, on plates of the same name where there
-    are any. `plate`: the most frequent label of the plate, or of plates of the same name. Where neither was
-    trained on, the most frequent label of all. Ties go to the label that comes first in the training.
+    `position`: the most frequent label in the wells of the same row and column: of the same experiment where other
+    plates of it were trained on, else of plates of the same name, else of any. `plate`: the most frequent label of the
+    plate, or of plates of the same name. Where neither was trained on, the most frequent label of all. Ties go to the
+    label that comes first in the training.
 
     Args:
         places: With the columns `experiment`, `plate` and `well`.
@@ -32,7 +33,7 @@ def guess_by_place(
     columns = [places[name].astype(str).tolist() for name in ("experiment", "plate", "well")]
     keys = [(e, p, split_well(w) or w) for e, p, w in zip(*columns, strict=True)]
     names = np.asarray(labels, dtype=object)
-    by_position = _guess([[(p, w), w] for _, p, w in keys], names, known)
+    by_position = _guess([[(e, "", w), ("", p, w), w] for e, p, w in keys], names, known)
     by_plate = _guess([[(e, p), p] for e, p, _ in keys], names, known)
     return {"position": by_position, "plate": by_plate}
 

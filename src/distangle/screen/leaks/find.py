@@ -5,13 +5,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from distangle.screen.checks.copies import place_of
 from distangle.screen.checks.finding import Finding
+from distangle.screen.files import SAME_BYTES
 from distangle.screen.folds import HELD_OUT, TRAIN, Folds, shared_between
 from distangle.screen.leaks.baselines import guess_by_place
 from distangle.screen.leaks.layouts import layout_twins, plate_groups, share_told_by_place
-from distangle.screen.table import Screen
+from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
+from distangle.screen.wilds import unlike_published
 
-TOLD = 4.0  # standard errors above guessing, and at least twice as often, before a place is said to tell the label
+TOLD = 4.0  # standard errors above guessing before a place is said to tell the label; and besides:
+TWICE = 2.0  # as often as guessing, or
+GAIN = 0.2  # of what guessing gets wrong is right
 
 
 def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "perturbation") -> list[Finding]:
@@ -23,19 +28,82 @@ def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "pert
         label: The column that is to be predicted.
     """
     found = [*_of_layouts(screen, label, folds), *_of_groups(screen, label), *_of_positions(screen, label)]
-    return found if folds is None else [*_of_sides(screen, folds), *_of_places(screen, folds, label), *found]
+    if folds is None:
+        return found
+    return [*_of_sides(screen, folds), *_of_another_screen(screen, folds), *_of_places(screen, folds, label), *found]
 
 
 def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
     fold = folds.of(screen)
     used = (fold == TRAIN) | (fold == HELD_OUT)
     for said in shared_between(screen.sites[used], fold[used] == HELD_OUT):
+        whole = "Hold out whole experiments; a score on these folds is too good."
         yield Finding(
             severity="error",
             kind="on both sides of the folds",
-            what=said.replace(" would be ", " are "),
-            fix="Hold out whole experiments; a score on these folds is too good.",
+            what=said.replace("picture would be", "picture is").replace(" would be ", " are "),
+            fix="Index without the copy, or hold out both." if "byte for byte" in said else whole,
         )
+    for paths, rows in _same_files(screen):
+        crossed = {TRAIN, HELD_OUT} <= set(fold[rows].tolist())
+        if crossed and screen.sites["sha256"].iloc[rows].nunique() > 1:  # whole sites were named above
+            yield Finding(
+                severity="warning",
+                kind="a file on both sides of the folds",
+                what=f"{' = '.join(paths[:4])}{' = ...' if len(paths) > 4 else ''}, byte for byte",
+                **place_of(screen.sites.iloc[rows[0]][list(KEY_COLUMNS)].tolist()),
+                file=paths[0],
+                fix="Nothing if these planes are blank; else a file was copied under a wrong name: index without it.",
+                count=len(paths),
+            )
+    if not screen.card.tables_only and (screen.sites["sha256"].astype(str) == "").any():
+        yield Finding(
+            severity="note",
+            kind="bytes not compared",
+            what="the screen was indexed without hashes, so the same picture on both sides would not be seen",
+            fix="Index it again without --no-hash-files.",
+        )
+
+
+def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
+    fold = folds.of(screen)
+    for name in (TRAIN, HELD_OUT):
+        if not (fold == name).any():
+            yield Finding(
+                severity="error",
+                kind="an empty side of the folds",
+                what=f"no site of this screen is {name.replace('_', ' ')} by {folds.description}",
+                fix="These are the folds of another screen: make them of this one.",
+            )
+    n_more = len(folds.table) - len(screen.sites)
+    if n_more > 0:
+        yield Finding(
+            severity="warning",
+            kind="folds of a larger screen",
+            what=f"{n_more:,} of {len(folds.table):,} sites of the folds are not in this screen",
+            fix="Nothing if this is a part of that screen; else make the folds of this one.",
+            count=n_more,
+        )
+    if folds.description.startswith("wilds=") and (said := unlike_published(screen, folds)):
+        yield Finding(
+            severity="warning",
+            kind="not all of WILDS",
+            what=said,
+            fix="A score on these folds stands beside no published one; index all of RxRx1.",
+        )
+
+
+def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
+    """Give the files of one content that the index remarked on, with the rows of the sites they are of."""
+    said = screen.problems[screen.problems["kind"] == SAME_BYTES]
+    contents = [[path for path in str(found).split(" = ") if path != "..."] for found in said["found"]]
+    wanted = {path for paths in contents for path in paths}
+    rows_of: dict[str, list[int]] = {}
+    for column in path_columns(len(screen.card.channels))[::2] if wanted else ():
+        for row in np.flatnonzero(screen.sites[column].isin(wanted)).tolist():
+            rows_of.setdefault(str(screen.sites[column].iat[row]), []).append(row)
+    for paths in contents:
+        yield paths, sorted({row for path in paths for row in rows_of.get(path, [])})
 
 
 def _of_layouts(screen: Screen, label: str, folds: Folds | None) -> Iterator[Finding]:
@@ -79,7 +147,7 @@ def _of_groups(screen: Screen, label: str) -> Iterator[Finding]:
 
 def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
     share, guessed, n = share_told_by_place(screen, label=label)
-    if n and share > max(2 * guessed, guessed + TOLD * math.sqrt(guessed * (1 - guessed) / n)):
+    if n and _is_told(share, guessed, n):
         yield Finding(
             severity="warning",
             kind="position predicts the label",
@@ -89,6 +157,22 @@ def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
             "baseline, and vary the layout.",
             count=n,
         )
+    share, guessed, n = share_told_by_place(screen, label=label, within=True)
+    if n and _is_told(share, guessed, n):
+        yield Finding(
+            severity="note",
+            kind="plates of one layout",
+            what=f"on the plates of an experiment the well's name alone gives {share:.1%} of {n} treated wells, "
+            f"guessing {guessed:.1%}: replicate plates have one layout",
+            fix="Hold out whole experiments: on any other folds a network can learn the place for the label.",
+            count=n,
+        )
+
+
+def _is_told(share: float, guessed: float, n: int) -> bool:
+    """Whether a place tells so much more of n labels than guessing that neither chance nor habit explains it."""
+    sure = share > guessed + TOLD * math.sqrt(max(guessed * (1 - guessed), 1 / n) / n)
+    return sure and (share > TWICE * guessed or share - guessed > GAIN * (1 - guessed))
 
 
 def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
@@ -102,7 +186,7 @@ def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
     usual = float((labels[held] == counts[0][counts[1].argmax()]).mean())
     shares = {name: float((guess[held] == labels[held]).mean()) for name, guess in guesses.items()}
     n = len(screen.sites.loc[held, ["experiment", "plate", "well"]].drop_duplicates())
-    told = max(shares.values()) > max(2 * usual, usual + TOLD * math.sqrt(max(usual * (1 - usual), 1 / n) / n))
+    told = _is_told(max(shares.values()), usual, n)
     said = ", ".join(f"{name} alone {share:.1%}" for name, share in shares.items())
     yield Finding(
         severity="warning" if told else "note",

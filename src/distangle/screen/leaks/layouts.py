@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from distangle.screen.perturbation import Role, natural_key
 from distangle.screen.table import Screen
@@ -141,19 +142,34 @@ def _overlap(groups: Sequence[Counter[str]]) -> bool:
     )
 
 
-def share_told_by_place(screen: Screen, *, label: str = "perturbation") -> tuple[float, float, int]:
+def share_told_by_place(
+    screen: Screen, *, label: str = "perturbation", within: bool = False
+) -> tuple[float, float, int]:
     """Return how often a treated well holds what most other experiments hold in the well of its name.
 
-    With a single experiment its plates stand for experiments.
+    Args:
+        screen: The screen.
+        label: The column that is to be predicted.
+        within: Ask the other plates of the same experiment instead.
 
     Returns:
-        The share, what guessing the most frequent treatment elsewhere gives, and the number of wells.
+        The share, what guessing the most frequent treatment elsewhere gives, and the number of wells that others tell
+        of; 0, 0, 0 where there are none.
     """
     wells = screen.sites.drop_duplicates(_WELL)
     treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
-    apart = treated["experiment"].astype(str)
-    if apart.nunique() < 2:
-        apart = treated["plate"].astype(str)
+    if not within:
+        return _told(treated, treated["experiment"], label)
+    told = [_told(part, part["plate"], label) for _, part in treated.groupby("experiment", sort=False)]
+    n = sum(n for *_, n in told)
+    if not n:
+        return 0.0, 0.0, 0
+    share, guessed = (sum(one[k] * one[2] for one in told) / n for k in (0, 1))
+    return share, guessed, n
+
+
+def _told(treated: pd.DataFrame, batches: pd.Series, label: str) -> tuple[float, float, int]:
+    apart = batches.astype(str)
     if apart.nunique() < 2:
         return 0.0, 0.0, 0
     names, codes = np.unique(treated[label].astype(str).to_numpy(dtype=object), return_inverse=True)
