@@ -175,6 +175,8 @@ def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
         (b"\xf2\x07", False),
         (b"\x81\x07", False),
         (b"\x81\x07" * 500_000, False),  # a megabyte that is 64
+        (b"\xf1\x07" + bytes(1000), True),
+        (b"\xf1\x07" + bytes(1030), False),  # too much behind its end
     ],
 )
 def test_packbits_hold_just_the_bytes_that_the_size_asks_for(tmp_path: Path, strip: bytes, is_whole: bool) -> None:
@@ -189,6 +191,16 @@ def test_packbits_hold_just_the_bytes_that_the_size_asks_for(tmp_path: Path, str
         with pytest.raises(ImageError, match=r"packed\.tif is damaged or truncated"):
             read_image([path], [None])
     assert time.monotonic() - began < 1
+
+
+def test_a_strip_of_lzw_is_no_longer_than_its_plane_may_need(tmp_path: Path) -> None:
+    path = tmp_path / "packed.tif"
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, compression="tiff_lzw")
+    np.testing.assert_array_equal(read_image([path], [None])[0], pixels)  # noise grows by half
+    with_strip(path, bytes(3_000_000), compression=5)
+    with pytest.raises(ImageError, match="page 0 has 3000000 bytes of packed pixels for a plane of 4096"):
+        read_image([path], [None])
 
 
 @pytest.mark.filterwarnings("ignore")

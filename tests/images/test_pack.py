@@ -279,6 +279,12 @@ def test_a_pack_lies_in_a_folder_of_its_own(made: Made, tmp_path: Path) -> None:
     other = hashed(make_run(tmp_path / "other", Plan(rows=3, columns=4, size=24, explained=2))).screen
     with pytest.raises(ScreenError, match=r"holds the pack of another screen \(.*\)\. Name another folder"):
         pack_screen(other, folder, format="records")
+    nameless = [
+        dataclasses.replace(one, card=one.card.model_copy(update={"sites_sha256": ""})) for one in (screen, other)
+    ]
+    pack_screen(nameless[0], tmp_path / "nameless", format="records")
+    with pytest.raises(ScreenError, match="holds the pack of another screen"):
+        pack_screen(nameless[1], tmp_path / "nameless", format="records")
     assert other.folder is not None
     with pytest.raises(ScreenError, match="holds a screen that was indexed, not packed, and would be lost"):
         pack_screen(screen, other.folder, format="records")
@@ -306,6 +312,19 @@ def test_an_unfinished_pack_says_whose_it_is(made: Made, tmp_path: Path, monkeyp
         pack_screen(other, tmp_path, format="records")
     assert pack_screen(made.screen, tmp_path, format="records").n_packed == len(made.screen.sites)
     assert not (tmp_path / "packing.json").exists()
+
+
+@pytest.mark.parametrize(("format", "share"), [("ome-zarr", 1.29), ("records", 0.99)])
+def test_a_disk_without_room_for_the_pack_is_told_before_anything_is_packed(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format, share: float
+) -> None:
+    import shutil
+
+    free = int(made.screen.sites["size"].sum() * share)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10 * free, 9 * free, free))
+    with pytest.raises(StorageError, match="has no room for packed images, about"):
+        pack_screen(made.screen, tmp_path, format=format)
+    assert [path.name for path in tmp_path.iterdir()] == ["packing.json"]
 
 
 def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_path: Path) -> None:

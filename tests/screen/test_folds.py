@@ -214,6 +214,8 @@ def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen
     assert forced.forced
     assert [note.split(" would")[0] for note in forced.notes] == ["1 of 8 plates", "1 wells"]
     assert checked(screen, forced) is forced  # as it was forced when it was made
+    before = Folds(table=table, description="mine", forced=True, notes=("something else",))
+    assert checked(screen, before).notes == ("something else", *forced.notes)
 
 
 def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: Screen) -> None:
