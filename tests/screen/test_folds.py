@@ -86,7 +86,10 @@ def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> N
         hold_out(screen, values=["HUVEC-01"])
     assert "1 picture would be on both sides, byte for byte (" in str(caught.value)
     assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
+    assert "Index without the copies, or hold out both, or say --force-split" in str(caught.value)
     assert hold_out(screen, values=["HUVEC-01"], force=True).forced
+    with pytest.raises(FoldError, match=r"plates would be .* 2 pictures would be .*Hold out whole experiments instead"):
+        hold_out(screen, column="site", values=["2"])
 
 
 def test_sites_without_a_hash_are_no_pair(screen: Screen) -> None:

@@ -17,6 +17,7 @@ from distangle.screen import (
     by_experiment,
     by_group,
     by_wilds,
+    checked,
     divide,
     hold_out,
     index,
@@ -26,6 +27,7 @@ from distangle.screen import (
 )
 from distangle.screen.grouped import deal
 from distangle.screen.leaks import find_leaks, guess_by_place, layout_twins, plate_groups
+from distangle.screen.leaks.find import _is_told
 from distangle.screen.wilds import SIZES, VALIDATION
 
 HEADER = ("experiment", "plate", "well", "perturbation", "role", "site", "split", "cell_type")
@@ -91,6 +93,23 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     assert "100.0% of 200 treated wells" in found["position predicts the label"].what
     assert "position alone 100.0%" in found["place predicts the label"].what
     assert "compare with the position-only baseline" in found["position predicts the label"].fix
+
+
+@pytest.mark.parametrize(
+    ("share", "guessed", "n", "told"),
+    [
+        (0.30, 0.10, 400, True),  # thrice as often
+        (0.70, 0.413, 300, True),  # half of its errors
+        (1.0, 0.5, 40, True),
+        (0.52, 0.50, 100_000, False),  # sure, and next to nothing
+        (0.59, 0.50, 100_000, False),
+        (0.61, 0.50, 100_000, True),  # a fifth of its errors
+        (0.02, 0.011, 100_000, False),
+        (0.3, 0.1, 20, False),  # may be chance
+    ],
+)
+def test_a_place_tells_where_it_is_sure_and_much(share: float, guessed: float, n: int, told: bool) -> None:
+    assert _is_told(share, guessed, n) is told
 
 
 @pytest.mark.parametrize("n_names", [2, 3, 5])
@@ -216,6 +235,7 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
     folds = divide(screen, by="wilds=test")
     assert folds.table["fold"].value_counts().to_dict() == {"aside": 50_466, "train": 40_612, "held_out": 34_432}
     assert not folds.forced
+    assert checked(screen, folds) is folds  # the other site of a well is aside, on neither side
     assert set(screen.sites.loc[folds.of(screen) == "train", "site"]) == {1}
     assert set(screen.sites.loc[by_wilds(screen, part="val").of(screen) == "held_out", "experiment"]) == set(VALIDATION)
     with pytest.raises(FoldError, match="40612 wells would be on both sides"):
