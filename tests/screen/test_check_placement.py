@@ -43,7 +43,8 @@ def test_a_plate_of_96_wells_that_was_put_in_the_wrong_way_round_is_named(tmp_pa
     for more in ({}, {"plate_rows": 8, "plate_columns": 12}):
         (found,) = check_placement(indexed(tmp_path, [*kept, *rotated], **more))
         assert (found.severity, found.plate) == ("error", "3")
-        assert "0 are not when you turn the plate" in found.what
+        plate = "the plate" if more else "the plate of 8 x 12 wells"
+        assert f"0 are not when you turn {plate} by 180 degrees" in found.what
         assert "(B02 becomes G11)" in found.fix
 
 

@@ -251,6 +251,12 @@ def test_one_file_of_a_site_on_both_sides_is_warned_of(tmp_path: Path) -> None:
     assert (found.experiment, found.well, found.count) == ("E-0", "B02", 2)
     for one_side in (["E-0", "E-2"], ["E-1"]):
         assert not [one for one in find_leaks(screen, hold_out(screen, values=one_side)) if one.severity == "warning"]
+    for channel in range(1, 7):  # the whole site is one error, not a warning for each of its files too
+        there = lab.root / f"images/E-0/Plate1/B02_s1_w{channel}.png"
+        (lab.root / f"images/E-2/Plate1/B03_s1_w{channel}.png").write_bytes(there.read_bytes())
+    copied_site = index(lab.root, layout="rxrx1")
+    told = find_leaks(copied_site, hold_out(copied_site, values=["E-2"], force=True))
+    assert [one.kind for one in told if one.severity != "note"] == ["on both sides of the folds"]
     unhashed = index(lab.root, layout="rxrx1", hash_files=False)
     (note,) = [one for one in find_leaks(unhashed, hold_out(unhashed, values=["E-2"])) if "bytes" in one.kind]
     assert (note.severity, note.kind) == ("note", "bytes not compared")
