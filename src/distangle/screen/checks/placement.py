@@ -108,7 +108,7 @@ def check_placement(screen: Screen) -> list[Finding]:
         least, best = min(better)
         if best and least * 4 <= wrong:
             found.append(_finding(key, wells, MOVES[best], plate, wrong=wrong, least=least, sure=usual is not None))
-        elif usual is not None and wells_of is not written[-1] and _share_unlike(wells, usual, plate) > HALF:
+        elif usual is not None and _share_unlike(wells, usual, plate) > HALF:
             unlike.append((key, wells))
     rare = len(unlike) <= len(keys) / 4  # more of them are a design of their own
     return found + [_unlike(key, wells, severity="warning" if rare else "note") for key, wells in unlike]
