@@ -191,6 +191,16 @@ def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
     assert (one.kind, one.well, one.channel) == ("unreadable image", "B08", "dna")
 
 
+def test_a_plane_with_next_to_nothing_in_it_is_not_said_to_be_rescaled(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    hot, two = np.full((96, 96), 3, np.uint8), np.zeros((96, 96), np.uint8)
+    hot[40, 40], two[::2] = 44, 5
+    lab.edits["1B04", "dna"], lab.edits["1B05", "dna"] = (lambda _: hot), (lambda _: two)
+    assert "planes rescaled" not in {one.kind for one in checked(lab.write()).findings}
+    lab.edits["1B05", "dna"] = lambda plane: plane // 8 * 8
+    assert only(checked(lab.write()), "planes rescaled").well == "B05"
+
+
 def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     screen = lab.write()

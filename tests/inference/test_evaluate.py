@@ -102,7 +102,15 @@ def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
     )
     assert scores.forced
     assert all(row.transductive for row in scores.rows)
-    assert any("forced" in note for note in scores.notes)
+    assert (
+        "The split was forced: training and held-out wells share something. These scores are inflated." in scores.notes
+    )
+    said = {**RUN, "forced": True, "forced_notes": ["2 pictures would be on both sides", "1 of 8 plates would be"]}
+    notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], about=about, run=said).notes
+    assert any(
+        note.startswith("The split was forced: 2 pictures would be on both sides; 1 of 8 plates would be.")
+        for note in notes
+    )
     assert any("experiment controls" in note and "transductive" in note for note in scores.notes)
 
 

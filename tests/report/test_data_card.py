@@ -72,6 +72,33 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
         assert said in page, said
 
 
+def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud(
+    screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, n = screen.parent / "in", 0
+    for path in sorted(source.glob("E1_1_*_actin.png")):
+        Image.fromarray(np.zeros((48, 48), np.uint8)).save(path)
+        n += 1
+    for path in source.glob("*_dna.png"):
+        Image.fromarray(np.zeros((48, 48), np.uint8)).save(path)
+    main(["index", str(source / "wells.csv"), "--channels", "dna,actin", "--out", str(tmp_path / "black")])
+    main(["statistics", str(tmp_path / "black"), "--out", str(tmp_path / "card"), "--sample", "0"])
+    dna, actin = json.loads((tmp_path / "card" / "card.json").read_text())["pixels"]["channels"]
+    assert (n, actin["planes"], actin["planes_of_zero"]) == (32, 128, 32)
+    means = [np.asarray(Image.open(path)).mean() for path in sorted(source.glob("*_actin.png"))]
+    assert actin["mean"] == pytest.approx(np.mean(means), rel=1e-9)
+    assert actin["by_experiment"]["E1"][0] == 0
+    assert (dna["planes"], dna["planes_of_zero"], dna["mean"], dna["edge"]) == (128, 128, 0, None)
+    assert set(dna["components"].values()) == {None}
+    rows = re.findall(r"<tr>(.*?)</tr>", (tmp_path / "card" / "index.html").read_text())
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    zeros = {row[0]: row[4] for row in cells if row and row[0] in ("dna", "actin")}
+    assert zeros == {"dna": "128", "actin": "32"}
+    said = capsys.readouterr()
+    assert "actin: the mean of 32 of 128 planes is zero; they are left out of its shares" in said.err
+    assert "dna: variance" not in said.out
+
+
 def test_without_pixels_the_card_has_the_tables_alone(screen: Path, tmp_path: Path) -> None:
     main(["statistics", str(screen), "--out", str(tmp_path / "card"), "--no-pixels"])
     card = json.loads((tmp_path / "card" / "card.json").read_text())

@@ -246,6 +246,26 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
     assert Folds.read(path).sha256 == folds.sha256
 
 
+def test_controls_in_their_columns_say_nothing_of_the_layout_of_treatments(tmp_path: Path) -> None:
+    plates = {}
+    for e in range(4):
+        own = layout(e, NAMES)
+        plates[f"E{e}", "1"] = {**own, **{well: "pos" for well in WELLS if well[1:] in ("02", "11")}}
+    screen = screen_of(tmp_path, plates)
+    found = {one.kind: one for one in find_leaks(screen, hold_out(screen, values=["E3"]))}
+    assert set(found) == {"accuracy without looking"}
+    assert "of 40 held-out sites of treatments" in found["accuracy without looking"].what
+
+
+def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path: Path) -> None:
+    plates = {(f"E{e}", str(p)): layout(10 * e + p, NAMES) for e in range(3) for p in range(5)}
+    for p in (0, 1):
+        plates["E2", str(p)] = plates["E0", str(p)]
+    screen = screen_of(tmp_path, plates)
+    (told,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
+    assert told.endswith("part of the layout comes again")
+
+
 def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:
     plates = {(f"E{e}", f"E{e}-{r}"): layout(e, NAMES) for e in range(5) for r in range(3)}
     screen = screen_of(tmp_path, plates)
@@ -261,15 +281,15 @@ def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_
     assert "place predicts the label" not in kinds(screen, apart)
 
 
-def test_a_part_of_rxrx1_is_said_to_be_less_than_wilds(tmp_path: Path) -> None:
+def test_another_rxrx1_than_that_of_wilds_is_said_to_be_another(tmp_path: Path) -> None:
     screen = like_rxrx1(tmp_path)
-    assert "not all of WILDS" not in kinds(screen, divide(screen, by="wilds=test"))
+    assert "other sizes than WILDS" not in kinds(screen, divide(screen, by="wilds=test"))
     few = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
-    (found,) = [one for one in find_leaks(few, divide(few, by="wilds=test")) if one.kind == "not all of WILDS"]
-    assert (found.severity, found.what) == ("warning", "here are 31,968 of 34,432 sites of test")
+    (found,) = [one for one in find_leaks(few, divide(few, by="wilds=test")) if one.kind == "other sizes than WILDS"]
+    assert (found.severity, found.what) == ("warning", "here are 31,968 sites of test (published: 34,432)")
     last = screen.sites.iloc[-1:].assign(well="P24")  # as today's tables have more wells than those of 2019
     many = dataclasses.replace(screen, sites=pd.concat([screen.sites, last], ignore_index=True))
-    assert "not all of WILDS" not in kinds(many, divide(many, by="wilds=test"))
+    assert kinds(many, divide(many, by="wilds=test"))["other sizes than WILDS"] == "warning"
 
 
 def test_another_screen_has_no_split_of_wilds(tmp_path: Path) -> None:

@@ -340,6 +340,8 @@ def test_a_row_written_twice_counts_once_and_one_that_differs_not_at_all(lab_tab
     row = screen.problems.iloc[0]
     assert row[["severity", "kind", "row"]].tolist() == ["refused", "duplicate row", "4"]
     assert row["found"] == "the same as wells.csv line 2 (images/p1/A01_dapi.tif)"
+    screen = indexed(lab_table([HEADER, *rows, ("p1", "a1", "a", *paths("A01"))]))  # but for the spelling of the well
+    assert (screen.problems["kind"].tolist()[0], screen.card.indexed) == ("duplicate row", 2)
     screen = indexed(lab_table([HEADER, *rows, rows[0], ("p1", "a1", "c", *paths("A01"))]))
     assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
     assert screen.problems["kind"].tolist()[:3] == ["conflicting rows"] * 3

@@ -187,7 +187,13 @@ def statistics(
     card = describe(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
-        tell(f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}")
+        zero, of = channel["planes_of_zero"], channel["planes"]
+        if zero:
+            remark(
+                f"{channel['channel']}: the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
+            )
+        if shares:
+            tell(f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}")
     for path in (out / "statistics.json", write_card(card, out, example=example)[-1]):
         tell(str(path))
 

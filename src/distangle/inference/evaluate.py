@@ -31,7 +31,7 @@ def evaluate(
         predictions: Sites and wells, with one view and with eight.
         about: What was saved beside the weights: classes, how many training sites each had, preparation, whether
             the network is centred.
-        run: What `run.json` says: target, how the fold was made, whether it was forced.
+        run: What `run.json` says: target, how the fold was made, whether it was forced and in spite of what.
         norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
         naive: By level, the labels that rules without cells give every row (see `guess_without_cells`).
 
@@ -175,7 +175,8 @@ def _notes(
 ) -> Iterator[str]:
     standardise = about["preparation"]["standardise"]
     if run["forced"]:
-        yield "The split was forced: wells of one plate lie on both sides, so these scores are inflated."
+        notes = "; ".join(run.get("forced_notes", [])) or "training and held-out wells share something"
+        yield f"The split was forced: {notes}. These scores are inflated."
     if never:
         n = int(held_out["perturbation"].isin(never).sum())
         yield f"{n} held-out sites of {', '.join(never)} are not scored: no training well has them."

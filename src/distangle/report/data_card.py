@@ -96,7 +96,7 @@ def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Iterator[Markup]:
         alternative="Share of the variance by level",
         caption=f"Where {pixels['quantity']} varies: between experiments, plates of one experiment, wells of one plate "
         "and sites of one well (nested analysis of variance, without bias). A level that cannot be told is part of the "
-        "next finer one.",
+        "next coarser one.",
     )
 
 
@@ -180,12 +180,13 @@ def _intensities(channels: Sequence[Mapping[str, Any]]) -> Markup:
             f"{channel['planes']:,}",
             f"{channel['mean']:,.2f}",
             "–" if channel["variance_of_site_means"] is None else f"{channel['variance_of_site_means']:,.2f}",
+            f"{channel['planes_of_zero']:,}",
             f"{channel['clipped_planes']:,}",
         )
         for channel in channels
     ]
-    heads = ("channel", "planes", "mean", "variance of site means", "planes that clip")
-    return table(heads, rows, numeric=(1, 2, 3, 4))
+    heads = ("channel", "planes", "mean", "variance of site means", "zero: not in the shares below", "planes that clip")
+    return table(heads, rows, numeric=(1, 2, 3, 4, 5))
 
 
 def _problems(card: Mapping[str, Any]) -> Markup:

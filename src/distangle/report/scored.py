@@ -89,10 +89,8 @@ def warnings_of(material: Material) -> list[str]:
         return said
     told = " ".join(scores.notes)  # each is said once: the notes have the exact words
     if scores.forced:
-        said.append(
-            "The split was forced: held-out wells share experiments or plates with training wells, so these "
-            "scores also reward recognising a plate. They are no estimate for a new experiment."
-        )
+        why = next((note for note in scores.notes if "split was forced" in note), "The split was forced.")
+        said.append(f"{why} They also reward recognising what is shared, and are no estimate for a new experiment.")
     if "transductive" not in told and any(row.transductive for row in scores.rows):
         shared = "all" if all(row.transductive for row in scores.rows) else "some"
         said.append(f"In {shared} rows of the score table the method saw the test plates (marked transductive).")

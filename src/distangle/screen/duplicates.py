@@ -20,8 +20,7 @@ def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list
     """
     groups: dict[tuple[str, str, object, int], list[Entry]] = defaultdict(list)
     for entry in entries:
-        position = split_well(entry.well) or entry.well
-        groups[entry.experiment, entry.plate, position, entry.site].append(entry)
+        groups[entry.experiment, entry.plate, _position(entry.well), entry.site].append(entry)
     if len(groups) == len(entries):
         return list(entries), []
     kept: list[Entry] = []
@@ -45,8 +44,13 @@ def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list
 
 
 def _said(entry: Entry) -> tuple[object, ...]:
-    fields = tuple("the well" if field.strip() == entry.well else field for field in entry.fields)
+    well = _position(entry.well)
+    fields = tuple("the well" if _position(field) == well else field for field in entry.fields)
     return fields, entry.perturbation, entry.role, entry.split, entry.cell_type, entry.paths, entry.pages
+
+
+def _position(well: str) -> object:
+    return split_well(well.strip()) or well.strip()
 
 
 def _name(entry: Entry) -> str:

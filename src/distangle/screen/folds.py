@@ -96,7 +96,7 @@ class Folds:
             FoldError: It is no such file, or was changed since.
         """
         if not path.is_file():
-            message = f"No folds at {path}. `distangle train` writes them."
+            message = f"No folds at {path}. `distangle folds` and `distangle train` write them."
             raise FoldError(message)
         try:
             read = pq.read_table(path)

@@ -45,7 +45,7 @@ def wilds_parts(screen: Screen) -> list[str]:
 
 
 def unlike_published(screen: Screen, folds: Folds) -> str:
-    """Say where the parts of a division by WILDS are smaller than published; "" where none is.
+    """Say where the parts of a division by WILDS are of other sizes than published; "" where none is.
 
     Args:
         screen: That was divided.
@@ -54,8 +54,8 @@ def unlike_published(screen: Screen, folds: Folds) -> str:
     fold = folds.of(screen)
     part = folds.description.removeprefix("wilds=")
     found = {"train": int((fold == TRAIN).sum()), part: int((fold == HELD_OUT).sum())}
-    short = [f"{n:,} of {SIZES[name]:,} sites of {name}" for name, n in found.items() if n < SIZES.get(name, 0)]
-    return f"here are {' and '.join(short)}" if short else ""
+    other = [f"{n:,} sites of {name} (published: {SIZES[name]:,})" for name, n in found.items() if n != SIZES.get(name)]
+    return f"here are {' and '.join(other)}" if other else ""
 
 
 def part_named(word: str) -> Part:

@@ -88,6 +88,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
             "held_out": folds.description,
             "unlabelled": folds.unlabelled,
             "forced": folds.forced,
+            "forced_notes": list(folds.notes),
             "folds_sha256": folds.sha256,
             "finished": False,
         },

@@ -8,6 +8,7 @@ import pandas as pd
 from distangle.images.checks.planes import finding, first_of
 from distangle.screen.checks import Finding
 
+LEVELS = 16  # steps from the least to the most value, below which a plane is too empty to tell
 SIGN = 1 << 15  # what signed 16 bits become when they are stored as unsigned
 _FIX = "Export these planes as the others were; distangle never rescales a file by itself."
 
@@ -40,10 +41,12 @@ def _signed(group: pd.DataFrame) -> Iterator[Finding]:
 def _stretched(group: pd.DataFrame) -> Iterator[Finding]:
     steps = Counter(int(step) for step in group["step"])
     usual, _ = steps.most_common(1)[0]
-    for step, n in steps.items():
+    for step in steps:
         # A dim plane of few values may skip some by chance: 4 is 10 bits in 12, 257 is 8 in 16.
-        if step != usual and max(step, usual) >= 4:
-            row = first_of(group, group["step"] == step)
+        of_step = group[(group["step"] == step) & (group["most"] - group["least"] >= LEVELS * step)]
+        n = len(of_step)
+        if n and step != usual and max(step, usual) >= 4:
+            row = first_of(group, group.index.isin(of_step.index))
             what = f"the values of {n} of {len(group)} planes go in steps of {step}, of the others in steps of {usual}"
             yield finding(row, "error", "planes rescaled", what, _FIX, count=n)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from distangle import __version__
 from distangle.images.planes.edges import edge_effect, median_plate, wells_of
 from distangle.images.planes.survey import Survey
-from distangle.images.planes.variance import variance_components
+from distangle.images.planes.variance import LEVELS, variance_components
 from distangle.images.site import SiteReader
 from distangle.screen import NEGATIVE, Role, Screen, natural_key, statistics
 
@@ -96,7 +96,7 @@ def _experiments(screen: Screen) -> list[dict[str, Any]]:
         rows.append(
             {
                 "experiment": name,
-                "cell_type": str(part["cell_type"].iloc[0]),
+                "cell_type": ", ".join(sorted(set(part["cell_type"].astype(str)), key=natural_key)),
                 "plates": int(part["plate"].nunique()),
                 "wells": len(wells),
                 "sites": len(part) if has_sites else 0,
@@ -122,14 +122,15 @@ def _pixels(screen: Screen, surveyed: Survey, quantity: str) -> dict[str, Any]:
     planes = surveyed.readable
     channels = []
     for k, channel in enumerate(screen.card.channels):
-        part = planes[(planes["channel"] == channel.name) & (planes[quantity] > 0)]
+        part = planes[planes["channel"] == channel.name]
         if part.empty:
             continue
-        logs = np.log(part[quantity].to_numpy(dtype=float))
-        components = variance_components(logs, part)
+        lit_up = part[part[quantity] > 0]  # zero has no logarithm
+        logs = np.log(lit_up[quantity].to_numpy(dtype=float))
+        components = variance_components(logs, lit_up) if len(lit_up) else dict.fromkeys(LEVELS)
         total = sum(value for value in components.values() if value is not None)
-        wells = wells_of(part, logs)
-        effect = edge_effect(wells)
+        wells = wells_of(lit_up, logs)
+        effect = edge_effect(wells) if len(lit_up) else None
         plate = median_plate(wells, (screen.card.plate_rows, screen.card.plate_columns))
         lit = surveyed.illumination[k]
         channels.append(
@@ -137,6 +138,7 @@ def _pixels(screen: Screen, surveyed: Survey, quantity: str) -> dict[str, Any]:
                 "channel": channel.name,
                 "colour": channel.colour,
                 "planes": len(part),
+                "planes_of_zero": len(part) - len(lit_up),
                 "mean": float(part["mean"].mean()),
                 "site_means": [float(value) for value in np.quantile(part["mean"], np.linspace(0, 1, 21))],
                 "variance_of_site_means": float(part["mean"].var(ddof=1)) if len(part) > 1 else None,

@@ -25,7 +25,7 @@ def variance_components(values: Sequence[float] | np.ndarray, places: pd.DataFra
 
     Returns:
         By level; None where there is nothing to tell by, such as sites where wells have one. What a level that
-        cannot be told adds is then part of the next finer one.
+        cannot be told adds is then part of the next coarser one.
 
     Source: Searle, Casella & McCulloch, Variance Components (1992), Henderson's method I
     """

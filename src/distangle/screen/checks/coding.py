@@ -77,7 +77,8 @@ def _spellings(screen: Screen) -> list[Finding]:
 
 
 def _plain(name: str) -> str:
-    folded = re.sub(r"[\s_.-]+", "", name).casefold()
+    parted = re.sub(r"(?<=\d)[\s_.-]+(?=\d)", "|", name)  # `1-11` is not `11-1`, nor 1.0 10
+    folded = re.sub(r"[\s_.-]+", "", parted).casefold()
     # `0012` and `12`, not `a1` and `a01`: a plate's number loses its zeros in a spreadsheet.
     return folded.lstrip("0") or "0" if folded.isdigit() else folded
 

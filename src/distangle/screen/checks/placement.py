@@ -117,7 +117,8 @@ def check_placement(screen: Screen) -> list[Finding]:
 def _finding(
     key: tuple[str, str], wells: _Wells, move: Move, plate: Position, *, wrong: int, least: int, sure: bool
 ) -> Finding:
-    first = wells.positions[:1]
+    moves = (move.of(wells.positions, plate) != wells.positions).any(axis=1)
+    first = wells.positions[moves][:1]  # a well on the diagonal stays where rows and columns change places
     before, after = (_said(int(row), int(column)) for row, column in (first[0], move.of(first, plate)[0]))
     than = "as on the other plates" if sure else f"on a plate of {plate[0]} x {plate[1]} wells"
     return Finding(

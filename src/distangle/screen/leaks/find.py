@@ -11,11 +11,13 @@ from distangle.screen.files import SAME_BYTES
 from distangle.screen.folds import HELD_OUT, TRAIN, Folds, shared_between
 from distangle.screen.leaks.baselines import guess_by_place
 from distangle.screen.leaks.layouts import layout_twins, plate_groups, share_told_by_place
+from distangle.screen.perturbation import CONTROLS
 from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
 from distangle.screen.wilds import unlike_published
 
 TOLD = 4.0  # standard errors above guessing before a place is said to tell the label; and besides:
 TWICE = 2.0  # as often as guessing, or
+FIXED = 0.5  # share of the wells from which a layout is nearly one
 GAIN = 0.2  # of what guessing gets wrong is right
 
 
@@ -87,9 +89,9 @@ def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
     if folds.description.startswith("wilds=") and (said := unlike_published(screen, folds)):
         yield Finding(
             severity="warning",
-            kind="not all of WILDS",
+            kind="other sizes than WILDS",
             what=said,
-            fix="A score on these folds stands beside no published one; index all of RxRx1.",
+            fix="A score on these folds stands beside no published one: index all of RxRx1, by the tables of 2019.",
         )
 
 
@@ -151,8 +153,8 @@ def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
         yield Finding(
             severity="warning",
             kind="position predicts the label",
-            what=f"the well's name alone gives {share:.1%} of {n} treated wells, guessing {guessed:.1%}: the layout is "
-            "fixed, or nearly so",
+            what=f"the well's name alone gives {share:.1%} of {n} treated wells, guessing {guessed:.1%}: "
+            + ("the layout is fixed, or nearly so" if share > FIXED else "part of the layout comes again"),
             fix="A network can learn the place (light, edge, focus) for the label: compare with the position-only "
             "baseline, and vary the layout.",
             count=n,
@@ -177,7 +179,7 @@ def _is_told(share: float, guessed: float, n: int) -> bool:
 
 def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
     fold, labels = folds.of(screen), screen.sites[label].astype(str).to_numpy(dtype=object)
-    known = labels != ""
+    known = (labels != "") & ~screen.sites["role"].isin([role.value for role in CONTROLS]).to_numpy()
     held = (fold == HELD_OUT) & known & np.isin(labels, np.unique(labels[(fold == TRAIN) & known].astype(str)))
     guesses = guess_by_place(screen.sites, labels, (fold == TRAIN) & known)
     if not held.any():
@@ -191,7 +193,7 @@ def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
     yield Finding(
         severity="warning" if told else "note",
         kind="place predicts the label" if told else "accuracy without looking",
-        what=f"of {int(held.sum())} held-out sites {said}, the most frequent label {usual:.1%} right",
+        what=f"of {int(held.sum())} held-out sites of treatments {said}, the most frequent label {usual:.1%} right",
         fix="A network that is no better has learnt the place, not the cells: the score table has these beside it.",
         count=int(held.sum()),
     )
