@@ -171,6 +171,16 @@ def test_plates_called_0012_and_12_and_labels_in_two_cases_are_kept_apart_aloud(
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [("1-11", "11-1", False), ("1-11", "1_11", True), ("2.0", "20", False), ("a-1", "A1", True)],
+)
+def test_what_parts_two_numbers_is_no_matter_of_spelling(tmp_path: Path, one: str, other: str, alike: bool) -> None:
+    rows = [*plate_rows("E1", one), *plate_rows("E1", other, seed=1)]
+    found = [what for what in kinds(check_tables(indexed(tmp_path, rows))) if "spelling" in what]
+    assert bool(found) is alike
+
+
 def test_numbers_among_names_are_two_codings(tmp_path: Path) -> None:
     rows = plate_rows("E1", "1")
     mixed = [(*row[:3], str(k), row[4]) if k < 40 and row[4] == "treatment" else row for k, row in enumerate(rows)]

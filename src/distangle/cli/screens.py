@@ -189,9 +189,8 @@ def statistics(
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
         zero, of = channel["planes_of_zero"], channel["planes"]
         if zero:
-            remark(
-                f"{channel['channel']}: the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
-            )
+            left_out = f"the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
+            remark(f"{channel['channel']}: {left_out}")
         if shares:
             tell(f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}")
     for path in (out / "statistics.json", write_card(card, out, example=example)[-1]):
