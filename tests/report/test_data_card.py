@@ -94,6 +94,7 @@ def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
     zeros = {row[0]: row[4] for row in cells if row and row[0] in ("dna", "actin")}
     assert zeros == {"dna": "128", "actin": "32"}
+    assert sorted(path.name for path in (tmp_path / "card" / "figures").glob("plate-*")) == ["plate-2.svg"]
     said = capsys.readouterr()
     assert "actin: the mean of 32 of 128 planes is zero; they are left out of its shares" in said.err
     assert "dna: variance" not in said.out

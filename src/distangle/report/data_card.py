@@ -102,6 +102,9 @@ def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Iterator[Markup]:
 
 def _plates(sheet: _Sheet, pixels: Mapping[str, Any]) -> Iterator[Markup]:
     for k, channel in enumerate(pixels["channels"], start=1):
+        if channel["planes_of_zero"] == channel["planes"]:
+            yield paragraph(f"{channel['channel']}: every plane is zero.")
+            continue
         yield sheet.figure(
             f"plate-{k}.svg",
             card_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
