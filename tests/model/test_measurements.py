@@ -29,6 +29,11 @@ def test_mean_spread_levels_and_correlation_are_those_of_numpy() -> None:
     np.testing.assert_allclose(found[:, first : first + 3], expected, atol=1e-5)
 
 
+def test_the_order_of_the_axes_in_memory_changes_nothing() -> None:
+    seen = images()
+    assert torch.equal(measured(seen.to(memory_format=torch.channels_last)), measured(seen))
+
+
 def test_granularity_names_the_scale_of_a_pattern() -> None:
     rows = np.arange(64)[:, None] + np.zeros(64)
     energies = []

@@ -1,11 +1,15 @@
 """The first five stages of EfficientNet-Lite0, applied to each stain by itself: published filters for small screens."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
 
 from distangle.axes import Images
 from distangle.model.recompute import recomputed
@@ -18,13 +22,68 @@ STAINED = 0.7  # spread of a stain that goes in; photographs scaled to [-1, 1] h
 STAGES = ((1, 16, 3, 1, 1), (2, 24, 3, 2, 6), (2, 40, 5, 2, 6), (3, 80, 3, 2, 6), (3, 112, 5, 1, 6))
 STEM = 32
 N_PUBLISHED = 16  # blocks of the whole network
+AT_ONCE_PX = 2**17  # of gray images, through all layers: their widest maps (50 MB a million pixels) stay in the cache
+
+
+def _border(*, kernel: int, stride: int) -> tuple[int, int]:
+    # TensorFlow's "same": with a stride of 2 the odd row of zeros goes to the bottom and right.
+    before = (kernel - stride) // 2
+    return before, kernel - stride - before
 
 
 def _padded(maps: Tensor, *, kernel: int, stride: int) -> Tensor:
-    # TensorFlow's "same": with a stride of 2 the odd row of zeros goes to the bottom and right.
-    before = (kernel - stride) // 2
-    after = kernel - stride - before
-    return functional.pad(maps, (before, after, before, after))
+    return functional.pad(maps, _border(kernel=kernel, stride=stride) * 2)
+
+
+def _rectified(maps: Tensor, *, kernel: int, stride: int) -> tuple[Tensor, int]:
+    """Return maps cut to [0, 6], and the border of zeros that they still lack on every side.
+
+    An even border is left to the convolution, and the maps are cut in place; an uneven one is laid around them in the
+    same pass over memory.
+    """
+    before, after = _border(kernel=kernel, stride=stride)
+    if before == after:
+        return maps.clamp_(0, 6), before
+    n, n_maps, height, width = maps.shape
+    room = maps.new_empty(n, before + height + after, before + width + after, n_maps).permute(0, 3, 1, 2)
+    for axis, length in ((2, height), (3, width)):
+        room.narrow(axis, 0, before).zero_()
+        room.narrow(axis, before + length, after).zero_()
+    torch.clamp(maps, 0, 6, out=room[:, :, before : before + height, before : before + width])
+    return room, 0
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """A convolution and the norm behind it, which goes by its running statistics, as one convolution."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    groups: int
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> "_Folded":
+        precise = torch.promote_types(conv.weight.dtype, torch.float32)
+        scale = torch.rsqrt(cast("Tensor", norm.running_var).to(precise) + norm.eps) * norm.weight
+        bias = norm.bias - cast("Tensor", norm.running_mean) * scale
+        weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
+        return cls(
+            weight.contiguous(memory_format=torch.channels_last),
+            bias.to(conv.weight.dtype),
+            int(conv.stride[0]),
+            conv.groups,
+        )
+
+    def __call__(self, maps: Tensor, *, padding: int = 0) -> Tensor:
+        return functional.conv2d(maps, self.weight, self.bias, self.stride, padding, groups=self.groups)
+
+
+def _folds(part: nn.Module) -> bool:
+    """Whether nothing looks at this layer, nor, if it is a norm, at the statistics of the batch."""
+    if part._forward_hooks or part._forward_pre_hooks:
+        return False
+    return not isinstance(part, _BatchNorm) or not (part.training or part.running_var is None)
 
 
 class InvertedBottleneck(nn.Module):
@@ -36,8 +95,8 @@ class InvertedBottleneck(nn.Module):
         self.kernel, self.stride, self.recompute = kernel, stride, recompute
         self.adds = stride == 1 and n_inputs == n_outputs
         if wider > 1:
-            self.expand_conv: nn.Module | None = nn.Conv2d(n_inputs, inner, 1, bias=False)
-            self.bn0: nn.Module | None = nn.BatchNorm2d(inner, eps=EPSILON)
+            self.expand_conv: nn.Conv2d | None = nn.Conv2d(n_inputs, inner, 1, bias=False)
+            self.bn0: nn.BatchNorm2d | None = nn.BatchNorm2d(inner, eps=EPSILON)
         else:
             self.expand_conv, self.bn0 = None, None
         self.depthwise_conv = nn.Conv2d(inner, inner, kernel, stride, groups=inner, bias=False)
@@ -54,6 +113,28 @@ class InvertedBottleneck(nn.Module):
         change: Tensor = self.bn2(self.project_conv(inside))
         return maps + change if self.adds else change
 
+    def folded(self) -> tuple[_Folded | None, _Folded, _Folded]:
+        """Return its convolutions in their order, each with its norm; None where it does not widen."""
+        widen = None
+        if self.expand_conv is not None and self.bn0 is not None:
+            widen = _Folded.of(self.expand_conv, self.bn0)
+        return widen, _Folded.of(self.depthwise_conv, self.bn1), _Folded.of(self.project_conv, self.bn2)
+
+    def at_once(self, maps: Tensor, parts: tuple[_Folded | None, _Folded, _Folded]) -> Tensor:
+        """Return the maps after the block without a pass over memory that the arithmetic does not need.
+
+        Args:
+            maps: Not written to.
+            parts: From `folded`.
+        """
+        widen, depthwise, project = parts
+        if widen is None:
+            inside, missing = _padded(maps, kernel=self.kernel, stride=self.stride), 0
+        else:
+            inside, missing = _rectified(widen(maps), kernel=self.kernel, stride=self.stride)
+        change = project(depthwise(inside, padding=missing).clamp_(0, 6))
+        return change.add_(maps) if self.adds else change
+
     def forward(self, maps: Tensor) -> Tensor:
         """Return the maps after the block."""
         return recomputed(self, self._step, maps) if self.recompute else self._step(maps)
@@ -65,6 +146,43 @@ class Stem(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return the filtered image."""
         return super().forward(_padded(input, kernel=3, stride=2))
+
+
+class Features(nn.Sequential):
+    """Stem, norm, ReLU6 and blocks, one after the other or, in evaluation mode without gradients, at once."""
+
+    conv_stem: Stem
+    bn0: nn.BatchNorm2d
+    blocks: nn.Sequential
+
+    def forward(self, input: Float[Tensor, "image 1 _ _"]) -> Float[Tensor, "image feature _ _"]:
+        """Return the maps of the last block.
+
+        The layers are called one by one where somebody looks at them or wants gradients; otherwise each norm and the
+        convolution before it are one. Both ways agree to some 1e-6 of the largest value.
+
+        Args:
+            input: Gray images.
+        """
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._is_unwatched():
+            maps: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+            return maps
+        # Folded at every call, which costs less than one image: weights and statistics may change in any way between.
+        stem = _Folded.of(self.conv_stem, self.bn0)
+        blocks = [(block, block.folded()) for block in cast("list[InvertedBottleneck]", list(self.blocks))]
+        n_at_once = len(input)
+        if input.device.type == "cpu":  # elsewhere the launches cost, not the way to memory
+            n_at_once = max(1, AT_ONCE_PX // (input.shape[2] * input.shape[3]))
+        found = []
+        for piece in torch.split(input, n_at_once):
+            maps = stem(_padded(piece, kernel=3, stride=2)).clamp_(0, 6)
+            for block, parts in blocks:
+                maps = block.at_once(maps, parts)
+            found.append(maps)
+        return torch.cat(found)
+
+    def _is_unwatched(self) -> bool:
+        return not _has_any_global_hook() and all(_folds(part) for part in self.modules())  # type: ignore[no-untyped-call]
 
 
 class StainwiseEfficientNet(nn.Module):
@@ -91,7 +209,7 @@ class StainwiseEfficientNet(nn.Module):
 
     def __init__(self, *, n_channels: int, recompute: bool = False) -> None:
         super().__init__()
-        self.features = nn.Sequential()
+        self.features = Features()
         self.features.conv_stem = Stem(1, STEM, 3, stride=2, bias=False)
         self.features.bn0 = nn.BatchNorm2d(STEM, eps=EPSILON)
         self.features.relu = nn.ReLU6()
