@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "distangle"
 
 # A room imports only from rooms below it. Rooms on one floor do not know each other.
 FLOORS = [
-    {"axes", "errors", "commit", "randomness", "progress", "ranks", "stopping"},
+    {"axes", "errors", "commit", "randomness", "progress", "ranks", "stopping", "intervals"},
     {"remote", "lock"},
     {"screen"},
     {"results"},

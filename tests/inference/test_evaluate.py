@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
-from distangle.inference import average_wells, bootstrap_interval, check_controls, confusion, evaluate, score
-from distangle.results import Predictions
+from distangle.inference import average_wells, check_controls, confusion, evaluate, score
+from distangle.results import Predictions, ScoreRow
 
 CLASSES = ("a", "b", "c", "never", "UNTREATED")
 RNG = np.random.default_rng(0)
@@ -53,12 +53,19 @@ def test_the_confusion_is_that_of_scikit_learn_in_the_order_of_the_classes() -> 
     assert found["counts"] == confusion_matrix(truth, predicted, labels=["a", "b", "c"]).tolist()
 
 
-def test_an_interval_draws_whole_groups() -> None:
-    # Two experiments, one all right and one all wrong: half of the draws mix them, the ends are 0 and 1.
-    truth, predicted = np.array(["a"] * 20, object), np.array(["a"] * 10 + ["b"] * 10, object)
-    groups = np.array(["E1"] * 10 + ["E2"] * 10, object)
-    assert bootstrap_interval(truth, predicted, groups, "accuracy", rng=np.random.default_rng(0)) == (0.0, 1.0)
-    assert bootstrap_interval(truth, predicted, np.array(["E1"] * 20, object), "accuracy", rng=RNG) is None
+def test_few_experiments_are_told_one_by_one_and_more_have_an_interval() -> None:
+    def rows(n: int) -> dict[str, ScoreRow]:
+        names = [f"E{k}" for k in range(n) for _ in range(4)]
+        found = predictions([site(name, "a", "a", Metadata_Well=f"B0{k % 4}") for k, name in enumerate(names)])
+        return {row.metric: row for row in evaluate([found], about=ABOUT, run=RUN).rows if row.subset == "all"}
+
+    assert (rows(4)["accuracy"].interval, rows(4)["accuracy"].n_groups) == (None, 4)
+    assert rows(4)["balanced accuracy"].by_group == {"E0": 1.0, "E1": 1.0, "E2": 1.0, "E3": 1.0}
+    for row in rows(5).values():
+        assert row.by_group == {}
+        assert row.interval is not None
+        assert row.interval[0] < 0.8  # 20 of 20 wells in five experiments are no certainty
+        assert row.interval[1] == 1
 
 
 def test_only_held_out_sites_of_trained_classes_are_scored() -> None:

@@ -190,7 +190,7 @@ def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
     def row(**changes: Any) -> ScoreRow:
         said: dict[str, Any] = dict(
             level="well", views=1, wells="treatments", subset="all", metric="accuracy", value=value,
-            interval=(value - 0.07, value + 0.06), interval_over="experiments", n=len(kept), n_groups=2, chance=0.1,
+            interval=(value - 0.07, value + 0.06), interval_over="experiments", n=len(kept), n_groups=6, chance=0.1,
             transductive=False,
         )  # fmt: skip
         return ScoreRow(**(said | changes))

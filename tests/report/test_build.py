@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -15,7 +16,8 @@ from distangle.commit import sha256_of
 from distangle.report import build_report
 from distangle.report.material import gather, main_row
 from distangle.report.page import percent
-from distangle.report.scored import confused_pairs, score_sentence, warnings_of
+from distangle.report.score_table import score_sentence, score_table
+from distangle.report.scored import confused_pairs, warnings_of
 from distangle.report.stains import channel_column, planted_rows
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
 from distangle.screen import Channel
@@ -135,7 +137,7 @@ def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(b
     said = (
         f"On {row.n} held-out wells (treatments) the network named the right perturbation with an accuracy of "
         f"{percent(row.value)} (95\u202f% interval {percent(row.interval[0])} to {percent(row.interval[1])}, "
-        f"over 2 experiments); guessing gives 10.0\u202f%. The whole interval lies above chance."
+        f"over 6 experiments); guessing gives 10.0\u202f%. The whole interval lies above chance."
     )
     assert said in built.text
 
@@ -143,7 +145,7 @@ def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(b
 def row_with(**changes: Any) -> ScoreRow:
     said: dict[str, Any] = dict(
         level="well", views=1, wells="treatments", subset="all", metric="accuracy", value=0.2, interval=(0.1, 0.3),
-        interval_over="experiment", n=10, n_groups=2, chance=0.15, transductive=False,
+        interval_over="experiment", n=10, n_groups=6, chance=0.15, transductive=False,
     )  # fmt: skip
     return ScoreRow(**(said | changes))
 
@@ -154,13 +156,29 @@ def row_with(**changes: Any) -> ScoreRow:
         (row_with(), "The interval includes chance"),
         (row_with(chance=0.05), "The whole interval lies above chance."),
         (row_with(chance=0.5), "The whole interval lies below chance: look for a mistake"),
-        (row_with(interval=None, n_groups=1), "no interval: only 1 group to resample"),
+        (row_with(interval=None, n_groups=1), "it takes 5 experiments or more"),
+        (row_with(interval=None, n_groups=2, by_group={"E1": 0.1, "E2": 0.3}), "(E1 10.0\u202f%, E2 30.0\u202f%)"),
         (row_with(metric="balanced accuracy"), "with a balanced accuracy of 20.0\u202f%"),
         (row_with(level="site"), "On 10 held-out sites"),
     ],
 )
 def test_the_sentence_says_what_the_interval_says_of_chance(made: Made, row: ScoreRow, said: str) -> None:
     assert said in score_sentence(made.scores, row)
+
+
+def test_no_95_percent_stands_beside_too_few_groups(made: Made) -> None:
+    # 40 of 40 in two experiments: an earlier version wrote their range, 100 to 100 %.
+    row = row_with(value=1.0, interval=(1.0, 1.0), n=40, n_groups=2, by_group={"E1": 1.0, "E2": 1.0})
+    assert row.interval is None
+    said = score_sentence(made.scores, row)
+    assert "95" not in said
+    assert "above chance" not in said
+    few = dataclasses.replace(gather(made.run, made.screen), scores=made.scores.model_copy(update={"rows": (row,)}))
+    drawn = score_table(few)
+    assert "95" not in drawn
+    assert "by experiment" in drawn
+    assert "100.0 · 100.0\u202f%" in drawn
+    assert drawn.count('class="group"') == 1 + 2  # the line of the table, and a ring for each
 
 
 def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tmp_path: Path) -> None:

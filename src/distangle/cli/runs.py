@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
-from distangle.cli.words import BASELINES, Words, refuse_beside, score_lines
+from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
 from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
 
@@ -113,6 +113,8 @@ def train(
             indexed = read_screen(source)
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
+        for said in labels.blanks():
+            remark(said)
         if labels.never_trained:
             remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
         if out is None or limit is not None:
@@ -204,6 +206,8 @@ def predict(
         opened.add_command(line())
     heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
     tell_table(heads, score_lines(scores))
+    for sentence in of_few_groups(scores):
+        tell(sentence)
     for note in scores.notes:
         remark(note)
     for role, check in scores.controls.items():

@@ -7,6 +7,7 @@ import yaml
 from cyclopts import Parameter
 
 from distangle.errors import ConfigError, nearest
+from distangle.intervals import LEAST_GROUPS
 from distangle.results import ScoreRow, Scores
 
 BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
@@ -132,7 +133,8 @@ def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
 def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
     """Give the lines of the score table for a terminal: accuracy and balanced accuracy side by side.
 
-    Beside them is the balanced accuracy of rules that see no cell: `BASELINES`.
+    Each has its interval in round brackets, or the values of the groups in square ones where they are too few. Beside
+    them is the balanced accuracy of rules that see no cell: `BASELINES`.
 
     Args:
         scores: All rows; those of single cell types stay in scores.json and in the report.
@@ -151,5 +153,22 @@ def _place(row: ScoreRow) -> tuple[str, int, str, str]:
 
 
 def _with_interval(row: ScoreRow) -> str:
-    interval = f" ({row.interval[0]:.3f}-{row.interval[1]:.3f})" if row.interval else ""
-    return f"{row.value:.3f}{interval}"
+    if row.interval:
+        return f"{row.value:.3f} ({row.interval[0]:.3f}-{row.interval[1]:.3f})"
+    groups = f" [{' '.join(f'{value:.3f}' for value in row.by_group.values())}]" if row.by_group else ""
+    return f"{row.value:.3f}{groups}"
+
+
+def of_few_groups(scores: Scores) -> Iterator[str]:
+    """Say what the square brackets of `score_lines` are, where there are any.
+
+    Args:
+        scores: All rows.
+    """
+    few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
+    if few:
+        row = few[0]
+        yield (
+            f"In square brackets: {', '.join(row.by_group)}, one by one. An interval takes {LEAST_GROUPS} "
+            f"{row.interval_over}s or more; there are {row.n_groups}."
+        )

@@ -1,7 +1,7 @@
 """One forward pass over a screen, its scores, and the control checks of Sec. 2.2; knows no training."""
 
 from distangle.inference.controls import check_controls
-from distangle.inference.evaluate import bootstrap_interval, confusion, evaluate, score
+from distangle.inference.evaluate import confusion, evaluate, score
 from distangle.inference.norms import kept_norms, norms_for
 from distangle.inference.predict import (
     average_wells,
@@ -15,7 +15,6 @@ from distangle.inference.run import fold_of_sites, open_model, predict_run
 
 __all__ = [
     "average_wells",
-    "bootstrap_interval",
     "cell_type_rows",
     "check_controls",
     "check_fits",

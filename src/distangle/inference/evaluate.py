@@ -8,11 +8,11 @@ import pandas as pd
 
 from distangle.inference.controls import check_controls
 from distangle.inference.naive import no_better
-from distangle.randomness import generator
+from distangle.intervals import share_interval
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import CONTROLS
+from distangle.screen.labels import count_well_labels
 
-N_DRAWS = 1000
 Metric = Literal["accuracy", "balanced accuracy"]
 _WHOSE = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
 
@@ -42,13 +42,17 @@ def evaluate(
     centred = bool(about.get("centred", False))
     transductive = about["preparation"]["standardise"] != "image" or norms != "running" or centred
     rows: list[ScoreRow] = []
+    no_wells = list(_wells_apart(predictions, target=str(run["target"])))
     for found in predictions:
+        if found.level == "well" and no_wells:
+            continue
         for wells, chosen in _by_role(found.table):
             rules = {f"by {rule}": labels for rule, labels in (naive or {}).get(found.level, {}).items()}
             table = found.table.assign(**rules)[chosen & _scored(found.table, trained)]
             rows += _rows(table, found, wells=wells, chance=1 / len(trained), transductive=transductive)
     sites = next(found for found in predictions if found.level == "site")
-    held_out = sites.table[(sites.table["Metadata_Fold"] == "held_out") & (sites.table["perturbation"] != "")]
+    of_fold = sites.table[sites.table["Metadata_Fold"] == "held_out"]
+    held_out = of_fold[of_fold["perturbation"] != ""]
     never = tuple(sorted(set(held_out["perturbation"]) - trained))
     scored = sites.table[_scored(sites.table, trained)]
     return Scores(
@@ -59,7 +63,12 @@ def evaluate(
         never_trained=never,
         confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
         controls=check_controls(sites, trained=trained, target=str(run["target"])),
-        notes=(*_notes(sites, held_out, never, run=run, about=about, norms=norms), *no_better(rows)),
+        notes=(
+            *_notes(sites, held_out, never, run=run, about=about, norms=norms),
+            *_unlabelled(of_fold, run),
+            *no_wells,
+            *no_better(rows),
+        ),
     )
 
 
@@ -76,22 +85,6 @@ def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
         return float(right.mean())
     names, index = np.unique(truth.astype(str), return_inverse=True)
     return float((np.bincount(index, weights=right) / np.bincount(index, minlength=len(names))).mean())
-
-
-def bootstrap_interval(
-    truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, metric: Metric, *, rng: np.random.Generator
-) -> tuple[float, float] | None:
-    """Return a 95 % percentile interval from drawing whole groups with replacement; None below two groups."""
-    names = np.unique(groups.astype(str))
-    if len(names) < 2:
-        return None
-    members = [np.flatnonzero(groups.astype(str) == name) for name in names]
-    values = []
-    for _ in range(N_DRAWS):
-        drawn = np.concatenate([members[k] for k in rng.integers(len(names), size=len(names))])
-        values.append(score(truth[drawn], predicted[drawn], metric))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
@@ -116,6 +109,30 @@ def _scored(table: pd.DataFrame, trained: set[str]) -> pd.Series:
     return held_out & table["perturbation"].isin(trained) & (table["reason"] == "")
 
 
+def _unlabelled(of_fold: pd.DataFrame, run: Mapping[str, Any]) -> Iterator[str]:
+    n = int((of_fold["perturbation"] == "").sum())
+    if 0 < n < len(of_fold):
+        yield (
+            f"{n} of {len(of_fold)} held-out sites have no label in column {run['target']!r}: they are predicted and "
+            "not scored. To score them, fill it in in the table and index and predict again."
+        )
+
+
+def _wells_apart(predictions: Sequence[Predictions], *, target: str) -> Iterator[str]:
+    """Say why wells are not scored, where their sites do not share a label."""
+    if not any(found.level == "well" for found in predictions):
+        return
+    table = next(found for found in predictions if found.level == "site").table
+    wells = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]]
+    counted = count_well_labels(wells, table["perturbation"].astype(str).to_numpy())
+    if not counted.single:
+        partial = f", {counted.partial} lack it at some sites" if counted.partial else ""
+        yield (
+            f"wells have no single {target} ({counted.several} of {counted.labelled} wells hold several{partial}), so "
+            "no score by well is printed"
+        )
+
+
 def _rows(
     table: pd.DataFrame,
     found: Predictions,
@@ -130,6 +147,7 @@ def _rows(
     groups = table["Metadata_Experiment"].astype(str)
     if over == "plate":
         groups = groups + " plate " + table["Metadata_Plate"].astype(str)
+    wells_of = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].astype(str).agg("\x1f".join, axis=1)
     subsets: list[tuple[str, pd.Series]] = [("all", pd.Series(data=True, index=table.index))]
     types = sorted(set(table["Metadata_Cell_Type"]) - {""})
     if len(types) > 1:
@@ -140,9 +158,11 @@ def _rows(
     for name, chosen in subsets:
         part = table[chosen]
         truth, predicted = part["perturbation"].to_numpy(dtype=object), part["predicted"].to_numpy(dtype=object)
-        group = groups[chosen].to_numpy(dtype=object)
+        group, well = groups[chosen].to_numpy(dtype=object), wells_of[chosen].to_numpy(dtype=object)
         for metric in ("accuracy", "balanced accuracy"):
-            rng = generator(0, found.level, found.views, wells, name, metric)
+            interval = share_interval(
+                truth == predicted, group, wells=well, classes=truth if metric == "balanced accuracy" else None
+            )
             yield ScoreRow(
                 level=found.level,
                 views=found.views,
@@ -150,7 +170,8 @@ def _rows(
                 subset=name,
                 metric=metric,
                 value=score(truth, predicted, metric),
-                interval=bootstrap_interval(truth, predicted, group, metric, rng=rng),
+                interval=interval,
+                by_group={} if interval or len(set(group)) < 2 else _by_group(truth, predicted, group, metric),
                 interval_over=over,
                 n=len(part),
                 n_groups=len(set(group)),
@@ -162,6 +183,11 @@ def _rows(
                     if str(rule).startswith("by ")
                 },
             )
+
+
+def _by_group(truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, metric: Metric) -> dict[str, float]:
+    found = ((str(name), np.flatnonzero(group == name)) for name in dict.fromkeys(group.tolist()))
+    return {name: score(truth[rows], predicted[rows], metric) for name, rows in found}
 
 
 def _notes(

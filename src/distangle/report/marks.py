@@ -1,6 +1,6 @@
 """Small drawings that live inside the page: they take its colours, light or dark, and its fonts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,10 @@ from distangle.report.plates import PlateGrid, WellState
 from distangle.screen import NEGATIVE, Role, well_name
 
 
-def interval_bar(value: float, interval: tuple[float, float] | None, *, chance: float) -> Markup:
-    """Draw a score in [0, 1]: a dot, its interval as a line, chance as a dashed tick."""
+def interval_bar(
+    value: float, interval: tuple[float, float] | None, *, chance: float, by_group: Mapping[str, float] | None = None
+) -> Markup:
+    """Draw a score in [0, 1]: a dot, chance as a dashed tick, its interval as a line or the groups as rings."""
     width, middle = 108.0, 10.0
 
     def at(share: float) -> float:
@@ -26,6 +28,10 @@ def interval_bar(value: float, interval: tuple[float, float] | None, *, chance: 
         low, high = interval
         parts.append(element("line", x1=at(low), x2=at(high), y1=middle, y2=middle, class_="interval"))
         said += f", 95 % interval {low:.3f} to {high:.3f}"
+    else:
+        for name, of_group in (by_group or {}).items():
+            parts.append(element("circle", cx=at(of_group), cy=middle, r=3, class_="group"))
+            said += f", {name} {of_group:.3f}"
     parts.append(element("circle", cx=at(value), cy=middle, r=4, class_="value"))
     return _drawing(parts, width=width, height=20.0, said=said, class_="interval-bar")
 

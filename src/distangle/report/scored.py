@@ -1,11 +1,11 @@
-"""The sections that say what was learnt: headline, score table, curves, confusion, plate maps, control checks."""
+"""The sections that say what was learnt: headline, curves, confusion, plate maps, control checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from distangle.report import charts
-from distangle.report.marks import interval_bar, plate_map
+from distangle.report.marks import plate_map
 from distangle.report.material import Material
 from distangle.report.page import (
     Markup,
@@ -19,11 +19,11 @@ from distangle.report.page import (
     notice,
     paragraph,
     percent,
-    scrolling,
     table,
 )
 from distangle.report.plates import held_out_plates, plate_grid, spread
-from distangle.results import ScoreRow, Scores
+from distangle.report.score_table import command, score_bar, score_sentence
+from distangle.results import Scores
 
 MOST_CELLS = 40  # classes up to which a confusion matrix can be read
 MOST_PLATES = 6
@@ -42,11 +42,11 @@ def headline(material: Material, *, explanation: str = "") -> Markup:
     scores, row = material.scores, material.main_row
     if scores is None or row is None:
         what = "There is no score yet: no held-out well has been predicted."
-        return joined([title, absent(what, _command("predict", material)), _facts(material)])
+        return joined([title, absent(what, command("predict", material)), _facts(material)])
     big = element(
         "div",
         element("span", percent(row.value), class_="big"),
-        element("span", interval_bar(row.value, row.interval, chance=row.chance), class_="big-bar"),
+        element("span", score_bar(row), class_="big-bar"),
         class_="result",
     )
     warned = warnings_of(material)
@@ -56,29 +56,6 @@ def headline(material: Material, *, explanation: str = "") -> Markup:
     if warned:
         parts.append(notice(element("strong", "Read this first"), listing(warned)))
     return joined([*parts, _facts(material)])
-
-
-def score_sentence(scores: Scores, row: ScoreRow) -> str:
-    """Return the main score as a sentence, with its interval, chance, and what the interval says of chance."""
-    units = "wells" if row.level == "well" else "sites"
-    target = scores.target.replace("_", " ")
-    sentence = (
-        f"On {row.n:,} held-out {units} ({row.wells}) the network named the right {target} with "
-        f"{'an' if row.metric == 'accuracy' else 'a'} {row.metric} of {percent(row.value)}"
-    )
-    if row.interval is None:
-        sentence += f" (no interval: only {count(row.n_groups, 'group')} to resample)"
-    else:
-        low, high = row.interval
-        sentence += f" (95\u202f% interval {percent(low)} to {percent(high)}, over {row.n_groups} {_groups(row)})"
-    sentence += f"; guessing gives {percent(row.chance)}. "
-    if row.interval is None:
-        return sentence + "Without an interval nothing says how far this would carry to another experiment."
-    if row.interval[0] > row.chance:
-        return sentence + "The whole interval lies above chance."
-    if row.interval[1] < row.chance:
-        return sentence + "The whole interval lies below chance: look for a mistake before anything else."
-    return sentence + "The interval includes chance: this run has not shown that it learnt anything that carries over."
 
 
 def warnings_of(material: Material) -> list[str]:
@@ -114,39 +91,10 @@ def warnings_of(material: Material) -> list[str]:
     return said + [note for note in scores.notes if not (scores.forced and "split was forced" in note)]
 
 
-def score_table(material: Material) -> Markup:
-    """Draw every row of the scores, grouped by level and wells; the main group first, the others folded."""
-    if material.scores is None:
-        return absent("No predictions have been scored.", _command("predict", material))
-    rows, main = material.scores.rows, material.main_row
-    if main is None:
-        return paragraph("Nothing could be scored: no held-out well has a known and trained perturbation.")
-    groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
-    groups.sort(key=lambda group: group != (main.level, main.wells))
-    tagged = not all(row.transductive for row in rows)
-    drawn = [
-        _score_group([row for row in rows if (row.level, row.wells) == group], main=main, tagged=tagged)
-        for group in groups
-    ]
-    over = sorted({row.interval_over.rstrip("s") for row in rows if row.interval is not None})
-    said = (
-        f"Intervals: 95\u202f% bootstrap over whole {' or '.join(over)}s. " if over else "No interval: one group only. "
-    )
-    said += "Views 8 averages the eight turns and flips of an image; balanced is the mean over perturbations. "
-    said += "Dashed tick: chance. The line in bold is the one at the top."
-    if rules := _rules(rows):
-        said += f" Without cells: the balanced accuracy of {' · '.join(rules)} alone."
-    if any(row.transductive for row in rows):
-        which = "Lines marked transductive" if tagged else "All lines"
-        said += f" {which} used wells of the tested plates or experiments, without labels."
-    folded = [element("details", element("summary", f"Other scores ({len(groups) - 1} tables)"), *drawn[1:])]
-    return joined([drawn[0], paragraph(said, class_="small"), *(folded if len(groups) > 1 else [])])
-
-
 def curves(material: Material, write: Write) -> Markup:
     """Draw the training curves."""
     if material.metrics is None:
-        return absent("No epoch has been recorded.", _command("train", material))
+        return absent("No epoch has been recorded.", command("train", material))
     metrics, row = material.metrics, material.main_row
     drawn = charts.training_curves(metrics, chance=None if row is None else row.chance, stamp=material.stamp)
     said = f"{count(len(metrics), 'epoch')}"
@@ -166,7 +114,7 @@ def curves(material: Material, write: Write) -> Markup:
 def confusion(material: Material, write: Write) -> Markup:
     """Draw the confusion matrix of the held-out sites, or name the most confused pairs where it is too large."""
     if material.scores is None:
-        return absent("No predictions have been scored.", _command("predict", material))
+        return absent("No predictions have been scored.", command("predict", material))
     names, counts = _confusion(material.scores)
     if not len(names):
         return paragraph("No held-out site of a known perturbation was predicted.")
@@ -211,7 +159,7 @@ def confused_pairs(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, 
 def plate_maps(material: Material) -> Markup:
     """Draw the held-out plates as they lie."""
     if material.wells is None:
-        return absent("No well has been predicted.", _command("predict", material))
+        return absent("No well has been predicted.", command("predict", material))
     plates = held_out_plates(material.wells)
     if not plates:
         return paragraph("No well is held out, so no plate can be tested.")
@@ -241,7 +189,7 @@ def plate_maps(material: Material) -> Markup:
 def control_checks(material: Material) -> Markup:
     """Say what the controls say: the checks of Sec. 2.2."""
     if material.scores is None:
-        return absent("The controls have not been checked.", _command("predict", material))
+        return absent("The controls have not been checked.", command("predict", material))
     if not material.scores.controls:
         return paragraph("The held-out wells include no control: these checks of Sec. 2.2 could not be made.")
     cards = []
@@ -294,58 +242,6 @@ def _facts(material: Material) -> Markup:
     return definitions(pairs)
 
 
-def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:
-    rules = _rules(rows)
-    heads = ("", "views", "accuracy", "from 0 to 1", "95 % interval", "balanced", "95 % interval", "chance",
-             *(["without cells"] if rules else []), "n", "groups")  # fmt: skip
-    titles = [
-        element("th", head, scope="col", class_=None if place in (0, 3) else "number")
-        for place, head in enumerate(heads)
-    ]
-    # Accuracy and balanced accuracy of the same predictions share a line.
-    lines: dict[tuple[str, int, bool], dict[str, ScoreRow]] = {}
-    for row in rows:
-        lines.setdefault((row.subset, row.views, row.transductive), {})[row.metric] = row
-    name = element("th", f"{rows[0].level}s · {rows[0].wells}", colspan=len(heads), scope="colgroup")
-    body = [_score_line(found, main=main, tagged=tagged, rules=rules) for found in lines.values()]
-    head = element("thead", element("tr", *titles))
-    group = element("tr", name, class_="group")
-    return scrolling(element("table", head, element("tbody", group, *body), class_="scores"))
-
-
-def _score_line(found: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool, rules: Sequence[str]) -> Markup:
-    row = next(iter(found.values()))
-    is_main = any(other is main for other in found.values())
-    name = [row.subset] + ([element("span", "transductive", class_="tag")] if tagged and row.transductive else [])
-    cells = [element("th", joined(name, " "), scope="row"), element("td", str(row.views), class_="number")]
-    for metric in ("accuracy", "balanced accuracy"):
-        score = found.get(metric)
-        value, interval = ("–", None) if score is None else (percent(score.value), score.interval)
-        cells.append(element("td", value, class_="number score"))
-        if metric == "accuracy":
-            drawn = Markup("") if score is None else interval_bar(score.value, interval, chance=score.chance)
-            cells.append(element("td", drawn))
-        written = "–" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}\u202f%"
-        cells.append(element("td", written, class_="number"))
-    cells.append(element("td", percent(row.chance), class_="number"))
-    # Balanced accuracy is the harder one to reach by guessing what is frequent.
-    naive = found.get("balanced accuracy", row).baselines
-    blind = " · ".join(f"{100 * naive[rule]:.1f}" if rule in naive else "–" for rule in rules)
-    cells += [element("td", f"{blind}\u202f%", class_="number")] if rules else []
-    cells.append(element("td", f"{row.n:,}", class_="number"))
-    cells.append(element("td", f"{row.n_groups} {_groups(row)}", class_="number"))
-    return element("tr", *cells, class_="main" if is_main else None)
-
-
-def _rules(rows: Sequence[ScoreRow]) -> list[str]:
-    return list(dict.fromkeys(rule for row in rows for rule in row.baselines))
-
-
-def _groups(row: ScoreRow) -> str:
-    one = row.interval_over.rstrip("s")
-    return one if row.n_groups == 1 or not one else f"{one}s"
-
-
 def _confusion(scores: Scores) -> tuple[list[str], np.ndarray]:
     found = scores.confusion.get("perturbations", [])
     names = [str(name) for name in found] if isinstance(found, Sequence) else []
@@ -389,9 +285,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _command(verb: str, material: Material) -> str:
-    name = material.name
-    commands = {"predict": f"distangle predict {name} SCREEN", "train": "distangle train SCREEN --out " + name}
-    return commands.get(verb, f"distangle {verb} {name}")

@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from distangle.commit import commit_json
+from distangle.intervals import LEAST_GROUPS
 
 
 class ScoreRow(BaseModel):
     """One line of the score table.
 
-    `interval` is a 95 % bootstrap over whole `interval_over` groups (experiments, or plates when there is
-    only one experiment); None when fewer than two groups exist. `baselines` is the same metric over the same rows, by
-    rules that see no cell: `position` (row and column of the well), `plate` and `intensity` (mean and spread of every
-    channel); empty where they could not be made.
+    `interval` is the 95 % `share_interval` over whole `interval_over` groups (experiments, or plates when there is
+    only one experiment); None when there are too few, and then `by_group` has the value of each. `baselines` is the
+    same metric over the same rows, by rules that see no cell: `position` (row and column of the well), `plate` and
+    `intensity` (mean and spread of every channel); empty where they could not be made.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,9 +31,17 @@ class ScoreRow(BaseModel):
     interval_over: str
     n: int
     n_groups: int
+    by_group: Mapping[str, float] = {}
     chance: float
     transductive: bool
     baselines: Mapping[str, float] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_interval_of_few(cls, said: Any) -> Any:
+        """Leave out the interval over too few groups that a file of an earlier version has: it was their range."""
+        few = isinstance(said, Mapping) and said.get("n_groups", LEAST_GROUPS) < LEAST_GROUPS
+        return {**said, "interval": None} if few else said
 
 
 class Scores(BaseModel):
