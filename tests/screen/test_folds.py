@@ -282,7 +282,7 @@ def test_one_class_teaches_nothing(screen: Screen) -> None:
     screen.sites["perturbation"] = ""
     with pytest.raises(FoldError, match=r"has no known perturbation in column 'perturbation' \(16 sites without"):
         check_labels(screen, folds)
-    with pytest.raises(FoldError, match="No column 'cell' to predict. Did you mean 'well' or 'cell_type'"):
+    with pytest.raises(FoldError, match="No column 'cell' to predict. Did you mean 'cell_type'"):
         check_labels(screen, folds, "cell")
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from distangle.results import RunFolder
     from distangle.screen import Folds, Screen
 
+MOST_NAMES = 20  # of labels in a remark
+
 
 def train(
     screen: Path | None = None,
@@ -116,7 +118,9 @@ def train(
         for said in labels.blanks():
             remark(said)
         if labels.never_trained:
-            remark(f"held out but never trained, so not scored: {', '.join(labels.never_trained)}")
+            named = ", ".join(labels.never_trained[:MOST_NAMES])
+            more = len(labels.never_trained) - MOST_NAMES
+            remark(f"held out but never trained, so not scored: {named}{f' and {more} more' if more > 0 else ''}")
         if out is None or limit is not None:
             for sentence in rehearse(indexed, divided, asked, limit=limit or 0).sentences():
                 tell(sentence)

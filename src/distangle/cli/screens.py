@@ -87,9 +87,11 @@ def index(
     if sign := screen.card.provenance.get("recognised_by"):
         tell(f"layout {screen.card.layout}, told by {sign}")
     tell(conservation_line(screen))
-    kinds = screen.problems.groupby(["severity", "kind"], sort=False)["count"].agg(["sum", "size"])
-    for name, (count, rows) in zip(kinds.index.tolist(), kinds.to_numpy().tolist(), strict=True):
-        remark(f"{name[0]}: {name[1]}: {count} ({rows} row{'s' if rows != 1 else ''} in {out / 'problems.csv'})")
+    for (severity, kind), rows in screen.problems.groupby(["severity", "kind"], sort=False):
+        written = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
+        fixes = set(rows["fix"])  # one for all of a kind is said here too
+        fix = f". {fixes.pop()}" if len(fixes) == 1 else ""
+        remark(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
     tell(str(out))
 
 

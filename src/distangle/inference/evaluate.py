@@ -67,6 +67,7 @@ def evaluate(
             *_notes(sites, held_out, never, run=run, about=about, norms=norms),
             *_unlabelled(of_fold, run),
             *no_wells,
+            *_divided_wells(predictions),
             *no_better(rows),
         ),
     )
@@ -114,12 +115,12 @@ def _unlabelled(of_fold: pd.DataFrame, run: Mapping[str, Any]) -> Iterator[str]:
     if 0 < n < len(of_fold):
         yield (
             f"{n} of {len(of_fold)} held-out sites have no label in column {run['target']!r}: they are predicted and "
-            "not scored. To score them, fill it in in the table and index and predict again."
+            "not scored. To score them, fill the column in in the table, index and predict again."
         )
 
 
 def _wells_apart(predictions: Sequence[Predictions], *, target: str) -> Iterator[str]:
-    """Say why wells are not scored, where their sites do not share a label."""
+    """Say that wells are not scored, where the sites of one do not share a label."""
     if not any(found.level == "well" for found in predictions):
         return
     table = next(found for found in predictions if found.level == "site").table
@@ -128,9 +129,19 @@ def _wells_apart(predictions: Sequence[Predictions], *, target: str) -> Iterator
     if not counted.single:
         partial = f", {counted.partial} lack it at some sites" if counted.partial else ""
         yield (
-            f"wells have no single {target} ({counted.several} of {counted.labelled} wells hold several{partial}), so "
-            "no score by well is printed"
+            f"The wells have no single {target} ({counted.several} of {counted.labelled} wells hold several{partial}), "
+            "so no score by well is printed."
         )
+
+
+def _divided_wells(predictions: Sequence[Predictions]) -> Iterator[str]:
+    table = next(found for found in predictions if found.level == "site").table
+    held = (table["Metadata_Fold"] == "held_out").groupby(
+        [table[f"Metadata_{name}"] for name in ("Experiment", "Plate", "Well")]
+    )
+    n = int((held.any() & ~held.all()).sum())
+    if n and any(found.level == "well" for found in predictions):
+        yield f"{n} wells have held-out sites beside others: they are in no score by well."
 
 
 def _rows(

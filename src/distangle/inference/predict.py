@@ -191,13 +191,25 @@ class _Sums:
 def average_wells(sites: Predictions) -> Predictions:
     """Return the mean over the readable sites of every well, logits and embeddings.
 
+    What is said of sites stands for a well where all of its sites agree; else the well's field is blank: a label, an
+    extra column, a cell type, a fold.
+
     Args:
         sites: Predictions at the level of sites.
     """
     keys = list(PLACE.values())
     groups = sites.table.groupby(keys, sort=False).indices
     first = [members[0] for members in groups.values()]
-    table = sites.table.iloc[first].drop(columns=["Metadata_Site", "predicted", "confidence", "reason"])
+    apart = sites.table.drop(columns=["Metadata_Site", "predicted", "confidence", "reason"])
+    table = apart.iloc[first].copy()
+    well = np.empty(len(apart), dtype=np.int64)
+    for row, members in enumerate(groups.values()):
+        well[members] = row
+    for column in table.columns.difference(keys):
+        values = apart[column].to_numpy(dtype=object)
+        differs = np.bincount(well, weights=values != values[first][well], minlength=len(first)) > 0
+        if differs.any():
+            table[column] = np.where(differs, "", table[column].to_numpy(dtype=object))
     logits = np.full((len(first), len(sites.perturbations)), np.nan, dtype=np.float32)
     embedding = np.full((len(first), sites.embedding.shape[1]), np.nan, dtype=np.float32)
     readable = (sites.table["reason"] == "").to_numpy()
@@ -224,7 +236,7 @@ def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, in
         table[f"Metadata_{column}"] = sites[column].to_numpy()
     keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
     table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
-    table["perturbation"] = sites[target].to_numpy()
+    table["perturbation"] = sites[target].to_numpy() if target in sites.columns else ""  # new plates may have no labels
     return table
 
 

@@ -3,6 +3,7 @@
 from distangle.errors import FoldError
 from distangle.screen.folds import Folds, by_experiment, hold_out
 from distangle.screen.grouped import GROUPS, Group, by_group
+from distangle.screen.labels import check_target
 from distangle.screen.table import Screen
 from distangle.screen.unlabelled import hide_labels_by
 from distangle.screen.wilds import by_wilds, part_named
@@ -31,14 +32,15 @@ def divide(
         fold: Which of them is held out; None is the first.
         group: What stays whole when groups are dealt out with every label spread evenly; None deals out experiments
             with the cell types spread evenly.
-        label: The column that `group` spreads.
+        label: The column that will be predicted; `group` spreads it.
         seed: As in `by_experiment`.
         force: As in `hold_out`.
 
     Raises:
         FoldError: As in `hold_out`, `by_experiment`, `by_group`, `by_wilds` and `hide_labels_by`; or words without
-            `=`, or `by` beside a number of folds.
+            `=`, or `by` beside a number of folds; or no such column as `label`.
     """
+    check_target(screen, label)
     if by is None and group is not None:
         n_folds = max(2, min(5, len(screen.sites[GROUPS[group]].drop_duplicates()))) if n_folds is None else n_folds
         folds = by_group(screen, group=group, n_folds=n_folds, fold=fold or 0, seed=seed, label=label, force=force)

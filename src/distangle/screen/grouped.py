@@ -8,6 +8,7 @@ import numpy as np
 from distangle.errors import FoldError
 from distangle.randomness import generator
 from distangle.screen.folds import Folds, divided
+from distangle.screen.labels import check_target
 from distangle.screen.table import Screen
 
 Group = Literal["experiment", "plate", "well"]
@@ -46,9 +47,7 @@ def by_group(
     if group not in GROUPS:
         message = f"Cannot keep {group!r} whole: expected experiment, plate or well."
         raise FoldError(message)
-    if label not in screen.sites.columns:
-        message = f"No column {label!r} to spread over the folds."
-        raise FoldError(message)
+    check_target(screen, label)
     member = screen.sites.groupby(GROUPS[group], sort=True).ngroup().to_numpy()
     n_groups = int(member.max()) + 1 if len(member) else 0
     if not (2 <= n_folds <= n_groups):

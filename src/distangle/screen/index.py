@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +195,16 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
         message = "Nothing can be indexed: the tables have no row."
         if refusals:
             counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
-            first = " | ".join(f"{problem.describe()}. {problem.fix}" for problem in refusals[:3])
+            first = " | ".join(_described(refusals[:3]))
             message = f"Nothing can be indexed: found {found}, all refused ({counted}). First: {first}"
         raise ScreenError(message)
+
+
+def _described(problems: Sequence[Problem]) -> Iterator[str]:
+    """Give each problem as a sentence; a fix that several in a row share stands behind the last of them."""
+    for problem, after in zip(problems, (*problems[1:], None), strict=True):
+        same = after is not None and after.fix == problem.fix
+        yield problem.describe() if same else f"{problem.describe()}. {problem.fix}"
 
 
 def _provenance(found: Found, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:

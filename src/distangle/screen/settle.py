@@ -1,9 +1,12 @@
 """Which entries of a layout can be sites: each on its plate, there once, of one story, with files of its own."""
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found
+from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.place import place_wells
 from distangle.screen.problems import Problem
 
@@ -35,6 +38,9 @@ def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], li
     said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
     for entry in entries:
         said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
+    differ = any(len({name for name, _ in stories}) > 1 for stories in said.values())
+    of_sites = _label_of_sites(entries, found) if differ else ""
+    correct = "Correct the rows of this well, or map a column that tells experiments apart."
     kept: list[Entry] = []
     problems: list[Problem] = []
     for entry in entries:
@@ -48,10 +54,46 @@ def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], li
                 "well contradicts itself",
                 found=", ".join(listed[:5]) + (", ..." if len(listed) > 5 else ""),
                 expected="one perturbation and role for all sites of a well",
-                fix="Correct the rows of this well, or map a column that tells experiments apart.",
+                fix=f"{correct} {of_sites}".rstrip() if len({name for name, _ in stories}) > 1 else correct,
             )
         )
     return kept, problems
+
+
+def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
+    """Return what to do where the column of perturbations is a label of single sites; "" where none was mapped."""
+    column = dict(found.notes.get("columns", {})).get("perturbation", "")
+    if not column:
+        return ""
+    treatments = _treatment_columns(entries, found)
+    if treatments:
+        more = f" (or {', '.join(treatments[1:4])})" if len(treatments) > 1 else ""
+        way = f"map the well's treatment, `--map perturbation={treatments[0]}`{more}"
+    else:
+        way = "map the well's treatment, `--map perturbation=COLUMN`, or `--map perturbation=` where there is none"
+    return (
+        f"If column {column!r} is a label of single sites, such as a cell's phenotype, {way}: {column!r} is then kept "
+        f"as an extra column, and `distangle train SCREEN --target {renamed((column,))[0]}` learns it."
+    )
+
+
+def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
+    """Return the extra columns that may name treatments: one value for a well, others on its plate, and replicates."""
+    likely = []
+    for k, column in enumerate(found.extra_columns):
+        wells: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+        for entry in entries:
+            wells[entry.experiment, entry.plate, entry.well].add(entry.extra[k].strip())
+        if any(len(values) > 1 for values in wells.values()):
+            continue
+        plates: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for (experiment, plate, _), values in wells.items():
+            plates[experiment, plate] |= values
+        n_values = len(set().union(*plates.values()))
+        is_place = _PLACE.fullmatch(column) is not None
+        if not is_place and n_values < len(wells) and any(len(values) > 1 for values in plates.values()):
+            likely.append(column)
+    return likely
 
 
 def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
@@ -79,3 +121,6 @@ def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], li
             )
         )
     return kept, problems
+
+
+_PLACE = re.compile(r"(Metadata_|table_)*(row|col|column)", re.IGNORECASE)

@@ -44,6 +44,17 @@ def test_some_sites_of_a_screen_are_dealt_by_their_own_wells():
     assert sorted(dealt[3:]) == [10, 15]
 
 
+def test_labels_that_differ_within_wells_are_dealt_over_the_sites_of_a_plate():
+    mixed = np.where(np.arange(32) < 16, np.arange(32) % 2, 2 + np.arange(32) // 8)  # on plate 1 only
+    one = dataclasses.replace(given(), labels=mixed)
+    dealt = with_shuffled_labels(one, SITES, seed=3).labels
+    assert sorted(dealt[:16]) == [0] * 8 + [1] * 8
+    assert sorted(dealt[16:]) == [4] * 8 + [5] * 8
+    assert (dealt[16::2] != dealt[17::2]).any()  # a label of sites, also where a well of it holds one
+    assert len({tuple(pair) for pair in dealt[:16].reshape(8, 2)}) > 1  # the first site's label is not its well's
+    np.testing.assert_array_equal(dealt, with_shuffled_labels(one, SITES, seed=3).labels)
+
+
 def test_a_training_on_shuffled_labels_says_so_and_learns_other_labels(tmp_path):
     screen = tiny_screen(tmp_path)
     said: list[str] = []

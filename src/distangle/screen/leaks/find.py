@@ -9,8 +9,9 @@ from distangle.screen.checks.copies import place_of
 from distangle.screen.checks.finding import Finding
 from distangle.screen.files import SAME_BYTES
 from distangle.screen.folds import HELD_OUT, TRAIN, Folds, shared_between
+from distangle.screen.labels import check_target
 from distangle.screen.leaks.baselines import guess_by_place
-from distangle.screen.leaks.layouts import layout_twins, plate_groups, share_told_by_place
+from distangle.screen.leaks.layouts import is_of_sites, layout_twins, plate_groups, share_told_by_place
 from distangle.screen.perturbation import CONTROLS
 from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
 from distangle.screen.wilds import unlike_published
@@ -28,7 +29,11 @@ def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "pert
         screen: The screen.
         folds: Its division; None looks for what would leak in any.
         label: The column that is to be predicted.
+
+    Raises:
+        FoldError: No such column.
     """
+    check_target(screen, label)
     found = [*_of_layouts(screen, label, folds), *_of_groups(screen, label), *_of_positions(screen, label)]
     if folds is None:
         return found
@@ -153,7 +158,7 @@ def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
         yield Finding(
             severity="warning",
             kind="position predicts the label",
-            what=f"the well's name alone gives {share:.1%} of {n} treated wells, guessing {guessed:.1%}: "
+            what=f"the well's name alone gives {_of_wells(screen, label, share, n)}, guessing {guessed:.1%}: "
             + ("the layout is fixed, or nearly so" if share > FIXED else "part of the layout comes again"),
             fix="A network can learn the place (light, edge, focus) for the label: compare with the position-only "
             "baseline, and vary the layout.",
@@ -164,11 +169,17 @@ def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
         yield Finding(
             severity="note",
             kind="plates of one layout",
-            what=f"on the plates of an experiment the well's name alone gives {share:.1%} of {n} treated wells, "
+            what=f"on the plates of an experiment the well's name alone gives {_of_wells(screen, label, share, n)}, "
             f"guessing {guessed:.1%}: replicate plates have one layout",
             fix="Hold out whole experiments: on any other folds a network can learn the place for the label.",
             count=n,
         )
+
+
+def _of_wells(screen: Screen, label: str, share: float, n: int) -> str:
+    if is_of_sites(screen, label):
+        return f"what most sites of a well hold for {share:.1%} of {n} wells"
+    return f"{share:.1%} of {n} treated wells"
 
 
 def _is_told(share: float, guessed: float, n: int) -> bool:

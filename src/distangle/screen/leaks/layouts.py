@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from distangle.screen.perturbation import Role, natural_key
+from distangle.screen.labels import count_well_labels
+from distangle.screen.perturbation import CONTROLS, Role, natural_key
 from distangle.screen.table import Screen
 
 ALIKE = 0.9  # share of the treated wells that two experiments have in common before their layouts are one
@@ -41,10 +42,12 @@ def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
 
     Args:
         screen: With at least two experiments.
-        label: The column that is to be predicted.
+        label: The column that is to be predicted; where it differs within wells it is not what was laid out, and the
+            perturbation is looked at.
 
     Source: RxRx1: HUVEC-07, RPE-03 and HUVEC-18 share one layout, their plates in another order
     """
+    label = _laid_out(screen, label)
     by_treatment = _alike(screen, label, Role.TREATMENT)
     by_control = _alike(screen, label, Role.POSITIVE_CONTROL)
     known = {name for pair in by_treatment for name in pair}
@@ -111,10 +114,12 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
     """Return (perturbations, plates) of each group of plates that carry the same treatments, and those no others.
 
     Where there are such groups, to know a plate's group rules out all other perturbations: 277 of 1,108 are left
-    on a plate of RxRx1. Nothing where plates carry all treatments, or sets that overlap.
+    on a plate of RxRx1. Nothing where plates carry all treatments, or sets that overlap. Of a label that differs within
+    wells, the perturbation is looked at.
 
     Source: Kaggle's RxRx1: four groups of 277 siRNAs
     """
+    label = _laid_out(screen, label)
     wells = screen.sites.drop_duplicates(_WELL)
     treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
     sets = [frozenset(part[label].astype(str)) for _, part in treated.groupby(["experiment", "plate"], sort=False)]
@@ -134,6 +139,22 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
     return [(len(group), n) for group, n in zip(groups, sizes, strict=True)]
 
 
+def is_of_sites(screen: Screen, label: str) -> bool:
+    """Whether a label differs within wells: it is of single sites, and no layout of wells says it."""
+    return not count_well_labels(screen.sites[_WELL], screen.sites[label].astype(str).to_numpy()).single
+
+
+def _laid_out(screen: Screen, label: str) -> str:
+    return "perturbation" if is_of_sites(screen, label) else label
+
+
+def _wells_by_most_sites(sites: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Return a row per well that is no control, with the label of most of its sites, in doubt the first by name."""
+    known = sites[(sites[label] != "") & ~sites["role"].isin([role.value for role in CONTROLS])]
+    counts = known.groupby([*_WELL, label]).size().rename("n").reset_index()
+    return counts.sort_values([*_WELL, "n", label], ascending=[True, True, True, False, True]).drop_duplicates(_WELL)
+
+
 def _overlap(groups: Sequence[Counter[str]]) -> bool:
     return any(
         len(one.keys() & other.keys()) > DISJOINT * min(len(one), len(other))
@@ -147,6 +168,9 @@ def share_told_by_place(
 ) -> tuple[float, float, int]:
     """Return how often a treated well holds what most other experiments hold in the well of its name.
 
+    A label that differs within wells is that of most sites of the well, and wells of no known role count too: where
+    only sites have labels there may be no treatments.
+
     Args:
         screen: The screen.
         label: The column that is to be predicted.
@@ -156,8 +180,11 @@ def share_told_by_place(
         The share, what guessing the most frequent treatment elsewhere gives, and the number of wells that others tell
         of; 0, 0, 0 where there are none.
     """
-    wells = screen.sites.drop_duplicates(_WELL)
-    treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
+    if is_of_sites(screen, label):
+        treated = _wells_by_most_sites(screen.sites, label)
+    else:
+        wells = screen.sites.drop_duplicates(_WELL)
+        treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
     if not within:
         return _told(treated, treated["experiment"], label)
     told = [_told(part, part["plate"], label) for _, part in treated.groupby("experiment", sort=False)]

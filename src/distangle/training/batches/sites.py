@@ -11,6 +11,7 @@ from distangle.errors import ConfigError, FoldError, nearest
 from distangle.images import ImageStore, measure_sites
 from distangle.randomness import generator
 from distangle.screen import Screen, natural_key
+from distangle.screen.labels import count_well_labels, target_columns
 from distangle.training.config import TrainingConfig
 
 KEY = ["experiment", "plate", "well", "site"]
@@ -44,7 +45,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
     if target == "perturbation":
         names = screen.card.perturbations
     else:
-        known = ["perturbation", "cell_type", *screen.card.extra_columns]
+        known = target_columns(screen)
         if target not in known:
             message = f"The screen has no column {target!r} to learn. {nearest(target, known)}"
             raise FoldError(message)
@@ -139,6 +140,7 @@ def with_shuffled_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int
     """Return the sites with the labels of each plate dealt out anew over its wells.
 
     What a network learns from them is of single wells and plates, nothing of perturbations: the null of a training.
+    Where the labels of any well differ, they are of single sites, and are dealt out over the sites of each plate.
 
     Args:
         sites: Of the training fold.
@@ -147,9 +149,11 @@ def with_shuffled_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int
     """
     labels = sites.labels.copy()
     of_rows = table.iloc[sites.rows]
+    single = count_well_labels(of_rows[KEY[:3]], labels).single
     plates = of_rows["experiment"].astype(str) + "\x1f" + of_rows["plate"].astype(str)
     for plate, members in plates.groupby(plates).indices.items():
-        _, first, well = np.unique(of_rows["well"].iloc[members].astype(str), return_index=True, return_inverse=True)
+        wells = of_rows["well"].iloc[members].astype(str) if single else np.arange(len(members))
+        _, first, well = np.unique(wells, return_index=True, return_inverse=True)
         dealt = generator(seed, "shuffle", str(plate)).permutation(labels[members][first])
         labels[members] = dealt[well]
     return dataclasses.replace(sites, labels=labels)
