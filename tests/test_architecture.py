@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "distangle"
 
 # A room imports only from rooms below it. Rooms on one floor do not know each other.
 FLOORS = [
-    {"axes", "errors", "commit", "randomness", "progress", "ranks", "stopping", "intervals"},
+    {"axes", "errors", "commit", "randomness", "progress", "ranks", "stopping", "intervals", "allocator"},
     {"remote", "lock"},
     {"screen"},
     {"results"},
@@ -24,7 +24,19 @@ FLOORS = [
     {"cli"},
 ]
 # `commit` writes what `errors` may have refused; nothing else on the ground floor leans on a neighbour.
-NO_TORCH = ["screen", "results", "synthetic", "report", "cli", "commit", "errors", "randomness", "progress", "stopping"]
+NO_TORCH = [
+    "screen",
+    "results",
+    "synthetic",
+    "report",
+    "cli",
+    "commit",
+    "errors",
+    "randomness",
+    "progress",
+    "stopping",
+    "allocator",
+]
 LARGEST_ROOM = 400  # lines of a file; raise it here, in the open, with the reason
 LARGER_FOR_A_REASON: dict[str, str] = {}
 

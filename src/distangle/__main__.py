@@ -3,6 +3,7 @@
 import contextlib
 import sys
 
+from distangle.allocator import keep_freed_memory
 from distangle.errors import Stopped
 from distangle.stopping import stop_at_signals
 
@@ -11,10 +12,14 @@ GOES_ON = {
     "train": "Start the same command again, or go on with `distangle train --resume RUN` if the run is there.",
     "ablate": "Start the same command again.",
 }
+# Verbs that run a network for minutes: arrays of one size, batch after batch.
+COMPUTE = ("train", "predict", "explain", "demo", "ablate")
 
 
 def main() -> None:
     """Run one command. A scheduler's signal may come while the program is still being read, which takes seconds."""
+    if sys.argv[1:2] and sys.argv[1] in COMPUTE:
+        keep_freed_memory()
     again = GOES_ON.get(sys.argv[1]) if sys.argv[1:] else None
     with contextlib.nullcontext() if again is None else stop_at_signals(again):
         try:
