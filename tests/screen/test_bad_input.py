@@ -11,12 +11,17 @@ from distangle.images import probe_image
 from distangle.screen import conservation_line, index
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROWS = [f"A{k}" for k in range(1, 16)] + [f"B{k}" for k in range(16, 25)] + ["E46", "E47", "E48"]
+ROWS = (
+    [f"A{k}" for k in range(1, 16)]
+    + [f"B{k}" for k in range(16, 25)]
+    + ["E46", "E47", "E48"]
+    + [f"L{k}" for k in range(1, 6)]
+)
 
 
 def test_every_row_of_the_catalogue_has_tests_that_there_are() -> None:
     text = (REPOSITORY / "docs" / "bad-input.md").read_text(encoding="utf-8")
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if re.match(r"\| [ABE][0-9]", line)}
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if re.match(r"\| [ABEL][0-9]", line)}
     assert list(rows) == ROWS
     for row, line in rows.items():
         named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", line)

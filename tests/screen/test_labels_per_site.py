@@ -78,6 +78,13 @@ def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path
     assert {"gene", "batch", "id_code", "well_id", "table_row"} <= set(screen.card.extra_columns)
 
 
+def test_a_treatment_in_a_column_of_our_name_is_offered_by_the_name_it_has(tmp_path: Path) -> None:
+    rows = [{**row, "size": row["siRNA"]} for row in cells()]
+    table = write(tmp_path, rows, without=["siRNA", "gene"])
+    assert "`--map perturbation=size`: 'phenotype'" in refusal(table, perturbation="phenotype")
+    assert indexed(table, perturbation="size").card.perturbations == ("DMSO", "si1", "si2")
+
+
 def test_where_a_table_has_no_treatments_there_is_a_way_too(tmp_path: Path) -> None:
     table = write(tmp_path, cells(), without=["siRNA", "gene"])
     assert (

@@ -90,9 +90,10 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
         for (experiment, plate, _), values in wells.items():
             plates[experiment, plate] |= values
         n_values = len(set().union(*plates.values()))
-        is_place = _PLACE.fullmatch(column) is not None
-        if not is_place and n_values < len(wells) and any(len(values) > 1 for values in plates.values()):
-            likely.append(column)
+        name = column.removeprefix("table_")
+        name = name if renamed((name,)) == (column,) else column  # as the table has it
+        if not _PLACE.fullmatch(name) and n_values < len(wells) and any(len(values) > 1 for values in plates.values()):
+            likely.append(name)
     return likely
 
 
@@ -123,4 +124,4 @@ def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], li
     return kept, problems
 
 
-_PLACE = re.compile(r"(Metadata_|table_)*(row|col|column)", re.IGNORECASE)
+_PLACE = re.compile(r"(Metadata_)?(row|col|column)", re.IGNORECASE)
