@@ -64,12 +64,14 @@ def test_leaving_out_a_group_leaves_out_its_classes() -> None:
     def recall(chosen: np.ndarray) -> float:
         return float(np.mean([right[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
 
-    value, variance, weights = intervals._left_out(right, group, kind)
-    left = np.array([recall(group != one) for one in range(7)])
-    assert value == pytest.approx(recall(group >= 0))
-    assert variance == pytest.approx(6 / 7 * np.square(left - value).sum())
-    assert weights.sum() == pytest.approx(1)
-    assert weights[2] == pytest.approx(0.5)  # five of ten classes
+    pairs, pair = np.unique(10 * group + kind, return_inverse=True)
+    hits, counts = np.bincount(pair, weights=right), np.bincount(pair).astype(float)
+    found = intervals.left_out(hits, counts, of_group=pairs // 10, of_kind=pairs % 10)
+    assert found.value == pytest.approx(recall(group >= 0))
+    assert found.without == pytest.approx([recall(group != one) for one in range(7)])
+    assert found.variance == pytest.approx(6 / 7 * np.square(found.without - found.value).sum())
+    assert found.weights.sum() == pytest.approx(1)
+    assert found.weights[2] == pytest.approx(0.5)  # five of ten classes
 
 
 def test_a_mean_has_student_s_interval_over_its_groups() -> None:
@@ -114,7 +116,10 @@ def test_intervals_of_means_hold_the_truth(
     ("n_groups", "fault"),
     [
         (3, lambda patch: patch.setattr(intervals, "_t", lambda n: 1.96)),  # no word of how few groups there are
-        (20, lambda patch: patch.setattr(intervals, "_left_out", _independent)),  # wells as if each stood alone
+        (
+            20,
+            lambda patch: patch.setattr(intervals.LeftOut, "variance", property(_independent)),
+        ),  # wells as if each stood alone
     ],
 )
 def test_the_simulation_sees_what_is_wrong(
@@ -126,6 +131,5 @@ def test_the_simulation_sees_what_is_wrong(
     assert held < LEAST
 
 
-def _independent(right: np.ndarray, group: np.ndarray, kind: np.ndarray) -> tuple[float, float, np.ndarray]:
-    value = float(right.mean())
-    return value, value * (1 - value) / len(right) * 4, np.bincount(group) / len(group)
+def _independent(found: intervals.LeftOut) -> float:
+    return found.value * (1 - found.value) / (found.sizes.sum() / 4)  # four sites a well

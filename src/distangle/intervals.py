@@ -1,11 +1,15 @@
 """Intervals of means and shares over groups of wells that were made together: experiments, or plates of one."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy.stats import beta, t
 
 LEAST_GROUPS = 5  # fewer give no interval: it would cover, but be half as wide as all there is
+LEAST_SEEDS = 3  # of a difference between networks: two say too little of how far seeds are apart
 ALIKE = 0.02  # least intraclass correlation of wells of one group; they share their staining
 ENDS = (0.025, 0.975)
 Interval = tuple[float, float]
@@ -82,18 +86,134 @@ def mean_interval(
     return None if found is None else [float(end) for end in found[0]]
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A share, and what it is without each of the groups.
+
+    Attributes:
+        value: Accuracy, or the mean recall of the classes.
+        without: The same with one group left out, [group].
+        weights: Share that each group has in the value, [group].
+        sizes: Rows of each group, [group].
+        by_class: Rows of each class, [class].
+    """
+
+    value: float
+    without: Float[np.ndarray, " group"]
+    weights: Float[np.ndarray, " group"]
+    sizes: Float[np.ndarray, " group"]
+    by_class: Float[np.ndarray, " class"]
+
+    @property
+    def variance(self) -> float:
+        """The jackknife's, over groups."""
+        return _jackknife(self.without - self.value)
+
+    @property
+    def n_values(self) -> float:
+        """Groups of one size that the variance would rest on."""
+        return float(1 / np.square(self.weights).sum())
+
+
+def left_out(
+    hits: Float[np.ndarray, " pair"],
+    counts: Float[np.ndarray, " pair"],
+    *,
+    of_group: Int[np.ndarray, " pair"],
+    of_kind: Int[np.ndarray, " pair"],
+) -> LeftOut:
+    """Return the mean recall of the classes with and without each group; of a single class, the accuracy.
+
+    Only pairs of a group and a class that occur are counted: a thousand plates of ten thousand compounds are no
+    matrix.
+
+    Args:
+        hits: Rows named rightly.
+        counts: Rows, at least one.
+        of_group: Numbers from 0, each occurring.
+        of_kind: Likewise, of the class.
+    """
+    all_hits, all_counts = np.bincount(of_kind, weights=hits), np.bincount(of_kind, weights=counts)
+    recalls, n_groups = all_hits / all_counts, int(of_group.max()) + 1
+    left = all_counts[of_kind] - counts
+    recall_left = np.divide(all_hits[of_kind] - hits, left, out=np.zeros_like(left), where=left > 0)
+    change = np.bincount(of_group, weights=recall_left - recalls[of_kind])
+    value, kept = min(max(float(recalls.mean()), 0.0), 1.0), len(recalls) - np.bincount(of_group, weights=left <= 0)
+    return LeftOut(
+        value=value,
+        without=np.divide(recalls.sum() + change, kept, out=np.full(n_groups, value), where=kept > 0),
+        weights=np.bincount(of_group, weights=counts / all_counts[of_kind]) / len(recalls),
+        sizes=np.bincount(of_group, weights=counts),
+        by_class=all_counts,
+    )
+
+
+def crossed_intervals(
+    runs: Sequence[LeftOut], others: Sequence[LeftOut] = (), *, n_wells: int
+) -> tuple[Interval | None, Interval | None]:
+    """Return a 95 % interval of the mean of several networks, and of its difference to as many others.
+
+    The networks differ by their seed and have named the same wells. The variance over groups and that over seeds are
+    added, as with other groups and other seeds; of one seed, the interval of the mean is of that network alone. The
+    variance that both share is counted twice, so that the interval is rather too wide.
+
+    Args:
+        runs: One per seed.
+        others: Of the same seeds; empty for no difference.
+        n_wells: That each has named.
+
+    Returns:
+        The interval of the mean, as `share_interval`, and that of the difference, by Student's t; None below
+        `LEAST_GROUPS` groups, the latter also below `LEAST_SEEDS` seeds.
+    """
+    first = runs[0]
+    if len(first.sizes) < LEAST_GROUPS:
+        return None, None
+    values = np.array([run.value for run in runs])
+    without = np.mean([run.without for run in runs], axis=0)
+    variance, n_values = _crossed(values, without, first.n_values)
+    share = n_wells / first.sizes.sum()
+    interval = _exact(float(values.mean()), variance, n_values, sizes=share * first.sizes, kinds=share * first.by_class)
+    if not others or len(runs) < LEAST_SEEDS:
+        return interval, None
+    apart = values - np.array([run.value for run in others])
+    variance, n_values = _crossed(apart, without - np.mean([run.without for run in others], axis=0), first.n_values)
+    # One well more or less is the least that could have changed.
+    half = _t(n_values) * max(np.sqrt(variance), 1 / n_wells)
+    return interval, (float(apart.mean() - half), float(apart.mean() + half))
+
+
+def _crossed(values: np.ndarray, without: np.ndarray, n_groups: float) -> tuple[float, float]:
+    """Variance of a mean over seeds and over groups, and how many values it rests on (Satterthwaite)."""
+    over_groups = _jackknife(without - values.mean())
+    over_seeds = float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+    variance = over_groups + over_seeds
+    if over_seeds == 0:
+        return variance, n_groups
+    return variance, 1 + variance**2 / (over_groups**2 / (max(n_groups, 2.0) - 1) + over_seeds**2 / (len(values) - 1))
+
+
 def _share_interval(right: np.ndarray, group: np.ndarray, well: np.ndarray, classes: np.ndarray | None) -> Interval:
     kind = np.zeros(len(group), dtype=np.int64) if classes is None else _codes(classes)[0]
-    value, variance, weights = _left_out(right, group, kind)
+    n_kinds = int(kind.max()) + 1
+    pairs, pair = np.unique(group.astype(np.int64) * n_kinds + kind, return_inverse=True)
+    of_group, of_kind = np.divmod(pairs, n_kinds)
+    counts = np.bincount(pair).astype(np.float64)
+    found = left_out(np.bincount(pair, weights=right.astype(np.float64)), counts, of_group=of_group, of_kind=of_kind)
     first = np.unique(well, return_index=True)[1]
-    n_wells, sizes = len(first), np.bincount(group[first]).astype(np.float64)
+    sizes, kinds = (np.bincount(one[first]).astype(np.float64) for one in (group, kind))
+    return _exact(found.value, found.variance, found.n_values, sizes=sizes, kinds=kinds)
+
+
+def _exact(value: float, variance: float, n_values: float, *, sizes: np.ndarray, kinds: np.ndarray) -> Interval:
+    """The binomial interval of as many wells as would have this variance; sizes and kinds count wells."""
+    n_wells = float(sizes.sum())
     # Classes of few wells weigh as much as the others in a balanced accuracy.
-    by_class = np.bincount(kind[first], minlength=int(kind.max()) + 1).astype(np.float64)
-    most = len(by_class) ** 2 / (1 / np.maximum(by_class, 1)).sum()
-    most /= 1 + ALIKE * (np.square(sizes).sum() / n_wells - 1)
+    most = len(kinds) ** 2 / (1 / np.maximum(kinds, 1e-9)).sum()
+    most /= 1 + ALIKE * max(np.square(sizes).sum() / n_wells - 1, 0)
     spread = value * (1 - value)
     n = min(most, spread / variance) if variance > 0 and spread > 0 else most
-    n *= (_t(float(n_wells)) / _t(1 / np.square(weights).sum())) ** 2
+    n *= (_t(n_wells) / _t(n_values)) ** 2
     hits = n * value
     low = float(beta.ppf(ENDS[0], hits, n - hits + 1)) if value > 0 else 0.0
     high = float(beta.ppf(ENDS[1], hits + 1, n - hits)) if value < 1 else 1.0
@@ -104,36 +224,16 @@ def _mean_intervals(values: np.ndarray, group: np.ndarray, least_error: float) -
     sizes = np.bincount(group).astype(np.float64)
     sums = np.zeros((len(sizes), values.shape[1]))
     np.add.at(sums, group, values.astype(np.float64))
-    n, total, n_groups = sizes.sum(), sums.sum(axis=0), len(sizes)
+    n, total = sizes.sum(), sums.sum(axis=0)
     means = total / n
     without = (total - sums) / (n - sizes)[:, None]
-    errors = np.sqrt((n_groups - 1) / n_groups * np.square(without - means).sum(axis=0))
+    errors = np.sqrt([_jackknife(one) for one in (without - means).T])
     half = _t(1 / np.square(sizes / n).sum()) * np.maximum(errors, least_error)
     return np.stack([means - half, means + half], axis=1)
 
 
-def _left_out(right: np.ndarray, group: np.ndarray, kind: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Mean recall of the classes, its jackknife variance over groups, and the share that each group has in it.
-
-    Only pairs of a group and a class that occur are counted: a thousand plates of ten thousand compounds are no
-    matrix.
-    """
-    n_groups, n_kinds = int(group.max()) + 1, int(kind.max()) + 1
-    pairs, pair = np.unique(group.astype(np.int64) * n_kinds + kind, return_inverse=True)
-    hits, counts = np.bincount(pair, weights=right.astype(np.float64)), np.bincount(pair).astype(np.float64)
-    of_group, of_kind = np.divmod(pairs, n_kinds)
-    all_hits, all_counts = (np.bincount(of_kind, weights=one, minlength=n_kinds) for one in (hits, counts))
-    recalls = all_hits / all_counts
-    left = all_counts[of_kind] - counts
-    recall_left = np.divide(all_hits[of_kind] - hits, left, out=np.zeros_like(left), where=left > 0)
-    gone = np.bincount(of_group, weights=left <= 0, minlength=n_groups)
-    change = np.bincount(of_group, weights=recall_left - recalls[of_kind], minlength=n_groups)
-    value = float(recalls.mean())
-    kept = n_kinds - gone
-    without = np.divide(recalls.sum() + change, kept, out=np.full(n_groups, value), where=kept > 0)
-    variance = (n_groups - 1) / n_groups * float(np.square(without - value).sum())
-    weights = np.bincount(of_group, weights=counts / all_counts[of_kind], minlength=n_groups) / n_kinds
-    return min(max(value, 0.0), 1.0), variance, weights
+def _jackknife(changes: np.ndarray) -> float:
+    return float((len(changes) - 1) / len(changes) * np.square(changes).sum())
 
 
 def _codes(names: np.ndarray) -> tuple[np.ndarray, int]:

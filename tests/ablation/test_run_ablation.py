@@ -168,7 +168,7 @@ def test_the_files_say_the_same_as_the_comparison(folder: Path) -> None:
     assert [float(line["value"]) for line in lines] == [row.value for row in found.rows]
     assert [line["difference"] for line in lines if line["condition"] == "baseline"] == [""] * 4
     page = (root / "index.html").read_text(encoding="utf-8")
-    assert "2 held-out experiments and 2 seeds: with so few" in page
+    assert "2 held-out experiments: an interval takes 5 or more" in page
     assert "An interval draws the held-out experiments and, apart from them, the seeds" in page
     assert 'src="curves.svg"' in page
     assert "cutmix.probability=0.5" in page

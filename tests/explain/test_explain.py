@@ -120,14 +120,11 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
     assert (said["interval_over"], said["groups"], said["sites"]) == ("experiment", 2, N)
     for name in ("shapley", "ablation", "eq15", "eq15_inverse", "correlation"):
         assert len(said[name]["p"]) == CHANNELS
-        means = np.array(said[name]["mean"])
-        low, high = np.array(said[name]["interval"]).T
-        assert (low <= means + 1e-9).all()
-        assert (means <= high + 1e-9).all()
+        assert said[name]["interval"] is None  # of two experiments
         assert np.array(said[name]["null"]).shape == (CHANNELS, 2)
-    # With two experiments a draw is one of them, the other, or both.
-    by_experiment = explanation.table.groupby("Metadata_Experiment")[columns].mean().to_numpy()
-    np.testing.assert_allclose(np.array(said["shapley"]["interval"]), np.sort(by_experiment, axis=0).T, atol=1e-6)
+    by_experiment = explanation.table.groupby("Metadata_Experiment")[columns].mean()
+    for name, values in said["shapley"]["by_group"].items():
+        np.testing.assert_allclose(values, by_experiment.loc[name], atol=1e-6)
     assert len(said["shapley"]["p"]) == CHANNELS
     tops = explanation.table[columns].to_numpy().argmax(1)
     assert said["shapley_top_channel"] == {f"w{k + 1}": int((tops == k).sum()) for k in range(CHANNELS)}
@@ -141,8 +138,8 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
     }  # fmt: skip
     mito = explanation.table.loc[explanation.table["explained"] == "mito", columns].mean()
     np.testing.assert_allclose(said["perturbations"]["mito"]["shapley"]["mean"], mito, atol=1e-6)
-    assert said["perturbations"]["mito"]["shapley"]["interval"] is None
-    assert said["perturbations"]["actin"]["shapley"]["interval"] is not None
+    assert len(said["perturbations"]["actin"]["shapley"]["by_group"]) == 2
+    assert said["perturbations"]["mito"]["shapley"]["by_group"] == {}
 
 
 def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
@@ -152,13 +149,18 @@ def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
     np.testing.assert_allclose(null.std(axis=0), 0.2, atol=0.03)
 
 
-def test_one_experiment_falls_back_to_plates_and_one_plate_to_no_interval(given):
+def test_one_experiment_falls_back_to_plates_and_few_plates_to_no_interval(given):
     table = given.table.assign(Metadata_Experiment="HUVEC-01")
     said = explain_with(given, table)
     assert (said["interval_over"], said["groups"], said["shapley"]["interval"]) == ("plate", 1, None)
+    assert said["shapley"]["by_group"] == {}
     said = explain_with(given, table.assign(Metadata_Plate=["1", "2"] * 5))
-    assert (said["interval_over"], said["groups"]) == ("plate", 2)
-    assert said["shapley"]["interval"] is not None
+    assert (said["interval_over"], said["groups"], said["shapley"]["interval"]) == ("plate", 2, None)
+    assert list(said["shapley"]["by_group"]) == ["HUVEC-01 plate 1", "HUVEC-01 plate 2"]
+    said = explain_with(given, table.assign(Metadata_Plate=list("12345") * 2))
+    low, high = np.array(said["shapley"]["interval"]).T
+    assert (low < said["shapley"]["mean"]).all()
+    assert (said["shapley"]["mean"] < high).all()
 
 
 def explain_with(given, table):

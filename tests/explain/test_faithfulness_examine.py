@@ -153,7 +153,7 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     one = said["curves"]["control"]
     deletion = one["deletion"]["probability"]
     assert deletion["mean"] == pytest.approx(true.table["deletion_auc"].mean())
-    assert deletion["interval"][0] <= deletion["mean"] <= deletion["interval"][1]
+    assert deletion["interval"] is None  # of too few experiments
     assert deletion["difference"]["mean"] == pytest.approx(deletion["mean"] - deletion["random"])
     np.testing.assert_allclose(deletion["curve"], true.arrays["curves/control/deletion"].mean(0), atol=1e-6)
     np.testing.assert_allclose(deletion["random_curve"], true.arrays["curves/control/random"].mean(0), atol=1e-6)

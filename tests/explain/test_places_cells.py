@@ -150,7 +150,7 @@ def test_maps_on_nuclei_are_told_from_maps_anywhere(simulated):
     rng = np.random.default_rng(3)
     coarse = nuclei.reshape(8, 16, 8, 16, 8).mean((2, 4))
     on_nuclei = (coarse**2).repeat(8, 1).repeat(8, 2).astype(np.float32)
-    experiments = ["A", "B"] * 4
+    experiments = list("ABCDABCE")
     ask = {"nuclear": 0, "grid": (16, 16), "experiments": experiments}
     there = overlap_with_cells(on_nuclei, images, rng=rng, **ask)
     assert there.summary["nuclei"]["share"] > 1.5 * there.summary["nuclei"]["area"]

@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 
 from distangle.errors import ExplanationError
 from distangle.explain import compare_with_truth
-from distangle.explain.planted import wilson
+from distangle.explain.planted import share_of
 
 CHANNELS_OF = {"actin": (2,), "mito": (3,), "two stains": (1, 2), "nothing": ()}
 
@@ -13,8 +13,9 @@ CHANNELS_OF = {"actin": (2,), "mito": (3,), "two stains": (1, 2), "nothing": ()}
 def rows(*entries):
     """Each entry: perturbation, predicted, explained, top channel of Shapley, of Eq. 15, of the correlation."""
     lines = []
-    for perturbation, predicted, explained, *tops in entries:
-        line = {"perturbation": perturbation, "predicted": predicted, "explained": explained}
+    for place, (perturbation, predicted, explained, *tops) in enumerate(entries):
+        line = {"Metadata_Experiment": "E1", "Metadata_Plate": "1", "Metadata_Well": f"B{place:02d}"}
+        line |= {"perturbation": perturbation, "predicted": predicted, "explained": explained}
         for name, top in zip(("shapley", "eq15", "correlation"), tops, strict=True):
             line |= {f"{name}_{k}": float(k == top) for k in (1, 2, 3)}
         lines.append(line)
@@ -86,13 +87,19 @@ def test_nothing_to_count_is_none_and_not_nan():
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (40, 90)])
-def test_the_interval_is_that_of_scipy(hits, n):
-    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    found = wilson(hits, n)
-    assert (found["low"], found["high"]) == (
-        pytest.approx(expected.low, abs=1e-7),
-        pytest.approx(expected.high, abs=1e-7),
-    )
+def test_of_single_sites_the_interval_is_nearly_the_exact_binomial_one(hits, n):
+    expected = binomtest(hits, n).proportion_ci(0.95)
+    found = share_of(np.arange(n) < hits, np.arange(n))
+    assert (found["of"], found["share"]) == (n, hits / n)
+    assert found["low"] == pytest.approx(expected.low, abs=0.04)
+    assert found["high"] == pytest.approx(expected.high, abs=0.04)
+
+
+def test_sites_of_one_well_are_one_witness():
+    hits, wells = np.arange(20) < 15, np.arange(20) // 4
+    by_site, by_well = share_of(hits, np.arange(20)), share_of(hits, wells)
+    assert by_well["low"] < by_site["low"]
+    assert share_of(hits, np.arange(20) // 5)["low"] is None  # four wells
 
 
 def test_rows_and_maps_that_do_not_match_are_refused():

@@ -12,14 +12,12 @@ from distangle.ablation.plan import Plan
 from distangle.ablation.run import run_folder
 from distangle.commit import sha256_of
 from distangle.errors import RunError
-from distangle.randomness import generator
+from distangle.intervals import Interval, LeftOut, crossed_intervals, left_out
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import CONTROLS
 
-N_DRAWS = 2000
 LEVELS: tuple[tuple[Literal["site", "well"], int], ...] = (("well", 8), ("site", 1))
 Metric = Literal["accuracy", "balanced accuracy"]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +30,9 @@ class Row:
         views: 1 or 8.
         metric: Accuracy, or the mean recall of the classes.
         value: Mean over the seeds.
-        interval: 95 %, from drawing groups and seeds with replacement; None when there is one of each.
+        interval: 95 %, over groups and seeds; None for too few groups.
         difference: To the baseline, over the seeds that both have; None for the baseline itself, or without one.
-        difference_interval: Likewise, the same groups and seeds drawn for both.
+        difference_interval: Likewise, with the same groups and seeds on both sides.
         by_seed: Value of every seed.
         n: Held-out sites or wells of one run.
     """
@@ -58,7 +56,7 @@ class Comparison:
     Attributes:
         rows: By level, metric, and condition in the order of the plan.
         wells: Which are scored: `treatments`, or `all` where there are only controls.
-        unit: What is drawn: `experiment`, or `plate` when a single experiment is held out.
+        unit: What the groups are: `experiment`, or `plate` when a single experiment is held out.
         groups: The held-out ones.
         seeds: Of any finished run.
         chance: Of guessing, one over the number of trained classes.
@@ -83,7 +81,6 @@ class Comparison:
             "groups": list(self.groups),
             "seeds": list(self.seeds),
             "chance": self.chance,
-            "n_draws": N_DRAWS,
             "unchanged": list(self.unchanged),
             "rows": [asdict(row) for row in self.rows],
         }
@@ -91,18 +88,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one run: right and scored ones, float [group, class]."""
+    """Of one run: right and scored ones, float [group, class], and how many wells they are of."""
 
     right: np.ndarray
     n: np.ndarray
+    n_wells: int
 
 
 def compare(plan: Plan) -> Comparison:
     """Compare the finished runs of an ablation.
 
-    An interval draws held-out groups and, apart from them, seeds, both with replacement: it says how far the
-    value would move with other experiments and other seeds. The runs of all conditions share folds and seeds,
-    so a difference is drawn over the same groups and seeds on both sides.
+    An interval adds the variance over held-out groups and that over seeds: it says how far the value would move with
+    other experiments and other seeds. The runs of all conditions share folds and seeds, so a difference is taken
+    within groups and seeds before its variance is.
 
     Args:
         plan: The ablation; runs that are not finished are left out.
@@ -142,58 +140,27 @@ def compare(plan: Plan) -> Comparison:
     )
 
 
-def drawn(n: int, size: int, *key: str) -> np.ndarray:
-    """Return how often each of `n` is drawn, float [draw, n]: `size` draws with replacement, `N_DRAWS` times."""
-    return np.asarray(generator(0, "ablation", *key).multinomial(size, np.full(n, 1 / n), size=N_DRAWS), dtype=float)
-
-
-def values_drawn(runs: list[Counts], metric: Metric, groups: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Return the mean over drawn seeds of the value over drawn groups, [draw].
-
-    Args:
-        runs: One per seed.
-        metric: Which value.
-        groups: From `drawn`, [draw, group].
-        seeds: From `drawn`, [draw, seed].
-    """
-    by_seed = np.stack([_value(run, metric, groups) for run in runs], axis=1)
-    return np.asarray((by_seed * seeds).sum(axis=1) / seeds.sum(axis=1))
-
-
-def _value(run: Counts, metric: Metric, groups: np.ndarray) -> np.ndarray:
-    right, n = groups @ run.right, groups @ run.n
-    if metric == "accuracy":
-        return np.asarray(right.sum(axis=1) / n.sum(axis=1))
-    # A class that no drawn group has is not in the mean.
-    return np.asarray(np.nanmean(np.divide(right, n, out=np.full_like(n, np.nan), where=n > 0), axis=1))
-
-
 def _row(
     name: str, counts: Mapping[tuple[str, int], Counts], *, level: Literal["site", "well"], views: int, metric: Metric
 ) -> Row:
     own = {seed: run for (one, seed), run in counts.items() if one == name}
     base = {seed: run for (one, seed), run in counts.items() if one == BASELINE and seed in own}
-    n_groups = len(next(iter(own.values())).n)
-    everything = np.ones((1, n_groups))
-    by_seed = {seed: float(_value(run, metric, everything)[0]) for seed, run in own.items()}
-    groups = drawn(n_groups, n_groups, "groups")
-    seeds = drawn(len(own), len(own), "seeds")
-    values = values_drawn(list(own.values()), metric, groups, seeds)
+    found = {seed: _left_out(run, metric) for seed, run in own.items()}
+    n_wells = min(run.n_wells for run in own.values())
+    interval, _ = crossed_intervals(list(found.values()), n_wells=n_wells)
     difference, difference_interval = None, None
     if base and name != BASELINE:
-        both = [own[seed] for seed in base]
-        seeds = drawn(len(base), len(base), "seeds")
-        apart = values_drawn(both, metric, groups, seeds) - values_drawn(list(base.values()), metric, groups, seeds)
-        before = [float(_value(run, metric, everything)[0]) for run in base.values()]
-        difference = float(np.mean([by_seed[seed] for seed in base]) - np.mean(before))
-        difference_interval = _interval(apart) if n_groups > 1 or len(base) > 1 else None
+        both, before = [found[seed] for seed in base], [_left_out(run, metric) for run in base.values()]
+        difference = float(np.mean([one.value for one in both]) - np.mean([one.value for one in before]))
+        _, difference_interval = crossed_intervals(both, before, n_wells=n_wells)
+    by_seed = {seed: one.value for seed, one in found.items()}
     return Row(
         condition=name,
         level=level,
         views=views,
         metric=metric,
         value=float(np.mean(list(by_seed.values()))),
-        interval=_interval(values) if n_groups > 1 or len(own) > 1 else None,
+        interval=interval,
         difference=difference,
         difference_interval=difference_interval,
         by_seed=by_seed,
@@ -201,9 +168,15 @@ def _row(
     )
 
 
-def _interval(values: np.ndarray) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _left_out(run: Counts, metric: Metric) -> LeftOut:
+    right, n = run.right, run.n
+    if metric == "accuracy":
+        right, n = right.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
+    # A class that no group has is not in the mean.
+    there = n[:, n.sum(axis=0) > 0] > 0
+    of_group, of_kind = np.nonzero(there)
+    kept = n[:, n.sum(axis=0) > 0], right[:, n.sum(axis=0) > 0]
+    return left_out(kept[1][there], kept[0][there], of_group=of_group, of_kind=of_kind)
 
 
 def _scored(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:
@@ -216,7 +189,7 @@ def _scored(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd
 def _groups(
     tables: Sequence[pd.DataFrame],
 ) -> tuple[Literal["treatments", "all"], Literal["experiment", "plate"], list[pd.DataFrame]]:
-    """Decide once for all runs which wells are scored and what is drawn; the tables get a column `group`."""
+    """Decide once for all runs which wells are scored and what the groups are; the tables get a column `group`."""
     wells: Literal["treatments", "all"] = "treatments"
     if any(table["Metadata_Role"].isin(CONTROLS).all() for table in tables):
         wells = "all"
@@ -238,7 +211,8 @@ def _counted(table: pd.DataFrame, groups: list[str], classes: list[str]) -> Coun
     right, n = np.zeros((len(groups), len(classes))), np.zeros((len(groups), len(classes)))
     np.add.at(n, (group, truth), 1)
     np.add.at(right, (group, truth), (table["perturbation"] == table["predicted"]).to_numpy(dtype=float))
-    return Counts(right=right, n=n)
+    n_wells = len(table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].drop_duplicates())
+    return Counts(right=right, n=n, n_wells=n_wells)
 
 
 def _is_unchanged(name: str, runs: Mapping[tuple[str, int], RunFolder]) -> bool:

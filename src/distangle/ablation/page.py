@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distangle.ablation.compare import N_DRAWS, Comparison, Interval, Row
+from distangle.ablation.compare import Comparison, Row
 from distangle.ablation.conditions import BASELINE, PARTS, settings_of
 from distangle.ablation.plan import Plan
 from distangle.commit import commit_json, commit_text
+from distangle.intervals import LEAST_GROUPS, LEAST_SEEDS, Interval
 from distangle.report.bands import curve_panels
 from distangle.report.marks import Bar, bars, interval_bar
 from distangle.report.page import (
@@ -29,7 +30,6 @@ from distangle.report.page import (
 )
 from distangle.training import values_of
 
-FEW = 6  # groups or seeds below which a percentile interval is known to be too narrow
 COLUMNS = ("condition", "level", "views", "metric", "value", "low", "high", "difference", "difference_low",
            "difference_high", "n", "seeds")  # fmt: skip
 
@@ -88,13 +88,18 @@ def beware(found: Comparison) -> list[str]:
         found: From `compare`.
     """
     said = []
-    if len(found.groups) < FEW or len(found.seeds) < FEW:
+    if len(found.groups) < LEAST_GROUPS:
         said.append(
-            f"Intervals rest on {count(len(found.groups), f'held-out {found.unit}')} and "
-            f"{count(len(found.seeds), 'seed')}: with so few, 95 % on paper are some 70 to 90 % in truth."
+            f"{count(len(found.groups), f'held-out {found.unit}')}: an interval takes {LEAST_GROUPS} or more, so there "
+            "is none, and nothing says how far a difference would carry to another one."
+        )
+    elif len(found.seeds) < LEAST_SEEDS:
+        said.append(
+            f"{count(len(found.seeds), 'seed')}: the interval of a difference takes {LEAST_SEEDS} or more, so there is "
+            "none, and other seeds may order the conditions otherwise."
         )
     if found.unit == "plate":
-        said.append("A single experiment is held out: plates are drawn instead, which share what was done to it.")
+        said.append("A single experiment is held out: intervals are over its plates, which share what was done to it.")
     if found.unchanged:
         said.append(
             f"{', '.join(found.unchanged)}: every run predicts, to the last bit, what the baseline does, so what was "
@@ -131,6 +136,8 @@ def _verdict(rows: list[Row]) -> str:
         if beyond:
             named = ", ".join(f"{row.condition} ({_points(row.difference or 0.0)})" for row in beyond)
             said.append(f"In points of well accuracy, the whole interval lies {words} the baseline for {named}.")
+    if not any(row.difference_interval for row in rows):
+        return "There are too few held-out groups or seeds to say whether any part has an effect that carries over."
     return " ".join(said) or "No interval lies wholly above or below the baseline: no part has shown an effect here."
 
 
@@ -153,20 +160,27 @@ def _results(found: Comparison) -> Iterator[Markup]:
             wells = "treatments" if found.wells == "treatments" else "all, controls too"
             name = f"{metric.capitalize()} of {level}s ({wells}; {count(views, 'view')}; n = {rows[0].n} in each run)"
             heads = ("", "mean", "from 0 to 1", "95 % interval", "points over baseline", "95 % interval", "by seed, %")
-            shown = table(heads, lines, numeric=(1, 3, 4, 5, 6), caption=name)
+            kept = [k for k in range(len(heads)) if k not in (3, 5) or any(line[k] for line in lines)]
+            shown = table(
+                [heads[k] for k in kept],
+                [[line[k] for k in kept] for line in lines],
+                numeric=[place for place, k in enumerate(kept) if k not in (0, 2)],
+                caption=name,
+            )
             apart = [_bar(row, row.difference) for row in rows if row.difference is not None]
             if (level, metric) == ("well", "accuracy") and apart:
-                drawn = bars(apart, said="Percentage points over the baseline, with 95 % intervals", width=480.0)
-                below = "Percentage points over the baseline; thin lines: 95 % intervals."
+                ends = ", with 95 % intervals" if any(row.difference_interval for row in rows) else ""
+                drawn = bars(apart, said=f"Percentage points over the baseline{ends}", width=480.0)
+                below = f"Percentage points over the baseline{'; thin lines: 95 % intervals' if ends else ''}."
                 yield joined([shown, element("figure", drawn, element("figcaption", below))])
             else:
                 yield shown
     yield paragraph(
-        f"An interval draws the held-out {found.unit}s and, apart from them, the seeds, both with replacement, "
-        f"{N_DRAWS:,} times: it says how far the value would move with other {found.unit}s and other seeds of the "
-        f"network. All conditions have the same {found.unit}s held out and the same seeds, and a difference is "
-        f"drawn over the same ones on both sides. Sites and wells are not drawn: those of one {found.unit} share "
-        "their staining, so they are no independent witnesses.",
+        f"An interval adds the variance over the held-out {found.unit}s (leaving out one at a time) and that over the "
+        f"seeds: it says how far the value would move with other {found.unit}s and other seeds of the network. All "
+        f"conditions have the same {found.unit}s held out and the same seeds, and a difference is taken within them. "
+        f"Sites and wells do not count by themselves: those of one {found.unit} share their staining, so they are no "
+        "independent witnesses.",
         class_="small",
     )
 

@@ -62,9 +62,6 @@ def perturbation_scores(
     table: pd.DataFrame,
     maps: np.ndarray,
     found: Mapping[str, np.ndarray],
-    *,
-    rng: np.random.Generator,
-    n_draws: int,
 ) -> MeanMaps:
     """Average scores and maps over the sites of each explained perturbation and cell type.
 
@@ -72,13 +69,11 @@ def perturbation_scores(
         table: Of the explanation: one row per site.
         maps: Of its rows.
         found: The scores [site, channel] by name.
-        rng: Of the bootstrap draws.
-        n_draws: How many.
 
     Returns:
         A row per perturbation and cell type: `sites`, `wells`, `experiments`, and `NAME_k`, `NAME_low_k` and
         `NAME_high_k` per score and channel: the mean and its 95 % interval over experiments (over plates where the
-        table has one experiment; NaN where the row has fewer than two of them); what `mean_maps` says of the map.
+        table has one experiment; NaN where the row has too few of them); what `mean_maps` says of the map.
     """
     keys = [name for name in PERTURBATION if name in table.columns]
     averaged = mean_maps(table, maps, by=keys)
@@ -96,7 +91,7 @@ def perturbation_scores(
         for name in SCORES:
             if name not in found:
                 continue
-            said = means_over(found[name][members], [units[member] for member in members], rng=rng, n_draws=n_draws)
+            said = means_over(found[name][members], [units[member] for member in members])
             row |= _numbered(name, np.array(said["mean"]))
             low, high = np.array(said["interval"] or [[np.nan, np.nan]] * len(said["mean"])).T
             row |= _numbered(f"{name}_low", low) | _numbered(f"{name}_high", high)

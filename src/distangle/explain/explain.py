@@ -48,7 +48,7 @@ class ExplainSettings(BaseModel):
         default=None, description="of pixels in Eq. 15; none: raw255 for 8-bit, else min_max"
     )
     n_null_maps: int = Field(default=200, ge=1, description="random maps per site")
-    n_draws: int = Field(default=1000, ge=1, description="shuffles and bootstrap draws")
+    n_draws: int = Field(default=1000, ge=1, description="shuffles")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for the Shapley values")
     bf16: bool = Field(default=False, description="bfloat16 autocast for the Shapley values")
@@ -70,7 +70,7 @@ def explain_sites(
         model: Left as it was found; the images are moved to its device in pieces.
         sites: What to explain; with `controls` or `others` where the removal needs them, and `untreated` for the
             p-values of single sites.
-        rng: Of the random maps, shuffles and bootstrap draws.
+        rng: Of the random maps, shuffles.
         settings: None for the defaults.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
         places: Planted truth: row of the table to row, column and radius of a circle in pixels of `sites.raw`.
@@ -152,7 +152,7 @@ def explain_sites(
         planted = compare_with_truth(explained, found["maps"], channels_of=channels_of, places=places or {})
     grid = None if random_maps is None else list(random_maps.grid.shape[1:])
     wells = well_scores(explained, found["maps"], found, rng=rng)
-    perturbations = perturbation_scores(explained, found["maps"], found, rng=rng, n_draws=settings.n_draws)
+    perturbations = perturbation_scores(explained, found["maps"], found)
     return Explanation(
         table=explained,
         maps=found["maps"],

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from distangle.errors import ExplanationError
+from distangle.explain.summary import wells_of
+from distangle.intervals import share_interval
 
 SCORES = ("shapley", "eq15", "correlation")
 Circle = tuple[float, float, float]  # row, column, radius in pixels
-Z_95 = 1.959964  # half-width of the central 95 % of a normal distribution
 
 
 def compare_with_truth(
@@ -35,7 +36,7 @@ def compare_with_truth(
 
     Returns:
         `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each
-        `{sites, of, share, low, high, chance}` with the 95 % Wilson interval; `perturbations_found` by the top of
+        `{sites, of, share, low, high, chance}` with its 95 % interval over wells; `perturbations_found` by the top of
         their mean Shapley values; `map_mass_in_place`: mean `share` of the map inside the circle beside its `area`.
         Shares are None where nothing was to be counted.
 
@@ -52,6 +53,7 @@ def compare_with_truth(
         name, channel = next(iter(wrong.items()))
         message = f"{name} is planted in channel {channel}; the explanation has channels 1 to {n_channels}."
         raise ExplanationError(message)
+    wells = np.array(wells_of(table), dtype=object)
     own = (table["explained"] == table["perturbation"]).to_numpy()
     right = own & (table["predicted"] == table["perturbation"]).to_numpy()
     asked = right & table["perturbation"].isin(list(single)).to_numpy()
@@ -60,39 +62,43 @@ def compare_with_truth(
     said: dict[str, Any] = {}
     for score in SCORES:
         values = chosen[[f"{score}_{k}" for k in range(1, n_channels + 1)]].to_numpy(dtype=np.float64)
-        hits = int((values.argmax(axis=1) + 1 == truth).sum()) if len(chosen) else 0
-        said[f"top_{score}_is_planted"] = {"sites": hits, **wilson(hits, len(chosen)), "chance": 1 / n_channels}
+        hits = values.argmax(axis=1) + 1 == truth if len(chosen) else np.zeros(0, dtype=bool)
+        share = share_of(hits, wells[asked])
+        said[f"top_{score}_is_planted"] = {"sites": int(hits.sum()), **share, "chance": 1 / n_channels}
     columns = [f"shapley_{k}" for k in range(1, n_channels + 1)]
     means = chosen.groupby("perturbation")[columns].mean()
-    found = int((means.to_numpy().argmax(axis=1) + 1 == means.index.map(single)).sum()) if len(means) else 0
-    said["perturbations_found"] = {"perturbations": found, **wilson(found, len(means)), "chance": 1 / n_channels}
-    return said | _placed(maps, {row: circle for row, circle in places.items() if own[row]})
+    found = means.to_numpy().argmax(axis=1) + 1 == means.index.map(single) if len(means) else np.zeros(0, dtype=bool)
+    share = share_of(found, means.index.to_numpy())
+    said["perturbations_found"] = {"perturbations": int(found.sum()), **share, "chance": 1 / n_channels}
+    return said | _placed(maps, {row: circle for row, circle in places.items() if own[row]}, wells)
 
 
-def wilson(hits: int | float, n: int) -> dict[str, Any]:
-    """Return `of`, `share` and the 95 % Wilson interval `low` to `high` of a share; None where n is 0.
+def share_of(hits: np.ndarray, wells: Sequence[str] | np.ndarray) -> dict[str, Any]:
+    """Return `of`, `share` and its 95 % interval `low` to `high` over wells.
+
+    The sites of a well are no independent witnesses. The interval is of other wells of the same experiments.
 
     Args:
-        hits: May be a mean over several networks.
-        n: Out of how many.
+        hits: Bool [row].
+        wells: Names of their wells.
+
+    Returns:
+        The ends are None for too few wells, the share too where there is no row.
     """
-    if n == 0:
+    names = np.asarray(wells)
+    if not len(hits):
         return {"of": 0, "share": None, "low": None, "high": None}
-    share, z2 = hits / n, Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    # Rounding must not put an end of the interval on the wrong side of the share.
-    low, high = min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half)))
-    return {"of": n, "share": share, "low": low, "high": high}
+    low, high = share_interval(np.asarray(hits), names, wells=names) or (None, None)
+    return {"of": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
 
 
-def _placed(maps: np.ndarray, places: Mapping[int, Circle]) -> dict[str, Any]:
+def _placed(maps: np.ndarray, places: Mapping[int, Circle], wells: np.ndarray) -> dict[str, Any]:
     rows = list(places)
     inside = circle_masks([places[row] for row in rows], (maps.shape[1], maps.shape[2]))
     hits, masses = pointed(maps[rows], inside)
     area = float(inside.mean()) if rows else None
     return {
-        "map_peak_in_place": {"sites": int(hits.sum()), **wilson(int(hits.sum()), len(rows)), "chance": area},
+        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
         "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
     }
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from distangle.explain.stains.label_nulls import labels_null
 from distangle.explain.stains.nulls import mean_over_sites, p_values, shapley_null
+from distangle.intervals import mean_intervals
 from distangle.screen import NEGATIVE
 
 EXPERIMENT, PLATE, WELL = (["Metadata_Experiment"], ["Metadata_Plate"], ["Metadata_Well"])
@@ -33,14 +34,14 @@ def summarise(
             `shapley_by_target` and `ablation_by_target` [site, channel, target], `target` [site], `interactions`
             [site, channel, channel].
         channels: Names of the channels.
-        rng: Of shuffles and bootstrap draws.
-        n_draws: Of each.
+        rng: Of shuffles.
+        n_draws: How many.
 
     Returns:
-        Ready for JSON. `shapley`, `eq15`, `correlation`: `mean` [channel], `interval` [channel][low, high] (95 %
-        bootstrap over `interval_over`, None for fewer than two groups), `null` [channel][low, high] (central 95 %),
-        `p` [channel], against random maps or, for `shapley` and `ablation`, against shuffled stains (`p_family`:
-        against the largest of them); `p_labels` against permuted labels, None where all labels are the same. The same
+        Ready for JSON. `shapley`, `eq15`, `correlation`: `mean` [channel], `interval` [channel][low, high] (95 % over
+        `interval_over`; None for too few groups, whose means are then in `by_group`), `null` [channel][low, high]
+        (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against shuffled stains
+        (`p_family`: against the largest of them); `p_labels` against permuted labels, None where all labels are the same. The same
         of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and `interval` likewise.
         `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites that agree.
         `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same images give on
@@ -52,18 +53,18 @@ def summarise(
     said: dict[str, Any] = {"sites": len(table), "interval_over": unit, "groups": len(set(groups))}
     for name in ("shapley", "ablation"):
         if name in found:
-            means = means_over(found[name], groups, rng=rng, n_draws=n_draws)
+            means = means_over(found[name], groups)
             said[name] = means | _against_shuffles(name, found, wells, rng=rng, n_draws=n_draws)
     for name in ("eq15", "eq15_inverse", "correlation"):
         if name in found:
             null, mean = mean_over_sites(found[f"{name}_null"], rng=rng), found[name].mean(axis=0)
             said[name] = {
-                **means_over(found[name], groups, rng=rng, n_draws=n_draws),
+                **means_over(found[name], groups),
                 "null": _range(null),
                 "p": p_values(mean[None], null[None])[0].tolist(),
             }
     if "interactions" in found:
-        said["interactions"] = _interactions(found["interactions"], groups, rng=rng, n_draws=n_draws)
+        said["interactions"] = _interactions(found["interactions"], groups)
     tops = found["shapley"].argmax(axis=1)
     top = int(np.argmax(said["shapley"]["mean"]))
     said |= {
@@ -78,11 +79,11 @@ def summarise(
     said["perturbations"] = {
         str(name): {
             "sites": len(rows),
-            "shapley": means_over(found["shapley"][rows], [groups[row] for row in rows], rng=rng, n_draws=n_draws),
+            "shapley": means_over(found["shapley"][rows], [groups[row] for row in rows]),
         }
         for name, rows in sorted(table.groupby("explained").indices.items())
     }
-    said["cell_types"] = _cell_types(table, found, groups, channels=channels, rng=rng, n_draws=n_draws)
+    said["cell_types"] = _cell_types(table, found, groups, channels=channels)
     said["warnings"] = _warnings(table)
     return said
 
@@ -97,24 +98,23 @@ def groups_of(table: pd.DataFrame) -> tuple[str, list[str]]:
     experiments = table[EXPERIMENT[0]].astype(str)
     if experiments.nunique() > 1:
         return "experiment", experiments.tolist()
-    return "plate", (experiments + "\x1f" + table[PLATE[0]].astype(str)).tolist()
+    return "plate", (experiments + " plate " + table[PLATE[0]].astype(str)).tolist()
 
 
-def means_over(values: np.ndarray, groups: Sequence[str], *, rng: np.random.Generator, n_draws: int) -> dict[str, Any]:
-    """Return the mean of each column of [row, column] and its 95 % bootstrap interval over groups of rows.
+def means_over(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """Return the mean of each column of [row, column] and its 95 % interval over groups of rows.
 
     Returns:
-        `mean` [column] and `interval` [column][low, high], None for fewer than two groups.
+        `mean` [column] and `interval` [column][low, high]; for too few groups (`mean_intervals`) this is None, and
+        `by_group` has the mean of each, [column] by name.
     """
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
-    n_groups = int(labels.max()) + 1
-    mean = values.mean(axis=0, dtype=np.float64).tolist()
-    if n_groups < 2:
-        return {"mean": mean, "interval": None}
-    sums, sizes = np.zeros((n_groups, values.shape[1])), np.bincount(labels)
-    np.add.at(sums, labels, values.astype(np.float64))
-    drawn = rng.integers(n_groups, size=(n_draws, n_groups))
-    return {"mean": mean, "interval": _range(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None])}
+    names = np.asarray(groups)
+    said = {"mean": values.mean(axis=0, dtype=np.float64).tolist()}
+    found = mean_intervals(values.astype(np.float64), names)
+    if found is not None:
+        return said | {"interval": found.tolist()}
+    apart = {str(name): values[names == name].mean(axis=0, dtype=np.float64).tolist() for name in dict.fromkeys(groups)}
+    return said | {"interval": None, "by_group": apart if len(apart) > 1 else {}}
 
 
 def _against_shuffles(
@@ -128,11 +128,9 @@ def _against_shuffles(
     return said
 
 
-def _interactions(
-    values: np.ndarray, groups: Sequence[str], *, rng: np.random.Generator, n_draws: int
-) -> dict[str, Any]:
+def _interactions(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     channels = values.shape[1]
-    said = means_over(values.reshape(len(values), -1), groups, rng=rng, n_draws=n_draws)
+    said = means_over(values.reshape(len(values), -1), groups)
     interval = said["interval"]
     return {
         "mean": np.reshape(said["mean"], (channels, channels)).tolist(),
@@ -146,8 +144,6 @@ def _cell_types(
     groups: Sequence[str],
     *,
     channels: Sequence[str],
-    rng: np.random.Generator,
-    n_draws: int,
 ) -> dict[str, Any]:
     if CELL_TYPE not in table.columns:
         return {}
@@ -159,7 +155,7 @@ def _cell_types(
             "sites": len(rows),
             "wells": len(set(wells[rows])),
             "top_channel": channels[int(np.argmax(scores["shapley"].mean(axis=0)))],
-            **{name: means_over(values, units, rng=rng, n_draws=n_draws) for name, values in scores.items()},
+            **{name: means_over(values, units) for name, values in scores.items()},
         }
     return said
 

@@ -59,9 +59,8 @@ def _planted(planted: Mapping[str, Any]) -> list[str]:
 
 
 def _share(counted: Mapping[str, Any]) -> str:
-    return (
-        f"{counted['sites']} of {counted['of']} ({counted['share']:.0%}, {counted['low']:.0%} to {counted['high']:.0%})"
-    )
+    ends = "" if counted["low"] is None else f", {counted['low']:.0%} to {counted['high']:.0%}"
+    return f"{counted['sites']} of {counted['of']} ({counted['share']:.0%}{ends})"
 
 
 def part_sentences(folder: Path, parts: Sequence[Part]) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ def truth_table(benchmark: Benchmark) -> Markup:
 
 def _line(row: Mapping[str, Any], blind: Mapping[str, Any] | None) -> list[str]:
     known = row["share"] is not None
-    drawn = interval_bar(row["share"], (row["low"], row["high"]), chance=row["chance"]) if known else Markup("")
+    ends = None if row["low"] is None else (row["low"], row["high"])
+    drawn = interval_bar(row["share"], ends, chance=row["chance"]) if known else Markup("")
     return [
         _METHODS.get(str(row["method"]), str(row["method"])),
         f"{row['hits']:,}",

@@ -1,34 +1,40 @@
 """Rows of the truth table, and whether they reach what is asked of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from distangle.explain.planted import peak_of, pointed, wilson
+from distangle.explain.planted import peak_of, pointed, share_of
 
 AIM_STAIN, AIM_PLACE, OVER_CHANCE = 0.95, 0.90, 0.10
 
 
 def stain_rows(
-    scores: Mapping[str, np.ndarray], planted: np.ndarray, *, wells: np.ndarray | None, network: str
+    scores: Mapping[str, np.ndarray],
+    planted: np.ndarray,
+    *,
+    wells: np.ndarray,
+    unit: Literal["wells", "sites"],
+    network: str,
 ) -> list[dict[str, Any]]:
     """Count how often the top stain is the planted one.
 
     Args:
         scores: Method to scores [site, channel].
         planted: Index of the planted channel, per site.
-        wells: Which well each site is of: the mean scores of its sites are looked at; None looks at each site.
+        wells: Which well each site is of.
+        unit: Look at the mean scores of the sites of each well, or at each site.
         network: Whose scores.
     """
-    if wells is not None:
-        _, first, index = np.unique(wells, return_index=True, return_inverse=True)
+    if unit == "wells":
+        wells, first, index = np.unique(wells, return_index=True, return_inverse=True)
         planted = planted[first]
         scores = {method: _means(values, index) for method, values in scores.items()}
     rows = []
     for method, values in scores.items():
         top, channels = values.argmax(axis=1), values.shape[1]
-        hits = int((top == planted).sum())
+        hits = top == planted
         # What the method's habits hit: every answer beside every truth.
         swapped = [float((top == k).mean() * (planted == k).mean()) for k in range(channels)] if len(top) else None
         rows.append(
@@ -36,9 +42,9 @@ def stain_rows(
                 "network": network,
                 "question": "stain",
                 "method": method,
-                "unit": "sites" if wells is None else "wells",
-                "hits": hits,
-                **wilson(hits, len(planted)),
+                "unit": unit,
+                "hits": int(hits.sum()),
+                **share_of(hits, wells),
                 "chance": 1 / channels,
                 "swapped": None if swapped is None else sum(swapped),
             }
@@ -52,12 +58,15 @@ def _means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.asarray(sums / np.bincount(index)[:, None])
 
 
-def place_row(maps: np.ndarray, inside: np.ndarray, *, network: str, method: str, layer: str) -> dict[str, Any]:
+def place_row(
+    maps: np.ndarray, inside: np.ndarray, *, wells: np.ndarray, network: str, method: str, layer: str
+) -> dict[str, Any]:
     """Count how often a map's peak lies in the planted place, and how much of it.
 
     Args:
         maps: [site, height, width] in [0, 1].
         inside: Which pixels lie in the place, of the same shape.
+        wells: Which well each site is of.
         network: Whose maps.
         method: Who drew them.
         layer: Where.
@@ -73,7 +82,7 @@ def place_row(maps: np.ndarray, inside: np.ndarray, *, network: str, method: str
         "method": method,
         "unit": "sites",
         "hits": int(hits.sum()),
-        **wilson(int(hits.sum()), len(maps)),
+        **share_of(hits, wells),
         "chance": float(inside.mean()),
         "swapped": float(crossed[others].mean()) if len(maps) > 1 else None,
         "layer": layer,
@@ -133,7 +142,8 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     means = {
         name: float(np.mean([row[name] for row in rows]))
-        for name in ("hits", "swapped", "mass")
-        if rows[0].get(name) is not None
+        # The ends too: each interval holds what its network would hit, so their mean holds the mean of these.
+        for name in ("hits", "share", "low", "high", "swapped", "mass")
+        if all(row.get(name) is not None for row in rows)
     }
-    return {**rows[0], **means, **wilson(means["hits"], rows[0]["of"])}
+    return {**rows[0], **means}

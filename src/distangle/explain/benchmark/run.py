@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,16 +96,20 @@ def _marked(
     if single:
         sites = asked.sites.take(single)
         scores = scores_by_method(model, sites, removal=asked.removal, layer=layer, head=head)
-        for unit, right in (("wells", asked.well_is_right[single]), ("sites", asked.site_is_right[single])):
-            wells = np.array(wells_of(sites.table))[right] if unit == "wells" else None
+        wells = np.array(wells_of(sites.table))
+        units: tuple[tuple[Literal["wells", "sites"], np.ndarray], ...] = (
+            ("wells", asked.well_is_right[single]),
+            ("sites", asked.site_is_right[single]),
+        )
+        for unit, right in units:
             kept = {method: values[right] for method, values in scores.items()}
-            rows += stain_rows(kept, asked.channel[single][right], wells=wells, network=network)
+            rows += stain_rows(kept, asked.channel[single][right], wells=wells[right], unit=unit, network=network)
         advance(f"{network}: stains")
     if asked.places:
         sites = asked.sites.take(list(asked.places))
-        inside = circle_masks(list(asked.places.values()), sites.size)
+        inside, wells = circle_masks(list(asked.places.values()), sites.size), np.array(wells_of(sites.table))
         for method in PLACE_METHODS:
             maps, named = maps_by(model, sites, method=method, layer=layer, head=head)
-            rows.append(place_row(maps, inside, network=network, method=method, layer=named))
+            rows.append(place_row(maps, inside, wells=wells, network=network, method=method, layer=named))
             advance(f"{network}: {method}")
     return rows

@@ -17,6 +17,6 @@ class FaithfulnessSettings(BaseModel):
     n_networks: int = Field(default=2, ge=1, description="draws of random weights")
     n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
     stain_views: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
-    n_draws: int = Field(default=1000, ge=1, description="of nulls and of the bootstrap")
+    n_draws: int = Field(default=1000, ge=1, description="of nulls")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")

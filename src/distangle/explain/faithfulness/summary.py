@@ -36,20 +36,20 @@ class Found:
 def summarise(
     table: pd.DataFrame, found: Found, *, grid: tuple[int, int], rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any]:
-    """Return means with 95 % bootstrap intervals over experiments (plates where there is one), and the nulls.
+    """Return means with 95 % intervals over experiments (plates where there is one), and the nulls.
 
     Args:
         table: Of the examined sites, in the order of `found`.
         found: What the tests gave.
         grid: Height and width of the maps, in places.
-        rng: Of nulls and bootstrap draws.
+        rng: Of nulls.
         n_draws: Of each.
     """
     unit, groups = groups_of(table)
     null = random_likeness(grid=grid, rng=rng, n_draws=n_draws)
 
     def mean(values: np.ndarray) -> dict[str, Any]:
-        said = means_over(values[:, None], groups[: len(values)], rng=rng, n_draws=n_draws)
+        said = means_over(values[:, None], groups[: len(values)])
         return {"mean": said["mean"][0], "interval": said["interval"] and said["interval"][0]}
 
     def alike(values: np.ndarray) -> dict[str, Any]:

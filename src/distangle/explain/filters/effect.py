@@ -11,9 +11,9 @@ from distangle.errors import ExplanationError
 from distangle.explain.filters.bands import Thresholds
 from distangle.explain.filters.layers import filter_layers
 from distangle.explain.filters.prune import Kind, pruned, random_removals, suggest_removals
-from distangle.explain.intervals import interval_over
 from distangle.images import ImageStore
 from distangle.inference import kept_norms, open_model, predict_sites, preparation_of
+from distangle.intervals import mean_interval
 from distangle.model import PerturbationClassifier, PlateNorms
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
@@ -30,7 +30,6 @@ def prune_effect(
     thresholds: Thresholds | None = None,
     names: Sequence[str] | None = None,
     n_random: int = 2,
-    n_draws: int = 1000,
     seed: int = 0,
     advance: Advance = no_progress,
 ) -> list[dict[str, Any]]:
@@ -42,8 +41,7 @@ def prune_effect(
         thresholds: What counts as a duplicate or as a band; None for the defaults.
         names: Layers; None for all that allow it, together.
         n_random: Random choices of as many filters of the same layers.
-        n_draws: Bootstrap draws of whole experiments.
-        seed: Of random choices and draws.
+        seed: Of random choices.
         advance: Called after every prediction.
 
     Returns:
@@ -89,14 +87,13 @@ def prune_effect(
                 without = held.predict(model)
             advance(kind)
             right, still = whole == held.truth, without == held.truth
-            rng = generator(seed, "prune", kind)
             change = still.astype(float) - right
             one |= {
                 "sites": len(whole),
                 "accuracy": float(right.mean()),
                 "without": float(still.mean()),
                 "difference": float(change.mean()),
-                "interval": interval_over(change, held.experiments, rng=rng, n_draws=n_draws),
+                "interval": mean_interval(change, held.experiments, least_error=1 / held.n_wells),
                 "changed": float((whole != without).mean()),
                 "random": [],
             }
@@ -120,6 +117,7 @@ class _Held:
     rows: np.ndarray
     truth: np.ndarray
     experiments: np.ndarray
+    n_wells: int
     norms: PlateNorms | None
 
     @classmethod
@@ -140,6 +138,7 @@ class _Held:
             rows=rows,
             truth=truth.to_numpy(dtype=object)[rows],
             experiments=sites["experiment"].to_numpy(dtype=object)[rows],
+            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
             norms=kept_norms(run),
         )
 

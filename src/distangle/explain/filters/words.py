@@ -58,7 +58,7 @@ def _pruned(one: Mapping[str, Any]) -> str:
     if not one["filters"]:
         return f"{what[one['kind']]}: none of {one['of']} is one."
     interval = one["interval"]
-    over = f", 95 % over experiments {interval[0]:+.1%} to {interval[1]:+.1%}" if interval else ", a single experiment"
+    over = f", 95 % over experiments {interval[0]:+.1%} to {interval[1]:+.1%}" if interval else ""
     said = (
         f"{what[one['kind']]} ({one['filters']} of {one['of']}): accuracy over {one['sites']} held-out sites "
         f"{one['accuracy']:.1%} to {one['without']:.1%} ({one['difference']:+.1%}{over})"

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Shaped
 
 from distangle.errors import ExplanationError
-from distangle.explain.intervals import interval_over
 from distangle.explain.places.activation_map import enlarge
 from distangle.explain.places.cells import segment
 from distangle.explain.stains.nulls import RandomMaps, random_smooth_maps
+from distangle.intervals import mean_interval
 
 PARTS = ("nuclei", "cells", "background")  # nuclei are parts of cells; cells and background make the whole
 
@@ -47,7 +47,6 @@ def overlap_with_cells(
     rng: np.random.Generator,
     experiments: Sequence[str] | None = None,
     n_maps: int = 200,
-    n_draws: int = 1000,
 ) -> CellOverlap:
     """Ask what share of each map lies on nuclei, on cells and beside them, and what chance would have said.
 
@@ -60,10 +59,9 @@ def overlap_with_cells(
         raw: The images as they were read.
         nuclear: Index of the stain that shows nuclei, from `nuclear_channel`.
         grid: Height and width of the maps before they were enlarged: random maps are drawn on it.
-        rng: Of random maps and bootstrap draws.
+        rng: Of random maps.
         experiments: One per map; None leaves the interval out.
         n_maps: Random maps per image.
-        n_draws: Bootstrap draws.
 
     Raises:
         ExplanationError: Maps do not lie on the images, or there is no such stain.
@@ -93,7 +91,7 @@ def overlap_with_cells(
         rows.append(row)
         nulls.append(null)
     table = pd.DataFrame(rows)
-    return CellOverlap(table=table, summary=_together(table, np.stack(nulls), experiments, rng=rng, n_draws=n_draws))
+    return CellOverlap(table=table, summary=_together(table, np.stack(nulls), experiments, rng=rng))
 
 
 def _together(
@@ -102,7 +100,6 @@ def _together(
     experiments: Sequence[str] | None,
     *,
     rng: np.random.Generator,
-    n_draws: int,
 ) -> dict[str, Any]:
     pointing = table["cells_share"].notna().to_numpy()
     said: dict[str, Any] = {"sites": int(pointing.sum()), "empty": int((~pointing).sum())}
@@ -116,7 +113,7 @@ def _together(
         groups = None if experiments is None else np.asarray(experiments).astype(str)[pointing]
         said[name] = {
             "share": float(shares.mean()),
-            "interval": None if groups is None else interval_over(shares, groups, rng=rng, n_draws=n_draws),
+            "interval": None if groups is None else mean_interval(shares, groups),
             "area": float(table[f"{name}_area"].to_numpy()[pointing].mean()),
             "null": [float(low), float(high)],
             "p": float((1 + (means[:, index] >= shares.mean() - 1e-9).sum()) / (1 + len(means))),

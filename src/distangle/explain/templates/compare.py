@@ -8,7 +8,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.errors import ExplanationError
-from distangle.explain.intervals import interval_over
 from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
 from distangle.explain.templates.geometry import Vectors, cosines, nearest
 from distangle.explain.templates.junk import junk_apart
@@ -16,6 +15,7 @@ from distangle.explain.templates.maps import Method, is_installed, lay_out, layo
 from distangle.explain.templates.spread import beside_random, random_spreads, spread
 from distangle.explain.templates.trained import HEADS, TrainedTemplates, read_templates
 from distangle.explain.templates.words import template_sentences
+from distangle.intervals import mean_interval
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import Predictions, RunFolder, TemplateMaps
@@ -34,7 +34,7 @@ class TemplateSettings(BaseModel):
     perplexities: tuple[int, ...] = Field(default=(5, 30), min_length=1, description="of t-SNE")
     neighbours: int = Field(default=15, ge=2, description="of UMAP")
     k: int = Field(default=5, ge=1, description="neighbours that purity and trustworthiness count")
-    n_draws: int = Field(default=200, ge=1, description="shuffles and bootstrap draws")
+    n_draws: int = Field(default=200, ge=1, description="shuffles")
     n_random: int = Field(default=50, ge=2, description="sets of random templates")
     most_sites: int = Field(default=2000, ge=4, description="sites whose embeddings are compared")
     seed: int = Field(default=0, description="of all draws")
@@ -206,9 +206,7 @@ def _embeddings(
         said["difference"] = {}
         for kind in ("silhouette", "purity"):
             gain = getattr(values[1], kind) - getattr(values[0], kind)
-            rng = generator(settings.seed, "templates", "difference", kind)
-            interval = interval_over(gain, groups, rng=rng, n_draws=settings.n_draws)
-            said["difference"][kind] = {"value": float(gain.mean()), "interval": interval}
+            said["difference"][kind] = {"value": float(gain.mean()), "interval": mean_interval(gain, groups)}
     return pd.concat(tables, ignore_index=True), said
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from distangle.errors import ExplanationError
 from distangle.errors import nearest as nearest_names
-from distangle.explain.intervals import interval_over
 from distangle.explain.templates.geometry import Vectors, cosines, neighbour_purity, silhouettes
 from distangle.explain.templates.spread import beside_draws
+from distangle.intervals import mean_interval
 from distangle.results import Predictions
 from distangle.screen import natural_key
 
@@ -140,8 +140,8 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
         vectors: Embeddings.
         table: Of the same sites.
         k: How many neighbours.
-        rng: Of shuffles and bootstrap draws.
-        n_draws: Of each.
+        rng: Of shuffles.
+        n_draws: How many.
     """
     pairs, labels = cosines(vectors), table["perturbation"].astype(str).tolist()
     wells = table[WELL].astype(str).agg("\x1f".join, axis=1).tolist()
@@ -160,7 +160,7 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
     ):
         value = float(np.nanmean(values))
         reached = sum(draw >= value - 1e-12 for draw in null)
-        interval = interval_over(values, groups, rng=rng, n_draws=n_draws)
+        interval = mean_interval(values, groups)
         said[name] = {**beside_draws(value, null), "p": (1 + reached) / (1 + n_draws), "interval": interval}
     return Clustering(silhouette=silhouette, purity=purity, said=said)
 

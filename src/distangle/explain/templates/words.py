@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from distangle.intervals import LEAST_GROUPS
+
 HEADS = ("softmax", "arc")
+NO_INTERVAL = f"fewer than {LEAST_GROUPS} experiments: no interval"
 PUSHED = (
     "Rows that no site has are only ever pushed away from what the others are pulled to, so they fall together with "
     "and without pseudo labels: that junk classes lie apart is no evidence for pseudo labels."
@@ -70,7 +73,7 @@ def _embeddings(numbers: Mapping[str, Any], where: Mapping[str, str]) -> list[st
     if "difference" in found:
         gain = found["difference"]["silhouette"]
         interval = gain["interval"]
-        over = f"95 % over experiments {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "a single experiment"
+        over = f"95 % over experiments {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else NO_INTERVAL
         first, second = where
         said.append(f"silhouette of {second} minus that of {first}: {gain['value']:+.2f} ({over}).")
     return said

@@ -138,6 +138,6 @@ def _caption(numbers: Mapping[str, Any], runs: Sequence[tuple[str, str]], order:
     if "difference" in numbers:
         gain = numbers["difference"]["silhouette"]
         interval = gain["interval"]
-        over = f"95 % over experiments {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "a single experiment"
+        over = f"95 % over experiments {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "too few experiments"
         words += f" Silhouette of {order[1]} minus that of {order[0]}: {gain['value']:+.2f} ({over})."
     return words
