@@ -116,15 +116,19 @@ def layer_by_layer(backbone: StainwiseEfficientNet, images: torch.Tensor) -> tor
 
 
 class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do, by name."""
+    """Counts what torch is asked to do, by name, and convolutions whose maps are not channels last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counted = Counter[str]()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.counted[function.overloadpacket.__name__] += 1
-        return function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        self.counted[name] += 1
+        result = function(*args, **(kwargs or {}))
+        if name == "convolution" and not result.is_contiguous(memory_format=torch.channels_last):
+            self.counted["slow convolution"] += 1
+        return result
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -149,8 +153,12 @@ def test_folded_norms_give_the_maps_of_the_layers_one_by_one(
     assert torch.equal(images, before)
 
 
-def test_without_gradients_no_pass_over_memory_is_left_beside_convolutions_and_one_per_relu() -> None:
-    backbone, images = moved(), torch.randn(2, 3, 48, 48)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_without_gradients_no_pass_over_memory_is_left_beside_convolutions_and_one_per_relu(
+    memory_format: torch.memory_format,
+) -> None:
+    backbone = moved().to(memory_format=memory_format)
+    images = torch.randn(2, 3, 48, 48).to(memory_format=memory_format)
     with torch.no_grad(), Operations() as folded:
         backbone(images)
     with Operations() as one_by_one:
@@ -163,6 +171,7 @@ def test_without_gradients_no_pass_over_memory_is_left_beside_convolutions_and_o
     assert folded.counted["clamp"] == 3
     assert folded.counted["clamp_"] == 1 + 11 + 10 - 3
     assert folded.counted["add_"] == 6
+    assert folded.counted["slow convolution"] == 0
 
 
 def test_gradients_of_images_are_those_of_the_layers_one_by_one() -> None:

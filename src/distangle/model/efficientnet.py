@@ -68,12 +68,10 @@ class _Folded:
         scale = torch.rsqrt(cast("Tensor", norm.running_var).to(precise) + norm.eps) * norm.weight
         bias = norm.bias - cast("Tensor", norm.running_mean) * scale
         weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
-        return cls(
-            weight.contiguous(memory_format=torch.channels_last),
-            bias.to(conv.weight.dtype),
-            int(conv.stride[0]),
-            conv.groups,
-        )
+        # Not `contiguous`: a kernel of one map counts as contiguous in either order, and its strides decide that of
+        # the maps that come out.
+        weight = weight.clone(memory_format=torch.channels_last)
+        return cls(weight, bias.to(conv.weight.dtype), int(conv.stride[0]), conv.groups)
 
     def __call__(self, maps: Tensor, *, padding: int = 0) -> Tensor:
         return functional.conv2d(maps, self.weight, self.bias, self.stride, padding, groups=self.groups)
