@@ -12,7 +12,17 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("training_step", "composite_loss", "grad_cam", "channel_shapley", "leaks", "indexing", "reading", "steps")
+NAMES = (
+    "training_step",
+    "backbone",
+    "composite_loss",
+    "grad_cam",
+    "channel_shapley",
+    "leaks",
+    "indexing",
+    "reading",
+    "steps",
+)
 WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 
 
