@@ -187,9 +187,20 @@ def test_a_place_that_tells_what_most_cells_of_a_well_hold_is_told_by_wells(tmp_
 
 
 def test_twins_and_groups_of_a_label_of_sites_are_those_of_the_treatments(tmp_path: Path) -> None:
-    screen = indexed(write(tmp_path, cells()), perturbation="siRNA")
-    assert [twins.experiments for twins in layout_twins(screen, label="phenotype")] == [("E1", "E2", "E3")]
-    assert layout_twins(screen, label="phenotype") == layout_twins(screen)
+    # The first cell of every well is interphase in E1 and E2, mitosis in E3 and E4; treatments lie elsewhere in each.
+    names, rows = list(SIRNA), []
+    for k, experiment in enumerate(("E1", "E2", "E3", "E4")):
+        for place, well in enumerate(names):
+            treatment = SIRNA[names[(place + k) % 4]]
+            for cell, kind in enumerate(KINDS[:2] if k < 2 else KINDS[1::-1]):
+                place_of = {"experiment": experiment, "plate": "1", "well": well, "cell": str(cell)}
+                rows.append({**place_of, "phenotype": kind, "siRNA": treatment})
+    screen = indexed(write(tmp_path, rows), perturbation="siRNA")
+    assert layout_twins(screen, label="phenotype") == layout_twins(screen) == []
+    assert plate_groups(screen, label="phenotype") == plate_groups(screen) == []
+    (tmp_path / "alike").mkdir()
+    alike = indexed(write(tmp_path / "alike", cells()), perturbation="siRNA")
+    assert [twins.experiments for twins in layout_twins(alike, label="phenotype")] == [("E1", "E2", "E3")]
 
 
 # --- What cannot be learnt ---------------------------------------------------------------------------------------
