@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+import false_alarms
 import measure
 from distangle import intervals
 
@@ -166,10 +167,19 @@ def mean_table(repeats: int, seed: int) -> Iterator[bool]:
                 yield skewness > 1 or min(found) >= limit
 
 
+def p_table(repeats: int, seed: int) -> Iterator[bool]:
+    print("p-values of nothing: share at most .05, per cent")
+    limit = 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+    for name, null in false_alarms.NULLS.items():
+        share = false_alarms.alarms(name, repeats=repeats, seed=seed)
+        print(f"{null.said:55}{null.unit:30}{100 * share:6.1f}{' ' if share <= limit else '*'}", flush=True)
+        yield share <= limit
+
+
 def main() -> int:
     measure.hold_one_thread()
     repeats, seed = int(sys.argv[1]) if len(sys.argv) > 1 else 1000, 1
-    kept = [*share_table(repeats, seed)]
+    kept = [*p_table(repeats, seed), *share_table(repeats, seed)]
     failing_table(repeats, seed)
     kept += mean_table(repeats, seed)
     return 0 if all(kept) else 1

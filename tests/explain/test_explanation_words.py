@@ -13,7 +13,7 @@ def explanation(**changes: object) -> Explanation:
         "sites": 40,
         "top_channel": "actin",
         "top_channel_share": 0.6,
-        "shapley": {"p": [0.4, 0.0021]},
+        "shapley": {"p": [0.4, 0.0007], "p_family": [0.8, 0.0021]},
         "eq15_top_channel": {"nuclei": 30, "actin": 10},
         "eq15_top_channel_of_random_maps": {"nuclei": 38.7, "actin": 1.3},
         "warnings": [],
@@ -38,6 +38,23 @@ def test_the_stain_is_said_of_what_was_explained(perturbation: str | None, moved
     assert literal == (
         "Eq. 15 as printed names nuclei in 30 of 40 sites; with maps drawn at random, nuclei in 39. It is a distance "
         "that follows brightness, no evidence."
+    )
+
+
+def test_no_stain_is_said_to_stand_out_that_its_own_p_denies() -> None:
+    of = {"mito": [0.1, 0.5], "actin-a": [0.0, 0.7], "nothing": [0.2, 0.1]}
+    said = sentences(
+        explanation(
+            shapley={"p": [0.4, 0.17], "p_family": [0.9, 0.77]},
+            perturbations={name: {"sites": 2, "shapley": {"mean": mean}} for name, mean in of.items()},
+        )
+    )
+    assert said[0] == (
+        "stain by perturbation: the largest mean Shapley value of 3 perturbations is that of actin in 2, nuclei in 1."
+    )
+    assert said[1] == (
+        "stain: over all 40 sites no single stain stands out; the first is actin (Shapley value, largest in 60% of "
+        "sites; p = 0.77 against shuffled stains)."
     )
 
 

@@ -18,7 +18,7 @@ from distangle.report.material import gather, main_row
 from distangle.report.page import percent
 from distangle.report.score_table import score_sentence, score_table
 from distangle.report.scored import confused_pairs, warnings_of
-from distangle.report.stains import channel_column, planted_rows
+from distangle.report.stains import channel_column, channel_names, explanation_sentence, planted_rows
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
 from distangle.screen import Channel
 
@@ -280,6 +280,26 @@ def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
     assert rows["siRNA_1"][5] == f"{counts[place, place]} of {counts[place].sum()}"
 
 
+def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
+    material, summary = gather(made.run, made.screen), made.explanation.summary
+
+    def said(p: float) -> str:
+        shapley = {**summary["shapley"], "p_family": [p] * 6}
+        explanation = dataclasses.replace(made.explanation, summary={**summary, "shapley": shapley})
+        return explanation_sentence(dataclasses.replace(material, explanation=explanation))
+
+    top = channel_names(material)[int(np.argmax(summary["shapley"]["mean"]))]
+    none, one = said(0.77), said(0.01)
+    assert none.endswith("No single stain stands out over all perturbations (p = 0.77).")
+    assert "carried its answers most" not in none
+    assert f"{top} (" in one
+    assert one.endswith("carried its answers most (p = 0.01).")
+    # What every perturbation says comes first.
+    assert none.startswith(
+        f"Of {len(summary['perturbations'])} explained perturbations, the stain that moved the answer"
+    )
+
+
 def test_the_planted_table_is_as_the_explanation_says(built: Page, made: Made) -> None:
     assert made.explanation.planted is not None
     found = made.explanation.planted["perturbations_found"]
@@ -293,8 +313,9 @@ def test_the_stains_are_those_of_the_summary_with_intervals_and_null(made: Made)
     assert column is not None
     summary = made.explanation.summary["shapley"]
     assert column.mean.tolist() == summary["mean"]
-    assert column.interval is not None
-    assert column.interval.tolist() == summary["interval"]
+    assert column.interval is None  # of two experiments
+    assert {name: values.tolist() for name, values in column.by_group.items()} == summary["by_group"]
+    assert len(column.by_group) == made.explanation.summary["groups"]
     assert column.null is not None
     assert column.null.tolist() == summary["null"]
 

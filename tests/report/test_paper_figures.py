@@ -88,6 +88,8 @@ def test_figure_12_says_what_the_summary_counts(mine: Made, listed: dict) -> Non
     summary, said = mine.explanation.summary, listed["12"]["numbers"]
     assert said["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
     assert said["shapley_top"] == summary["top_channel"]
+    # One p for one number: the page has the same, corrected for having looked at all stains.
+    assert said["shapley_top_p"] == mine.explanation.p_of_top == min(summary["shapley"]["p_family"])
     assert f"on top in {said['eq15_top_sites']} of them" in listed["12"]["caption"]
 
 

@@ -20,7 +20,8 @@ def well_scores(
 ) -> MeanMaps:
     """Average scores and maps over the sites of each well, and test the means.
 
-    A score against random maps is averaged before the test: each site of a well with a random map of its own. A score
+    A score against random maps is averaged before the test: the sites of a well, whose maps may be alike, with the same
+    random map. A score
     against untreated wells has a p-value per site already; those of a well's sites, which are not independent, are
     joined by `joined_p`.
 
@@ -109,7 +110,7 @@ def _p_of_well(
     name: str, mean: np.ndarray, found: Mapping[str, np.ndarray], members: np.ndarray, *, rng: np.random.Generator
 ) -> np.ndarray | None:
     if name in BY_MAPS and f"{name}_null" in found:
-        null = mean_over_sites(found[f"{name}_null"][members], rng=rng)
+        null = mean_over_sites(found[f"{name}_null"][members], rng=rng, groups=[""] * len(members))
         return np.asarray(p_values(mean[None], null[None])[0])
     if name in BY_WELLS and f"{name}_p" in found:
         return joined_p(found[f"{name}_p"][members])

@@ -7,6 +7,7 @@ from distangle.errors import ExplanationError
 from distangle.explain.chosen import ChosenSites
 from distangle.explain.places.cells import nuclear_channel
 from distangle.explain.places.overlap import overlap_with_cells
+from distangle.explain.summary import wells_of
 from distangle.randomness import generator
 from distangle.results import Explanation
 from distangle.screen import Channel
@@ -38,6 +39,7 @@ def on_cells(
         grid=(int(grid[0]), int(grid[1])),
         rng=generator(0, "cells"),
         experiments=sites.table["Metadata_Experiment"].astype(str).tolist(),
+        wells=wells_of(sites.table),
     )
     columns = {str(name): found.table[name].to_numpy() for name in found.table.columns}
     return dataclasses.replace(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.explain.stains.label_nulls import labels_null
+from distangle.explain.stains.label_nulls import family_p, labels_null
 from distangle.explain.stains.nulls import mean_over_sites, p_values, shapley_null
 from distangle.intervals import mean_intervals
 from distangle.screen import NEGATIVE
@@ -40,13 +40,15 @@ def summarise(
     Returns:
         Ready for JSON. `shapley`, `eq15`, `correlation`: `mean` [channel], `interval` [channel][low, high] (95 % over
         `interval_over`; None for too few groups, whose means are then in `by_group`), `null` [channel][low, high]
-        (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against shuffled stains
-        (`p_family`: against the largest of them); `p_labels` against permuted labels, None where all labels are the same. The same
-        of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and `interval` likewise.
-        `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites that agree.
-        `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same images give on
-        average. `perturbations`: `sites` and `shapley` by `explained`. `cell_types`: `sites`, `wells`, `top_channel`,
-        and mean and interval of every score, by cell type. `warnings`: sentences about what was explained.
+        (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against stains shuffled by
+        well and by explained perturbation, whichever gives the larger p; `p_family`: against the largest channel, to be
+        given beside the channel that came out on top; `p_labels` against labels permuted within experiments, None where
+        all are the same. The same of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and
+        `interval` likewise. `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites
+        that agree. `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same
+        images give on average. `perturbations`: `sites` and `shapley` (`p_family`: with the stains of its wells
+        shuffled) by `explained`. `cell_types`: `sites`, `wells`, `top_channel`, and mean and interval of every score,
+        by cell type. `warnings`: sentences about what was explained.
     """
     unit, groups = groups_of(table)
     wells = wells_of(table)
@@ -54,14 +56,16 @@ def summarise(
     for name in ("shapley", "ablation"):
         if name in found:
             means = means_over(found[name], groups)
-            said[name] = means | _against_shuffles(name, found, wells, rng=rng, n_draws=n_draws)
+            said[name] = means | _against_shuffles(name, found, table, rng=rng, n_draws=n_draws)
     for name in ("eq15", "eq15_inverse", "correlation"):
         if name in found:
-            null, mean = mean_over_sites(found[f"{name}_null"], rng=rng), found[name].mean(axis=0)
+            null = mean_over_sites(found[f"{name}_null"], rng=rng, groups=wells)
+            mean = found[name].mean(axis=0, dtype=np.float64)
             said[name] = {
                 **means_over(found[name], groups),
                 "null": _range(null),
                 "p": p_values(mean[None], null[None])[0].tolist(),
+                "p_family": family_p(mean, null).tolist(),
             }
     if "interactions" in found:
         said["interactions"] = _interactions(found["interactions"], groups)
@@ -79,13 +83,21 @@ def summarise(
     said["perturbations"] = {
         str(name): {
             "sites": len(rows),
-            "shapley": means_over(found["shapley"][rows], [groups[row] for row in rows]),
+            "shapley": {
+                **means_over(found["shapley"][rows], [groups[row] for row in rows]),
+                "p_family": _of_wells(found["shapley"][rows], [wells[row] for row in rows], rng=rng, n_draws=n_draws),
+            },
         }
         for name, rows in sorted(table.groupby("explained").indices.items())
     }
     said["cell_types"] = _cell_types(table, found, groups, channels=channels)
     said["warnings"] = _warnings(table)
     return said
+
+
+def _of_wells(values: np.ndarray, wells: Sequence[str], *, rng: np.random.Generator, n_draws: int) -> list[float]:
+    found = shapley_null(values.astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
+    return [float(p) for p in found.p_family]
 
 
 def wells_of(table: pd.DataFrame) -> list[str]:
@@ -118,12 +130,29 @@ def means_over(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
 
 
 def _against_shuffles(
-    name: str, found: Mapping[str, np.ndarray], wells: Sequence[str], *, rng: np.random.Generator, n_draws: int
+    name: str, found: Mapping[str, np.ndarray], table: pd.DataFrame, *, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any]:
-    stains = shapley_null(found[name].astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
-    said = {"null": _range(stains.null), "p": stains.p.tolist(), "p_family": stains.p_family.tolist()}
+    wells, perturbations = wells_of(table), table["explained"].astype(str).tolist()
+    values = found[name].astype(np.float64)
+    nulls = [shapley_null(values, rng=rng, groups=wells, n_draws=n_draws)]
+    if len(set(perturbations)) > 1:
+        # Wells of one perturbation share its stain: by wells alone, a common perturbation would stand for all.
+        nulls.append(shapley_null(values, rng=rng, groups=perturbations, n_draws=n_draws))
+    ranges = np.array([_range(one.null) for one in nulls])
+    said: dict[str, Any] = {
+        "null": np.stack([ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0)], axis=1).tolist(),
+        "p": np.max([one.p for one in nulls], axis=0).tolist(),
+        "p_family": np.max([one.p_family for one in nulls], axis=0).tolist(),
+    }
     if f"{name}_by_target" in found:
-        labels = labels_null(found[f"{name}_by_target"], found["target"], rng=rng, groups=wells, n_draws=n_draws)
+        labels = labels_null(
+            found[f"{name}_by_target"],
+            found["target"],
+            rng=rng,
+            groups=wells,
+            within=table[EXPERIMENT[0]].astype(str).tolist(),
+            n_draws=n_draws,
+        )
         said["p_labels"] = None if labels is None else labels.p.tolist()
     return said
 

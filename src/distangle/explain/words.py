@@ -5,20 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from distangle.explain.parts import Part
-from distangle.results import Explanation, Faithfulness, FilterBands, TemplateMaps
+from distangle.results import STANDS_OUT, Explanation, Faithfulness, FilterBands, TemplateMaps
 
 
 def sentences(explanation: Explanation) -> tuple[str, ...]:
     """Return a few sentences: which stain, how far it can be believed, a warning, what of a planted truth was found."""
     summary, channels = explanation.summary, list(explanation.settings["channels"])
-    top = channels.index(summary["top_channel"])
-    p = summary["shapley"]["p"][top]
-    asked = explanation.settings.get("perturbation")
+    asked, p = explanation.settings.get("perturbation"), explanation.p_of_top
     moved = "the prediction" if asked is None else f"the answer {asked}"
-    said = [
-        f"stain: over {summary['sites']} sites, {summary['top_channel']} moved {moved} most "
-        f"(Shapley value, largest in {summary['top_channel_share']:.0%} of sites; p = {p:.3g} against shuffled stains)."
-    ]
+    of = f"Shapley value, largest in {summary['top_channel_share']:.0%} of sites; p = {p:.3g} against shuffled stains"
+    said = [*_by_perturbation(summary, channels)]
+    if p <= STANDS_OUT:
+        said.append(f"stain: over {summary['sites']} sites, {summary['top_channel']} moved {moved} most ({of}).")
+    else:
+        said.append(
+            f"stain: over all {summary['sites']} sites no single stain stands out; the first is "
+            f"{summary['top_channel']} ({of})."
+        )
     literal, chance = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
     name = max(literal, key=lambda channel: literal[channel])
     drawn = max(chance, key=lambda channel: chance[channel])
@@ -29,6 +32,16 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
     said += _on_cells(summary.get("cells"))
     said += [f"warning: {warning}" for warning in summary["warnings"]]
     return (*said, *_planted(explanation.planted)) if explanation.planted else tuple(said)
+
+
+def _by_perturbation(summary: Mapping[str, Any], channels: Sequence[str]) -> list[str]:
+    means = {name: one["shapley"]["mean"] for name, one in summary.get("perturbations", {}).items()}
+    if len(means) < 2:
+        return []
+    tops = [channels[max(range(len(mean)), key=lambda k: mean[k])] for mean in means.values()]
+    counts = sorted(((tops.count(name), name) for name in channels if name in tops), key=lambda one: -one[0])
+    listed = ", ".join(f"{name} in {n}" for n, name in counts)
+    return [f"stain by perturbation: the largest mean Shapley value of {len(means)} perturbations is that of {listed}."]
 
 
 def _on_cells(cells: object) -> list[str]:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -164,6 +164,7 @@ def channel_chart(
     unit: str,
     null: np.ndarray | None = None,
     highlighted: int | None = None,
+    by_group: Mapping[str, np.ndarray] | None = None,
     stamp: str = "",
 ) -> str:
     """Draw one value per channel with its interval and its null distribution, as SVG text.
@@ -176,6 +177,7 @@ def channel_chart(
         unit: On the value axis.
         null: [channel, 2], range of the null distribution, drawn as a grey band; None for none.
         highlighted: The channel in orange; None for none.
+        by_group: [channel] of each group, as rings; None for none.
         stamp: Words in the corner, such as "forced split".
     """
     places = np.arange(len(names))
@@ -188,6 +190,8 @@ def channel_chart(
         axes.barh(places, means, height=0.42, color=colours, zorder=2)
         if intervals is not None:
             axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
+        for values in (by_group or {}).values():
+            axes.plot(values, places, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
         axes.set_yticks(places, [_short(name, 28) for name in names], color=INK)
         axes.invert_yaxis()
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)

@@ -135,5 +135,6 @@ def _followed(site: ChosenSite, names: Sequence[str]) -> str:
     if not np.isfinite(values).any():
         return ""
     top = int(np.nanargmax(values))
-    p = float(site.entry[columns[top][1]])
+    # The largest of several was chosen: Bonferroni.
+    p = min(1.0, len(names) * float(site.entry[columns[top][1]]))
     return f" The map resembles {names[top]} most (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."

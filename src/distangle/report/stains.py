@@ -1,7 +1,8 @@
 """The sections that say which stain gave it away, and how that compares with a planted truth."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from distangle.report.material import Material
 from distangle.report.page import Markup, absent, count, element, figure, joined, paragraph, percent, table
 from distangle.report.scored import Write
 from distangle.report.ways import ways
-from distangle.results import Explanation
+from distangle.results import STANDS_OUT, Explanation
 from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
@@ -40,11 +41,13 @@ class ChannelColumn:
         mean: [channel].
         interval: [channel, 2]; None when the explanation does not tell.
         null: [channel, 2], range under random maps; None when it does not tell.
+        by_group: [channel] of each experiment (plate) by name, where they are too few for an interval.
     """
 
     mean: np.ndarray
     interval: np.ndarray | None = None
     null: np.ndarray | None = None
+    by_group: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def attribution(material: Material, write: Write) -> Markup:
@@ -53,19 +56,22 @@ def attribution(material: Material, write: Write) -> Markup:
     if explanation is None:
         return absent("No channel has been tested.", f"distangle explain {material.name}")
     names = channel_names(material)
-    parts = []
+    parts = [element("div", _by_perturbation(material, explanation, write))]
     shapley = channel_column(explanation, "shapley", len(names))
     if shapley is not None:
-        top = int(np.nanargmax(shapley.mean))
+        top, stands_out = int(np.nanargmax(shapley.mean)), explanation.p_of_top <= STANDS_OUT
         said = (
-            f"Over {count(len(explanation.table), 'explained site')}, {names[top]} carries the most: adding it, "
-            f"averaged over all sets of the other stains, changes the network's answer by {_signed(shapley.mean[top])} "
-            f"({unit_of(explanation)}). The values of a site add up to the change from no stain to all of them."
+            f"Adding {names[top]}, averaged over all sets of the other stains, changes the network's answer by "
+            f"{_signed(shapley.mean[top])} ({unit_of(explanation)}), the largest mean of {len(names)} stains over "
+            f"{count(len(explanation.table), 'explained site')}"
         )
-        said += _agreement(explanation)
+        said += f" (p = {explanation.p_of_top:.2g}). " if stands_out else f". {_none_stands_out(explanation)} "
+        said += "The values of a site add up to the change from no stain to all of them."
+        said += _agreement(explanation, shapley)
         drawing = charts.channel_chart(
             names, shapley.mean, shapley.interval, title="Which stain: mean channel Shapley value",
-            unit=unit_of(explanation), null=shapley.null, highlighted=top, stamp=material.stamp,
+            unit=unit_of(explanation), null=shapley.null, highlighted=top if stands_out else None,
+            by_group=shapley.by_group, stamp=material.stamp,
         )  # fmt: skip
         drawn = figure(write("shapley.svg", drawing), alternative="Mean Shapley value of every channel", caption=said)
         parts.append(element("div", drawn, _shapley_table(explanation, shapley, names)))
@@ -73,11 +79,10 @@ def attribution(material: Material, write: Write) -> Markup:
     if literal is not None:
         drawing = charts.channel_chart(
             names, literal.mean, literal.interval, title="Eq. (15) as printed, not evidence",
-            unit="distance, largest channel = 1", null=literal.null, stamp=material.stamp,
+            unit="distance, largest channel = 1", null=literal.null, by_group=literal.by_group, stamp=material.stamp,
         )  # fmt: skip
         drawn = figure(write("eq15.svg", drawing), alternative="Eq. 15 of every channel", caption=_NOT_EVIDENCE)
         parts.append(element("div", drawn, _literal_table(explanation, literal, names)))
-    parts.append(element("div", _by_perturbation(material, explanation, write)))
     return joined([element("div", *parts, class_="pair"), ways(explanation, names)])
 
 
@@ -87,17 +92,46 @@ def explanation_sentence(material: Material) -> str:
     column = None if explanation is None else channel_column(explanation, "shapley", len(names))
     if explanation is None or column is None or not np.isfinite(column.mean).any():
         return ""
-    top = int(np.nanargmax(column.mean))
-    organelle = material.screen.card.channels[top].organelle
-    stain = f"{names[top]} ({organelle})" if organelle else names[top]
-    said = f"Over {count(len(explanation.table), 'explained site')}, {stain} carried its answers most."
+    stains = [
+        f"{name} ({channel.organelle})" if channel.organelle else name
+        for name, channel in zip(names, material.screen.card.channels, strict=True)
+    ]
+    said = [_tops_by_perturbation(explanation, stains)]
     found = (explanation.planted or {}).get("perturbations_found", {})
     if found.get("of"):
-        said += (
-            f" Measured against what was planted, it names the right stain for {found['perturbations']} of "
+        said.append(
+            f"Measured against what was planted, it names the right stain for {found['perturbations']} of "
             f"{found['of']} recognised single-stain perturbations (guessing: {percent(found['chance'], 0)})."
         )
-    return said
+    if explanation.p_of_top <= STANDS_OUT:
+        said.append(
+            f"Over {count(len(explanation.table), 'explained site')}, {stains[int(np.nanargmax(column.mean))]} carried "
+            f"its answers most (p = {explanation.p_of_top:.2g})."
+        )
+    else:
+        said.append(_none_stands_out(explanation))
+    return " ".join(words for words in said if words)
+
+
+def _none_stands_out(explanation: Explanation) -> str:
+    many = len(stains_by_perturbation(explanation)) > 1
+    over = "all perturbations" if many else count(len(explanation.table), "explained site")
+    return f"No single stain stands out over {over} (p = {explanation.p_of_top:.2g})."
+
+
+def _tops_by_perturbation(explanation: Explanation, stains: Sequence[str]) -> str:
+    """Say which stain is the largest for how many perturbations, and of how many it stands out; "" of a single one."""
+    tops = _top_channels(explanation)
+    if len(tops) < 2:
+        return ""
+    counts = Counter(tops.values()).most_common()
+    listed = ", ".join(f"{stains[channel - 1]} for {n:,}" for channel, n in counts)
+    said = f"Of {len(tops):,} explained perturbations, the stain that moved the answer most is {listed}"
+    entries = [entry["shapley"].get("p_family") for entry in explanation.summary.get("perturbations", {}).values()]
+    if not all(entries):
+        return f"{said}."
+    clear = sum(min(p) <= STANDS_OUT for p in entries)
+    return f"{said}; among its own wells it stands out for {clear:,} (p at most {STANDS_OUT}; by chance 1 in 20)."
 
 
 def planted(material: Material) -> Markup | None:
@@ -148,6 +182,7 @@ def channel_column(explanation: Explanation, name: str, n_channels: int) -> Chan
             mean=_numbers(said.get("mean")),
             interval=_pairs(said.get("interval"), n_channels),
             null=_pairs(said.get("null"), n_channels),
+            by_group={str(name): _numbers(values) for name, values in said.get("by_group", {}).items()},
         )
     if not set(columns) <= set(explanation.table.columns) or not len(explanation.table):
         return None
@@ -217,7 +252,7 @@ def _columns(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]],
 
 def _p(explanation: Explanation, name: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:
     said = explanation.summary.get(name, {})
-    values = _numbers(said.get("p_family", said.get("p")))
+    values = _numbers(said.get("p_family"))
     return [("p", [f"{value:.2g}" for value in values])] if len(values) == len(names) else []
 
 
@@ -250,21 +285,23 @@ def _by_perturbation(material: Material, explanation: Explanation, write: Write)
     )
 
 
-def _agreement(explanation: Explanation) -> str:
+def _agreement(explanation: Explanation, shapley: ChannelColumn) -> str:
     said, told = explanation.summary, ""
+    over = f"{said.get('interval_over', 'group')}s"
     if isinstance(said.get("top_channel_share"), float):
         told += f" It is the largest in {percent(said['top_channel_share'], 0)} of the sites."
-    shapley = said.get("shapley", {})
-    if isinstance(shapley, Mapping) and shapley.get("interval"):
-        told += f" Lines: 95\u202f% intervals over {said.get('groups', '')} {said.get('interval_over', 'group')}s."
-    if isinstance(shapley, Mapping) and shapley.get("null"):
-        told += " Grey: the same with the stains of every well shuffled."
+    if shapley.interval is not None:
+        told += f" Lines: 95\u202f% intervals over {said.get('groups', '')} {over}."
+    elif shapley.by_group:
+        told += f" Rings: {', '.join(shapley.by_group)} by themselves, too few {over} for an interval."
+    if shapley.null is not None:
+        told += " Grey: the same with the stains shuffled."
     return told
 
 
 def _marks(said: Mapping[str, Any]) -> Markup:
     """Draw how often the explanation named what was planted, each beside chance."""
-    heads = ("", "right", "of", "share", "from 0 to 1", "95 % interval", "chance")
+    heads = ("", "right", "of", "share", "from 0 to 1", "95 % interval, over wells", "chance")
     rows = []
     for key, found in said.items():
         if not isinstance(found, Mapping) or found.get("share") is None:

@@ -18,9 +18,8 @@ _WAYS = {
 _SAID = (
     "Shapley: change of the answer by adding the stain, averaged over all sets of the others. Ablation: change by "
     "taking it from the whole image. Correlation: of map and stain over places: where a stain lies, not that it was "
-    "used. p: against shuffled stains for the "
-    "first two, against random maps for the rest, so a small p of Eq. (15) says that the map is not random, not that "
-    "the stain mattered."
+    "used. p, corrected for the number of stains: against shuffled stains for the first two, against random maps for "
+    "the rest, so a small p of Eq. (15) says that the map is not random, not that the stain mattered."
 )
 _PAIRS = (
     "How much more two stains do together than each for itself, averaged over all sets of the others: below 0 they "
@@ -53,7 +52,7 @@ def _beside(summary: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
 
 
 def _with_p(said: Mapping[str, Any]) -> list[Markup]:
-    mean, p = said["mean"], said.get("p_family", said.get("p"))
+    mean, p = said["mean"], said.get("p_family")
     top = int(np.argmax(mean))
     cells = [f"{value:+.3f}" + (f", {p[k]:.2g}" if p else "") for k, value in enumerate(mean)]
     return [element("b" if k == top else "span", cell) for k, cell in enumerate(cells)]
@@ -74,7 +73,9 @@ def _cell_types(summary: Mapping[str, Any], names: Sequence[str]) -> Markup | No
         bold = [element("b" if k == top else "span", cell) for k, cell in enumerate(cells)]
         rows.append([cell_type, f"{one['wells']:,}", *bold])
     over = summary.get("interval_over", "group")
-    caption = f"Mean Shapley value by cell type, the largest in bold; in brackets its 95\u202f% interval over {over}s"
+    caption = "Mean Shapley value by cell type, the largest in bold"
+    if any(one["shapley"]["interval"] is not None for one in said.values()):
+        caption += f"; in brackets its 95\u202f% interval over {over}s"
     return table(["cell type", "wells", *names], rows, numeric=range(1, len(names) + 2), caption=caption)
 
 
@@ -88,11 +89,11 @@ def _pairs(summary: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
     rows = []
     for k, other in above[:5]:
         ends = "" if interval is None else "{:+.3f} to {:+.3f}".format(*interval[k][other])
-        rows.append([f"{names[k]} and {names[other]}", f"{mean[k, other]:+.3f}", ends])
+        rows.append([f"{names[k]} and {names[other]}", f"{mean[k, other]:+.3f}", *([ends] if ends else [])])
     shown = table(
-        ["stains", "interaction", "95\u202f% interval"],
+        ["stains", "interaction", *(["95\u202f% interval"] if interval is not None else [])],
         rows,
-        numeric=(1, 2),
+        numeric=(1, 2) if interval is not None else (1,),
         caption=f"The {len(rows)} strongest of {len(above)} pairs of stains" if len(above) > 5 else "Pairs of stains",
     )
     return element("div", shown, paragraph(_PAIRS, class_="small"))

@@ -1,7 +1,7 @@
 """The nouns that pass between rooms, and the folder they lie in. No torch."""
 
 from distangle.results.benchmark import Benchmark
-from distangle.results.explanation import Explanation
+from distangle.results.explanation import STANDS_OUT, Explanation
 from distangle.results.faithfulness import Faithfulness
 from distangle.results.filters import FilterBands
 from distangle.results.predictions import Predictions
@@ -11,6 +11,7 @@ from distangle.results.templates import TemplateMaps
 from distangle.results.verify import Difference, Verified, verify_run, verify_screen
 
 __all__ = [
+    "STANDS_OUT",
     "Benchmark",
     "Difference",
     "Explanation",

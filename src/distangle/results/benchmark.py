@@ -19,8 +19,8 @@ class Benchmark:
         rows: One per network, question, method and unit, with `network` (`trained` or `untrained`), `question`
             (`stain` or `place`), `method`, `unit` (`wells` or `sites`), `hits`, `of`, `share` with its 95 %
             interval over wells, `low` to `high`, `chance`, `swapped` (the same method's scores or maps of other sites:
-            what its habits alone would hit) and, for places, `layer`, `mass` (mean share of the map inside the place) and
-            `area`. An untrained network's counts are means over several, so hits may be a fraction.
+            what its habits alone would hit) and, for places, `layer`, `mass` (mean share of the map inside the place)
+            and `area`. An untrained network's counts are means over several, so hits may be a fraction.
         aims: What was to be reached: `aim`, `method`, `value`, `limit`, `met` (None where nothing could be counted).
         settings: What was asked.
     """

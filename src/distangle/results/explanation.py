@@ -13,6 +13,7 @@ from distangle.errors import RunError
 from distangle.results.stated import read_arrays, stated, write_arrays
 
 ARRAYS, STATED = "maps.npz", "explanation.json"
+STANDS_OUT = 0.05  # p of the stain that came out on top, corrected for having looked at all
 _TABLES = ("sites", "wells", "perturbations")
 
 
@@ -47,6 +48,20 @@ class Explanation:
     perturbations: pd.DataFrame | None = None
     perturbation_maps: np.ndarray | None = None
     interactions: np.ndarray | None = None
+
+    @property
+    def p_of_top(self) -> float:
+        """The p-value of the stain with the largest mean Shapley value, corrected for having looked at all stains.
+
+        Of an explanation without corrected ones: the uncorrected times the number of stains, at most 1; 1 without any.
+        """
+        said, channels = self.summary.get("shapley", {}), list(self.settings.get("channels", ()))
+        top = self.summary.get("top_channel")
+        if top not in channels or not isinstance(said, Mapping):
+            return 1.0
+        if said.get("p_family"):
+            return float(said["p_family"][channels.index(top)])
+        return min(1.0, len(channels) * float(said["p"][channels.index(top)])) if said.get("p") else 1.0
 
     def write(self, folder: Path) -> list[Path]:
         """Write the tables, `maps.npz` and `explanation.json`; return the paths of what is there or was removed.

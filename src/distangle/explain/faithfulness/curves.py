@@ -1,6 +1,7 @@
 """Deletion and insertion: places taken from the image in the order of the map, and what the network says then."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ from distangle.explain.chosen import ChosenSites, Piece
 from distangle.explain.faithfulness.order import area, order_of, taken
 from distangle.explain.places.activation_map import enlarge
 from distangle.explain.stains.nulls import random_smooth_maps
+from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
 
 Replacement = Literal["control", "blur"]
@@ -98,7 +100,7 @@ def curves(
         replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
             smaller than a place.
         rng: Of the random maps.
-        n_null_maps: Random smooth maps per site.
+        n_null_maps: Random smooth maps per well.
         n_steps: Of a curve, at most one per place.
         at_once: Images in one forward pass.
 
@@ -107,9 +109,13 @@ def curves(
     """
     _check(sites, maps, replacement, n_null_maps=n_null_maps, n_steps=n_steps)
     grid = (maps.shape[1], maps.shape[2])
-    random_maps = random_smooth_maps(len(maps) * n_null_maps, grid=grid, size=grid, rng=rng).grid
+    # The maps of a well may be alike, so its sites share their random maps.
+    well = np.unique(wells_of(sites.table), return_inverse=True)[1]
+    n_wells = int(well.max()) + 1
+    random_maps = random_smooth_maps(n_wells * n_null_maps, grid=grid, size=grid, rng=rng).grid
     order = order_of(maps)[:, None]
-    orders = np.concatenate([order, order[..., ::-1], order_of(random_maps.reshape(len(maps), n_null_maps, *grid))], 1)
+    random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
+    orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
     counts = taken(orders.shape[2], min(n_steps, orders.shape[2]))
     device = next(model.parameters()).device
     found = np.empty((*orders.shape[:2], len(counts)))
@@ -128,18 +134,31 @@ def without_detail(images: Images, grid: tuple[int, int]) -> Images:
 
 
 def null_p(
-    observed: PerSite, null: Float[np.ndarray, "site draw"], *, rng: np.random.Generator, n_draws: int = 1000
+    observed: PerSite,
+    null: Float[np.ndarray, "site draw"],
+    *,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
+    n_draws: int = 1000,
 ) -> float:
     """Return how often a site's area, drawn anew from its map's and its random maps', gives as low a mean over sites.
 
     Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
     areas give both with the opposite sign.
 
+    Args:
+        observed: Areas of the maps.
+        null: Areas of random maps, for the sites of a group of the same ones.
+        rng: Equal generators give equal draws.
+        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each alone.
+        n_draws: The smallest p is 1 / (1 + n_draws).
+
     Returns:
         (1 + how many draws) / (1 + draws), never 0.
     """
     pool = np.concatenate([observed[:, None], null], 1)
-    drawn = rng.integers(pool.shape[1], size=(n_draws, len(pool)))
+    labels = np.arange(len(pool)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    drawn = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
     means = pool[np.arange(len(pool)), drawn].mean(1)
     # Summing the same numbers in another order moves the last digit.
     reached = observed.mean() + 1e-12 * np.abs(pool).max()

@@ -1,6 +1,6 @@
 """What the tests of a map amount to, in numbers ready for JSON, each beside its null."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from distangle.explain.faithfulness.curves import Curves, Replacement, null_p
 from distangle.explain.faithfulness.likeness import mean_of_random, random_likeness
 from distangle.explain.faithfulness.randomisation import Randomisation
-from distangle.explain.summary import groups_of, means_over
+from distangle.explain.summary import groups_of, means_over, wells_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ def summarise(
         n_draws: Of each.
     """
     unit, groups = groups_of(table)
+    wells = wells_of(table)
     null = random_likeness(grid=grid, rng=rng, n_draws=n_draws)
 
     def mean(values: np.ndarray) -> dict[str, Any]:
@@ -66,7 +67,9 @@ def summarise(
         "sites": len(table),
         "grid": list(grid),
         "interval_over": unit,
-        "curves": {name: _curves(one, mean, rng=rng, n_draws=n_draws) for name, one in found.curves.items()},
+        "curves": {
+            name: _curves(one, mean, wells=wells, rng=rng, n_draws=n_draws) for name, one in found.curves.items()
+        },
         "randomisation": {
             "networks": weights.likeness.shape[1],
             "before_training": weights.stages[weights.before_training],
@@ -89,7 +92,8 @@ def summarise(
     }
 
 
-def _curves(one: Curves, mean: Any, *, rng: np.random.Generator, n_draws: int) -> dict[str, Any]:
+def _curves(one: Curves, mean: Any, *, wells: Sequence[str], rng: np.random.Generator, n_draws: int) -> dict[str, Any]:
+    groups = wells[: len(one.log_probability)]
     said: dict[str, Any] = {
         "sites": len(one.log_probability),
         "taken": [count / one.counts[-1] for count in one.counts],
@@ -106,7 +110,7 @@ def _curves(one: Curves, mean: Any, *, rng: np.random.Generator, n_draws: int) -
                 **mean(areas),
                 "random": float(null.mean()),
                 "difference": mean(areas - null.mean(1)),
-                "p": null_p(sign * areas, sign * null, rng=rng, n_draws=n_draws),
+                "p": null_p(sign * areas, sign * null, rng=rng, groups=groups, n_draws=n_draws),
                 "curve": curve.mean(0).tolist(),
                 "random_curve": random[::sign].tolist(),
             }

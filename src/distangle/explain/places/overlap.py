@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from distangle.errors import ExplanationError
 from distangle.explain.places.activation_map import enlarge
 from distangle.explain.places.cells import segment
-from distangle.explain.stains.nulls import RandomMaps, random_smooth_maps
+from distangle.explain.stains.nulls import RandomMaps, mean_over_sites, random_smooth_maps
 from distangle.intervals import mean_interval
 
 PARTS = ("nuclei", "cells", "background")  # nuclei are parts of cells; cells and background make the whole
@@ -46,6 +46,7 @@ def overlap_with_cells(
     grid: tuple[int, int],
     rng: np.random.Generator,
     experiments: Sequence[str] | None = None,
+    wells: Sequence[str] | None = None,
     n_maps: int = 200,
 ) -> CellOverlap:
     """Ask what share of each map lies on nuclei, on cells and beside them, and what chance would have said.
@@ -61,6 +62,7 @@ def overlap_with_cells(
         grid: Height and width of the maps before they were enlarged: random maps are drawn on it.
         rng: Of random maps.
         experiments: One per map; None leaves the interval out.
+        wells: One per map: the maps of a well may be alike, so they are compared with one random map; None: each alone.
         n_maps: Random maps per image.
 
     Raises:
@@ -91,13 +93,14 @@ def overlap_with_cells(
         rows.append(row)
         nulls.append(null)
     table = pd.DataFrame(rows)
-    return CellOverlap(table=table, summary=_together(table, np.stack(nulls), experiments, rng=rng))
+    return CellOverlap(table=table, summary=_together(table, np.stack(nulls), experiments, wells, rng=rng))
 
 
 def _together(
     table: pd.DataFrame,
     nulls: np.ndarray,
     experiments: Sequence[str] | None,
+    wells: Sequence[str] | None,
     *,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
@@ -105,8 +108,8 @@ def _together(
     said: dict[str, Any] = {"sites": int(pointing.sum()), "empty": int((~pointing).sum())}
     if not pointing.any():
         return said | dict.fromkeys(PARTS)
-    # Every site with a random map of its own: shared ones would vary together.
-    means = np.mean([null[rng.permutation(len(null))] for null in nulls[pointing]], axis=0)
+    shared = None if wells is None else np.asarray(wells).astype(str)[pointing].tolist()
+    means = mean_over_sites(nulls[pointing], rng=rng, groups=shared)
     for index, name in enumerate(PARTS):
         shares = table[f"{name}_share"].to_numpy(dtype=np.float64)[pointing]
         low, high = np.percentile(means[:, index], [2.5, 97.5])

@@ -15,6 +15,7 @@ def labels_null(
     *,
     rng: np.random.Generator,
     groups: Sequence[str] | None = None,
+    within: Sequence[str] | None = None,
     n_draws: int = 1000,
 ) -> ShapleyNull | None:
     """Ask whether a stain moved the answers asked for more than it moves answers handed round at random.
@@ -30,6 +31,8 @@ def labels_null(
         targets: Which of them is each site's own.
         rng: Equal generators give equal draws.
         groups: Sites that share one draw, such as those of a well, and that should have one label; None: each alone.
+        within: Labels are only exchanged between groups of the same name here, such as an experiment: where experiments
+            hold different perturbations, batch effects would else be taken for effects of the stain. None: between all.
         n_draws: Permutations; the smallest p is 1 / (1 + n_draws).
 
     Returns:
@@ -40,11 +43,18 @@ def labels_null(
     sites = np.arange(len(targets))
     labels = sites if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
+    where = np.zeros(len(targets)) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
+    blocks = _blocks(where[[group[0] for group in members]])
+    of_group, sizes = targets[np.concatenate(members)], np.array([len(group) for group in members])
+    starts = np.cumsum(sizes) - sizes
     scores = by_target.astype(np.float64)
     means = scores[sites, :, targets].mean(0)
     null = np.empty((n_draws, len(means)))
     for draw in range(n_draws):
-        given = np.array([targets[rng.choice(members[group])] for group in rng.permutation(len(members))])
+        given = np.empty(len(members), dtype=targets.dtype)
+        for block in blocks:
+            order = rng.permutation(block)
+            given[block] = of_group[starts[order] + rng.integers(sizes[order])]
         null[draw] = scores[sites, :, given[labels]].mean(0)
     # Rounding: a draw equal to the observation must count as equal.
     reached = means - 1e-12 * np.abs(scores).max()
@@ -52,13 +62,24 @@ def labels_null(
         means=means,
         null=null,
         p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
-        p_family=_family(reached, null),
+        p_family=family_p(reached, null),
     )
 
 
-def _family(reached: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """P against the largest of all stains in each draw, in units of each stain's own spread: they differ in scale."""
-    centre, spread = null.mean(0), null.std(0)
+def _blocks(where: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(where == name) for name in np.unique(where)]
+
+
+def family_p(reached: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
+    """Return p against the largest of all stains in each draw, in units of each stain's spread: they differ in scale.
+
+    Args:
+        reached: Observed scores.
+        null: Of each draw.
+    """
+    # The observation is one of the draws under the hypothesis, so it is among them here too.
+    together = np.concatenate([reached[None], null])
+    centre, spread = together.mean(0), together.std(0)
     observed, drawn = (
         np.divide(values - centre, spread, out=np.zeros_like(values), where=spread > 1e-12 * np.abs(null).max())
         for values in (reached, null)

@@ -20,6 +20,7 @@ from distangle.explain.stains.channel_attention import (
 )
 
 NullScores = Float[np.ndarray, "site draw channel"]
+AT_ONCE = 1_000_000  # numbers shuffled together: 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +106,23 @@ def p_values(observed: ChannelArray, null: NullScores) -> ChannelArray:
     return np.asarray((1 + (null >= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
-def mean_over_sites(null: NullScores, *, rng: np.random.Generator) -> Float[np.ndarray, "draw channel"]:
-    """Return the mean over sites of each draw, every site with a random map of its own.
+def mean_over_sites(
+    null: NullScores, *, rng: np.random.Generator, groups: Sequence[str] | None = None
+) -> Float[np.ndarray, "draw channel"]:
+    """Return the mean over sites of each draw, every group of sites with a random map of its own.
 
-    Maps shared by the sites would vary together.
+    Maps shared by all sites would vary together. Those of the sites of a well may be alike, so they share one.
 
     Args:
         null: Of every site with the same random maps.
         rng: Equal generators give equal draws.
+        groups: Sites that share a map, such as those of a well; None: each alone.
     """
+    labels = np.arange(len(null)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    orders = [rng.permutation(null.shape[1]) for _ in range(int(labels.max()) + 1)]
     total = np.zeros(null.shape[1:])
-    for site in null:
-        total += site[rng.permutation(len(site))]
+    for site, label in zip(null, labels, strict=True):
+        total += site[orders[label]]
     return total / len(null)
 
 
@@ -128,7 +134,8 @@ class ShapleyNull:
         means: Observed mean over sites, per channel.
         null: The same after the shuffle of each draw: of the stains of a group, or of the labels.
         p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
-        p_family: The same against the largest channel of each draw: corrected for having looked at all channels.
+        p_family: The same against the largest channel of each draw: corrected for having looked at all channels. It
+            is the one to give beside the channel that came out largest.
     """
 
     means: Float[np.ndarray, " channel"]
@@ -145,8 +152,9 @@ def shapley_null(
     Args:
         values: Of `channel_shapley` or `channel_ablation`.
         rng: Equal generators give equal draws.
-        groups: Sites that share one shuffle because they are not independent, such as those of a well; None shuffles
-            every site on its own, which finds too much where sites are replicates of each other.
+        groups: Sites that share one shuffle because they are not independent: those of a well, or of a perturbation
+            where the question is whether one stain stands out over perturbations. None shuffles every site on its own,
+            which finds too much where sites are replicates of each other.
         n_draws: Shuffles; the smallest p is 1 / (1 + n_draws).
     """
     labels = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -154,7 +162,13 @@ def shapley_null(
     sums = np.zeros((int(labels.max()) + 1, values.shape[1]))
     np.add.at(sums, labels, values.astype(np.float64))
     means = sums.sum(0) / len(values)
-    null = np.stack([rng.permuted(sums, axis=1).sum(0) for _ in range(n_draws)]) / len(values)
+    at_once = max(1, AT_ONCE // sums.size)
+    null = np.concatenate(
+        [
+            rng.permuted(np.broadcast_to(sums, (min(at_once, n_draws - begun), *sums.shape)), axis=2).sum(1)
+            for begun in range(0, n_draws, at_once)
+        ]
+    ) / len(values)
     # Summing in another order moves the last digit: a draw equal to the observation must count as equal.
     reached = means - 1e-12 * np.abs(sums).sum() / len(values)
     return ShapleyNull(

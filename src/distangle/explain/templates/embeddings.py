@@ -134,7 +134,8 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
     """Measure in the full space whether sites lie with those of their own perturbation.
 
     Sites of one well are never counted as each other's neighbours, and a shuffle of the labels moves whole wells:
-    they are pictures of the same cells.
+    they are pictures of the same cells. It moves them within their experiment: where experiments hold different
+    perturbations, sites would else be called alike for having been made together.
 
     Args:
         vectors: Embeddings.
@@ -148,8 +149,12 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
     silhouette, purity = _measured(pairs, labels, wells, k=k)
     first = {well: label for well, label in zip(wells, labels, strict=True)}
     draws: list[tuple[float, float]] = []
+    where = dict(zip(wells, table["Metadata_Experiment"].astype(str), strict=True))
+    blocks = [[well for well in first if where[well] == name] for name in dict.fromkeys(where.values())]
     for _ in range(n_draws):
-        given = dict(zip(first, rng.permutation(list(first.values())).tolist(), strict=True))
+        given: dict[str, str] = {}
+        for block in blocks:
+            given |= zip(block, rng.permutation([first[well] for well in block]).tolist(), strict=True)
         shuffled = _measured(pairs, [given[well] for well in wells], wells, k=k)
         draws.append((float(np.nanmean(shuffled[0])), float(np.nanmean(shuffled[1]))))
     groups = table["Metadata_Experiment"].astype(str).to_numpy(dtype=object)

@@ -17,7 +17,7 @@ class EdgeEffect:
     Attributes:
         difference: Mean at the border minus mean inside, averaged over plates, in units of the quantity.
         in_deviations: The same in standard deviations of a well within its plate.
-        p_value: Share of shuffles of the wells within their plates with a difference as large, either way.
+        p_value: Share of shuffles of the wells with a difference as large, either way.
         n_plates: Plates with wells on both sides.
     """
 
@@ -58,7 +58,9 @@ def median_plate(wells: pd.DataFrame, shape: tuple[int, int]) -> np.ndarray:
 def edge_effect(wells: pd.DataFrame, *, seed: int = 0) -> EdgeEffect | None:
     """Compare the border with the inside of every plate, and with wells that were shuffled within their plates.
 
-    The border is that of the wells in use: RxRx1 leaves the outermost ones empty.
+    A shuffle moves the wells of one place on all plates together: where plates have one layout, the same treatments lie
+    at the border of each, which is no effect of the edge and does not average out. The border is that of the wells in
+    use: RxRx1 leaves the outermost ones empty.
 
     Args:
         wells: From `wells_of`.
@@ -67,25 +69,34 @@ def edge_effect(wells: pd.DataFrame, *, seed: int = 0) -> EdgeEffect | None:
     Returns:
         None where no plate has two wells inside and two at the border.
     """
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     rows, columns = wells["row"], wells["column"]
     border = (rows.isin([rows.min(), rows.max()]) | columns.isin([columns.min(), columns.max()])).to_numpy()
+    place = wells.groupby(["row", "column"]).ngroup().to_numpy()
     for index in wells.groupby(["experiment", "plate"], sort=False).indices.values():
         at, value = border[index], wells["value"].to_numpy()[index]
         if 2 <= at.sum() <= len(at) - 2:
-            parts.append((at, value))
+            parts.append((at, value, place[index]))
     if not parts:
         return None
-    real = _mean_difference(parts)
+    real = _mean_difference([(at, value) for at, value, _ in parts])
     rng = generator(seed, "edge effect")
-    shuffled = np.array([_mean_difference([(rng.permutation(at), v) for at, v in parts]) for _ in range(N_SHUFFLES)])
-    spread = float(np.sqrt(np.mean([value.var(ddof=1) for _, value in parts])))
+    shuffled = np.empty(N_SHUFFLES)
+    for draw in range(N_SHUFFLES):
+        order = rng.permutation(int(place.max()) + 1)
+        shuffled[draw] = _mean_difference([(_first(order[there], int(at.sum())), value) for at, value, there in parts])
+    spread = float(np.sqrt(np.mean([value.var(ddof=1) for _, value, _ in parts])))
     return EdgeEffect(
         difference=real,
         in_deviations=real / spread if spread > 0 else 0.0,
         p_value=float((1 + (np.abs(shuffled) >= abs(real) - 1e-15).sum()) / (N_SHUFFLES + 1)),
         n_plates=len(parts),
     )
+
+
+def _first(order: np.ndarray, n: int) -> np.ndarray:
+    """Which n places of a plate come first in the order of all places."""
+    return np.asarray(order <= np.partition(order, n - 1)[n - 1])
 
 
 def _mean_difference(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from distangle.report.charts import BLUE, INK, ORANGE, RULE
 from distangle.report.material import Material
 from distangle.report.paper.drawn import Drawn, Missing, drawing
-from distangle.results import Explanation
+from distangle.results import STANDS_OUT, Explanation
 
 TITLE = "Which stain, by Eq. (15) and by Shapley values"
 PRINTED_LAYER = "features.denseblock4.denselayer24"
@@ -47,6 +47,8 @@ def _points(axes: Axes, channels: list[str], said: dict[str, Any], *, colour: st
     if said["interval"] is not None:
         low, high = np.array(said["interval"]).T
         axes.vlines(at, low, high, color=colour, linewidth=1.6, zorder=2)
+    for values in said.get("by_group", {}).values():
+        axes.plot(at, values, "o", color=colour, markersize=3.5, markerfacecolor="none", zorder=2)
     axes.set_xticks(at, channels, rotation=30, ha="right", color=INK)
     axes.margins(x=0.06)
 
@@ -68,7 +70,7 @@ def _numbers(explanation: Explanation, channels: list[str]) -> dict[str, Any]:
         "shapley_top_interval": None
         if summary["shapley"]["interval"] is None
         else summary["shapley"]["interval"][place],
-        "shapley_top_p": summary["shapley"]["p"][place],
+        "shapley_top_p": explanation.p_of_top,
     }
 
 
@@ -77,11 +79,16 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     words = (
         f"{numbers['sites']} sites. By Eq. (15) {numbers['eq15_top']} comes out on top in {numbers['eq15_top_sites']} "
         f"of them; with maps drawn at random, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
-        f"By Shapley values {numbers['shapley_top']} moved the answer most (mean {numbers['shapley_top_mean']:.2f}, "
-        f"p = {numbers['shapley_top_p']:.2g})."
     )
+    mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
+    if numbers["shapley_top_p"] <= STANDS_OUT:
+        words += f"By Shapley values {numbers['shapley_top']} moved the answer most ({mean})."
+    else:
+        words += f"By Shapley values no single stain stands out; the first is {numbers['shapley_top']} ({mean})."
     if summary["shapley"]["interval"] is not None:
         words += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
+    elif summary["shapley"].get("by_group"):
+        words += f" Rings: {', '.join(summary['shapley']['by_group'])}."
     if numbers["layer"] != PRINTED_LAYER:
         words += f" Maps of {numbers['layer']}; the paper's layer is {PRINTED_LAYER} of a DenseNet-161."
     return words

@@ -1,0 +1,84 @@
+"""Every p-value that is printed, on data in which nothing is to be found: at most 5 % are at most .05."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from distangle.explain.places import overlap
+from distangle.explain.stains import label_nulls, nulls
+from distangle.images.planes import edges
+
+PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "false_alarms.py"
+REPEATS = 120
+MOST = 0.05 + 3 * np.sqrt(0.05 * 0.95 / REPEATS)
+# Conservative by construction, so that a lower limit means nothing: docs/calibration.md says why.
+CONSERVATIVE = {"map_of_site_largest", "stain_of_well", "stain_overall", "stain_overall_largest", "leak"}
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("false_alarms", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FALSE_ALARMS = load()
+
+
+@pytest.fixture(autouse=True)
+def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edges, "N_SHUFFLES", 99)
+
+
+@pytest.mark.parametrize("name", FALSE_ALARMS.NULLS)
+def test_p_values_of_nothing_are_small_no_more_often_than_they_say(name: str) -> None:
+    share = FALSE_ALARMS.alarms(name, repeats=REPEATS, seed=5)
+    assert share <= MOST
+    assert share > 0 or name in CONSERVATIVE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FALSE_ALARMS.NULLS)
+def test_p_values_are_calibrated_closely(name: str) -> None:
+    repeats = 1000
+    share = FALSE_ALARMS.alarms(name, repeats=repeats, seed=6)
+    error = 3 * np.sqrt(0.05 * 0.95 / repeats)
+    assert share <= 0.05 + error
+    assert share >= 0.025 - error or name in CONSERVATIVE
+
+
+def _each_alone(draw: Callable[..., object]) -> Callable[..., object]:
+    return lambda *given, **options: draw(*given, **{**options, "groups": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [("places_overall", FALSE_ALARMS, "null_p"), ("cells_overall", overlap, "mean_over_sites")],
+)
+def test_sites_of_a_well_taken_for_independent_ones_are_seen(
+    name: str, module: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, function, _each_alone(getattr(module, function)))
+    assert FALSE_ALARMS.alarms(name, repeats=REPEATS, seed=5) > MOST
+
+
+def test_a_p_that_can_be_0_would_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    observed, null = rng.normal(size=(4000, 1)), rng.normal(size=(4000, 20, 1))
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert (nulls.p_values(observed, null) <= 0.05).mean() <= most
+    assert ((null >= observed[:, None]).mean(1) <= 0.05).mean() > most  # without the observation among the draws
+
+
+def test_the_largest_of_several_stains_has_a_p_of_its_own() -> None:
+    rng = np.random.default_rng(1)
+    scale = np.array([1.0, 10.0, 0.1, 1.0])
+    draws = scale * rng.normal(size=(1500, 100, 4))
+    p = np.array([label_nulls.family_p(one[0], one[1:]).min() for one in draws])
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 1500))
