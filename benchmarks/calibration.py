@@ -11,7 +11,6 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-import false_alarms
 import measure
 from distangle import intervals
 
@@ -168,6 +167,8 @@ def mean_table(repeats: int, seed: int) -> Iterator[bool]:
 
 
 def p_table(repeats: int, seed: int) -> Iterator[bool]:
+    import false_alarms  # late: the intervals need no network
+
     print("p-values of nothing: share at most .05, per cent")
     limit = 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
     for name, null in false_alarms.NULLS.items():

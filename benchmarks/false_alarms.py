@@ -6,6 +6,7 @@ map, wells of an experiment their batch, plates of one layout their treatments, 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,7 @@ def places_of_site(rng: np.random.Generator) -> float:
     return float(site_p(rng.normal(size=1), rng.normal(size=(1, 19)))[0])
 
 
-def _cells(rng: np.random.Generator) -> pd.DataFrame:
+def _cells(rng: np.random.Generator) -> dict[str, Any]:
     """The summary of maps that are drawn at random, one for the sites of a well, over parts of three wells."""
     shares = rng.dirichlet(np.ones(3), size=(9, 1 + DRAWS)).astype(float)
     base = rng.dirichlet(np.ones(3), size=(3, 1 + DRAWS)).repeat(3, axis=0)
@@ -143,6 +144,13 @@ def _cells(rng: np.random.Generator) -> pd.DataFrame:
         table[f"{name}_area"] = 1 / 3
     wells = [f"w{k}" for k in range(3) for _ in range(3)]
     return overlap._together(table, shares[:, 1:], None, wells, rng=rng)
+
+
+def cells_of_site(rng: np.random.Generator) -> float:
+    maps = random_smooth_maps(1, grid=(4, 4), size=(32, 32), rng=rng).enlarged()
+    image = 1000 * random_smooth_maps(1, grid=(8, 8), size=(32, 32), rng=rng, smoothness=0.5).enlarged()
+    found = overlap.overlap_with_cells(maps, image[:, None], nuclear=0, grid=(4, 4), rng=rng, n_maps=19)
+    return float(found.table["cells_p"].iloc[0])
 
 
 def cells_overall(rng: np.random.Generator) -> float:
@@ -223,6 +231,7 @@ NULLS = {
     "stain_by_labels": Null(stain_by_labels, "stain against permuted labels", "well within its experiment"),
     "places_of_site": Null(places_of_site, "deletion, insertion, one site", "site"),
     "places_overall": Null(places_overall, "deletion, insertion, all sites", "well"),
+    "cells_of_site": Null(cells_of_site, "map on nuclei and cells, one site", "site"),
     "cells_overall": Null(cells_overall, "maps on nuclei and cells, all sites", "well"),
     "edge": Null(edge, "edge of the plates", "place on the plates"),
     "leak": Null(leak, "a place tells the label (a limit, no p)", "well"),

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from distangle.explain.faithfulness.curves import null_p
 from distangle.explain.places import overlap
 from distangle.explain.stains import label_nulls, nulls
 from distangle.images.planes import edges
@@ -74,6 +76,17 @@ def test_a_p_that_can_be_0_would_be_seen() -> None:
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
     assert (nulls.p_values(observed, null) <= 0.05).mean() <= most
     assert ((null >= observed[:, None]).mean(1) <= 0.05).mean() > most  # without the observation among the draws
+
+
+def test_no_p_is_ever_0() -> None:
+    rng = np.random.default_rng(2)
+    assert null_p(np.zeros(9), np.ones((9, 9)), rng=rng, n_draws=50) == 1 / 51
+    row, column = (one.ravel() for one in np.indices((6, 8)))
+    wells = pd.DataFrame({"experiment": "E1", "plate": "1", "row": row, "column": column})
+    bright = np.isin(row, [0, 5]) | np.isin(column, [0, 7])
+    found = edges.edge_effect(wells.assign(value=bright + 0.01 * rng.normal(size=48)))
+    assert found is not None
+    assert found.p_value == 1 / 100
 
 
 def test_the_largest_of_several_stains_has_a_p_of_its_own() -> None:
