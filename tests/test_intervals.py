@@ -103,6 +103,12 @@ def test_intervals_of_accuracies_hold_the_truth(
         assert held >= LEAST
 
 
+def test_wells_of_a_group_are_never_taken_for_quite_independent_ones(simulation: ModuleType) -> None:
+    # Most groups are perfect and a few are not: six that look alike tell nothing of it.
+    world = {"n_groups": 6, "n_wells": 200, "repeats": REPEATS, "seed": 4, "shape": "beta"}
+    assert simulation.share_coverage(0.99, 0.05, **world) >= LEAST
+
+
 @pytest.mark.parametrize("n_groups", [5, 8, 20])
 @pytest.mark.parametrize(("alike", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)])
 def test_intervals_of_means_hold_the_truth(

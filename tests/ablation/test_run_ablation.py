@@ -169,7 +169,7 @@ def test_the_files_say_the_same_as_the_comparison(folder: Path) -> None:
     assert [line["difference"] for line in lines if line["condition"] == "baseline"] == [""] * 4
     page = (root / "index.html").read_text(encoding="utf-8")
     assert "2 held-out experiments: an interval takes 5 or more" in page
-    assert "An interval draws the held-out experiments and, apart from them, the seeds" in page
+    assert "An interval adds the variance over the held-out experiments" in page
     assert 'src="curves.svg"' in page
     assert "cutmix.probability=0.5" in page
     shown = list(table_lines(found))

@@ -7,7 +7,8 @@ from PIL import Image
 from report_run import STAINS, Made, Plan, make_run
 
 from distangle.errors import ImageError
-from distangle.report.sites import Painter, choose_sites, fitted_map
+from distangle.report.explained import _followed
+from distangle.report.sites import ChosenSite, Painter, choose_sites, fitted_map
 
 
 def explained(rows: list[tuple[str, str, float, str]]) -> pd.DataFrame:
@@ -44,6 +45,13 @@ def test_the_best_supported_sites_of_different_perturbations_come_first_and_cont
 def test_a_control_is_never_among_the_errors() -> None:
     table = explained([("EMPTY", "a", 0.9, "untreated"), ("EMPTY", "a", 0.9, "negative_control")])
     assert {site.kind for site in choose_sites(table)} == {"control"}
+
+
+def test_the_stain_that_a_map_resembles_most_has_a_p_for_having_looked_at_all() -> None:
+    values = {"correlation_1": 0.1, "correlation_2": 0.7, "correlation_3": 0.2}
+    p = {"correlation_p_1": 0.6, "correlation_p_2": 0.01, "correlation_p_3": 0.3}
+    site = ChosenSite(row=0, kind="correct", entry={**values, **p})
+    assert "resembles actin most (correlation 0.70; p = 0.03 among" in _followed(site, ["dna", "actin", "er"])
 
 
 def test_a_map_of_binned_pixels_is_enlarged_to_the_image() -> None:
