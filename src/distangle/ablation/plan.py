@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distangle import __version__
 from distangle.ablation.conditions import CONDITIONS, Condition, check_conditions
 from distangle.commit import commit_json, commit_text
 from distangle.errors import RunError
 from distangle.results.run import relative_path
-from distangle.screen import Folds, Screen, check_labels, read_screen
+from distangle.screen import TRAIN, Folds, Screen, check_labels, read_screen
 from distangle.training import TrainingConfig, read_config, values_of, write_config
 from distangle.training.network import resolved
 
@@ -75,7 +77,10 @@ def plan_ablation(
         _refuse_other_files(out)
         out.mkdir(parents=True, exist_ok=True)
         folds.write(out / "folds.parquet")
-        commit_text(out / "config.yaml", write_config(resolved(asked, screen)))
+        commit_text(
+            out / "config.yaml",
+            write_config(resolved(asked, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())),
+        )
         said: dict[str, Any] = {
             "distangle": __version__,
             "screen": relative_path(screen.folder, out),

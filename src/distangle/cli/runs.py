@@ -14,7 +14,7 @@ from distangle.errors import ConfigError
 from distangle.progress import progress, speaks
 
 if TYPE_CHECKING:
-    from distangle.results import RunFolder
+    from distangle.results import RunFolder, Scores
     from distangle.screen import Folds, Screen
 
 MOST_NAMES = 20  # of labels in a remark
@@ -27,6 +27,8 @@ def train(
     preset: str | None = None,
     config: Path | None = None,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    cross_validate: int | None = None,
+    expect: Literal["plates", "experiments"] | None = None,
     hold_out: str | None = None,
     unlabelled: str | None = None,
     folds: int | None = None,
@@ -42,8 +44,10 @@ def train(
     limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
-    """Train a network on a screen, whole experiments held out.
+    """Train a network on a screen, and judge it on wells that it has not seen.
 
+    With a frozen backbone (preset `small`) the default is a cross-validation, then a network trained on everything.
+    Other presets train for days on large screens: their default is one network, a fifth of the experiments held out.
     What a setting is, is said by the preset, then by the file of `--config`, then by the flags.
 
     Args:
@@ -53,7 +57,12 @@ def train(
             `small` (two CPU cores: published filters) or `scratch` (two CPU cores: filters of its own).
         config: YAML file with settings; `distangle settings` prints one.
         from_: Repeat this run: its screen, folds and settings, which the flags may change.
-        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`; or `wilds=test`.
+        cross_validate: Train this many folds, keep what each predicts of the wells it did not see, then train on
+            everything.
+        expect: What new data will be: `plates` of the experiments that are known, or `experiments` of their own. Folds
+            are made of these, and the batch correction is chosen for them.
+        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`; or `wilds=test`; or
+            `none` to train on everything and score nothing.
         unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03` or `split=test`.
         folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
         fold: Which of them is held out, from 0.
@@ -69,11 +78,20 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, read_screen
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
+    from distangle.screen import check_labels, hold_nothing_out, read_screen
+    from distangle.training import (
+        folds_again,
+        read_config,
+        rehearse,
+        resolve_config,
+        start_cross_validation,
+        start_run,
+    )
 
+    chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
     folding = {
+        "--cross-validate": cross_validate,
         "--hold-out": hold_out,
         "--unlabelled": unlabelled,
         "--folds": folds,
@@ -86,6 +104,7 @@ def train(
         "--preset": preset,
         "--config": config,
         "--target": target,
+        "--expect": expect,
         "--epochs": epochs,
         "--seed": seed,
         "--weights": weights,
@@ -105,12 +124,29 @@ def train(
     else:
         earlier = None if from_ is None else RunFolder.open(source)
         base = None if earlier is None else read_config(earlier.config)
-        changes = (*pretrained, *set)
+        changes = (*pretrained, *chosen, *set)
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
             indexed = read_screen(earlier.screen_folder(screen))
             divided = folds_again(earlier, indexed)
+        elif cross_validate is not None or (
+            asked.uses_features and limit is None and all(v is None for k, v in folding.items() if k != "--unlabelled")
+        ):
+            others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
+            refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
+            indexed = read_screen(source)
+            check_labels(indexed, hold_nothing_out(indexed), asked.target)
+            run = start_cross_validation(
+                indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled, say=remark
+            )
+            plan = run.describe()["cross_validation"]
+            tell(
+                f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one "
+                "network trained on everything. `--hold-out COLUMN=VALUE` holds out what you name instead."
+            )
+            _train_on(run, indexed)
+            return
         else:
             indexed = read_screen(source)
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
@@ -165,10 +201,12 @@ def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed:
 def _train_on(run: "RunFolder", indexed: "Screen") -> None:
     """Train a run that was begun to its end, or until a signal stops it."""
     from distangle.images.again import said_of_tries
-    from distangle.training import alone_in, read_config, stop_at_signals
-    from distangle.training import train as train_run
+    from distangle.training import alone_in, read_config, stop_at_signals, train_cross_validation
+    from distangle.training import train as train_one
 
-    epochs = read_config(run.config).epochs
+    n_folds = int(run.describe().get("cross_validation", {}).get("n_folds", 0))
+    train_run = train_cross_validation if n_folds else train_one
+    epochs = read_config(run.config).epochs * (n_folds + 1)
     again = f"Go on with `distangle train --resume {run.root}`."
     with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
         stop.check()
@@ -177,7 +215,24 @@ def _train_on(run: "RunFolder", indexed: "Screen") -> None:
         train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)
     for said in said_of_tries():
         remark(said)
+    if n_folds:
+        from distangle.inference import predict_run
+
+        with progress("predict", 8, unit="view") as advance:
+            scores, _ = predict_run(run, indexed, advance=advance, say=remark)
+        _tell_scores(scores)
     tell(str(run.root))
+
+
+def _tell_scores(scores: "Scores") -> None:
+    heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
+    tell_table(heads, score_lines(scores))
+    for sentence in of_few_groups(scores):
+        tell(sentence)
+    for note in scores.notes:
+        remark(note)
+    for role, check in scores.controls.items():
+        remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
 
 
 def predict(
@@ -208,14 +263,7 @@ def predict(
         scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
-    heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
-    tell_table(heads, score_lines(scores))
-    for sentence in of_few_groups(scores):
-        tell(sentence)
-    for note in scores.notes:
-        remark(note)
-    for role, check in scores.controls.items():
-        remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
+    _tell_scores(scores)
     tell(str((out or opened.predictions) / "scores.json"))
 
 

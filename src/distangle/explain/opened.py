@@ -15,7 +15,7 @@ from distangle.explain.chosen import ChosenSites, target_of
 from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
-from distangle.inference import cell_type_rows, check_fits, kept_norms, open_model, preparation_of
+from distangle.inference import cell_type_rows, check_fits, features_of, kept_norms, open_model, store_of
 from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
@@ -84,7 +84,7 @@ def open_run(
         target_of(perturbation, predictions.perturbations)
     chosen = choose_rows(predictions.table, n_sites=n_sites, only=only) if rows is None else list(rows)
     folds = predictions.table["Metadata_Fold"].iloc[chosen].unique().tolist()
-    store = ImageStore(screen, preparation_of(about))
+    store = store_of(run, screen, about)
     try:
         readable, _ = measure_sites(store, chosen)
         if not readable:
@@ -94,12 +94,12 @@ def open_run(
         untreated, _ = measure_sites(store, untreated_wells(predictions.table, folds=folds, n_wells=n_untreated))
         if removal == "control":
             untreated = [row for row in untreated if untreated_beside(screen, [row]) is not None]
-        references = references_of(model, store, [*readable, *untreated])
+        references = references_of(model, store, [*readable, *untreated], features=features_of(run, screen, about))
 
         def sites_of(rows: list[int]) -> ChosenSites:
             table = predictions.table.iloc[rows].reset_index(drop=True)
             place = {row: k for k, row in enumerate(rows)}
-            parts = norm_parts(kept_norms(run), screen, rows)
+            parts = norm_parts(kept_norms(run), screen, rows, store.fold)
             names = [name if perturbation is None else perturbation for name in table["predicted"]]
             return ChosenSites(
                 table=table,

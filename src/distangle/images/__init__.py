@@ -1,6 +1,6 @@
 """From a site to numbers: read, standardise, turn and crop."""
 
-from distangle.images.batches import measure_sites, pixel_batches, ready_batches
+from distangle.images.batches import fix_statistics, measure_sites, pixel_batches, ready_batches
 from distangle.images.intensity import (
     Standardisation,
     channel_statistics,
@@ -35,6 +35,7 @@ __all__ = [
     "binning_for",
     "channel_statistics",
     "control_rows",
+    "fix_statistics",
     "measure_sites",
     "pack_screen",
     "pixel_batches",

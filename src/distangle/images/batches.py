@@ -4,13 +4,20 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from distangle.images.intensity import GROUP, standardise, statistics_by_site
+from distangle.errors import ConfigError, ImageError
+from distangle.images.intensity import GROUP, pooled_statistics, standardise, statistics_by_site
+from distangle.images.preparation import Preparation
 from distangle.images.store import ImageStore
 from distangle.images.views import View, take_view
+from distangle.screen.norm_groups import group_codes
+
+SAMPLE = 1000  # images that the mean and spread of the training rest on
 
 
 def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
     """Read the images that the standardisation of `rows` rests on.
+
+    Of a plate or experiment in several folds of the store, a site rests on the sites of its own fold.
 
     Args:
         store: The images and how they are prepared.
@@ -26,12 +33,44 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
     by = store.preparation.standardise
     sites = store.screen.sites
     needed = list(rows)
-    if by != "image":
-        groups = sites[GROUP[by]].apply(tuple, axis=1)
-        needed = np.flatnonzero(groups.isin(set(groups.iloc[list(rows)]))).tolist()
+    if store.preparation.transductive:
+        codes = group_codes(sites, GROUP[by], store.fold)
+        needed = np.flatnonzero(np.isin(codes, codes[list(rows)])).tolist()
     store.measure(needed)
     readable = [row for row in rows if row not in store.reasons]
-    return readable, statistics_by_site(store.screen, store.statistics, by=by, rows=readable)
+    if by == "training":
+        if store.preparation.fixed is None:
+            message = "standardise=training needs the mean and spread of training images. Call `fix_statistics` first."
+            raise ConfigError(message)
+        fixed = np.asarray(store.preparation.fixed, dtype=np.float32)
+        return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))
+    return readable, statistics_by_site(store.screen, store.statistics, by=by, rows=readable, fold=store.fold)
+
+
+def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
+    """Return how images are prepared, with the mean and spread of training images for standardise=training.
+
+    It is one affine map of all pixels of a channel, and knows neither plates nor labels.
+
+    Args:
+        store: The images.
+        rows: Sites of the training fold; of more than a thousand, a thousand spread evenly are read.
+
+    Raises:
+        ImageError: None of them can be read.
+    """
+    preparation = store.preparation
+    if preparation.standardise != "training" or preparation.fixed is not None:
+        return preparation
+    chosen = [rows[k] for k in np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)] if len(rows) else []
+    readable = store.measure(chosen)
+    if not readable:
+        reason = f"; the first: {store.reasons[chosen[0]]}" if chosen else ""
+        message = f"None of {len(chosen)} training images can be read to standardise by{reason}. Check the screen."
+        raise ImageError(message)
+    mean, spread = pooled_statistics(store.statistics[readable])
+    fixed = (tuple(float(value) for value in mean), tuple(float(value) for value in spread))
+    return preparation.model_copy(update={"fixed": fixed})
 
 
 def ready_batches(

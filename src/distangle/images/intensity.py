@@ -9,8 +9,9 @@ import numpy as np
 from distangle.errors import ConfigError, nearest
 from distangle.images.patience import compiled_loops
 from distangle.screen import NEGATIVE, Screen
+from distangle.screen.norm_groups import group_codes
 
-Standardisation = Literal["image", "plate", "experiment", "controls", "experiment_controls"]
+Standardisation = Literal["image", "training", "plate", "experiment", "controls", "experiment_controls"]
 FEW = 3  # fewer images of negative controls than this say too little of an experiment
 Transform = Literal["none", "sqrt"]
 GROUP: Mapping[str, list[str]] = {
@@ -107,7 +108,12 @@ def control_rows(screen: Screen, rows: Sequence[int] | np.ndarray) -> np.ndarray
 
 
 def statistics_by_site(
-    screen: Screen, image_statistics: np.ndarray, *, by: Standardisation, rows: Sequence[int] | None = None
+    screen: Screen,
+    image_statistics: np.ndarray,
+    *,
+    by: Standardisation,
+    rows: Sequence[int] | None = None,
+    fold: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return, for every site, the statistics it is to be standardised by.
 
@@ -119,17 +125,19 @@ def statistics_by_site(
             three of them. All but `image` look beyond the image, also of held-out plates: transductive, but
             label-free (the last two know only which wells are controls).
         rows: The sites that are needed; others may stay NaN. None: all.
+        fold: Of each site: a plate or experiment in several folds has statistics of its own in each, or the sampling
+            error of one estimate would stand in all of them and name the group. None: the screen is one fold.
 
     Returns:
         float32 [site, 2, channel].
 
     Raises:
-        ConfigError: Unknown choice, or a plate without a negative control.
+        ConfigError: Unknown choice, or a plate without a negative control in a fold.
     """
     if by == "image":
         return image_statistics
     if by not in GROUP:
-        message = f"No standardisation {by!r}. {nearest(by, ['image', *GROUP])}"
+        message = f"No standardisation {by!r}. {nearest(by, ['image', 'training', *GROUP])}"
         raise ConfigError(message)
     wanted = np.zeros(len(screen.sites), dtype=bool)
     wanted[list(range(len(wanted)) if rows is None else rows)] = True
@@ -137,7 +145,9 @@ def statistics_by_site(
     control = np.zeros(len(screen.sites), dtype=bool)
     control[control_rows(screen, range(len(screen.sites)))] = True
     result = np.full_like(image_statistics, np.nan)
-    for key, group in screen.sites.groupby(GROUP[by], sort=False).indices.items():
+    codes = group_codes(screen.sites, GROUP[by], fold)
+    order = np.argsort(codes, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         if not (wanted[group] & readable[group]).any():
             continue
         chosen = group[readable[group]]
@@ -145,11 +155,12 @@ def statistics_by_site(
         if by == "controls" or (by == "experiment_controls" and len(controls) >= FEW):
             chosen = controls
         if len(chosen) == 0:
-            name = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
+            name = " ".join(screen.sites[GROUP[by]].iloc[group[0]].astype(str))
+            where = "" if fold is None else f" in the fold {fold[group[0]]!r}"
             message = (
-                f"Plate {name} has no negative control; standardising by "
-                f"controls needs at least one per plate. Use `experiment_controls` or `image`, or name the controls "
-                f"when indexing."
+                f"Plate {name} has no negative control{where}; standardising by "
+                f"controls needs at least one per plate and fold. Use `experiment_controls` or `image`, or name the "
+                f"controls when indexing."
             )
             raise ConfigError(message)
         result[group] = pooled_statistics(image_statistics[chosen])

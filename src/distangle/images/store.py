@@ -20,17 +20,33 @@ class ImageStore:
     Args:
         screen: Where the files are.
         preparation: How images are to be binned and their intensities transformed.
+        fold: Of each site, from `Folds.of`: what is estimated from wells (means, spreads, references, norms) is
+            estimated in each fold by itself, so that no two folds share an estimate. None: the screen is one fold.
         memory: Bytes of decoded images to keep; the rest is read anew each time.
         workers: Threads that decode (the decoders release the interpreter lock).
+
+    Raises:
+        ScreenError: The screen has no images.
+        ValueError: `fold` is of another length.
     """
 
     def __init__(
-        self, screen: Screen, preparation: Preparation | None = None, *, memory: int = 4 << 30, workers: int = 2
+        self,
+        screen: Screen,
+        preparation: Preparation | None = None,
+        *,
+        fold: np.ndarray | None = None,
+        memory: int = 4 << 30,
+        workers: int = 2,
     ) -> None:
         if screen.card.tables_only:
             message = "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
             raise ScreenError(message)
+        if fold is not None and len(fold) != len(screen.sites):
+            message = f"{len(fold)} folds were given for {len(screen.sites)} sites. Give one each: `Folds.of(screen)`."
+            raise ValueError(message)
         self.screen = screen
+        self.fold = fold
         self.preparation = preparation or Preparation()
         self.reasons: dict[int, str] = {}
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)

@@ -11,7 +11,7 @@ from distangle.inference.predict import (
     predict_sites,
     preparation_of,
 )
-from distangle.inference.run import fold_of_sites, open_model, predict_run
+from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
 
 __all__ = [
     "average_wells",
@@ -20,6 +20,7 @@ __all__ = [
     "check_fits",
     "confusion",
     "evaluate",
+    "features_of",
     "fold_of_sites",
     "kept_norms",
     "norms_for",
@@ -29,4 +30,6 @@ __all__ = [
     "predict_sites",
     "preparation_of",
     "score",
+    "sides_of",
+    "store_of",
 ]

@@ -8,6 +8,7 @@ import pandas as pd
 from distangle.results import Predictions
 from distangle.screen import NEGATIVE, Role
 
+UNSEEN = ("held_out", "new")  # folds whose sites no training saw
 CONFIDENT = 0.5  # probability from which a call of a treatment counts as confident
 TOLERATED = 0.10  # share of negative-control sites that may be called a treatment with confidence
 
@@ -34,7 +35,7 @@ def check_controls(
         `confident_treatment` (share called a treatment with a probability above 0.5), `verdict`, `words`.
     """
     table = sites.table
-    fine = ((table["Metadata_Fold"] == "held_out") & (table["reason"] == "")).to_numpy()
+    fine = (table["Metadata_Fold"].isin(UNSEEN) & (table["reason"] == "")).to_numpy()
     if target != "perturbation" or not fine.any():
         return {}
     roles = table["Metadata_Role"]

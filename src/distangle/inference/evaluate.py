@@ -6,11 +6,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from distangle.inference.controls import check_controls
+from distangle.correction import Correction
+from distangle.inference.controls import UNSEEN, check_controls
 from distangle.inference.naive import no_better
 from distangle.intervals import share_interval
 from distangle.results import Predictions, ScoreRow, Scores
-from distangle.screen import CONTROLS
+from distangle.screen import CONTROLS, NEGATIVE, NOTHING
 from distangle.screen.labels import count_well_labels
 
 Metric = Literal["accuracy", "balanced accuracy"]
@@ -30,7 +31,7 @@ def evaluate(
     Args:
         predictions: Sites and wells, with one view and with eight.
         about: What was saved beside the weights: classes, how many training sites each had, preparation, whether
-            the network is centred.
+            the correction of the network.
         run: What `run.json` says: target, how the fold was made, whether it was forced and in spite of what.
         norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
         naive: By level, the labels that rules without cells give every row (see `guess_without_cells`).
@@ -39,8 +40,9 @@ def evaluate(
         All rows, the confusion over sites, the control checks, and notes for the reader.
     """
     trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
-    centred = bool(about.get("centred", False))
-    transductive = about["preparation"]["standardise"] != "image" or norms != "running" or centred
+    correction = Correction.model_validate(about.get("correction", {}))
+    prepared = about["preparation"]["standardise"] not in ("image", "training")
+    transductive = prepared or norms != "running" or correction.method != "none"
     rows: list[ScoreRow] = []
     no_wells = list(_wells_apart(predictions, target=str(run["target"])))
     for found in predictions:
@@ -51,7 +53,7 @@ def evaluate(
             table = found.table.assign(**rules)[chosen & _scored(found.table, trained)]
             rows += _rows(table, found, wells=wells, chance=1 / len(trained), transductive=transductive)
     sites = next(found for found in predictions if found.level == "site")
-    of_fold = sites.table[sites.table["Metadata_Fold"] == "held_out"]
+    of_fold = sites.table[sites.table["Metadata_Fold"].isin(UNSEEN)]
     held_out = of_fold[of_fold["perturbation"] != ""]
     never = tuple(sorted(set(held_out["perturbation"]) - trained))
     scored = sites.table[_scored(sites.table, trained)]
@@ -106,8 +108,8 @@ def _by_role(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with 
 
 
 def _scored(table: pd.DataFrame, trained: set[str]) -> pd.Series:
-    held_out = table["Metadata_Fold"] == "held_out"
-    return held_out & table["perturbation"].isin(trained) & (table["reason"] == "")
+    unseen = table["Metadata_Fold"].isin(UNSEEN)
+    return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 
 
 def _unlabelled(of_fold: pd.DataFrame, run: Mapping[str, Any]) -> Iterator[str]:
@@ -216,18 +218,15 @@ def _notes(
         yield f"The split was forced: {notes}. These scores are inflated."
     if never:
         n = int(held_out["perturbation"].isin(never).sum())
-        yield f"{n} held-out sites of {', '.join(never)} are not scored: no training well has them."
-    if standardise != "image":
+        whose = "sites" if run.get("new") else "held-out sites"
+        yield f"{n} {whose} of {', '.join(never)} are not scored: no training well has them."
+    if standardise not in ("image", "training"):
         yield (
             f"Images were standardised by {standardise.replace('_', ' ')}, also held-out ones: without labels, but a "
-            f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} "
-            f"(transductive)."
+            f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} and "
+            f"fold (transductive)."
         )
-    if about.get("centred", False):
-        yield (
-            "What the untreated wells of an experiment measure was subtracted from every site of it, also of held-out "
-            "ones: without labels, but a prediction rests on other wells of its experiment (transductive)."
-        )
+    yield from _corrected(sites, Correction.model_validate(about.get("correction", {})))
     hidden = int((sites.table["Metadata_Fold"] == "unlabelled").sum())
     if hidden:
         yield f"{hidden} sites of {run['unlabelled']} are predicted but not scored: {_use_of_hidden(run)}."
@@ -240,8 +239,34 @@ def _notes(
     unread = int((sites.table["reason"] != "").sum())
     if unread:
         yield f"{unread} sites could not be read; they keep a row with the reason in predictions/sites.parquet."
-    if held_out.empty:
-        yield "No held-out site has a known label: there is nothing to score."
+    if held_out.empty and run["held_out"] == NOTHING:
+        yield (
+            "Nothing was held out, so nothing is scored: how good the network is on new plates is not known. "
+            "`distangle train SCREEN --cross-validate 5` tells."
+        )
+    elif held_out.empty:
+        which = "No site of this screen" if run.get("new") else "No held-out site"
+        yield (
+            f"{which} has a known label in column {run['target']!r}: there is nothing to score. Name the labels when "
+            "indexing, and predict again."
+        )
+
+
+def _corrected(sites: Predictions, correction: Correction) -> Iterator[str]:
+    """Say what the correction of a network did to these sites."""
+    if correction.method == "none":
+        return
+    controls = sites.table["Metadata_Role"].isin([str(role) for role in NEGATIVE]).any()
+    if controls or correction.wells == "all":
+        yield (
+            f"Features were corrected ({correction}), also those of held-out sites: without labels, but a prediction "
+            f"rests on other wells of its {correction.group} and fold (transductive)."
+        )
+        return
+    yield (
+        f"Nothing was corrected: the network was trained with the correction {str(correction)!r}, and this screen "
+        "names no negative control. Name them when indexing, or train with correction.method=none."
+    )
 
 
 def _use_of_hidden(run: Mapping[str, Any]) -> str:

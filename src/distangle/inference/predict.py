@@ -1,6 +1,6 @@
 """One forward pass over a screen: logits and embeddings per site, and their mean per well."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from distangle.model import (
     reference_rows,
     references_of,
 )
+from distangle.model.features import Features
 from distangle.ranks import check_once, share, sum_array
 from distangle.results import Predictions
 from distangle.screen import Screen
@@ -100,6 +101,8 @@ def predict_by_views(
     views: Sequence[int],
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
     norms: PlateNorms | None = None,
+    features: Features | None = None,
+    rows: Sequence[int] | None = None,
     advance: Callable[[str], None] = lambda said: None,
 ) -> list[Predictions]:
     """Predict every site with several numbers of views, each view computed once; otherwise as `predict_sites`.
@@ -111,6 +114,8 @@ def predict_by_views(
         views: Each 1 or 8.
         fold: Fold by (experiment, plate, well, site).
         norms: Norm statistics of every plate.
+        features: What the frozen backbone says of every site: then no image is read.
+        rows: Sites to be predicted, the others have no logits; None: all.
         advance: Called after every view.
 
     Returns:
@@ -127,29 +132,45 @@ def predict_by_views(
     screen = store.screen
     check_fits(screen, about)
     everything = list(range(len(screen.sites)))
-    rows, statistics = measure_sites(store, everything)
+    wanted = everything if rows is None else sorted(rows)
+    if features is None:
+        readable, statistics = measure_sites(store, wanted)
+        reasons_of = store.reasons
+    else:
+        readable, statistics, reasons_of = features.readable(wanted), features.statistics, features.reasons
     device = next(model.parameters()).device
     sums = {n: _Sums.zeros(len(everything), len(about["classes"]), model.config.embedding_size) for n in views}
     visits = np.zeros(len(everything), dtype=np.int64)
-    references = references_of(model, store, rows)
+    references = references_of(model, store, readable, features=features)
     # The same sums in another order of memory: a third to half the time on a CPU.
     model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = norm_parts(norms, screen, rows)
+    parts = norm_parts(norms, screen, readable, store.fold)
+
+    def batches(members: Sequence[int], view: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+        if features is None:
+            yield from batches_on(device, store, members, statistics, batch_size=BATCH, view=view)
+            return
+        for start in range(0, len(members), BATCH):
+            chosen = list(members[start : start + BATCH])
+            padded = chosen + [chosen[-1]] * (BATCH - len(chosen))
+            yield chosen, torch.from_numpy(features.take(padded, view)).to(device)
+
     with torch.no_grad():
         for view in range(max(views)):
             for members, lent in parts:
                 with lent_statistics(model, lent):
-                    for chosen, images in batches_on(
-                        device, store, share(members), statistics, batch_size=BATCH, view=view
-                    ):
-                        padded = chosen + [chosen[-1]] * (len(images) - len(chosen))
+                    for chosen, seen in batches(share(members), view):
+                        padded = chosen + [chosen[-1]] * (len(seen) - len(chosen))
                         cell_types = cell_type_rows(screen, padded, about)
                         beside = reference_rows(references, padded)
-                        outputs = model(
-                            images.contiguous(memory_format=torch.channels_last),
+                        more = (
                             None if cell_types is None else cell_types.to(device),
                             None if beside is None else beside.to(device),
                         )
+                        if features is None:
+                            outputs = model(seen.contiguous(memory_format=torch.channels_last), *more)
+                        else:
+                            outputs = model.classify_numbers(seen, *more)
                         logits, embedding = (
                             found[: len(chosen)].float().cpu().numpy() for found in (outputs.logits, outputs.embedding)
                         )
@@ -159,9 +180,9 @@ def predict_by_views(
                                 sums[n].embedding[chosen] += embedding / n
                         visits[chosen] += view == 0
             advance(f"view {view + 1}")
-    check_once(visits, rows, where="the prediction")
-    unread = sorted(set(everything) - set(rows))
-    reasons = [store.reasons.get(row, "") for row in everything]
+    check_once(visits, readable, where="the prediction")
+    unread = sorted(set(everything) - set(readable))
+    reasons = [reasons_of.get(row, "") for row in everything]
     predicted = []
     for n in views:
         for found in (sums[n].logits, sums[n].embedding):
@@ -169,7 +190,7 @@ def predict_by_views(
             found[unread] = np.nan
         table = _metadata(screen, about["target"], fold or {})
         predicted.append(
-            _joined(table, sums[n].logits, sums[n].embedding, about["classes"], level="site", views=n, reasons=reasons)
+            joined(table, sums[n].logits, sums[n].embedding, about["classes"], level="site", views=n, reasons=reasons)
         )
     return predicted
 
@@ -222,7 +243,7 @@ def average_wells(sites: Predictions) -> Predictions:
             logits[row], embedding[row] = sites.logits[fine].mean(axis=0), sites.embedding[fine].mean(axis=0)
     table = table.reset_index(drop=True)
     table["n_sites"] = n_sites
-    return _joined(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
+    return joined(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
 
 
 def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
@@ -240,7 +261,23 @@ def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, in
     return table
 
 
-def _joined(
+def cell_free_table(screen: Screen, target: str, fold: Sequence[str], *, classes: Sequence[str]) -> Predictions:
+    """Return the sites of a screen as predictions without a network: places, labels and folds.
+
+    Args:
+        screen: The screen.
+        target: Its label column.
+        fold: Of each site.
+        classes: Known to the network; other labels are left blank.
+    """
+    table = _metadata(screen, target, {})
+    table["Metadata_Fold"] = list(fold)
+    table["perturbation"] = table["perturbation"].where(table["perturbation"].isin(list(classes)), "")
+    n, nothing = len(table), np.zeros((len(table), 1), dtype=np.float32)
+    return joined(table, nothing, nothing, ("none",), level="site", views=1, reasons=[""] * n)
+
+
+def joined(
     table: pd.DataFrame,
     logits: np.ndarray,
     embedding: np.ndarray,
@@ -250,6 +287,17 @@ def _joined(
     views: int,
     reasons: Sequence[str],
 ) -> Predictions:
+    """Return predictions with the likeliest class of every row.
+
+    Args:
+        table: What is known of each row; changed.
+        logits: float32 [row, class].
+        embedding: float32 [row, number].
+        names: Of the classes.
+        level: Sites or wells.
+        views: How many were averaged.
+        reasons: Why a row could not be read; "" where it could.
+    """
     found = Predictions(
         level=level, table=table, logits=logits, embedding=embedding, perturbations=tuple(names), views=views
     )

@@ -5,15 +5,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distangle.commit import sweep
 from distangle.errors import RunError
 from distangle.images import ImageStore
 from distangle.images.again import n_tried_again, said_of_tries
 from distangle.inference.evaluate import evaluate
 from distangle.inference.naive import guess_without_cells
+from distangle.inference.new_screen import compare_with_expected, guesses_of_new, new_sites
 from distangle.inference.norms import keep_norms, norms_for
+from distangle.inference.out_of_fold import Guesses, out_of_fold
 from distangle.inference.predict import average_wells, predict_by_views, preparation_of
 from distangle.model import PerturbationClassifier, load_model
+from distangle.model.features import CARD, Features
 from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
@@ -49,11 +54,41 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
         screen: Its own, or another.
         fold: From `fold_of_sites`.
     """
-    own = json.loads(run.screen.read_text(encoding="utf-8"))
-    if own["sites_sha256"] != screen.card.sites_sha256:
+    if not is_own_screen(run, screen):
         return []
     keys = screen.sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
     return [k for k, (e, p, w, s) in enumerate(keys) if fold.get((str(e), str(p), str(w), int(s))) == TRAIN]
+
+
+def store_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> ImageStore:
+    """Return the images of a screen as a run sees them: of its own screen, no two folds share an estimate.
+
+    Args:
+        run: Says which site is in which fold.
+        screen: Its own, a part of it, or another, which is one fold.
+        about: What was saved beside the weights.
+    """
+    return ImageStore(screen, preparation_of(about), fold=sides_of(run, screen))
+
+
+def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
+    """Return the fold of each site of the run's own screen or a part of it, as text [site]; None of another."""
+    return Folds.read(run.folds).of(screen) if is_own_screen(run, screen) else None
+
+
+def is_own_screen(run: RunFolder, screen: Screen) -> bool:
+    """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
+    own = json.loads(run.screen.read_text(encoding="utf-8"))
+    return bool(own["sites_sha256"] == screen.card.sites_sha256)
+
+
+def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Features | None:
+    """Return what a frozen backbone said of every site of the run's own screen; None where the run keeps nothing."""
+    if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
+        return None
+    features = Features(run.features)
+    same = features.card["preparation"] == preparation_of(about).model_dump(mode="json")
+    return features if same and features.n_sites == len(screen.sites) else None
 
 
 def predict_run(
@@ -65,7 +100,10 @@ def predict_run(
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
-    """Predict every site and well of a screen with one view and with eight, and score what was held out.
+    """Predict every site and well of a screen with one view and with eight, and score what was not trained on.
+
+    Of the run's own screen these are the held-out sites; after a cross-validation every labelled site, each predicted
+    by the network of the fold that held it out. Of another screen they are all labelled sites.
 
     Args:
         run: A finished run.
@@ -80,19 +118,35 @@ def predict_run(
         The scores, and the predictions of sites with eight views.
     """
     model, about = open_model(run)
-    store, tries = ImageStore(screen, preparation_of(about)), n_tried_again()
-    fold = fold_of_sites(run)
+    told = run.describe()
+    store, tries = store_of(run, screen, about), n_tried_again()
+    own = is_own_screen(run, screen)
+    fold = fold_of_sites(run) if own else new_sites(run, screen, say=say)
+    features = None
     try:
-        training = training_rows(run, screen, fold)
+        training = training_rows(run, screen, fold) if own else []
         norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, training=training, say=say)
-        one, eight = predict_by_views(model, about, store, views=(1, 8), fold=fold, norms=norms, advance=advance)
+        features = features_of(run, screen, about) if norms is None else None
+        more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
+        one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
     finally:
         store.close()
+    statistics = store.statistics if features is None else features.statistics
+    notes: list[str] = []
+    rules: Guesses = guess_without_cells
+    if own and told.get("cross_validation"):
+        one, eight, notes, rules = out_of_fold(run, screen, one, eight, open_model=open_model, sides_of=sides_of)
+    elif not own:
+        rules = guesses_of_new(run, screen, about, say=say)
+        told = {**told, "held_out": f"all labelled wells of {screen.folder or 'another screen'}", "forced": False}
+        told |= {"unlabelled": "", "new": True}
     found = [one, eight, average_wells(one), average_wells(eight)]
-    naive = {str(some.level): guess_without_cells(some, one, store.statistics) for some in (found[0], found[2])}
+    naive = {str(some.level): rules(some, one, statistics) for some in (found[0], found[2])}
     by = "running" if norms is None else norms.by
-    scores = evaluate(found, about=about, run=run.describe(), norms=by, naive=naive if training else None)
-    scores = scores.model_copy(update={"notes": (*scores.notes, *said_of_tries(since=tries))})
+    scores = evaluate(found, about=about, run=told, norms=by, naive=naive)
+    if not own:
+        notes += compare_with_expected(run, scores)
+    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *said_of_tries(since=tries))})
     if is_first():
         folder = out or run.predictions
         sweep(folder)

@@ -10,7 +10,14 @@ from distangle.model.layers import find_layer, layer_names
 from distangle.model.norm_statistics import NormStatistics, collect_contrast, collect_statistics, lent_statistics
 from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
 from distangle.model.published import published_weights
-from distangle.model.references import reference_rows, references_of, set_typical
+from distangle.model.references import (
+    ReferenceWells,
+    measure_numbers,
+    reference_rows,
+    reference_wells,
+    references_of,
+    set_prior,
+)
 from distangle.model.templates import CosineTemplates, LinearTemplates
 from distangle.model.weights import WeightsReport, load_published_weights
 
@@ -23,6 +30,7 @@ __all__ = [
     "Outputs",
     "PerturbationClassifier",
     "PlateNorms",
+    "ReferenceWells",
     "StainwiseEfficientNet",
     "WeightsReport",
     "batches_on",
@@ -36,10 +44,12 @@ __all__ = [
     "lent_statistics",
     "load_model",
     "load_published_weights",
+    "measure_numbers",
     "norm_parts",
     "published_weights",
     "reference_rows",
+    "reference_wells",
     "references_of",
     "save_model",
-    "set_typical",
+    "set_prior",
 ]

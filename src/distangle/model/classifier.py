@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, Logits, Pooled, References
+from distangle.correction import Correction
 from distangle.errors import ConfigError, nearest
 from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
@@ -27,6 +28,8 @@ class ModelConfig(BaseModel):
         n_perturbations: Templates of each head.
         n_cell_types: Length of the cell type's one-hot vector; 0 leaves the cell type out.
         embedding_size: Numbers in an embedding.
+        enlarge: How many times larger the backbone sees an image than it is; small crops fit filters that were
+            learnt on photographs better so.
         final_relu: Whether negative feature maps are cut before pooling. torchvision's DenseNet does, the winner of
             RxRx1 2019 does not; a ResNet's maps have no negatives.
         norm_momentum: Share of the newest minibatch in the running statistics of every norm, in (0, 1].
@@ -35,8 +38,7 @@ class ModelConfig(BaseModel):
         neck_dropout: Share of numbers dropped before the last linear map of the neck, in [0, 1).
         pooled_dropout: Share of numbers dropped before the first one, in [0, 1).
         frozen: Whether the backbone keeps the weights it was given, its norms their statistics.
-        centred: Whether what untreated sites measure is subtracted before the neck; needs a backbone that stands
-            still.
+        correction: What is done to the numbers of a group before the neck; needs a frozen backbone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class ModelConfig(BaseModel):
     n_perturbations: int = Field(ge=1)
     n_cell_types: int = Field(default=0, ge=0)
     embedding_size: int = Field(default=1024, ge=1)
+    enlarge: int = Field(default=1, ge=1, le=4)
     final_relu: bool = True
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     recompute: bool = False
@@ -53,7 +56,7 @@ class ModelConfig(BaseModel):
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
     pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen: bool = False
-    centred: bool = False
+    correction: Correction = Correction()
 
     @field_validator("backbone")
     @classmethod
@@ -65,10 +68,10 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _stands_still(self) -> "ModelConfig":
-        if self.centred and not self.frozen:
+        if self.correction.method != "none" and not self.frozen:
             message = (
-                "A centred network subtracts what its backbone says of untreated sites, so the backbone must stand "
-                "still. Set network.frozen=true too, or network.centred=false."
+                f"The correction {str(self.correction)!r} subtracts what the backbone says of other wells, so the "
+                "backbone must be frozen. Set network.frozen=true too, or correction.method=none."
             )
             raise ValueError(message)
         return self
@@ -117,7 +120,8 @@ class PerturbationClassifier(nn.Module):
         backbone: Has `features` (torchvision's names) and `n_features`.
         neck: From numbers and cell type to the embedding.
         n_numbers: What an image amounts to before the neck: pooled features and measurements.
-        typical: Of a centred network, the numbers of an untreated site of a typical experiment.
+        prior: Of a network with a correction, how much the training groups differ: `GroupPrior.as_rows`.
+        n_references: Numbers that a network with a correction is given beside each site; else 0.
         linear_templates: Of the softmax head.
         cosine_templates: Of the arc head.
     """
@@ -140,8 +144,10 @@ class PerturbationClassifier(nn.Module):
         for part in self.modules():
             if isinstance(part, _BatchNorm):
                 part.momentum = config.norm_momentum
-        self.typical: Tensor | None
-        self.register_buffer("typical", torch.zeros(self.n_numbers) if config.centred else None)
+        method = config.correction.method
+        self.n_references = {"none": 0, "centre": 1, "standardise": 2}[method] * self.n_numbers
+        self.prior: Tensor | None
+        self.register_buffer("prior", None if method == "none" else torch.zeros(5, self.n_numbers))
         self.backbone.requires_grad_(not config.frozen)
 
     def train(self, mode: bool = True) -> "PerturbationClassifier":  # noqa: FBT001, FBT002 - as torch has it
@@ -175,13 +181,24 @@ class PerturbationClassifier(nn.Module):
         """
         self.check_channels(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.frozen and self.training)):
-            maps: Tensor = self.backbone(images)
+            maps = self.backbone_maps(images)
         # Not in place: a hook may hold the maps before the ReLU.
         maps = functional.relu(maps) if self.config.final_relu else maps
         if self.measurements is None:
             return maps
         size = (maps.shape[2], maps.shape[3])
         return torch.cat([maps, self.measurements.maps(images, size=size).to(maps.dtype)], 1)
+
+    def backbone_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
+        """Return the maps of the backbone alone, which sees images as large as `config.enlarge` says."""
+        maps: Tensor = self.backbone(self.enlarged(images))
+        return maps
+
+    def enlarged(self, images: Images) -> Float[Tensor, "site channel _ _"]:
+        """Return images as large as the backbone sees them."""
+        if self.config.enlarge == 1:
+            return images
+        return functional.interpolate(images, scale_factor=self.config.enlarge, mode="bilinear")
 
     def pool(self, maps: FeatureMaps) -> Pooled:
         """Return the mean of each map, in float32 also under autocast."""
@@ -206,11 +223,18 @@ class PerturbationClassifier(nn.Module):
         Args:
             pooled: From `pool`.
             cell_types: One-hot, or a mixture under CutMix; None for a model without cell types.
-            references: The `numbers` of untreated sites of the same experiment; None for a model that is not centred.
+            references: From `references_of`; None for a model without a correction.
 
         Raises:
             ConfigError: When cell types or references are missing, unasked for, or of another number.
         """
+        with full_precision(pooled):
+            return self.classify_numbers(self.numbers(pooled), cell_types, references)
+
+    def classify_numbers(
+        self, numbers: Pooled, cell_types: CellTypes | None, references: References | None = None
+    ) -> Outputs:
+        """Return logits, cosines and embeddings of what `numbers` gave; otherwise as `classify`."""
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
             message = (
@@ -218,18 +242,19 @@ class PerturbationClassifier(nn.Module):
                 "Give the one-hot vectors that it was trained with, or None for 0."
             )
             raise ConfigError(message)
-        if (references is not None) != self.config.centred:
-            words = "no references" if references is None else "references"
+        if (0 if references is None else references.shape[1]) != self.n_references:
+            words = "no references" if references is None else f"{references.shape[1]} references a site"
             message = (
-                f"A model with centred={self.config.centred} was given {words}. Give the numbers of untreated sites "
-                "(`references_of`) to a centred model, and None to any other."
+                f"A model with the correction {str(self.config.correction)!r} was given {words} instead of "
+                f"{self.n_references or 'none'}. Give what `references_of` returns for this model."
             )
             raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
-        with full_precision(pooled):
-            numbers = self.numbers(pooled)
+        with full_precision(numbers):
             if references is not None:
-                numbers = numbers - references.to(numbers.dtype)
+                offset, *log_scale = torch.split(references.to(numbers.dtype), self.n_numbers, 1)
+                numbers = numbers - offset
+                numbers = numbers * log_scale[0].neg().exp() if log_scale else numbers
             joined = numbers if cell_types is None else torch.cat([numbers, cell_types.to(numbers.dtype)], 1)
             embedding = self.neck(joined)
             return Outputs(
@@ -265,6 +290,6 @@ def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifie
         model = PerturbationClassifier(config)
     model.to_empty(device="cpu")
     initialise(model, seed=seed)
-    if model.typical is not None:
-        model.typical.zero_()
+    if model.prior is not None:
+        model.prior.zero_()
     return model

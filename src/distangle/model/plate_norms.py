@@ -121,7 +121,7 @@ class PlateNorms:
 
 
 def norm_parts(
-    norms: PlateNorms | None, screen: Screen, rows: Sequence[int]
+    norms: PlateNorms | None, screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None
 ) -> list[tuple[list[int], NormStatistics | None]]:
     """Return rows with the statistics that are theirs, the rows of one group together and in their order.
 
@@ -129,6 +129,7 @@ def norm_parts(
         norms: Of all plates of the rows; None: the running statistics for all.
         screen: The screen.
         rows: Positions in it.
+        fold: Of each site of the screen, as the statistics were collected with.
 
     Raises:
         WeightsError: A plate is not known.
@@ -136,7 +137,7 @@ def norm_parts(
     if norms is None:
         return [(list(rows), None)]
     parts: dict[int | None, list[int]] = {}
-    for row, plate in zip(rows, plates_of(screen, rows), strict=True):
+    for row, plate in zip(rows, plates_of(screen, rows, fold), strict=True):
         if plate not in norms.of_plate:
             message = (
                 f"There are no norm statistics of plate {' '.join(plate)}, only of {len(norms.of_plate)} other plates. "
@@ -183,7 +184,9 @@ def collect_plate_norms(
         return None
     kept = known if known is not None and known.by == by else PlateNorms(by, {}, (), ())
     missing = [
-        row for row, plate in zip(rows, plates_of(store.screen, rows), strict=True) if plate not in kept.of_plate
+        row
+        for row, plate in zip(rows, plates_of(store.screen, rows, store.fold), strict=True)
+        if plate not in kept.of_plate
     ]
     device = next(model.parameters()).device
 
@@ -192,8 +195,8 @@ def collect_plate_norms(
 
     contrast = kept.contrast
     if by == "controls" and not contrast:
-        contrast = _contrast(model, store.screen, training_rows, pieces_of, fewest=fewest)
-    groups, remarks = norm_groups(store.screen, missing, by=by, fewest=fewest, of=rows)
+        contrast = _contrast(model, store, training_rows, pieces_of, fewest=fewest)
+    groups, remarks = norm_groups(store.screen, missing, by=by, fewest=fewest, of=rows, fold=store.fold)
     of_plate, collected, words = dict(kept.of_plate), list(kept.collected), list(kept.words)
     for group in groups:
         of_plate |= dict.fromkeys(group.plates, len(collected) if group.rows else None)
@@ -205,14 +208,15 @@ def collect_plate_norms(
 
 def _contrast(
     model: PerturbationClassifier,
-    screen: Screen,
+    store: ImageStore,
     training_rows: Sequence[int],
     pieces_of: Callable[[Sequence[int]], Pieces],
     *,
     fewest: int,
 ) -> NormStatistics:
-    groups, _ = norm_groups(screen, training_rows, by="controls", fewest=fewest, of=training_rows)
-    places = plates_of(screen, training_rows)
+    screen, fold = store.screen, store.fold
+    groups, _ = norm_groups(screen, training_rows, by="controls", fewest=fewest, of=training_rows, fold=fold)
+    places = plates_of(screen, training_rows, fold)
 
     def both() -> Iterator[tuple[Pieces, Pieces]]:
         for group in groups:

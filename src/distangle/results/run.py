@@ -47,6 +47,26 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def features(self) -> Path:
+        """Folder of what a frozen backbone says of every site; the folds of a cross-validation share it."""
+        return self.root / str(self.describe().get("features", "features"))
+
+    @property
+    def image_statistics(self) -> Path:
+        """Mean and spread of every channel of every image of the screen, NumPy [site, 2, channel]."""
+        return self.root / "image_statistics.npy"
+
+    @property
+    def correction(self) -> Path:
+        """Which batch correction was chosen, and what it was compared with, JSON."""
+        return self.root / "correction.json"
+
+    @property
+    def cross_validation(self) -> Path:
+        """Folder of the runs of a cross-validation, one per fold."""
+        return self.root / "cross_validation"
+
+    @property
     def metrics(self) -> Path:
         """One row per epoch, CSV."""
         return self.root / "metrics.csv"

@@ -7,12 +7,14 @@ from distangle.screen.files import Probe
 from distangle.screen.folds import (
     ASIDE,
     HELD_OUT,
+    NOTHING,
     TRAIN,
     UNLABELLED,
     Folds,
     by_experiment,
     checked,
     fold_columns,
+    hold_nothing_out,
     hold_out,
 )
 from distangle.screen.grouped import by_group
@@ -35,6 +37,7 @@ __all__ = [
     "Folds",
     "Found",
     "HELD_OUT",
+    "NOTHING",
     "LAYOUTS",
     "LabelReport",
     "Layout",
@@ -61,6 +64,7 @@ __all__ = [
     "fold_columns",
     "hide_labels",
     "hide_labels_by",
+    "hold_nothing_out",
     "hold_out",
     "index",
     "natural_key",

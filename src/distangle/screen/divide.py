@@ -1,7 +1,7 @@
 """From the words of a command line to folds: what is held out, and whose labels are hidden."""
 
 from distangle.errors import FoldError
-from distangle.screen.folds import Folds, by_experiment, hold_out
+from distangle.screen.folds import Folds, by_experiment, hold_nothing_out, hold_out
 from distangle.screen.grouped import GROUPS, Group, by_group
 from distangle.screen.labels import check_target
 from distangle.screen.table import Screen
@@ -25,8 +25,8 @@ def divide(
 
     Args:
         screen: The screen to divide.
-        by: What to hold out, such as `replicate=2`, `experiment=HUVEC-02,RPE-01` or `wilds=test`; None deals out
-            experiments.
+        by: What to hold out, such as `replicate=2`, `experiment=HUVEC-02,RPE-01` or `wilds=test`; `none` for nothing;
+            None deals out experiments.
         hidden: Whose labels the training does not see, in the same words; None for nobody's.
         n_folds: How many sets of experiments; None is five, or as many as there are.
         fold: Which of them is held out; None is the first.
@@ -41,7 +41,12 @@ def divide(
             `=`, or `by` beside a number of folds; or no such column as `label`.
     """
     check_target(screen, label)
-    if by is None and group is not None:
+    if by == "none":
+        if n_folds is not None or fold is not None or group is not None:
+            message = "`--hold-out none` trains on everything: leave out the number of folds and their groups."
+            raise FoldError(message)
+        folds = hold_nothing_out(screen)
+    elif by is None and group is not None:
         n_folds = max(2, min(5, len(screen.sites[GROUPS[group]].drop_duplicates()))) if n_folds is None else n_folds
         folds = by_group(screen, group=group, n_folds=n_folds, fold=fold or 0, seed=seed, label=label, force=force)
     elif by is None:

@@ -22,6 +22,7 @@ from distangle.screen.table import KEY_COLUMNS, Screen
 TRAIN = "train"
 HELD_OUT = "held_out"
 UNLABELLED = "unlabelled"
+NOTHING = "nothing"  # description of folds that hold nothing out
 ASIDE = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
 
 _COLUMNS = (*KEY_COLUMNS, "fold")
@@ -153,6 +154,13 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
     return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
 
 
+def hold_nothing_out(screen: Screen) -> Folds:
+    """Train on every site; nothing can be scored then."""
+    table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
+    table["fold"] = pd.Series([TRAIN] * len(table), dtype="str")
+    return Folds(table=table, description=NOTHING)
+
+
 def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str) -> tuple[pd.Series, list[str]]:
     """Return a column of the sites, and the values asked for in their natural order.
 
@@ -270,7 +278,8 @@ def checked(screen: Screen, folds: Folds, *, force: bool = False) -> Folds:
         FoldError: As in `hold_out`; or the screen has a site that these folds do not know.
     """
     fold = folds.of(screen)
-    empty = [name.replace("_", " ") for name in (TRAIN, HELD_OUT) if not (fold == name).any()]
+    sides = (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT)
+    empty = [name.replace("_", " ") for name in sides if not (fold == name).any()]
     if empty:
         message = f"No site of this screen is {' or '.join(empty)} by the folds of {folds.description}: they were "
         message += "made of another screen. Make them of this one, `distangle folds`."

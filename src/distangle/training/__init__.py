@@ -10,6 +10,7 @@ from distangle.training.repeat import folds_again
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
 
 if TYPE_CHECKING:
+    from distangle.training.cross_validate import start_cross_validation, train_cross_validation
     from distangle.training.keeping.keeper import alone_in
     from distangle.training.rehearsal import Rehearsal, rehearse
     from distangle.training.run import start_run, train
@@ -30,9 +31,11 @@ __all__ = [
     "rehearse",
     "resolve_config",
     "settings",
+    "start_cross_validation",
     "start_run",
     "stop_at_signals",
     "train",
+    "train_cross_validation",
     "values_of",
     "write_config",
 ]
@@ -42,8 +45,10 @@ _LATE = {
     "Rehearsal": "rehearsal",
     "alone_in": "keeping.keeper",
     "rehearse": "rehearsal",
+    "start_cross_validation": "cross_validate",
     "start_run": "run",
     "train": "run",
+    "train_cross_validation": "cross_validate",
 }
 
 

@@ -6,8 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distangle.correction import Correction
 from distangle.images import Preparation
 from distangle.screen.norm_groups import AtTest
+
+Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plates of known experiments, or others
 
 
 class Part(BaseModel):
@@ -26,7 +29,8 @@ class Network(Part):
     neck_dropout: float = Field(default=0.0, ge=0, lt=1)
     pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen: bool = False  # the backbone keeps the weights it starts from
-    centred: bool = False  # what untreated sites of the experiment measure is subtracted; needs a frozen backbone
+    views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
+    enlarge: int = Field(default=1, ge=0, le=4)  # times, before the backbone; 0: twice below 96 pixels, else once
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
     extra_outputs: int = Field(default=0, ge=0)  # junk classes on purpose: outputs that no site is ever labelled with
@@ -130,6 +134,22 @@ class Norms(Part):
     controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
 
 
+class CorrectionChoice(Part):
+    """What is taken off the features of a group of wells: as said here, or as cross-validation chooses."""
+
+    method: Literal["auto", "none", "centre", "standardise"] = "none"  # all but none need a frozen backbone
+    group: Literal["experiment", "plate"] = "experiment"  # whose wells are compared; auto compares both
+    wells: Literal["controls", "all"] = "controls"  # which of them the estimate rests on; auto compares both
+    folds: int = Field(default=4, ge=2)  # of the cross-validation inside the training wells; auto only
+    epochs: int = Field(default=10, ge=1)  # of each of its trainings; auto only
+
+    @property
+    def fixed(self) -> Correction:
+        """What the settings say by themselves; `auto` says nothing yet."""
+        method = "none" if self.method == "auto" else self.method
+        return Correction(method=method, group=self.group, wells=self.wells)
+
+
 class Adversary(Part):
     """A second network that reads the experiment from the embedding, and whose gradient is reversed."""
 
@@ -165,22 +185,36 @@ class TrainingConfig(Part):
     batches: Batches = Batches()
     norms: Norms = Norms()
     adversary: Adversary = Adversary()
+    correction: CorrectionChoice = CorrectionChoice()
+    expect: Expect = "auto"
 
     @model_validator(mode="after")
     def _is_possible(self) -> "TrainingConfig":
-        if self.network.centred and not self.network.frozen:
+        method = self.correction.method
+        if method != "none" and not self.network.frozen:
             message = (
-                "network.centred subtracts what the backbone says of untreated sites, so the backbone must stand "
-                "still: set network.frozen=true too, or network.centred=false"
+                f"correction.method={method} subtracts what the backbone says of other wells, so the backbone must be "
+                "frozen: set network.frozen=true too, or correction.method=none"
             )
             raise ValueError(message)
-        if self.network.centred and self.norms.at_test != "running":
+        if method != "none" and self.norms.at_test != "running":
             message = (
-                f"network.centred already takes an experiment's own look away: use norms.at_test=running with it, "
-                f"or network.centred=false with norms.at_test={self.norms.at_test}"
+                f"correction.method={method} already takes a group's own look away: use norms.at_test=running with "
+                f"it, or correction.method=none with norms.at_test={self.norms.at_test}"
+            )
+            raise ValueError(message)
+        if method == "auto" and not self.uses_features:
+            message = (
+                f"correction.method=auto compares corrections on features that are measured once, and "
+                f"cutmix.probability={self.cutmix.probability:g} needs images: set it to 0, or name a correction"
             )
             raise ValueError(message)
         return self
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether a frozen backbone sees each site once, in fixed views, instead of in every epoch."""
+        return self.network.frozen and self.cutmix.probability == 0 and self.norms.at_test == "running"
 
 
 _PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}
@@ -206,7 +240,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "backbone": "efficientnet_lite0",
             "weights": "imagenet",
             "frozen": True,
-            "centred": True,
+            "enlarge": 0,
             "measurements": True,
             "final_relu": False,  # its maps have either sign
             "embedding_size": 64,
@@ -214,6 +248,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "pooled_dropout": 0.5,
         },
         "cutmix": {"probability": 0.0},  # a box cut into a picture has edges, and these filters see edges
+        "balance": 1.0,
+        "preparation": {"binning": 0, "transform": "sqrt", "standardise": "training"},
+        "correction": {"method": "auto"},
     },
     # Filters of its own: for screens with thousands of images, or images unlike photographs.
     "scratch": {

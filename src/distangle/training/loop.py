@@ -15,7 +15,7 @@ from distangle.training.batches.maker import BatchMaker
 from distangle.training.config import TrainingConfig
 from distangle.training.pseudo_labels.assignment import Assignment, mixed_order
 from distangle.training.schedule import epoch_order, learning_rate, step_batches
-from distangle.training.state import TrainingState
+from distangle.training.state import TrainingState, moving_tensors, still_tensors
 from distangle.training.step import AGAIN, Stepper
 
 Validate = Callable[[Any], dict[str, int | float]]
@@ -115,18 +115,19 @@ def _check_finite(row: Mapping[str, int | float]) -> None:
 def _average(state: TrainingState, decay: float, step: int) -> None:
     if decay == 0:
         return
-    weights = state.model.state_dict()
     if not state.average:
-        state.average = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        still = still_tensors(state.model)
+        weights = state.model.state_dict()
+        state.average = {name: tensor.detach().clone() for name, tensor in weights.items() if name not in still}
         return
+    weights = moving_tensors(state.model)
     # Young averages follow faster, or they would remember the random start.
     keep = min(decay, (1 + step) / (10 + step))
-    for name, tensor in weights.items():
-        kept = state.average[name]
+    for name, kept in state.average.items():
         if kept.is_floating_point():
-            kept.lerp_(tensor.detach(), 1 - keep)
+            kept.lerp_(weights[name].detach(), 1 - keep)
         else:
-            kept.copy_(tensor)
+            kept.copy_(weights[name])
 
 
 class averaged_weights:  # noqa: N801 - a context manager is used like a function
@@ -137,9 +138,10 @@ class averaged_weights:  # noqa: N801 - a context manager is used like a functio
 
     def __enter__(self) -> None:
         if self._average:
-            self._own = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
-            self._model.load_state_dict(self._average)
+            weights = self._model.state_dict()
+            self._own = {name: weights[name].detach().clone() for name in self._average}
+            self._model.load_state_dict(self._average, strict=False)
 
     def __exit__(self, *raised: object) -> None:
         if self._average:
-            self._model.load_state_dict(self._own)
+            self._model.load_state_dict(self._own, strict=False)

@@ -1,32 +1,59 @@
 """The network and the optimiser that a configuration asks for, and what it leaves to the screen and the machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from distangle.images import binning_for
-from distangle.model import ModelConfig, build_classifier, load_published_weights, published_weights
+from distangle.correction import Correction
+from distangle.images import ImageStore, binning_for, fix_statistics
+from distangle.model import (
+    ModelConfig,
+    PerturbationClassifier,
+    build_classifier,
+    load_published_weights,
+    published_weights,
+)
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
-from distangle.training.batches.sites import TrainingSites
+from distangle.training.batches.sites import uses_cell_type
 from distangle.training.config import Network, TrainingConfig
 from distangle.training.loop import make_optimiser
 from distangle.training.state import TrainingState
 
 Say = Callable[[str], None]
+SMALL = 96  # pixels of the shorter side, below which filters learnt on photographs see an image twice as large
 
 
-def resolved(config: TrainingConfig, screen: Screen) -> TrainingConfig:
-    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing."""
+def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> TrainingConfig:
+    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing.
+
+    Args:
+        config: As it was asked for.
+        screen: To be trained on.
+        rows: Sites of the training fold.
+
+    Raises:
+        ImageError: Images are to be standardised by those of the training, and none of them can be read.
+    """
     preparation, precision = config.preparation, config.precision
     if preparation.binning == 0:
         height, width = screen.card.shape or (1, 1)
         preparation = preparation.model_copy(update={"binning": binning_for(height, width)})
+    if preparation.standardise == "training" and preparation.fixed is None:
+        store = ImageStore(screen, preparation)
+        try:
+            preparation = fix_statistics(store, rows)
+        finally:
+            store.close()
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16() else "fp32"
-    return config.model_copy(update={"preparation": preparation, "precision": precision})
+    network = config.network
+    if network.enlarge == 0:
+        shortest = min(screen.card.shape or (1, 1)) // preparation.binning
+        network = network.model_copy(update={"enlarge": 2 if shortest < SMALL else 1})
+    return config.model_copy(update={"preparation": preparation, "precision": precision, "network": network})
 
 
 def _multiplies_bf16() -> bool:
@@ -53,36 +80,65 @@ def weights_of(network: Network, *, say: Say) -> Path | None:
 
 
 def fresh_state(
-    screen: Screen, sites: TrainingSites, config: TrainingConfig, *, n_classes: int, pretrained: bool, say: Say
+    screen: Screen,
+    config: TrainingConfig,
+    *,
+    n_classes: int,
+    correction: Correction,
+    pretrained: bool,
+    say: Say,
 ) -> TrainingState:
     """Build the network and its optimiser as they are before the first step, on the device they train on.
 
     Args:
         screen: Says how many channels and cell types there are.
-        sites: The training fold.
         config: From `resolved`.
         n_classes: Templates of each head.
+        correction: What is done to the features of a group.
         pretrained: Whether to load `network.weights`; a resume has better ones and needs no file.
         say: Told what was loaded.
 
     Raises:
         WeightsError: The weights are not there, or are of another network.
     """
+    model = build_network(screen, config, n_classes=n_classes, correction=correction, pretrained=pretrained, say=say)
+    if config.compile:
+        model.compile()  # in place: names and files stay those of the plain network
+    device = next(model.parameters()).device.type
+    scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
+    reader = _reader(screen, config)
+    trained = nn.ModuleList([model] if reader is None else [model, reader.to(device)])
+    return TrainingState(
+        epochs_done=0, model=model, optimiser=make_optimiser(trained, config), scaler=scaler, reader=reader
+    )
+
+
+def build_network(
+    screen: Screen,
+    config: TrainingConfig,
+    *,
+    n_classes: int,
+    correction: Correction,
+    pretrained: bool,
+    say: Say,
+) -> PerturbationClassifier:
+    """Build the network alone; arguments and errors as of `fresh_state`."""
     network = config.network
     model = build_classifier(
         ModelConfig(
             backbone=network.backbone,
             n_channels=len(screen.card.channels),
             n_perturbations=n_classes,
-            n_cell_types=0 if sites.cell_types is None else len(screen.card.cell_types),
+            n_cell_types=len(screen.card.cell_types) if uses_cell_type(screen, config) else 0,
             embedding_size=network.embedding_size,
+            enlarge=network.enlarge,
             final_relu=network.final_relu,
             norm_momentum=network.norm_momentum,
             recompute=network.recompute,
             neck_dropout=network.neck_dropout,
             pooled_dropout=network.pooled_dropout,
             frozen=network.frozen,
-            centred=network.centred,
+            correction=correction,
             measurements=network.measurements,
         ),
         seed=config.seed,
@@ -94,15 +150,7 @@ def fresh_state(
         model = model.cuda()
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.compile:
-        model.compile()  # in place: names and files stay those of the plain network
-    device = next(model.parameters()).device.type
-    scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    reader = _reader(screen, config)
-    trained = nn.ModuleList([model] if reader is None else [model, reader.to(device)])
-    return TrainingState(
-        epochs_done=0, model=model, optimiser=make_optimiser(trained, config), scaler=scaler, reader=reader
-    )
+    return model
 
 
 def _reader(screen: Screen, config: TrainingConfig) -> ExperimentReader | None:

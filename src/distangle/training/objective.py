@@ -52,15 +52,18 @@ def objective(
         reader: Reads the experiment from the embedding, against the network; None: nobody does.
     """
     device = next(model.parameters()).device
-    images = batch.images(device)
-    if config.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
     cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
     references = None if batch.references is None else batch.references.to(device)
     labels = batch.labels.to(device)
     half = HALF.get(config.precision)
     with torch.autocast(device.type, half, enabled=half is not None):
-        outputs = model(images, cell_types, references)
+        if batch.numbers is not None:
+            outputs = model.classify_numbers(batch.numbers.to(device), cell_types, references)
+        else:
+            images = batch.images(device)
+            if config.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            outputs = model(images, cell_types, references)
     smoothed = _smooth(labels, config.loss.label_smoothing)
 
     def mean_loss(chosen: Tensor) -> Scalar:

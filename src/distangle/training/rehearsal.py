@@ -3,16 +3,21 @@
 import resource
 import statistics
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from distangle.correction import Correction
 from distangle.errors import ConfigError
 from distangle.images import ImageStore
-from distangle.model import PerturbationClassifier
+from distangle.model import PerturbationClassifier, ReferenceWells, reference_wells
+from distangle.model.features import Features, FixedViews, measure_features
 from distangle.progress import no_progress
 from distangle.ranks import n_ranks
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
@@ -20,7 +25,7 @@ from distangle.training.batches.maker import BatchMaker
 from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
-from distangle.training.network import fresh_state, resolved
+from distangle.training.network import build_network, fresh_state, resolved
 from distangle.training.state import TrainingState
 from distangle.training.validate import validate
 
@@ -97,39 +102,47 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
     if limit < 2:
         message = f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count."
         raise ConfigError(message)
-    config = resolved(config, screen)
-    classes = output_names(screen, config)
     fold = folds.of(screen)
+    config = resolved(config, screen, np.flatnonzero(fold == TRAIN).tolist())
+    classes = output_names(screen, config)
     rows = _labelled_rows(screen, fold == TRAIN, classes, config)
     per_step = config.batch_size * config.accumulate * n_ranks()
     chosen = rows[: limit * per_step] if len(rows) > limit * per_step else rows
     everything = _bytes_of_all(screen, config, n=int(np.isin(fold, (TRAIN, HELD_OUT)).sum()))
     # Images that a training would have to read again in every epoch are not kept here either.
-    store = ImageStore(screen, config.preparation, memory=IMAGES_IN_MEMORY if everything <= IMAGES_IN_MEMORY else 0)
+    memory = IMAGES_IN_MEMORY if everything <= IMAGES_IN_MEMORY else 0
+    if config.uses_features:  # measured once for each site: here for the chosen ones
+        part = screen.sites.iloc[chosen].reset_index(drop=True)
+        store = ImageStore(replace(screen, sites=part), config.preparation, memory=memory)
+        chosen = np.arange(len(part))
+    else:
+        store = ImageStore(screen, config.preparation, fold=fold, memory=memory)
     try:
         began = time.perf_counter()
-        sites, _ = labelled_sites(store, chosen, classes, config)
+        features = _features(store, config) if config.uses_features else None
+        sites, _ = labelled_sites(store, chosen, classes, config, features)
         n_read = int(np.isfinite(store.statistics).all(axis=(1, 2)).sum())
         reading_s = (time.perf_counter() - began) / n_read * int(np.isin(fold, (TRAIN, HELD_OUT)).sum())
-        state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=False, say=no_progress)
+        correction = config.correction.fixed
+        state = fresh_state(
+            screen, config, n_classes=len(classes), correction=correction, pretrained=False, say=no_progress
+        )
         n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
         model = cast(PerturbationClassifier, state.model)
-        # What is subtracted costs the same whatever it is, and the untreated sites need not be read for it.
-        nothing = np.zeros((len(screen.sites), model.n_numbers), dtype=np.float32)
-        beside: dict[str, Any] = {
-            "n_cell_types": n_cell_types,
-            "references": nothing if config.network.centred else None,
-        }
+        beside: dict[str, Any] = {"n_cell_types": n_cell_types, "features": features}
+        # What is corrected costs the same whatever it is, and no other site need be read for it.
+        wells = _no_wells(model, store.screen, correction)
+        references = None if wells is None else wells.of(np.arange(len(store.screen.sites)))
         on_device = next(model.parameters()).device.type != "cpu"
-        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), whole=on_device, **beside)
+        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), wells=wells, whole=on_device, **beside)
         try:
             step_s, stall = _timed_steps(state, maker, sites, config)
         finally:
             maker.close()
         began = time.perf_counter()
-        statistics_of = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
+        statistics_of = np.full((len(store.screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
-        validate(model, store, sites, statistics_of, **beside)
+        validate(model, store, sites, statistics_of, references=references, **beside)
         n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
         kept = store.kept_bytes
@@ -150,10 +163,30 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
     )
 
 
+def _features(store: ImageStore, config: TrainingConfig) -> Features:
+    model = build_network(store.screen, config, n_classes=2, correction=Correction(), pretrained=False, say=no_progress)
+    views = FixedViews(config.network.views, config.views.smallest_crop, config.views.gain, config.views.offset)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_features(model, store, views, Path(folder) / "features")
+
+
+def _no_wells(model: PerturbationClassifier, screen: Screen, correction: Correction) -> ReferenceWells | None:
+    """Return references that rest on one well of zeros for every group."""
+    if model.prior is None:
+        return None
+
+    def zeros(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        return list(rows), np.zeros((len(rows), model.n_numbers), dtype=np.float32)
+
+    everybody = np.arange(len(screen.sites))
+    return reference_wells(screen, everybody, correction, zeros, fold=None, training_rows=everybody)
+
+
 def _left_out(config: TrainingConfig) -> str:
     left_out = {
         "giving pseudo labels, and the steps they add": config.pseudo_labels.strategy != "none",
         f"the {config.norms.controls} controls beside each batch": config.norms.controls > 0,
+        "choosing a correction": config.correction.method == "auto",
         "norm statistics of each plate in the validation": config.norms.at_test != "running",
     }
     return "; ".join(words for words, is_so in left_out.items() if is_so)

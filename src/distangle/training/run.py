@@ -2,19 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from distangle import __version__
-from distangle.commit import commit_json, commit_text
+from distangle.commit import commit_json, commit_text, committed
+from distangle.correction import Correction, GroupPrior
 from distangle.errors import FoldError, RunError, Stopped, StorageError
 from distangle.images import ImageStore, measure_sites
-from distangle.model import PerturbationClassifier, references_of, save_model, set_typical
+from distangle.model import (
+    PerturbationClassifier,
+    ReferenceWells,
+    measure_numbers,
+    reference_wells,
+    save_model,
+    set_prior,
+)
+from distangle.model.features import Features
 from distangle.progress import no_progress
-from distangle.ranks import check_same, is_first, wait_for_all
+from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
@@ -30,6 +39,8 @@ from distangle.training.batches.sites import (
     with_shuffled_labels,
 )
 from distangle.training.config import TrainingConfig
+from distangle.training.corrections import choose_correction
+from distangle.training.frozen import open_features
 from distangle.training.keeping.checkpoints import has_checkpoint
 from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
 from distangle.training.loggers import check_loggers, loggers_for
@@ -45,7 +56,15 @@ Say = Callable[[str], None]
 NEW_FOLDER = "the new run folder"
 
 
-def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *, say: Say = no_progress) -> RunFolder:
+def start_run(
+    screen: Screen,
+    folds: Folds,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    features: Path | None = None,
+    say: Say = no_progress,
+) -> RunFolder:
     """Make a run folder that holds everything the training needs, without training yet.
 
     Args:
@@ -53,6 +72,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
         folds: Which sites are held out.
         config: How to train.
         out: A new or empty folder.
+        features: Folder of the features of a frozen backbone, as seen from `out`; None for one of its own.
         say: Told of a download.
 
     Raises:
@@ -66,7 +86,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
         message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
         raise RunError(message)
     classes = output_names(screen, config)
-    config = resolved(config, screen)
+    config = resolved(config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     check_composition(config)
@@ -91,6 +111,7 @@ def start_run(screen: Screen, folds: Folds, config: TrainingConfig, out: Path, *
             "forced_notes": list(folds.notes),
             "folds_sha256": folds.sha256,
             "finished": False,
+            **({} if features is None else {"features": features.as_posix()}),
         },
     )
     run.record(run.config, run.screen, run.folds, run.run)
@@ -129,42 +150,51 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     screen = screen or read_screen(run.screen_folder())
     folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
-    store = ImageStore(screen, config.preparation)
+    fold = folds.of(screen)
+    store = ImageStore(screen, config.preparation, fold=fold)
     classes = tuple(told["classes"])
-    sites, n_unlabelled = labelled_sites(store, np.flatnonzero(folds.of(screen) == TRAIN), classes, config)
+    training_rows = np.flatnonzero(fold == TRAIN).tolist()
+    features = open_features(run, store, config, look=_stopping(stop), say=say)
+    sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
     if config.shuffle_labels:
         sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
         say("labels: dealt out anew over the wells of each plate (shuffle_labels=true): a null, not a result.")
-    held_out, held_out_statistics = _held_out_sites(store, folds, classes, config)
-    for row, reason in sorted(store.reasons.items()):
+    held_out, held_out_statistics = _held_out_sites(store, folds, classes, config, features)
+    for row, reason in sorted((store.reasons if features is None else features.reasons).items()):
         say(f"not used, site {row}: {reason}")
     pseudo_labels = config.pseudo_labels.strategy != "none"
     if n_unlabelled and not pseudo_labels:
         say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
     resumes = has_checkpoint(run.checkpoints)
-    state = fresh_state(screen, sites, config, n_classes=len(classes), pretrained=not resumes, say=say)
+    correction = _correction(run, store, features, sites, config, n_classes=len(classes), stop=stop, say=say)
+    state = fresh_state(screen, config, n_classes=len(classes), correction=correction, pretrained=not resumes, say=say)
     fingerprint = _fingerprint(write_config(config), told["folds_sha256"], "\x1f".join(classes))
     keeper = Keeper(run, config.saving, fingerprint=fingerprint, stop=stop)
     keeper.begin(state, say=say)
     keeper.check_room(state, average=config.average > 0)
     n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
     network = cast(PerturbationClassifier, state.model)
-    if not resumes:
-        set_typical(network, store, sites.rows)
-    references = references_of(network, store, range(len(screen.sites)))
-    beside: dict[str, Any] = {"n_cell_types": n_cell_types, "references": references}
+    wells = _reference_wells(network, store, features, sites, resumes=resumes)
+    beside: dict[str, Any] = {"n_cell_types": n_cell_types, "features": features}
+    measured: dict[str, Any] = {**beside, "references": _all_references(wells, screen)}
     on_device = next(network.parameters()).device.type != "cpu"
     everybody, before_epoch = sites, no_pseudo_labels
     if pseudo_labels:
         look = keeper.between_batches
         everybody, labeller = join_unlabelled(
-            store, folds, sites, classes, config, **beside, say=say, before_batch=look
+            store, folds, sites, classes, config, **measured, say=say, before_batch=look
         )
         before_epoch = labeller.before_epoch
-    training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
     controls = control_sites(store, folds, config, say=say)
     maker = BatchMaker(
-        store, everybody, config, n_perturbations=len(classes), controls=controls, whole=on_device, **beside
+        store,
+        everybody,
+        config,
+        n_perturbations=len(classes),
+        wells=wells,
+        controls=controls,
+        whole=on_device,
+        **beside,
     )
     settings = config.model_dump(mode="json")
     loggers = (
@@ -190,7 +220,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
             return {}
         of_norms: dict[str, Any] = {"norms": config.norms, "training_rows": training_rows}
         look = keeper.between_batches
-        return validate(model, store, held_out, held_out_statistics, **beside, **of_norms, before_batch=look)
+        return validate(model, store, held_out, held_out_statistics, **measured, **of_norms, before_batch=look)
 
     stop.can_wait = True
     try:
@@ -214,7 +244,8 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         for logger in loggers:
             logger.close()
     if is_first():
-        _finish(run, state, screen=screen, config=config, sites=sites)
+        seen = store.statistics if features is None else features.statistics
+        _finish(run, state, screen=screen, config=config, sites=sites, image_statistics=seen)
     wait_for_all("the final weights")
     stop.can_wait = False  # what comes next changes no state
     return run
@@ -228,7 +259,13 @@ def _check_ranks(sites: TrainingSites, state: TrainingState, fingerprint: str) -
 
 
 def _finish(
-    run: RunFolder, state: TrainingState, *, screen: Screen, config: TrainingConfig, sites: TrainingSites
+    run: RunFolder,
+    state: TrainingState,
+    *,
+    screen: Screen,
+    config: TrainingConfig,
+    sites: TrainingSites,
+    image_statistics: np.ndarray,
 ) -> None:
     told = run.describe()
     counts = np.bincount(sites.labels, minlength=len(told["classes"]))
@@ -240,28 +277,95 @@ def _finish(
         "cell_types": list(screen.card.cell_types) if uses_cell_type(screen, config) else [],
         "preparation": config.preparation.model_dump(mode="json"),
         "shape": list(screen.card.shape) if screen.card.shape else None,
-        "centred": config.network.centred,
+        "correction": state.model.config.correction.model_dump(),  # type: ignore[union-attr, operator]
         "epochs": state.epochs_done,
         "precision": config.precision,
         "norms": config.norms.model_dump(mode="json"),
     }
+    with committed(run.image_statistics) as temporary, temporary.open("wb") as file:
+        np.save(file, image_statistics)
     with averaged_weights(state.model, state.average):
         written = save_model(state.model, run.checkpoints / "model.safetensors", about=about)  # type: ignore[arg-type]
     told |= (
         {"pseudo_labels": summary(state.notes, config.pseudo_labels)} if config.pseudo_labels.strategy != "none" else {}
     )
     commit_json(run.run, {**told, "finished": True})
-    run.record(run.run, *written)
+    run.record(run.run, run.image_statistics, *written)
+
+
+def _correction(
+    run: RunFolder,
+    store: ImageStore,
+    features: Features | None,
+    sites: TrainingSites,
+    config: TrainingConfig,
+    *,
+    n_classes: int,
+    stop: Stop,
+    say: Say,
+) -> Correction:
+    """Return the correction of a run: as its settings say, as was chosen before, or chosen now and kept."""
+    if config.correction.method != "auto" or features is None:
+        return config.correction.fixed
+    if not run.correction.exists():
+        look = _stopping(stop)
+        if is_first():
+            choice = choose_correction(store, features, sites, config, n_classes=n_classes, look=look)
+            commit_json(run.correction, choice.as_json())
+            run.record(run.correction)
+        wait_for_all("the choice of a correction")
+    told = json.loads(run.correction.read_text(encoding="utf-8"))
+    chosen = Correction.model_validate(told["chosen"])
+    say(f"correction: {chosen}. {told['reason']}")
+    return chosen
+
+
+def _reference_wells(
+    network: PerturbationClassifier,
+    store: ImageStore,
+    features: Features | None,
+    sites: TrainingSites,
+    *,
+    resumes: bool,
+) -> ReferenceWells | None:
+    """Return what the correction of a network rests on; of a new network, keep how much its training groups differ."""
+    if network.prior is None:
+        return None
+
+    def numbers_of(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        return measure_numbers(network, store, rows) if features is None else features.numbers_of(rows)
+
+    given: dict[str, Any] = {"fold": store.fold}
+    everybody = range(len(store.screen.sites))
+    if not resumes:
+        first = reference_wells(
+            store.screen, everybody, network.config.correction, numbers_of, training_rows=sites.rows, **given
+        )
+        set_prior(network, first)
+    prior = GroupPrior.from_rows(network.prior.detach().cpu().numpy())
+    return reference_wells(store.screen, everybody, network.config.correction, numbers_of, prior=prior, **given)
+
+
+def _all_references(wells: ReferenceWells | None, screen: Screen) -> np.ndarray | None:
+    """Return the references of every site, float32 [site of the screen, reference]."""
+    return None if wells is None else wells.of(np.arange(len(screen.sites)))
+
+
+def _stopping(stop: Stop) -> Callable[[], None]:
+    """Return what ends the work between two batches when somebody asks for it; several ranks go on."""
+    return stop.check if n_ranks() == 1 else lambda: None
 
 
 def _held_out_sites(
-    store: ImageStore, folds: Folds, classes: tuple[str, ...], config: TrainingConfig
+    store: ImageStore, folds: Folds, classes: tuple[str, ...], config: TrainingConfig, features: Features | None
 ) -> tuple[TrainingSites | None, np.ndarray]:
     rows = np.flatnonzero(folds.of(store.screen) == HELD_OUT)
     try:
-        held_out, _ = labelled_sites(store, rows, classes, config)
+        held_out, _ = labelled_sites(store, rows, classes, config, features)
     except FoldError:
         return None, np.empty(0)  # an unlabelled test fold has no curve
+    if features is not None:
+        return held_out, np.empty(0)
     _, statistics = measure_sites(store, held_out.rows.tolist())
     return held_out, statistics
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distangle.model import PerturbationClassifier
 from distangle.training.adversary import ExperimentReader
 
 
@@ -94,6 +95,22 @@ class TrainingState:
         self.metrics.append(row)
         self.epochs_done += 1
         self.so_far = EpochSoFar()
+
+
+def still_tensors(model: nn.Module) -> set[str]:
+    """Return the names of what no step moves: the backbone of a network whose backbone is frozen."""
+    frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
+    return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
+
+
+def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network that steps move, by their names in its state."""
+    parts = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
+    moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
+    own = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if parts else {}
+    for prefix, part in moving:
+        own |= {f"{prefix}{name}": tensor for name, tensor in [*part.named_parameters(), *part.named_buffers()]}
+    return own
 
 
 def tensors_of(state: TrainingState) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ class Stepper:
         for number in share(numbers):
             batch = next(batches)
             # Dropout draws from torch's own stream: seeded per batch, it knows of no resume and of no ranks.
-            torch.manual_seed(_stream(self._config.seed, epoch, number))
+            _seed(_stream(self._config.seed, epoch, number))
             found = objective(self._model, batch, self._config, epoch=done, reader=self._state.reader)
             scaler.scale(found.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
             answer = {"loss": float(found.loss.detach()), "right": found.right, "counted": found.counted}
@@ -94,7 +94,8 @@ class Stepper:
     def _broken(self, batch: Batch) -> list[str]:
         """Name what went into a loss that is not finite and was not finite itself."""
         weights = [name for name, weight in self._model.named_parameters() if not bool(weight.isfinite().all())]
-        fine = batch.images(torch.device("cpu")).isfinite().flatten(1).all(1).tolist()
+        seen = batch.images(torch.device("cpu")) if batch.numbers is None else batch.numbers
+        fine = seen.isfinite().flatten(1).all(1).tolist()
         sites = [name for name, is_fine in zip(batch.sites, fine, strict=False) if not is_fine]
         return [f"weight {name}" for name in weights[:4]] + [f"pixels of site {name}" for name in sites[:4]]
 
@@ -123,6 +124,14 @@ def _summed(answers: Sequence[Mapping[str, Any]]) -> StepDone:
         counted=sum(answer["counted"] for answer in answers),
         parts=dict(parts),
     )
+
+
+def _seed(number: int) -> None:
+    """Seed torch's own stream; without a GPU its lazy start, which notes a traceback every time, is left out."""
+    if torch.cuda.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
 
 
 def _stream(seed: int, epoch: int, batch: int) -> int:

@@ -18,6 +18,7 @@ from distangle.model import (
     norm_parts,
     reference_rows,
 )
+from distangle.model.features import Features
 from distangle.ranks import check_once, share, sum_array
 from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import Norms
@@ -31,6 +32,7 @@ def validate(
     *,
     n_cell_types: int,
     references: np.ndarray | None = None,
+    features: Features | None = None,
     norms: Norms | None = None,
     training_rows: Sequence[int] = (),
     batch_size: int = 64,
@@ -44,7 +46,8 @@ def validate(
         sites: Labelled sites of the held-out fold.
         statistics: float32 [site of the screen, 2, channel].
         n_cell_types: Length of a cell type row; 0 for none.
-        references: From `references_of`, for a centred network.
+        references: From `references_of`, for a network with a correction.
+        features: Of a frozen backbone: then no image is read.
         norms: Whose norm statistics; None: the running ones.
         training_rows: Rows of the training fold; for norm statistics of the controls.
         batch_size: Sites at a time.
@@ -53,6 +56,7 @@ def validate(
     more: dict[str, Any] = {
         "n_cell_types": n_cell_types,
         "references": references,
+        "features": features,
         "norms": norms,
         "training_rows": training_rows,
         "batch_size": batch_size,
@@ -77,6 +81,7 @@ def site_logits(
     *,
     n_cell_types: int,
     references: np.ndarray | None = None,
+    features: Features | None = None,
     norms: Norms | None = None,
     training_rows: Sequence[int] = (),
     batch_size: int = 64,
@@ -84,6 +89,9 @@ def site_logits(
 ) -> np.ndarray:
     """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
     device = next(model.parameters()).device
+    if features is not None:
+        before_batch()
+        return _logits_of_features(model, features, sites, n_cell_types=n_cell_types, references=references)
     position = {int(row): k for k, row in enumerate(sites.rows)}
     logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
@@ -91,7 +99,7 @@ def site_logits(
         model, store, sites, norms or Norms(), n_cell_types=n_cell_types, training_rows=training_rows
     )
     with evaluating(model), torch.no_grad():
-        for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist()):
+        for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist(), store.fold):
             with lent_statistics(model, lent):
                 for rows, images in batches_on(
                     device, store, share(members), statistics, batch_size=min(batch_size, len(members))
@@ -109,6 +117,25 @@ def site_logits(
     check_once(visits, sites.rows.tolist(), where="the validation")
     sum_array(logits, where="the validation")
     return logits
+
+
+def _logits_of_features(
+    model: PerturbationClassifier,
+    features: Features,
+    sites: TrainingSites,
+    *,
+    n_cell_types: int,
+    references: np.ndarray | None,
+) -> np.ndarray:
+    device = next(model.parameters()).device
+    numbers = torch.from_numpy(features.take(sites.rows)).to(device)
+    cell_types = None
+    if n_cell_types and sites.cell_types is not None:
+        cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types]
+    beside = reference_rows(references, sites.rows.tolist())
+    with evaluating(model), torch.no_grad():
+        outputs = model.classify_numbers(numbers, cell_types, None if beside is None else beside.to(device))
+    return np.asarray(outputs.logits.float().cpu().numpy())
 
 
 def _plate_norms(

@@ -12,8 +12,7 @@ from distangle.explain.opened import Opened
 from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
 from distangle.explain.summary import wells_of
-from distangle.images import ImageStore
-from distangle.inference import preparation_of
+from distangle.inference import store_of
 from distangle.model import PerturbationClassifier, build_classifier, reference_rows, references_of
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
@@ -119,7 +118,9 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
     )
 
 
-def untrained(opened: Opened, asked: Asked, screen: Screen, *, seed: int) -> tuple[PerturbationClassifier, ChosenSites]:
+def untrained(
+    opened: Opened, asked: Asked, run: RunFolder, screen: Screen, *, seed: int
+) -> tuple[PerturbationClassifier, ChosenSites]:
     """Return a network with random weights, and the sites with what it needs of them in place of the trained one's.
 
     Its norms use the statistics that it was made with (mean 0, variance 1), for every plate.
@@ -127,14 +128,15 @@ def untrained(opened: Opened, asked: Asked, screen: Screen, *, seed: int) -> tup
     Args:
         opened: The run.
         asked: The sites.
-        screen: Of the run.
+        run: The run.
+        screen: Its screen.
         seed: Of the weights.
     """
     device = next(opened.model.parameters()).device
     model = build_classifier(opened.model.config, seed=seed).to(device).eval()
     references = asked.sites.references
     if references is not None:
-        store = ImageStore(screen, preparation_of(opened.about))
+        store = store_of(run, screen, opened.about)
         try:
             references = reference_rows(references_of(model, store, asked.rows), asked.rows)
         finally:

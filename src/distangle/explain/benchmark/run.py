@@ -71,7 +71,7 @@ def benchmark_run(
     found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
     blind = []
     for seed in range(n_untrained):
-        model, sites = untrained(opened, asked, screen, seed=seed)
+        model, sites = untrained(opened, asked, run, screen, seed=seed)
         blind.append(
             _marked(model, replace(asked, sites=sites), network="untrained", layer=layer, head=head, advance=advance)
         )

@@ -55,7 +55,9 @@ class Randomised:
             return torch.zeros_like(references)
         with frozen(self.model), torch.no_grad(), piece.norms_of_plate(self.model):
             numbers = self.model.numbers(self.model.pool(self.model.feature_maps(piece.controls)))
-        return numbers.to(references).expand_as(references)
+        offsets = numbers.to(references).expand(len(references), -1)
+        scales = references.new_zeros(len(references), references.shape[1] - offsets.shape[1])
+        return torch.cat([offsets, scales], 1)
 
 
 def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]]:

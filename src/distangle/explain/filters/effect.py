@@ -12,7 +12,7 @@ from distangle.explain.filters.bands import Thresholds
 from distangle.explain.filters.layers import filter_layers
 from distangle.explain.filters.prune import Kind, pruned, random_removals, suggest_removals
 from distangle.images import ImageStore
-from distangle.inference import kept_norms, open_model, predict_sites, preparation_of
+from distangle.inference import kept_norms, open_model, predict_sites, store_of
 from distangle.intervals import mean_interval
 from distangle.model import PerturbationClassifier, PlateNorms
 from distangle.progress import Advance, no_progress
@@ -130,10 +130,13 @@ class _Held:
         truth = sites[about["target"]].astype(str)
         rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
         if not len(rows):
-            message = "No held-out site has a label that the network was trained on: there is no accuracy to lose."
+            message = (
+                "No held-out site has a label that the network was trained on: there is no accuracy to lose. Ask a run "
+                "that held something out, such as cross_validation/fold-1 of this one."
+            )
             raise ExplanationError(message)
         return cls(
-            store=ImageStore(dataclasses.replace(screen, sites=sites), preparation_of(about)),
+            store=store_of(run, dataclasses.replace(screen, sites=sites), about),
             about=about,
             rows=rows,
             truth=truth.to_numpy(dtype=object)[rows],

@@ -8,10 +8,11 @@ import numpy as np
 from distangle.screen.checks.copies import place_of
 from distangle.screen.checks.finding import Finding
 from distangle.screen.files import SAME_BYTES
-from distangle.screen.folds import HELD_OUT, TRAIN, Folds, shared_between
+from distangle.screen.folds import HELD_OUT, NOTHING, TRAIN, Folds, shared_between
 from distangle.screen.labels import check_target
 from distangle.screen.leaks.baselines import guess_by_place
 from distangle.screen.leaks.layouts import is_of_sites, layout_twins, plate_groups, share_told_by_place
+from distangle.screen.leaks.references import shared_references
 from distangle.screen.perturbation import CONTROLS
 from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
 from distangle.screen.wilds import unlike_published
@@ -37,7 +38,13 @@ def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "pert
     found = [*_of_layouts(screen, label, folds), *_of_groups(screen, label), *_of_positions(screen, label)]
     if folds is None:
         return found
-    return [*_of_sides(screen, folds), *_of_another_screen(screen, folds), *_of_places(screen, folds, label), *found]
+    return [
+        *_of_sides(screen, folds),
+        *_of_another_screen(screen, folds),
+        *shared_references(screen, folds),
+        *_of_places(screen, folds, label),
+        *found,
+    ]
 
 
 def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
@@ -74,7 +81,7 @@ def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
 
 def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
     fold = folds.of(screen)
-    for name in (TRAIN, HELD_OUT):
+    for name in (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT):
         if not (fold == name).any():
             yield Finding(
                 severity="error",

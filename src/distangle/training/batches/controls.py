@@ -6,9 +6,10 @@ import numpy as np
 
 from distangle.errors import FoldError
 from distangle.images import ImageStore, measure_sites
+from distangle.model.features import site_names
 from distangle.screen import TRAIN, Folds
 from distangle.screen.norm_groups import control_rows, plates_of
-from distangle.training.batches.sites import TrainingSites, cell_types_of, site_names
+from distangle.training.batches.sites import TrainingSites, cell_types_of
 from distangle.training.config import TrainingConfig
 
 

@@ -4,14 +4,17 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.axes import CellTypes, Images, References, SoftLabels
+from distangle.axes import CellTypes, Images, Pooled, References, SoftLabels
 from distangle.images import ImageStore, Threads, View, channel_statistics, random_view, take_view
+from distangle.model import ReferenceWells
+from distangle.model.features import Features
 from distangle.randomness import generator
 from distangle.training.batches.composition import pure_batches, whole_batches
 from distangle.training.batches.cutmix import kept_area, mix_images, mix_rows, random_box
@@ -26,17 +29,25 @@ from distangle.training.pseudo_labels.assignment import Assignment, within_kinds
 class Batch:
     """One batch on its way to the network; valid until the next but one is asked for."""
 
-    pixels: Tensor  # [site, channel, height, width]: whole numbers with a last step to be done, or ready float32
+    pixels: Tensor | None  # [site, channel, height, width]: whole numbers with a last step, ready float32, or none
     cell_types: CellTypes | None
     labels: SoftLabels
     sites: tuple[str, ...]
     kinds: np.ndarray  # int8 [site], of `Kind`
-    references: References | None = None  # for a centred network
+    references: References | None = None  # for a network with a correction
+    numbers: Pooled | None = None  # what a frozen backbone said of the images, instead of pixels
     experiments: Float[Tensor, "site experiment"] | None = None  # one-hot, or a mixture under CutMix
     last_step: LastStep | None = None
 
     def images(self, device: torch.device) -> Images:
-        """Return what the network sees, on its device."""
+        """Return what the network sees, on its device.
+
+        Raises:
+            ValueError: The batch has numbers instead of pixels.
+        """
+        if self.pixels is None:
+            message = "The batch holds numbers of a frozen backbone, and no pixels."
+            raise ValueError(message)
         pixels = self.pixels.to(device, non_blocking=True)
         return pixels if self.last_step is None else self.last_step.on_device(pixels)
 
@@ -50,7 +61,8 @@ class BatchMaker:
         config: How they are viewed and mixed.
         n_perturbations: Length of a label row.
         n_cell_types: Length of a cell type row; 0 for none.
-        references: float32 [site of the screen, number], for a centred network.
+        wells: What the correction of a network rests on, drawn anew for every visit; None without a correction.
+        features: Of a frozen backbone: batches then hold its numbers of a random fixed view, and no image is read.
         controls: Negative controls of the training fold, to stand beside the batches of their plate; None for none.
         whole: Leave the last step to the device of the network: a quarter of the bytes go there, and its fast memory
             does the standardising.
@@ -64,7 +76,8 @@ class BatchMaker:
         *,
         n_perturbations: int,
         n_cell_types: int,
-        references: np.ndarray | None = None,
+        wells: ReferenceWells | None = None,
+        features: Features | None = None,
         controls: TrainingSites | None = None,
         whole: bool = False,
     ) -> None:
@@ -73,24 +86,28 @@ class BatchMaker:
         if controls is not None:
             sites = joined_sites(sites, controls)
         self._store, self._sites, self._config = store, sites, config
-        self._references = None if references is None else references[sites.rows]
+        self._wells, self._features = wells, features
         self._one_hot = np.eye(n_perturbations, dtype=np.float32)
         self._cell_types = np.eye(n_cell_types, dtype=np.float32) if n_cell_types else None
-        first = store.image(int(sites.rows[0]))
-        square = first.shape[1] == first.shape[2]
-        side = min(first.shape[1:])
-        # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
-        self._shape = first.shape if square else (first.shape[0], side, side)
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
         plates = store.screen.sites[["experiment", "plate"]].astype(str)
         places = [plates.groupby("experiment").ngroup(), plates.groupby(["experiment", "plate"]).ngroup()]
         self._places = np.stack(places, axis=1)[sites.rows]
         self._experiments = np.eye(int(places[0].max()) + 1, dtype=np.float32)
-        size = (self.batch_size + config.norms.controls, *self._shape)
-        self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
-        self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
+        if features is None:
+            self._make_buffers(whole=whole)
         self.waited_s = 0.0  # by the network, for batches that were not ready
         self._ahead = Threads(1, name="batch")
+
+    def _make_buffers(self, *, whole: bool) -> None:
+        first = self._store.image(int(self._sites.rows[0]))
+        square = first.shape[1] == first.shape[2]
+        side = min(first.shape[1:])
+        # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
+        self._shape = first.shape if square else (first.shape[0], side, side)
+        size = (self.batch_size + self._config.norms.controls, *self._shape)
+        self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
+        self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
 
     def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
         """Return the positions in each batch of an epoch: all full, or pure as the configuration says.
@@ -142,8 +159,17 @@ class BatchMaker:
     def _make(
         self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray
     ) -> Batch:
-        config, sites = self._config, self._sites
         positions = np.concatenate([positions, self._controls_beside(positions, epoch, number)])
+        batch = self._labelled(positions, assignment, epoch, number)
+        if self._features is None:
+            return self._with_pixels(batch, epoch, buffer, number, positions)
+        rng = generator(self._config.seed, epoch, number, "fixed views")
+        drawn = rng.integers(self._features.n_views, size=len(positions))
+        numbers = self._features.take(self._sites.rows[positions], drawn)
+        return dataclasses.replace(batch, numbers=torch.from_numpy(numbers))
+
+    def _with_pixels(self, batch: Batch, epoch: int, buffer: int, number: int, positions: np.ndarray) -> Batch:
+        config, sites = self._config, self._sites
         raw = self._raw[buffer][: len(positions)]
         transform = config.preparation.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
@@ -156,37 +182,46 @@ class BatchMaker:
                 statistics[slot] = channel_statistics(raw[slot], transform=transform)
             else:
                 statistics[slot] = sites.statistics[position]
-        labels, kinds = self._labels(positions, assignment)
-        experiments = self._experiments[self._places[positions, 0]]
-        cell_types = None
-        if self._cell_types is not None and sites.cell_types is not None:
-            cell_types = self._cell_types[sites.cell_types[positions]]
-        references = None if self._references is None else self._references[positions]
+        mixed: dict[str, Any] = {}
         box = partners = None
         rng = generator(config.seed, epoch, number, "cutmix")
         if rng.random() < config.cutmix.probability:
             height, width = self._shape[1:]
             box = random_box(rng, height=height, width=width, alpha=config.cutmix.alpha)
-            partners, kept = within_kinds(rng, kinds), kept_area(box, height=height, width=width)
+            partners, kept = within_kinds(rng, batch.kinds), kept_area(box, height=height, width=width)
             mix_images(raw, partners, box)
-            labels, experiments = (mix_rows(rows, partners, kept) for rows in (labels, experiments))
-            cell_types = None if cell_types is None else mix_rows(cell_types, partners, kept)
-            references = None if references is None else mix_rows(references, partners, kept)
+            for name in ("labels", "experiments", "cell_types", "references"):
+                rows = getattr(batch, name)
+                if rows is not None:
+                    mixed[name] = torch.from_numpy(mix_rows(rows.numpy(), partners, kept))
         gain, offset = self._jitter(len(positions), generator(config.seed, epoch, number, "intensity"))
         last_step = LastStep(
             statistics=statistics, transform=transform, gain=gain, offset=offset, box=box, partners=partners
         )
         whole = self._ready is None
         pixels = raw if self._ready is None else last_step.on_host(raw, out=self._ready[buffer][: len(positions)])
+        ready: dict[str, Any] = {"pixels": torch.from_numpy(pixels), "last_step": last_step if whole else None}
+        return dataclasses.replace(batch, **ready, **mixed)
+
+    def _labelled(self, positions: np.ndarray, assignment: Assignment | None, epoch: int, number: int) -> Batch:
+        """Return what is known of a batch before its images are looked at."""
+        sites = self._sites
+        labels, kinds = self._labels(positions, assignment)
+        cell_types = None
+        if self._cell_types is not None and sites.cell_types is not None:
+            cell_types = self._cell_types[sites.cell_types[positions]]
+        references = None
+        if self._wells is not None:
+            rng = generator(self._config.seed, epoch, number, "reference wells")
+            references = self._wells.of(sites.rows[positions], rng=rng)
         return Batch(
-            pixels=torch.from_numpy(pixels),
-            last_step=last_step if whole else None,
+            pixels=None,
             cell_types=None if cell_types is None else torch.from_numpy(cell_types),
             labels=torch.from_numpy(labels),
             sites=tuple(sites.names[position] for position in positions),
             kinds=kinds,
             references=None if references is None else torch.from_numpy(references),
-            experiments=torch.from_numpy(experiments),
+            experiments=torch.from_numpy(self._experiments[self._places[positions, 0]]),
         )
 
     def _controls_beside(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:

@@ -9,12 +9,11 @@ import pandas as pd
 
 from distangle.errors import ConfigError, FoldError, nearest
 from distangle.images import ImageStore, measure_sites
+from distangle.model.features import Features, site_names
 from distangle.randomness import generator
 from distangle.screen import Screen, natural_key
 from distangle.screen.labels import count_well_labels, target_columns
 from distangle.training.config import TrainingConfig
-
-KEY = ["experiment", "plate", "well", "site"]
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,6 @@ def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
     return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
 
 
-def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
-    """Return `experiment/plate/well/site` of each row."""
-    sites = screen.sites.iloc[list(rows)]
-    return tuple("/".join(map(str, key)) for key in sites[KEY].itertuples(index=False))
-
-
 def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> np.ndarray | None:
     """Return the index of the cell type of each row, int64 [row]; None where the network does not use it."""
     if not uses_cell_type(screen, config):
@@ -100,7 +93,11 @@ def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> n
 
 
 def labelled_sites(
-    store: ImageStore, rows: np.ndarray, classes: Sequence[str], config: TrainingConfig
+    store: ImageStore,
+    rows: np.ndarray,
+    classes: Sequence[str],
+    config: TrainingConfig,
+    features: Features | None = None,
 ) -> tuple[TrainingSites, int]:
     """Return the sites of a fold that have a label and can be read, and how many had no label.
 
@@ -109,6 +106,7 @@ def labelled_sites(
         rows: Positions in the screen.
         classes: In the order of the network's outputs.
         config: Target and cell types.
+        features: Of a frozen backbone: then no image is read.
 
     Raises:
         FoldError: None is left, or only one class.
@@ -116,7 +114,11 @@ def labelled_sites(
     screen = store.screen
     index = {name: k for k, name in enumerate(classes)}
     named = screen.sites[config.target].iloc[rows].map(lambda name: index.get(str(name), -1)).to_numpy(dtype=int)
-    readable, statistics = measure_sites(store, rows[named >= 0].tolist())
+    wanted = rows[named >= 0].tolist()
+    if features is None:
+        readable, statistics = measure_sites(store, wanted)
+    else:
+        readable, statistics = features.readable(wanted), np.empty(0, dtype=np.float32)
     kept = np.asarray(readable, dtype=int)
     labels = np.array(screen.sites[config.target].iloc[kept].map(index), dtype=np.int64)
     if len(np.unique(labels)) < 2:
@@ -125,7 +127,7 @@ def labelled_sites(
             f"class(es); at least two classes are needed. Hold out less, or check problems.csv of the screen."
         )
         raise FoldError(message)
-    own = store.preparation.standardise == "image"
+    own = store.preparation.standardise == "image" or features is not None
     sites = TrainingSites(
         rows=kept,
         names=site_names(screen, readable),
@@ -149,7 +151,7 @@ def with_shuffled_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int
     """
     labels = sites.labels.copy()
     of_rows = table.iloc[sites.rows]
-    single = count_well_labels(of_rows[KEY[:3]], labels).single
+    single = count_well_labels(of_rows[["experiment", "plate", "well"]], labels).single
     plates = of_rows["experiment"].astype(str) + "\x1f" + of_rows["plate"].astype(str)
     for plate, members in plates.groupby(plates).indices.items():
         wells = of_rows["well"].iloc[members].astype(str) if single else np.arange(len(members))

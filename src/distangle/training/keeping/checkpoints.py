@@ -16,7 +16,7 @@ from torch import Tensor
 from distangle.commit import commit_bytes, commit_json, sha256_of, sweep
 from distangle.errors import RunError
 from distangle.training.keeping.environment import differences, environment
-from distangle.training.state import TrainingState, fill, scalars_of, tensors_of
+from distangle.training.state import TrainingState, fill, scalars_of, still_tensors, tensors_of
 
 KEEP = 2  # checkpoints of finished epochs: the last one and the one before it
 FORMAT = 2
@@ -182,7 +182,9 @@ def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: Traini
     """
     expected = {f"model.{name}": tensor.shape for name, tensor in state.model.state_dict().items()}
     if any(name.startswith("average.") for name in found):
-        expected |= {f"average.{name.removeprefix('model.')}": shape for name, shape in expected.items()}
+        still = still_tensors(state.model)
+        names = {name.removeprefix("model."): shape for name, shape in expected.items()}
+        expected |= {f"average.{name}": shape for name, shape in names.items() if name not in still}
     if state.reader is not None:
         expected |= {f"reader.{name}": tensor.shape for name, tensor in state.reader.state_dict().items()}
     problems = [f"lacks {name}" for name in expected if name not in found]

@@ -9,8 +9,9 @@ import numpy as np
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore, measure_sites
 from distangle.model import PerturbationClassifier
+from distangle.model.features import Features, site_names
 from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
-from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites, site_names
+from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import averaged_weights
 from distangle.training.pseudo_labels.labeller import PseudoLabeller
@@ -80,6 +81,7 @@ def join_unlabelled(
     *,
     n_cell_types: int,
     references: np.ndarray | None = None,
+    features: Features | None = None,
     say: Callable[[str], None],
     before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[TrainingSites, PseudoLabeller]:
@@ -92,7 +94,8 @@ def join_unlabelled(
         classes: In the order of the network's outputs.
         config: Strategy and its bounds.
         n_cell_types: Length of a cell type row; 0 for none.
-        references: From `references_of`, for a centred network.
+        references: From `references_of`, for a network with a correction.
+        features: Of a frozen backbone: then no image is read.
         say: Called with sentences that a person should see.
         before_batch: Called before each batch that is looked at; what it raises ends the training.
 
@@ -101,14 +104,14 @@ def join_unlabelled(
     """
     screen = store.screen
     rows = candidate_rows(screen, folds, config, classes)
-    readable, statistics = measure_sites(store, rows.tolist())
+    readable, statistics = _readable(store, rows, features)
     if not readable:
         message = f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given."
         raise FoldError(message)
     kept = np.asarray(readable, dtype=int)
     own = labelled.statistics is None
     pool = _without_labels(screen, kept, config, None if own else statistics)
-    controls, known, control_statistics = _hidden_controls(store, folds, labelled, classes, config)
+    controls, known, control_statistics = _hidden_controls(store, folds, labelled, classes, config, features=features)
     beside = _without_labels(screen, controls, config, None if own else control_statistics)
     structure = no_structure(len(classes))
     if config.pseudo_labels.plate_structure:
@@ -132,6 +135,7 @@ def join_unlabelled(
             more: dict[str, Any] = {
                 "n_cell_types": n_cell_types,
                 "references": references,
+                "features": features,
                 "norms": config.norms,
                 "training_rows": training_rows,
             }
@@ -177,7 +181,13 @@ def unlabelled_wells(
 
 
 def _hidden_controls(
-    store: ImageStore, folds: Folds, labelled: TrainingSites, classes: Sequence[str], config: TrainingConfig
+    store: ImageStore,
+    folds: Folds,
+    labelled: TrainingSites,
+    classes: Sequence[str],
+    config: TrainingConfig,
+    *,
+    features: Features | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the readable control sites of the unlabelled fold, their classes, and statistics by site of the screen.
 
@@ -189,9 +199,15 @@ def _hidden_controls(
     chosen &= named.isin(np.unique(labelled.labels)).to_numpy()
     if config.target != "perturbation" or not config.pseudo_labels.controls or not chosen.any():
         return np.empty(0, dtype=int), np.empty(0, dtype=np.int64), np.empty((0, 2, 0), dtype=np.float32)
-    readable, statistics = measure_sites(store, np.flatnonzero(chosen).tolist())
+    readable, statistics = _readable(store, np.flatnonzero(chosen), features)
     rows = np.asarray(readable, dtype=int)
     return rows, named.iloc[rows].to_numpy(dtype=np.int64), statistics
+
+
+def _readable(store: ImageStore, rows: np.ndarray, features: Features | None) -> tuple[list[int], np.ndarray]:
+    if features is None:
+        return measure_sites(store, rows.tolist())
+    return features.readable(rows), np.empty(0, dtype=np.float32)
 
 
 def _without_labels(

@@ -1,0 +1,48 @@
+"""The features of a frozen backbone: measured once for a run and every fold of its cross-validation."""
+
+from collections.abc import Callable
+
+from distangle.correction import Correction
+from distangle.images import ImageStore
+from distangle.model.features import CARD, Features, FixedViews, measure_features
+from distangle.ranks import is_first, wait_for_all
+from distangle.results import RunFolder
+from distangle.training.config import TrainingConfig
+from distangle.training.network import build_network
+
+Say = Callable[[str], None]
+
+
+def open_features(
+    run: RunFolder, store: ImageStore, config: TrainingConfig, *, look: Callable[[], None], say: Say
+) -> Features | None:
+    """Return the features of a run, measuring those that are missing; None where its backbone is trained.
+
+    Args:
+        run: Keeps them, or says which run does.
+        store: The images.
+        config: From `resolved`.
+        look: Called before each batch; what it raises ends the measuring, and what is done stays.
+        say: Told what was loaded.
+
+    Raises:
+        WeightsError: The weights of the backbone are not there, or are of another network.
+        RunError: The folder holds features of another screen.
+        StorageError: It cannot be written to.
+    """
+    if not config.uses_features:
+        return None
+    folder, views = run.features, config.views
+    fixed = FixedViews(config.network.views, views.smallest_crop, views.gain, views.offset)
+    if is_first():
+        complete = (folder / CARD).is_file()
+        model = build_network(
+            store.screen, config, n_classes=2, correction=Correction(), pretrained=not complete, say=say
+        )
+        if not complete:
+            say(f"features: {len(store.screen.sites):,} sites, once each in {fixed.n} views")
+        features = measure_features(model, store, fixed, folder, before_batch=look)
+        if not complete and folder.parent == run.root:
+            run.record(*sorted(path for path in folder.iterdir() if path.is_file()))
+    wait_for_all("the features")
+    return features if is_first() else Features(folder)

@@ -1,0 +1,130 @@
+"""A screen in which nothing was done, every label in one experiment only: no option of the program may name one."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from distangle.images import probe_image
+from distangle.inference import predict_run
+from distangle.progress import no_progress
+from distangle.results import Predictions
+from distangle.screen import Screen, hold_out, index, read_screen, write_screen
+from distangle.training import resolve_config, start_run, train
+
+EXPERIMENTS, LABELS_EACH, WELLS, CONTROLS = 10, 3, 2, 4
+N_LABELS = EXPERIMENTS * LABELS_EACH + 1
+SIZE = 32
+
+
+def null_screen(folder: Path, *, seed: int) -> Screen:
+    """Write ten experiments of two replicate plates; every image is the same kind of noise."""
+    rng = np.random.default_rng(seed)
+    (folder / "plates" / "images").mkdir(parents=True)
+    rows = []
+    for experiment in range(EXPERIMENTS):
+        for replicate in (1, 2):
+            labels = [f"E{experiment}-{k}" for k in range(LABELS_EACH) for _ in range(WELLS)] + ["DMSO"] * CONTROLS
+            for well, label in enumerate(rng.permutation(labels).tolist()):
+                names = []
+                for channel in range(2):
+                    name = f"images/{experiment}_{replicate}_{well}_{channel}.png"
+                    Image.fromarray(rng.integers(40, 200, (SIZE, SIZE)).astype(np.uint8)).save(folder / "plates" / name)
+                    names.append(name)
+                role = "negative_control" if label == "DMSO" else "treatment"
+                plate = f"{experiment}-{replicate}"
+                rows.append((f"E{experiment}", plate, replicate, f"B{well + 1:02d}", label, role, *names))
+    with (folder / "plates" / "table.csv").open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("experiment", "plate", "replicate", "well", "perturbation", "role", "DNA", "actin"))
+        writer.writerows(rows)
+    screen = index(
+        folder / "plates" / "table.csv",
+        layout="table",
+        channels=("DNA", "actin"),
+        probe=probe_image,
+        hash_files=False,
+    )
+    write_screen(screen, folder / "screen")
+    return read_screen(folder / "screen")
+
+
+def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, seed: int) -> tuple[int, int, float]:
+    """Train on replicate 1; return right and all treatment sites of replicate 2, and how well a probe names E0 to E9."""
+    screen = null_screen(folder, seed=seed)
+    config = resolve_config(preset, ["precision=fp32", *changes], seed=seed)
+    run = start_run(screen, hold_out(screen, column="replicate", values=["2"]), config, folder / "run")
+    train(run, advance=no_progress, say=no_progress)
+    predict_run(run, screen)
+    sites = Predictions.read(run.predictions, level="site", views=8)
+    table = sites.table
+    held = (table["Metadata_Fold"] == "held_out").to_numpy()
+    treated = held & (table["Metadata_Role"] == "treatment").to_numpy()
+    right = int((table["perturbation"] == table["predicted"])[treated].sum())
+    experiment = table["Metadata_Experiment"].to_numpy()
+    spread = sites.embedding[~held].std(0) + 1e-6
+    probe = LogisticRegression(C=0.1, max_iter=500).fit(sites.embedding[~held] / spread, experiment[~held])
+    return right, int(treated.sum()), float(probe.score(sites.embedding[held] / spread, experiment[held]))
+
+
+def check_chance(tmp_path: Path, preset: str, changes: tuple[str, ...], *, seeds: int = 5) -> None:
+    found = [accuracy_on_nothing(tmp_path / str(seed), preset, changes, seed=seed) for seed in range(seeds)]
+    right, n = sum(one[0] for one in found), sum(one[1] for one in found)
+    chance = 1 / N_LABELS
+    error = math.sqrt(chance * (1 - chance) / n)
+    assert right / n <= chance + 3 * error, f"{right} of {n} named, chance {chance:.3f} +- {3 * error:.3f}"
+    n_held = 10 * (LABELS_EACH * WELLS + CONTROLS) * seeds
+    probed = float(np.mean([one[2] for one in found]))
+    assert abs(probed - 0.1) <= 3 * math.sqrt(0.09 / n_held), f"a probe names {probed:.3f} of the experiments"
+
+
+def test_the_default_names_nothing_where_nothing_was_done(tmp_path: Path) -> None:
+    check_chance(tmp_path, "small", ())
+
+
+STANDARDISE = ("image", "training", "plate", "experiment", "controls", "experiment_controls")
+CORRECTIONS = [
+    (f"correction.method={method}", f"correction.group={group}", f"correction.wells={wells}")
+    for method in ("centre", "standardise")
+    for group in ("experiment", "plate")
+    for wells in ("controls", "all")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("standardise", STANDARDISE)
+@pytest.mark.parametrize("correction", [("correction.method=none",), *CORRECTIONS], ids=lambda words: " ".join(words))
+def test_no_standardisation_with_any_correction_names_anything(
+    tmp_path: Path, standardise: str, correction: tuple[str, ...]
+) -> None:
+    check_chance(tmp_path, "small", (f"preparation.standardise={standardise}", *correction))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("standardise", STANDARDISE)
+@pytest.mark.parametrize("norms", ["running", "plate", "experiment", "controls"])
+def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standardise: str, norms: str) -> None:
+    changes = (f"preparation.standardise={standardise}", f"norms.at_test={norms}", "norms.fewest=2", "epochs=20")
+    check_chance(tmp_path, "scratch", changes)
+
+
+@pytest.mark.slow
+def test_one_reference_for_both_sides_would_name_the_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault that these tests look for: they see it when it is planted."""
+    from distangle.images import ImageStore
+
+    original = ImageStore.__init__
+
+    def one_fold(self: ImageStore, *given: object, **named: object) -> None:
+        original(self, *given, **{**named, "fold": None})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageStore, "__init__", one_fold)
+    monkeypatch.setattr("distangle.correction.shares", lambda prior, count: np.ones((len(count), len(prior.within))))
+    with pytest.raises(AssertionError, match="named"):
+        check_chance(tmp_path, "small", ("correction.method=centre",))
