@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,52 @@ def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
     run.manifest.unlink()
     with pytest.raises(RunError, match=r"has no manifest\.json"):
         verify_run(run)
+
+
+@pytest.fixture
+def crossed(run: RunFolder) -> RunFolder:
+    """The run after a cross-validation of two folds, each a run with weights and a manifest of its own."""
+    commit_json(run.run, {"finished": True, "cross_validation": {"n_folds": 2}})
+    run.record(run.run)
+    for k in (1, 2):
+        fold = RunFolder.create(run.cross_validation / f"fold-{k}")
+        commit_json(fold.run, {"finished": True})
+        weights = fold.checkpoints / "model.safetensors"
+        weights.parent.mkdir()
+        weights.write_bytes(bytes(range(100)))
+        fold.record(fold.run, weights)
+    return run
+
+
+def test_a_flipped_byte_in_the_weights_of_a_fold_is_found_and_named_with_its_folder(crossed: RunFolder) -> None:
+    found = verify_run(crossed)
+    assert (found.differences, found.n_files) == ((), 8)
+    weights = crossed.cross_validation / "fold-2/checkpoints/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[50] ^= 1
+    weights.write_bytes(content)
+    assert differences(crossed) == {"cross_validation/fold-2/checkpoints/model.safetensors": "changed"}
+    (crossed.cross_validation / "fold-1/extra.txt").touch()
+    (crossed.cross_validation / "notes.txt").touch()
+    assert differences(crossed) == {
+        "cross_validation/fold-1/extra.txt": "extra",
+        "cross_validation/fold-2/checkpoints/model.safetensors": "changed",
+        "cross_validation/notes.txt": "extra",
+    }
+
+
+def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(crossed: RunFolder) -> None:
+    (crossed.cross_validation / "fold-1/manifest.json").unlink()
+    shutil.rmtree(crossed.cross_validation / "fold-2")
+    assert differences(crossed) == {
+        "cross_validation/fold-1/manifest.json": "missing",
+        "cross_validation/fold-2/manifest.json": "missing",
+    }
+    (crossed.cross_validation / "fold-1/manifest.json").write_text("{")
+    assert differences(crossed)["cross_validation/fold-1/manifest.json"] == "changed"
+    # While the training goes on, folds that have not begun are not missed.
+    commit_json(crossed.run, {"finished": False, "cross_validation": {"n_folds": 2}})
+    assert "cross_validation/fold-2/manifest.json" not in differences(crossed)
 
 
 def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

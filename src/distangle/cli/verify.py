@@ -14,7 +14,8 @@ SHOWN = 200  # rows of the table; the rest is counted
 def verify(folder: Path) -> None:
     """Check every file of a run, or every image of a screen, against the SHA-256 it was written with.
 
-    Ends with status 1 when a file is missing, changed or extra.
+    The runs of a cross-validation are checked with their run. Ends with status 1 when a file is missing, changed or
+    extra.
 
     Args:
         folder: A run or a screen.

@@ -196,6 +196,12 @@ class RunFolder:
                 },
             )
 
+    def lists(self, path: Path) -> bool:
+        """Whether the manifest has an entry for a file of this folder."""
+        if not self.manifest.exists():
+            return False
+        return self._name(path) in json.loads(self.manifest.read_text(encoding="utf-8"))["files"]
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait until no other process changes the manifest: a report may be made while the run is trained."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -45,16 +45,21 @@ class Verified:
 
 
 def verify_run(run: RunFolder) -> Verified:
-    """Compare every file of a run with its manifest.
+    """Compare every file of a run, and of the runs of its cross-validation, with the manifest beside it.
 
     Args:
         run: Trained or not.
+
+    Returns:
+        What differs; files of a fold are named with its folder.
 
     Raises:
         RunError: It has no manifest that can be read.
     """
     listed = _manifest(run)
-    found: list[Difference] = []
+    folds = _fold_folders(run)
+    parts = [_verify_fold(run, fold) for fold in folds]
+    found = [one for part in parts for one in part.differences]
     checked = [name for name in sorted(listed) if (run.root / name).is_file()]
     for name in sorted(set(listed) - set(checked)):
         found.append(Difference(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
@@ -68,13 +73,15 @@ def verify_run(run: RunFolder) -> Verified:
         elif sha256_of(path) != expected["sha256"]:
             found.append(Difference(name, "changed", f"its SHA-256 is not {expected['sha256'][:12]}..."))
     for path in sorted(run.root.rglob("*")):
+        if any(fold in path.parents for fold in folds):
+            continue  # it has a manifest of its own
         name = path.relative_to(run.root).as_posix()
         if path.is_file() and name not in listed and name not in (run.manifest.name, LOCK):
             if not name.startswith(VOLATILE):
                 found.append(Difference(name, "extra", _of_an_extra(path)))
     return Verified(
-        n_files=len(checked),
-        n_bytes=n_bytes,
+        n_files=len(checked) + sum(part.n_files for part in parts),
+        n_bytes=n_bytes + sum(part.n_bytes for part in parts),
         differences=tuple(sorted(found, key=lambda one: one.name)),
         notes=_notes(run, found),
     )
@@ -108,6 +115,31 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
         if progress is not None:
             progress(row + 1, len(screen.sites))
     return Verified(n_files=len(digests), n_bytes=n_bytes, differences=tuple(dict.fromkeys(found)))
+
+
+def _fold_folders(run: RunFolder) -> list[Path]:
+    """Return the folders of the runs of a cross-validation: those that are there and, once it ended, those planned."""
+    there = {path for path in run.cross_validation.glob("fold-*") if path.is_dir()}
+    try:
+        told = run.describe() if run.run.exists() else {}
+    except RunError:
+        told = {}  # it is named as changed
+    if told.get("finished"):
+        n_folds = int(told.get("cross_validation", {}).get("n_folds", 0))
+        there |= {run.cross_validation / f"fold-{k + 1}" for k in range(n_folds)}
+    return sorted(there)
+
+
+def _verify_fold(run: RunFolder, fold: Path) -> Verified:
+    """Verify the run of a fold, its files named as seen from the run; without a manifest, that is the difference."""
+    inside = fold.relative_to(run.root).as_posix()
+    try:
+        found = verify_run(RunFolder(fold))
+    except RunError as error:
+        kind: Literal["missing", "changed"] = "changed" if (fold / "manifest.json").exists() else "missing"
+        return Verified(n_files=0, n_bytes=0, differences=(Difference(f"{inside}/manifest.json", kind, str(error)),))
+    named = tuple(replace(one, name=f"{inside}/{one.name}") for one in found.differences)
+    return replace(found, differences=named)
 
 
 def _manifest(run: RunFolder) -> dict[str, dict[str, Any]]:

@@ -42,7 +42,8 @@ def open_features(
         if not complete:
             say(f"features: {len(store.screen.sites):,} sites, once each in {fixed.n} views")
         features = measure_features(model, store, fixed, folder, before_batch=look)
-        if not complete and folder.parent == run.root:
-            run.record(*sorted(path for path in folder.iterdir() if path.is_file()))
+        owner = RunFolder(folder.resolve().parent)
+        if (owner.root / "run.json").is_file() and not owner.lists(owner.features / CARD):
+            owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
     wait_for_all("the features")
     return features if is_first() else Features(folder)
