@@ -54,7 +54,7 @@ def null_screen(folder: Path, *, seed: int) -> Screen:
 
 
 def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, seed: int) -> tuple[int, int, float]:
-    """Train on replicate 1; return right and all treatment sites of replicate 2, and how well a probe names E0 to E9."""
+    """Train on replicate 1; return right and all treatment sites of replicate 2, and what a probe names of E0 to E9."""
     screen = null_screen(folder, seed=seed)
     config = resolve_config(preset, ["precision=fp32", *changes], seed=seed)
     run = start_run(screen, hold_out(screen, column="replicate", values=["2"]), config, folder / "run")

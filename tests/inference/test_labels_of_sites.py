@@ -109,4 +109,7 @@ def test_held_out_sites_without_a_label_are_counted_with_what_to_do() -> None:
     ) in notes
     assert not [note for note in scored(sites("aa", "bb")).notes if "have no label" in note]
     nothing = evaluate([sites("--")], about=ABOUT, run=RUN).notes
-    assert nothing == ("No held-out site has a known label: there is nothing to score.",)
+    assert nothing == (
+        "No held-out site has a known label in column 'phenotype': there is nothing to score. Name the labels when "
+        "indexing, and predict again.",
+    )

@@ -52,7 +52,7 @@ def test_waiting_for_images_is_said_with_the_way_out() -> None:
 
 
 def test_a_slow_disk_shows_as_waiting(screen: Screen, folds: Folds, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = resolve_config("small", TRAINING, epochs=7)
+    config = resolve_config("scratch", TRAINING, epochs=7)
     quick, read = rehearse(screen, folds, config, limit=3), ImageStore.images
 
     def slowly(store: ImageStore, rows: Any) -> Any:

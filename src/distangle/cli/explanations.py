@@ -38,7 +38,8 @@ def explain(
     Args:
         run: Folder of a run that has been predicted.
         screen: Where the screen is now, when it was moved.
-        n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`.
+        n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
+            held nothing out, sites that it was trained on.
         only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
         perturbation: What to explain of every site, instead of what was predicted for it.
         method: What draws the maps; the last two look at the pixels and need `distangle[explain]`.
@@ -99,6 +100,8 @@ def explain(
             advance=advance,
         )
     opened.add_command(line())
+    if found.settings["remark"]:
+        remark(found.settings["remark"])
     for sentence in (*sentences(found), *part_sentences(opened.explanations, asked)):
         tell(sentence)
     tell(str(opened.explanations))
@@ -130,6 +133,8 @@ def _benchmark(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
         )
     opened.add_command(line())
+    if found.settings["remark"]:
+        remark(found.settings["remark"])
     tell_table(BENCHMARK_HEADER, benchmark_lines(found))
     for sentence in benchmark_sentences(found):
         tell(sentence)

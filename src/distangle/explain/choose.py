@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 
 from distangle.errors import ExplanationError, nearest
+from distangle.explain.seen import asked_sites
 from distangle.randomness import generator
 from distangle.screen import NEGATIVE, Screen
 
 
 def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequence[str]] | None = None) -> list[int]:
     """Return positions of held-out, readable sites: one of each perturbation in turn, treatments before controls.
+
+    Of a run that held nothing out, these are sites that it was trained on.
 
     Args:
         table: Of the predictions of sites.
@@ -26,9 +29,8 @@ def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequenc
         message = f"{n_sites} sites to explain: expected 1 or more."
         raise ExplanationError(message)
     wanted = _wanted(table, only or {})
-    fine = wanted & (table["reason"] == "")
-    if "fold" not in {name.removeprefix("Metadata_").lower() for name in only or {}}:
-        fine &= table["Metadata_Fold"] == "held_out"
+    of_fold = "fold" in {name.removeprefix("Metadata_").lower() for name in only or {}}
+    fine = wanted & ((table["reason"] == "") if of_fold else asked_sites(table))
     if not fine.any():
         asked = "".join(f" with {name} {', '.join(values)}" for name, values in (only or {}).items())
         message = (

@@ -6,10 +6,12 @@ from dataclasses import replace
 from distangle.commit import sweep
 from distangle.errors import ExplanationError
 from distangle.explain.explain import ExplainSettings, explain_sites
+from distangle.explain.filters.effect import check_held_out
 from distangle.explain.grouped import with_later_means
 from distangle.explain.on_cells import on_cells
 from distangle.explain.opened import Opened, open_run
 from distangle.explain.parts import PARTS, Part, of_the_network, tested
+from distangle.explain.seen import remark_on
 from distangle.explain.stains.removal import Removal
 from distangle.inference import preparation_of
 from distangle.progress import Advance, no_progress
@@ -38,6 +40,9 @@ def explain_run(
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites, and write `explanations/`.
 
+    Of a run that held nothing out, sites that it was trained on. `remark` of the settings says so, and likewise of a
+    network that was trained on everything after a cross-validation.
+
     With the parts: put the maps to the tests that a map has to stand, compare the templates, examine the filters.
 
     Args:
@@ -60,10 +65,12 @@ def explain_run(
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, the settings name what is not there, or another run held out other
-            sites.
+        ExplanationError: No chosen site can be read, the settings name what is not there, another run held out other
+            sites, or nothing was held out to try pruning on.
         WeightsError: The norm statistics of the run are damaged.
     """
+    if prune and "filters" in parts:
+        check_held_out(run)
     settings = settings or ExplainSettings()
     opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal)
     explanation = explain_sites(
@@ -77,6 +84,7 @@ def explain_run(
     )
     binning = float(preparation_of(opened.about).binning)
     asked = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": perturbation}
+    asked["remark"] = remark_on(run, explanation.table)
     explanation = replace(explanation, settings={**explanation.settings, **asked})
     run.explanations.mkdir(parents=True, exist_ok=True)
     sweep(run.explanations)

@@ -82,13 +82,13 @@ def compare_with_expected(run: RunFolder, scores: Scores) -> Iterator[str]:
         run: With predictions of its own screen.
         scores: Of the new screen.
     """
-    if not run.scores.exists():
+    before = Scores.read(run.scores) if run.scores.exists() else None
+    if before is None or not before.rows:
         yield (
-            f"What was to be expected of new data is not known: {run.root.name} was never scored on its own screen. "
-            f"`distangle predict {run.root}` does it, where anything was held out."
+            f"What was to be expected of new data is not known: {run.root.name} has no score of its own screen. "
+            f"`distangle predict {run.root}` makes it where something was held out; else train with --cross-validate."
         )
         return
-    before = Scores.read(run.scores)
     how = "cross-validation" if run.describe().get("cross_validation") else f"holding out {before.held_out}"
     for level in ("site", "well"):
         expected, now = _headline(before, level), _headline(scores, level)

@@ -6,7 +6,7 @@ import numpy as np
 
 from distangle.report.marks import Bar, bars
 from distangle.report.material import Material
-from distangle.report.page import Markup, absent, count, element, joined, paragraph
+from distangle.report.page import Markup, absent, count, element, joined, notice, paragraph
 from distangle.report.sites import ChosenSite, Painter, SitePictures, choose_sites
 from distangle.report.stains import channel_names, unit_of
 from distangle.results import Explanation
@@ -48,7 +48,8 @@ def explained_sites(material: Material, painter: Painter, *, advance: Callable[[
         ),
         class_="map-scale",
     )
-    return joined([intro, bar, *cards])
+    seen = str(explanation.settings.get("remark", ""))
+    return joined([*([notice(seen)] if seen else []), intro, bar, *cards])
 
 
 def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
@@ -63,6 +64,8 @@ def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
     fold = {"held_out": "held out", "train": "training", "unlabelled": "unlabelled"}.get(
         str(entry.get("Metadata_Fold", "")), ""
     )
+    if number := int(entry.get("Metadata_Cross_Validation", 0) or 0):
+        fold += f" by fold {number}"
     settings = explanation.settings
     how = ", ".join(f"{word} {settings[word]}" for word in ("head", "layer") if settings.get(word) not in (None, ""))
     sentence = f"{where}{', ' + fold if fold else ''}. True: {what}; predicted: {entry['predicted']}. "

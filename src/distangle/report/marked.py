@@ -37,6 +37,8 @@ def truth_table(benchmark: Benchmark) -> Markup:
         benchmark: Of the run.
     """
     parts: list[Markup] = []
+    if seen := str(benchmark.settings.get("remark", "")):
+        parts.append(notice(seen))
     missed = [str(aim["aim"]) for aim in benchmark.aims if aim["met"] is False]
     if missed:
         parts.append(notice(f"Below its aim: {'; '.join(missed)}."))

@@ -147,7 +147,9 @@ def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byt
     place, name, n, error, words = SHORTAGES[whose]
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs" / whose)))
     init = ImageStore.__init__
-    monkeypatch.setattr(ImageStore, "__init__", lambda self, *args: init(self, *args, memory=0, workers=5))
+    monkeypatch.setattr(
+        ImageStore, "__init__", lambda self, *args, **given: init(self, *args, **given, memory=0, workers=5)
+    )
     fails_on(n, monkeypatch, place, name, error)
     began, threads = time.monotonic(), threading.active_count()
     with pytest.raises(MemoryShortage) as found:

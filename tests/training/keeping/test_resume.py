@@ -76,7 +76,9 @@ def test_threads_that_decode_change_no_byte_neither_of_a_run_nor_of_its_resume(
         return real(*args, **words)  # type: ignore[arg-type]
 
     def store_of(n: int) -> None:
-        monkeypatch.setattr(ImageStore, "__init__", lambda self, *args: made(self, *args, memory=memory, workers=n))
+        monkeypatch.setattr(
+            ImageStore, "__init__", lambda self, *args, **given: made(self, *args, **given, memory=memory, workers=n)
+        )
 
     store_of(workers)
     monkeypatch.setattr(training, "save_state", stopping)

@@ -10,6 +10,7 @@ from distangle.errors import ExplanationError
 from distangle.explain.chosen import ChosenSites
 from distangle.explain.opened import Opened
 from distangle.explain.planted import Circle
+from distangle.explain.seen import asked_sites
 from distangle.explain.stains.removal import Removal
 from distangle.explain.summary import wells_of
 from distangle.inference import store_of
@@ -45,6 +46,8 @@ class Asked:
 def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[int]:
     """Return positions of held-out, readable sites with a planted effect, spread over perturbations.
 
+    Of a run that held nothing out, these are sites that it was trained on.
+
     Args:
         run: A run that has been predicted.
         truth: What was planted.
@@ -56,7 +59,7 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
     table = Predictions.read(run.predictions, level="site", views=1).table
     planted = {name for name, known in truth.perturbations.items() if known.channels}
     local = {name for name, known in truth.perturbations.items() if known.local}
-    fine = (table["Metadata_Fold"] == "held_out") & (table["reason"] == "") & table["perturbation"].isin(list(planted))
+    fine = asked_sites(table) & table["perturbation"].isin(list(planted))
     if not fine.any():
         message = (
             "No held-out site has a planted effect, so there is nothing to find. Benchmark a run that learnt the "

@@ -14,6 +14,7 @@ from distangle.explain.opened import open_run
 from distangle.explain.places.activation_map import Head
 from distangle.explain.places.door import PLACE_METHODS
 from distangle.explain.planted import circle_masks
+from distangle.explain.seen import remark_on
 from distangle.explain.stains.removal import Removal
 from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
@@ -77,6 +78,7 @@ def benchmark_run(
         )
     found += [mean_row(same) for same in zip(*blind, strict=True)]
     settings |= {"sites": len(asked.sites), "held_out_with_effect": len(rows)}
+    settings["remark"] = remark_on(run, asked.sites.table)
     benchmark = Benchmark(rows=found, aims=aims_of(found), settings=settings)
     run.record(*benchmark.write(run.explanations))
     return benchmark

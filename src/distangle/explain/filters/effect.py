@@ -52,7 +52,7 @@ def prune_effect(
 
     Raises:
         RunError: The run is not finished, or the screen does not fit.
-        ExplanationError: No layer of these can be pruned, or no held-out site has a known label.
+        ExplanationError: No layer of these can be pruned, nothing was held out, or no held-out site has a known label.
     """
     thresholds = thresholds or Thresholds()
     model, about = open_model(run)
@@ -108,6 +108,30 @@ def prune_effect(
     return said
 
 
+def check_held_out(run: RunFolder) -> None:
+    """Check that the network of a run has sites that it was not trained on.
+
+    Args:
+        run: Begun.
+
+    Raises:
+        ExplanationError: It was trained on everything; says which run was not.
+    """
+    if (Folds.read(run.folds).table["fold"] == HELD_OUT).any():
+        return
+    fold = run.cross_validation / "fold-1"
+    other = (
+        f"a network of its cross-validation: `distangle explain {fold} --prune`"
+        if run.describe().get("cross_validation")
+        else "a run that held something out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
+    )
+    message = (
+        f"The network of {run.root} was trained on everything, so what leaving filters out costs on new sites cannot "
+        f"be told. Ask {other}."
+    )
+    raise ExplanationError(message)
+
+
 @dataclass(frozen=True)
 class _Held:
     """The held-out sites with a label that the network was trained on, and how they are predicted."""
@@ -130,10 +154,8 @@ class _Held:
         truth = sites[about["target"]].astype(str)
         rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
         if not len(rows):
-            message = (
-                "No held-out site has a label that the network was trained on: there is no accuracy to lose. Ask a run "
-                "that held something out, such as cross_validation/fold-1 of this one."
-            )
+            check_held_out(run)
+            message = "No held-out site has a label that the network was trained on: there is no accuracy to lose."
             raise ExplanationError(message)
         return cls(
             store=store_of(run, dataclasses.replace(screen, sites=sites), about),

@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.errors import ExplanationError
+from distangle.explain.seen import asked_sites, trained_on
 from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
 from distangle.explain.templates.geometry import Vectors, cosines, nearest
 from distangle.explain.templates.junk import junk_apart
@@ -94,6 +95,7 @@ def compare_templates(
         "templates": _spreads(found, settings),
         "junk": {one.name: _junk(one, settings) for one in found},
         "perturbations": {"names": chosen.names, "wells": chosen.wells, "tied": chosen.tied},
+        "trained_on": [one.name for one, (table, _) in zip(found, sites, strict=True) if trained_on(table).any()],
     }
     embeddings, numbers["embeddings"] = _embeddings([one.name for one in found], sites, settings)
     numbers["means"] = _means(found, predictions, settings)
@@ -153,7 +155,7 @@ def _means(
     said = {}
     for one, sites in zip(found, predictions, strict=True):
         table = sites.table
-        fine = (table["Metadata_Fold"] == "held_out") & (table["reason"] == "") & (table["perturbation"] != "")
+        fine = asked_sites(table) & (table["perturbation"] != "")
         frame = pd.DataFrame(sites.embedding[fine.to_numpy()].astype(np.float64))
         means = frame.groupby(table.loc[fine, "perturbation"].astype(str).to_numpy()).mean().to_numpy()
         if len(means) > 1:

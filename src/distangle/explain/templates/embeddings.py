@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distangle.errors import ExplanationError
 from distangle.errors import nearest as nearest_names
+from distangle.explain.seen import asked_sites
 from distangle.explain.templates.geometry import Vectors, cosines, neighbour_purity, silhouettes
 from distangle.explain.templates.spread import beside_draws
 from distangle.intervals import mean_interval
@@ -50,7 +51,7 @@ def choose_perturbations(
         ExplanationError: A name that no held-out site has, or fewer than two perturbations.
     """
     wells = table[table["perturbation"] != ""].drop_duplicates(WELL)["perturbation"].astype(str).value_counts()
-    there = set(table.loc[held_out(table), "perturbation"].astype(str)) - {""}
+    there = set(table.loc[asked_sites(table), "perturbation"].astype(str)) - {""}
     if named is not None:
         names = tuple(dict.fromkeys(named))
         for name in names:
@@ -70,11 +71,6 @@ def choose_perturbations(
         )
         raise ExplanationError(message)
     return ChosenPerturbations(names=names, wells=tuple(int(wells[name]) for name in names), tied=tied)
-
-
-def held_out(table: pd.DataFrame) -> pd.Series:
-    """Which rows are held out and could be read."""
-    return (table["Metadata_Fold"] == "held_out") & (table["reason"] == "")
 
 
 def chosen_sites(
@@ -109,7 +105,7 @@ def chosen_sites(
 
 
 def _places(found: Predictions, names: Sequence[str]) -> dict[tuple[str, ...], int]:
-    fine = held_out(found.table) & found.table["perturbation"].isin(names)
+    fine = asked_sites(found.table) & found.table["perturbation"].isin(names)
     rows = np.flatnonzero(fine.to_numpy())
     keys = found.table[SITE].iloc[rows].astype(str).itertuples(index=False, name=None)
     return dict(zip(keys, rows.tolist(), strict=True))

@@ -70,6 +70,9 @@ def _embeddings(numbers: Mapping[str, Any], where: Mapping[str, str]) -> list[st
         for name in where
     ]
     said = [f"embeddings of {', '.join(chosen['names'])}{words}, silhouette: {'; '.join(parts)}."]
+    if seen := numbers.get("trained_on"):
+        whose = "the network was" if len(where) == 1 else f"{' and '.join(seen)} {'was' if len(seen) == 1 else 'were'}"
+        said.append(f"embeddings: {whose} trained on these sites, so how they lie says nothing of new plates.")
     if "difference" in found:
         gain = found["difference"]["silhouette"]
         interval = gain["interval"]

@@ -28,6 +28,7 @@ from distangle.report.paper.maps import (
 from distangle.results import TemplateMaps
 
 TITLE = "Embeddings of the held-out sites"
+TITLE_OF_TRAINING = "Embeddings of sites that were trained on"
 # Okabe & Ito: apart for colour-blind eyes; a marker for each as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#1d2733", "#999999")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
@@ -66,8 +67,11 @@ def draw(material: Material) -> Drawn | Missing:
         )
     order = [run["name"] for run in found.numbers["runs"]]  # of the difference, whatever the order of the panels
     numbers = {"perturbations": found.numbers["perturbations"], **found.numbers["embeddings"]}
+    seen = found.numbers.get("trained_on", [])
     caption = _caption(numbers, runs, order)
-    return Drawn(figure=figure, title=TITLE, caption=caption, numbers=numbers)
+    if seen and len(runs) > 1:
+        caption += f" Trained on these sites: {', '.join(seen)}."
+    return Drawn(figure=figure, title=TITLE_OF_TRAINING if seen else TITLE, caption=caption, numbers=numbers)
 
 
 def _map(axes: Axes, own: pd.DataFrame, names: Sequence[str], name: str, half: float) -> None:

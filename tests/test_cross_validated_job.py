@@ -1,0 +1,115 @@
+"""The verbs on a run that was cross-validated and trained on everything, and on one that held nothing out."""
+
+import html
+import json
+from pathlib import Path
+
+import pytest
+
+from distangle.cli import main
+from distangle.results import Explanation, Predictions, RunFolder, TemplateMaps
+from tiny_run import tiny_screen
+
+TRAINING = (
+    "--preset=small",
+    "--epochs=1",
+    "--network.backbone=resnet_small",
+    "--network.weights=null",
+    "--network.embedding-size=8",
+    "--network.views=8",
+    "--batch-size=8",
+    "--precision=fp32",
+    "--correction.epochs=1",
+)
+EXPLAINED = ("--n-sites", "4", "--parts", "templates,filters")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """screen/ and runs/crossed, runs/everything: trained, predicted, explained, drawn and reported by the verbs."""
+    root = tmp_path_factory.mktemp("cross-validated job")
+    tiny_screen(root, n_wells=6, size=32)
+    main(["train", str(root / "screen"), "--out", str(root / "runs/crossed"), *TRAINING, "--cross-validate", "3"])
+    main(["train", str(root / "screen"), "--out", str(root / "runs/everything"), *TRAINING, "--hold-out", "none"])
+    for name in ("crossed", "crossed/cross_validation/fold-1", "everything"):
+        run = str(root / "runs" / name)
+        main(["predict", run])
+        main(["explain", run, *EXPLAINED])
+        main(["figures", run, "--only", "1", "--only", "9"])
+        main(["report", run])
+    return root
+
+
+def page_of(run: RunFolder) -> str:
+    return html.unescape((run.report / "index.html").read_text(encoding="utf-8"))
+
+
+def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folder: Path) -> None:
+    run = RunFolder.open(folder / "runs/crossed")
+    found = Explanation.read(run.explanations)
+    assert (found.table["Metadata_Fold"] == "held_out").all()
+    assert found.table["Metadata_Cross_Validation"].isin([1, 2, 3]).all()
+    said = found.settings["remark"]
+    assert said.startswith("The network explained here was trained on everything, also on these sites")
+    assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
+    assert said in page_of(run)
+    assert "held out by fold" in page_of(run)
+    assert TemplateMaps.read(run.explanations).numbers["trained_on"] == ["crossed"]
+    listed = json.loads((run.explanations / "figures/figures.json").read_text())
+    assert listed["9"]["title"] == "Embeddings of sites that were trained on"
+
+
+def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: Path) -> None:
+    run = RunFolder.open(folder / "runs/crossed/cross_validation/fold-1")
+    found = Explanation.read(run.explanations)
+    assert found.settings["remark"] == ""
+    assert found.table["Metadata_Experiment"].nunique() == 1
+    whole = Predictions.read(folder / "runs/crossed/predictions", level="site").table
+    assert set(found.table["Metadata_Experiment"]) == set(
+        whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
+    )
+    assert TemplateMaps.read(run.explanations).numbers["trained_on"] == []
+    assert "trained on" not in json.loads((run.explanations / "figures/figures.json").read_text())["9"]["title"]
+
+
+def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: Path) -> None:
+    run = RunFolder.open(folder / "runs/everything")
+    found = Explanation.read(run.explanations)
+    assert (found.table["Metadata_Fold"] == "train").all()
+    assert found.settings["remark"].startswith("The network was trained on all sites explained here")
+    assert found.settings["remark"] in page_of(run)
+    assert "the network was trained on these sites" in " ".join(
+        TemplateMaps.read(run.explanations).numbers["sentences"]
+    )
+
+
+def test_what_is_left_out_is_tried_only_on_sites_that_the_network_has_not_seen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, words in (
+        ("crossed", "cross_validation/fold-1 --prune"),
+        ("everything", "`distangle train SCREEN --hold-out COLUMN=VALUE`"),
+    ):
+        before = (folder / "runs" / name / "explanations/explanation.json").read_bytes()
+        with pytest.raises(SystemExit) as refused:
+            main(["explain", str(folder / "runs" / name), *EXPLAINED, "--prune"])
+        assert refused.value.code == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "was trained on everything, so what leaving filters out costs on new sites cannot be told" in said
+        assert words in said
+        assert (folder / "runs" / name / "explanations/explanation.json").read_bytes() == before
+
+
+def test_every_file_of_the_runs_and_of_the_folds_is_verified(folder: Path) -> None:
+    main(["verify", str(folder / "runs/crossed")])
+    main(["verify", str(folder / "runs/everything")])
+    weights = folder / "runs/crossed/cross_validation/fold-3/checkpoints/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(["verify", str(folder / "runs/crossed")])
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    features = folder / "runs/crossed/features/statistics.npy"
+    assert features.name in RunFolder.open(folder / "runs/crossed").manifest.read_text()
