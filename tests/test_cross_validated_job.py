@@ -21,7 +21,7 @@ TRAINING = (
     "--precision=fp32",
     "--correction.epochs=1",
 )
-EXPLAINED = ("--n-sites", "4", "--parts", "templates,filters")
+EXPLAINED = ("--n-sites", "4")
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/ and runs/crossed, runs/everything: trained, predicted, explained, drawn and reported by the verbs."""
     root = tmp_path_factory.mktemp("cross-validated job")
     tiny_screen(root, n_wells=6, size=32)
-    main(["train", str(root / "screen"), "--out", str(root / "runs/crossed"), *TRAINING, "--cross-validate", "3"])
+    main(["train", str(root / "screen"), "--out", str(root / "runs/crossed"), *TRAINING, "--cross-validate", "2"])
     main(["train", str(root / "screen"), "--out", str(root / "runs/everything"), *TRAINING, "--hold-out", "none"])
     for name in ("crossed", "crossed/cross_validation/fold-1", "everything"):
         run = str(root / "runs" / name)
-        main(["predict", run])
-        main(["explain", run, *EXPLAINED])
-        main(["figures", run, "--only", "1", "--only", "9"])
+        if name != "crossed":  # which the training has predicted
+            main(["predict", run])
+        main(["explain", run, *EXPLAINED, "--parts", "templates"])
+        main(["figures", run, "--only", "9"])
         main(["report", run])
     return root
 
@@ -48,7 +49,7 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     run = RunFolder.open(folder / "runs/crossed")
     found = Explanation.read(run.explanations)
     assert (found.table["Metadata_Fold"] == "held_out").all()
-    assert found.table["Metadata_Cross_Validation"].isin([1, 2, 3]).all()
+    assert found.table["Metadata_Cross_Validation"].isin([1, 2]).all()
     said = found.settings["remark"]
     assert said.startswith("The network explained here was trained on everything, also on these sites")
     assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
@@ -63,9 +64,8 @@ def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: 
     run = RunFolder.open(folder / "runs/crossed/cross_validation/fold-1")
     found = Explanation.read(run.explanations)
     assert found.settings["remark"] == ""
-    assert found.table["Metadata_Experiment"].nunique() == 1
     whole = Predictions.read(folder / "runs/crossed/predictions", level="site").table
-    assert set(found.table["Metadata_Experiment"]) == set(
+    assert set(found.table["Metadata_Experiment"]) <= set(
         whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
     )
     assert TemplateMaps.read(run.explanations).numbers["trained_on"] == []
@@ -103,7 +103,7 @@ def test_what_is_left_out_is_tried_only_on_sites_that_the_network_has_not_seen(
 def test_every_file_of_the_runs_and_of_the_folds_is_verified(folder: Path) -> None:
     main(["verify", str(folder / "runs/crossed")])
     main(["verify", str(folder / "runs/everything")])
-    weights = folder / "runs/crossed/cross_validation/fold-3/checkpoints/model.safetensors"
+    weights = folder / "runs/crossed/cross_validation/fold-2/checkpoints/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)

@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from distangle.cli.words import values_by_column
+from distangle.commit import commit_json
 from distangle.errors import ConfigError, ExplanationError
 from distangle.explain import choose_rows, other_beside, target_of, untreated_wells
+from distangle.explain.seen import remark_on, trained_on
+from distangle.results import RunFolder
 from distangle.screen import Screen
 from tests_support import screen_of
 
@@ -105,3 +110,21 @@ def test_a_plate_with_one_well_has_no_other() -> None:
 def test_a_second_site_of_an_untreated_well_is_not_another_witness() -> None:
     twice = pd.concat([predicted(), predicted()], ignore_index=True)
     assert untreated_wells(twice, folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
+
+
+def test_where_nothing_is_held_out_sites_of_the_training_are_chosen_and_said_to_be_seen(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    everything = table.assign(Metadata_Fold=["train"] * 5 + ["unlabelled"])
+    assert choose_rows(everything, n_sites=9) == [0, 1, 2, 3]
+    run = RunFolder.create(tmp_path / "run")
+    commit_json(run.run, {"held_out": "nothing"})
+    assert remark_on(run, everything.iloc[:4]).startswith("The network was trained on all sites explained here")
+    commit_json(run.run, {"held_out": "replicate=2"})
+    assert remark_on(run, table.iloc[:3]) == ""
+    assert remark_on(run, table.iloc[2:4]) == "The network was trained on 1 of the 2 sites explained here."
+    # After a cross-validation the final network was trained on what a fold held out.
+    crossed = table.assign(Metadata_Fold="held_out", Metadata_Cross_Validation=[1, 1, 2, 2, 0, 1])
+    assert trained_on(crossed).tolist() == [True, True, True, True, False, True]
+    commit_json(run.run, {"held_out": "cross-validation", "cross_validation": {"n_folds": 2}})
+    assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in remark_on(run, crossed)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from distangle.correction import Correction
 from distangle.errors import ExplanationError, RunError, ScreenError
 from distangle.explain import PLACE_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
 from distangle.explain.benchmark import asked as room
@@ -252,18 +253,18 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
     opened = open_run(run, screen, rows=rows)
     asked = room.ask(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
-    blank, sites = room.untrained(opened, asked, screen, seed=3)
-    again, _ = room.untrained(opened, asked, screen, seed=3)
+    blank, sites = room.untrained(opened, asked, run, screen, seed=3)
+    again, _ = room.untrained(opened, asked, run, screen, seed=3)
     weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]
     assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = opened.model.config.model_copy(update={"frozen": True, "centred": True})
+    model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
     beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
-    _, sites = room.untrained(centred, beside, screen, seed=3)
+    _, sites = room.untrained(centred, beside, run, screen, seed=3)
     assert sites.references.shape == (4, centred.model.n_numbers)
     assert sites.references.abs().max() > 0
 

@@ -13,10 +13,11 @@ from distangle.explain.planted import Circle
 from distangle.explain.seen import asked_sites
 from distangle.explain.stains.removal import Removal
 from distangle.explain.summary import wells_of
+from distangle.images import ImageStore
 from distangle.inference import store_of
-from distangle.model import PerturbationClassifier, build_classifier, reference_rows, references_of
+from distangle.model import PerturbationClassifier, build_classifier, measure_numbers, reference_wells, set_prior
 from distangle.results import Predictions, RunFolder
-from distangle.screen import Screen
+from distangle.screen import TRAIN, Screen
 from distangle.synthetic import Truth
 
 
@@ -126,7 +127,8 @@ def untrained(
 ) -> tuple[PerturbationClassifier, ChosenSites]:
     """Return a network with random weights, and the sites with what it needs of them in place of the trained one's.
 
-    Its norms use the statistics that it was made with (mean 0, variance 1), for every plate.
+    Its norms use the statistics that it was made with (mean 0, variance 1), for every plate; how much groups differ
+    for it is estimated from the training wells, as for the trained one.
 
     Args:
         opened: The run.
@@ -141,7 +143,23 @@ def untrained(
     if references is not None:
         store = store_of(run, screen, opened.about)
         try:
-            references = reference_rows(references_of(model, store, asked.rows), asked.rows)
+            references = _references(model, store, asked.rows)
         finally:
             store.close()
     return model, replace(asked.sites, references=references, norms=None)
+
+
+def _references(model: PerturbationClassifier, store: ImageStore, rows: Sequence[int]) -> torch.Tensor:
+    """Return the references of sites for a network that has none of its own yet, float32 [row, reference]."""
+    screen, everybody = store.screen, np.arange(len(store.screen.sites))
+    training = everybody if store.fold is None else np.flatnonzero(store.fold == TRAIN)
+    wells = reference_wells(
+        screen,
+        np.union1d(training, rows),
+        model.config.correction,
+        lambda chosen: measure_numbers(model, store, chosen),
+        fold=store.fold,
+        training_rows=training,
+    )
+    set_prior(model, wells)
+    return torch.from_numpy(wells.of(np.asarray(rows)))
