@@ -15,6 +15,7 @@ from pathlib import Path
 NAMES = (
     "training_step",
     "backbone",
+    "frozen_features",
     "composite_loss",
     "grad_cam",
     "channel_shapley",

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import hand_made
+from distangle.correction import Correction
 from distangle.errors import ExplanationError
 from distangle.explain import random_smooth_maps
 from distangle.explain.faithfulness import curves, on_grid
@@ -112,7 +113,7 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
         n_cell_types=2,
         embedding_size=8,
         frozen=True,
-        centred=True,
+        correction=Correction(method="centre"),
     )
     model = build_classifier(config, seed=3).eval()
     sites, _ = chosen_sites(3)

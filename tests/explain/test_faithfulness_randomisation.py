@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from distangle.correction import Correction
 from distangle.errors import ExplanationError
 from distangle.explain.chosen import Piece
 from distangle.explain.faithfulness import cascade, likeness, map_method, maps_of, random_likeness, randomisation
@@ -115,7 +116,12 @@ def test_other_seeds_draw_other_networks(model):
 
 def centred_network():
     config = ModelConfig(
-        backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, frozen=True, centred=True
+        backbone="resnet_small",
+        n_channels=3,
+        n_perturbations=3,
+        embedding_size=4,
+        frozen=True,
+        correction=Correction(method="centre"),
     )
     return build_classifier(config, seed=2).eval()
 

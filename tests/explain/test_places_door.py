@@ -9,6 +9,7 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
+from distangle.correction import Correction
 from distangle.errors import ExplanationError
 from distangle.explain import PLACE_METHODS, place_maps
 from distangle.explain.places import door
@@ -233,7 +234,7 @@ def test_a_constant_image_has_an_empty_map_and_no_nan(method):
 
 @pytest.mark.parametrize("method", PLACE_METHODS)
 def test_a_centred_network_is_explained_with_its_references(method):
-    model = network("resnet_small", frozen=True, centred=True, measurements=True)
+    model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
     images, cell_types, targets = sites(2)
     references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
     found = place_maps(model, images, cell_types, targets, method=method, references=references, **QUICK)

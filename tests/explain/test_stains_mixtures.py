@@ -44,7 +44,7 @@ VARIANTS = {
     "plain": {},
     "measured": {"measurements": True},
     "both signs": {"final_relu": False},
-    "centred": {"measurements": True, "frozen": True, "centred": True},
+    "centred": {"measurements": True, "frozen": True, "correction": {"method": "centre"}},
 }
 
 

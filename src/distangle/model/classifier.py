@@ -28,8 +28,6 @@ class ModelConfig(BaseModel):
         n_perturbations: Templates of each head.
         n_cell_types: Length of the cell type's one-hot vector; 0 leaves the cell type out.
         embedding_size: Numbers in an embedding.
-        enlarge: How many times larger the backbone sees an image than it is; small crops fit filters that were
-            learnt on photographs better so.
         final_relu: Whether negative feature maps are cut before pooling. torchvision's DenseNet does, the winner of
             RxRx1 2019 does not; a ResNet's maps have no negatives.
         norm_momentum: Share of the newest minibatch in the running statistics of every norm, in (0, 1].
@@ -48,7 +46,6 @@ class ModelConfig(BaseModel):
     n_perturbations: int = Field(ge=1)
     n_cell_types: int = Field(default=0, ge=0)
     embedding_size: int = Field(default=1024, ge=1)
-    enlarge: int = Field(default=1, ge=1, le=4)
     final_relu: bool = True
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     recompute: bool = False
@@ -181,24 +178,13 @@ class PerturbationClassifier(nn.Module):
         """
         self.check_channels(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.frozen and self.training)):
-            maps = self.backbone_maps(images)
+            maps: Tensor = self.backbone(images)
         # Not in place: a hook may hold the maps before the ReLU.
         maps = functional.relu(maps) if self.config.final_relu else maps
         if self.measurements is None:
             return maps
         size = (maps.shape[2], maps.shape[3])
         return torch.cat([maps, self.measurements.maps(images, size=size).to(maps.dtype)], 1)
-
-    def backbone_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
-        """Return the maps of the backbone alone, which sees images as large as `config.enlarge` says."""
-        maps: Tensor = self.backbone(self.enlarged(images))
-        return maps
-
-    def enlarged(self, images: Images) -> Float[Tensor, "site channel _ _"]:
-        """Return images as large as the backbone sees them."""
-        if self.config.enlarge == 1:
-            return images
-        return functional.interpolate(images, scale_factor=self.config.enlarge, mode="bilinear")
 
     def pool(self, maps: FeatureMaps) -> Pooled:
         """Return the mean of each map, in float32 also under autocast."""

@@ -30,7 +30,6 @@ class Network(Part):
     pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen: bool = False  # the backbone keeps the weights it starts from
     views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
-    enlarge: int = Field(default=1, ge=0, le=4)  # times, before the backbone; 0: twice below 96 pixels, else once
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
     recompute: bool = False
     extra_outputs: int = Field(default=0, ge=0)  # junk classes on purpose: outputs that no site is ever labelled with
@@ -140,7 +139,7 @@ class CorrectionChoice(Part):
     method: Literal["auto", "none", "centre", "standardise"] = "none"  # all but none need a frozen backbone
     group: Literal["experiment", "plate"] = "experiment"  # whose wells are compared; auto compares both
     wells: Literal["controls", "all"] = "controls"  # which of them the estimate rests on; auto compares both
-    folds: int = Field(default=4, ge=2)  # of the cross-validation inside the training wells; auto only
+    folds: int = Field(default=5, ge=2)  # of the cross-validation inside the training wells; auto only
     epochs: int = Field(default=10, ge=1)  # of each of its trainings; auto only
 
     @property
@@ -240,7 +239,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "backbone": "efficientnet_lite0",
             "weights": "imagenet",
             "frozen": True,
-            "enlarge": 0,
             "measurements": True,
             "final_relu": False,  # its maps have either sign
             "embedding_size": 64,

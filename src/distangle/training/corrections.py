@@ -33,6 +33,7 @@ CANDIDATES = (
     Correction(method="standardise", group="plate", wells="all"),
 )
 MOST_STEPS = 2000  # of the training of one candidate on one fold
+CHANCE = 0.05  # of taking any correction where none helps
 INNER = "expected"  # fold of the wells that stand for new data
 
 
@@ -104,7 +105,7 @@ def choose_correction(
     """Compare corrections on whole plates or experiments of the training fold, each with references of its own.
 
     A correction is taken only where its gain over none, fold by fold, is more than chance explains (one-sided t test,
-    5 %); of those, the best.
+    5 % over all candidates); of those, the best.
 
     Args:
         store: Of the screen; its folds stay apart.
@@ -149,7 +150,10 @@ def best_correction(compared: Sequence[ComparedCorrection]) -> ComparedCorrectio
     better = []
     for one in compared[1:]:
         gains = np.subtract(one.accuracies, none.accuracies)
-        if len(gains) > 1 and gains.mean() > t.ppf(0.95, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)):
+        if len(gains) < 2:
+            continue
+        needed = t.ppf(1 - CHANCE / (len(compared) - 1), len(gains) - 1)
+        if gains.mean() > needed * gains.std(ddof=1) / np.sqrt(len(gains)):
             better.append(one)
     return max(better, key=lambda one: one.mean, default=none)
 

@@ -23,7 +23,6 @@ from distangle.training.loop import make_optimiser
 from distangle.training.state import TrainingState
 
 Say = Callable[[str], None]
-SMALL = 96  # pixels of the shorter side, below which filters learnt on photographs see an image twice as large
 
 
 def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> TrainingConfig:
@@ -49,11 +48,7 @@ def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> Tra
             store.close()
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16() else "fp32"
-    network = config.network
-    if network.enlarge == 0:
-        shortest = min(screen.card.shape or (1, 1)) // preparation.binning
-        network = network.model_copy(update={"enlarge": 2 if shortest < SMALL else 1})
-    return config.model_copy(update={"preparation": preparation, "precision": precision, "network": network})
+    return config.model_copy(update={"preparation": preparation, "precision": precision})
 
 
 def _multiplies_bf16() -> bool:
@@ -131,7 +126,6 @@ def build_network(
             n_perturbations=n_classes,
             n_cell_types=len(screen.card.cell_types) if uses_cell_type(screen, config) else 0,
             embedding_size=network.embedding_size,
-            enlarge=network.enlarge,
             final_relu=network.final_relu,
             norm_momentum=network.norm_momentum,
             recompute=network.recompute,

@@ -68,7 +68,7 @@ def _stainwise(
     for shown in (images, absent):
         parts = []
         for piece in torch.split(shown, most_at_once):
-            maps = model.backbone_maps(piece)
+            maps = model.backbone(piece)
             size = (int(maps.shape[2]), int(maps.shape[3]))
             parts.append(_seen(model, maps).reshape(len(piece), channels, -1))
         looked.append(torch.cat(parts))
@@ -86,7 +86,6 @@ def _convolved(
         message = f"A backbone that begins with {type(first).__name__} cannot be split into stains."
         raise TypeError(message)
     behind = nn.Sequential(*rest)
-    images, absent = model.enlarged(images), model.enlarged(absent)
     shared = _added(first, absent) if len(absent) == 1 else None
     known: slice | None = None
     for sites, members in _pieces(len(images), len(present), most_at_once=most_at_once):

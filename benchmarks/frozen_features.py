@@ -1,0 +1,89 @@
+"""What measuring a frozen backbone once saves: features of fixed views against every image in every epoch.
+
+    python benchmarks/frozen_features.py            # 60 epochs, the preset's
+    python benchmarks/frozen_features.py --sites 96 # fewer sites than the default
+
+The preset `small` is trained twice on one synthetic screen, on one thread: with its features measured once, and with
+every crop passed through the backbone in every epoch (a CutMix too rare to happen asks for images). The ratio of CPU
+seconds is printed beside its limit, with the accuracy of both on the held-out experiments.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+import numpy as np
+
+from distangle.images import probe_image
+from distangle.inference import predict_run
+from distangle.progress import no_progress
+from distangle.results import Predictions
+from distangle.screen import Screen, hold_out, index, read_screen, write_screen
+from distangle.synthetic import SimulationConfig, simulate
+from distangle.training import resolve_config, start_run, train
+
+LIMIT = 8.0
+NEVER = "cutmix.probability=1e-12"
+
+
+def make_screen(folder: Path, *, n_sites: int) -> Screen:
+    """Simulate a screen of crops of 68 pixels: four experiments, six treatments."""
+    wells = max(1, n_sites // (4 * 8))
+    config = SimulationConfig(
+        seed=1,
+        image_size=68,
+        magnification=0.7,
+        cell_types=("U2OS",),
+        experiments_per_cell_type=4,
+        plates_per_experiment=1,
+        plate_groups=False,
+        n_treatments=6,
+        wells_per_treatment=wells,
+        n_positive_controls=0,
+        n_negative_controls=2 * wells,
+        sites_per_well=1,
+        local_share=0.0,
+        effect_strength=1.5,
+    )
+    simulate(config, folder / "plates")
+    write_screen(index(folder / "plates", layout="rxrx1", probe=probe_image), folder / "screen")
+    return read_screen(folder / "screen")
+
+
+def train_once(screen: Screen, out: Path, *, epochs: int, changes: tuple[str, ...]) -> tuple[float, float]:
+    """Return CPU seconds of a training, and its accuracy on the held-out sites."""
+    folds = hold_out(screen, column="experiment", values=["U2OS-04"])
+    config = resolve_config("small", ["correction.method=none", "precision=fp32", *changes], epochs=epochs)
+    run = start_run(screen, folds, config, out)
+    began = time.process_time()
+    train(run, advance=no_progress, say=no_progress)
+    spent = time.process_time() - began
+    predict_run(run, screen)
+    table = Predictions.read(run.predictions, level="site", views=8).table
+    held = table[table["Metadata_Fold"] == "held_out"]
+    return spent, float(np.mean(held["perturbation"] == held["predicted"]))
+
+
+def main() -> int:
+    """Train both ways, and say what was saved."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--sites", type=int, default=192)
+    arguments.add_argument("--epochs", type=int, default=60)
+    asked = arguments.parse_args()
+    measure.hold_one_thread()
+    with tempfile.TemporaryDirectory() as folder:
+        screen = make_screen(Path(folder), n_sites=asked.sites)
+        once = train_once(screen, Path(folder) / "once", epochs=asked.epochs, changes=())
+        every = train_once(screen, Path(folder) / "every", epochs=asked.epochs, changes=(NEVER,))
+    print(f"{len(screen.sites)} sites of {screen.card.shape}, {asked.epochs} epochs, one thread")
+    print(f"features once     {once[0]:8.1f} CPU s, accuracy {once[1]:.3f}")
+    print(f"images each epoch {every[0]:8.1f} CPU s, accuracy {every[1]:.3f}")
+    kept = measure.verdict("CPU time, images each epoch / features once", every[0] / once[0], at_least=LIMIT)
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
