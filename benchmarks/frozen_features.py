@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import measure
 import numpy as np
 
+import measure
 from distangle.images import probe_image
 from distangle.inference import predict_run
 from distangle.progress import no_progress

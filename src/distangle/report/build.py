@@ -8,7 +8,7 @@ from typing import Any
 from distangle.commit import commit_text, sweep
 from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
-from distangle.report import believed, explained, illustrated, made, marked, score_table, scored, stains
+from distangle.report import believed, corrected, explained, illustrated, made, marked, score_table, scored, stains
 from distangle.report.material import gather
 from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
@@ -59,6 +59,9 @@ def build_report(
 
     add("scores", "Scores", "How well it predicts", score_table.score_table(material))
     add("curves", "Training", "How it learnt", scored.curves(material, write))
+    chosen = corrected.batch_correction(material)
+    if chosen is not None:
+        add("correction", "Correction", "Batch correction", chosen)
     add("confusion", "Confusion", "What it mistakes for what", scored.confusion(material, write))
     add("plates", "Plates", "Where on the plates it is right", scored.plate_maps(material))
     add("sites", "Sites", "What it looked at", explained.explained_sites(material, painter, advance=advance))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from distangle.correction import Correction
 from distangle.report.material import Material
 from distangle.report.page import Markup, element, joined, paragraph, percent, table
 
@@ -32,25 +33,13 @@ def batch_correction(material: Material) -> Markup | None:
     told = material.correction
     if told is None:
         return None
-    chosen = name_of(told["chosen"])
+    chosen = str(Correction.model_validate(told["chosen"]))
     lead = paragraph("Chosen: ", element("strong", chosen), f". {told['reason']}", class_="lead")
     rows = [_line(one, is_chosen=one["name"] == chosen) for one in told["compared"]]
     heads = ("correction", "balanced accuracy", "by fold", "share corrected")
     caption = f"What was compared for new {told['expect']}; the chosen one in bold"
     shown = [table(heads, rows, numeric=(1, 2, 3), caption=caption), paragraph(_RULE, class_="small")] if rows else []
     return joined([lead, *shown, *_of_folds(material), paragraph(_MEANING, class_="small")])
-
-
-def name_of(chosen: Mapping[str, Any]) -> str:
-    """Return a correction in words, as `correction.json` names those that were compared.
-
-    Args:
-        chosen: Its method, group and wells.
-    """
-    if chosen["method"] == "none":
-        return "none"
-    whose = "negative controls" if chosen["wells"] == "controls" else "wells"
-    return f"{chosen['method']} by the {whose} of the {chosen['group']}"
 
 
 def _line(one: Mapping[str, Any], *, is_chosen: bool) -> list[str]:
@@ -65,9 +54,9 @@ def _line(one: Mapping[str, Any], *, is_chosen: bool) -> list[str]:
 
 def _of_folds(material: Material) -> list[Markup]:
     """Say what the folds of a cross-validation chose, each on its own training wells."""
-    counts = Counter(name_of(told["chosen"]) for told in material.corrections_of_folds)
+    counts = Counter(str(Correction.model_validate(told["chosen"])) for told in material.corrections_of_folds)
     if not counts:
         return []
     listed = ", ".join(f"{name} in {n}" for name, n in counts.most_common())
-    said = f"Each fold of the cross-validation chose on its own training wells: {listed}. The scores are those of them."
+    said = f"Each fold of the cross-validation chose on its own training wells: {listed}. The scores are those of their networks."
     return [paragraph(said)]

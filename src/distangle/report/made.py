@@ -79,7 +79,11 @@ def _typical(material: Material) -> list[str]:
         if option in material.config:
             train += f" --{option} {shlex.quote(str(material.config[option]))}"
     held_out = str(material.described.get("held_out", ""))
-    if re.fullmatch(r"[a-z_]+=[^=]+", held_out):
+    if material.crossed is not None:
+        train += f" --cross-validate {material.crossed['n_folds']}"
+    elif material.holds_nothing_out:
+        train += " --hold-out none"
+    elif re.fullmatch(r"[a-z_]+=[^=]+", held_out):
         train += f" --hold-out {shlex.quote(held_out)}"
     unlabelled = str(material.described.get("unlabelled", ""))
     if re.fullmatch(r"[a-z_]+=[^=]+", unlabelled):

@@ -21,7 +21,7 @@ from distangle.results import (
     Scores,
     TemplateMaps,
 )
-from distangle.screen import Screen
+from distangle.screen import NOTHING, Screen
 
 Noun = TypeVar("Noun", Benchmark, Explanation, Faithfulness, TemplateMaps, FilterBands)
 
@@ -35,6 +35,8 @@ class Material:
         screen: The screen that was predicted.
         described: `run.json`.
         config: The resolved training configuration; empty when absent.
+        correction: Which batch correction was chosen, and beside which; None where none was.
+        corrections_of_folds: The same of each fold of a cross-validation that has chosen.
         metrics: One row per epoch; None before training has finished one.
         scores: None before prediction.
         wells: Predictions per well; None before prediction.
@@ -51,6 +53,8 @@ class Material:
     screen: Screen
     described: Mapping[str, Any]
     config: Mapping[str, Any]
+    correction: Mapping[str, Any] | None
+    corrections_of_folds: tuple[Mapping[str, Any], ...]
     metrics: pd.DataFrame | None
     scores: Scores | None
     wells: Predictions | None
@@ -73,6 +77,16 @@ class Material:
         return "forced split" if self.scores is not None and self.scores.forced else ""
 
     @property
+    def crossed(self) -> Mapping[str, Any] | None:
+        """The plan of the cross-validation; None of a run without one."""
+        return self.described.get("cross_validation")
+
+    @property
+    def holds_nothing_out(self) -> bool:
+        """Whether the run was trained on everything, with no cross-validation to score it."""
+        return bool(self.described.get("held_out") == NOTHING)
+
+    @property
     def main_row(self) -> ScoreRow | None:
         """The score that stands at the top; None before prediction."""
         return None if self.scores is None else main_row(self.scores)
@@ -89,6 +103,10 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
         screen=screen,
         described=run.describe() if run.run.exists() else {},
         config=_config(run.config),
+        correction=_correction(run.correction),
+        corrections_of_folds=tuple(
+            told for path in sorted(run.cross_validation.glob("fold-*/correction.json")) if (told := _correction(path))
+        ),
         metrics=_metrics(run.metrics, run.timing),
         scores=Scores.read(run.scores) if run.scores.exists() else None,
         wells=_wells(run.predictions),
@@ -129,6 +147,17 @@ def _config(path: Path) -> Mapping[str, Any]:
     if not isinstance(said, Mapping):
         message = f"{path} is not a configuration: expected a mapping of settings. Train the run again."
         raise RunError(message)
+    return said
+
+
+def _correction(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        said: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        message = f"{path} is damaged ({error}). Restore it from a copy, or train the run again."
+        raise RunError(message) from error
     return said
 
 

@@ -40,7 +40,7 @@ def score_table(material: Material) -> Markup:
         return absent("No predictions have been scored.", command("predict", material))
     rows, main = material.scores.rows, material.main_row
     if main is None:
-        return paragraph("Nothing could be scored: no held-out well has a known and trained perturbation.")
+        return paragraph(not_scored(material))
     groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
     groups.sort(key=lambda group: group != (main.level, main.wells))
     tagged = not all(row.transductive for row in rows)
@@ -63,6 +63,16 @@ def score_table(material: Material) -> Markup:
         said += f" {which} used wells of the tested plates or experiments, without labels."
     folded = [element("details", element("summary", f"Other scores ({len(groups) - 1} tables)"), *drawn[1:])]
     return joined([drawn[0], paragraph(said, class_="small"), *(folded if len(groups) > 1 else [])])
+
+
+def not_scored(material: Material) -> str:
+    """Say why a run that was predicted has no score."""
+    if material.holds_nothing_out:
+        return (
+            "Nothing was held out and nothing was scored: the network was trained on everything, and how good it is on "
+            "new plates is not known."
+        )
+    return "Nothing could be scored: no held-out well has a known and trained perturbation."
 
 
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> Markup:

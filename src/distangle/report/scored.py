@@ -1,6 +1,7 @@
 """The sections that say what was learnt: headline, curves, confusion, plate maps, control checks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from distangle.report.page import (
     table,
 )
 from distangle.report.plates import held_out_plates, plate_grid, spread
-from distangle.report.score_table import command, score_bar, score_sentence
+from distangle.report.score_table import command, not_scored, score_bar, score_sentence
 from distangle.results import Scores
 
 MOST_CELLS = 40  # classes up to which a confusion matrix can be read
@@ -40,22 +41,35 @@ def headline(material: Material, *, explanation: str = "") -> Markup:
     """
     title = element("header", paragraph("distangle report", class_="kicker"), element("h1", material.name))
     scores, row = material.scores, material.main_row
-    if scores is None or row is None:
+    if scores is None and not material.holds_nothing_out:
         what = "There is no score yet: no held-out well has been predicted."
         return joined([title, absent(what, command("predict", material)), _facts(material)])
-    big = element(
-        "div",
-        element("span", percent(row.value), class_="big"),
-        element("span", score_bar(row), class_="big-bar"),
-        class_="result",
-    )
     warned = warnings_of(material)
-    parts = [title, big, paragraph(score_sentence(scores, row), class_="lead")]
+    if scores is None or row is None:
+        parts = [title, paragraph(not_scored(material), class_="lead")]
+    else:
+        big = element(
+            "div",
+            element("span", percent(row.value), class_="big"),
+            element("span", score_bar(row), class_="big-bar"),
+            class_="result",
+        )
+        parts = [title, big, paragraph(score_sentence(scores, row), class_="lead")]
+    if material.crossed is not None:
+        parts.append(paragraph(_out_of_fold(material.crossed), class_="lead"))
     if explanation:
         parts.append(paragraph(explanation, class_="lead"))
     if warned:
         parts.append(notice(element("strong", "Read this first"), listing(warned)))
     return joined([*parts, _facts(material)])
+
+
+def _out_of_fold(plan: Mapping[str, Any]) -> str:
+    return (
+        f"Scores are out of fold: in each of {plan['n_folds']} folds a network was trained without some whole "
+        f"{plan['expect']}, and every well is scored by the network that had not seen it. The final network, which "
+        "predicts new screens, was then trained on everything: no well is left to score it on."
+    )
 
 
 def warnings_of(material: Material) -> list[str]:
@@ -101,6 +115,10 @@ def curves(material: Material, write: Write) -> Markup:
     if "seconds" in metrics.columns:
         said += f" in {_duration(float(metrics['seconds'].sum()))}"
     said += ", measured after each epoch."
+    if material.crossed is not None:
+        said += " Of the final network, trained on everything: nothing is held out of it."
+    elif material.holds_nothing_out:
+        said += " Nothing was held out, so there is no held-out curve."
     cutmix = material.config.get("cutmix")
     if isinstance(cutmix, Mapping) and cutmix.get("probability"):
         said += " Training accuracy is measured on mixed images (CutMix), so it can lie below the held-out one."
@@ -117,6 +135,8 @@ def confusion(material: Material, write: Write) -> Markup:
         return absent("No predictions have been scored.", command("predict", material))
     names, counts = _confusion(material.scores)
     if not len(names):
+        if material.holds_nothing_out:
+            return paragraph("Nothing was held out, so nothing can be mistaken: the training wells are no test.")
         return paragraph("No held-out site of a known perturbation was predicted.")
     parts = []
     if len(names) <= MOST_CELLS:
@@ -190,6 +210,8 @@ def control_checks(material: Material) -> Markup:
     """Say what the controls say: the checks of Sec. 2.2."""
     if material.scores is None:
         return absent("The controls have not been checked.", command("predict", material))
+    if material.holds_nothing_out:
+        return paragraph("Nothing was held out, so these checks of Sec. 2.2 could not be made.")
     if not material.scores.controls:
         return paragraph("The held-out wells include no control: these checks of Sec. 2.2 could not be made.")
     cards = []
