@@ -60,6 +60,16 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     assert listed["9"]["title"] == "Embeddings of sites that were trained on"
 
 
+def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(folder: Path) -> None:
+    crossed, everything = (page_of(RunFolder.open(folder / "runs" / name)) for name in ("crossed", "everything"))
+    assert "Scores are out of fold: in each of 2 folds" in crossed
+    assert "Each fold of the cross-validation chose on its own training wells" in crossed
+    assert "Nothing was held out and nothing was scored" in everything
+    for page in (crossed, everything):
+        assert "Batch correction" in page
+        assert "centre by the negative controls of the plate" in page
+
+
 def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/crossed/cross_validation/fold-1")
     found = Explanation.read(run.explanations)

@@ -437,7 +437,7 @@ def test_predictions_of_a_screen_without_a_held_out_well_are_told(made: Made, tm
     made.scores.model_copy(update={"rows": ()}).write(run.scores)
     page = Page(build_report(run, made.screen))
     assert "No well is held out, so no plate can be tested." in page.text
-    assert "There is no score yet" in page.text
+    assert "Nothing could be scored: no held-out well has a known and trained perturbation." in page.text
 
 
 def test_the_confusion_is_normalised_by_the_true_perturbation(made: Made, tmp_path: Path) -> None:

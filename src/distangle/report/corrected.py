@@ -6,7 +6,7 @@ from typing import Any
 
 from distangle.correction import Correction
 from distangle.report.material import Material
-from distangle.report.page import Markup, element, joined, paragraph, percent, table
+from distangle.report.page import Markup, count, element, joined, paragraph, percent, table
 
 _RULE = (
     "Each was tried on folds of the training wells, whole plates or experiments held out. A correction is taken only "
@@ -57,6 +57,6 @@ def _of_folds(material: Material) -> list[Markup]:
     counts = Counter(str(Correction.model_validate(told["chosen"])) for told in material.corrections_of_folds)
     if not counts:
         return []
-    listed = ", ".join(f"{name} in {n}" for name, n in counts.most_common())
-    said = f"Each fold of the cross-validation chose on its own training wells: {listed}. The scores are those of their networks."
+    listed = ", ".join(f"{name} in {count(n, 'fold')}" for name, n in counts.most_common())
+    said = f"Each fold of the cross-validation chose on its own training wells: {listed}. Scored are their networks."
     return [paragraph(said)]

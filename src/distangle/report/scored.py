@@ -136,7 +136,7 @@ def confusion(material: Material, write: Write) -> Markup:
     names, counts = _confusion(material.scores)
     if not len(names):
         if material.holds_nothing_out:
-            return paragraph("Nothing was held out, so nothing can be mistaken: the training wells are no test.")
+            return paragraph("Nothing was held out, so no mistake can be counted: the training wells are no test.")
         return paragraph("No held-out site of a known perturbation was predicted.")
     parts = []
     if len(names) <= MOST_CELLS:
