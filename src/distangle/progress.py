@@ -1,6 +1,7 @@
 """Tell a person how far a step is: a bar with the time left in a terminal, plain lines elsewhere."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -37,17 +38,20 @@ def progress(title: str, total: int, *, unit: str = "", console: Console | None 
             task = bar.add_task(title, total=total, said="")
             yield lambda said: bar.update(task, advance=1, said=said)
         return
-    done, last = 0, started
+    done, last, first = 0, started, started
 
     def advance(said: str) -> None:
-        nonlocal done, last
+        nonlocal done, last, first
         done += 1
         now = time.monotonic()
+        # What comes before the first piece (reading, measuring) is done once and says nothing of the pieces.
+        first = now if done == 1 else first
         if done == total or done == 1 or now - last >= PLAIN_EVERY_S:
             last = now
-            left = (now - started) / done * (total - done)
+            left = (now - first) / (done - 1) * (total - done) if done > 1 else math.nan
             # More pieces than were foreseen: what is left is not known, and no negative number says it.
-            far = f"{done}/{total} {unit}, {left:.0f} s left " if done <= total else ""
+            ahead = "" if math.isnan(left) else f", {left:.0f} s left"
+            far = f"{done}/{total} {unit}{ahead} " if done <= total else ""
             console.print(f"{title}: {far}{said}".rstrip(), highlight=False)
 
     yield advance

@@ -22,8 +22,9 @@ from distangle.screen.norm_groups import group_codes
 from distangle.training.batches.maker import BatchMaker
 from distangle.training.batches.sites import TrainingSites, uses_cell_type
 from distangle.training.config import TrainingConfig
-from distangle.training.loop import Moments, averaged_weights, run_epochs
+from distangle.training.loop import Moments, averaged_weights, make_optimiser, run_epochs
 from distangle.training.network import fresh_state
+from distangle.training.state import TrainingState, moving_tensors
 
 CANDIDATES = (
     Correction(),
@@ -124,10 +125,14 @@ def choose_correction(
     compared = []
     for candidate in CANDIDATES:
         accuracies, share = [], []
+        model = fresh_state(
+            store.screen, config, n_classes=n_classes, correction=candidate, pretrained=False, say=no_progress
+        ).model
+        first = {name: tensor.detach().clone() for name, tensor in moving_tensors(model).items()}
         for held in folds:
             look()
-            given: dict[str, Any] = {"held": held, "n_classes": n_classes}
-            accuracy, corrected = _score(store, features, sites, config, candidate, **given)
+            model.load_state_dict(first, strict=False)
+            accuracy, corrected = _score(store, features, sites, config, model, held=held)
             accuracies.append(accuracy)
             share.append(corrected)
             advance(f"correction {candidate}: {accuracy:.3f}")
@@ -181,13 +186,12 @@ def _score(
     features: Features,
     sites: TrainingSites,
     config: TrainingConfig,
-    correction: Correction,
+    model: Any,
     *,
     held: np.ndarray,
-    n_classes: int,
 ) -> tuple[float, float]:
     """Train a head without some sites; return its balanced accuracy on them, and the share that was corrected."""
-    screen = store.screen
+    screen, correction, n_classes = store.screen, model.config.correction, model.config.n_perturbations
     fold = np.full(len(screen.sites), "", dtype=object) if store.fold is None else store.fold.astype(object)
     columns = ["experiment", "plate"]
     plates = group_codes(screen.sites, columns)
@@ -196,10 +200,13 @@ def _score(
     part = _only(sites, ~held)
     epochs = min(config.correction.epochs, max(1, MOST_STEPS * config.batch_size // max(1, len(part.rows))))
     quick = config.model_copy(
-        update={"epochs": epochs, "optim": config.optim.model_copy(update={"warmup_epochs": min(1, epochs / 10)})}
+        update={
+            "epochs": epochs,
+            "optim": config.optim.model_copy(update={"warmup_epochs": min(1, epochs / 10)}),
+            "adversary": config.adversary.model_copy(update={"weight": 0.0}),
+        }
     )
-    state = fresh_state(screen, quick, n_classes=n_classes, correction=correction, pretrained=False, say=no_progress)
-    model: Any = state.model
+    state = TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, quick))
     wells: ReferenceWells | None = None
     if correction.method != "none":
         everybody = np.flatnonzero(np.isin(fold, [fold[part.rows[0]], INNER]))
