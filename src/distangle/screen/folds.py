@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from distangle.commit import committed
 from distangle.errors import FoldError, nearest
 from distangle.randomness import generator
-from distangle.screen.perturbation import natural_key
+from distangle.screen.perturbation import NEGATIVE, natural_key
 from distangle.screen.table import KEY_COLUMNS, Screen
 
 TRAIN = "train"
@@ -311,7 +311,24 @@ def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
         sites: Rows of a screen.
         held: Whether each is held out, bool [site].
     """
-    return [*_divided_plates(sites, held), *_divided_wells(sites, held), *_same_pictures(sites, held)]
+    return [
+        *_divided_plates(sites, held),
+        *_divided_wells(sites, held),
+        *_divided_controls(sites, held),
+        *_same_pictures(sites, held),
+    ]
+
+
+def _divided_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+    """Name the experiments whose control wells would correct both sides: an estimate from them names the experiment."""
+    control = sites["role"].isin(NEGATIVE).to_numpy()
+    wells = sites.loc[control, ["experiment", "plate", "well"]].assign(held=held[control])
+    both = wells.groupby(["experiment", "plate", "well"])["held"].nunique()
+    names = sorted({str(key[0]) for key in both.index[both > 1]}, key=natural_key)
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"controls of {listed} would be used on both sides"]
 
 
 def _divided_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:

@@ -1,4 +1,4 @@
-"""Estimates from wells that lie on both sides of a division: apart where they can be, named where they cannot."""
+"""Experiments with wells on both sides of a division: what is estimated on each, and from how many controls."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ FEW = 2  # control wells, below which a side's own correction rests on nearly no
 
 
 def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
-    """Find experiments whose wells are on both sides, and control wells that are used on both.
+    """Find experiments whose wells are on both sides, and sides with few controls.
 
     What is subtracted from held-out sites must not rest on wells whose estimate the training sites use too: its
     sampling error would stand on both sides, name the experiment, and with it the labels that only this one has.
@@ -33,18 +33,6 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
         if not all((here & (fold == side)).any() for side in (TRAIN, HELD_OUT)):
             continue
         n = {side: len(np.unique(well[here & control & (fold == side)])) for side in (TRAIN, HELD_OUT)}
-        both = set(well[here & control & (fold == TRAIN)]) & set(well[here & control & (fold == HELD_OUT)])
-        if both:
-            rows = [int(np.flatnonzero(well == code)[0]) for code in sorted(both)]
-            wells = ", ".join(f"{screen.sites['plate'].iat[row]} {screen.sites['well'].iat[row]}" for row in rows[:4])
-            yield Finding(
-                severity="error",
-                kind="controls on both sides of the folds",
-                what=f"controls of {name} are used on both sides ({wells}{', ...' if len(rows) > 4 else ''})",
-                experiment=name,
-                fix="Hold out whole wells, better whole plates: an estimate from these wells names their experiment.",
-                count=len(rows),
-            )
         divided.append(f"{name} ({n[TRAIN]} and {n[HELD_OUT]})")
         few += [f"{name} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < FEW]
     if divided:
