@@ -3,11 +3,11 @@
     python benchmarks/frozen_features.py            # 60 epochs, the preset's
     python benchmarks/frozen_features.py --sites 96  # fewer sites than the default
 
-The preset `small` is trained three times on one synthetic screen, on one thread: with its features measured once; with
-every crop passed through the backbone in every epoch (a CutMix too rare to happen asks for images); and the same layer
-by layer, as the program did it before (a hook that does nothing asks for single layers). The ratio of CPU seconds to the
-last is printed beside its limit, with the accuracy of all on the held-out experiment. Eight views and sixty epochs bound
-the ratio to the second at 7.5.
+The preset `small` is trained three times on one synthetic screen, on one thread: with its features measured once;
+with every crop passed through the backbone in every epoch (a CutMix too rare to happen asks for images); and the same
+layer by layer, as the program did it before (a hook that does nothing asks for single layers). The ratio of CPU
+seconds to the last is printed beside its limit, with the accuracy of all on the held-out experiment. Eight views and
+sixty epochs bound the ratio to the second at 7.5.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from torch.nn.modules.module import register_module_forward_hook
 
 import measure
 from distangle.images import probe_image
