@@ -98,11 +98,18 @@ def test_a_cross_validation_that_was_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_signal_while_features_are_measured_keeps_what_is_done(screen: Screen, tmp_path: Path) -> None:
-    begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=1), tmp_path / "run")
+    begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
     stop = Stop()
     stop.by = "SIGTERM"
     with pytest.raises(Stopped):
         train_cross_validation(begun, screen=screen, advance=no_progress, say=no_progress, stop=stop)
+    later = Stop()
+
+    def ask(said: str) -> None:
+        later.by = "SIGTERM"
+
+    with pytest.raises(Stopped, match=f"go on with `distangle train --resume {begun.root}`"):
+        train_cross_validation(begun, screen=screen, advance=ask, say=no_progress, stop=later)
     train_cross_validation(begun, screen=screen, advance=no_progress, say=no_progress)
     assert begun.describe()["finished"]
 

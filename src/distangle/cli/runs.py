@@ -16,6 +16,7 @@ from distangle.progress import progress, speaks
 if TYPE_CHECKING:
     from distangle.results import RunFolder, Scores
     from distangle.screen import Folds, Screen
+    from distangle.training import TrainingConfig
 
 MOST_NAMES = 20  # of labels in a remark
 
@@ -78,15 +79,8 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, hold_nothing_out, read_screen
-    from distangle.training import (
-        folds_again,
-        read_config,
-        rehearse,
-        resolve_config,
-        start_cross_validation,
-        start_run,
-    )
+    from distangle.screen import check_labels, read_screen
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -130,22 +124,16 @@ def train(
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
             indexed = read_screen(earlier.screen_folder(screen))
             divided = folds_again(earlier, indexed)
+            if limit is None and (plan := earlier.describe().get("cross_validation")):
+                _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
+                return
         elif cross_validate is not None or (
             asked.uses_features and limit is None and all(v is None for k, v in folding.items() if k != "--unlabelled")
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
             refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
             indexed = read_screen(source)
-            check_labels(indexed, hold_nothing_out(indexed), asked.target)
-            run = start_cross_validation(
-                indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled, say=remark
-            )
-            plan = run.describe()["cross_validation"]
-            tell(
-                f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one "
-                "network trained on everything. `--hold-out COLUMN=VALUE` holds out what you name instead."
-            )
-            _train_on(run, indexed)
+            _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
             indexed = read_screen(source)
@@ -162,6 +150,23 @@ def train(
                 tell(sentence)
             return
         run = start_run(indexed, divided, asked, out, say=remark)
+    _train_on(run, indexed)
+
+
+def _cross_validate(
+    indexed: "Screen", asked: "TrainingConfig", out: Path, *, n_folds: int | None, hidden: str | None
+) -> None:
+    """Cross-validate on a screen, train on all of it, and say what the folds scored."""
+    from distangle.screen import check_labels, hold_nothing_out
+    from distangle.training import start_cross_validation
+
+    check_labels(indexed, hold_nothing_out(indexed), asked.target)
+    run = start_cross_validation(indexed, asked, out, n_folds=n_folds, hidden=hidden, say=remark)
+    plan = run.describe()["cross_validation"]
+    tell(
+        f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one network "
+        "trained on everything. `--hold-out COLUMN=VALUE` holds out what you name instead."
+    )
     _train_on(run, indexed)
 
 

@@ -96,6 +96,34 @@ class Features:
         return readable, self.take(readable)
 
 
+def read_features(store: ImageStore, views: FixedViews, folder: Path) -> Features | None:
+    """Return what `measure_features` wrote; None where it has not, or not to the end.
+
+    Args:
+        store: The images that were measured.
+        views: The views.
+        folder: Holds the files.
+
+    Raises:
+        RunError: It holds features of another screen, or measured in another way.
+    """
+    if not (folder / CARD).is_file():
+        return None
+    features = Features(folder)
+    if other := [name for name, value in _measured_with(store, views).items() if features.card[name] != value]:
+        message = f"{folder} holds features of another {other[0]}. Remove the folder, or train into a new one."
+        raise RunError(message)
+    return features
+
+
+def _measured_with(store: ImageStore, views: FixedViews) -> dict[str, Any]:
+    return {
+        "screen": store.screen.card.sites_sha256,
+        "preparation": store.preparation.model_dump(mode="json"),
+        "views": asdict(views),
+    }
+
+
 def measure_features(
     model: PerturbationClassifier,
     store: ImageStore,
@@ -119,17 +147,10 @@ def measure_features(
         StorageError: The folder cannot be written to.
         RunError: It holds features of another screen, or measured in another way.
     """
-    asked = {
-        "screen": store.screen.card.sites_sha256,
-        "preparation": store.preparation.model_dump(mode="json"),
-        "views": asdict(views),
-    }
-    if (folder / CARD).is_file():
-        features = Features(folder)
-        if other := [name for name, value in asked.items() if features.card[name] != value]:
-            message = f"{folder} holds features of another {other[0]}. Remove the folder, or train into a new one."
-            raise RunError(message)
-        return features
+    known = read_features(store, views, folder)
+    if known is not None:
+        return known
+    asked = _measured_with(store, views)
     make_folder(folder)
     n_sites = len(store.screen.sites)
     names = site_names(store.screen, range(n_sites))

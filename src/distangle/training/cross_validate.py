@@ -1,10 +1,11 @@
 """Cross-validation over whole plates or experiments, then one network that is trained on everything."""
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from distangle.commit import commit_json
-from distangle.errors import FoldError, RunError
+from distangle.errors import FoldError, MemoryShortage, RunError, Stopped, StorageError
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
@@ -114,8 +115,19 @@ def train_cross_validation(
         def say_fold(said: str, number: int = k) -> None:
             say(f"fold {number}: {said}")
 
-        train(part, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
+        with _named_after(run, part):
+            train(part, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
     return train(run, screen=screen, advance=advance, say=say, stop=stop)
+
+
+@contextlib.contextmanager
+def _named_after(run: RunFolder, part: RunFolder) -> Iterator[None]:
+    """Let what ends the training of a fold name the run that goes on with it, and with all that is left."""
+    try:
+        yield
+    except (Stopped, StorageError, MemoryShortage) as error:
+        words = str(error).replace(f"--resume {part.root}", f"--resume {run.root}")
+        raise type(error)(words) from error
 
 
 def _fold_run(

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from distangle.correction import Correction
 from distangle.images import ImageStore
-from distangle.model.features import CARD, Features, FixedViews, measure_features
+from distangle.model.features import CARD, Features, FixedViews, measure_features, read_features
+from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.training.config import TrainingConfig
@@ -35,15 +36,15 @@ def open_features(
     folder, views = run.features, config.views
     fixed = FixedViews(config.network.views, views.smallest_crop, views.gain, views.offset)
     if is_first():
-        complete = (folder / CARD).is_file()
-        model = build_network(
-            store.screen, config, n_classes=2, correction=Correction(), pretrained=not complete, say=say
-        )
-        if not complete:
+        known = read_features(store, fixed, folder)
+        if known is None:
             say(f"features: {len(store.screen.sites):,} sites, once each in {fixed.n} views")
-        features = measure_features(model, store, fixed, folder, before_batch=look)
+            model = build_network(
+                store.screen, config, n_classes=2, correction=Correction(), pretrained=True, say=no_progress
+            )
+            known = measure_features(model, store, fixed, folder, before_batch=look)
         owner = RunFolder(folder.resolve().parent)
         if (owner.root / "run.json").is_file() and not owner.lists(owner.features / CARD):
             owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
     wait_for_all("the features")
-    return features if is_first() else Features(folder)
+    return known if is_first() else Features(folder)
