@@ -16,7 +16,8 @@ def guess_without_cells(found: Predictions, sites: Predictions, statistics: np.n
     """Predict every row of a table of predictions by rules that see no cell, from its training rows.
 
     `position` and `plate`: the most frequent label there (see `guess_by_place`). `intensity`: a linear discriminant on
-    mean and spread of every channel, the mean over their plate taken off, as a batch would be.
+    mean and spread of every channel, the mean over their plate taken off, as a batch would be; of a plate on both sides
+    of the division, that of each side.
 
     Args:
         found: Sites or wells.
@@ -32,7 +33,8 @@ def guess_without_cells(found: Predictions, sites: Predictions, statistics: np.n
     training = (table["Metadata_Fold"] == "train").to_numpy() & (labels != "") & (table["reason"] == "").to_numpy()
     guesses = guess_by_place(places, labels, training)
     measured = _of_rows(found, sites, statistics.reshape(len(statistics), -1))
-    by_intensity = _discriminate(_centred(measured, places), labels, training)
+    seen = (table["Metadata_Fold"] == "train").to_numpy()
+    by_intensity = _discriminate(_centred(measured, places, seen), labels, training)
     return guesses if by_intensity is None else {**guesses, "intensity": by_intensity}
 
 
@@ -60,9 +62,10 @@ def _of_rows(found: Predictions, sites: Predictions, statistics: np.ndarray) -> 
     return means.loc[pd.MultiIndex.from_frame(found.table[keys])].to_numpy()
 
 
-def _centred(measured: np.ndarray, places: pd.DataFrame) -> np.ndarray:
+def _centred(measured: np.ndarray, places: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
+    """Take the mean of each plate off, on each side of the division by itself."""
     logs = pd.DataFrame(np.log1p(np.maximum(measured, 0)))
-    by = [places["experiment"].to_numpy(), places["plate"].to_numpy()]
+    by = [places["experiment"].to_numpy(), places["plate"].to_numpy(), seen]
     return np.asarray(logs - logs.groupby(by).transform("mean"))
 
 
