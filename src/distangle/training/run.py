@@ -158,7 +158,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
     if config.shuffle_labels:
         sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
-        say("labels: dealt out anew over the wells of each plate (shuffle_labels=true): a null, not a result.")
+        say("labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result.")
     held_out, held_out_statistics = _held_out_sites(store, folds, classes, config, features)
     for row, reason in sorted((store.reasons if features is None else features.reasons).items()):
         say(f"not used, site {row}: {reason}")

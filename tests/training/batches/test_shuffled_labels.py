@@ -64,5 +64,5 @@ def test_a_training_on_shuffled_labels_says_so_and_learns_other_labels(tmp_path)
         train(RunFolder.open(tmp_path / name), advance=lambda _: None, say=said.append)
         found[name] = (tmp_path / name / "metrics.csv").read_text()
     told = [line for line in said if "dealt out anew" in line]
-    assert told == ["labels: dealt out anew over the wells of each plate (shuffle_labels=true): a null, not a result."]
+    assert told == ["labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result."]
     assert found["true"] != found["shuffled"]
