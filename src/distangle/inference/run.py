@@ -109,7 +109,7 @@ def predict_run(
         run: A finished run.
         screen: The run's own screen, or another with the same channels.
         out: Where to write; the run's `predictions/` when None. Then the norm statistics are computed and kept, else
-            those that are kept are used for plates of the same name.
+            those that are kept are used for plates of the run's own screen; another screen has its own.
         at_test: Whose norm statistics, instead of what the configuration of the run says.
         advance: Called after each of the eight views.
         say: Called with sentences that a person should see.
@@ -125,7 +125,9 @@ def predict_run(
     features = None
     try:
         training = training_rows(run, screen, fold) if own else []
-        norms = norms_for(run, model, about, store, at_test=at_test, known=out is not None, training=training, say=say)
+        norms = norms_for(
+            run, model, about, store, at_test=at_test, known=out is not None and own, training=training, say=say
+        )
         features = features_of(run, screen, about) if norms is None else None
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
         one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
