@@ -246,17 +246,3 @@ def test_images_are_standardised_by_their_own_side(screen: Screen) -> None:
 def test_folds_of_another_length_are_refused(screen: Screen) -> None:
     with pytest.raises(ValueError, match="3 folds were given for 24 sites"):
         ImageStore(screen, fold=np.array(["train"] * 3))
-
-
-def test_plates_of_another_screen_never_take_the_norms_of_namesakes(
-    run: RunFolder, screen: Screen, other: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-
-    def norms_for(*given: object, known: bool, **named: object) -> None:
-        asked.append(known)
-
-    monkeypatch.setattr("distangle.inference.run.norms_for", norms_for)
-    predict_run(run, other, out=tmp_path / "new")
-    predict_run(run, screen, out=tmp_path / "own")
-    assert asked == [False, True]

@@ -37,6 +37,7 @@ def norms_for(
     *,
     at_test: AtTest | None = None,
     known: bool = False,
+    own: bool = True,
     training: Sequence[int] = (),
     say: Say,
 ) -> PlateNorms | None:
@@ -50,6 +51,8 @@ def norms_for(
         at_test: Whose statistics, instead of what the network was trained for.
         known: Take plates that the run keeps as they are, by experiment and plate, and compute only the others:
             an image of a known plate then needs no other of it. Else all are computed anew.
+        own: The screen is the run's own. Of another, no plate is known, whatever its name; what the controls of the
+            training plates tell of their plates belongs to the network, and is taken from the run.
         training: Rows of the screen that the network was trained on, if they are its own.
         say: Told of every plate that is known, and of every one with too few sites.
 
@@ -64,7 +67,9 @@ def norms_for(
         return None
     check_fits(store.screen, about)
     rows, statistics = measure_sites(store, list(range(len(store.screen.sites))))
-    kept = kept_norms(run) if known else None
+    kept = kept_norms(run) if known or not own else None
+    if kept is not None and not own:
+        kept = kept.without_plates()
     found = collect_plate_norms(
         model,
         store,

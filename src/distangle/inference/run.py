@@ -126,7 +126,7 @@ def predict_run(
     try:
         training = training_rows(run, screen, fold) if own else []
         norms = norms_for(
-            run, model, about, store, at_test=at_test, known=out is not None and own, training=training, say=say
+            run, model, about, store, at_test=at_test, known=out is not None, own=own, training=training, say=say
         )
         features = features_of(run, screen, about) if norms is None else None
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}

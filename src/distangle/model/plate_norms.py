@@ -47,6 +47,10 @@ class PlateNorms:
     remarks: tuple[str, ...] = ()
     contrast: NormStatistics = field(default_factory=dict)
 
+    def without_plates(self) -> "PlateNorms":
+        """Return what belongs to the network alone: the contrast of its training plates, of no plate any statistics."""
+        return PlateNorms(self.by, {}, (), (), (), self.contrast)
+
     def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
         """Write the statistics, then what they are as JSON beside them.
 

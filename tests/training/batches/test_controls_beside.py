@@ -161,6 +161,22 @@ def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp
     np.testing.assert_allclose(found.logits, whole.logits[rows], atol=1e-5)
 
 
+def test_plates_of_another_screen_never_take_the_norms_of_namesakes(folder: Path, tmp_path: Path) -> None:
+    """The second screen has a plate E3 1 as well, with one control left: too few for statistics."""
+    screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
+    here = screen.sites[screen.sites["experiment"] == "E3"]
+    controls = here.index[here["role"] == "negative_control"]
+    rows = here.index.difference(controls[1:]).tolist()
+    other = screen.card.model_copy(update={"sites_sha256": "another"})
+    said: dict[str, list[str]] = {"own": [], "another": []}
+    for name, card in (("own", screen.card), ("another", other)):
+        part = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True), card=card)
+        predict_run(run, part, out=tmp_path / name, say=said[name].append)
+    assert any("the statistics of 1 plate(s) are those that a keeps (E3 1)" in words for words in said["own"])
+    assert not any("that a keeps" in words for words in said["another"])
+    assert any("Norms of plate E3 1: 1 readable site(s) of controls of plate E3 1" in w for w in said["another"])
+
+
 def test_scores_say_that_the_controls_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     scores, _ = predict_run(run, screen, out=tmp_path / "out")
