@@ -33,8 +33,13 @@ TRAINING = (
 )
 
 
-def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0, hash_files: bool = False) -> Screen:
-    """Write plates/ and screen/ under a folder: three experiments, two stains, a perturbation brightens the second."""
+def tiny_screen(
+    folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0, hash_files: bool = False, dark: str = ""
+) -> Screen:
+    """Write plates/ and screen/ under a folder: three experiments, two stains, a perturbation brightens the second.
+
+    The images of the experiment `dark` have an eighth of the light.
+    """
     rng = np.random.default_rng(seed)
     (folder / "plates" / "images").mkdir(parents=True)
     rows = []
@@ -45,9 +50,8 @@ def tiny_screen(folder: Path, *, n_wells: int = 8, size: int = 24, seed: int = 0
             for channel in range(2):
                 level = 60 + 30 * channel * kind
                 name = f"images/{experiment}_{well}_{channel}.png"
-                Image.fromarray(rng.integers(level, level + 50, (size, size)).astype(np.uint8)).save(
-                    folder / "plates" / name
-                )
+                pixels = rng.integers(level, level + 50, (size, size)).astype(np.uint8)
+                Image.fromarray(pixels // 8 if experiment == dark else pixels).save(folder / "plates" / name)
                 names.append(name)
             role = "negative_control" if kind == 0 else "treatment"
             rows.append((experiment, "1", f"B{well + 2:02d}", CLASSES[kind], role, *names))

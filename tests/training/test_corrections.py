@@ -22,7 +22,7 @@ from distangle.model import (
 )
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run, train
-from distangle.training.corrections import ComparedCorrection, best_correction
+from distangle.training.corrections import ComparedCorrection, best_correction, is_lost
 from tiny_run import go_on, tiny_screen
 
 TINY = ("batch_size=4", "network.embedding_size=8", "precision=fp32", "optim.warmup_epochs=1", "network.views=8")
@@ -210,6 +210,17 @@ def test_a_correction_is_taken_only_for_a_gain_that_chance_does_not_explain() ->
     assert best_correction([none, noisy, steady]) is steady
     single = ComparedCorrection(CENTRE, (0.9,), 0.1)
     assert best_correction([ComparedCorrection(Correction(), (0.1,), 0.0), single]).correction.method == "none"
+
+
+def test_a_correction_that_gained_nothing_on_two_folds_is_given_up() -> None:
+    of_none = (0.5, 0.4, 0.6)
+    assert not is_lost((0.1,), of_none)  # one fold says nothing
+    assert is_lost((0.6, 0.3), of_none)  # as much lost as gained
+    assert not is_lost((0.6, 0.31), of_none)
+    assert is_lost((0.6, 0.31, 0.5), of_none)
+    none = ComparedCorrection(Correction(), (0.10, 0.11, 0.12), 0.0)
+    given_up = ComparedCorrection(CENTRE, (0.90, 0.91), 0.5)
+    assert best_correction([none, given_up]) is none
 
 
 def test_wells_of_no_group_ask_for_nothing() -> None:

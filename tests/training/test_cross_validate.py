@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distangle.errors import FoldError, Stopped
-from distangle.images import ImageStore
+from distangle.errors import FoldError, RunError, Stopped
+from distangle.images import ImageStore, fix_statistics
 from distangle.inference import open_model, predict_run
 from distangle.progress import no_progress
 from distangle.results import Predictions, RunFolder, Scores
-from distangle.screen import HELD_OUT, Folds, Screen, divide, hold_out
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, divide, hold_out
 from distangle.stopping import Stop
 from distangle.training import read_config, resolve_config, start_cross_validation, start_run, train_cross_validation
-from distangle.training.cross_validate import _train_side_by_side
+from distangle.training.cross_validate import _devices, _fold_run, _train_side_by_side
 from tiny_run import go_on, tiny_screen
 
 TINY = (
@@ -114,14 +114,62 @@ def test_a_signal_while_features_are_measured_keeps_what_is_done(screen: Screen,
     assert begun.describe()["finished"]
 
 
-def test_processes_of_their_own_train_the_same_folds(run: RunFolder, screen: Screen, tmp_path: Path) -> None:
+def test_processes_of_their_own_train_the_same_folds(
+    run: RunFolder, screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distangle.training.cross_validate._devices", lambda *_, n_folds: ["", ""])
     begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
-    part = RunFolder.open(run.cross_validation / "fold-1")
-    folds = Folds.read(part.folds)
-    alone = start_run(screen, folds, read_config(begun.config), begun.cross_validation / "fold-1")
-    _train_side_by_side([alone], [""], say=no_progress)
-    weights = "checkpoints/model.safetensors"
-    assert (alone.root / weights).read_bytes() == (part.root / weights).read_bytes()
+    advanced: list[str] = []
+    said: list[str] = []
+    train_cross_validation(begun, screen=screen, advance=advanced.append, say=said.append)
+    assert "3 folds are trained side by side, 2 at a time" in said
+    assert len(advanced) == 4 * 2  # epochs of three folds and of the last network
+    for part in ("cross_validation/fold-1", "cross_validation/fold-3", "."):
+        weights = f"{part}/checkpoints/model.safetensors"
+        assert (begun.root / weights).read_bytes() == (run.root / weights).read_bytes()
+
+
+def test_processes_that_fail_or_are_stopped_say_how_to_go_on(screen: Screen, tmp_path: Path) -> None:
+    begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    part = start_run(screen, folds, read_config(begun.config), begun.cross_validation / "fold-1")
+    rest = {"epochs": 2, "whole": begun, "advance": no_progress, "say": no_progress}
+    stop = Stop()
+    stop.by = "SIGTERM"
+    with pytest.raises(Stopped):
+        _train_side_by_side([part], [""], stop=stop, **rest)
+    part.config.write_text("epochs: many\n")
+    with pytest.raises(RunError, match=r"fold-1 ended with status 1: .*train --resume .*fold-1` to see all of it"):
+        _train_side_by_side([part], [""], stop=Stop(), **rest)
+
+
+def test_heads_are_trained_side_by_side_where_that_is_worth_a_process(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    long, short = (resolve_config("small", TINY, epochs=epochs) for epochs in (500, 2))
+    assert _devices(long, screen, n_folds=5) == ["", "", ""]
+    assert _devices(long, screen, n_folds=2) == ["", ""]
+    assert _devices(short, screen, n_folds=5) == []
+    assert _devices(resolve_config("scratch", (), epochs=500), screen, n_folds=5) == []
+
+
+def test_a_fold_is_standardised_by_its_own_training_wells(tmp_path: Path) -> None:
+    """One experiment has an eighth of the light: the fold without it rests on another order of magnitude."""
+    screen = tiny_screen(tmp_path, size=32, dark="E3")
+    begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
+    whole, plan = read_config(begun.config), begun.describe()["cross_validation"]
+    own = []
+    for k in range(3):
+        part = _fold_run(begun, screen, whole, plan, number=k)
+        rows = np.flatnonzero(Folds.read(part.folds).of(screen) == TRAIN).tolist()
+        store = ImageStore(screen, whole.preparation.model_copy(update={"fixed": None}))
+        preparation = read_config(part.config).preparation
+        assert preparation == fix_statistics(store, rows)
+        assert (part.features.resolve() == begun.features.resolve()) == (preparation == whole.preparation)
+        own.append("E3" not in set(screen.sites["experiment"].iloc[rows]) and preparation != whole.preparation)
+    assert sum(own) == 1
 
 
 @pytest.mark.parametrize(("n_folds", "words"), [(7, "with 7 folds needs as many experiments"), (1, "at least two")])
@@ -190,7 +238,6 @@ def test_classes_that_were_never_trained_are_named_apart(run: RunFolder, other: 
 
 
 def test_other_channels_are_refused_with_both_named(run: RunFolder, other: Screen, tmp_path: Path) -> None:
-    from distangle.errors import RunError
 
     channels = tuple(channel.model_copy(update={"name": f"{channel.name} 2"}) for channel in other.card.channels)
     renamed = Screen(

@@ -50,7 +50,9 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
 def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
     """Return how images are prepared, with the mean and spread of training images for standardise=training.
 
-    It is one affine map of all pixels of a channel, and knows neither plates nor labels.
+    It is one affine map of all pixels of a channel, and knows neither plates nor labels. The spread is rounded to a
+    power of two and the mean to a multiple of it: no more than the order of magnitude is taken from the wells, and
+    the folds of a cross-validation, each from its own wells, nearly always agree and can share features.
 
     Args:
         store: The images.
@@ -68,8 +70,10 @@ def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
         reason = f"; the first: {store.reasons[chosen[0]]}" if chosen else ""
         message = f"None of {len(chosen)} training images can be read to standardise by{reason}. Check the screen."
         raise ImageError(message)
-    mean, spread = pooled_statistics(store.statistics[readable])
-    fixed = (tuple(float(value) for value in mean), tuple(float(value) for value in spread))
+    mean, spread = pooled_statistics(store.statistics[readable]).astype(np.float64)
+    octave = np.exp2(np.rint(np.log2(np.where(spread > 0, spread, 1.0))))
+    rounded = np.rint(mean / octave) * octave
+    fixed = (tuple(float(value) for value in rounded), tuple(float(value) for value in octave))
     return preparation.model_copy(update={"fixed": fixed})
 
 

@@ -11,7 +11,7 @@ from distangle.report.page import Markup, count, element, joined, paragraph, per
 _RULE = (
     "Each was tried on folds of the training wells, whole plates or experiments held out. A correction is taken only "
     "where its gain over none, fold by fold, is more than chance explains (one-sided t test, 5\u202f% over all that "
-    "were compared); of those, the best."
+    "were compared); of those, the best. One that has gained nothing on its first folds, two or more, is given up."
 )
 _MEANING = (
     "A correction takes from the features of a well what other wells say of its plate or experiment. An estimate that "
@@ -35,18 +35,20 @@ def batch_correction(material: Material) -> Markup | None:
         return None
     chosen = str(Correction.model_validate(told["chosen"]))
     lead = paragraph("Chosen: ", element("strong", chosen), f". {told['reason']}", class_="lead")
-    rows = [_line(one, is_chosen=one["name"] == chosen) for one in told["compared"]]
+    n_folds = max((len(one["by_fold"]) for one in told["compared"]), default=0)
+    rows = [_line(one, n_folds=n_folds, is_chosen=one["name"] == chosen) for one in told["compared"]]
     heads = ("correction", "balanced accuracy", "by fold", "share corrected")
     caption = f"What was compared for new {told['expect']}; the chosen one in bold"
     shown = [table(heads, rows, numeric=(1, 2, 3), caption=caption), paragraph(_RULE, class_="small")] if rows else []
     return joined([lead, *shown, *_of_folds(material), paragraph(_MEANING, class_="small")])
 
 
-def _line(one: Mapping[str, Any], *, is_chosen: bool) -> list[str]:
+def _line(one: Mapping[str, Any], *, n_folds: int, is_chosen: bool) -> list[str]:
+    given_up = ", then given up" if len(one["by_fold"]) < n_folds else ""
     cells = [
         str(one["name"]),
         percent(one["balanced_accuracy"]),
-        " · ".join(f"{100 * value:.1f}" for value in one["by_fold"]) + "\u202f%",
+        " · ".join(f"{100 * value:.1f}" for value in one["by_fold"]) + f"\u202f%{given_up}",
         percent(one["share_corrected"], 0),
     ]
     return [element("strong", cell) for cell in cells] if is_chosen else cells

@@ -34,6 +34,7 @@ CANDIDATES = (
     Correction(method="standardise", group="plate", wells="all"),
 )
 MOST_STEPS = 2000  # of the training of one candidate on one fold
+FEWEST_FOLDS = 2  # that every candidate is tried on
 CHANCE = 0.05  # of taking any correction where none helps
 INNER = "expected"  # fold of the wells that stand for new data
 
@@ -106,7 +107,7 @@ def choose_correction(
     """Compare corrections on whole plates or experiments of the training fold, each with references of its own.
 
     A correction is taken only where its gain over none, fold by fold, is more than chance explains (one-sided t test,
-    5 % over all candidates); of those, the best.
+    5 % over all candidates); of those, the best. One that has gained nothing on two folds or more is tried no further.
 
     Args:
         store: Of the screen; its folds stay apart.
@@ -122,7 +123,7 @@ def choose_correction(
         folds = list(_folds(store.screen, sites, expect, n_folds=config.correction.folds))
     except FoldError as error:
         return CorrectionChoice(Correction(), expect, f"Nothing could be compared: {error}")
-    compared = []
+    compared: list[ComparedCorrection] = []
     for candidate in CANDIDATES:
         accuracies, share = [], []
         model = fresh_state(
@@ -136,6 +137,8 @@ def choose_correction(
             accuracies.append(accuracy)
             share.append(corrected)
             advance(f"correction {candidate}: {accuracy:.3f}")
+            if compared and is_lost(accuracies, compared[0].accuracies):
+                break
         compared.append(ComparedCorrection(candidate, tuple(accuracies), float(np.mean(share))))
     chosen = best_correction(compared)
     reason = (
@@ -145,18 +148,29 @@ def choose_correction(
     return CorrectionChoice(chosen.correction, expect, reason, tuple(compared))
 
 
+def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
+    """Whether a correction that has gained nothing on its first folds, at least two, is tried no further.
+
+    Args:
+        accuracies: Of the correction, fold by fold.
+        of_none: Of no correction, on all folds.
+    """
+    n = len(accuracies)
+    return n >= FEWEST_FOLDS and float(np.mean(accuracies)) <= float(np.mean(of_none[:n]))
+
+
 def best_correction(compared: Sequence[ComparedCorrection]) -> ComparedCorrection:
     """Return the best of those whose gain over the first, none, is more than chance explains; else none.
 
     Args:
-        compared: No correction first.
+        compared: No correction first. One that was given up has fewer folds and is not taken.
     """
     none = compared[0]
     better = []
     for one in compared[1:]:
-        gains = np.subtract(one.accuracies, none.accuracies)
-        if len(gains) < 2:
+        if len(one.accuracies) < max(FEWEST_FOLDS, len(none.accuracies)):
             continue
+        gains = np.subtract(one.accuracies, none.accuracies)
         needed = t.ppf(1 - CHANCE / (len(compared) - 1), len(gains) - 1)
         if gains.mean() > needed * gains.std(ddof=1) / np.sqrt(len(gains)):
             better.append(one)

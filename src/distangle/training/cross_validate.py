@@ -6,28 +6,33 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from distangle.commit import commit_json
 from distangle.errors import FoldError, MemoryShortage, RunError, Stopped, StorageError
+from distangle.images import ImageStore
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
-from distangle.screen import Folds, Screen, hold_nothing_out, read_screen
+from distangle.screen import TRAIN, Folds, Screen, hold_nothing_out, read_screen
 from distangle.screen.expect import expected_groups
 from distangle.screen.grouped import GROUPS, Group, by_group
 from distangle.screen.unlabelled import hide_labels_by
 from distangle.stopping import Stop
 from distangle.training.config import TrainingConfig
+from distangle.training.frozen import open_features
+from distangle.training.network import resolved
 from distangle.training.resolve import read_config
 from distangle.training.run import start_run, train
 
 Say = Callable[[str], None]
 USUAL_FOLDS = 5
+STEPS_WORTH_A_PROCESS = 500  # of a fold: a process takes some seconds to start
+POLL_S = 0.2
 
 
 def start_cross_validation(
@@ -83,7 +88,7 @@ def train_cross_validation(
 ) -> RunFolder:
     """Train the folds of a run, then its own network on everything; go on where an earlier call stopped.
 
-    With several devices the folds are trained side by side, one on each.
+    With several GPUs the folds are trained side by side, one on each; so are heads on features, one on each core.
 
     Args:
         run: From `start_cross_validation`.
@@ -102,9 +107,11 @@ def train_cross_validation(
     screen = screen or read_screen(run.screen_folder())
     config, stop = read_config(run.config), stop or Stop()
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
-    devices = torch.cuda.device_count() if n_ranks() == 1 else 1
-    if devices > 1:
-        _train_side_by_side([part for part in parts if not part.describe()["finished"]], list(range(devices)), say=say)
+    left = [part for part in parts if not part.describe()["finished"]]
+    devices = _devices(config, screen, n_folds=len(left))
+    if len(devices) > 1:
+        _measure_features(run, screen, config, stop=stop, say=say)
+        _train_side_by_side(left, devices, epochs=config.epochs, whole=run, advance=advance, say=say, stop=stop)
     for k, part in enumerate(parts, start=1):
         if part.describe()["finished"]:
             continue
@@ -138,8 +145,11 @@ def _fold_run(
     if (root / "run.json").exists():
         return RunFolder.open(root)
     folds = _folds(screen, config, plan, number=number)
-    shared = None if config.preparation.transductive else Path(os.path.relpath(run.features, root))
-    return start_run(screen, folds, config, root, features=shared)
+    # What images are standardised by is estimated from the training wells of the fold, not from those it holds out.
+    own = config.model_copy(update={"preparation": config.preparation.model_copy(update={"fixed": None})})
+    own = resolved(own, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
+    alike = own.preparation == config.preparation and not own.preparation.transductive
+    return start_run(screen, folds, own, root, features=Path(os.path.relpath(run.features, root)) if alike else None)
 
 
 def _folds(screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, number: int) -> Folds:
@@ -155,19 +165,98 @@ def _folds(screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, n
     return dataclasses.replace(folds, table=table, unlabelled=str(plan["hidden"]))
 
 
-def _train_side_by_side(parts: Sequence[RunFolder], devices: Sequence[int | str], *, say: Say) -> None:
-    """Train runs in processes of their own, each on one device at a time; what fails is left for its own error."""
+def _devices(config: TrainingConfig, screen: Screen, *, n_folds: int) -> list[str]:
+    """Return `CUDA_VISIBLE_DEVICES` of each process that trains folds beside others; of one or none, nobody does.
 
-    def one(job: tuple[int, RunFolder]) -> tuple[RunFolder, int, str]:
-        position, part = job
-        seen = {**os.environ, "CUDA_VISIBLE_DEVICES": str(devices[position % len(devices)])}
-        command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root)]
-        done = subprocess.run(command, env=seen, capture_output=True, text=True, check=False)
-        return part, done.returncode, done.stderr.strip()
+    Without a GPU the heads of a frozen backbone are trained one on each core: a head is too small for two.
+    """
+    if n_ranks() > 1:
+        return []
+    if torch.cuda.is_available():
+        return [str(device) for device in range(torch.cuda.device_count())]
+    steps = config.epochs * len(screen.sites) / config.batch_size
+    if not config.uses_features or steps < STEPS_WORTH_A_PROCESS:
+        return []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [""] * min(cores, n_folds)
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        for part, code, errors in pool.map(one, enumerate(parts)):
-            if code:
-                message = f"{part.root} ended with status {code}: {errors.splitlines()[-1] if errors else 'no words'}"
-                raise RunError(message)
-            say(f"{part.root.name} is trained")
+
+def _measure_features(run: RunFolder, screen: Screen, config: TrainingConfig, *, stop: Stop, say: Say) -> None:
+    """Measure what the folds share before they start, so that no two of them do."""
+    store = ImageStore(screen, config.preparation, fold=Folds.read(run.folds).of(screen))
+    try:
+        open_features(run, store, config, look=stop.check, say=say)
+    finally:
+        store.close()
+
+
+def _train_side_by_side(
+    parts: Sequence[RunFolder],
+    devices: Sequence[str],
+    *,
+    epochs: int,
+    whole: RunFolder,
+    advance: Say,
+    say: Say,
+    stop: Stop,
+) -> None:
+    """Train runs in processes of their own, each on one device at a time.
+
+    Args:
+        parts: The runs of the folds that are left.
+        devices: As of `_devices`.
+        epochs: Of each.
+        whole: The run that goes on with them after a stop.
+        advance: Called for every epoch of a fold when it is trained.
+        say: Told of every fold that is trained.
+        stop: When it is asked for, the processes are asked too, and end with their states saved.
+    """
+    say(f"{len(parts)} folds are trained side by side, {min(len(devices), len(parts))} at a time")
+    free, waiting, running = list(devices), list(parts), dict[str, tuple[RunFolder, str, subprocess.Popen[str]]]()
+    threads = {} if devices[0] else {"OMP_NUM_THREADS": "1"}
+    try:
+        while waiting or running:
+            while waiting and free and not stop.by:
+                part, device = waiting.pop(0), free.pop()
+                command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root)]
+                seen = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": device}
+                process = subprocess.Popen(
+                    command, env=seen, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                )
+                running[part.root.name] = part, device, process
+            for name, (part, device, process) in list(running.items()):
+                try:
+                    _, errors = process.communicate(timeout=POLL_S / len(running))
+                except subprocess.TimeoutExpired:
+                    continue
+                del running[name]
+                free.append(device)
+                _check_ended(part, process.returncode, errors, whole=whole, stop=stop)
+                say(f"{name} of the cross-validation is trained")
+                for done in range(epochs):
+                    advance(f"{name}: epoch {done + 1}")
+            stop.check()
+    finally:
+        for _, _, process in running.values():
+            process.terminate()
+        for _, _, process in running.values():
+            process.communicate()
+
+
+def _check_ended(part: RunFolder, status: int, errors: str, *, whole: RunFolder, stop: Stop) -> None:
+    """Hand on what ended the process that trained a fold, unless it is trained.
+
+    Raises:
+        Stopped: It was stopped.
+        RunError: It failed.
+    """
+    if status == 0:
+        return
+    if status == Stopped.status or stop.by:
+        message = f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`."
+        raise Stopped(message)
+    last = errors.strip().splitlines()[-1] if errors.strip() else "without a word"
+    message = (
+        f"{part.root} ended with status {status}: {last} Try `distangle train --resume {part.root}` to see all of it."
+    )
+    raise RunError(message)

@@ -1,6 +1,9 @@
 """The features of a frozen backbone: measured once for a run and every fold of its cross-validation."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
 
 from distangle.correction import Correction
 from distangle.images import ImageStore
@@ -48,3 +51,13 @@ def open_features(
             owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
     wait_for_all("the features")
     return known if is_first() else Features(folder)
+
+
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch back the number of its threads that it had before a `with`."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

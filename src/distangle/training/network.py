@@ -47,7 +47,8 @@ def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> Tra
         finally:
             store.close()
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16() else "fp32"
+        # A head on features computes in float32 whatever the precision: to switch would only cost conversions.
+        precision = "bf16" if _multiplies_bf16() and not config.uses_features else "fp32"
     return config.model_copy(update={"preparation": preparation, "precision": precision})
 
 

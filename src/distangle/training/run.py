@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from distangle import __version__
 from distangle.commit import commit_json, commit_text, committed
@@ -40,7 +41,7 @@ from distangle.training.batches.sites import (
 )
 from distangle.training.config import TrainingConfig
 from distangle.training.corrections import choose_correction
-from distangle.training.frozen import open_features
+from distangle.training.frozen import open_features, threads_kept
 from distangle.training.keeping.checkpoints import has_checkpoint
 from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
 from distangle.training.loggers import check_loggers, loggers_for
@@ -141,7 +142,7 @@ def train(
         MemoryShortage: Memory ran out; names the files of the batch where it did so while they were decoded.
         Stopped: `stop` asked for it; the state is saved.
     """
-    with alone_in(run, say=say):
+    with alone_in(run, say=say), threads_kept():
         return _train(run, screen=screen, advance=advance, say=say, stop=stop or Stop())
 
 
@@ -155,6 +156,8 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     classes = tuple(told["classes"])
     training_rows = np.flatnonzero(fold == TRAIN).tolist()
     features = open_features(run, store, config, look=_stopping(stop), say=say)
+    if features is not None:
+        torch.set_num_threads(1)  # a head is small: two threads would mostly wait for each other
     sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
     if config.shuffle_labels:
         sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
