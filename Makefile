@@ -2,10 +2,12 @@
 #
 #   make demo PYTHON=python3.12                      another interpreter
 #   make demo VENV_FLAGS=--system-site-packages      use the torch (a GPU build, say) that you have
+#   make test WORKERS=8                              on as many cores (2 by default, about 1.5 GB each)
 PYTHON ?= python3
 VENV ?= .venv
 VENV_FLAGS ?=
 DEMO ?= demo
+WORKERS ?= 2
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
@@ -32,7 +34,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 fast: $(READY)
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -m "not slow" -n $(WORKERS) --dist loadfile
 
 slow: $(READY)
 	$(BIN)/pytest -q -m slow
