@@ -126,7 +126,7 @@ def draft(
     """
     rows, columns = plate or rng.choice(PLATES)
     n_plates = n_plates or rng.choice((1, 1, 2, 3))
-    style = rng.choice(("P{}", "BR0011700{}", "plate_{}", "20-041{}", "{}", "HTS week {}"))
+    style = rng.choice(("P{}", "BR0011700{}", "plate_{}", "20-041{}", "{}", "HTS week {}", "rep{}"))
     plates, of = {}, {}
     for e in range(n_experiments):
         for p in range(n_plates):

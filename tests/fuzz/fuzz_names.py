@@ -1,5 +1,6 @@
 """Faults of names: where rows are counted from, what folders are, how wells are spelled, moments, thumbnails."""
 
+import inspect
 import random
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,8 @@ from fuzz_drafts import Draft, add_labels, dialect, label_rows, letters, text_of
 from fuzz_pixels import FilePlan, thumbnail
 from fuzz_schemes import SCHEMES, Scheme, folder_screen, path_of, way_of
 from fuzz_screens import NgffPlate, load_data_screen, ngff_screen, table_screen
+
+from distangle.screen import index
 
 
 def _scheme(path: str, *, ending: str = "tif", pattern: str = "", by_number: bool = True, moments: str = "") -> Scheme:
@@ -100,7 +103,8 @@ def counting_from_0(rng: random.Random) -> Draft:
             add_labels(d, style="A01")
     d.says = r"from 0|zero|base 0|well-base"
     d.fault, d.instance = "counting from 0", instance
-    d.extra["base"] = 0
+    if "well_base" in inspect.signature(index).parameters:
+        d.extra["advised"] = {"well_base": 0}
     return d
 
 
@@ -193,9 +197,9 @@ def _with_plane(scheme: Scheme, ending: str) -> str:
 
 
 MOMENT_FOLDERS = (
-    *("t{time}", "T{time:04}", "time_{time}", "Timepoint{time}", "day{time}", "hour_{time}"),
-    *("z{plane}", "Z{plane:02}", "plane_{plane}", "stack{plane}", "cycle{time}", "Cycle_{time:02}", "round{time}"),
-    *("R{time}", "TimePoint_{time}", "ZStep_{plane}", "{time}h", "acq_{time}"),
+    *("t{time}", "T{time:04}", "time_{time}", "Timepoint{time}", "TimePoint_{time}", "timepoint-{time}"),
+    *("z{plane}", "Z{plane:02}", "plane_{plane}", "ZStep_{plane}"),
+    *("cycle{time}", "Cycle_{time:02}", "round{time}", "Round_{time}"),
 )
 WELL_FOLDERS = ("r{row1:02}c{col1:02}", "Well_{well}", "{well}", "well {well}", "{letter}{col1}", "R{row1}_C{col1}")
 FIELD_FOLDERS = ("field_{site}", "f{site:02}", "site{site}", "Pos{site}", "fov_{site}")

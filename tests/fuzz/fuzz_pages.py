@@ -236,9 +236,9 @@ def instrument_metadata(rng: random.Random) -> Draft:
         d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(asked)]
     else:
         d.options.pop("channels", None)
-    d.channels = stains
     if not named:
-        d.extra["numbers"] = True
+        d.extra["numbers"] = {f"{k + 1:0{pad}}": stain for k, stain in enumerate(stains) for pad in (1, 2)}
+    d.channels = stains
     d.says = r"channel|stain"
     d.fault, d.instance = "instrument metadata", f"{name}: {instance}"
     if instance == "agree":

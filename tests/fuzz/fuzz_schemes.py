@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuzz_drafts import Draft, draft, letters, well_text
-from fuzz_pixels import FilePlan, Place
+from fuzz_pixels import FilePlan, Place, imagej_lines, ome_xml
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,29 @@ def ask_by_number(d: Draft, *, named: bool) -> None:
     else:
         pad = 2 if d.options["pattern"] == "cellvoyager" else 1
         d.channels = [f"{k + 1:0{pad}}" for k in range(len(d.channels))]
+
+
+def describe(d: Draft) -> None:
+    """Give TIFF files the metadata that programs write, none of which says more than their names do.
+
+    A file of one channel may carry the OME-XML of all of them, each in a file of its own.
+    """
+    whole = d.rng.random() < 0.5
+    imagej = d.rng.random() < 0.3
+    for plan in d.files.values():
+        if plan.way not in ("raw", "zlib"):
+            continue
+        count = len(plan.pages)
+        if imagej:
+            plan.description = imagej_lines(channels=count)
+        elif whole and count == 1:
+            blocks = [{"IFD": 0, "FirstC": plan.pages[0].channel, "FirstZ": 0, "FirstT": 0, "PlaneCount": 1}]
+            sizes = {"C": len(d.channels)}
+            plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, blocks=blocks)
+        else:
+            names = [d.channels[page.channel] for page in plan.pages] if d.rng.random() < 0.5 else []
+            sizes = {"C": count}
+            plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, channels=names)
 
 
 def paged_screen(rng: random.Random, **asked: Any) -> tuple[Draft, Scheme, str]:

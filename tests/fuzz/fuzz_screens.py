@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fuzz_drafts import Draft, add_labels, dialect, draft, label, letters, text_of, well_text
 from fuzz_pixels import FilePlan, Place, plane_of, write_array, write_group
-from fuzz_schemes import folder_screen, paged_screen, way_of
+from fuzz_schemes import describe, folder_screen, paged_screen, way_of
 
 
 def table_screen(rng: random.Random, *, paged: bool | None = None, **asked: Any) -> tuple[Draft, list[list[str]]]:
@@ -96,6 +96,7 @@ def ngff_screen(rng: random.Random, **asked: Any) -> Draft:
     if not labelled:
         d.channels = [str(k + 1) for k in range(len(d.channels))]
     names = list(d.channels)
+    beside, acquired = rng.choice(((), (), ("labels",), ("pyramid",), ("labels", "pyramid"))), rng.random() < 0.5
     pad = rng.choice(("{}", "{:02d}"))
     for (e, p), wells in d.wells.items():
         d.deeds.append(
@@ -109,6 +110,8 @@ def ngff_screen(rng: random.Random, **asked: Any) -> Draft:
                 names=names if labelled else [],
                 shape=d.shape,
                 dtype=d.dtype,
+                beside=beside,
+                acquisitions=[0] * len(d.sites) if acquired else [],
                 wells={
                     f"{letters(row)}/{pad.format(column + 1)}": [
                         [Place(e, p, row, column, s, c) for c in range(len(names))] for s in range(len(d.sites))
@@ -137,8 +140,8 @@ class NgffPlate:
     sizes: dict[str, int] = field(default_factory=dict)
     acquisitions: list[int] = field(default_factory=list)
     first: int = 7
-    indices: bool = True
     said: dict[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()  # `labels` and `pyramid`: what a field may have beside its image
 
     def __call__(self, source: Path, rng: np.random.Generator) -> None:
         rows = sorted({path.split("/")[0] for path in self.wells})
@@ -165,12 +168,15 @@ class NgffPlate:
         leading = [sizes.get(axis, 1) for axis in self.axes[:-2]]
         planes = [plane_of(place, self.shape, self.dtype, rng, self.first) for place in places]
         pixels = np.stack(planes).reshape(*leading, *self.shape)
-        scale = [{"type": "scale", "scale": [1.0] * len(self.axes)}]
+        levels = [(str(k), [{"type": "scale", "scale": [2.0**k] * len(self.axes)}]) for k in (0, 1)]
         said: dict[str, Any] = {
             "multiscales": [
                 {
                     "axes": [{"name": axis} for axis in self.axes],
-                    "datasets": [{"path": "0", "coordinateTransformations": scale}],
+                    "datasets": [
+                        {"path": path, "coordinateTransformations": scale}
+                        for path, scale in levels[: 2 if "pyramid" in self.beside else 1]
+                    ],
                     "version": self.version,
                 }
             ]
@@ -179,6 +185,12 @@ class NgffPlate:
             said["omero"] = {"channels": [{"label": name, "color": "FFFFFF"} for name in self.names]}
         write_group(folder, said, self.version)
         write_array(folder / "0", pixels, self.version, packed=self.packed, whole=self.whole)
+        if "pyramid" in self.beside:
+            write_array(folder / "1", pixels[..., ::2, ::2], self.version, packed=self.packed, whole=self.whole)
+        if "labels" in self.beside:
+            write_group(folder / "labels", {"labels": ["nuclei"]}, self.version)
+            write_group(folder / "labels" / "nuclei", {**said, "image-label": {"version": self.version}}, self.version)
+            write_array(folder / "labels" / "nuclei" / "0", pixels, self.version, packed=self.packed, whole=self.whole)
 
 
 def whole_screen(rng: random.Random) -> Draft:
@@ -195,6 +207,8 @@ def whole_screen(rng: random.Random) -> Draft:
             d = ngff_screen(rng)
         else:
             d = (paged_screen if kind == "pages" else folder_screen)(rng)[0]
+            if rng.random() < 0.4:
+                describe(d)
         if rng.random() < 0.7:
             add_labels(d)
     d.instance = kind

@@ -119,6 +119,10 @@ def missing_labels(rng: random.Random) -> Draft:
     for row in rows[1:]:
         row.append(missing if row[at] in none else f"moa of {row[at]}")
         row[at] = missing if row[at] in none else row[at]
+    near = rng.choice(("", "", "NAN-190 ", "Nanaomycin ", "None-such ", "NA/K inhibitor "))  # names, not missing
+    for row in rows[1:]:
+        row[at] = row[at] if row[at] == missing else f"{near}{row[at]}"
+    d.labels = {well: name and f"{near}{name}" for well, name in d.labels.items()}
     d.texts["sites.csv"] = dialect(rng, rows)
     d.extra["more"] = lambda screen: _classes(screen, missing)
     d.says = r"label|missing|" + ("perturbation" if column else "nan")

@@ -12,7 +12,7 @@ from fuzz_judge import judge
 
 def command_of(d: Draft, source: Path, out: Path) -> list[str]:
     """Return the words of `distangle index` that ask for a screen as the test does."""
-    words = ["index", str(source / d.extra.get("below", "")), "--out", str(out), "--layout", d.layout]
+    words = ["index", str(source), "--out", str(out), "--layout", d.layout]
     for name, value in d.options.items():
         flag = "--map" if name == "mapping" else f"--{name.replace('_', '-')}"
         if name == "mapping":
