@@ -179,7 +179,11 @@ def test_planes_are_never_chosen_in_silence(tmp_path: Path) -> None:
     put(tmp_path, [f"r01c02f01p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
     screen = indexed(tmp_path, pattern="harmony")
     assert refusals(screen) == [("several planes or times", "A01")]
-    assert "into --pattern as figures" in screen.problems.iloc[0]["fix"]
+    assert screen.problems.iloc[0]["found"] == "plane 01; plane 02"
+    assert screen.problems.iloc[0]["fix"].startswith(
+        "Choose one, such as --plane 01 (a plane per channel: --plane DNA=3"
+    )
+    assert indexed(tmp_path, pattern="harmony", planes=["1"]).sites["well"].tolist() == ["A01", "A02"]
     second = indexed(tmp_path, pattern="r{row}c{column}f{site}p02-ch{channel}sk1fk1fl1.tiff")
     assert second.sites["path_1"].tolist() == ["r01c01f01p02-ch1sk1fk1fl1.tiff"]
 

@@ -29,6 +29,10 @@ def index(
     keep_zeroed_tails: bool = False,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    plane: str | None = None,
+    time: str | None = None,
+    cycle: str | None = None,
+    acquisition: str | None = None,
 ) -> None:
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
@@ -54,6 +58,10 @@ def index(
             suspected, and the site put aside. Without `--hash-files` nobody looks.
         plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
         plate_columns: Columns of the plates.
+        plane: The focal plane that is wanted where there are several: `2`, or one per channel, `DNA=3,actin=5`.
+        time: The time that is wanted where there are several, such as `1`.
+        cycle: The cycle or round of staining that is wanted.
+        acquisition: The acquisition that is wanted where a plate was measured more than once.
     """
     from distangle.images import probe_image, zeroed_tails
     from distangle.screen import conservation_line, write_screen
@@ -79,6 +87,10 @@ def index(
             hash_files=hash_files,
             plate_rows=plate_rows,
             plate_columns=plate_columns,
+            planes=None if plane is None else [item.strip() for item in plane.split(",")],
+            time=time or "",
+            cycle=cycle or "",
+            acquisition=acquisition or "",
             probe=None if tables_only else probe_image,
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),

@@ -37,6 +37,8 @@ def noted(request: Request, plate: tuple[int, int] | None, *, folder: AnyPath) -
         "pattern": request.pattern,
         "controls": {role: list(names) for role, names in request.controls.items()},
         "plate": None if plate is None else list(plate),
+        "planes": list(request.planes),
+        **request.moment,
     }
 
 
@@ -76,6 +78,8 @@ def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
         pattern=asked["pattern"],
         controls=asked["controls"],
         tables_only=screen.card.tables_only,
+        planes=tuple(asked.get("planes", ())),
+        **{axis: asked.get(axis, "") for axis in ("time", "cycle", "acquisition")},
     )
     found = find(screen.card.layout, request)
     entries, _, problems = settle(found, None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]))

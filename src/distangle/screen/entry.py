@@ -91,6 +91,10 @@ class Request:
         pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
+        time: Which time is wanted where there are several; "" where none was named.
+        cycle: Which cycle or round; likewise.
+        acquisition: Which acquisition; likewise.
     """
 
     source: AnyPath
@@ -101,6 +105,16 @@ class Request:
     pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
+    planes: Sequence[str] = ()
+    time: str = ""
+    cycle: str = ""
+    acquisition: str = ""
+
+    @property
+    def moment(self) -> dict[str, str]:
+        """Time, cycle and acquisition, as far as they were named."""
+        named = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
+        return {axis: value for axis, value in named.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

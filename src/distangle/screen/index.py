@@ -37,6 +37,10 @@ def index(
     hash_files: bool = True,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    planes: Sequence[str] | None = None,
+    time: str = "",
+    cycle: str = "",
+    acquisition: str = "",
     probe: Probe | None = None,
     tails: Tails | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -57,6 +61,10 @@ def index(
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
             when a well needs it.
         plate_columns: Columns of the plates.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one, where the images are of several.
+        time: Which time is wanted, where there are several.
+        cycle: Which cycle or round of staining.
+        acquisition: Which acquisition of a plate.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
         tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
             with `hash_files`. None keeps them.
@@ -83,6 +91,10 @@ def index(
         pattern=pattern,
         controls=controls or {},
         tables_only=tables_only,
+        planes=tuple(planes or ()),
+        time=time,
+        cycle=cycle,
+        acquisition=acquisition,
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)

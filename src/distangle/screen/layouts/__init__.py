@@ -21,6 +21,10 @@ _FLAGS = {
     "channels": "--channels",
     "pages": "--pages",
     "pattern": "--pattern",
+    "planes": "--plane",
+    "time": "--time",
+    "cycle": "--cycle",
+    "acquisition": "--acquisition",
     "controls": "--negative-control and --positive-control",
 }
 

@@ -6,7 +6,7 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.folder import list_pictures
+from distangle.screen.layouts.folder import chosen_moment, list_pictures
 from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
 from distangle.screen.layouts.gallery.platemaps import (
     BARCODES,
@@ -16,6 +16,7 @@ from distangle.screen.layouts.gallery.platemaps import (
     read_platemaps,
     read_wells,
 )
+from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
 from distangle.screen.layouts.names.pictures import choose_channels, into_sites
@@ -117,15 +118,17 @@ def _of_names(request: Request) -> Found:
         message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern or _HARMONY)
-    pictures, problems = list_pictures(source, pattern)
-    if not pictures:
+    pictures, problems, lost = list_pictures(source, pattern)
+    if all(picture.left_out for picture in pictures):
         message = f"Neither a load_data.csv nor an image named like {pattern.text!r} below {source}. Name the tables: "
         message += "--tables FOLDER; or say how the images are named: --pattern."
         raise ScreenError(message)
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
+    if not request.channels:
+        refuse_lost_channels(pattern, [picture.channel for picture in pictures if not picture.left_out], lost)
     channels = choose_channels(pictures, request.channels)
-    entries, wrong, n_sites = into_sites(pictures, channels)
+    entries, wrong, n_sites = into_sites(pictures, channels, choice=chosen_moment(request, pictures, channels))
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     return Found(
         source=source,
@@ -214,5 +217,5 @@ LAYOUT = Layout(
     name="cellpainting",
     find=find_cellpainting,
     sign=_sign,
-    options=frozenset({"mapping", "channels", "controls", "pattern"}),
+    options=frozenset({"mapping", "channels", "controls", "pattern", "planes", "time", "cycle", "acquisition"}),
 )

@@ -1,15 +1,21 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
+import posixpath
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.names.figures import LeftOut, left_out, refuse_lost_channels
 from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
+from distangle.screen.layouts.names.moments import MomentChoice, choose_moment, moment_of
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
-from distangle.screen.layouts.names.plates import moment_of, plates_of
+from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
 from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
@@ -40,37 +46,35 @@ def find_folder(request: Request) -> Found:
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
-    pictures, problems = list_pictures(source, pattern, extra=extra)
-    if not pictures:
+    labels = None if request.tables is None else read_labels(request.tables, request.mapping)
+    named_plates = {row.plate for row in labels.rows} if labels is not None else set()
+    pictures, problems, lost = list_pictures(source, pattern, extra=extra, named_plates=named_plates)
+    if all(picture.left_out for picture in pictures):
         odd = [problem for problem in problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
         message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
         message += guess(source)
         raise ScreenError(message.rstrip())
-    return found_pictures(request, pictures, problems, pattern=pattern, extra=extra)
+    if "channel" in pattern.names and not request.channels:
+        refuse_lost_channels(pattern, [picture.channel for picture in pictures if not picture.left_out], lost)
+    return _of_pictures(request, pictures, problems, labels, pattern=pattern, extra=extra)
 
 
-def found_pictures(
-    request: Request, pictures: list[Picture], problems: list[Problem], *, pattern: Pattern, extra: tuple[str, ...]
+def _of_pictures(
+    request: Request,
+    pictures: list[Picture],
+    problems: list[Problem],
+    labels: Labels | None,
+    *,
+    pattern: Pattern,
+    extra: tuple[str, ...],
 ) -> Found:
-    """Make sites of pictures, and give them the labels of the request's table.
-
-    Args:
-        request: For its channels, tables, mapping and controls.
-        pictures: What was found.
-        problems: Remarks so far.
-        pattern: How the pictures were read.
-        extra: Names of the pictures' extra columns.
-
-    Raises:
-        ScreenError: The channels cannot be told, or `tables` is no table of wells.
-    """
+    """Make sites of pictures, and give them the labels of the request's table."""
     names, entries, wrong, n_sites = _sites(request, pictures, pattern)
-    found, labels = n_sites, None
+    found = n_sites
     tables: tuple[AnyPath, ...] = ()
     refused = [problem for problem in wrong if problem.severity == "refused"]
-    if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
+    if labels is not None:
         known = frozenset({"experiment", "plate"} & set(pattern.names))
         if "plate" not in known and not _is_named_by(labels, pictures, wrong):
             known |= {"plate"}
@@ -95,34 +99,65 @@ def found_pictures(
 
 
 def list_pictures(
-    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = ()
-) -> tuple[list[Picture], list[Problem]]:
+    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = (), named_plates: Collection[str] = ()
+) -> tuple[list[Picture], list[Problem], list[LeftOut]]:
     """Read the names of all files below a folder.
 
     Args:
         source: The folder.
         pattern: How the names are built.
         extra: Fields of the pattern that become columns.
+        named_plates: Plates that a table names.
 
     Returns:
-        The files that follow the pattern, and a remark for each folder with images that do not.
+        The files that follow the pattern, with those that only a plane or time in figures leaves out; a remark for
+        each folder with images that do not; and all that any figures of the pattern leave out.
+
+    Raises:
+        ScreenError: Nothing tells whether folders are plates or times.
     """
     read: list[tuple[str, str, dict[str, str]]] = []
     remarks: list[Problem] = []
+    odd: list[str] = []
     for folder, names in folders_below(source, remarks):
         others: list[str] = []
         for name in names:
             path = f"{folder}/{name}".lstrip("/")
             fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
             if fields is not None:
-                read.append((folder, path, {**moment_of(folder), **fields}))
+                read.append((folder, path, fields))
             elif LOOKS.fullmatch(name):
                 others.append(name)
+        odd += [f"{folder}/{name}".lstrip("/") for name in others]
         if others:
             listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
-    plates = plates_of({folder for folder, _, _ in read}, root=source.resolve().name or "all")
-    return [_picture(path, fields, plates[folder], extra) for folder, path, fields in read], remarks
+    lost = left_out(pattern, odd)
+    whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
+    figures = {file.path: file.figures for file in lost}
+    above = source.resolve()
+    names_above = [above.name, *([p.name for p in above.parents] if isinstance(above, Path) else [above.parent.name])]
+    facts = read_folders(
+        ((folder, fields) for folder, _, fields in whole),
+        root=root_name(names_above) or "all",
+        pattern=pattern.text,
+        named_plates=named_plates,
+    )
+    pictures = [
+        replace(_picture(path, fields, facts[folder], extra), left_out=figures.get(path, ""))
+        for folder, path, fields in whole
+    ]
+    return pictures, remarks, lost
+
+
+def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Sequence[tuple[str, str]]) -> MomentChoice:
+    """Return the plane, time, cycle and acquisition that a request asks for.
+
+    Raises:
+        ScreenError: No image is of them, or a channel would be lost.
+    """
+    images = [(picture.channel, picture.moment) for picture in pictures if not picture.left_out]
+    return choose_moment(images, channels, planes=request.planes, values=request.moment)
 
 
 def guess(source: AnyPath) -> str:
@@ -142,17 +177,19 @@ def guess(source: AnyPath) -> str:
     return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
 
 
-def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:
+def _picture(path: str, fields: dict[str, str], facts: FolderFacts, extra: tuple[str, ...]) -> Picture:
     return Picture(
         path=path,
         experiment=fields.get("experiment", "all"),
-        plate=fields.get("plate", plate),
+        plate=fields.get("plate", facts.plate),
         well=fields["well"],
-        site=int(fields.get("site", "1")),
+        site=int(fields.get("site") or facts.fields.get("site", "1")),
         channel=fields.get("channel", ""),
-        moment=" ".join(f"{name} {fields[name]}" for name in ("plane", "time") if name in fields),
+        moment=moment_of(facts.fields, fields, extra),
         cell_type=fields.get("cell_type", ""),
         extra=tuple(fields[name] for name in extra),
+        doubt=facts.doubt,
+        is_of_folder=bool(facts.fields),
     )
 
 
@@ -161,14 +198,15 @@ def _sites(
 ) -> tuple[list[str], list[Entry], list[Problem], int]:
     if "channel" in pattern.names:
         channels = choose_channels(pictures, request.channels)
-        entries, problems, n_sites = into_sites(pictures, channels)
+        entries, problems, n_sites = into_sites(pictures, channels, choice=chosen_moment(request, pictures, channels))
         return [name for name, _ in channels], entries, problems, n_sites
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
         message += "once: --channels DNA,actin (one name for files of one plane)."
         raise ScreenError(message)
-    entries, problems, n_sites = into_sites(pictures, [("", "")])
+    whole = [("", "")]
+    entries, problems, n_sites = into_sites(pictures, whole, choice=chosen_moment(request, pictures, whole))
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
@@ -215,5 +253,5 @@ LAYOUT = Layout(
     name="folder",
     find=find_folder,
     sign=_sign,
-    options=frozenset({"pattern", "mapping", "channels", "controls"}),
+    options=frozenset({"pattern", "mapping", "channels", "controls", "planes", "time", "cycle", "acquisition"}),
 )
