@@ -10,7 +10,6 @@ from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folder
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
 from distangle.screen.layouts.names.plates import moment_of, plates_of
-from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
 from distangle.screen.problems import Problem
@@ -87,7 +86,7 @@ def found_pictures(
         entries=entries,
         problems=[*problems, *wrong],
         found=found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint="Tell the plates apart with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
