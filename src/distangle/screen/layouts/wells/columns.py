@@ -44,6 +44,7 @@ def resolve_columns(
         message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
         message += f"{nearest(missing[0], table.columns)} Say which it is: {example}"
         message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        message = f"{message} {table.advice}".rstrip()
         raise ScreenError(message)
     return column_of
 
