@@ -62,8 +62,8 @@ def test_rows_and_columns_apart_name_the_well(lab_table: Write) -> None:
         lab_table([header, site, ("p1", "c", "4", "x", *paths("C04")), ("p1", "?", "4", "y", *paths("D04"))])
     )
     assert screen.sites["well"].tolist() == ["B03", "C04"]
-    assert screen.card.extra_columns == ("Row", "Col")
-    assert reasons(screen) == {"bad well": "'?4'"}
+    assert screen.card.extra_columns == ("table_Row", "Col")
+    assert reasons(screen) == {"bad well": "'?4'", "reserved column name": "'Row'"}
     named = [("plate", "first", "second", *header[3:]), site]
     with pytest.raises(ScreenError, match="no column 'first\\+third'. Did you mean 'first'"):
         indexed(lab_table(named), mapping={"well": "first+third"})
@@ -77,7 +77,7 @@ def test_a_column_of_wells_outranks_row_and_column(lab_table: Write, column: str
     header = ("plate", column, "Row", "Col", "A", "B", "perturbation", "DAPI", "actin")
     screen = indexed(lab_table([header, ("p1", "B03", "7", "8", "C", "9", "taxol", *paths("B03"))]), mapping=mapping)
     assert screen.sites["well"].tolist() == ["B03"]
-    assert screen.card.extra_columns == ("Row", "Col", "A", "B")
+    assert screen.card.extra_columns == ("table_Row", "Col", "A", "B")
 
 
 def test_a_parquet_table_reads_as_its_csv(lab_table: Write) -> None:

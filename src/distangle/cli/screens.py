@@ -44,7 +44,8 @@ def index(
             `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV or
             Parquet table). Left out, the one that the source looks like.
         tables: Folder of the tables, when they do not lie beside the images.
-        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
+        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`, or apart:
+            `plate=Plate well=Well`. `perturbation=` says that there is none.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
             for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.

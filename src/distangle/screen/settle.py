@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found
-from distangle.screen.layouts.wells.columns import renamed
+from distangle.screen.own_columns import PREFIX, rename_columns
 from distangle.screen.place import place_wells
 from distangle.screen.problems import Problem
 
@@ -73,7 +73,7 @@ def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
         way = "map the well's treatment, `--map perturbation=COLUMN`, or `--map perturbation=` where there is none"
     return (
         f"If column {column!r} is a label of single sites, such as a cell's phenotype, {way}: {column!r} is then kept "
-        f"as an extra column, and `distangle train SCREEN --target {renamed((column,))[0]}` learns it."
+        f"as an extra column, and `distangle train SCREEN --target {rename_columns((column,))[0]}` learns it."
     )
 
 
@@ -90,8 +90,8 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
         for (experiment, plate, _), values in wells.items():
             plates[experiment, plate] |= values
         n_values = len(set().union(*plates.values()))
-        name = column.removeprefix("table_")
-        name = name if renamed((name,)) == (column,) else column  # as the table has it
+        name = column.removeprefix(PREFIX)
+        name = name if rename_columns((name,)) == (column,) else column  # as the table has it
         if not _PLACE.fullmatch(name) and n_values < len(wells) and any(len(values) > 1 for values in plates.values()):
             likely.append(name)
     return likely

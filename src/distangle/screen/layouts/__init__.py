@@ -1,9 +1,12 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
+import dataclasses
+
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
+from distangle.screen.own_columns import rename_columns, renaming
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -44,13 +47,17 @@ def find(name: str, request: Request) -> Found:
         message += f", or use --layout {' or '.join(know)}." if know else "."
         raise ScreenError(message)
     try:
-        return layout.find(request)
+        found = layout.find(request)
     except ScreenError as error:
         others = looks_like(request.source, but=name)
         if not others:
             raise
         message = f"{error} {others}"
         raise ScreenError(message) from error
+    remarks = renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
+    return dataclasses.replace(
+        found, extra_columns=rename_columns(found.extra_columns), problems=[*found.problems, *remarks]
+    )
 
 
 def layout_named(name: str) -> Layout:

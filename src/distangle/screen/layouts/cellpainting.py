@@ -20,7 +20,7 @@ from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
 from distangle.screen.layouts.names.pictures import choose_channels, into_sites
-from distangle.screen.layouts.wells.columns import OURS, renamed
+from distangle.screen.layouts.wells.columns import OURS
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
 from distangle.screen.problems import Problem
@@ -162,7 +162,7 @@ def _labelled(request: Request, found: Found, labels: Labels | None, remarks: li
         entries=entries,
         problems=problems,
         found=n_found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint=found.site_hint,
         notes=notes,

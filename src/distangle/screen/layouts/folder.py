@@ -16,7 +16,6 @@ from distangle.screen.layouts.names.moments import MomentChoice, choose_moment, 
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
-from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
 from distangle.screen.problems import Problem
@@ -91,7 +90,7 @@ def _of_pictures(
         entries=entries,
         problems=[*problems, *wrong],
         found=found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint="Tell the plates apart with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},

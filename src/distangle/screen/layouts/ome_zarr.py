@@ -11,7 +11,6 @@ from distangle.screen.channel import Channel, named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.ngff import Field, attributes, read_field
-from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import join_labels, read_labels
 from distangle.screen.perturbation import Role
@@ -76,7 +75,7 @@ def find_ome_zarr(request: Request) -> Found:
         entries=entries,
         problems=[*problems, *refused],
         found=found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
         notes={"plates": len(plates), "columns": columns},

@@ -9,7 +9,7 @@ from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan, unnamed_images
-from distangle.screen.layouts.wells.columns import renamed, resolve_columns, with_wells
+from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
@@ -52,7 +52,7 @@ def find_table(request: Request) -> Found:
         entries=entries,
         problems=problems,
         found=table.n_rows,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=(path,),
         site_hint=hint,
         notes={"columns": dict(column_of), "path_columns": list(path_columns)},
