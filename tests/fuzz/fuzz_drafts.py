@@ -110,6 +110,7 @@ def draft(
     n_channels: int | None = None,
     n_sites: int | None = None,
     wells: Sequence[tuple[int, int]] = (),
+    numbered: bool = True,
 ) -> Draft:
     """Make up plates, wells, sites and channels.
 
@@ -123,15 +124,20 @@ def draft(
         n_channels: In all.
         n_sites: Of each well.
         wells: That every plate has, beside others.
+        numbered: Plates may bear bare numbers.
     """
     rows, columns = plate or rng.choice(PLATES)
     n_plates = n_plates or rng.choice((1, 1, 2, 3))
     style = rng.choice(("P{}", "BR0011700{}", "plate_{}", "20-041{}", "{}", "HTS week {}", "rep{}"))
+    style = style if numbered or style != "{}" else "P{}"
+    alike = rng.random() < 0.6  # most screens have the same wells on every plate
     plates, of = {}, {}
     for e in range(n_experiments):
         for p in range(n_plates):
             plates[e, p] = style.format(p + 1 + e * n_plates)
-            found = dict.fromkeys(wells)
+            found: dict[tuple[int, int], None] = dict.fromkeys(
+                [*wells, *(next(iter(of.values()), []) if alike else [])]
+            )
             want = max(n_wells or rng.randint(2, 4), len(found))
             while len(found) < want:
                 found[rng.randrange(rows), rng.randrange(columns)] = None

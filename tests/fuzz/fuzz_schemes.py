@@ -149,7 +149,8 @@ def folder_screen(
     scheme = rng.choice(schemes)
     if scheme.experiments:
         asked.setdefault("n_experiments", rng.choice((1, 2)))
-    d = draft(rng, "folder", **asked)
+    # Of folders 1 and 2 without more nobody can tell whether they are plates or times.
+    d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **asked)
     ending = rng.choice(scheme.endings)
     way = way_of(rng, ending)
     byteorder = rng.choice("<<>")
