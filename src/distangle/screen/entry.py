@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from distangle.remote import AnyPath
 from distangle.screen.channel import Channel
@@ -25,6 +25,9 @@ class Entry:
         split: `train`, `test` or whatever the table says; "" if nothing.
         paths: One per channel, relative to the source, `/` between; empty when none was looked for.
         pages: One per channel; -1 when the file is one plane.
+        numbering: What `pages` counts: pages of the file, its channels (which page is which, the file tells), or
+            frames as a `load_data` table counts them.
+        series: One per channel, where `numbering` is frames: which image of the file the frame is of.
         table: Name of the table, "" if none.
         line: Line of the table, the header being line 1.
         extra: Values of the extra columns.
@@ -41,6 +44,8 @@ class Entry:
     split: str = ""
     paths: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
+    numbering: Literal["pages", "channels", "frames"] = "pages"
+    series: tuple[int, ...] = ()
     table: str = ""
     line: int = 0
     extra: tuple[str, ...] = ()

@@ -136,6 +136,7 @@ def index(
         provenance={
             **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
             **({"recognised_by": sign} if sign else {}),
+            **({"pages_told_by_files": seen.told} if seen.told else {}),
             "asked": noted(request, given, folder=found.source),
         },
     )

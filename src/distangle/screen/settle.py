@@ -99,15 +99,15 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
 
 def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
     """Refuse sites that name the same page of the same file: a picture shows one place."""
-    holders: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    holders: dict[tuple[str, int, int], list[Entry]] = defaultdict(list)
     for entry in entries:
-        for claim in set(zip(entry.paths, entry.pages, strict=True)):
+        for claim in set(_claims(entry)):
             holders[claim].append(entry)
     shared = {claim: held for claim, held in holders.items() if len(held) > 1}
     kept: list[Entry] = []
     problems: list[Problem] = []
     for entry in entries:
-        claims = [claim for claim in zip(entry.paths, entry.pages, strict=True) if claim in shared]
+        claims = [claim for claim in _claims(entry) if claim in shared]
         if not claims:
             kept.append(entry)
             continue
@@ -122,6 +122,11 @@ def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], li
             )
         )
     return kept, problems
+
+
+def _claims(entry: Entry) -> list[tuple[str, int, int]]:
+    """Return path, series and page of every channel."""
+    return list(zip(entry.paths, entry.series or (0,) * len(entry.paths), entry.pages, strict=True))
 
 
 _PLACE = re.compile(r"(Metadata_)?(row|col|column)", re.IGNORECASE)

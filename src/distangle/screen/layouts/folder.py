@@ -209,6 +209,7 @@ def _sites(
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
+            entry.numbering = "channels"
     return names, entries, problems, n_sites
 
 

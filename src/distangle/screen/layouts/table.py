@@ -173,6 +173,7 @@ class _Rows:
         if self._has_pages:
             written = written * len(self._names)
             entry.pages = tuple(range(len(self._names)))
+            entry.numbering = "channels"
         else:
             entry.pages = (-1,) * len(self._names)
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]

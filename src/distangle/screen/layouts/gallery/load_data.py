@@ -1,6 +1,7 @@
 """CellProfiler's `load_data.csv`: a row per site, `FileName_` and `PathName_` or `URL_` for each channel."""
 
 import dataclasses
+import functools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -232,20 +233,54 @@ class LoadData:
                 )
             paths.append(path)
         entry.paths = tuple(paths)
-        frames = [_cell(row, "Frame", key) for _, key in self.channels]
-        shared = len(set(paths)) < len(paths)
-        if shared and len(set(zip(paths, frames, strict=True))) < len(paths):
+        return self._add_frames(entry, row)
+
+    def _add_frames(self, entry: Entry, row: Mapping[str, str]) -> Problem | None:
+        """Add which plane of its file each channel is: what `Frame_` and `Series_` say, where they say anything."""
+        names, paths = [name for name, _ in self.channels], entry.paths
+        said = {kind: [_cell(row, kind, key) for _, key in self.channels] for kind in ("Frame", "Series")}
+        numbers: dict[str, list[int]] = {}
+        for kind, cells in said.items():
+            wrong = [k for k, cell in enumerate(cells) if cell and _number(cell) is None]
+            if wrong:
+                return entry.problem(
+                    "no number of a plane",
+                    channel=names[wrong[0]],
+                    found=f"{kind}_{self.channels[wrong[0]][1]} {cells[wrong[0]]!r}",
+                    expected="a whole number from 0, as CellProfiler counts",
+                    fix=f"Correct the {kind}_ columns, or leave them away.",
+                )
+            numbers[kind] = [-1 if (number := _number(cell)) is None else number for cell in cells]
+        series = [max(number, 0) for number in numbers["Series"]]
+        # CellProfiler writes 0 for files of one plane too: only what differs from it names a plane.
+        frames = numbers["Frame"] if self._names_planes else [-1] * len(paths)
+        if len(set(zip(paths, series, frames, strict=True))) < len(paths):
             return entry.problem(
                 "one file for two channels",
-                channel=", ".join(
-                    name for (name, _), path in zip(self.channels, paths, strict=True) if paths.count(path) > 1
-                ),
+                channel=", ".join(name for name, path in zip(names, paths, strict=True) if paths.count(path) > 1),
                 found=next(path for path in paths if paths.count(path) > 1),
                 expected="a file per channel, or another Frame_ of it",
                 fix="Correct the paths.",
             )
-        entry.pages = tuple(int(frame) if shared and frame.isdigit() else -1 for frame in frames)
+        entry.pages, entry.series, entry.numbering = tuple(frames), tuple(series), "frames"
         return None
+
+    @functools.cached_property
+    def _names_planes(self) -> bool:
+        """Whether any row names another frame than the first."""
+        columns = [
+            self.table.position(name)
+            for _, key in self.channels
+            for name in (f"Frame_{key}", f"Image_Frame_{key}")
+            if name in self.table.columns
+        ]
+        return any((_number(row[k].strip()) or 0) > 0 for row in self.table.rows for k in columns)
+
+
+def _number(text: str) -> int | None:
+    """Return a whole number from 0, also as a table of floats writes it (`2.0`); None for anything else."""
+    whole = text.removesuffix(".0")
+    return int(whole) if whole.isascii() and whole.isdigit() else None
 
 
 def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
