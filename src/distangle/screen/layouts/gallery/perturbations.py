@@ -105,7 +105,11 @@ def _merge(
         if not name and any(len(values) > 1 for values in told):
             nameless = [line for line, _ in members]  # which of them a well without a name is cannot be known
             continue
-        rows.append(tuple(_BETWEEN.join(values) for values in told) if len(members) > 1 else members[0][1])
+        joined = (
+            next(iter(values), "") if title.lower() in silent else _BETWEEN.join(values)
+            for title, values in zip(table.columns, told, strict=True)
+        )
+        rows.append(tuple(joined) if len(members) > 1 else members[0][1])
         lines.append(members[0][0])
         apart = [
             f"{title} {' and '.join(values[:3])}"
