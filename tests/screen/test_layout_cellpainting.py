@@ -481,7 +481,7 @@ def test_tables_that_do_not_fit_together_are_an_error(gallery: Gallery) -> None:
     gallery.maps("P1,M1\n", M2="well_position\tbroad_sample\nA01\tx\n")
     with pytest.raises(ScreenError, match=r"line 2: plate P1 has the map 'M1'.*Did you mean 'M2'"):
         indexed(gallery)
-    gallery.maps("P1,M2,\n")
+    gallery.maps("P1,M2,M3\n")
     with pytest.raises(ScreenError, match=r"barcode_platemap.csv, line 2: 3 fields, expected 2"):
         indexed(gallery)
     gallery.maps("")

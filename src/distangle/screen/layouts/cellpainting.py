@@ -8,14 +8,9 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.folder import chosen_moment, list_pictures
 from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
-from distangle.screen.layouts.gallery.platemaps import (
-    BARCODES,
-    Tables,
-    column_names,
-    list_tables,
-    read_platemaps,
-    read_wells,
-)
+from distangle.screen.layouts.gallery.platemaps import column_names, read_platemaps, read_wells
+from distangle.screen.layouts.gallery.repeats import without_repeats
+from distangle.screen.layouts.gallery.tables import Tables, is_known, list_tables, not_read, of_no_known_name
 from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
@@ -23,7 +18,7 @@ from distangle.screen.layouts.names.pictures import choose_channels, into_sites
 from distangle.screen.layouts.wells.columns import OURS
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
-from distangle.screen.problems import Problem
+from distangle.screen.problems import Problem, n_refused
 from distangle.screen.source_tables import SourceTable
 
 _HARMONY = "harmony"
@@ -49,9 +44,13 @@ def find_cellpainting(request: Request) -> Found:
         found = _of_rows(request, [read_wells(path, request.mapping) for path in tables.load_data])
     else:
         found = _of_names(request)
-    labels = wells or read_platemaps(tables, request.mapping, plates={entry.plate for entry in found.entries})
+    labels, unread = wells, of_no_known_name(tables.others)
+    if labels is None:
+        plates = {entry.plate for entry in found.entries}
+        labels, left = read_platemaps(tables, request.mapping, plates=plates)
+        unread += left
     _check_mapping(request.mapping, found, labels)
-    return _labelled(request, found, labels, problems)
+    return _labelled(request, found, labels, [*problems, *unread])
 
 
 def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | None]:
@@ -67,13 +66,19 @@ def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | 
 
 
 def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
+    of_images = [table for table in tables if written_channels(table)] or tables
+    unread = _without_channels([table for table in tables if table not in of_images])
+    n_found = sum(table.n_rows for table in of_images) + n_refused(unread)
+    tables = of_images
     channels = channel_names(tables, request.channels)
     column_of = {table.path: column_names(table, request.mapping, wanted=("plate", "well")) for table in tables}
     extra = tuple(dict.fromkeys(name for table in tables for name in other_columns(table, column_of[table.path])))
     source = request.source.parent if request.source.is_file() else request.source
     places = None if request.tables_only else Places(source)
     entries: list[Entry] = []
-    problems: list[Problem] = []
+    tables, problems = without_repeats(tables, column_of)
+    n_found -= sum(problem.count for problem in problems)
+    problems += unread
     for table in tables:
         known, batch = column_of[table.path], _batch_of(table)
         rows = LoadData(table=table, column_of=known, channels=channels, extra=extra, batch=batch)
@@ -90,13 +95,22 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         channels=named_channels([name for name, _ in channels]),
         entries=entries,
         problems=problems,
-        found=sum(table.n_rows for table in tables),
+        found=n_found,
         extra_columns=extra,
         tables=tuple(table.path for table in tables),
         site_hint=f"Column {first['site']!r} must tell the sites of a well apart."
         if "site" in first
         else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
         notes={"columns": dict(first), "known": sorted(known_keys)},
+    )
+
+
+def _without_channels(tables: Sequence[SourceTable]) -> list[Problem]:
+    return not_read(
+        [table.path for table in tables],
+        found="no column of images",
+        expected="columns FileName_DNA and PathName_DNA, or URL_DNA, for every channel",
+        fix="Give its columns such names, or take it out.",
     )
 
 
@@ -144,7 +158,7 @@ def _of_names(request: Request) -> Found:
 
 
 def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
-    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found
+    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found + n_refused(remarks)
     extra, tables = found.extra_columns, found.tables
     notes = {name: value for name, value in found.notes.items() if name != "known"}
     if labels is not None:
@@ -179,9 +193,10 @@ def _batch(path: str) -> str:
 
 
 def _batch_of(table: SourceTable) -> str:
-    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`; "" elsewhere."""
+    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`, or without PLATE; "" elsewhere."""
     parts = table.path.as_posix().split("/")
-    return parts[-3] if len(parts) > 3 and parts[-4] == "load_data_csv" else ""
+    above = next((k for k in (-4, -3) if len(parts) > -k - 1 and parts[k] == "load_data_csv"), 0)
+    return parts[above + 1] if above else ""
 
 
 def _check_mapping(mapping: Mapping[str, str], found: Found, labels: Labels | None) -> None:
@@ -207,7 +222,7 @@ def _sign(source: AnyPath) -> str:
         return ""
     there = dict(scan(source, "", []))
     for name, is_folder in there.items():
-        if not is_folder and (name.lower().startswith("load_data") or name.lower() == BARCODES):
+        if not is_folder and is_known(name):
             return name
     usual = ("workspace/load_data_csv", "workspace/metadata/platemaps")
     return next((folder for folder in usual if (source / folder).is_dir()), "")

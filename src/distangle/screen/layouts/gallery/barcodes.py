@@ -67,7 +67,7 @@ def read_barcodes(
         ScreenError: A table cannot be read or names no plate, or a map is absent.
     """
     barcodes = _rows(tables)
-    is_shared = len({(row.plate, row.table) for row in barcodes}) > len({row.plate for row in barcodes})
+    is_shared = len({(row.plate, row.table.parent) for row in barcodes}) > len({row.plate for row in barcodes})
     known: dict[AnyPath, SourceTable] = {}
     said: list[SourceTable] = []
     remarks: list[Problem] = []

@@ -288,6 +288,11 @@ def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
     return posixpath.split(url) if url else (_cell(row, "PathName", key), _cell(row, "FileName", key))
 
 
+def written_file(row: Mapping[str, str], key: str) -> str:
+    """Return the name of the file that a row writes for a channel, without its folder."""
+    return posixpath.basename(_plain(_written(row, key)[1]))
+
+
 def _cell(row: Mapping[str, str], kind: str, key: str) -> str:
     return (row.get(f"{kind}_{key}") or row.get(f"Image_{kind}_{key}") or "").strip()
 
