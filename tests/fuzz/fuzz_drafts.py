@@ -40,8 +40,10 @@ class Draft:
         fault: Kind of the fault; "" for none.
         instance: Which one of the kind.
         says: Regular expression of which a remark or refusal about the fault has a match.
-        outside: Files that belong to no site, such as thumbnails.
         untold: Facts that may be other than made, such as the names of plates, where the fault hides them.
+        extra: What the judge should know beside: `must_be_whole`, where a refusal is wrong; `advised`, options with
+            which all is read where it was refused; `planes_by_channel`; `numbers` that channels may be called by;
+            `more`, a check of the screen.
     """
 
     rng: random.Random
@@ -155,7 +157,6 @@ def draft(
         wells=of,
         sites=[first + s for s in range(n_sites)],
         channels=rng.sample(STAINS, n_channels),
-        extra={"plate": (rows, columns)},
     )
 
 

@@ -1,9 +1,10 @@
 """Whether a screen says what its source says: every site by its pixels, every absence by a refusal."""
 
+import inspect
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,17 +105,22 @@ def _is_said(d: Draft, screen: Screen, line: str) -> bool:
 
 def _wrong_as_advised(d: Draft, source: Path, options: dict[str, Any], true: list[Place]) -> Iterator[str]:
     """Ask again as a refusal advises: with the option that a fault's draft names, all must be read."""
-    if "advised" not in d.extra:
+    if not known_options(d.extra.get("advised", {})):
         return
     try:
         screen = index(source, **{**options, **d.extra["advised"]})
     except DistangleError as error:
         yield f"as advised: {error}"
         return
-    yield from (f"as advised: {line}" for line in _wrong(d, screen, true))
+    chosen = "moments: "  # planes that were not asked for
+    yield from (f"as advised: {line}" for line in _wrong(d, screen, true) if not line.startswith(chosen))
     n_true = len({(*place.well, place.site) for place in true})
     if len(screen.sites) < n_true:
         yield f"as advised: {len(screen.sites)} of {n_true} sites, {screen.problems['found'].tolist()[:1]}"
+
+
+def known_options(options: Mapping[str, Any]) -> bool:
+    return bool(options) and set(options) <= set(inspect.signature(index).parameters)
 
 
 def _silent_refusal(d: Draft, error: str) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Faults of names: where rows are counted from, what folders are, how wells are spelled, moments, thumbnails."""
 
-import inspect
 import random
 from collections.abc import Callable, Sequence
 
@@ -8,8 +7,6 @@ from fuzz_drafts import Draft, add_labels, dialect, label_rows, letters, text_of
 from fuzz_pixels import FilePlan, thumbnail
 from fuzz_schemes import SCHEMES, Scheme, folder_screen, path_of, way_of
 from fuzz_screens import NgffPlate, load_data_screen, ngff_screen, table_screen
-
-from distangle.screen import index
 
 
 def _scheme(path: str, *, ending: str = "tif", pattern: str = "", by_number: bool = True, moments: str = "") -> Scheme:
@@ -59,16 +56,23 @@ def counting_from_0(rng: random.Random) -> Draft:
             d.texts.pop(str(d.options.pop("tables")))
             d.labels = None
     elif instance == "table of wells":
+        by_number = rng.random() < 0.3
+        if by_number:
+            asked["wells"] = [(0, 0)]
         d, _, _ = folder_screen(rng, **asked)
         header, found = label_rows(d)
         at = header.index("well")
         by_letter = rng.random() < 0.4
         if by_letter and all(c for wells in d.wells.values() for _, c in wells):
             by_letter = False
-        header[at : at + 1] = ["row", "column"]
+        header[at : at + 1] = ["well"] if by_number else ["row", "column"]
         for fields in found:
             row, column = position(fields[at])
-            fields[at : at + 1] = [letters(row) if by_letter else str(row), str(column)]
+            apart = [letters(row) if by_letter else str(row), str(column)]
+            fields[at : at + 1] = [str(row * columns + column)] if by_number else apart
+        if by_number:
+            d.options |= {"plate_rows": rows, "plate_columns": columns}
+            instance = "table of well numbers"
         d.texts["wells.csv"] = dialect(rng, [header, *found])
         d.options["tables"] = "wells.csv"
     elif instance == "table of sites":
@@ -103,8 +107,7 @@ def counting_from_0(rng: random.Random) -> Draft:
             add_labels(d, style="A01")
     d.says = r"from 0|zero|base 0|well-base"
     d.fault, d.instance = "counting from 0", instance
-    if "well_base" in inspect.signature(index).parameters:
-        d.extra["advised"] = {"well_base": 0}
+    d.extra["advised"] = {"well_base": 0}
     return d
 
 
@@ -153,6 +156,7 @@ def mixed_moments(rng: random.Random) -> Draft:
         if rng.random() < 0.5:
             add_labels(d)
         d.untold = frozenset({"plates", "sites"})
+        d.extra["advised"] = {"acquisition": "1"}
     elif instance in ("stack and one", "fixed plane"):
         schemes = [s for s in SCHEMES if "plane" in s.moments and s.name != "imagexpress z"]
         d, scheme, ending = folder_screen(rng, schemes=schemes, n_channels=rng.choice((2, 3)))
@@ -165,8 +169,11 @@ def mixed_moments(rng: random.Random) -> Draft:
                     )
         if instance == "fixed plane":
             d.options["pattern"] = _with_plane(scheme, ending)
-            if "channels" in d.options and rng.random() < 0.5 and scheme.name != "incell":
+            if scheme.by_number and "channels" in d.options and rng.random() < 0.5:
                 del d.options["channels"]
+                d.channels = [f"{c + 1:0{2 if scheme.name == 'cellvoyager' else 1}}" for c in range(len(d.channels))]
+        planes = [f"{name}={1 if c else 2}" for c, name in enumerate(d.channels)]
+        d.extra |= {"advised": {"planes": planes, "pattern": scheme.pattern.replace("{ext}", ending)}}
         d.extra["planes_by_channel"] = True
     else:
         d, scheme, ending = folder_screen(
@@ -180,6 +187,11 @@ def mixed_moments(rng: random.Random) -> Draft:
             plan = FilePlan([later], way_of(rng, ending))
             if place.well in broken and (instance == "two of all" or place.channel == 1):
                 d.files[path_of(d, scheme, later, ending)] = plan
+                if instance == "two of all":
+                    d.extra["advised"] = {"planes": ["2"]} if axis == "plane" else {"time": "2"}
+                elif instance == "all mixed" and axis == "plane":
+                    planes = [f"{name}={2 if c == 1 else 1}" for c, name in enumerate(d.channels)]
+                    d.extra |= {"advised": {"planes": planes}, "planes_by_channel": True}
                 if instance != "two of all":
                     del d.files[path_of(d, scheme, place, ending)]
     d.says = r"plane|time|moment|acqui|\bz\b|stack|missing channel|channel.*(lost|lack|no file|left)|no channel"

@@ -45,6 +45,7 @@ def more_pages(rng: random.Random) -> Draft:
         for deed in d.deeds:
             assert isinstance(deed, NgffPlate)
             deed.axes, deed.sizes = "tczyx", {"z": n_slices, "t": n_frames}
+            d.extra["advised"] = {"planes": [str(n_slices)], "time": "1"}
             for path, fields in deed.wells.items():
                 deed.wells[path] = [
                     [

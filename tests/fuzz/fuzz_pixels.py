@@ -102,7 +102,7 @@ def write_file(path: Path, plan: FilePlan, shape: tuple[int, int], dtype: str, r
         if plan.white:
             _turn_white(path)
         return
-    with tifffile.TiffWriter(path, byteorder=plan.byteorder) as tiff:
+    with tifffile.TiffWriter(path, byteorder=plan.byteorder, ome=False) as tiff:
         for k, plane in enumerate(planes):
             tiff.write(
                 plane,
