@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from distangle.errors import ImageError, PixelTypeError
 from distangle.images.stacks import stack_of
@@ -110,7 +110,7 @@ def _decoded(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
     return np.subtract(255, plane, dtype=np.uint8) if raw_mode.endswith(";I") else plane
 
 
-def _raw_mode(opened: Image.Image) -> str:
+def _raw_mode(opened: ImageFile.ImageFile) -> str:
     """Return how Pillow will unpack an image that it has not decoded yet: `L;I` inverts."""
     tile = opened.tile[0] if opened.tile else None
     return str(tile.args[0] if tile is not None and isinstance(tile.args, tuple) else tile and tile.args)

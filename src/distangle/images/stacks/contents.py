@@ -127,7 +127,7 @@ def _check_one_plane(path: Path, page: tifffile.TiffPage, n_pages: int) -> None:
             n_planes = math.prod(int(side) for side in sides[1].split(",")[:-2]) if sides else 1
             kind = "tifffile"
     if int(n_planes) > 1:
-        message = f"{path} is a {kind} stack of {n_planes} planes under one page. Expected a page for each plane."
+        message = f"{path} is a stack of {n_planes} planes under one page ({kind}). Expected a page for each plane."
         raise PixelTypeError(message)
 
 
