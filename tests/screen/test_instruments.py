@@ -299,3 +299,48 @@ def test_the_gallery_reads_them_too(tmp_path: Path) -> None:
     screen = index(tmp_path, layout="cellpainting")
     assert [files["DNA"][13:16] for files in shown(screen).values()] == ["ch2", "ch1"]
     assert screen.card.pixel_size_um == pytest.approx(0.65)
+
+
+def rows_of(plate: str, order: Mapping[str, int], wells: Sequence[str] = ("A01", "B03")) -> list[str]:
+    cells = [f"r{r:02d}c{c:02d}f01p01-ch{{}}sk1fk1fl1.tiff" for r, c in WELLS]
+    paths = [",".join(f"{plate}/Images/{cell.format(k)}" for k in order.values()) for cell in cells]
+    return [f"{plate},{well},x,{path}" for well, path in zip(wells, paths, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("order", "wells", "n_refused", "said"),
+    [
+        ({"DNA": 2, "Mito": 1}, ("A01", "B03"), 0, ""),
+        ({"DNA": 1, "Mito": 2}, ("A01", "B03"), 2, "channel 1, Mito"),
+        ({"DNA": 2, "Mito": 1}, ("A01", "B04"), 1, "well B03"),
+        ({"stain 1": 1, "stain 2": 2}, ("A01", "B03"), 0, ""),
+    ],
+)
+def test_rows_that_contradict_the_instrument_are_refused(
+    tmp_path: Path, order: dict[str, int], wells: Sequence[str], n_refused: int, said: str
+) -> None:
+    harmony(tmp_path / "P1", ["Mito", "Hoechst"])
+    harmony(tmp_path / "P2", ["Mito", "Hoechst"])
+    lines = [",".join(["plate", "well", "perturbation", *order]), *rows_of("P1", order, wells)]
+    lines += rows_of("P2", {"DNA": 2, "Mito": 1} if "DNA" in order else order)
+    (tmp_path / "t.csv").write_text("\n".join([*lines, ""]))
+    screen = index(tmp_path, layout="table", tables=tmp_path / "t.csv", channels=list(order))
+    assert conservation_line(screen) == f"found 4 = indexed {4 - n_refused} + refused {n_refused}"
+    assert screen.card.pixel_size_um == pytest.approx(0.65)
+    refused = screen.problems[screen.problems["severity"] == "refused"]
+    assert set(refused["kind"]) == ({"instrument contradicts table"} if n_refused else set())
+    assert all(said in text for text in refused["found"])
+
+
+def test_a_load_data_too(tmp_path: Path) -> None:
+    harmony(tmp_path / "P1", ["Mito", "Hoechst"])
+    lines = ["Metadata_Plate,Metadata_Well,PathName_OrigDNA,FileName_OrigDNA,PathName_OrigMito,FileName_OrigMito"]
+    for well, (dna, mito) in {"A01": (2, 1), "B03": (1, 2)}.items():
+        cell = f"r{'AB'.index(well[0]) + 1:02d}c{well[1:]}f01p01-ch{{}}sk1fk1fl1.tiff"
+        lines.append(f"P1,{well},P1/Images,{cell.format(dna)},P1/Images,{cell.format(mito)}")
+    (tmp_path / "load_data.csv").write_text("\n".join([*lines, ""]))
+    screen = index(tmp_path, layout="cellpainting")
+    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
+    wrong = screen.problems.iloc[0]
+    assert wrong[["kind", "well", "channel"]].tolist() == ["instrument contradicts table", "B03", "DNA"]
+    assert wrong["expected"] == "channel 2, Hoechst, for DNA"

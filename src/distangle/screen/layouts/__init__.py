@@ -4,6 +4,7 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
+from distangle.screen.layouts.instruments.tables import hold_against_records
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -44,13 +45,15 @@ def find(name: str, request: Request) -> Found:
         message += f", or use --layout {' or '.join(know)}." if know else "."
         raise ScreenError(message)
     try:
-        return layout.find(request)
+        found = layout.find(request)
     except ScreenError as error:
         others = looks_like(request.source, but=name)
         if not others:
             raise
         message = f"{error} {others}"
         raise ScreenError(message) from error
+    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
+    return hold_against_records(found) if of_rows and not request.tables_only else found
 
 
 def layout_named(name: str) -> Layout:

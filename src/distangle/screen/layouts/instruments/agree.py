@@ -57,7 +57,7 @@ def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked:
         without = any(record is None or not record.channels for record in of)
         plan = plan_channels(named, asked, used=numbers, without_record=without)
         _renumber(pictures, of, plan)
-    size, differ = _pixel_size(ordered)
+    size, differ = pixel_size_of(ordered)
     return Heeded(asked=plan.asked, problems=[*problems, *plan.problems, *differ], pixel_size_um=size)
 
 
@@ -137,7 +137,8 @@ def _renumber(pictures: Sequence[Picture], of: Sequence[InstrumentRecord | None]
             picture.channel = written.get(to_first, str(to_first)) if isinstance(to_first, int) else to_first
 
 
-def _pixel_size(records: Sequence[InstrumentRecord]) -> tuple[float | None, list[Problem]]:
+def pixel_size_of(records: Sequence[InstrumentRecord]) -> tuple[float | None, list[Problem]]:
+    """Return the side of a pixel in micrometres that all records tell, None if not, and a remark where they differ."""
     sizes = {record.file: record.pixel_size_um for record in records if record.pixel_size_um is not None}
     if not sizes:
         return None, []
