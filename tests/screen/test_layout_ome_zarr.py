@@ -220,6 +220,30 @@ def test_planes_of_an_array_are_chosen_by_number(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale", "expected"),
+    [
+        ("micrometer", [1.0, 0.65, 0.65], 0.65),
+        ("nanometer", [1.0, 325.0, 325.0], 0.325),
+        ("", [1.0, 0.65, 0.65], None),
+        ("micrometer", [1.0, 0.65, 0.9], None),
+        ("micrometer", [1.0, 0.0, 0.0], None),
+    ],
+)
+def test_the_size_of_a_pixel_goes_to_the_card(
+    tmp_path: Path, unit: str, scale: list[float], expected: float | None
+) -> None:
+    plate(tmp_path, {"A/1": [pixels(1)], "A/2": [pixels(2)]}, version="0.4")
+    for well in ("1", "2"):
+        file = tmp_path / "A" / well / "0" / ".zattrs"
+        said = json.loads(file.read_text())
+        scales = said["multiscales"][0]
+        scales["axes"] = [{"name": name, **({"unit": unit} if unit and name != "c" else {})} for name in "cyx"]
+        scales["datasets"][0]["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+        file.write_text(json.dumps(said))
+    assert indexed(tmp_path, hash_files=False).card.pixel_size_um == pytest.approx(expected)
+
+
 def test_a_well_under_two_names_is_told_by_its_paths(tmp_path: Path) -> None:
     plate(tmp_path, {"A/1": [pixels(1)], "A/01": [pixels(2)], "A/2": [pixels(3)]}, version="0.5")
     screen = indexed(tmp_path)

@@ -136,6 +136,7 @@ class Found:
         tables: The tables that were read.
         site_hint: What to do about two rows of one site.
         notes: For the provenance.
+        pixel_size_um: Side of a pixel in micrometres, as the instrument tells it; None where it does not.
     """
 
     source: AnyPath
@@ -147,6 +148,7 @@ class Found:
     tables: tuple[AnyPath, ...]
     site_hint: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

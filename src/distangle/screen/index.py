@@ -123,6 +123,7 @@ def index(
         channels=found.channels,
         dtype=seen.dtype,
         shape=seen.shape,
+        pixel_size_um=found.pixel_size_um,
         plate_rows=plate[0],
         plate_columns=plate[1],
         perturbations=names,

@@ -6,6 +6,7 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
+from distangle.screen.layouts.instruments.tables import hold_against_records
 from distangle.screen.own_columns import rename_columns, renaming
 
 LAYOUTS: dict[str, Layout] = {
@@ -54,6 +55,8 @@ def find(name: str, request: Request) -> Found:
             raise
         message = f"{error} {others}"
         raise ScreenError(message) from error
+    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
+    found = hold_against_records(found) if of_rows and not request.tables_only else found
     remarks = renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
     return dataclasses.replace(
         found, extra_columns=rename_columns(found.extra_columns), problems=[*found.problems, *remarks]

@@ -6,15 +6,14 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.folder import chosen_moment, list_pictures
+from distangle.screen.layouts.folder import sites_of
 from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
 from distangle.screen.layouts.gallery.platemaps import column_names, read_platemaps, read_wells
 from distangle.screen.layouts.gallery.repeats import without_repeats
 from distangle.screen.layouts.gallery.tables import Tables, is_known, list_tables, not_read, of_no_known_name
-from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
-from distangle.screen.layouts.names.pictures import choose_channels, into_sites
+from distangle.screen.layouts.names.picture_list import list_pictures
 from distangle.screen.layouts.wells.columns import OURS
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
@@ -132,28 +131,27 @@ def _of_names(request: Request) -> Found:
         message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern or _HARMONY)
-    pictures, problems, lost = list_pictures(source, pattern)
-    if all(picture.left_out for picture in pictures):
+    listed = list_pictures(source, pattern)
+    if listed.is_empty:
         message = f"Neither a load_data.csv nor an image named like {pattern.text!r} below {source}. Name the tables: "
         message += "--tables FOLDER; or say how the images are named: --pattern."
         raise ScreenError(message)
+    pictures = listed.pictures
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
-    if not request.channels:
-        refuse_lost_channels(pattern, [picture.channel for picture in pictures if not picture.left_out], lost)
-    channels = choose_channels(pictures, request.channels)
-    entries, wrong, n_sites = into_sites(pictures, channels, choice=chosen_moment(request, pictures, channels))
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     return Found(
         source=source,
-        channels=named_channels([name for name, _ in channels]),
+        channels=named_channels(names),
         entries=entries,
-        problems=[*problems, *wrong],
+        problems=[*listed.problems, *wrong],
         found=n_sites,
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
         notes={"pattern": pattern.text, "known": sorted(known)},
+        pixel_size_um=pixel_size,
     )
 
 
@@ -180,6 +178,7 @@ def _labelled(request: Request, found: Found, labels: Labels | None, remarks: li
         tables=tables,
         site_hint=found.site_hint,
         notes=notes,
+        pixel_size_um=found.pixel_size_um,
     )
 
 

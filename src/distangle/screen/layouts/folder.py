@@ -1,21 +1,19 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
-import posixpath
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.names.figures import LeftOut, left_out, refuse_lost_channels
-from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
-from distangle.screen.layouts.names.moments import MomentChoice, choose_moment, moment_of
+from distangle.screen.layouts.instruments.agree import heed_records
+from distangle.screen.layouts.names.figures import refuse_lost_channels
+from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
+from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
-from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
 from distangle.screen.problems import Problem
@@ -47,29 +45,22 @@ def find_folder(request: Request) -> Found:
     extra = tuple(name for name in pattern.names if name not in FIELDS)
     labels = None if request.tables is None else read_labels(request.tables, request.mapping)
     named_plates = {row.plate for row in labels.rows} if labels is not None else set()
-    pictures, problems, lost = list_pictures(source, pattern, extra=extra, named_plates=named_plates)
-    if all(picture.left_out for picture in pictures):
-        odd = [problem for problem in problems if problem.kind == NOT_UNDERSTOOD]
+    listed = list_pictures(source, pattern, extra=extra, named_plates=named_plates)
+    if listed.is_empty:
+        odd = [problem for problem in listed.problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
         message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
         message += guess(source)
         raise ScreenError(message.rstrip())
-    if "channel" in pattern.names and not request.channels:
-        refuse_lost_channels(pattern, [picture.channel for picture in pictures if not picture.left_out], lost)
-    return _of_pictures(request, pictures, problems, labels, pattern=pattern, extra=extra)
+    return _of_pictures(request, listed, labels, pattern=pattern, extra=extra)
 
 
 def _of_pictures(
-    request: Request,
-    pictures: list[Picture],
-    problems: list[Problem],
-    labels: Labels | None,
-    *,
-    pattern: Pattern,
-    extra: tuple[str, ...],
+    request: Request, listed: PictureList, labels: Labels | None, *, pattern: Pattern, extra: tuple[str, ...]
 ) -> Found:
     """Make sites of pictures, and give them the labels of the request's table."""
-    names, entries, wrong, n_sites = _sites(request, pictures, pattern)
+    pictures = listed.pictures
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
     found = n_sites
     tables: tuple[AnyPath, ...] = ()
     refused = [problem for problem in wrong if problem.severity == "refused"]
@@ -88,65 +79,14 @@ def _of_pictures(
         source=request.source,
         channels=named_channels(names),
         entries=entries,
-        problems=[*problems, *wrong],
+        problems=[*listed.problems, *wrong],
         found=found,
         extra_columns=extra,
         tables=tables,
         site_hint="Tell the plates apart with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
+        pixel_size_um=pixel_size,
     )
-
-
-def list_pictures(
-    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = (), named_plates: Collection[str] = ()
-) -> tuple[list[Picture], list[Problem], list[LeftOut]]:
-    """Read the names of all files below a folder.
-
-    Args:
-        source: The folder.
-        pattern: How the names are built.
-        extra: Fields of the pattern that become columns.
-        named_plates: Plates that a table names.
-
-    Returns:
-        The files that follow the pattern, with those that only a plane or time in figures leaves out; a remark for
-        each folder with images that do not; and all that any figures of the pattern leave out.
-
-    Raises:
-        ScreenError: Nothing tells whether folders are plates or times.
-    """
-    read: list[tuple[str, str, dict[str, str]]] = []
-    remarks: list[Problem] = []
-    odd: list[str] = []
-    for folder, names in folders_below(source, remarks):
-        others: list[str] = []
-        for name in names:
-            path = f"{folder}/{name}".lstrip("/")
-            fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
-            if fields is not None:
-                read.append((folder, path, fields))
-            elif LOOKS.fullmatch(name):
-                others.append(name)
-        odd += [f"{folder}/{name}".lstrip("/") for name in others]
-        if others:
-            listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
-    lost = left_out(pattern, odd)
-    whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
-    figures = {file.path: file.figures for file in lost}
-    above = source.resolve()
-    names_above = [above.name, *([p.name for p in above.parents] if isinstance(above, Path) else [above.parent.name])]
-    facts = read_folders(
-        ((folder, fields) for folder, _, fields in whole),
-        root=root_name(names_above) or "all",
-        pattern=pattern.text,
-        named_plates=named_plates,
-    )
-    pictures = [
-        replace(_picture(path, fields, facts[folder], extra), left_out=figures.get(path, ""))
-        for folder, path, fields in whole
-    ]
-    return pictures, remarks, lost
 
 
 def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Sequence[tuple[str, str]]) -> MomentChoice:
@@ -176,41 +116,47 @@ def guess(source: AnyPath) -> str:
     return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
 
 
-def _picture(path: str, fields: dict[str, str], facts: FolderFacts, extra: tuple[str, ...]) -> Picture:
-    return Picture(
-        path=path,
-        experiment=fields.get("experiment", "all"),
-        plate=fields.get("plate", facts.plate),
-        well=fields["well"],
-        site=int(fields.get("site") or facts.fields.get("site", "1")),
-        channel=fields.get("channel", ""),
-        moment=moment_of(facts.fields, fields, extra),
-        cell_type=fields.get("cell_type", ""),
-        extra=tuple(fields[name] for name in extra),
-        doubt=facts.doubt,
-        is_of_folder=bool(facts.fields),
-    )
+def sites_of(
+    request: Request, listed: PictureList, pattern: Pattern
+) -> tuple[list[str], list[Entry], list[Problem], int, float | None]:
+    """Bring the files of each site together, as the request and the instruments say.
 
+    Args:
+        request: For its channels and the moment that it asks for.
+        listed: The files.
+        pattern: How they were read.
 
-def _sites(
-    request: Request, pictures: list[Picture], pattern: Pattern
-) -> tuple[list[str], list[Entry], list[Problem], int]:
+    Returns:
+        Names of the channels, entries, refusals and remarks, the number of sites, and the side of a pixel in
+        micrometres, as far as it is known.
+
+    Raises:
+        ScreenError: The channels cannot be told, or one of them would be lost.
+    """
+    pictures = listed.pictures
     if "channel" in pattern.names:
-        channels = choose_channels(pictures, request.channels)
+        if not request.channels:
+            refuse_lost_channels(
+                pattern, [picture.channel for picture in pictures if not picture.left_out], listed.lost
+            )
+            choose_channels(pictures, ())
+        told = heed_records(pictures, listed.records, request.channels)
+        channels = choose_channels(pictures, told.asked or request.channels)
         entries, problems, n_sites = into_sites(pictures, channels, choice=chosen_moment(request, pictures, channels))
-        return [name for name, _ in channels], entries, problems, n_sites
+        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told.pixel_size_um
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
         message += "once: --channels DNA,actin (one name for files of one plane)."
         raise ScreenError(message)
+    told = heed_records(pictures, listed.records, ())
     whole = [("", "")]
     entries, problems, n_sites = into_sites(pictures, whole, choice=chosen_moment(request, pictures, whole))
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
             entry.numbering = "channels"
-    return names, entries, problems, n_sites
+    return names, entries, [*told.problems, *problems], n_sites, told.pixel_size_um
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:

@@ -84,7 +84,15 @@ def find_ome_zarr(request: Request) -> Found:
         tables=tables,
         site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
         notes={"plates": len(plates), "columns": columns},
+        pixel_size_um=_one_size([field.pixel_size_um for _, field in read]),
     )
+
+
+def _one_size(sizes: Sequence[float | None]) -> float | None:
+    """Return the side of a pixel that all fields tell; None where one tells none or another."""
+    told = [size for size in sizes if size is not None]
+    alike = bool(told) and len(told) == len(sizes) and max(told) - min(told) <= 1e-3 * max(told)
+    return told[0] if alike else None
 
 
 def _plates(source: AnyPath, remarks: list[Problem]) -> list[_Plate]:

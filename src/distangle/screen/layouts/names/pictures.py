@@ -19,6 +19,21 @@ from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """Why an image cannot be taken for what its name says.
+
+    Attributes:
+        kind: A few words, the same for the same fault.
+        found: What says something else.
+        fix: The next step.
+    """
+
+    kind: str
+    found: str
+    fix: str
+
+
 @dataclass(kw_only=True, slots=True)
 class Picture:
     """One file of one channel.
@@ -33,7 +48,7 @@ class Picture:
         moment: Plane, time, cycle and the like, as far as name and folders have them.
         cell_type: "" if unknown.
         extra: Values of the extra columns.
-        doubt: What contradicts its name; "" if nothing does.
+        doubt: What contradicts its name; None if nothing does.
         is_of_folder: Its folders say a part of its moment.
         left_out: Its figures where those of the pattern leave it out, such as `Z01`; "" for all others.
     """
@@ -47,7 +62,7 @@ class Picture:
     moment: Moment = ()
     cell_type: str = ""
     extra: tuple[str, ...] = ()
-    doubt: str = ""
+    doubt: Doubt | None = None
     is_of_folder: bool = False
     left_out: str = ""
 
@@ -57,7 +72,7 @@ class _Site:
     first: Picture
     files: dict[str, list[Picture]] = field(default_factory=dict)
     others: list[Picture] = field(default_factory=list)  # of a moment that was not asked for
-    doubt: str = ""
+    doubt: Doubt | None = None
 
 
 def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[tuple[str, str]]:
@@ -210,12 +225,12 @@ def _entry(site: _Site) -> Entry:
 def _wrong(
     site: _Site, entry: Entry, channels: Sequence[tuple[str, str]], choice: MomentChoice, bound: set[str]
 ) -> Problem | None:
-    if site.doubt:
+    if site.doubt is not None:
         return entry.problem(
-            "name contradicted",
-            found=f"{site.doubt}: {site.first.path}",
-            expected=f"well {entry.well} and site {entry.site}, as the name says",
-            fix="Find out which is right, and rename the file or the folder.",
+            site.doubt.kind,
+            found=site.doubt.found,
+            expected=f"well {entry.well}, site {entry.site}, as the name says",
+            fix=site.doubt.fix,
         )
     missing = [name for name, key in channels if key not in site.files]
     if missing:
