@@ -112,6 +112,7 @@ def draft(
     n_channels: int | None = None,
     n_sites: int | None = None,
     wells: Sequence[tuple[int, int]] = (),
+    first_site: int | None = None,
     numbered: bool = True,
 ) -> Draft:
     """Make up plates, wells, sites and channels.
@@ -126,6 +127,7 @@ def draft(
         n_channels: In all.
         n_sites: Of each well.
         wells: That every plate has, beside others.
+        first_site: Number of the first site.
         numbered: Plates may bear bare numbers.
     """
     rows, columns = plate or rng.choice(PLATES)
@@ -144,7 +146,7 @@ def draft(
             while len(found) < want:
                 found[rng.randrange(rows), rng.randrange(columns)] = None
             of[e, p] = sorted(found)
-    first = rng.choice((0, 1, 1, 1))
+    first = rng.choice((0, 1, 1, 1)) if first_site is None else first_site
     n_sites = n_sites or rng.choice((1, 1, 2, 3))
     n_channels = n_channels or rng.choice((1, 2, 2, 3))
     return Draft(

@@ -19,7 +19,7 @@ from distangle.screen import Screen, index
 
 _STEP = re.compile(
     r"--[a-z]|`|\b(Write|Name|Say|Give|Take|Correct|Copy|Fill|Keep|Use|Save|Export|Index|Check|Fetch|Mend|Remove|Map|"
-    r"Project|Number|Put|Split|Choose|Rename|Sort|Move|Tell|Leave|Delete|List|Expected|Read|Add|Open|Set|Call)\b"
+    r"Project|Number|Put|Split|Choose|Rename|Sort|Move|Tell|Leave|Delete|List|Expected|Read|Add|Open|Set|Call|Find)\b"
 )
 HARMLESS = frozenset({"larger plate assumed", "same bytes"})
 """Remarks that a screen without a fault may bring."""

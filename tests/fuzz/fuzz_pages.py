@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from fuzz_drafts import Draft, add_labels, dialect, text_of, well_text
+from fuzz_drafts import PLATES, Draft, add_labels, dialect, text_of, well_text
 from fuzz_names import position
 from fuzz_pixels import FilePlan, Place, imagej_lines, ome_xml, thumbnail
 from fuzz_schemes import SCHEMES, folder_screen, paged_screen, path_of
@@ -212,9 +212,12 @@ def stored_pixels(rng: random.Random) -> Draft:
 def instrument_metadata(rng: random.Random) -> Draft:
     name = rng.choice(("harmony", "harmony", "imagexpress", "cellvoyager"))
     scheme = next(s for s in SCHEMES if s.name == name)
-    instance = rng.choice(("order of a plate", "order of a plate", "against --channels", "agree"))
+    instance = rng.choice(("order of a plate", "order of a plate", "against --channels", "agree", "agree", "wells"))
+    if instance == "wells" and name == "imagexpress":
+        instance = "agree"
     n_plates = rng.choice((2, 3)) if instance == "order of a plate" else None
-    d, scheme, ending = folder_screen(rng, schemes=[scheme], n_channels=rng.choice((2, 3)), n_plates=n_plates)
+    n_channels = rng.choice((2, 3))
+    d, scheme, ending = folder_screen(rng, schemes=[scheme], n_channels=n_channels, n_plates=n_plates, first_site=1)
     stains = rng.sample(("DAPI", "GFP", "actin", "Mito", "AGP"), len(d.channels))
     named = instance != "order of a plate" or rng.random() < 0.7
     turned = [*stains[1:], stains[0]]
@@ -226,12 +229,17 @@ def instrument_metadata(rng: random.Random) -> Draft:
         for place in d.places():
             if (place.experiment, place.plate) == key:
                 path = path_of(d, scheme, place, ending)
-                d.files[path] = FilePlan([place._replace(channel=stains.index(order[place.channel]))], "raw")
+                said = place
+                if instance == "wells":  # the names have exchanged two wells
+                    wells = d.wells[key]
+                    row, column = wells[(wells.index((place.row, place.column)) + 1) % len(wells)]
+                    said = place._replace(row=row, column=column)
+                d.files[path] = FilePlan([said._replace(channel=stains.index(order[place.channel]))], "raw")
                 folder, file = path.rsplit("/", 1)
-                rows.append((place, file))
+                rows.append((said, file))
         if name == "imagexpress":
             folder = plate
-        d.texts.update(_metadata(rng, name, folder=folder, plate=plate, order=order, rows=rows))
+        d.texts.update(_metadata(d, name, folder=folder, plate=plate, order=order, rows=rows))
     if named:
         asked = turned if instance == "against --channels" else stains
         d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(asked)]
@@ -240,7 +248,7 @@ def instrument_metadata(rng: random.Random) -> Draft:
     if not named:
         d.extra["numbers"] = {f"{k + 1:0{pad}}": stain for k, stain in enumerate(stains) for pad in (1, 2)}
     d.channels = stains
-    d.says = r"channel|stain"
+    d.says = r"channel|stain" if instance != "wells" else r"well.*contradict|contradict.*well"
     d.fault, d.instance = "instrument metadata", f"{name}: {instance}"
     if instance == "agree":
         d.fault = ""
@@ -248,22 +256,22 @@ def instrument_metadata(rng: random.Random) -> Draft:
 
 
 def _metadata(
-    rng: random.Random, name: str, *, folder: str, plate: str, order: Sequence[str], rows: Sequence[tuple[Place, str]]
+    d: Draft, name: str, *, folder: str, plate: str, order: Sequence[str], rows: Sequence[tuple[Place, str]]
 ) -> dict[str, str]:
     if name == "harmony":
         images = "".join(
-            f"<Image><id>x</id><URL>{file}</URL><Row>{p.row + 1}</Row><Col>{p.column + 1}</Col><FieldID>1</FieldID>"
-            f"<PlaneID>1</PlaneID><TimepointID>0</TimepointID><ChannelID>{p.channel + 1}</ChannelID>"
-            f"<ChannelName>{order[p.channel]}</ChannelName></Image>"
+            f"<Image><id>x</id><URL>{file}</URL><Row>{p.row + 1}</Row><Col>{p.column + 1}</Col>"
+            f"<FieldID>{d.sites[p.site]}</FieldID><PlaneID>1</PlaneID><TimepointID>0</TimepointID>"
+            f"<ChannelID>{p.channel + 1}</ChannelID><ChannelName>{order[p.channel]}</ChannelName></Image>"
             for p, file in rows
         )
         said = f'<EvaluationInputData xmlns="http://www.perkinelmer.com/PEHH/HarmonyV5"><Images>{images}</Images>'
-        file = rng.choice(("Index.idx.xml", "Index.xml"))
+        file = d.rng.choice(("Index.idx.xml", "Index.xml"))
         return {f"{folder}/{file}": f'<?xml version="1.0"?>{said}</EvaluationInputData>'}
     if name == "imagexpress":
         waves = "".join(f'"WaveName{k}", "{stain}"\n' for k, stain in enumerate(order, 1))
-        lines = f'"HTSInfoFile", Version 1.0\n"Description", ""\n"TimePoints", 1\n"NWavelengths", {len(order)}\n{waves}'
-        return {f"{folder}/{plate}.HTD": f'{lines}"EndFile"\n'}
+        head = _htd({(p.row, p.column) for p, _ in rows}, len(d.sites), len(order))
+        return {f"{folder}/{plate}.HTD": f'{head}{waves}"EndFile"\n'}
     head = '<?xml version="1.0" encoding="utf-8"?>'
     space = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
     channels = "".join(
@@ -271,9 +279,9 @@ def _metadata(
         for k, stain in enumerate(order, 1)
     )
     records = "".join(
-        f'<bts:MeasurementRecord bts:Type="IMG" bts:Row="{p.row + 1}" bts:Column="{p.column + 1}" bts:FieldIndex="1" '
-        f'bts:TimePoint="1" bts:ZIndex="1" bts:ActionIndex="{p.channel + 1}" bts:Ch="{p.channel + 1}">{file}'
-        "</bts:MeasurementRecord>"
+        f'<bts:MeasurementRecord bts:Type="IMG" bts:Row="{p.row + 1}" bts:Column="{p.column + 1}" '
+        f'bts:FieldIndex="{d.sites[p.site]}" bts:TimePoint="1" bts:ZIndex="1" '
+        f'bts:ActionIndex="{p.channel + 1}" bts:Ch="{p.channel + 1}">{file}</bts:MeasurementRecord>'
         for p, file in rows
     )
     return {
@@ -281,3 +289,17 @@ def _metadata(
         "</bts:MeasurementSetting>",
         f"{folder}/MeasurementData.mlf": f"{head}<bts:MeasurementData {space}>{records}</bts:MeasurementData>",
     }
+
+
+def _htd(wells: set[tuple[int, int]], n_sites: int, n_channels: int) -> str:
+    """Return what MetaXpress says of a plate before the names of its channels."""
+    rows, columns = next(size for size in PLATES if all(r < size[0] and c < size[1] for r, c in wells))
+    chosen = "".join(
+        f'"WellsSelection{r + 1}", {", ".join(str((r, c) in wells).upper() for c in range(columns))}\n'
+        for r in range(rows)
+    )
+    return (
+        f'"HTSInfoFile", Version 1.0\n"Description", ""\n"PlateType", 6\n"TimePoints", 1\n"ZSeries", FALSE\n'
+        f'"XWells", {columns}\n"YWells", {rows}\n{chosen}"Sites", {str(n_sites > 1).upper()}\n"XSites", {n_sites}\n'
+        f'"YSites", 1\n"SiteSelection1", {", ".join(["TRUE"] * n_sites)}\n"Waves", TRUE\n"NWavelengths", {n_channels}\n'
+    )
