@@ -91,6 +91,7 @@ class Request:
         pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
+        missing: Words of tables that stand for a missing value.
     """
 
     source: AnyPath
@@ -101,6 +102,7 @@ class Request:
     pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from distangle.screen.layouts.names.plates import moment_of, plates_of
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
 
 _ENOUGH = 2000  # files looked at to guess a pattern
 
@@ -69,7 +70,7 @@ def found_pictures(
     tables: tuple[AnyPath, ...] = ()
     refused = [problem for problem in wrong if problem.severity == "refused"]
     if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
+        labels = read_labels(request.tables, request.mapping, missing=request.missing)
         known = frozenset({"experiment", "plate"} & set(pattern.names))
         if "plate" not in known and not _is_named_by(labels, pictures, wrong):
             known |= {"plate"}
@@ -144,14 +145,14 @@ def guess(source: AnyPath) -> str:
 def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:
     return Picture(
         path=path,
-        experiment=fields.get("experiment", "all"),
-        plate=fields.get("plate", plate),
+        experiment=one_spelling(fields.get("experiment", "all")),
+        plate=one_spelling(fields.get("plate", plate)),
         well=fields["well"],
         site=int(fields.get("site", "1")),
-        channel=fields.get("channel", ""),
+        channel=one_spelling(fields.get("channel", "")),
         moment=" ".join(f"{name} {fields[name]}" for name in ("plane", "time") if name in fields),
-        cell_type=fields.get("cell_type", ""),
-        extra=tuple(fields[name] for name in extra),
+        cell_type=one_spelling(fields.get("cell_type", "")),
+        extra=tuple(one_spelling(fields[name]) for name in extra),
     )
 
 

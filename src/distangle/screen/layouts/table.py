@@ -29,7 +29,7 @@ def find_table(request: Request) -> Found:
         ScreenError: No single table, or an option that names no column, no role or no perturbation.
     """
     source, path = _locate(request)
-    table = with_wells(read_table(path), request.mapping)
+    table = with_wells(read_table(path, missing=request.missing), request.mapping)
     column_of = resolve_columns(table, request.mapping)
     names, path_columns = _channels(table, request)
     used = {*column_of.values(), *path_columns}
