@@ -11,7 +11,8 @@ from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
 from distangle.screen.layouts.names.plates import moment_of, plates_of
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
+from distangle.screen.layouts.wells.labels import Labels, join_labels
+from distangle.screen.layouts.wells.several import read_all_labels, tables_beside
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
 
@@ -70,7 +71,8 @@ def found_pictures(
     tables: tuple[AnyPath, ...] = ()
     refused = [problem for problem in wrong if problem.severity == "refused"]
     if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping, missing=request.missing)
+        plates = {picture.plate for picture in pictures}
+        labels = read_all_labels(request.tables, request.mapping, plates=plates, missing=request.missing)
         known = frozenset({"experiment", "plate"} & set(pattern.names))
         if "plate" not in known and not _is_named_by(labels, pictures, wrong):
             known |= {"plate"}
@@ -80,6 +82,8 @@ def found_pictures(
     elif request.mapping:
         message = "--map names columns of a table: name the table too, --tables FILE."
         raise ScreenError(message)
+    else:
+        problems = [*problems, *tables_beside(request.source)]
     apply_controls(entries, request.controls)
     return Found(
         source=request.source,

@@ -12,7 +12,8 @@ from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import join_labels, read_labels
+from distangle.screen.layouts.wells.labels import join_labels
+from distangle.screen.layouts.wells.several import read_all_labels
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
@@ -63,7 +64,8 @@ def find_ome_zarr(request: Request) -> Found:
     tables: tuple[AnyPath, ...] = ()
     columns: dict[str, str] = {}
     if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping, missing=request.missing)
+        named = {entry.plate for entry in entries}
+        labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
         known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         problems += unmet
