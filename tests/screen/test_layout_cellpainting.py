@@ -73,7 +73,7 @@ def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> 
     tsv = "broad_sample\tpert_iname\tpert_type\tcontrol_type\n"
     tsv += "BRD-1\tNA\ttrt\t\n\tDMSO\tcontrol\tnegcon\nBRD-2\tx\tcontrol\tposcon_cp\n"
     gallery.write("workspace/metadata/external_metadata/X_metadata.tsv", tsv)
-    screen = indexed(gallery)
+    screen = indexed(gallery, missing=[])
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     columns = ["experiment", "plate", "well", "site", "perturbation", "role", "pert_iname", "Metadata_Note"]
     assert screen.sites[columns].to_numpy().tolist() == [
@@ -87,7 +87,7 @@ def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> 
     assert {table["path"].rsplit("/", 1)[-1] for table in screen.card.provenance["tables"]} == {
         *("load_data.csv", "barcode_platemap.csv", "M1.txt", "M2.txt", "X_metadata.tsv")
     }
-    chosen = indexed(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"})
+    chosen = indexed(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"}, missing=[])
     assert [channel.name for channel in chosen.card.channels] == ["nuclei"]
     assert chosen.card.perturbations == ("DMSO", "NA", "x")
 

@@ -47,7 +47,7 @@ def test_columns_are_found_with_metadata_before_them_and_in_any_case(lab_table: 
 def test_mapped_columns_win_and_the_rest_is_kept_as_text(lab_table: Write) -> None:
     header = ("batch", "plate", "well", "row", "perturbation", "compound", "dose", "size", "DAPI", "actin")
     table = lab_table([header, ("W1", "0012", "A01", "A", "NA", "taxol", "1E05", "9", *paths("A01"))])
-    screen = indexed(table, mapping={"experiment": "batch", "perturbation": "compound"})
+    screen = indexed(table, mapping={"experiment": "batch", "perturbation": "compound"}, missing=[])
     row = screen.sites.iloc[0]
     assert row[["experiment", "plate", "perturbation"]].tolist() == ["W1", "0012", "taxol"]
     assert screen.card.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")

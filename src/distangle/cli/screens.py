@@ -24,6 +24,7 @@ def index(
     pattern: str | None = None,
     negative_control: str | None = None,
     positive_control: str | None = None,
+    missing: str | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
     keep_zeroed_tails: bool = False,
@@ -53,6 +54,8 @@ def index(
             `cellvoyager`, `incell`, `arrayscan`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
+        missing: Words of tables that stand for a missing value and are no class, in place of nan, NA, N/A, None, null,
+            - and the like; empty for none. Names of controls are never missing.
         tables_only: The images are elsewhere: index the wells of the tables alone.
         hash_files: Read every file once for its SHA-256.
         keep_zeroed_tails: Take raw TIFF files whose last rows are all zero; by default a copy that stopped half way is
@@ -84,6 +87,7 @@ def index(
             pages=pages,
             pattern=pattern,
             controls=controls,
+            missing=None if missing is None else [word.strip() for word in missing.split(",") if word.strip()],
             tables_only=tables_only,
             hash_files=hash_files,
             plate_rows=plate_rows,

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from distangle.errors import ConfigError, nearest
 from distangle.intervals import LEAST_GROUPS
 from distangle.results import ScoreRow, Scores
+from distangle.screen.spelling import one_spelling
 
 BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
 
@@ -101,7 +102,7 @@ def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for word in given:
         name, _, values = word.partition("=")
-        split = [value.strip() for value in values.split(",") if value.strip()]
+        split = [one_spelling(value) for value in values.split(",") if value.strip()]
         if not name.strip() or not split:
             message = f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
             raise ConfigError(message)

@@ -36,6 +36,7 @@ def noted(request: Request, plate: tuple[int, int] | None, *, folder: AnyPath) -
         "pages": request.pages,
         "pattern": request.pattern,
         "controls": {role: list(names) for role, names in request.controls.items()},
+        "missing": list(request.missing),
         "plate": None if plate is None else list(plate),
         "planes": list(request.planes),
         **request.moment,
@@ -80,6 +81,7 @@ def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
         tables_only=screen.card.tables_only,
         planes=tuple(asked.get("planes", ())),
         **{axis: asked.get(axis, "") for axis in ("time", "cycle", "acquisition")},
+        missing=asked.get("missing", ()),
     )
     found = find(screen.card.layout, request)
     entries, _, problems = settle(found, None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]))

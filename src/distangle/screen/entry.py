@@ -96,6 +96,7 @@ class Request:
         pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
+        missing: Words of tables that stand for a missing value.
         planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
         time: Which time is wanted where there are several; "" where none was named.
         cycle: Which cycle or round; likewise.
@@ -110,6 +111,7 @@ class Request:
     pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
+    missing: Sequence[str] = ()
     planes: Sequence[str] = ()
     time: str = ""
     cycle: str = ""

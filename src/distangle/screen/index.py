@@ -20,6 +20,8 @@ from distangle.screen.perturbation import class_list, class_list_sha256, natural
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem, n_refused, problems_table
 from distangle.screen.settle import settle
+from distangle.screen.source_tables import MISSING
+from distangle.screen.spelling import one_spelling
 from distangle.screen.table import Screen, ScreenCard, path_columns
 
 
@@ -33,6 +35,7 @@ def index(
     pages: str | None = None,
     pattern: str | None = None,
     controls: Mapping[str, Sequence[str]] | None = None,
+    missing: Sequence[str] | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
     plate_rows: int | None = None,
@@ -56,6 +59,8 @@ def index(
         pages: Column with one file of many pages for all channels, layout `table` only.
         pattern: How the paths of images are built, layout `folder` only.
         controls: Role to names of perturbations.
+        missing: Words of tables that stand for a missing value, which is no class; by default `MISSING`. A name in
+            `controls` is none of them.
         tables_only: Look for no image; one row per row of the tables.
         hash_files: Read every file for its SHA-256.
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
@@ -82,19 +87,22 @@ def index(
     if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
         message = f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1."
         raise ScreenError(message)
+    roles = {role: [one_spelling(name) for name in names] for role, names in (controls or {}).items()}
+    named = {name.casefold() for names in roles.values() for name in names}
     request = Request(
         source=place(source),
         tables=None if tables is None else place(tables),
-        mapping=mapping or {},
-        channels=tuple(channels or ()),
-        pages=pages,
+        mapping={ours: one_spelling(theirs) for ours, theirs in (mapping or {}).items()},
+        channels=tuple(one_spelling(name) for name in channels or ()),
+        pages=None if pages is None else one_spelling(pages),
         pattern=pattern,
-        controls=controls or {},
+        controls=roles,
         tables_only=tables_only,
         planes=tuple(planes or ()),
         time=time,
         cycle=cycle,
         acquisition=acquisition,
+        missing=tuple(word for word in (MISSING if missing is None else missing) if word.casefold() not in named),
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)

@@ -3,24 +3,29 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found
 from distangle.screen.own_columns import PREFIX, rename_columns
 from distangle.screen.place import place_wells
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import path_on_disk
 
 
 def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tuple[int, int], list[Problem]]:
     """Refuse what the tables alone contradict; no image is looked at.
 
     Args:
-        found: As a layout found it; the wells are rewritten as `B03`.
+        found: As a layout found it; the wells are rewritten as `B03`, and paths as the folders write them.
         plate: Rows and columns of the plates; None for 16 x 24, or 32 x 48 when a well needs it.
 
     Returns:
         The entries that stay, the size of the plates, and every problem: the layout's and those met here.
     """
+    if isinstance(found.source, Path):
+        for entry in found.entries:
+            entry.paths = tuple(path_on_disk(found.source, path) for path in entry.paths)
     entries, size, problems = place_wells(found.entries, plate)
     problems = [*found.problems, *problems]
     for check in (_unique_sites, _agreeing_wells, _unshared_files):

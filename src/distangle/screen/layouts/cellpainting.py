@@ -40,13 +40,15 @@ def find_cellpainting(request: Request) -> Found:
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
     if tables.load_data:
-        found = _of_rows(request, [read_wells(path, request.mapping) for path in tables.load_data])
+        found = _of_rows(
+            request, [read_wells(path, request.mapping, missing=request.missing) for path in tables.load_data]
+        )
     else:
         found = _of_names(request)
     labels, unread = wells, of_no_known_name(tables.others)
     if labels is None:
         plates = {entry.plate for entry in found.entries}
-        labels, left = read_platemaps(tables, request.mapping, plates=plates)
+        labels, left = read_platemaps(tables, request.mapping, plates=plates, missing=request.missing)
         unread += left
     _check_mapping(request.mapping, found, labels)
     return _labelled(request, found, labels, [*problems, *unread])
@@ -56,7 +58,7 @@ def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | 
     place = request.tables or request.source
     if not place.is_file():
         return list_tables(place, remarks), None
-    table = read_wells(place, request.mapping)
+    table = read_wells(place, request.mapping, missing=request.missing)
     if written_channels(table):
         return Tables(load_data=(place,)), None
     return Tables(), labels_of(

@@ -15,7 +15,8 @@ from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
+from distangle.screen.layouts.wells.labels import Labels, join_labels
+from distangle.screen.layouts.wells.several import LabelTables, read_tables, tables_beside
 from distangle.screen.problems import Problem
 
 _ENOUGH = 2000  # files looked at to guess a pattern
@@ -43,8 +44,8 @@ def find_folder(request: Request) -> Found:
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
-    labels = None if request.tables is None else read_labels(request.tables, request.mapping)
-    named_plates = {row.plate for row in labels.rows} if labels is not None else set()
+    tables = None if request.tables is None else read_tables(request.tables, request.mapping, missing=request.missing)
+    named_plates = set() if tables is None else tables.named_plates
     listed = list_pictures(source, pattern, extra=extra, named_plates=named_plates)
     if listed.is_empty:
         odd = [problem for problem in listed.problems if problem.kind == NOT_UNDERSTOOD]
@@ -52,37 +53,39 @@ def find_folder(request: Request) -> Found:
         message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
         message += guess(source)
         raise ScreenError(message.rstrip())
-    return _of_pictures(request, listed, labels, pattern=pattern, extra=extra)
+    return _of_pictures(request, listed, tables, pattern=pattern, extra=extra)
 
 
 def _of_pictures(
-    request: Request, listed: PictureList, labels: Labels | None, *, pattern: Pattern, extra: tuple[str, ...]
+    request: Request, listed: PictureList, tables: LabelTables | None, *, pattern: Pattern, extra: tuple[str, ...]
 ) -> Found:
     """Make sites of pictures, and give them the labels of the request's table."""
     pictures = listed.pictures
     names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
-    found = n_sites
-    tables: tuple[AnyPath, ...] = ()
+    found, labels, problems = n_sites, None, listed.problems
     refused = [problem for problem in wrong if problem.severity == "refused"]
-    if labels is not None:
+    if tables is not None:
+        labels = tables.together({picture.plate for picture in pictures})
         known = frozenset({"experiment", "plate"} & set(pattern.names))
         if "plate" not in known and not _is_named_by(labels, pictures, wrong):
             known |= {"plate"}
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         wrong += unmet
-        found, tables, extra = n_sites + n_rows_apart, labels.tables, (*extra, *labels.extra_columns)
+        found, extra = n_sites + n_rows_apart, (*extra, *labels.extra_columns)
     elif request.mapping:
         message = "--map names columns of a table: name the table too, --tables FILE."
         raise ScreenError(message)
+    else:
+        problems = [*problems, *tables_beside(request.source)]
     apply_controls(entries, request.controls)
     return Found(
         source=request.source,
         channels=named_channels(names),
         entries=entries,
-        problems=[*listed.problems, *wrong],
+        problems=[*problems, *wrong],
         found=found,
         extra_columns=extra,
-        tables=tables,
+        tables=labels.tables if labels is not None else (),
         site_hint="Tell the plates apart with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
         pixel_size_um=pixel_size,

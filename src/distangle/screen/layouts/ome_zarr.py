@@ -14,9 +14,11 @@ from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.names.moments import read_planes
 from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import join_labels, read_labels
+from distangle.screen.layouts.wells.labels import join_labels
+from distangle.screen.layouts.wells.several import read_all_labels
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
 
 _DEEPEST = 4  # folders between the source and a plate
 _FIX = "Write the plate again, or copy what is missing, and index again."
@@ -67,7 +69,8 @@ def find_ome_zarr(request: Request) -> Found:
     tables: tuple[AnyPath, ...] = ()
     columns: dict[str, str] = {}
     if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
+        named = {entry.plate for entry in entries}
+        labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
         known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         problems += unmet
@@ -194,7 +197,7 @@ def _fields_of_well(
         site = int(name) + 1 if name.isascii() and name.isdigit() else k + 1
         entry = Entry(
             experiment="all",
-            plate=plate.name,
+            plate=one_spelling(plate.name),
             well=well.replace("/", ""),
             site=site,
             paths=(f"{inside}/{name}",),

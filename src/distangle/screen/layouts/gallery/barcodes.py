@@ -84,7 +84,7 @@ def read_barcodes(
             remarks.append(_others_map(row, path))
         table = known.get(path) or read(path)
         # What is ragged in a map is refused once, not for every plate.
-        known[path] = dataclasses.replace(table, ragged=())
+        known[path] = dataclasses.replace(table, ragged=(), remarks=())
         table = _with_cell(table, "Assay_Plate_Barcode", row.plate)
         if is_shared and "Metadata_Batch" not in table.columns:
             table = _with_cell(table, "Metadata_Batch", row.batch)

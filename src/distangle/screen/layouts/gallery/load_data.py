@@ -16,6 +16,7 @@ from distangle.screen.layouts.names.plates import NO_NAMES
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
+from distangle.screen.spelling import one_spelling, path_on_disk
 
 _CHANNEL = re.compile(r"(?:Image_)?(FileName|URL)_(?!Illum)(.+)")
 _TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Series|Width|Height|Scaling)_.+")
@@ -92,7 +93,7 @@ class Places:
         self._name = (source.absolute().as_posix() if isinstance(source, Path) else str(source)).rsplit("/", 1)[-1]
         self.by_name: set[str] = set()
         self.named: dict[str, set[str]] = {}
-        self._top = {name for name, is_folder in scan(source, "", []) if not is_folder}
+        self._top = {one_spelling(name) for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
         """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
@@ -115,7 +116,7 @@ class Places:
         known = self._known[folder]
         if known is None:
             is_relative = not folder.startswith("/") and ".." not in folder.split("/")
-            if name in self._top:
+            if one_spelling(name) in self._top:
                 self.by_name.add(name)
                 return name
             return whole if is_relative else None
@@ -128,6 +129,8 @@ class Places:
         for first in range(len(parts)):
             ending = "/".join(parts[first:])
             names_a_place = any(part.lower() not in NO_NAMES for part in parts[first:])
+            if isinstance(self._source, Path):
+                ending = path_on_disk(self._source, ending)
             if (names_a_place or parts[first - 1 : first] == [self._name]) and (self._source / ending).is_dir():
                 return ending
         return None if parts else ""

@@ -1,7 +1,7 @@
 """What the Cell Painting Gallery says of its wells: plate maps, JUMP's `well.csv`, and tables of perturbations."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
@@ -28,13 +28,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_wells(path: AnyPath, mapping: Mapping[str, str]) -> SourceTable:
+def read_wells(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> SourceTable:
     """Read a table that names wells, in one column or by row and column (`with_wells`).
 
     Raises:
         ScreenError: It cannot be read.
     """
-    return with_wells(read_table(path), mapping, usual=("well", *_NAMES["well"]))
+    return with_wells(read_table(path, missing=missing), mapping, usual=("well", *_NAMES["well"]))
 
 
 def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
@@ -54,7 +54,7 @@ def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequ
 
 
 def read_platemaps(
-    tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str]
+    tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str], missing: Collection[str] = ()
 ) -> tuple[Labels | None, list[Problem]]:
     """Return what was done to the wells, None where no table says so, and refusals of the tables that are not read.
 
@@ -63,26 +63,32 @@ def read_platemaps(
         mapping: Our column name to a table's.
         plates: Those with images. Of `well.csv`, which lists all of JUMP, other plates are left out; of the plate
             maps they are not.
+        missing: Words that stand for a missing value.
 
     Raises:
         ScreenError: A map that is named is absent, or which column is which cannot be told.
     """
     remarks: list[Problem] = []
     used: set[AnyPath] = set()
+    there = frozenset(plates)
+
+    def read(path: AnyPath) -> SourceTable:
+        return read_wells(path, mapping, missing=missing)
+
     if tables.barcodes:
-        joined, remarks = read_barcodes(
-            tables.barcodes, tables.maps, lambda path: read_wells(path, mapping), plates=frozenset(plates)
-        )
+        joined, remarks = read_barcodes(tables.barcodes, tables.maps, read, plates=there)
         used = {table.path for table in joined}
     elif tables.wells:
-        joined = alike([_of_plates(read_wells(path, mapping), mapping, frozenset(plates)) for path in tables.wells])
+        joined = alike([_of_plates(read(path), mapping, there) for path in tables.wells])
         used = {*tables.wells}
     else:
         joined = []
     unread = _not_read(tables, used)
     if not joined:
         return None, unread
-    perturbations = _all_perturbations([read_table(path) for path in tables.perturbations], joined, mapping)
+    described = [read_table(path, missing=missing) for path in tables.perturbations]
+    remarks += [remark for table in described for remark in table.ragged_problems() if remark.severity == "warning"]
+    perturbations = _all_perturbations(described, joined, mapping)
     codes = codes_in(joined)
     parts = [_labels(table, mapping, perturbations, codes) for table in joined]
     remarks += [remark for known in perturbations.values() for remark in known.remarks]

@@ -14,6 +14,7 @@ from distangle.screen.layouts.names.pattern import Pattern
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
 
 _RENAME = "Find out which is right, and rename the file or the folder."
 
@@ -103,14 +104,14 @@ def _above(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict
 def _picture(path: str, fields: dict[str, str], facts: FolderFacts, extra: tuple[str, ...]) -> Picture:
     return Picture(
         path=path,
-        experiment=fields.get("experiment", "all"),
-        plate=fields.get("plate", facts.plate),
+        experiment=one_spelling(fields.get("experiment", "all")),
+        plate=one_spelling(fields.get("plate", facts.plate)),
         well=fields["well"],
         site=int(fields.get("site") or facts.fields.get("site", "1")),
-        channel=fields.get("channel", ""),
+        channel=one_spelling(fields.get("channel", "")),
         moment=moment_of(facts.fields, fields, extra),
-        cell_type=fields.get("cell_type", ""),
-        extra=tuple(fields[name] for name in extra),
+        cell_type=one_spelling(fields.get("cell_type", "")),
+        extra=tuple(one_spelling(fields[name]) for name in extra),
         doubt=Doubt(kind="name contradicted", found=f"{facts.doubt}: {path}", fix=_RENAME) if facts.doubt else None,
         is_of_folder=bool(facts.fields),
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError
@@ -44,18 +44,19 @@ class Labels:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_labels(path: AnyPath, mapping: Mapping[str, str]) -> Labels:
+def read_labels(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> Labels:
     """Read a table with a row per well.
 
     Args:
         path: The table; `well` and `perturbation` it must have, `plate` and `experiment` it may. Without `plate`
             its rows hold for every plate.
         mapping: Our column name to the table's.
+        missing: Words that stand for a missing value.
 
     Raises:
         ScreenError: It cannot be read, or which column is which cannot be told.
     """
-    table = with_wells(read_table(path), mapping)
+    table = with_wells(read_table(path, missing=missing), mapping)
     column_of = resolve_columns(table, mapping, wanted=("well", "perturbation"))
     if "site" in column_of and "site" not in mapping:
         column_of.pop("site")
