@@ -29,6 +29,8 @@ def index(
     keep_zeroed_tails: bool = False,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    well_base: str | None = None,
+    well_order: Literal["rows", "columns"] | None = None,
 ) -> None:
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
@@ -54,6 +56,9 @@ def index(
             suspected, and the site put aside. Without `--hash-files` nobody looks.
         plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
         plate_columns: Columns of the plates.
+        well_base: `0` where the source counts rows and columns from 0, `1` to refuse wells with a 0 one by one, or of
+            each apart: `images=0,tables=1`. Left out, a source with a 0 is refused.
+        well_order: Of wells by number: `rows` where 2 is A02, `columns` where it is B01.
     """
     from distangle.images import probe_image, zeroed_tails
     from distangle.screen import conservation_line, write_screen
@@ -79,6 +84,8 @@ def index(
             hash_files=hash_files,
             plate_rows=plate_rows,
             plate_columns=plate_columns,
+            well_base=well_base,
+            well_order=well_order,
             probe=None if tables_only else probe_image,
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),

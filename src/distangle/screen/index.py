@@ -37,6 +37,8 @@ def index(
     hash_files: bool = True,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    well_base: int | str | None = None,
+    well_order: str | None = None,
     probe: Probe | None = None,
     tails: Tails | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -57,6 +59,10 @@ def index(
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
             when a well needs it.
         plate_columns: Columns of the plates.
+        well_base: 0 where rows and columns in figures, or the columns behind row letters, count from 0; 1 to refuse
+            wells with a 0 one by one; `images=0,tables=1` for the names of images and the tables apart. None refuses
+            a source that counts from 0.
+        well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
         tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
             with `hash_files`. None keeps them.
@@ -74,6 +80,10 @@ def index(
     if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
         message = f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1."
         raise ScreenError(message)
+    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    if well_order not in (None, "rows", "columns"):
+        message = f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01)."
+        raise ScreenError(message)
     request = Request(
         source=place(source),
         tables=None if tables is None else place(tables),
@@ -83,10 +93,12 @@ def index(
         pattern=pattern,
         controls=controls or {},
         tables_only=tables_only,
+        plate=given,
+        well_base=None if well_base is None else str(well_base),
+        well_order=well_order,
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
-    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     entries, plate, problems = settle(found, given)
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])

@@ -1,6 +1,6 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
-from distangle.errors import ScreenError, nearest
+from distangle.errors import ScreenError, WellBaseError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
@@ -21,6 +21,8 @@ _FLAGS = {
     "channels": "--channels",
     "pages": "--pages",
     "pattern": "--pattern",
+    "well_base": "--well-base",
+    "well_order": "--well-order",
     "controls": "--negative-control and --positive-control",
 }
 
@@ -41,6 +43,8 @@ def find(name: str, request: Request) -> Found:
         raise ScreenError(message)
     try:
         return layout.find(request)
+    except WellBaseError:
+        raise  # no other layout would count from elsewhere
     except ScreenError as error:
         others = looks_like(request.source, but=name)
         if not others:

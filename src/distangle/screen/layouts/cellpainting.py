@@ -1,6 +1,7 @@
 """The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
@@ -18,10 +19,11 @@ from distangle.screen.layouts.gallery.platemaps import (
 )
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
-from distangle.screen.layouts.names.pictures import choose_channels, into_sites
+from distangle.screen.layouts.names.pictures import choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.wells.columns import OURS, renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
 
@@ -44,11 +46,18 @@ def find_cellpainting(request: Request) -> Found:
         raise ScreenError(message)
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
+
+    def labels_of_plates(plates: set[str]) -> Labels | None:
+        return wells or read_platemaps(tables, request.mapping, plates=plates)
+
     if tables.load_data:
         found = _of_rows(request, [read_wells(path, request.mapping) for path in tables.load_data])
+        labels = labels_of_plates({entry.plate for entry in found.entries})
+        shared = _shared(frozenset(found.notes["known"]), labels)
+        entries, labels, doubts, _ = sort_out(found.entries, labels, shared=shared, request=request)
+        found = dataclasses.replace(found, entries=entries, problems=[*found.problems, *doubts])
     else:
-        found = _of_names(request)
-    labels = wells or read_platemaps(tables, request.mapping, plates={entry.plate for entry in found.entries})
+        found, labels = _of_names(request, labels_of_plates)
     _check_mapping(request.mapping, found, labels)
     return _labelled(request, found, labels, problems)
 
@@ -111,7 +120,11 @@ def _by_name(source: AnyPath, count: int) -> Problem:
     )
 
 
-def _of_names(request: Request) -> Found:
+def _shared(known: frozenset[str], labels: Labels | None) -> frozenset[str]:
+    return frozenset() if labels is None else known & labels.keys
+
+
+def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | None]) -> tuple[Found, Labels | None]:
     source = request.source
     if not source.is_dir() or request.tables_only:
         message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
@@ -125,19 +138,24 @@ def _of_names(request: Request) -> Found:
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
     channels = choose_channels(pictures, request.channels)
-    entries, wrong, n_sites = into_sites(pictures, channels)
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
-    return Found(
+    labels = labels_of_plates({picture.plate for picture in pictures})
+    pictures, labels, doubts, n_doubtful = sort_out(
+        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of
+    )
+    entries, wrong, n_sites = into_sites(pictures, channels)
+    found = Found(
         source=source,
         channels=named_channels([name for name, _ in channels]),
         entries=entries,
-        problems=[*problems, *wrong],
-        found=n_sites,
+        problems=[*problems, *doubts, *wrong],
+        found=n_sites + n_doubtful,
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
         notes={"pattern": pattern.text, "known": sorted(known)},
     )
+    return found, labels
 
 
 def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
@@ -214,5 +232,5 @@ LAYOUT = Layout(
     name="cellpainting",
     find=find_cellpainting,
     sign=_sign,
-    options=frozenset({"mapping", "channels", "controls", "pattern"}),
+    options=frozenset({"mapping", "channels", "controls", "pattern", "well_base", "well_order"}),
 )

@@ -8,11 +8,12 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
-from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
+from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.names.plates import moment_of, plates_of
 from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.problems import Problem
 
 _ENOUGH = 2000  # files looked at to guess a pattern
@@ -65,15 +66,26 @@ def found_pictures(
     Raises:
         ScreenError: The channels cannot be told, or `tables` is no table of wells.
     """
-    names, entries, wrong, n_sites = _sites(request, pictures, pattern)
-    found, labels = n_sites, None
     tables: tuple[AnyPath, ...] = ()
-    refused = [problem for problem in wrong if problem.severity == "refused"]
+    labels, remarks = None, list[Problem]()
+    known = frozenset({"experiment", "plate"} & set(pattern.names))
     if request.tables is not None:
         labels = read_labels(request.tables, request.mapping)
-        known = frozenset({"experiment", "plate"} & set(pattern.names))
-        if "plate" not in known and not _is_named_by(labels, pictures, wrong):
+        if "plate" not in known and not _is_named_by(labels, pictures, remarks):
             known |= {"plate"}
+    read, labels, doubts, n_doubtful = sort_out(
+        pictures,
+        labels,
+        shared=labels.keys & known if labels is not None else frozenset(),
+        request=request,
+        count=n_sites_of,
+    )
+    names, entries, wrong, n_sites = _sites(request, pictures, read, pattern)
+    refused = [problem for problem in wrong if problem.severity == "refused"]
+    wrong = [*remarks, *doubts, *wrong]
+    n_sites += n_doubtful
+    found = n_sites
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         wrong += unmet
         found, tables, extra = n_sites + n_rows_apart, labels.tables, (*extra, *labels.extra_columns)
@@ -109,11 +121,14 @@ def list_pictures(
     """
     read: list[tuple[str, str, dict[str, str]]] = []
     remarks: list[Problem] = []
-    for folder, names in folders_below(source, remarks):
+    folders = list(folders_below(source, remarks))
+    if not any(_follows(pattern, folder, name) for folder, names in folders for name in names):
+        pattern = pattern.with_any_well()
+    for folder, names in folders:
         others: list[str] = []
         for name in names:
             path = f"{folder}/{name}".lstrip("/")
-            fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
+            fields = pattern.read(path) if _follows(pattern, folder, name) else None
             if fields is not None:
                 read.append((folder, path, {**moment_of(folder), **fields}))
             elif LOOKS.fullmatch(name):
@@ -123,6 +138,11 @@ def list_pictures(
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
     plates = plates_of({folder for folder, _, _ in read}, root=source.resolve().name or "all")
     return [_picture(path, fields, plates[folder], extra) for folder, path, fields in read], remarks
+
+
+def _follows(pattern: Pattern, folder: str, name: str) -> bool:
+    is_meant = name.isprintable() and not name.startswith(".")
+    return is_meant and pattern.read(f"{folder}/{name}".lstrip("/")) is not None
 
 
 def guess(source: AnyPath) -> str:
@@ -157,18 +177,18 @@ def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ..
 
 
 def _sites(
-    request: Request, pictures: list[Picture], pattern: Pattern
+    request: Request, pictures: list[Picture], read: list[Picture], pattern: Pattern
 ) -> tuple[list[str], list[Entry], list[Problem], int]:
     if "channel" in pattern.names:
         channels = choose_channels(pictures, request.channels)
-        entries, problems, n_sites = into_sites(pictures, channels)
+        entries, problems, n_sites = into_sites(read, channels)
         return [name for name, _ in channels], entries, problems, n_sites
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
         message += "once: --channels DNA,actin (one name for files of one plane)."
         raise ScreenError(message)
-    entries, problems, n_sites = into_sites(pictures, [("", "")])
+    entries, problems, n_sites = into_sites(read, [("", "")])
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
@@ -215,5 +235,5 @@ LAYOUT = Layout(
     name="folder",
     find=find_folder,
     sign=_sign,
-    options=frozenset({"pattern", "mapping", "channels", "controls"}),
+    options=frozenset({"pattern", "mapping", "channels", "controls", "well_base", "well_order"}),
 )

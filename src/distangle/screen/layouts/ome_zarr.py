@@ -14,6 +14,7 @@ from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import join_labels, read_labels
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
 
@@ -56,15 +57,26 @@ def find_ome_zarr(request: Request) -> Found:
             else:
                 read.append(outcome)
     found = len(read) + len(refused)
+    labels = read_labels(request.tables, request.mapping) if request.tables is not None else None
+    known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    field_of = {id(entry): field for entry, field in read}
+    sites, labels, doubts, _ = sort_out(
+        [entry for entry, _ in read],
+        labels,
+        shared=known & labels.keys if labels is not None else frozenset(),
+        request=request,
+        seen=[name for plate in plates for name in _listed(plate.said)],
+    )
+    read = [(entry, field_of[id(entry)]) for entry in sites]
+    refused += [problem for problem in doubts if problem.severity == "refused"]
+    problems += [problem for problem in doubts if problem.severity != "refused"]
     channels = _channels([field for _, field in read], request.channels)
     entries, without = _with_channels(read, [key for key, _ in channels])
     refused += without
     extra: tuple[str, ...] = ("acquisition",)
     tables: tuple[AnyPath, ...] = ()
     columns: dict[str, str] = {}
-    if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
-        known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         problems += unmet
         found += n_rows_apart
@@ -165,7 +177,7 @@ def _fields_of_well(source: AnyPath, plate: _Plate, well: str) -> Iterator[tuple
         entry = Entry(
             experiment="all",
             plate=plate.name,
-            well=well.replace("/", ""),
+            well=_written(well),
             site=site,
             paths=(f"{inside}/{name}",),
             pages=(-1,),
@@ -276,9 +288,23 @@ def _contradiction(said: dict[str, Any], well: dict[str, Any], parts: list[str])
 
 
 def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) -> Problem:
-    entry = Entry(experiment="all", plate=plate.name, well=well.replace("/", ""), site=0, role=Role.UNKNOWN)
+    entry = Entry(experiment="all", plate=plate.name, well=_written(well), site=0, role=Role.UNKNOWN)
     problem = entry.problem(kind, found=found, expected=expected, fix=_FIX)
     return dataclasses.replace(problem, file=f"{plate.path}/{well}".strip("/"))
+
+
+def _written(well: str) -> str:
+    """Return the name of a well from its path, `B/03`; of rows in figures, as some writers have them, `r1c3`."""
+    row, _, column = well.partition("/")
+    return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
+
+
+def _listed(said: dict[str, Any]) -> Iterator[str]:
+    """Give a name of a well for every row and column that a plate lists, with or without images."""
+    for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
+        listed = said.get(names) if isinstance(said, dict) else None
+        for item in listed if isinstance(listed, list) else ():
+            yield _written(well.format(item.get("name", "") if isinstance(item, dict) else ""))
 
 
 def _remark(path: str, found: str) -> Problem:
@@ -304,4 +330,9 @@ def _sign(source: AnyPath) -> str:
     return next((name for name, is_folder in scan(source, "", []) if is_folder and name.lower().endswith(".zarr")), "")
 
 
-LAYOUT = Layout(name="ome-zarr", find=find_ome_zarr, sign=_sign, options=frozenset({"mapping", "channels", "controls"}))
+LAYOUT = Layout(
+    name="ome-zarr",
+    find=find_ome_zarr,
+    sign=_sign,
+    options=frozenset({"mapping", "channels", "controls", "well_base", "well_order"}),
+)

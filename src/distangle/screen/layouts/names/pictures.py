@@ -134,6 +134,11 @@ def into_sites(
     return entries, problems, len(sites)
 
 
+def n_sites_of(pictures: Sequence[Picture]) -> int:
+    """Return how many sites some files are of, by what their names say."""
+    return len({(picture.experiment, picture.plate, picture.well, picture.site) for picture in pictures})
+
+
 def _entry(site: _Site) -> Entry:
     first = site.first
     return Entry(
