@@ -401,7 +401,7 @@ def test_parquet_stands_for_csv_as_in_jump(gallery: Gallery) -> None:
     )
     wells.to_parquet(gallery.root / "well.parquet", index=False)
     twin = gallery.root / "metadata/well.csv"
-    gallery.write("metadata/well.csv", wells.replace({"A02": "a2"}).to_csv(index=False))
+    gallery.write("metadata/well.csv", wells.replace({"A02": "A2"}).to_csv(index=False))
     screen = indexed(gallery)
     assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"  # the same row, twice
     assert set(screen.problems["kind"]) == {"duplicate row", "no table row"}

@@ -34,6 +34,8 @@ def index(
     time: str | None = None,
     cycle: str | None = None,
     acquisition: str | None = None,
+    well_base: str | None = None,
+    well_order: Literal["rows", "columns"] | None = None,
 ) -> None:
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
@@ -66,6 +68,9 @@ def index(
         time: The time that is wanted where there are several, such as `1`.
         cycle: The cycle or round of staining that is wanted.
         acquisition: The acquisition that is wanted where a plate was measured more than once.
+        well_base: `0` where the source counts rows and columns from 0, `1` to refuse wells with a 0 one by one, or of
+            each apart: `images=0,tables=1`. Left out, a source with a 0 is refused.
+        well_order: Of wells by number: `rows` where 2 is A02, `columns` where it is B01.
     """
     from distangle.images import probe_image, zeroed_tails
     from distangle.screen import conservation_line, write_screen
@@ -96,6 +101,8 @@ def index(
             time=time or "",
             cycle=cycle or "",
             acquisition=acquisition or "",
+            well_base=well_base,
+            well_order=well_order,
             probe=None if tables_only else probe_image,
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),

@@ -96,6 +96,9 @@ class Request:
         pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
+        plate: Rows and columns of the plates; None where the wells tell.
+        well_base: `0` or `1`, what rows and columns in figures count from; `images=0,tables=1` for each apart.
+        well_order: `rows` where well 2 is A02, `columns` where it is B01; None where the source tells.
         missing: Words of tables that stand for a missing value.
         planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
         time: Which time is wanted where there are several; "" where none was named.
@@ -111,6 +114,9 @@ class Request:
     pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
+    plate: tuple[int, int] | None = None
+    well_base: str | None = None
+    well_order: str | None = None
     missing: Sequence[str] = ()
     planes: Sequence[str] = ()
     time: str = ""

@@ -44,6 +44,8 @@ def index(
     time: str = "",
     cycle: str = "",
     acquisition: str = "",
+    well_base: int | str | None = None,
+    well_order: str | None = None,
     probe: Probe | None = None,
     tails: Tails | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -70,6 +72,10 @@ def index(
         time: Which time is wanted, where there are several.
         cycle: Which cycle or round of staining.
         acquisition: Which acquisition of a plate.
+        well_base: 0 where rows and columns in figures, or the columns behind row letters, count from 0; 1 to refuse
+            wells with a 0 one by one; `images=0,tables=1` for the names of images and the tables apart. None refuses
+            a source that counts from 0.
+        well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
         tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
             with `hash_files`. None keeps them.
@@ -89,6 +95,10 @@ def index(
         raise ScreenError(message)
     roles = {role: [one_spelling(name) for name in names] for role, names in (controls or {}).items()}
     named = {name.casefold() for names in roles.values() for name in names}
+    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    if well_order not in (None, "rows", "columns"):
+        message = f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01)."
+        raise ScreenError(message)
     request = Request(
         source=place(source),
         tables=None if tables is None else place(tables),
@@ -103,10 +113,12 @@ def index(
         cycle=cycle,
         acquisition=acquisition,
         missing=tuple(word for word in (MISSING if missing is None else missing) if word.casefold() not in named),
+        plate=given,
+        well_base=None if well_base is None else str(well_base),
+        well_order=well_order,
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
-    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     entries, plate, problems = settle(found, given)
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])

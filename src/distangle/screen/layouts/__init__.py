@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from distangle.errors import ScreenError, nearest
+from distangle.errors import ScreenError, WellBaseError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
@@ -29,6 +29,8 @@ _FLAGS = {
     "time": "--time",
     "cycle": "--cycle",
     "acquisition": "--acquisition",
+    "well_base": "--well-base",
+    "well_order": "--well-order",
     "controls": "--negative-control and --positive-control",
 }
 
@@ -49,6 +51,8 @@ def find(name: str, request: Request) -> Found:
         raise ScreenError(message)
     try:
         found = layout.find(request)
+    except WellBaseError:
+        raise  # no other layout would count from elsewhere
     except ScreenError as error:
         others = looks_like(request.source, but=name)
         if not others:

@@ -1,6 +1,7 @@
 """The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
@@ -14,9 +15,11 @@ from distangle.screen.layouts.gallery.tables import Tables, is_known, list_table
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
 from distangle.screen.layouts.names.picture_list import list_pictures
+from distangle.screen.layouts.names.pictures import n_sites_of
 from distangle.screen.layouts.wells.columns import OURS
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.problems import Problem, n_refused
 from distangle.screen.source_tables import SourceTable
 
@@ -39,17 +42,26 @@ def find_cellpainting(request: Request) -> Found:
         raise ScreenError(message)
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
+
+    unread = of_no_known_name(tables.others)
+
+    def labels_of_plates(plates: set[str]) -> Labels | None:
+        if wells is not None:
+            return wells
+        labels, left = read_platemaps(tables, request.mapping, plates=plates, missing=request.missing)
+        unread.extend(left)
+        return labels
+
     if tables.load_data:
         found = _of_rows(
             request, [read_wells(path, request.mapping, missing=request.missing) for path in tables.load_data]
         )
+        labels = labels_of_plates({entry.plate for entry in found.entries})
+        shared = _shared(frozenset(found.notes["known"]), labels)
+        entries, labels, doubts, _ = sort_out(found.entries, labels, shared=shared, request=request)
+        found = dataclasses.replace(found, entries=entries, problems=[*found.problems, *doubts])
     else:
-        found = _of_names(request)
-    labels, unread = wells, of_no_known_name(tables.others)
-    if labels is None:
-        plates = {entry.plate for entry in found.entries}
-        labels, left = read_platemaps(tables, request.mapping, plates=plates, missing=request.missing)
-        unread += left
+        found, labels = _of_names(request, labels_of_plates)
     _check_mapping(request.mapping, found, labels)
     return _labelled(request, found, labels, [*problems, *unread])
 
@@ -127,7 +139,11 @@ def _by_name(source: AnyPath, count: int) -> Problem:
     )
 
 
-def _of_names(request: Request) -> Found:
+def _shared(known: frozenset[str], labels: Labels | None) -> frozenset[str]:
+    return frozenset() if labels is None else known & labels.keys
+
+
+def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | None]) -> tuple[Found, Labels | None]:
     source = request.source
     if not source.is_dir() or request.tables_only:
         message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
@@ -141,20 +157,25 @@ def _of_names(request: Request) -> Found:
     pictures = listed.pictures
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
-    return Found(
+    labels = labels_of_plates({picture.plate for picture in pictures})
+    pictures, labels, doubts, n_doubtful = sort_out(
+        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of
+    )
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=pictures)
+    found = Found(
         source=source,
         channels=named_channels(names),
         entries=entries,
-        problems=[*listed.problems, *wrong],
-        found=n_sites,
+        problems=[*listed.problems, *doubts, *wrong],
+        found=n_sites + n_doubtful,
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
         notes={"pattern": pattern.text, "known": sorted(known)},
         pixel_size_um=pixel_size,
     )
+    return found, labels
 
 
 def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
@@ -233,5 +254,18 @@ LAYOUT = Layout(
     name="cellpainting",
     find=find_cellpainting,
     sign=_sign,
-    options=frozenset({"mapping", "channels", "controls", "pattern", "planes", "time", "cycle", "acquisition"}),
+    options=frozenset(
+        {
+            "mapping",
+            "channels",
+            "controls",
+            "pattern",
+            "planes",
+            "time",
+            "cycle",
+            "acquisition",
+            "well_base",
+            "well_order",
+        }
+    ),
 )

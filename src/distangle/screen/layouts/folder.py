@@ -13,9 +13,10 @@ from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
-from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
+from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.layouts.wells.several import LabelTables, read_tables, tables_beside
 from distangle.screen.problems import Problem
 
@@ -60,15 +61,26 @@ def _of_pictures(
     request: Request, listed: PictureList, tables: LabelTables | None, *, pattern: Pattern, extra: tuple[str, ...]
 ) -> Found:
     """Make sites of pictures, and give them the labels of the request's table."""
-    pictures = listed.pictures
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
-    found, labels, problems = n_sites, None, listed.problems
-    refused = [problem for problem in wrong if problem.severity == "refused"]
+    pictures, problems = listed.pictures, listed.problems
+    labels, remarks = None, list[Problem]()
+    known = frozenset({"experiment", "plate"} & set(pattern.names))
     if tables is not None:
         labels = tables.together({picture.plate for picture in pictures})
-        known = frozenset({"experiment", "plate"} & set(pattern.names))
-        if "plate" not in known and not _is_named_by(labels, pictures, wrong):
+        if "plate" not in known and not _is_named_by(labels, pictures, remarks):
             known |= {"plate"}
+    read, labels, doubts, n_doubtful = sort_out(
+        pictures,
+        labels,
+        shared=labels.keys & known if labels is not None else frozenset(),
+        request=request,
+        count=n_sites_of,
+    )
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=read)
+    refused = [problem for problem in wrong if problem.severity == "refused"]
+    wrong = [*remarks, *doubts, *wrong]
+    n_sites += n_doubtful
+    found = n_sites
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         wrong += unmet
         found, extra = n_sites + n_rows_apart, (*extra, *labels.extra_columns)
@@ -120,7 +132,7 @@ def guess(source: AnyPath) -> str:
 
 
 def sites_of(
-    request: Request, listed: PictureList, pattern: Pattern
+    request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
 ) -> tuple[list[str], list[Entry], list[Problem], int, float | None]:
     """Bring the files of each site together, as the request and the instruments say.
 
@@ -128,6 +140,7 @@ def sites_of(
         request: For its channels and the moment that it asks for.
         listed: The files.
         pattern: How they were read.
+        of: Those of `listed` whose wells are read; the others tell only which channels there are.
 
     Returns:
         Names of the channels, entries, refusals and remarks, the number of sites, and the side of a pixel in
@@ -145,7 +158,7 @@ def sites_of(
             choose_channels(pictures, ())
         told = heed_records(pictures, listed.records, request.channels)
         channels = choose_channels(pictures, told.asked or request.channels)
-        entries, problems, n_sites = into_sites(pictures, channels, choice=chosen_moment(request, pictures, channels))
+        entries, problems, n_sites = into_sites(of, channels, choice=chosen_moment(request, pictures, channels))
         return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told.pixel_size_um
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
@@ -154,7 +167,7 @@ def sites_of(
         raise ScreenError(message)
     told = heed_records(pictures, listed.records, ())
     whole = [("", "")]
-    entries, problems, n_sites = into_sites(pictures, whole, choice=chosen_moment(request, pictures, whole))
+    entries, problems, n_sites = into_sites(of, whole, choice=chosen_moment(request, pictures, whole))
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
@@ -202,5 +215,18 @@ LAYOUT = Layout(
     name="folder",
     find=find_folder,
     sign=_sign,
-    options=frozenset({"pattern", "mapping", "channels", "controls", "planes", "time", "cycle", "acquisition"}),
+    options=frozenset(
+        {
+            "pattern",
+            "mapping",
+            "channels",
+            "controls",
+            "planes",
+            "time",
+            "cycle",
+            "acquisition",
+            "well_base",
+            "well_order",
+        }
+    ),
 )

@@ -15,6 +15,7 @@ from distangle.screen.layouts.names.moments import read_planes
 from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import join_labels
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.layouts.wells.several import read_all_labels
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
@@ -62,16 +63,29 @@ def find_ome_zarr(request: Request) -> Found:
     if request.acquisition:
         require_acquisition(request.acquisition, [plate.acquisitions for plate in plates])
     found = len(read) + len(refused)
+    labels = None
+    if request.tables is not None:
+        named = {entry.plate for entry, _ in read}
+        labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
+    known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    field_of = {id(entry): field for entry, field in read}
+    sites, labels, doubts, _ = sort_out(
+        [entry for entry, _ in read],
+        labels,
+        shared=known & labels.keys if labels is not None else frozenset(),
+        request=request,
+        seen=[name for plate in plates for name in _listed(plate.said)],
+    )
+    read = [(entry, field_of[id(entry)]) for entry in sites]
+    refused += [problem for problem in doubts if problem.severity == "refused"]
+    problems += [problem for problem in doubts if problem.severity != "refused"]
     channels = _channels([field for _, field in read], request.channels)
     entries, without = _with_channels(read, channels, request)
     refused += without
     extra: tuple[str, ...] = ("acquisition",)
     tables: tuple[AnyPath, ...] = ()
     columns: dict[str, str] = {}
-    if request.tables is not None:
-        named = {entry.plate for entry in entries}
-        labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
-        known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         problems += unmet
         found += n_rows_apart
@@ -198,7 +212,7 @@ def _fields_of_well(
         entry = Entry(
             experiment="all",
             plate=one_spelling(plate.name),
-            well=well.replace("/", ""),
+            well=_written(well),
             site=site,
             paths=(f"{inside}/{name}",),
             pages=(-1,),
@@ -346,9 +360,23 @@ def _contradiction(said: dict[str, Any], well: dict[str, Any], parts: list[str])
 
 
 def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) -> Problem:
-    entry = Entry(experiment="all", plate=plate.name, well=well.replace("/", ""), site=0, role=Role.UNKNOWN)
+    entry = Entry(experiment="all", plate=plate.name, well=_written(well), site=0, role=Role.UNKNOWN)
     problem = entry.problem(kind, found=found, expected=expected, fix=_FIX)
     return dataclasses.replace(problem, file=f"{plate.path}/{well}".strip("/"))
+
+
+def _written(well: str) -> str:
+    """Return the name of a well from its path, `B/03`; of rows in figures, as some writers have them, `r1c3`."""
+    row, _, column = well.partition("/")
+    return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
+
+
+def _listed(said: dict[str, Any]) -> Iterator[str]:
+    """Give a name of a well for every row and column that a plate lists, with or without images."""
+    for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
+        listed = said.get(names) if isinstance(said, dict) else None
+        for item in listed if isinstance(listed, list) else ():
+            yield _written(well.format(item.get("name", "") if isinstance(item, dict) else ""))
 
 
 def _remark(path: str, found: str) -> Problem:
@@ -390,5 +418,5 @@ LAYOUT = Layout(
     name="ome-zarr",
     find=find_ome_zarr,
     sign=_sign,
-    options=frozenset({"mapping", "channels", "controls", "planes", "time", "acquisition"}),
+    options=frozenset({"mapping", "channels", "controls", "planes", "time", "acquisition", "well_base", "well_order"}),
 )

@@ -11,6 +11,7 @@ from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.controls import apply_controls
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, alike, is_table, read_table
@@ -44,8 +45,10 @@ def find_table(request: Request) -> Found:
     for one in tables:
         reader = _Rows(one, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source)
         rows += [reader.read(line, fields) for line, fields in zip(one.lines, one.rows, strict=True)]
-    entries = [entry for entry, problem in rows if problem is None]
     problems += [problem for _, problem in rows if problem is not None]
+    whole = [entry for entry, problem in rows if problem is None]
+    entries, _, doubts, _ = sort_out(whole, None, shared=frozenset(), request=request, side="tables")
+    problems += doubts
     apply_controls(entries, request.controls)
     if not request.tables_only:
         problems += unnamed_images(source, _named([entry for entry, _ in rows]))
@@ -255,5 +258,8 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 
 
 LAYOUT = Layout(
-    name="table", find=find_table, sign=_sign, options=frozenset({"mapping", "channels", "pages", "controls"})
+    name="table",
+    find=find_table,
+    sign=_sign,
+    options=frozenset({"mapping", "channels", "pages", "controls", "well_base", "well_order"}),
 )

@@ -59,13 +59,16 @@ def list_pictures(
     remarks: list[Problem] = []
     odd: list[str] = []
     instruments: dict[str, list[str]] = {}
-    for folder, names in folders_below(source, remarks):
+    folders = list(folders_below(source, remarks))
+    if not any(_fields(pattern, folder, name) for folder, names in folders for name in names):
+        pattern = pattern.with_any_well()
+    for folder, names in folders:
         others: list[str] = []
         if own := [name for name in names if is_instrument_file(name)]:
             instruments[folder] = own
         for name in names:
             path = f"{folder}/{name}".lstrip("/")
-            fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
+            fields = _fields(pattern, folder, name)
             if fields is not None:
                 read.append((folder, path, fields))
             elif LOOKS.fullmatch(name):
@@ -92,6 +95,11 @@ def list_pictures(
     return PictureList(
         pictures=pictures, problems=remarks, lost=lost, records=find_records(source, _above(instruments, facts))
     )
+
+
+def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
+    is_meant = name.isprintable() and not name.startswith(".")
+    return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
 
 
 def _above(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict[str, list[str]]:

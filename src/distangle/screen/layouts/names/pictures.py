@@ -208,6 +208,11 @@ def _bound_to_channels(pictures: Sequence[Picture]) -> set[str]:
     return {axis for axis, _ in values if axis not in MOMENT and not axis.endswith(" of the folder")} - several
 
 
+def n_sites_of(pictures: Sequence[Picture]) -> int:
+    """Return how many sites some files are of, by what their names say."""
+    return len({(picture.experiment, picture.plate, picture.well, picture.site) for picture in pictures})
+
+
 def _entry(site: _Site) -> Entry:
     first = site.first
     return Entry(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
+from distangle.screen.layouts.wells.base import require_base_one
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
@@ -97,6 +98,7 @@ def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[E
                 extra=tuple("" if k < 0 else fields[k] for k in theirs),
                 fields=fields,
             )
+            require_base_one(well, f"{table.path}, line {line}")
             wrong = _wrong_row(entry, plate, site if "site" in position else None, well_type if role is None else "")
             wrong = wrong or _contradicted(entry, extra)
             if wrong is None:

@@ -75,6 +75,7 @@ def with_wells(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequenc
 
 
 def _well_of(row: str, column: str) -> str:
+    row, column = (re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column))  # as pandas writes beside gaps
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 

@@ -11,6 +11,7 @@ from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.moved import Move, how_moved, with_anothers_row
+from distangle.screen.layouts.wells.spelling import spelling_of
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
@@ -211,14 +212,18 @@ def _moves(
             position = split_well(place.well)
             if position is not None:
                 wells[_plate_of(place, shared)].add(position)
-    return {plate: how_moved(wells, told[plate]) for plate, wells in found.items() if plate in told}
+    return {
+        plate: how_moved(wells, told[plate], may_count_from_zero=True)
+        for plate, wells in found.items()
+        if plate in told
+    }
 
 
 def _wrong_row(row: Entry, column_of: Mapping[str, str], word: str) -> Problem | None:
     for name in ("experiment", "plate"):
         if name in column_of and not getattr(row, name):
             return row.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-    if split_well(row.well) is None:
+    if spelling_of(row.well) is None:
         return row.problem("bad well", found=repr(row.well), expected="a name such as B03", fix="Correct it.")
     if word:
         expected = f"one of {', '.join(ROLE_WORDS)}"
