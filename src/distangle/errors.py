@@ -40,6 +40,10 @@ class RunError(DistangleError, RuntimeError):
     """A run folder lacks what the step needs, or a folder is in use."""
 
 
+class WellBaseError(ScreenError):
+    """A source counts rows and columns from 0, or may, and nobody said so."""
+
+
 class StorageError(DistangleError, OSError):
     """A disk is full, gone, or not to be written to; what it held before is whole."""
 

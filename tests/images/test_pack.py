@@ -127,7 +127,7 @@ def test_a_packed_screen_has_the_same_pixels_and_all_else(made: Made, packed: Sc
     for row in range(len(packed.sites)):
         before = read_image(made.screen.image_paths(row), made.screen.pages(row))
         np.testing.assert_array_equal(read_image(packed.image_paths(row), packed.pages(row)), before)
-    assert probe_image(packed.image_paths(0)[0]) == ("uint8", (40, 40), 6)
+    assert probe_image(packed.image_paths(0)[0])[:3] == ("uint8", (40, 40), 6)
     two = read_image(packed.image_paths(0)[:2], [4, 1])
     np.testing.assert_array_equal(two, read_image(made.screen.image_paths(0), made.screen.pages(0))[[4, 1]])
     assert verify_screen(packed).differences == ()

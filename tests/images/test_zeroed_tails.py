@@ -103,7 +103,7 @@ def test_twelve_bits_are_counted_in_their_packed_rows(tmp_path: Path) -> None:
     write_twelve_bits(path, packed, height=64, width=101)
     with tifffile.TiffFile(path) as opened:
         assert opened.pages.first.bitspersample == 12
-    assert probe_image(path) == ("uint16", (64, 101), 1)
+    assert probe_image(path)[:3] == ("uint16", (64, 101), 1)
     assert zeroed_tails(path) == {0: (31, 64)}
 
 

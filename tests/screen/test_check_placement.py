@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from check_plates import indexed, plate_rows
 
+from distangle.errors import ScreenError
 from distangle.screen.checks.placement import MOVES, check_placement
 
 
@@ -92,8 +93,38 @@ def test_a_whole_screen_with_rows_and_columns_exchanged_is_seen_by_wells_that_th
 def test_a_single_plate_counted_from_zero_is_seen(tmp_path: Path) -> None:
     rows = plate_rows("E1", "1", move=shift(0, -2))
     assert any(row[2] == "B00" for row in rows)
-    (found,) = check_placement(indexed(tmp_path, rows))
-    assert "14 wells are not on a plate of 16 x 24 wells; 0 are not when you shift columns by +1" in found.what
+    with pytest.raises(ScreenError, match=r"wells.csv, line 2, is of the well 'B0', column 0.*Say so: --well-base 0"):
+        indexed(tmp_path, rows)
+    (found,) = check_placement(indexed(tmp_path, rows, well_base=1))
+    assert "14 wells are not on a plate of 16 x 24 wells; 0 are not when you count its columns from 0" in found.what
+    assert "it counts from 0 (B01 becomes B02): index again with --well-base 0" in found.fix
+    assert check_placement(indexed(tmp_path, rows, well_base=0)) == []
+
+
+def test_a_small_plate_counted_from_zero_is_not_to_be_turned(tmp_path: Path) -> None:
+    # Turned by 180 degrees as a plate of 8 x 12, wells of column 0 would lie on a plate of 16 x 24 too.
+    rows = [("E1", "1", f"{letter}{column:02d}", "t", "treatment") for letter in "ABCDEFGH" for column in range(12)]
+    (found,) = check_placement(indexed(tmp_path, rows, well_base="1"))
+    assert "index again with --well-base 0" in found.fix
+    assert "turn" not in found.what + found.fix
+
+
+def test_rows_and_columns_from_zero_in_figures_are_told_apart_from_a_turned_plate(tmp_path: Path) -> None:
+    header = ("experiment", "plate", "Row", "Column", "perturbation", "role")
+    rows = [("E1", "1", str(row), str(column), "t", "treatment") for row in range(8) for column in range(12)]
+    columns = {name: name for name in ("experiment", "plate", "perturbation", "role")}
+    screen = indexed(tmp_path, rows, header, mapping=columns, well_base=1)
+    (found,) = check_placement(screen)
+    assert "0 are not when you count its rows and columns from 0" in found.what
+    assert "it counts from 0 (A01 becomes B02): index again with --well-base 0" in found.fix
+
+
+def test_one_plate_of_four_that_counts_from_zero_is_named(tmp_path: Path) -> None:
+    rows = [row for k in (1, 2, 4) for row in plate_rows("E1", str(k), seed=k)]
+    screen = indexed(tmp_path, [*rows, *plate_rows("E1", "3", seed=3, move=shift(-1, -1))])
+    (found,) = check_placement(screen)
+    assert (found.severity, found.plate) == ("error", "3")
+    assert "--well-base 0" in found.fix
 
 
 def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_found_is_indexed_plus_refused_on_any_table(
             writer = csv.writer(opened, delimiter=delimiter)
             writer.writerow(("plate", "well", "site", "perturbation", "role", "DAPI"))
             writer.writerows(lines)
-        screen = index_or_reason(root, layout="table", channels=["DAPI"], probe=odd_header)
+        screen = index_or_reason(root, layout="table", channels=["DAPI"], probe=odd_header, well_base=1)
         if screen is None:
             return
         refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()

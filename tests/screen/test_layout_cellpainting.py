@@ -73,7 +73,7 @@ def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> 
     tsv = "broad_sample\tpert_iname\tpert_type\tcontrol_type\n"
     tsv += "BRD-1\tNA\ttrt\t\n\tDMSO\tcontrol\tnegcon\nBRD-2\tx\tcontrol\tposcon_cp\n"
     gallery.write("workspace/metadata/external_metadata/X_metadata.tsv", tsv)
-    screen = indexed(gallery)
+    screen = indexed(gallery, missing=[])
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     columns = ["experiment", "plate", "well", "site", "perturbation", "role", "pert_iname", "Metadata_Note"]
     assert screen.sites[columns].to_numpy().tolist() == [
@@ -87,7 +87,7 @@ def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> 
     assert {table["path"].rsplit("/", 1)[-1] for table in screen.card.provenance["tables"]} == {
         *("load_data.csv", "barcode_platemap.csv", "M1.txt", "M2.txt", "X_metadata.tsv")
     }
-    chosen = indexed(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"})
+    chosen = indexed(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"}, missing=[])
     assert [channel.name for channel in chosen.card.channels] == ["nuclei"]
     assert chosen.card.perturbations == ("DMSO", "NA", "x")
 
@@ -401,7 +401,7 @@ def test_parquet_stands_for_csv_as_in_jump(gallery: Gallery) -> None:
     )
     wells.to_parquet(gallery.root / "well.parquet", index=False)
     twin = gallery.root / "metadata/well.csv"
-    gallery.write("metadata/well.csv", wells.replace({"A02": "a2"}).to_csv(index=False))
+    gallery.write("metadata/well.csv", wells.replace({"A02": "A2"}).to_csv(index=False))
     screen = indexed(gallery)
     assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"  # the same row, twice
     assert set(screen.problems["kind"]) == {"duplicate row", "no table row"}
@@ -481,7 +481,7 @@ def test_tables_that_do_not_fit_together_are_an_error(gallery: Gallery) -> None:
     gallery.maps("P1,M1\n", M2="well_position\tbroad_sample\nA01\tx\n")
     with pytest.raises(ScreenError, match=r"line 2: plate P1 has the map 'M1'.*Did you mean 'M2'"):
         indexed(gallery)
-    gallery.maps("P1,M2,\n")
+    gallery.maps("P1,M2,M3\n")
     with pytest.raises(ScreenError, match=r"barcode_platemap.csv, line 2: 3 fields, expected 2"):
         indexed(gallery)
     gallery.maps("")

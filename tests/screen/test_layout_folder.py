@@ -46,9 +46,9 @@ def refusals(screen: Screen) -> list[tuple[str, str]]:
     ("pattern", "path", "expected"),
     [
         ("{well}_{site}_{channel}.tif", "x/B03_2_DAPI.TIFF", {"well": "B03", "site": "2", "channel": "DAPI"}),
-        ("harmony", "r03c12f05p01-ch4sk1fk1fl1.tiff", {"well": "C12", "site": "05", "channel": "4"}),
-        ("harmony", "r28c48f1p01-ch4sk1fk1fl1.tiff", {"well": "AB48"}),
-        ("harmony", "r00c12f05p01-ch4sk1fk1fl1.tiff", None),
+        ("harmony", "r03c12f05p01-ch4sk1fk1fl1.tiff", {"well": "r03c12", "site": "05", "channel": "4"}),
+        ("harmony", "r28c48f1p01-ch4sk1fk1fl1.tiff", {"well": "r28c48"}),
+        ("harmony", "r00c12f05p01-ch4sk1fk1fl1.tiff", {"well": "r00c12"}),
         (
             "imagexpress",
             "Week2_180607_B02_s1_w1648EE446-12C2-4D22-B14B-6EC688B0744A.tif",
@@ -156,13 +156,13 @@ def test_files_of_many_pages_have_their_channels_named(tmp_path: Path) -> None:
 def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -> None:
     names = sites_of("C10", "C11", "C15", "C16", sites=(1, 2))  # C12-C14 were never taken
     lost = {"p1/C10_s1_w2.tif", "p1/C16_s2_w1.tif", "p1/C16_s2_w2.tif"}
-    put(tmp_path, [name for name in names if name not in lost] + ["p1/c011_s2_w1.tif", "p1/notes.png", "p1/R99.tif"])
+    put(tmp_path, [name for name in names if name not in lost] + ["p1/C011_s2_w1.tif", "p1/notes.png", "p1/R99.tif"])
     (tmp_path / "p1" / "C15_s1_w1.tif").write_bytes(b"")
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 7 = indexed 4 + refused 3"
     assert sorted(refusals(screen)) == [
         ("missing channel", "C10"),
-        ("two files for a channel", "C11"),
+        ("two files for a channel", "C011"),
         ("unreadable file", "C15"),
     ]
     kept = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
@@ -179,7 +179,11 @@ def test_planes_are_never_chosen_in_silence(tmp_path: Path) -> None:
     put(tmp_path, [f"r01c02f01p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
     screen = indexed(tmp_path, pattern="harmony")
     assert refusals(screen) == [("several planes or times", "A01")]
-    assert "into --pattern as figures" in screen.problems.iloc[0]["fix"]
+    assert screen.problems.iloc[0]["found"] == "plane 01; plane 02"
+    assert screen.problems.iloc[0]["fix"].startswith(
+        "Choose one, such as --plane 01 (a plane per channel: --plane DNA=3"
+    )
+    assert indexed(tmp_path, pattern="harmony", planes=["1"]).sites["well"].tolist() == ["A01", "A02"]
     second = indexed(tmp_path, pattern="r{row}c{column}f{site}p02-ch{channel}sk1fk1fl1.tiff")
     assert second.sites["path_1"].tolist() == ["r01c01f01p02-ch1sk1fk1fl1.tiff"]
 
@@ -326,7 +330,7 @@ def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
 def test_rows_and_images_that_do_not_meet_are_refused_by_name(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("A01", "A02", "A04", "A05"), "p1/A06_s1_w1.tif"])
     rows = "A01,x,,\nA03,y,,\nA04,x,,1\nA04,z,,2\nA05,x,bad,\nA06,x,,\nA0,q,,\nA07,too,,many,fields\nA01,x,,\n"
-    screen = labelled(tmp_path, WELLS + rows)
+    screen = labelled(tmp_path, WELLS + rows, well_base=1)
     # 5 sites; of 9 rows those of A01 and A06 have met theirs.
     assert conservation_line(screen) == "found 12 = indexed 1 + refused 11"
     assert sorted(refusals(screen)) == sorted(
@@ -434,11 +438,11 @@ def test_a_folder_of_another_layout_is_told_which(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(
-        st.tuples(st.sampled_from(["A1", "a01", "B2", "AF48", "ZZ9"]), st.integers(1, 2), st.sampled_from("123")),
+        st.tuples(st.sampled_from(["A1", "A01", "B2", "AF48", "ZZ9"]), st.integers(1, 2), st.sampled_from("123")),
         max_size=12,
     ),
     rows=st.lists(
-        st.tuples(st.sampled_from(["A01", "b2", "AF48", "B0", ""]), st.sampled_from(["x", "y", ""]), st.booleans()),
+        st.tuples(st.sampled_from(["A01", "B02", "AF48", "B0", ""]), st.sampled_from(["x", "y", ""]), st.booleans()),
         max_size=6,
     ),
 )
@@ -449,7 +453,7 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
             {f"p/{well}_s{site}_w{c}.tif" for well, site, c in files} | {"p/C03_s1_w1.tif", "p/C03_s1_w2.tif"},
         )
         text = "well,perturbation\nC03,x\n" + "".join(f"{w},{p}{',' * extra}\n" for w, p, extra in rows)
-        screen = labelled(Path(folder), text, channels=["1", "2"])
+        screen = labelled(Path(folder), text, channels=["1", "2"], well_base=1)
         card = screen.card
         assert card.found == card.indexed + card.refused
         wells = {(w.upper().replace("0", ""), s) for w, s, _ in files} | {("C3", 1)}

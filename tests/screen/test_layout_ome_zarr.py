@@ -157,6 +157,93 @@ def test_every_fault_of_the_metadata_is_refused_by_well(tmp_path: Path) -> None:
     assert (remark["file"], remark["found"]) == ("C/7", "a well that the plate does not list")
 
 
+def measured_twice(
+    folder: Path, acquired: dict[str, list[Any]], *, version: Literal["0.4", "0.5"] = "0.5", names: tuple[str, ...] = ()
+) -> Path:
+    """Write a plate whose fields are of the acquisitions that each well lists, None for a field without one."""
+    plate(folder, {well: [pixels(k) for k, _ in enumerate(of)] for well, of in acquired.items()}, version=version)
+    file = folder / ("zarr.json" if version == "0.5" else ".zattrs")
+    said = json.loads(file.read_text())
+    of_plate = (said["attributes"]["ome"] if version == "0.5" else said)["plate"]
+    of_plate["acquisitions"] = [{"id": k, **({"name": names[k]} if names else {})} for k in range(2)]
+    file.write_text(json.dumps(said))
+    for well, of in acquired.items():
+        images = [{"path": str(k), **({} if a is None else {"acquisition": a})} for k, a in enumerate(of)]
+        group(folder / well, {"well": {"images": images, "version": version}}, version=version)
+    return folder
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_acquisitions_of_a_well_are_no_sites_of_it(tmp_path: Path, version: Literal["0.4", "0.5"]) -> None:
+    acquired: dict[str, list[Any]] = {"A/1": [0, 0, 1, 1], "A/2": [0, 0], "A/3": [1]}
+    measured_twice(tmp_path / "P1.zarr", acquired, version=version, names=("Monday", "Tuesday"))
+    screen = indexed(tmp_path)
+    assert conservation_line(screen) == "found 7 = indexed 3 + refused 4"
+    assert refusals(screen) == [("several acquisitions", "A1", str(k)) for k in (1, 2, 3, 4)]
+    wrong = screen.problems[screen.problems["severity"] == "refused"].iloc[0]
+    assert wrong["found"] == "2 fields of acquisition 0 (Monday), 2 fields of acquisition 1 (Tuesday)"
+    assert wrong["fix"] == "Choose one: --acquisition 0, by its number or name."
+    chosen = indexed(tmp_path, acquisition="tuesday")
+    assert conservation_line(chosen) == "found 4 = indexed 3 + refused 1"
+    assert chosen.sites[["well", "site", "acquisition"]].to_numpy().tolist() == [
+        ["A01", 3, "1"],
+        ["A01", 4, "1"],
+        ["A03", 1, "1"],
+    ]
+    assert refusals(chosen) == [("no image", "A2", "")]
+    left = chosen.problems[chosen.problems["kind"] == "acquisition not asked for"].iloc[0]
+    assert (left["severity"], left["file"], left["count"]) == ("warning", "P1.zarr/A/1", 2)
+    assert indexed(tmp_path, acquisition="1").sites["path_1"].tolist() == chosen.sites["path_1"].tolist()
+    with pytest.raises(ScreenError, match=r"--acquisition 7: no plate has .* Known: 0, 1, Monday, Tuesday"):
+        indexed(tmp_path, acquisition="7")
+
+
+@pytest.mark.parametrize("of", [[0, None], [None, None], [0, 1]])
+def test_fields_that_tell_no_acquisition_are_of_none(tmp_path: Path, of: list[Any]) -> None:
+    measured_twice(tmp_path, {"A/1": of, "A/2": [0]})
+    screen = indexed(tmp_path)
+    assert refusals(screen) == [("several acquisitions", "A1", "1"), ("several acquisitions", "A1", "2")]
+
+
+def test_planes_of_an_array_are_chosen_by_number(tmp_path: Path) -> None:
+    whole = pixels(7, shape=(2, 3, 4, 24, 20))  # t, c, z, y, x
+    plate(tmp_path, {"A/1": [whole]}, version="0.5", axes="tczyx", labels=("DNA", "ER", "AGP"))
+    with pytest.raises(ScreenError, match=r"several planes or times: t = 2, z = 4.*--plane 2 or --plane DNA=3,actin=5"):
+        indexed(tmp_path)
+    with pytest.raises(ScreenError, match="z = 4, and --plane 5"):
+        indexed(tmp_path, planes=["5"], time="1")
+    with pytest.raises(ScreenError, match="--plane DNA=1 leaves out the channel ER, AGP"):
+        indexed(tmp_path, planes=["DNA=1"], time="1")
+    screen = indexed(tmp_path, channels=["AGP", "nuclei=DNA"], planes=["4", "nuclei=2"], time="2")
+    store = ImageStore(screen)
+    np.testing.assert_array_equal(store.image(0), np.stack([whole[1, 2, 3], whole[1, 0, 1]]))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "expected"),
+    [
+        ("micrometer", [1.0, 0.65, 0.65], 0.65),
+        ("nanometer", [1.0, 325.0, 325.0], 0.325),
+        ("", [1.0, 0.65, 0.65], None),
+        ("micrometer", [1.0, 0.65, 0.9], None),
+        ("micrometer", [1.0, 0.0, 0.0], None),
+    ],
+)
+def test_the_size_of_a_pixel_goes_to_the_card(
+    tmp_path: Path, unit: str, scale: list[float], expected: float | None
+) -> None:
+    plate(tmp_path, {"A/1": [pixels(1)], "A/2": [pixels(2)]}, version="0.4")
+    for well in ("1", "2"):
+        file = tmp_path / "A" / well / "0" / ".zattrs"
+        said = json.loads(file.read_text())
+        scales = said["multiscales"][0]
+        scales["axes"] = [{"name": name, **({"unit": unit} if unit and name != "c" else {})} for name in "cyx"]
+        scales["datasets"][0]["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+        file.write_text(json.dumps(said))
+    assert indexed(tmp_path, hash_files=False).card.pixel_size_um == pytest.approx(expected)
+
+
 def test_a_well_under_two_names_is_told_by_its_paths(tmp_path: Path) -> None:
     plate(tmp_path, {"A/1": [pixels(1)], "A/01": [pixels(2)], "A/2": [pixels(3)]}, version="0.5")
     screen = indexed(tmp_path)

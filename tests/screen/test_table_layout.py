@@ -25,7 +25,7 @@ def reasons(screen: Screen) -> dict[str, str]:
 
 
 def test_a_table_with_our_names_needs_no_mapping(lab_table: Write) -> None:
-    table = lab_table([HEADER, ("p1", "a1", "taxol", *paths("A01")), ("p1", "B02", "DMSO", *paths("B02"))])
+    table = lab_table([HEADER, ("p1", "A1", "taxol", *paths("A01")), ("p1", "B02", "DMSO", *paths("B02"))])
     screen = indexed(table)
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
     assert screen.sites["experiment"].tolist() == ["all", "all"]
@@ -47,7 +47,7 @@ def test_columns_are_found_with_metadata_before_them_and_in_any_case(lab_table: 
 def test_mapped_columns_win_and_the_rest_is_kept_as_text(lab_table: Write) -> None:
     header = ("batch", "plate", "well", "row", "perturbation", "compound", "dose", "size", "DAPI", "actin")
     table = lab_table([header, ("W1", "0012", "A01", "A", "NA", "taxol", "1E05", "9", *paths("A01"))])
-    screen = indexed(table, mapping={"experiment": "batch", "perturbation": "compound"})
+    screen = indexed(table, mapping={"experiment": "batch", "perturbation": "compound"}, missing=[])
     row = screen.sites.iloc[0]
     assert row[["experiment", "plate", "perturbation"]].tolist() == ["W1", "0012", "taxol"]
     assert screen.card.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")
@@ -62,8 +62,8 @@ def test_rows_and_columns_apart_name_the_well(lab_table: Write) -> None:
         lab_table([header, site, ("p1", "c", "4", "x", *paths("C04")), ("p1", "?", "4", "y", *paths("D04"))])
     )
     assert screen.sites["well"].tolist() == ["B03", "C04"]
-    assert screen.card.extra_columns == ("Row", "Col")
-    assert reasons(screen) == {"bad well": "'?4'"}
+    assert screen.card.extra_columns == ("table_Row", "Col")
+    assert reasons(screen) == {"bad well": "'?4'", "reserved column name": "'Row'"}
     named = [("plate", "first", "second", *header[3:]), site]
     with pytest.raises(ScreenError, match="no column 'first\\+third'. Did you mean 'first'"):
         indexed(lab_table(named), mapping={"well": "first+third"})
@@ -77,11 +77,11 @@ def test_a_column_of_wells_outranks_row_and_column(lab_table: Write, column: str
     header = ("plate", column, "Row", "Col", "A", "B", "perturbation", "DAPI", "actin")
     screen = indexed(lab_table([header, ("p1", "B03", "7", "8", "C", "9", "taxol", *paths("B03"))]), mapping=mapping)
     assert screen.sites["well"].tolist() == ["B03"]
-    assert screen.card.extra_columns == ("Row", "Col", "A", "B")
+    assert screen.card.extra_columns == ("table_Row", "Col", "A", "B")
 
 
 def test_a_parquet_table_reads_as_its_csv(lab_table: Write) -> None:
-    table = lab_table([HEADER, ("0012", "a1", "1E05", *paths("A01")), ("0012", "B02", "NA", *paths("B02"))])
+    table = lab_table([HEADER, ("0012", "A1", "1E05", *paths("A01")), ("0012", "B02", "NA", *paths("B02"))])
     by_csv = indexed(table).sites.drop(columns=["mtime"])
     pd.read_csv(table, dtype=str, keep_default_na=False).to_parquet(table.with_suffix(".parquet"), index=False)
     table.unlink()
@@ -189,7 +189,7 @@ def test_a_bad_row_is_refused_by_line_and_costs_no_other(
     lines = table.read_text().splitlines()
     lines[1] = ",".join({**good, **change}.values())
     table.write_text("\n".join(lines) + "\n")
-    screen = indexed(table)
+    screen = indexed(table, well_base=1)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     row = screen.problems.iloc[0]
     assert row[["severity", "kind", "file", "row", "found"]].tolist() == ["refused", kind, "wells.csv", "2", found]
@@ -340,9 +340,9 @@ def test_a_row_written_twice_counts_once_and_one_that_differs_not_at_all(lab_tab
     row = screen.problems.iloc[0]
     assert row[["severity", "kind", "row"]].tolist() == ["refused", "duplicate row", "4"]
     assert row["found"] == "the same as wells.csv line 2 (images/p1/A01_dapi.tif)"
-    screen = indexed(lab_table([HEADER, *rows, ("p1", "a1", "a", *paths("A01"))]))  # but for the spelling of the well
+    screen = indexed(lab_table([HEADER, *rows, ("p1", "A1", "a", *paths("A01"))]))  # but for the spelling of the well
     assert (screen.problems["kind"].tolist()[0], screen.card.indexed) == ("duplicate row", 2)
-    screen = indexed(lab_table([HEADER, *rows, rows[0], ("p1", "a1", "c", *paths("A01"))]))
+    screen = indexed(lab_table([HEADER, *rows, rows[0], ("p1", "A1", "c", *paths("A01"))]))
     assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
     assert screen.problems["kind"].tolist()[:3] == ["conflicting rows"] * 3
 

@@ -15,6 +15,7 @@ from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
 from distangle.cli.verify import verify
+from distangle.cli.words import repeat_flags
 from distangle.errors import DistangleError, Stopped
 
 for verb in (
@@ -48,6 +49,7 @@ def main(words: Sequence[str] | None = None) -> None:
     typed.keep(given)
     try:
         verb = TAKE_SETTINGS.get(given[0]) if given else None
+        given = repeat_flags(given)
         if verb is not None:
             given = [given[0], *as_words(given[1:], verb)]
         with joined_for(given[0] if given else ""):

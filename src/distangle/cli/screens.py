@@ -24,11 +24,18 @@ def index(
     pattern: str | None = None,
     negative_control: str | None = None,
     positive_control: str | None = None,
+    missing: str | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
     keep_zeroed_tails: bool = False,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    plane: str | None = None,
+    time: str | None = None,
+    cycle: str | None = None,
+    acquisition: str | None = None,
+    well_base: str | None = None,
+    well_order: Literal["rows", "columns"] | None = None,
 ) -> None:
     """Check a folder of plates: which perturbation is in which well, and every problem named.
 
@@ -40,7 +47,8 @@ def index(
             `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV or
             Parquet table). Left out, the one that the source looks like.
         tables: Folder of the tables, when they do not lie beside the images.
-        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`.
+        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`, or apart:
+            `plate=Plate well=Well`. `perturbation=` says that there is none.
         channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
             for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.
@@ -48,12 +56,21 @@ def index(
             `cellvoyager`, `incell`, `arrayscan`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
+        missing: Words of tables that stand for a missing value and are no class, in place of nan, NA, N/A, None, null,
+            - and the like; empty for none. Names of controls are never missing.
         tables_only: The images are elsewhere: index the wells of the tables alone.
         hash_files: Read every file once for its SHA-256.
         keep_zeroed_tails: Take raw TIFF files whose last rows are all zero; by default a copy that stopped half way is
             suspected, and the site put aside. Without `--hash-files` nobody looks.
         plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
         plate_columns: Columns of the plates.
+        plane: The focal plane that is wanted where there are several: `2`, or one per channel, `DNA=3,actin=5`.
+        time: The time that is wanted where there are several, such as `1`.
+        cycle: The cycle or round of staining that is wanted.
+        acquisition: The acquisition that is wanted where a plate was measured more than once.
+        well_base: `0` where the source counts rows and columns from 0, `1` to refuse wells with a 0 one by one, or of
+            each apart: `images=0,tables=1`. Left out, a source with a 0 is refused.
+        well_order: Of wells by number: `rows` where 2 is A02, `columns` where it is B01.
     """
     from distangle.images import probe_image, zeroed_tails
     from distangle.screen import conservation_line, write_screen
@@ -75,10 +92,17 @@ def index(
             pages=pages,
             pattern=pattern,
             controls=controls,
+            missing=None if missing is None else [word.strip() for word in missing.split(",") if word.strip()],
             tables_only=tables_only,
             hash_files=hash_files,
             plate_rows=plate_rows,
             plate_columns=plate_columns,
+            planes=None if plane is None else [item.strip() for item in plane.split(",")],
+            time=time or "",
+            cycle=cycle or "",
+            acquisition=acquisition or "",
+            well_base=well_base,
+            well_order=well_order,
             probe=None if tables_only else probe_image,
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),

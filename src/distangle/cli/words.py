@@ -1,6 +1,8 @@
 """Words of a command line that carry more than one value."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -9,11 +11,45 @@ from cyclopts import Parameter
 from distangle.errors import ConfigError, nearest
 from distangle.intervals import LEAST_GROUPS
 from distangle.results import ScoreRow, Scores
+from distangle.screen.spelling import one_spelling
 
 BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
 
 Name = TypeVar("Name", bound=str)
 Words = Annotated[tuple[str, ...], Parameter(negative=())]
+
+_PAIR_FLAGS = ("--map", "--set", "--only", "--expect")
+_PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*", re.DOTALL)
+
+
+def repeat_flags(typed: Sequence[str]) -> list[str]:
+    """Repeat a flag before each further pair: `--map a=1 b=2` becomes `--map a=1 --map b=2`.
+
+    Args:
+        typed: The words of a command line. A word that names a file or folder which is there stays alone.
+    """
+    words: list[str] = []
+    flag, is_value = "", False
+    for word in typed:
+        name, separator, _ = word.partition("=")
+        if word.startswith("--"):
+            flag = name if name in _PAIR_FLAGS else ""
+            is_value = not separator
+        elif is_value:
+            is_value = False
+        elif flag and _PAIR.fullmatch(word) and not _is_there(word):
+            words.append(flag)
+        else:
+            flag = ""
+        words.append(word)
+    return words
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def at_least(number: int, least: int, *, flag: str) -> int:
@@ -40,7 +76,7 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
         ConfigError: A word without `=`, or a name twice.
     """
     found: dict[str, Any] = {}
-    words = [word for word in given] if parse else [part for word in given for part in word.split(",")]
+    words = [word for word in given] if parse else [part for word in given for part in word.split(",") if part.strip()]
     for word in words:
         name, separator, value = word.partition("=")
         if not separator or not name.strip():
@@ -66,7 +102,7 @@ def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for word in given:
         name, _, values = word.partition("=")
-        split = [value.strip() for value in values.split(",") if value.strip()]
+        split = [one_spelling(value) for value in values.split(",") if value.strip()]
         if not name.strip() or not split:
             message = f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
             raise ConfigError(message)

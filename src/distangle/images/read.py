@@ -1,7 +1,7 @@
 """From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,52 +12,70 @@ from distangle.images.again import try_again
 from distangle.images.limits import MAX_PIXELS
 from distangle.images.packed import is_packed, packed_header, read_packed
 from distangle.images.patience import PATIENCE
-from distangle.images.png import SIGNATURE, check_stream, png_header, read_pngs
-from distangle.images.tiff import read_tiff, tiff_header
+from distangle.images.png import SIGNATURE, check_single, check_stream, png_header, read_pngs
+from distangle.images.tiff import probe_tiff, read_tiff, tiff_header
 from distangle.images.zarr_arrays import is_packed_array, probe_array, read_planes
+from distangle.screen.stack import ImageHeader
 from distangle.screen.stored import is_array
 
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
-def probe_image(path: Path) -> tuple[str, tuple[int, int], int]:
-    """Read the header of an image file and nothing else.
+def probe_image(path: Path) -> ImageHeader:
+    """Read the header of an image file, and what it says of its pages; no pixel is decoded.
 
     Args:
         path: A PNG or TIFF file or a packed image, told apart by its first bytes, not by its name; or the folder of
             an array of Zarr.
 
     Returns:
-        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, and number of pages.
+        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, number of pages, and what these are.
 
     Raises:
         ImageError: The file is absent, empty, damaged or no image.
         PixelTypeError: It is whole, but larger than 64 megapixels, or not grey of 8 to 16 bit.
     """
+    return _checked_header(path, _probed)
+
+
+def _probed(path: Path) -> ImageHeader:
     kind = _kind(path)
+    if kind == "tiff":
+        return probe_tiff(path)
+    if kind == "png":
+        check_single(path)
+    return _header(path)
+
+
+def _header(path: Path, page: int | None = None) -> ImageHeader:
+    """Return what reading a plane needs to know, and no more: it is asked for every image of every epoch."""
+    kind = _kind(path)
+    if kind == "png":
+        with path.open("rb") as opened_png:
+            header = png_header(opened_png.read(29), path=path)
+        return ImageHeader(header.dtype, (header.height, header.width), 1)
+    if kind == "packed":
+        return ImageHeader(*packed_header(path))
+    if kind == "array":
+        return ImageHeader(*probe_array(path))
+    return ImageHeader(*tiff_header(path, page or 0))
+
+
+def _checked_header(path: Path, read: Callable[[Path], ImageHeader]) -> ImageHeader:
     try:
-        if kind == "png":
-            with path.open("rb") as opened_png:
-                header = png_header(opened_png.read(29), path=path)
-            shape, dtype, pages = (header.height, header.width), header.dtype, 1
-        elif kind == "packed":
-            dtype, shape, pages = packed_header(path)
-        elif kind == "array":
-            dtype, shape, pages = probe_array(path)
-        else:
-            dtype, shape, pages = tiff_header(path)
+        header = read(path)
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError) as error:
         if isinstance(error, ImageError):
             raise
         message = f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
         raise ImageError(message) from error
-    if dtype not in ("uint8", "uint16"):
-        message = f"{path} holds {dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit)."
+    if header.dtype not in ("uint8", "uint16"):
+        message = f"{path} holds {header.dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit)."
         raise PixelTypeError(message)
-    if shape[0] * shape[1] > MAX_PIXELS:
-        message = f"{path} claims {shape[0]} x {shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
+    if header.shape[0] * header.shape[1] > MAX_PIXELS:
+        message = f"{path} claims {header.shape[0]} x {header.shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
         raise PixelTypeError(message)
-    return dtype, shape, pages
+    return header
 
 
 def has_checksum(path: Path) -> bool:
@@ -118,7 +136,7 @@ def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarr
         return None
     kind = _kind(paths[0])
     if kind == "array":
-        probe_image(paths[0])
+        _checked_header(paths[0], _header)
         return read_planes(paths[0], wanted)
     if kind != "packed":
         return None
@@ -152,7 +170,8 @@ def _kind(path: Path) -> str:
 
 
 def _read_plane(path: Path, page: int | None) -> np.ndarray:
-    dtype, _, n_pages = probe_image(path)
+    header = _checked_header(path, lambda file: _header(file, page))
+    dtype, n_pages = header.dtype, header.n_pages
     if page is None and n_pages > 1:
         message = f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
         raise ImageError(message)

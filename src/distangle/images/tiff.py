@@ -8,18 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from distangle.errors import ImageError, PixelTypeError
+from distangle.images.stacks import stack_of
+from distangle.screen.stack import ImageHeader
 
 _OFFSETS = (273, 324)  # tags StripOffsets and TileOffsets
 _RAW, _ZLIB, _PACKBITS = 1, (8, 32946), 32773  # values of the tag Compression
+_PHOTOMETRIC, _ORIENTATION = 262, 274  # tags
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE = 0, 1, 3  # values of the tag PhotometricInterpretation
+_TRANSPOSED = 5  # of the eight orientations, the first whose rows are columns
+_UNEVEN = 0.02  # of a palette's brightest, by which a shade may miss its place
 _OF_PIXELS = frozenset({*range(256, 340), 347})  # tags from ImageWidth to SampleFormat, JPEGTables
 _SLACK = 1024  # bytes after the packed pixels that do no harm
 
 
-def tiff_header(path: Path) -> tuple[str, tuple[int, int], int]:
-    """Return pixel type, (height, width) of the first page, and number of pages.
+def tiff_header(path: Path, page: int = 0) -> tuple[str, tuple[int, int], int]:
+    """Return pixel type and (height, width) of a page, and number of pages.
+
+    Args:
+        path: The file.
+        page: Which one is described, from 0; the first where there is none such.
 
     Raises:
         PixelTypeError: It has no grey planes.
@@ -27,17 +37,37 @@ def tiff_header(path: Path) -> tuple[str, tuple[int, int], int]:
     """
     try:
         with tifffile.TiffFile(path) as opened:
-            page = opened.pages.first
-            _check_tags(opened, page)
-            return str(page.dtype), _grey(path, page), len(opened.pages)
+            n_pages = len(opened.pages)
+            chosen = opened.pages[page].aspage() if 0 < page < n_pages else opened.pages.first
+            dtype, shape = _described(path, opened, chosen)
+            return dtype, shape, n_pages
     except (ImageError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - a flipped bit makes its parser fail in any way
         raise ValueError(_said(error)) from error
 
 
+def probe_tiff(path: Path) -> ImageHeader:
+    """Return what a file says of itself, and what its pages are: of the first that is no thumbnail.
+
+    Raises:
+        PixelTypeError: It has no grey planes, or several under one page.
+        ValueError: It is damaged.
+    """
+    try:
+        with tifffile.TiffFile(path) as opened:
+            stack = stack_of(opened, path)
+            page = opened.pages.first if stack is None else opened.pages[stack.full[0]].aspage()
+            dtype, shape = _described(path, opened, page)
+            return ImageHeader(dtype, shape, len(opened.pages), stack, _is_inverted(page))
+    except (ImageError, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ValueError(_said(error)) from error
+
+
 def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
-    """Return a plane [height, width].
+    """Return a plane [height, width], the right way up, its zero black.
 
     Args:
         path: The file.
@@ -51,27 +81,100 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as opened:
             chosen = opened.pages[page].aspage()
-            _check_tags(opened, chosen)
-            height, width = _grey(path, chosen)
+            _, (height, width) = _described(path, opened, chosen)
             if height * width > most:
                 message = f"{path} page {page} claims {height} x {width} pixels; the limit is {most} per plane."
                 raise PixelTypeError(message)
             _check_segments(path, page, chosen)
-            if chosen.bitspersample not in (8, 16):
-                return _unpack(path, chosen)
-            try:
-                return np.asarray(chosen.asarray())
-            except ValueError as error:
-                # Without the optional imagecodecs, tifffile lacks LZW and some others that Pillow knows.
-                if "imagecodecs" not in str(error):
-                    raise
-        with Image.open(path, formats=["TIFF"]) as opened_image:
-            opened_image.seek(page)
-            return np.asarray(opened_image)
+            return _black_is_zero(_decoded(path, page, chosen), chosen)
     except (ImageError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - as above
         raise ValueError(_said(error)) from error
+
+
+def _decoded(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
+    """Return a plane upright, its values as they are stored, whatever decoder knows its codec."""
+    if page.bitspersample == 12:
+        return _upright(_unpack(path, page), _orientation(page))
+    try:
+        return _upright(np.asarray(page.asarray()), _orientation(page))
+    except ValueError as error:
+        # Without the optional imagecodecs, tifffile lacks LZW and some others that Pillow knows.
+        if "imagecodecs" not in str(error):
+            raise
+    with Image.open(path, formats=["TIFF"]) as opened:
+        opened.seek(number)
+        raw_mode = _raw_mode(opened)
+        plane = np.asarray(opened)  # Pillow turns it upright, and inverts 8 bits where zero is white
+    return np.subtract(255, plane, dtype=np.uint8) if raw_mode.endswith(";I") else plane
+
+
+def _raw_mode(opened: ImageFile.ImageFile) -> str:
+    """Return how Pillow will unpack an image that it has not decoded yet: `L;I` inverts."""
+    tile = opened.tile[0] if opened.tile else None
+    return str(tile.args[0] if tile is not None and isinstance(tile.args, tuple) else tile and tile.args)
+
+
+def _described(path: Path, opened: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[str, tuple[int, int]]:
+    """Return pixel type and (height, width) of a page, of which nothing is left in doubt."""
+    _check_tags(opened, page)
+    shape, dtype = _grey(path, page), str(page.dtype)
+    bits = int(page.bitspersample)
+    if dtype in ("uint8", "uint16") and (bits not in (8, 12, 16) or (bits == 12 and page.compression != _RAW)):
+        packed = f" with compression {int(page.compression)}" if bits == 12 else ""
+        message = f"{path} holds {bits}-bit samples{packed}; expected 8 or 16 bit, or 12 bit uncompressed."
+        raise PixelTypeError(message)
+    _check_meaning(path, page)
+    return dtype, shape if _orientation(page) < _TRANSPOSED else shape[::-1]
+
+
+def _check_meaning(path: Path, page: tifffile.TiffPage) -> None:
+    """Check that a larger number means more light, or less light for all: an index into a palette means neither."""
+    said = int(page.photometric)
+    if said in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or _PHOTOMETRIC not in page.tags:
+        return
+    if said == _PALETTE and page.colormap is not None and _is_ramp(np.asarray(page.colormap)):
+        return
+    kind = "a palette whose colours are no shades of one" if said == _PALETTE else f"PhotometricInterpretation {said}"
+    message = f"{path} has {kind}: its numbers are no intensities. Expected grey planes."
+    raise PixelTypeError(message)
+
+
+def _is_ramp(colours: np.ndarray) -> bool:
+    """Tell whether colours [red green blue, index] go evenly from black to one colour: the index is the intensity."""
+    ramp = np.linspace(0, 1, colours.shape[1])
+    most = colours.max(axis=1, initial=0).astype(float)
+    shades = colours[most > 0] / most[most > 0, None]
+    return bool(len(shades)) and bool((np.abs(shades - ramp) < _UNEVEN).all())
+
+
+def _is_inverted(page: tifffile.TiffPage) -> bool:
+    # Without the tag, as in libtiff, black is zero; tifffile and Pillow take it for white.
+    return _PHOTOMETRIC in page.tags and int(page.photometric) == _WHITE_IS_ZERO
+
+
+def _black_is_zero(plane: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    return (1 << int(page.bitspersample)) - 1 - plane if _is_inverted(page) else plane
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _upright(plane: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a plane the way its file says.
+
+    Source: TIFF 6.0, Orientation: where the first row and the first column are seen
+    """
+    if orientation >= _TRANSPOSED:
+        plane = plane.T
+    if orientation in (2, 3, 6, 7):
+        plane = plane[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        plane = plane[::-1]
+    return plane
 
 
 def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
@@ -172,10 +275,6 @@ def _check_packbits(packed: bytes, n_bytes: int, number: int) -> None:
 
 def _unpack(path: Path, page: tifffile.TiffPage) -> np.ndarray:
     """Unpack 12-bit samples (two in three bytes, each row padded to whole bytes), uncompressed."""
-    bits = page.bitspersample
-    if bits != 12 or page.compression != _RAW:
-        message = f"{bits}-bit samples with compression {page.compression}; expected 8, 12 or 16 bit"
-        raise ValueError(message)
     height, width = page.shape
     row_bytes = (width * 12 + 7) // 8
     packed = np.frombuffer(_joined(path, page.dataoffsets, page.databytecounts), dtype=np.uint8)

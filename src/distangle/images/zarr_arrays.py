@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class ArrayHeader:
         prefix: Before the numbers in the name of a file.
         separator: Between the numbers.
         zarr_format: 2 or 3.
+        codec: What a chunk is compressed with, as the metadata name it; "" where its bytes are the pixels themselves,
+            `?` where filters or several codecs change their number.
     """
 
     dtype: str
@@ -44,6 +47,7 @@ class ArrayHeader:
     prefix: str
     separator: str
     zarr_format: Literal[2, 3]
+    codec: str = "?"
 
     @property
     def leading(self) -> tuple[int, ...]:
@@ -159,13 +163,13 @@ def _check_chunks(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int
         try:
             with file.open("rb") as opened:
                 head = opened.read(_BLOSC.size + 2)
+                n_bytes = os.fstat(opened.fileno()).st_size
         except OSError as error:
             raise ImageError(_absent(file.relative_to(path).as_posix(), path, error.strerror)) from error
         if header.inner is not None:
             _check_shard(file, path, header, numbers)
-        elif _claims(head) > header.chunk_bytes:
-            message = f"{file} claims {_claims(head)} bytes, and a chunk has {header.chunk_bytes}. Copy it again."
-            raise ImageError(message)
+        else:
+            _check_length(file, header, head, n_bytes)
 
 
 def _chunk_numbers(header: ArrayHeader, wanted: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
@@ -198,13 +202,26 @@ def _check_shard(file: Path, path: Path, header: ArrayHeader, numbers: Sequence[
         raise ImageError(_absent(what, path, None))
 
 
-def _claims(head: bytes) -> int:
-    """Return how many bytes a chunk of zstd or Blosc says it holds; 0 where it does not say."""
-    size = content_size(head)
-    if size is not None:
-        return size
-    if len(head) >= _BLOSC.size and head[0] == 2:  # the version of its format, for ten years now
+def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) -> None:
+    """Refuse a chunk of another length than the array asks for: by its size where it is raw, else by what it claims."""
+    if not header.codec:
+        if n_bytes != header.chunk_bytes:
+            message = f"{file} holds {n_bytes} bytes, and a chunk has {header.chunk_bytes}. Copy it again."
+            raise ImageError(message)
+    elif _claims(header.codec, head) > header.chunk_bytes:
+        message = f"{file} claims {_claims(header.codec, head)} bytes, and a chunk has {header.chunk_bytes}. "
+        message += "Copy it again."
+        raise ImageError(message)
+
+
+def _claims(codec: str, head: bytes) -> int:
+    """Return how many bytes a chunk says it holds, in the way of its codec; 0 where it does not say."""
+    if codec == "zstd":
+        return content_size(head) or 0
+    if codec == "blosc" and len(head) >= _BLOSC.size:
         return int(_BLOSC.unpack_from(head)[4])
+    if codec in ("lz4", "numcodecs.lz4"):
+        return int.from_bytes(head[:4], "little")
     return 0
 
 
@@ -235,6 +252,7 @@ def _format_3(path: Path) -> ArrayHeader:
         prefix=f"c{separator}" if default else "",
         separator=separator,
         zarr_format=3,
+        codec=_codec_3(said["codecs"]),
     )
 
 
@@ -249,7 +267,15 @@ def _format_2(path: Path) -> ArrayHeader:
         prefix="",
         separator=str(said.get("dimension_separator", ".")),
         zarr_format=2,
+        codec="?" if said.get("filters") else str((said.get("compressor") or {}).get("id", "")),
     )
+
+
+def _codec_3(codecs: Sequence[dict[str, Any]]) -> str:
+    """Return the one codec that compresses a chunk of format 3."""
+    names = [str(codec["name"]) for codec in codecs]
+    packing = [name for name in names if name not in ("bytes", "transpose", "endian")]
+    return "" if not packing else packing[0] if len(packing) == 1 else "?"
 
 
 def _json(path: Path) -> dict[str, Any]:

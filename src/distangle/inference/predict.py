@@ -22,7 +22,7 @@ from distangle.model import (
 from distangle.model.features import Features
 from distangle.ranks import check_once, share, sum_array
 from distangle.results import Predictions
-from distangle.screen import Screen
+from distangle.screen import Screen, rename_columns
 
 BATCH = 32  # constant, and the last batch is padded: a prediction does not depend on its neighbours
 PLACE = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
@@ -253,8 +253,10 @@ def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, in
     table["Metadata_Cell_Type"] = sites["cell_type"].to_numpy()
     table["Metadata_Role"] = sites["role"].to_numpy()
     table["Metadata_Perturbation"] = sites["perturbation"].to_numpy()
-    for column in screen.card.extra_columns:
-        table[f"Metadata_{column}"] = sites[column].to_numpy()
+    # The index renames columns already; a screen of an older version may still have ours.
+    extra = screen.card.extra_columns
+    for column, name in zip(extra, rename_columns(extra), strict=True):
+        table[f"Metadata_{name}"] = sites[column].to_numpy()
     keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
     table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
     table["perturbation"] = sites[target].to_numpy() if target in sites.columns else ""  # new plates may have no labels

@@ -21,6 +21,7 @@ from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
+from distangle.screen.own_columns import rename_columns
 from distangle.screen.perturbation import CONTROLS, NEGATIVE, Role, class_list, class_list_sha256, natural_key
 from distangle.screen.plate import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
@@ -71,6 +72,7 @@ __all__ = [
     "parse_well",
     "read_screen",
     "reconcile_class_sets",
+    "rename_columns",
     "refuse_reported",
     "sha256_of_site",
     "site_sha256",

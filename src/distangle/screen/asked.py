@@ -36,7 +36,12 @@ def noted(request: Request, plate: tuple[int, int] | None, *, folder: AnyPath) -
         "pages": request.pages,
         "pattern": request.pattern,
         "controls": {role: list(names) for role, names in request.controls.items()},
+        "missing": list(request.missing),
+        "well_base": request.well_base,
+        "well_order": request.well_order,
         "plate": None if plate is None else list(plate),
+        "planes": list(request.planes),
+        **request.moment,
     }
 
 
@@ -76,9 +81,15 @@ def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
         pattern=asked["pattern"],
         controls=asked["controls"],
         tables_only=screen.card.tables_only,
+        planes=tuple(asked.get("planes", ())),
+        **{axis: asked.get(axis, "") for axis in ("time", "cycle", "acquisition")},
+        missing=asked.get("missing", ()),
+        plate=None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]),
+        well_base=asked.get("well_base"),
+        well_order=asked.get("well_order"),
     )
     found = find(screen.card.layout, request)
-    entries, _, problems = settle(found, None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]))
+    entries, _, problems = settle(found, request.plate)
     return found, entries, problems
 
 

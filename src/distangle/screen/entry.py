@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from distangle.remote import AnyPath
 from distangle.screen.channel import Channel
@@ -25,6 +25,9 @@ class Entry:
         split: `train`, `test` or whatever the table says; "" if nothing.
         paths: One per channel, relative to the source, `/` between; empty when none was looked for.
         pages: One per channel; -1 when the file is one plane.
+        numbering: What `pages` counts: pages of the file, its channels (which page is which, the file tells), or
+            frames as a `load_data` table counts them.
+        series: One per channel, where `numbering` is frames: which image of the file the frame is of.
         table: Name of the table, "" if none.
         line: Line of the table, the header being line 1.
         extra: Values of the extra columns.
@@ -41,6 +44,8 @@ class Entry:
     split: str = ""
     paths: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
+    numbering: Literal["pages", "channels", "frames"] = "pages"
+    series: tuple[int, ...] = ()
     table: str = ""
     line: int = 0
     extra: tuple[str, ...] = ()
@@ -91,6 +96,14 @@ class Request:
         pattern: How paths of images are built of names in braces, or the name of a known pattern.
         controls: Role to names of perturbations.
         tables_only: Look for no image.
+        plate: Rows and columns of the plates; None where the wells tell.
+        well_base: `0` or `1`, what rows and columns in figures count from; `images=0,tables=1` for each apart.
+        well_order: `rows` where well 2 is A02, `columns` where it is B01; None where the source tells.
+        missing: Words of tables that stand for a missing value.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
+        time: Which time is wanted where there are several; "" where none was named.
+        cycle: Which cycle or round; likewise.
+        acquisition: Which acquisition; likewise.
     """
 
     source: AnyPath
@@ -101,6 +114,20 @@ class Request:
     pattern: str | None = None
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables_only: bool = False
+    plate: tuple[int, int] | None = None
+    well_base: str | None = None
+    well_order: str | None = None
+    missing: Sequence[str] = ()
+    planes: Sequence[str] = ()
+    time: str = ""
+    cycle: str = ""
+    acquisition: str = ""
+
+    @property
+    def moment(self) -> dict[str, str]:
+        """Time, cycle and acquisition, as far as they were named."""
+        named = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
+        return {axis: value for axis, value in named.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +144,7 @@ class Found:
         tables: The tables that were read.
         site_hint: What to do about two rows of one site.
         notes: For the provenance.
+        pixel_size_um: Side of a pixel in micrometres, as the instrument tells it; None where it does not.
     """
 
     source: AnyPath
@@ -128,6 +156,7 @@ class Found:
     tables: tuple[AnyPath, ...]
     site_hint: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,16 @@ from distangle.errors import ImageError, PixelTypeError, ScreenError
 from distangle.remote import AnyPath, RemotePath
 from distangle.screen.channel import Channel
 from distangle.screen.entry import Entry
+from distangle.screen.pages import pages_of_site, remarks_on_files
 from distangle.screen.problems import Problem
+from distangle.screen.stack import ImageHeader
 from distangle.screen.stored import is_array, sha256_of_stored, site_sha256, size_and_mtime
 
-Probe = Callable[[Path], tuple[str, tuple[int, int], int]]
-"""Reads the header of a file: type of a pixel, (height, width) in px, number of pages. Raises ImageError."""
+Probe = Callable[[Path], ImageHeader | tuple[str, tuple[int, int], int]]
+"""Reads the header of a file: type of a pixel, (height, width) in px, number of pages, and maybe what these are.
+
+Raises ImageError.
+"""
 
 Tails = Callable[[Path], Mapping[int, tuple[int, int]]]
 """Reads the ends of the pages of a file: by page, the first and last of the rows that were zeroed, from 1."""
@@ -39,8 +44,7 @@ class LookedAt:
     Attributes:
         size: Bytes.
         mtime: When it was written.
-        header: Type of a pixel and (height, width); None where no header was read.
-        n_pages: Planes in it.
+        header: What it says of itself; None where no header was read.
         sha256: Of its bytes; "" where they were not read.
         trouble: "" or why it cannot be used.
         fix: What to do about that.
@@ -50,13 +54,17 @@ class LookedAt:
 
     size: int = 0
     mtime: float = 0.0
-    header: tuple[str, tuple[int, int]] | None = None
-    n_pages: int = 0
+    header: ImageHeader | None = None
     sha256: str = ""
     trouble: str = ""
     fix: str = "Copy the file again from where it came."
     is_absent: bool = False
     tails: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[str, tuple[int, int]] | None:
+        """Type of a pixel and (height, width)."""
+        return None if self.header is None else (self.header.dtype, self.header.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +78,17 @@ class SiteFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """Entries whose files are in order, with what is known of them, and refusals of the others."""
+    """Entries whose files are in order, with what is known of them, and refusals of the others.
+
+    `told` counts the entries whose pages are others than their layout could know: their files tell which are meant.
+    """
 
     entries: list[Entry]
     files: list[SiteFiles]
     dtype: str | None
     shape: tuple[int, int] | None
     problems: list[Problem]
+    told: int = 0
 
 
 def inspect_files(
@@ -115,19 +127,27 @@ def inspect_files(
             progress(len(looked), len(names))
     problems: list[Problem] = []
     whole: list[Entry] = []
+    told = 0
+    names_of_channels = [channel.name for channel in channels]
     for entry in entries:
-        problem = _wrong_files(entry, channels, looked, has_probe=probe is not None)
+        problem = _unusable(entry, channels, looked)
+        if problem is None and probe is not None:
+            headers = {path: header for path in entry.paths if (header := looked[path].header) is not None}
+            pages, problem = pages_of_site(entry, names_of_channels, headers)
+            told += pages != entry.pages and problem is None
+            entry.pages = pages
+        problem = problem or _wrong_pixels(entry, channels, looked)
         if problem is None:
             whole.append(entry)
         else:
             problems.append(problem)
     kept, usual, refused = _majority(whole, looked)
-    problems += refused
+    problems += [*refused, *remarks_on_files(kept, {path: file.header for path, file in looked.items() if file.header})]
     if hash_files:
         problems += _same_bytes(kept, looked)
     dtype, shape = usual or (None, None)
     files = [_site_files(entry, looked, hash_files=hash_files) for entry in kept]
-    return Inspected(entries=kept, files=files, dtype=dtype, shape=shape, problems=problems)
+    return Inspected(entries=kept, files=files, dtype=dtype, shape=shape, problems=problems, told=told)
 
 
 def _look_at_all(
@@ -156,10 +176,7 @@ def _look_at(name: str, probe: Probe | None, tails: Tails | None, *, hash_files:
             return LookedAt(trouble="not a regular file")
         if size == 0:
             return LookedAt(trouble="0 bytes")
-        header, n_pages = None, 0
-        if probe is not None:
-            dtype, shape, n_pages = probe(Path(name))
-            header = (dtype, shape)
+        header = ImageHeader(*probe(Path(name))) if probe is not None else None
         sha256 = sha256_of_stored(Path(name)) if hash_files else ""
         zeroed = tails(Path(name)) if tails is not None and not stat.S_ISDIR(found.st_mode) else {}
     except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +187,7 @@ def _look_at(name: str, probe: Probe | None, tails: Tails | None, *, hash_files:
         return LookedAt(trouble=_without(name, error), fix="Export grey planes of 8 or 16 bit: a file per channel.")
     except ImageError as error:
         return LookedAt(trouble=_without(name, error))
-    return LookedAt(size=size, mtime=mtime, header=header, n_pages=n_pages, sha256=sha256, tails=zeroed)
+    return LookedAt(size=size, mtime=mtime, header=header, sha256=sha256, tails=zeroed)
 
 
 def _without(name: str, error: ImageError) -> str:
@@ -189,9 +206,7 @@ def _look_behind(path: RemotePath, probe: Probe | None, tails: Tails | None, *, 
         return LookedAt(trouble=f"cannot be read: {error}")
 
 
-def _wrong_files(
-    entry: Entry, channels: Sequence[Channel], looked: dict[str, LookedAt], *, has_probe: bool
-) -> Problem | None:
+def _unusable(entry: Entry, channels: Sequence[Channel], looked: Mapping[str, LookedAt]) -> Problem | None:
     files = [looked[path] for path in entry.paths]
     absent = [k for k, file in enumerate(files) if file.is_absent]
     if absent:
@@ -202,7 +217,7 @@ def _wrong_files(
             expected=f"a file for each of the {len(files)} channels",
             fix="Copy the files and index again; --tables-only looks for none.",
         )
-    for channel, path, page, file in zip(channels, entry.paths, entry.pages, files, strict=True):
+    for channel, path, file in zip(channels, entry.paths, files, strict=True):
         if file.trouble:
             return entry.problem(
                 "unreadable file",
@@ -211,19 +226,17 @@ def _wrong_files(
                 expected="an image",
                 fix=file.fix,
             )
-        if has_probe and not (file.n_pages == 1 if page < 0 else page < file.n_pages):
-            return entry.problem(
-                "wrong number of pages",
-                channel=channel.name,
-                found=f"{path}: {file.n_pages} pages",
-                expected="one page" if page < 0 else f"page {page + 1}",
-                fix="Files of many pages need --pages COLUMN." if page < 0 else "Check the list of channels.",
-            )
+    return None
+
+
+def _wrong_pixels(entry: Entry, channels: Sequence[Channel], looked: Mapping[str, LookedAt]) -> Problem | None:
+    files = [looked[path] for path in entry.paths]
+    for channel, path, page, file in zip(channels, entry.paths, entry.pages, files, strict=True):
         if max(page, 0) in file.tails:
             return _zeroed_tail(entry, channel, path, file.tails[max(page, 0)])
-    if len({file.header for file in files}) > 1:
+    if len({file.kind for file in files}) > 1:
         pairs = zip(channels, files, strict=True)
-        said = [f"{channel.name} {_say(file.header)}" for channel, file in pairs if file.header]
+        said = [f"{channel.name} {_say(file.kind)}" for channel, file in pairs if file.kind]
         return entry.problem(
             "channels differ",
             found="; ".join(said),
@@ -246,7 +259,7 @@ def _zeroed_tail(entry: Entry, channel: Channel, path: str, rows: tuple[int, int
 def _majority(
     entries: list[Entry], looked: dict[str, LookedAt]
 ) -> tuple[list[Entry], tuple[str, tuple[int, int]] | None, list[Problem]]:
-    headers = [looked[entry.paths[0]].header for entry in entries]
+    headers = [looked[entry.paths[0]].kind for entry in entries]
     counts = Counter(header for header in headers if header is not None)
     if not counts:
         return entries, None, []

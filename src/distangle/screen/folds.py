@@ -17,6 +17,7 @@ from distangle.commit import committed
 from distangle.errors import FoldError, nearest
 from distangle.randomness import generator
 from distangle.screen.perturbation import NEGATIVE, natural_key
+from distangle.screen.spelling import one_spelling
 from distangle.screen.table import KEY_COLUMNS, Screen
 
 TRAIN = "train"
@@ -179,7 +180,7 @@ def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str)
         raise FoldError(message)
     groups = screen.sites[column].astype(str)
     there = sorted({value for value in groups if value}, key=natural_key)
-    wanted = sorted(set(values), key=natural_key)
+    wanted = sorted({value if value in there else one_spelling(value) for value in values}, key=natural_key)
     if not wanted:
         message = f"Nothing to {to}: name values of {column!r}: {', '.join(there[:40])}."
         raise FoldError(message)

@@ -20,6 +20,8 @@ from distangle.screen.perturbation import class_list, class_list_sha256, natural
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem, n_refused, problems_table
 from distangle.screen.settle import settle
+from distangle.screen.source_tables import MISSING
+from distangle.screen.spelling import one_spelling
 from distangle.screen.table import Screen, ScreenCard, path_columns
 
 
@@ -33,10 +35,17 @@ def index(
     pages: str | None = None,
     pattern: str | None = None,
     controls: Mapping[str, Sequence[str]] | None = None,
+    missing: Sequence[str] | None = None,
     tables_only: bool = False,
     hash_files: bool = True,
     plate_rows: int | None = None,
     plate_columns: int | None = None,
+    planes: Sequence[str] | None = None,
+    time: str = "",
+    cycle: str = "",
+    acquisition: str = "",
+    well_base: int | str | None = None,
+    well_order: str | None = None,
     probe: Probe | None = None,
     tails: Tails | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -52,11 +61,21 @@ def index(
         pages: Column with one file of many pages for all channels, layout `table` only.
         pattern: How the paths of images are built, layout `folder` only.
         controls: Role to names of perturbations.
+        missing: Words of tables that stand for a missing value, which is no class; by default `MISSING`. A name in
+            `controls` is none of them.
         tables_only: Look for no image; one row per row of the tables.
         hash_files: Read every file for its SHA-256.
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
             when a well needs it.
         plate_columns: Columns of the plates.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one, where the images are of several.
+        time: Which time is wanted, where there are several.
+        cycle: Which cycle or round of staining.
+        acquisition: Which acquisition of a plate.
+        well_base: 0 where rows and columns in figures, or the columns behind row letters, count from 0; 1 to refuse
+            wells with a 0 one by one; `images=0,tables=1` for the names of images and the tables apart. None refuses
+            a source that counts from 0.
+        well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
         tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
             with `hash_files`. None keeps them.
@@ -74,19 +93,32 @@ def index(
     if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
         message = f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1."
         raise ScreenError(message)
+    roles = {role: [one_spelling(name) for name in names] for role, names in (controls or {}).items()}
+    named = {name.casefold() for names in roles.values() for name in names}
+    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    if well_order not in (None, "rows", "columns"):
+        message = f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01)."
+        raise ScreenError(message)
     request = Request(
         source=place(source),
         tables=None if tables is None else place(tables),
-        mapping=mapping or {},
-        channels=tuple(channels or ()),
-        pages=pages,
+        mapping={ours: one_spelling(theirs) for ours, theirs in (mapping or {}).items()},
+        channels=tuple(one_spelling(name) for name in channels or ()),
+        pages=None if pages is None else one_spelling(pages),
         pattern=pattern,
-        controls=controls or {},
+        controls=roles,
         tables_only=tables_only,
+        planes=tuple(planes or ()),
+        time=time,
+        cycle=cycle,
+        acquisition=acquisition,
+        missing=tuple(word for word in (MISSING if missing is None else missing) if word.casefold() not in named),
+        plate=given,
+        well_base=None if well_base is None else str(well_base),
+        well_order=well_order,
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
-    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     entries, plate, problems = settle(found, given)
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])
@@ -111,6 +143,7 @@ def index(
         channels=found.channels,
         dtype=seen.dtype,
         shape=seen.shape,
+        pixel_size_um=found.pixel_size_um,
         plate_rows=plate[0],
         plate_columns=plate[1],
         perturbations=names,
@@ -124,6 +157,7 @@ def index(
         provenance={
             **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
             **({"recognised_by": sign} if sign else {}),
+            **({"pages_told_by_files": seen.told} if seen.told else {}),
             "asked": noted(request, given, folder=found.source),
         },
     )

@@ -3,24 +3,29 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found
-from distangle.screen.layouts.wells.columns import renamed
+from distangle.screen.own_columns import PREFIX, rename_columns
 from distangle.screen.place import place_wells
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import path_on_disk
 
 
 def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tuple[int, int], list[Problem]]:
     """Refuse what the tables alone contradict; no image is looked at.
 
     Args:
-        found: As a layout found it; the wells are rewritten as `B03`.
+        found: As a layout found it; the wells are rewritten as `B03`, and paths as the folders write them.
         plate: Rows and columns of the plates; None for 16 x 24, or 32 x 48 when a well needs it.
 
     Returns:
         The entries that stay, the size of the plates, and every problem: the layout's and those met here.
     """
+    if isinstance(found.source, Path):
+        for entry in found.entries:
+            entry.paths = tuple(path_on_disk(found.source, path) for path in entry.paths)
     entries, size, problems = place_wells(found.entries, plate)
     problems = [*found.problems, *problems]
     for check in (_unique_sites, _agreeing_wells, _unshared_files):
@@ -73,7 +78,7 @@ def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
         way = "map the well's treatment, `--map perturbation=COLUMN`, or `--map perturbation=` where there is none"
     return (
         f"If column {column!r} is a label of single sites, such as a cell's phenotype, {way}: {column!r} is then kept "
-        f"as an extra column, and `distangle train SCREEN --target {renamed((column,))[0]}` learns it."
+        f"as an extra column, and `distangle train SCREEN --target {rename_columns((column,))[0]}` learns it."
     )
 
 
@@ -90,8 +95,8 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
         for (experiment, plate, _), values in wells.items():
             plates[experiment, plate] |= values
         n_values = len(set().union(*plates.values()))
-        name = column.removeprefix("table_")
-        name = name if renamed((name,)) == (column,) else column  # as the table has it
+        name = column.removeprefix(PREFIX)
+        name = name if rename_columns((name,)) == (column,) else column  # as the table has it
         if not _PLACE.fullmatch(name) and n_values < len(wells) and any(len(values) > 1 for values in plates.values()):
             likely.append(name)
     return likely
@@ -99,15 +104,15 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
 
 def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
     """Refuse sites that name the same page of the same file: a picture shows one place."""
-    holders: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    holders: dict[tuple[str, int, int], list[Entry]] = defaultdict(list)
     for entry in entries:
-        for claim in set(zip(entry.paths, entry.pages, strict=True)):
+        for claim in set(_claims(entry)):
             holders[claim].append(entry)
     shared = {claim: held for claim, held in holders.items() if len(held) > 1}
     kept: list[Entry] = []
     problems: list[Problem] = []
     for entry in entries:
-        claims = [claim for claim in zip(entry.paths, entry.pages, strict=True) if claim in shared]
+        claims = [claim for claim in _claims(entry) if claim in shared]
         if not claims:
             kept.append(entry)
             continue
@@ -122,6 +127,11 @@ def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], li
             )
         )
     return kept, problems
+
+
+def _claims(entry: Entry) -> list[tuple[str, int, int]]:
+    """Return path, series and page of every channel."""
+    return list(zip(entry.paths, entry.series or (0,) * len(entry.paths), entry.pages, strict=True))
 
 
 _PLACE = re.compile(r"(Metadata_)?(row|col|column)", re.IGNORECASE)

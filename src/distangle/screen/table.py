@@ -45,6 +45,8 @@ class ScreenCard(BaseModel):
         channels: The stains, in the order of the images' channels.
         dtype: Type of a pixel as stored, `uint8` or `uint16`; None when no header was read.
         shape: Height and width in px; None when no header was read.
+        pixel_size_um: Side of a pixel in micrometres, for scale bars; None where no instrument tells it, or plates
+            differ.
         plate_rows: Rows of a plate.
         plate_columns: Columns of a plate.
         perturbations: The class list in natural order: position k is class k.
@@ -66,6 +68,7 @@ class ScreenCard(BaseModel):
     channels: tuple[Channel, ...]
     dtype: str | None = None
     shape: tuple[int, int] | None = None
+    pixel_size_um: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     plate_rows: Annotated[int, Field(ge=1)]
     plate_columns: Annotated[int, Field(ge=1)]
     perturbations: tuple[str, ...]

@@ -126,6 +126,28 @@ def check_stream(path: Path) -> None:
         raise ValueError(message)
 
 
+def check_single(path: Path) -> None:
+    """Check that a PNG file is one picture: of an animation a decoder shows the first frame, and says nothing.
+
+    Raises:
+        PixelTypeError: It holds several frames.
+        OSError: It cannot be read.
+
+    Source: PNG specification, third edition, chunk acTL
+    """
+    with path.open("rb") as opened:
+        opened.seek(len(SIGNATURE))
+        while len(head := opened.read(8)) == 8 and head[4:] != b"IDAT":
+            length = int.from_bytes(head[:4])
+            if head[4:] == b"acTL":
+                n_frames = int.from_bytes(opened.read(4))
+                if n_frames > 1:
+                    message = f"{path} is an animation of {n_frames} frames; expected one plane."
+                    raise PixelTypeError(message)
+                return
+            opened.seek(length + 4, os.SEEK_CUR)
+
+
 def _stream_bytes(header: Header) -> int:
     """Return the bytes of all filtered rows."""
     passes = _ADAM7 if header.interlaced else ((0, 0, 1, 1),)

@@ -141,8 +141,10 @@ def _differences(screen: Screen, site: Mapping[Any, Any], entry: Entry, now: _Re
     pairs = [(name, str(site[name]), str(getattr(entry, name))) for name in _LABELS]
     if now.with_paths:
         for k, channel in enumerate(screen.card.channels):
-            was = str(site[f"path_{k + 1}"]), int(site[f"page_{k + 1}"])
-            pairs.append((f"file of {channel.name}", _file(*was), _file(entry.paths[k], entry.pages[k])))
+            path, page = str(site[f"path_{k + 1}"]), int(site[f"page_{k + 1}"])
+            # Pages that the files told when they were opened are not in the table: only its paths are compared.
+            is_now = page if "pages_told_by_files" in screen.card.provenance else entry.pages[k]
+            pairs.append((f"file of {channel.name}", _file(path, page), _file(entry.paths[k], is_now)))
     n_severe = sum(was != is_now for _, was, is_now in pairs)
     pairs += [(name, str(site[name]), entry.extra[k]) for name, k in now.extra.items()]
     words = [f"{name.replace('_', ' ')} was {was!r}, is {is_now!r}" for name, was, is_now in pairs if was != is_now]

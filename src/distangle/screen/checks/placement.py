@@ -1,6 +1,5 @@
 """Plates that lie turned or shifted: their wells match the plate, or the other plates, once they are moved back."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distangle.screen.checks.finding import Finding, Severity
+from distangle.screen.layouts.wells.spelling import spelling_of
 from distangle.screen.plate import row_of, well_name
 from distangle.screen.table import Screen
 
@@ -17,7 +17,6 @@ AGREE = 0.7  # share of the wells of most plates that must be as usual before th
 
 SMALLER = ((8, 12), (4, 6))  # plates of 96 and 24 wells
 
-_NAME = re.compile(r"([A-Za-z]{1,2})0*([0-9]{1,4})")  # also `A00`: somebody counts from zero
 _ABSENT, _UNSETTLED, _ANY = 0, -1, -2
 
 Position = tuple[int, int]
@@ -34,6 +33,7 @@ class Move:
         size: Of the plate that was; None: as large as the screen's.
         rows: Added to every row.
         columns: Added to every column.
+        from_zero: Such a plate counts from 0.
     """
 
     words: str
@@ -42,6 +42,7 @@ class Move:
     size: Position | None = None
     rows: int = 0
     columns: int = 0
+    from_zero: bool = False
 
     def of(self, positions: np.ndarray, plate: Position) -> np.ndarray:
         """Return where wells belong, int [well, 2]; they may lie off the plate."""
@@ -63,6 +64,9 @@ class _Wells:
 STAY = Move("leave them")
 MOVES = (
     STAY,
+    # Before the others: a plate that counts from 0 has wells off the plate, which turning it would bring back too.
+    Move("count its columns from 0", columns=1, from_zero=True),
+    Move("count its rows and columns from 0", rows=1, columns=1, from_zero=True),
     Move("exchange rows and columns", turned=True),
     Move("turn the plate by 180 degrees", rotated=True),
     # A screen of 96 wells is believed to be one of 384 unless somebody says so.
@@ -74,11 +78,13 @@ MOVES = (
         Move(f"shift {kind} by {by:+d}", rows=by if kind == "rows" else 0, columns=by if kind == "columns" else 0)
         for by in (-1, 1, -2, 2)
         for kind in ("rows", "columns")
+        if (kind, by) != ("columns", 1)
     ),
     *(
         Move(f"shift rows by {rows:+d} and columns by {columns:+d}", rows=rows, columns=columns)
         for rows in (-1, 1, -2, 2)
         for columns in (-1, 1, -2, 2)
+        if (rows, columns) != (1, 1)
     ),
 )
 
@@ -120,6 +126,9 @@ def _finding(
     moves = (move.of(wells.positions, plate) != wells.positions).any(axis=1)
     first = wells.positions[moves][:1]  # a well on the diagonal stays where rows and columns change places
     before, after = (_said(int(row), int(column)) for row, column in (first[0], move.of(first, plate)[0]))
+    how = f"{move.words} in its table ({before} becomes {after}) and index again"
+    if move.from_zero:
+        how = f"it counts from 0 ({before} becomes {after}): index again with --well-base 0"
     than = "as on the other plates" if sure else f"on a plate of {plate[0]} x {plate[1]} wells"
     return Finding(
         severity="error" if sure else "warning",
@@ -127,7 +136,7 @@ def _finding(
         what=f"{wrong} wells are not {than}; {least} are not when you {move.words}",
         experiment=key[0],
         plate=key[1],
-        fix=f"Look at the plate. If so, {move.words} in its table ({before} becomes {after}) and index again.",
+        fix=f"Look at the plate. If so, {how}.",
         count=len(wells.positions),
     )
 
@@ -228,12 +237,14 @@ def _on(positions: np.ndarray, plate: Position) -> np.ndarray:
 
 
 def _position(name: str) -> Position | None:
-    match = _NAME.fullmatch(name.strip())
-    if match is None:
+    spelling = spelling_of(name)  # also `A00` and `r00c00`: somebody counts from zero
+    if spelling is None or spelling.form not in ("letters", "figures"):
         return None
-    return row_of(match[1]), int(match[2]) - 1
+    return row_of(spelling.letters) if spelling.letters else spelling.row - 1, spelling.column - 1
 
 
 def _said(row: int, column: int) -> str:
-    # A column before the first has no name of its own: `A00` is what the table says.
-    return well_name(row, column) if row >= 0 and column >= 0 else f"{well_name(max(row, 0), 0)[:-2]}{column + 1:02d}"
+    # A row or column before the first has no name of its own: `A00` and `r00c01` are what the table says.
+    if row < 0:
+        return f"r{row + 1:02d}c{column + 1:02d}"
+    return well_name(row, column) if column >= 0 else f"{well_name(row, 0)[:-2]}{column + 1:02d}"

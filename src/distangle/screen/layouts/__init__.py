@@ -1,9 +1,13 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
-from distangle.errors import ScreenError, nearest
+import dataclasses
+
+from distangle.errors import ScreenError, WellBaseError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
 from distangle.screen.layouts import cellpainting, folder, ome_zarr, rxrx1, table
+from distangle.screen.layouts.instruments.tables import hold_against_records
+from distangle.screen.own_columns import rename_columns, renaming
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -21,6 +25,12 @@ _FLAGS = {
     "channels": "--channels",
     "pages": "--pages",
     "pattern": "--pattern",
+    "planes": "--plane",
+    "time": "--time",
+    "cycle": "--cycle",
+    "acquisition": "--acquisition",
+    "well_base": "--well-base",
+    "well_order": "--well-order",
     "controls": "--negative-control and --positive-control",
 }
 
@@ -40,13 +50,21 @@ def find(name: str, request: Request) -> Found:
         message += f", or use --layout {' or '.join(know)}." if know else "."
         raise ScreenError(message)
     try:
-        return layout.find(request)
+        found = layout.find(request)
+    except WellBaseError:
+        raise  # no other layout would count from elsewhere
     except ScreenError as error:
         others = looks_like(request.source, but=name)
         if not others:
             raise
         message = f"{error} {others}"
         raise ScreenError(message) from error
+    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
+    found = hold_against_records(found) if of_rows and not request.tables_only else found
+    remarks = renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
+    return dataclasses.replace(
+        found, extra_columns=rename_columns(found.extra_columns), problems=[*found.problems, *remarks]
+    )
 
 
 def layout_named(name: str) -> Layout:

@@ -1,28 +1,26 @@
 """The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.folder import list_pictures
+from distangle.screen.layouts.folder import sites_of
 from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
-from distangle.screen.layouts.gallery.platemaps import (
-    BARCODES,
-    Tables,
-    column_names,
-    list_tables,
-    read_platemaps,
-    read_wells,
-)
+from distangle.screen.layouts.gallery.platemaps import column_names, read_platemaps, read_wells
+from distangle.screen.layouts.gallery.repeats import without_repeats
+from distangle.screen.layouts.gallery.tables import Tables, is_known, list_tables, not_read, of_no_known_name
 from distangle.screen.layouts.names.listing import scan, unnamed_images
 from distangle.screen.layouts.names.pattern import parse_pattern
-from distangle.screen.layouts.names.pictures import choose_channels, into_sites
-from distangle.screen.layouts.wells.columns import OURS, renamed
+from distangle.screen.layouts.names.picture_list import list_pictures
+from distangle.screen.layouts.names.pictures import n_sites_of
+from distangle.screen.layouts.wells.columns import OURS
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, labels_of
-from distangle.screen.problems import Problem
+from distangle.screen.layouts.wells.reading import sort_out
+from distangle.screen.problems import Problem, n_refused
 from distangle.screen.source_tables import SourceTable
 
 _HARMONY = "harmony"
@@ -44,20 +42,35 @@ def find_cellpainting(request: Request) -> Found:
         raise ScreenError(message)
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
+
+    unread = of_no_known_name(tables.others)
+
+    def labels_of_plates(plates: set[str]) -> Labels | None:
+        if wells is not None:
+            return wells
+        labels, left = read_platemaps(tables, request.mapping, plates=plates, missing=request.missing)
+        unread.extend(left)
+        return labels
+
     if tables.load_data:
-        found = _of_rows(request, [read_wells(path, request.mapping) for path in tables.load_data])
+        found = _of_rows(
+            request, [read_wells(path, request.mapping, missing=request.missing) for path in tables.load_data]
+        )
+        labels = labels_of_plates({entry.plate for entry in found.entries})
+        shared = _shared(frozenset(found.notes["known"]), labels)
+        entries, labels, doubts, _ = sort_out(found.entries, labels, shared=shared, request=request)
+        found = dataclasses.replace(found, entries=entries, problems=[*found.problems, *doubts])
     else:
-        found = _of_names(request)
-    labels = wells or read_platemaps(tables, request.mapping, plates={entry.plate for entry in found.entries})
+        found, labels = _of_names(request, labels_of_plates)
     _check_mapping(request.mapping, found, labels)
-    return _labelled(request, found, labels, problems)
+    return _labelled(request, found, labels, [*problems, *unread])
 
 
 def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | None]:
     place = request.tables or request.source
     if not place.is_file():
         return list_tables(place, remarks), None
-    table = read_wells(place, request.mapping)
+    table = read_wells(place, request.mapping, missing=request.missing)
     if written_channels(table):
         return Tables(load_data=(place,)), None
     return Tables(), labels_of(
@@ -66,13 +79,19 @@ def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | 
 
 
 def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
+    of_images = [table for table in tables if written_channels(table)] or tables
+    unread = _without_channels([table for table in tables if table not in of_images])
+    n_found = sum(table.n_rows for table in of_images) + n_refused(unread)
+    tables = of_images
     channels = channel_names(tables, request.channels)
     column_of = {table.path: column_names(table, request.mapping, wanted=("plate", "well")) for table in tables}
     extra = tuple(dict.fromkeys(name for table in tables for name in other_columns(table, column_of[table.path])))
     source = request.source.parent if request.source.is_file() else request.source
     places = None if request.tables_only else Places(source)
     entries: list[Entry] = []
-    problems: list[Problem] = []
+    tables, problems = without_repeats(tables, column_of)
+    n_found -= sum(problem.count for problem in problems)
+    problems += unread
     for table in tables:
         known, batch = column_of[table.path], _batch_of(table)
         rows = LoadData(table=table, column_of=known, channels=channels, extra=extra, batch=batch)
@@ -89,13 +108,22 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         channels=named_channels([name for name, _ in channels]),
         entries=entries,
         problems=problems,
-        found=sum(table.n_rows for table in tables),
+        found=n_found,
         extra_columns=extra,
         tables=tuple(table.path for table in tables),
         site_hint=f"Column {first['site']!r} must tell the sites of a well apart."
         if "site" in first
         else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
         notes={"columns": dict(first), "known": sorted(known_keys)},
+    )
+
+
+def _without_channels(tables: Sequence[SourceTable]) -> list[Problem]:
+    return not_read(
+        [table.path for table in tables],
+        found="no column of images",
+        expected="columns FileName_DNA and PathName_DNA, or URL_DNA, for every channel",
+        fix="Give its columns such names, or take it out.",
     )
 
 
@@ -111,37 +139,47 @@ def _by_name(source: AnyPath, count: int) -> Problem:
     )
 
 
-def _of_names(request: Request) -> Found:
+def _shared(known: frozenset[str], labels: Labels | None) -> frozenset[str]:
+    return frozenset() if labels is None else known & labels.keys
+
+
+def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | None]) -> tuple[Found, Labels | None]:
     source = request.source
     if not source.is_dir() or request.tables_only:
         message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern or _HARMONY)
-    pictures, problems = list_pictures(source, pattern)
-    if not pictures:
+    listed = list_pictures(source, pattern)
+    if listed.is_empty:
         message = f"Neither a load_data.csv nor an image named like {pattern.text!r} below {source}. Name the tables: "
         message += "--tables FOLDER; or say how the images are named: --pattern."
         raise ScreenError(message)
+    pictures = listed.pictures
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
-    channels = choose_channels(pictures, request.channels)
-    entries, wrong, n_sites = into_sites(pictures, channels)
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
-    return Found(
+    labels = labels_of_plates({picture.plate for picture in pictures})
+    pictures, labels, doubts, n_doubtful = sort_out(
+        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of
+    )
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=pictures)
+    found = Found(
         source=source,
-        channels=named_channels([name for name, _ in channels]),
+        channels=named_channels(names),
         entries=entries,
-        problems=[*problems, *wrong],
-        found=n_sites,
+        problems=[*listed.problems, *doubts, *wrong],
+        found=n_sites + n_doubtful,
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
         notes={"pattern": pattern.text, "known": sorted(known)},
+        pixel_size_um=pixel_size,
     )
+    return found, labels
 
 
 def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
-    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found
+    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found + n_refused(remarks)
     extra, tables = found.extra_columns, found.tables
     notes = {name: value for name, value in found.notes.items() if name != "known"}
     if labels is not None:
@@ -159,10 +197,11 @@ def _labelled(request: Request, found: Found, labels: Labels | None, remarks: li
         entries=entries,
         problems=problems,
         found=n_found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint=found.site_hint,
         notes=notes,
+        pixel_size_um=found.pixel_size_um,
     )
 
 
@@ -176,9 +215,10 @@ def _batch(path: str) -> str:
 
 
 def _batch_of(table: SourceTable) -> str:
-    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`; "" elsewhere."""
+    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`, or without PLATE; "" elsewhere."""
     parts = table.path.as_posix().split("/")
-    return parts[-3] if len(parts) > 3 and parts[-4] == "load_data_csv" else ""
+    above = next((k for k in (-4, -3) if len(parts) > -k - 1 and parts[k] == "load_data_csv"), 0)
+    return parts[above + 1] if above else ""
 
 
 def _check_mapping(mapping: Mapping[str, str], found: Found, labels: Labels | None) -> None:
@@ -204,7 +244,7 @@ def _sign(source: AnyPath) -> str:
         return ""
     there = dict(scan(source, "", []))
     for name, is_folder in there.items():
-        if not is_folder and (name.lower().startswith("load_data") or name.lower() == BARCODES):
+        if not is_folder and is_known(name):
             return name
     usual = ("workspace/load_data_csv", "workspace/metadata/platemaps")
     return next((folder for folder in usual if (source / folder).is_dir()), "")
@@ -214,5 +254,18 @@ LAYOUT = Layout(
     name="cellpainting",
     find=find_cellpainting,
     sign=_sign,
-    options=frozenset({"mapping", "channels", "controls", "pattern"}),
+    options=frozenset(
+        {
+            "mapping",
+            "channels",
+            "controls",
+            "pattern",
+            "planes",
+            "time",
+            "cycle",
+            "acquisition",
+            "well_base",
+            "well_order",
+        }
+    ),
 )

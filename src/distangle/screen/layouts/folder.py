@@ -1,18 +1,23 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
+from distangle.screen.layouts.instruments.agree import heed_records
+from distangle.screen.layouts.names.figures import refuse_lost_channels
+from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
+from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
 from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
-from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites
-from distangle.screen.layouts.names.plates import moment_of, plates_of
-from distangle.screen.layouts.wells.columns import renamed
+from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
+from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
+from distangle.screen.layouts.wells.labels import Labels, join_labels
+from distangle.screen.layouts.wells.reading import sort_out
+from distangle.screen.layouts.wells.several import LabelTables, read_tables, tables_beside
 from distangle.screen.problems import Problem
 
 _ENOUGH = 2000  # files looked at to guess a pattern
@@ -40,46 +45,50 @@ def find_folder(request: Request) -> Found:
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
-    pictures, problems = list_pictures(source, pattern, extra=extra)
-    if not pictures:
-        odd = [problem for problem in problems if problem.kind == NOT_UNDERSTOOD]
+    tables = None if request.tables is None else read_tables(request.tables, request.mapping, missing=request.missing)
+    named_plates = set() if tables is None else tables.named_plates
+    listed = list_pictures(source, pattern, extra=extra, named_plates=named_plates)
+    if listed.is_empty:
+        odd = [problem for problem in listed.problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
         message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
         message += guess(source)
         raise ScreenError(message.rstrip())
-    return found_pictures(request, pictures, problems, pattern=pattern, extra=extra)
+    return _of_pictures(request, listed, tables, pattern=pattern, extra=extra)
 
 
-def found_pictures(
-    request: Request, pictures: list[Picture], problems: list[Problem], *, pattern: Pattern, extra: tuple[str, ...]
+def _of_pictures(
+    request: Request, listed: PictureList, tables: LabelTables | None, *, pattern: Pattern, extra: tuple[str, ...]
 ) -> Found:
-    """Make sites of pictures, and give them the labels of the request's table.
-
-    Args:
-        request: For its channels, tables, mapping and controls.
-        pictures: What was found.
-        problems: Remarks so far.
-        pattern: How the pictures were read.
-        extra: Names of the pictures' extra columns.
-
-    Raises:
-        ScreenError: The channels cannot be told, or `tables` is no table of wells.
-    """
-    names, entries, wrong, n_sites = _sites(request, pictures, pattern)
-    found, labels = n_sites, None
-    tables: tuple[AnyPath, ...] = ()
-    refused = [problem for problem in wrong if problem.severity == "refused"]
-    if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
-        known = frozenset({"experiment", "plate"} & set(pattern.names))
-        if "plate" not in known and not _is_named_by(labels, pictures, wrong):
+    """Make sites of pictures, and give them the labels of the request's table."""
+    pictures, problems = listed.pictures, listed.problems
+    labels, remarks = None, list[Problem]()
+    known = frozenset({"experiment", "plate"} & set(pattern.names))
+    if tables is not None:
+        labels = tables.together({picture.plate for picture in pictures})
+        if "plate" not in known and not _is_named_by(labels, pictures, remarks):
             known |= {"plate"}
+    read, labels, doubts, n_doubtful = sort_out(
+        pictures,
+        labels,
+        shared=labels.keys & known if labels is not None else frozenset(),
+        request=request,
+        count=n_sites_of,
+    )
+    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=read)
+    refused = [problem for problem in wrong if problem.severity == "refused"]
+    wrong = [*remarks, *doubts, *wrong]
+    n_sites += n_doubtful
+    found = n_sites
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         wrong += unmet
-        found, tables, extra = n_sites + n_rows_apart, labels.tables, (*extra, *labels.extra_columns)
+        found, extra = n_sites + n_rows_apart, (*extra, *labels.extra_columns)
     elif request.mapping:
         message = "--map names columns of a table: name the table too, --tables FILE."
         raise ScreenError(message)
+    else:
+        problems = [*problems, *tables_beside(request.source)]
     apply_controls(entries, request.controls)
     return Found(
         source=request.source,
@@ -87,42 +96,22 @@ def found_pictures(
         entries=entries,
         problems=[*problems, *wrong],
         found=found,
-        extra_columns=renamed(extra),
-        tables=tables,
+        extra_columns=extra,
+        tables=labels.tables if labels is not None else (),
         site_hint="Tell the plates apart with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
+        pixel_size_um=pixel_size,
     )
 
 
-def list_pictures(
-    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = ()
-) -> tuple[list[Picture], list[Problem]]:
-    """Read the names of all files below a folder.
+def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Sequence[tuple[str, str]]) -> MomentChoice:
+    """Return the plane, time, cycle and acquisition that a request asks for.
 
-    Args:
-        source: The folder.
-        pattern: How the names are built.
-        extra: Fields of the pattern that become columns.
-
-    Returns:
-        The files that follow the pattern, and a remark for each folder with images that do not.
+    Raises:
+        ScreenError: No image is of them, or a channel would be lost.
     """
-    read: list[tuple[str, str, dict[str, str]]] = []
-    remarks: list[Problem] = []
-    for folder, names in folders_below(source, remarks):
-        others: list[str] = []
-        for name in names:
-            path = f"{folder}/{name}".lstrip("/")
-            fields = pattern.read(path) if name.isprintable() and not name.startswith(".") else None
-            if fields is not None:
-                read.append((folder, path, {**moment_of(folder), **fields}))
-            elif LOOKS.fullmatch(name):
-                others.append(name)
-        if others:
-            listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
-    plates = plates_of({folder for folder, _, _ in read}, root=source.resolve().name or "all")
-    return [_picture(path, fields, plates[folder], extra) for folder, path, fields in read], remarks
+    images = [(picture.channel, picture.moment) for picture in pictures if not picture.left_out]
+    return choose_moment(images, channels, planes=request.planes, values=request.moment)
 
 
 def guess(source: AnyPath) -> str:
@@ -142,37 +131,48 @@ def guess(source: AnyPath) -> str:
     return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
 
 
-def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:
-    return Picture(
-        path=path,
-        experiment=fields.get("experiment", "all"),
-        plate=fields.get("plate", plate),
-        well=fields["well"],
-        site=int(fields.get("site", "1")),
-        channel=fields.get("channel", ""),
-        moment=" ".join(f"{name} {fields[name]}" for name in ("plane", "time") if name in fields),
-        cell_type=fields.get("cell_type", ""),
-        extra=tuple(fields[name] for name in extra),
-    )
+def sites_of(
+    request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
+) -> tuple[list[str], list[Entry], list[Problem], int, float | None]:
+    """Bring the files of each site together, as the request and the instruments say.
 
+    Args:
+        request: For its channels and the moment that it asks for.
+        listed: The files.
+        pattern: How they were read.
+        of: Those of `listed` whose wells are read; the others tell only which channels there are.
 
-def _sites(
-    request: Request, pictures: list[Picture], pattern: Pattern
-) -> tuple[list[str], list[Entry], list[Problem], int]:
+    Returns:
+        Names of the channels, entries, refusals and remarks, the number of sites, and the side of a pixel in
+        micrometres, as far as it is known.
+
+    Raises:
+        ScreenError: The channels cannot be told, or one of them would be lost.
+    """
+    pictures = listed.pictures
     if "channel" in pattern.names:
-        channels = choose_channels(pictures, request.channels)
-        entries, problems, n_sites = into_sites(pictures, channels)
-        return [name for name, _ in channels], entries, problems, n_sites
+        if not request.channels:
+            refuse_lost_channels(
+                pattern, [picture.channel for picture in pictures if not picture.left_out], listed.lost
+            )
+            choose_channels(pictures, ())
+        told = heed_records(pictures, listed.records, request.channels)
+        channels = choose_channels(pictures, told.asked or request.channels)
+        entries, problems, n_sites = into_sites(of, channels, choice=chosen_moment(request, pictures, channels))
+        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told.pixel_size_um
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
         message += "once: --channels DNA,actin (one name for files of one plane)."
         raise ScreenError(message)
-    entries, problems, n_sites = into_sites(pictures, [("", "")])
+    told = heed_records(pictures, listed.records, ())
+    whole = [("", "")]
+    entries, problems, n_sites = into_sites(of, whole, choice=chosen_moment(request, pictures, whole))
     if len(names) > 1:
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
-    return names, entries, problems, n_sites
+            entry.numbering = "channels"
+    return names, entries, [*told.problems, *problems], n_sites, told.pixel_size_um
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:
@@ -215,5 +215,18 @@ LAYOUT = Layout(
     name="folder",
     find=find_folder,
     sign=_sign,
-    options=frozenset({"pattern", "mapping", "channels", "controls"}),
+    options=frozenset(
+        {
+            "pattern",
+            "mapping",
+            "channels",
+            "controls",
+            "planes",
+            "time",
+            "cycle",
+            "acquisition",
+            "well_base",
+            "well_order",
+        }
+    ),
 )

@@ -1,6 +1,7 @@
 """What OME-Zarr says of itself, in JSON: groups, arrays and channels, of NGFF 0.4 and 0.5, no pixel read."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 
+_MICROMETRES = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
 _LARGEST = 64 << 20  # bytes of metadata that anything honest has
 
 
@@ -17,19 +19,40 @@ class Field:
 
     Attributes:
         array: Its largest array, relative to the image.
-        n_planes: How many planes the array has.
-        planes: Plane of each channel, counted over all axes before y and x, the last of them fastest.
+        sizes: Axes before y and x, in their order, and their lengths.
         labels: Name of each channel, "" where it has none.
         colours: `#RRGGBB` of each channel, "" where it has none.
         about: What `distangle pack` wrote beside.
+        pixel_size_um: Side of a pixel in micrometres; None where no unit of length is told, or y and x differ.
     """
 
     array: str
-    n_planes: int
-    planes: tuple[int, ...]
+    sizes: Mapping[str, int]
     labels: tuple[str, ...]
     colours: tuple[str, ...]
     about: Mapping[str, Any]
+    pixel_size_um: float | None = None
+
+    @property
+    def n_planes(self) -> int:
+        """How many planes the array has, over all axes before y and x."""
+        return math.prod(self.sizes.values())
+
+    @property
+    def several(self) -> dict[str, int]:
+        """The number of times and planes, where it is not one."""
+        return {name: self.sizes[name] for name in ("t", "z") if self.sizes.get(name, 1) != 1}
+
+    def page(self, **position: int) -> int:
+        """Return where a plane lies, counted over all axes before y and x, the last of them fastest.
+
+        Args:
+            position: Index from 0 on `c`, `z` and `t`, 0 where none is given.
+        """
+        page = 0
+        for name, size in self.sizes.items():
+            page = page * size + position.get(name, 0)
+        return page
 
 
 def attributes(group: AnyPath) -> dict[str, Any] | None:
@@ -52,7 +75,7 @@ def read_field(image: AnyPath) -> Field:
     Source: OME-NGFF 0.4 and 0.5, "multiscales" and "omero" metadata
 
     Raises:
-        ScreenError: There is no image, its axes are not understood, or it has several planes or times.
+        ScreenError: There is no image, or its axes are not understood.
     """
     said = attributes(image)
     if said is None:
@@ -76,20 +99,34 @@ def read_field(image: AnyPath) -> Field:
         message = f"axes {''.join(axes)!r} of an array {list(shape)}: expected some of t, c, z, then y, x"
         raise ScreenError(message)
     sizes = dict(zip(axes, shape, strict=True))
-    several = {name: sizes[name] for name in ("t", "z") if sizes.get(name, 1) != 1}
-    if several:
-        message = f"several planes or times: {', '.join(f'{name} = {size}' for name, size in several.items())}"
-        raise ScreenError(message)
     n_channels = sizes.get("c", 1)
     blank = [""] * n_channels
     return Field(
         array=path,
-        n_planes=n_channels,
-        planes=tuple(range(n_channels)),
+        sizes={name: size for name, size in sizes.items() if name not in ("y", "x")},
         labels=tuple(labels if len(labels) == n_channels else blank),
         colours=tuple(colours if len(colours) == n_channels else blank),
         about=said.get("distangle", {}) if isinstance(said.get("distangle", {}), dict) else {},
+        pixel_size_um=_pixel_size(scales),
     )
+
+
+def _pixel_size(scales: Mapping[str, Any]) -> float | None:
+    """Return the side of a pixel of the largest array in micrometres, as far as axes and scales tell it."""
+    try:
+        units = [str(axis.get("unit", "")) for axis in scales["axes"][-2:]]
+        steps = [
+            *scales["datasets"][0].get("coordinateTransformations", []),
+            *scales.get("coordinateTransformations", []),
+        ]
+        sides = [1.0, 1.0]
+        for step in steps:
+            if step.get("type") == "scale":
+                sides = [side * float(factor) for side, factor in zip(sides, step["scale"][-2:], strict=True)]
+        y, x = (side * _MICROMETRES[unit] for side, unit in zip(sides, units, strict=True))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return None
+    return y if y > 0 and math.isfinite(y) and math.isclose(x, y, rel_tol=1e-3) else None
 
 
 def _shape(array: AnyPath) -> tuple[int, ...]:

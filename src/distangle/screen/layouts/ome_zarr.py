@@ -9,13 +9,17 @@ from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import Channel, named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.acquisitions import Acquisitions, read_acquisitions, require_acquisition
 from distangle.screen.layouts.names.listing import scan
+from distangle.screen.layouts.names.moments import read_planes
 from distangle.screen.layouts.ngff import Field, attributes, read_field
-from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
-from distangle.screen.layouts.wells.labels import join_labels, read_labels
+from distangle.screen.layouts.wells.labels import join_labels
+from distangle.screen.layouts.wells.reading import sort_out
+from distangle.screen.layouts.wells.several import read_all_labels
 from distangle.screen.perturbation import Role
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
 
 _DEEPEST = 4  # folders between the source and a plate
 _FIX = "Write the plate again, or copy what is missing, and index again."
@@ -26,6 +30,7 @@ class _Plate:
     path: str  # relative to the source, "" for the source itself
     name: str
     said: dict[str, Any]
+    acquisitions: Acquisitions
 
 
 def find_ome_zarr(request: Request) -> Found:
@@ -50,21 +55,37 @@ def find_ome_zarr(request: Request) -> Found:
     read: list[tuple[Entry, Field]] = []
     refused: list[Problem] = []
     for plate in plates:
-        for outcome in _fields(source, plate):
+        for outcome in _fields(source, plate, request.acquisition):
             if isinstance(outcome, Problem):
                 (refused if outcome.severity == "refused" else problems).append(outcome)
             else:
                 read.append(outcome)
+    if request.acquisition:
+        require_acquisition(request.acquisition, [plate.acquisitions for plate in plates])
     found = len(read) + len(refused)
+    labels = None
+    if request.tables is not None:
+        named = {entry.plate for entry, _ in read}
+        labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
+    known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    field_of = {id(entry): field for entry, field in read}
+    sites, labels, doubts, _ = sort_out(
+        [entry for entry, _ in read],
+        labels,
+        shared=known & labels.keys if labels is not None else frozenset(),
+        request=request,
+        seen=[name for plate in plates for name in _listed(plate.said)],
+    )
+    read = [(entry, field_of[id(entry)]) for entry in sites]
+    refused += [problem for problem in doubts if problem.severity == "refused"]
+    problems += [problem for problem in doubts if problem.severity != "refused"]
     channels = _channels([field for _, field in read], request.channels)
-    entries, without = _with_channels(read, [key for key, _ in channels])
+    entries, without = _with_channels(read, channels, request)
     refused += without
     extra: tuple[str, ...] = ("acquisition",)
     tables: tuple[AnyPath, ...] = ()
     columns: dict[str, str] = {}
-    if request.tables is not None:
-        labels = read_labels(request.tables, request.mapping)
-        known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
+    if labels is not None:
         entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
         problems += unmet
         found += n_rows_apart
@@ -76,17 +97,25 @@ def find_ome_zarr(request: Request) -> Found:
         entries=entries,
         problems=[*problems, *refused],
         found=found,
-        extra_columns=renamed(extra),
+        extra_columns=extra,
         tables=tables,
         site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
         notes={"plates": len(plates), "columns": columns},
+        pixel_size_um=_one_size([field.pixel_size_um for _, field in read]),
     )
+
+
+def _one_size(sizes: Sequence[float | None]) -> float | None:
+    """Return the side of a pixel that all fields tell; None where one tells none or another."""
+    told = [size for size in sizes if size is not None]
+    alike = bool(told) and len(told) == len(sizes) and max(told) - min(told) <= 1e-3 * max(told)
+    return told[0] if alike else None
 
 
 def _plates(source: AnyPath, remarks: list[Problem]) -> list[_Plate]:
     said = attributes(source)
     if said is not None and "plate" in said:
-        return [_Plate("", _name_of(said, source.resolve().name), said["plate"])]
+        return [_plate("", _name_of(said, source.resolve().name), said["plate"])]
     found: list[_Plate] = []
     for path in _stores(source, remarks):
         try:
@@ -95,11 +124,15 @@ def _plates(source: AnyPath, remarks: list[Problem]) -> list[_Plate]:
             remarks.append(_remark(path, str(error)))
             continue
         if said is not None and "plate" in said:
-            found.append(_Plate(path, _name_of(said, path), said["plate"]))
+            found.append(_plate(path, _name_of(said, path), said["plate"]))
         else:
             remarks.append(_remark(path, "a Zarr group that is no plate"))
     counts = Counter(plate.name for plate in found)
     return [dataclasses.replace(p, name=p.name if counts[p.name] == 1 else p.path) for p in found]
+
+
+def _plate(path: str, name: str, said: Any) -> _Plate:
+    return _Plate(path, name, said, read_acquisitions(said if isinstance(said, dict) else {}))
 
 
 def _stores(source: AnyPath, remarks: list[Problem]) -> Iterator[str]:
@@ -120,7 +153,7 @@ def _name_of(said: dict[str, Any], path: str) -> str:
     return name or path.rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".ome")
 
 
-def _fields(source: AnyPath, plate: _Plate) -> Iterator[tuple[Entry, Field] | Problem]:
+def _fields(source: AnyPath, plate: _Plate, acquisition: str) -> Iterator[tuple[Entry, Field] | Problem]:
     """Give each field of a plate, or why it is refused; a well that cannot be read is refused as one."""
     listed: set[str] = set()
     for k, well in enumerate(_list_of(plate.said, "wells")):
@@ -135,7 +168,7 @@ def _fields(source: AnyPath, plate: _Plate) -> Iterator[tuple[Entry, Field] | Pr
         if contradiction:
             yield _refusal(plate, path, kind="well contradicts itself", found=contradiction, expected=path)
             continue
-        yield from _fields_of_well(source, plate, path)
+        yield from _fields_of_well(source, plate, path, acquisition)
     there = {
         f"{row}/{column}"
         for row, is_folder in scan(source, plate.path, [])
@@ -147,7 +180,9 @@ def _fields(source: AnyPath, plate: _Plate) -> Iterator[tuple[Entry, Field] | Pr
         yield _remark(f"{plate.path}/{path}".lstrip("/"), "a well that the plate does not list")
 
 
-def _fields_of_well(source: AnyPath, plate: _Plate, well: str) -> Iterator[tuple[Entry, Field] | Problem]:
+def _fields_of_well(
+    source: AnyPath, plate: _Plate, well: str, acquisition: str
+) -> Iterator[tuple[Entry, Field] | Problem]:
     inside = f"{plate.path}/{well}".lstrip("/")
     try:
         said = attributes(source / inside)
@@ -159,27 +194,44 @@ def _fields_of_well(source: AnyPath, plate: _Plate, well: str) -> Iterator[tuple
         found = "no well" if images is None else "a well without fields"
         yield _refusal(plate, well, kind="no image", found=found, expected="fields in the well's metadata")
         return
-    for k, image in enumerate(images):
+    acquired = [str(image.get("acquisition", "")) if isinstance(image, dict) else "" for image in images]
+    plate.acquisitions.used.update(acquired)
+    chosen = [k for k, said in enumerate(acquired) if not acquisition or plate.acquisitions.is_asked(said, acquisition)]
+    if not chosen:
+        listed = ", ".join(map(plate.acquisitions.describe, dict.fromkeys(acquired)))
+        found, expected = f"{len(images)} fields of acquisition {listed}", f"fields of acquisition {acquisition}"
+        yield _refusal(plate, well, kind="no image", found=found, expected=expected)
+        return
+    if len(chosen) < len(images):
+        yield _not_asked(inside, len(images) - len(chosen), acquisition)
+    contradiction = plate.acquisitions.contradiction([acquired[k] for k in chosen])
+    for k in chosen:
+        image = images[k]
         name = str(image.get("path") or "") if isinstance(image, dict) else ""
         site = int(name) + 1 if name.isascii() and name.isdigit() else k + 1
         entry = Entry(
             experiment="all",
-            plate=plate.name,
-            well=well.replace("/", ""),
+            plate=one_spelling(plate.name),
+            well=_written(well),
             site=site,
             paths=(f"{inside}/{name}",),
             pages=(-1,),
-            extra=(str(image.get("acquisition", "")) if isinstance(image, dict) else "",),
+            extra=(acquired[k],),
         )
+        if contradiction:
+            fix = f"Choose one: --acquisition {next((a for a in acquired if a), 'ID')}, by its number or name."
+            yield entry.problem(
+                "several acquisitions", found=contradiction, expected="fields of one acquisition in a well", fix=fix
+            )
+            continue
         if name in ("", "..") or "/" in name:
             yield entry.problem("bad site", found=f"a field {name!r}", expected="the name of a folder", fix=_FIX)
             continue
         try:
             field = read_field(source / inside / name)
         except ScreenError as error:
-            kind = "several planes or times" if "several" in str(error) else "unreadable metadata"
-            fix = "Project or choose a plane first: a site has one per channel." if "several" in str(error) else _FIX
-            yield entry.problem(kind, found=f"{inside}/{name}: {error}", expected="an image", fix=fix)
+            found = f"{inside}/{name}: {error}"
+            yield entry.problem("unreadable metadata", found=found, expected="an image", fix=_FIX)
             continue
         entry.paths = (f"{inside}/{name}/{field.array}",)
         _remember(entry, field)
@@ -220,11 +272,25 @@ def _channels(fields: Sequence[Field], asked: Sequence[str]) -> list[tuple[str |
     return list(zip(keys, shown, strict=True))
 
 
-def _with_channels(read: Sequence[tuple[Entry, Field]], keys: Sequence[str | int]) -> tuple[list[Entry], list[Problem]]:
+def _with_channels(
+    read: Sequence[tuple[Entry, Field]], channels: Sequence[tuple[str | int, Channel]], request: Request
+) -> tuple[list[Entry], list[Problem]]:
     entries: list[Entry] = []
     problems: list[Problem] = []
+    keys = [key for key, _ in channels]
     names = [_said(key) for key in keys]
+    planes = read_planes(request.planes, [(channel.name, _said(key)) for key, channel in channels])
+    wanted = [(planes.get(name, planes.get("", "")), request.time) for name in names]
     for entry, field in read:
+        try:
+            positions = [_position(field, plane, time) for plane, time in wanted]
+        except ScreenError as error:
+            found = f"{entry.paths[0]}: {error}"
+            fix = "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project first."
+            problems.append(
+                entry.problem("several planes or times", found=found, expected="one plane per channel", fix=fix)
+            )
+            continue
         at = [_place(key, field) for key in keys]
         missing = [name for name, k in zip(names, at, strict=True) if k < 0]
         if missing:
@@ -238,18 +304,36 @@ def _with_channels(read: Sequence[tuple[Entry, Field]], keys: Sequence[str | int
                 )
             )
             continue
-        path = entry.paths[0]
-        alone = field.n_planes == 1
-        entry.paths = (path,) * len(keys)
-        entry.pages = tuple(-1 if alone else field.planes[k] for k in at)
+        entry.paths = (entry.paths[0],) * len(keys)
+        pages = [field.page(c=k, **position) for k, position in zip(at, positions, strict=True)]
+        entry.pages = (-1,) * len(keys) if field.n_planes == 1 else tuple(pages)
         entries.append(entry)
     return entries, problems
+
+
+def _position(field: Field, plane: str, time: str) -> dict[str, int]:
+    """Return plane and time of a channel, from 0.
+
+    Raises:
+        ScreenError: There are several and none was asked for, or there are not so many.
+    """
+    position: dict[str, int] = {}
+    for axis, asked, flag in (("z", plane, "--plane"), ("t", time, "--time")):
+        size = field.sizes.get(axis, 1)
+        if not asked and size != 1:
+            message = f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.several.items())}"
+            raise ScreenError(message)
+        if asked and not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= size):
+            message = f"{axis} = {size}, and {flag} {asked}"
+            raise ScreenError(message)
+        position[axis] = int(asked or "1") - 1
+    return position
 
 
 def _place(key: str | int, field: Field) -> int:
     if isinstance(key, str):
         return field.labels.index(key) if key in field.labels else -1
-    return key if key < len(field.planes) else -1
+    return key if key < len(field.labels) else -1
 
 
 def _said(key: str | int) -> str:
@@ -276,9 +360,23 @@ def _contradiction(said: dict[str, Any], well: dict[str, Any], parts: list[str])
 
 
 def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) -> Problem:
-    entry = Entry(experiment="all", plate=plate.name, well=well.replace("/", ""), site=0, role=Role.UNKNOWN)
+    entry = Entry(experiment="all", plate=plate.name, well=_written(well), site=0, role=Role.UNKNOWN)
     problem = entry.problem(kind, found=found, expected=expected, fix=_FIX)
     return dataclasses.replace(problem, file=f"{plate.path}/{well}".strip("/"))
+
+
+def _written(well: str) -> str:
+    """Return the name of a well from its path, `B/03`; of rows in figures, as some writers have them, `r1c3`."""
+    row, _, column = well.partition("/")
+    return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
+
+
+def _listed(said: dict[str, Any]) -> Iterator[str]:
+    """Give a name of a well for every row and column that a plate lists, with or without images."""
+    for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
+        listed = said.get(names) if isinstance(said, dict) else None
+        for item in listed if isinstance(listed, list) else ():
+            yield _written(well.format(item.get("name", "") if isinstance(item, dict) else ""))
 
 
 def _remark(path: str, found: str) -> Problem:
@@ -289,6 +387,18 @@ def _remark(path: str, found: str) -> Problem:
         found=found,
         expected="a plate and the wells that it lists",
         fix="List it in the plate's metadata if it belongs to the screen.",
+    )
+
+
+def _not_asked(path: str, count: int, acquisition: str) -> Problem:
+    return Problem(
+        severity="warning",
+        kind="acquisition not asked for",
+        file=path,
+        found=f"{count} fields of another acquisition",
+        expected=f"acquisition {acquisition}",
+        fix="Nothing: --acquisition left them out.",
+        count=count,
     )
 
 
@@ -304,4 +414,9 @@ def _sign(source: AnyPath) -> str:
     return next((name for name, is_folder in scan(source, "", []) if is_folder and name.lower().endswith(".zarr")), "")
 
 
-LAYOUT = Layout(name="ome-zarr", find=find_ome_zarr, sign=_sign, options=frozenset({"mapping", "channels", "controls"}))
+LAYOUT = Layout(
+    name="ome-zarr",
+    find=find_ome_zarr,
+    sign=_sign,
+    options=frozenset({"mapping", "channels", "controls", "planes", "time", "acquisition", "well_base", "well_order"}),
+)

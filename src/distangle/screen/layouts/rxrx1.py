@@ -41,7 +41,7 @@ def find_rxrx1(request: Request) -> Found:
     if not request.source.is_dir():
         message = f"{request.source} is no folder. Expected the folder of RxRx1's images and tables."
         raise ScreenError(message)
-    tables = read_tables(request.tables or request.source)
+    tables = read_tables(request.tables or request.source, missing=request.missing)
     extra = extra_columns(tables)
     rows, problems = read_rows(tables, extra)
     coding = coding_of(rows)

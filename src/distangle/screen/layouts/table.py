@@ -9,36 +9,46 @@ from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan, unnamed_images
-from distangle.screen.layouts.wells.columns import renamed, resolve_columns, with_wells
+from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.controls import apply_controls
+from distangle.screen.layouts.wells.reading import sort_out
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
-from distangle.screen.source_tables import SourceTable, is_table, read_table
+from distangle.screen.source_tables import SourceTable, alike, is_table, read_table
 
 _IMAGE = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
 def find_table(request: Request) -> Found:
-    """Find the sites that the rows of one table name.
+    """Find the sites that the rows of a table name.
 
-    The source is the table, or the folder its paths start from with one table in it or named by `tables`.
+    The source is the table, or the folder its paths start from with one table in it or named by `tables`; several
+    tables with the same columns are read as one.
     Our columns are found by name, case aside, with or without `Metadata_` before it; `mapping` names others.
     A mapping to "" says that the table has no such column.
 
     Raises:
         ScreenError: No single table, or an option that names no column, no role or no perturbation.
     """
-    source, path = _locate(request)
-    table = with_wells(read_table(path), request.mapping)
+    source, paths = _locate(request)
+    tables = [with_wells(read_table(path, missing=request.missing), request.mapping) for path in paths]
+    if any(set(table.columns) != set(tables[0].columns) for table in tables):
+        raise _several(request.tables or source, paths)
+    tables = alike(tables)
+    table = tables[0]
     column_of = resolve_columns(table, request.mapping)
     names, path_columns = _channels(table, request)
     used = {*column_of.values(), *path_columns}
     extra = tuple(name for name in table.columns if name not in used)
-    reader = _Rows(table, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source)
-    problems = table.ragged_problems()
-    rows = [reader.read(line, fields) for line, fields in zip(table.lines, table.rows, strict=True)]
-    entries = [entry for entry, problem in rows if problem is None]
+    problems = [problem for one in tables for problem in one.ragged_problems()]
+    rows: list[tuple[Entry, Problem | None]] = []
+    for one in tables:
+        reader = _Rows(one, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source)
+        rows += [reader.read(line, fields) for line, fields in zip(one.lines, one.rows, strict=True)]
     problems += [problem for _, problem in rows if problem is not None]
+    whole = [entry for entry, problem in rows if problem is None]
+    entries, _, doubts, _ = sort_out(whole, None, shared=frozenset(), request=request, side="tables")
+    problems += doubts
     apply_controls(entries, request.controls)
     if not request.tables_only:
         problems += unnamed_images(source, _named([entry for entry, _ in rows]))
@@ -51,15 +61,15 @@ def find_table(request: Request) -> Found:
         channels=named_channels(names),
         entries=entries,
         problems=problems,
-        found=table.n_rows,
-        extra_columns=renamed(extra),
-        tables=(path,),
+        found=sum(one.n_rows for one in tables),
+        extra_columns=extra,
+        tables=tuple(paths),
         site_hint=hint,
         notes={"columns": dict(column_of), "path_columns": list(path_columns)},
     )
 
 
-def _locate(request: Request) -> tuple[AnyPath, AnyPath]:
+def _locate(request: Request) -> tuple[AnyPath, list[AnyPath]]:
     source, tables = request.source, request.tables
     if not source.exists():
         message = f"{source} does not exist. Expected a table, or the folder that its paths start from."
@@ -68,19 +78,28 @@ def _locate(request: Request) -> tuple[AnyPath, AnyPath]:
         if tables is not None:
             message = f"{source} is a table and {tables} is named as another. Name the folder as source."
             raise ScreenError(message)
-        return source.parent, source
+        return source.parent, [source]
     place = tables or source
     if place.is_file():
-        return source, place
+        return source, [place]
     if not place.is_dir():
         message = f"{place} does not exist. Expected a table, or a folder with one."
         raise ScreenError(message)
     there = _tables_in(place)
-    if len(there) != 1:
-        listed = f"several tables: {', '.join(item.name for item in there)}" if there else "no .csv, .tsv or .parquet"
-        message = f"{place} holds {listed}. Name the table: --tables FILE."
+    if not there:
+        message = f"{place} holds no .csv, .tsv or .parquet. Name the table: --tables FILE."
         raise ScreenError(message)
-    return source, there[0]
+    if len({_first_line(path) for path in there}) > 1:
+        raise _several(place, there)
+    return source, there
+
+
+def _several(place: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
+    listed = ", ".join(path.name for path in paths)
+    return ScreenError(
+        f"{place} holds several tables: {listed}. Name the table: --tables FILE. Tables with the same header would be "
+        "read as one."
+    )
 
 
 def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str]]:
@@ -173,6 +192,7 @@ class _Rows:
         if self._has_pages:
             written = written * len(self._names)
             entry.pages = tuple(range(len(self._names)))
+            entry.numbering = "channels"
         else:
             entry.pages = (-1,) * len(self._names)
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]
@@ -225,7 +245,12 @@ def _sign(source: AnyPath) -> str:
     if source.is_file():
         return source.name if is_table(source.name) else ""
     there = _tables_in(source)
-    return there[0].name if len(there) == 1 else ""
+    return there[0].name if there and len({_first_line(path) for path in there}) == 1 else ""
+
+
+def _first_line(path: AnyPath) -> bytes:
+    with path.open("rb") as opened:
+        return bytes(opened.read(4096)).partition(b"\n")[0].strip()
 
 
 def _tables_in(folder: AnyPath) -> list[AnyPath]:
@@ -233,5 +258,8 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 
 
 LAYOUT = Layout(
-    name="table", find=find_table, sign=_sign, options=frozenset({"mapping", "channels", "pages", "controls"})
+    name="table",
+    find=find_table,
+    sign=_sign,
+    options=frozenset({"mapping", "channels", "pages", "controls", "well_base", "well_order"}),
 )

@@ -1,8 +1,10 @@
 """Tables of a source, CSV or Parquet, as text: no type is guessed, no row is shifted, no row is lost."""
 
 import re
+from collections.abc import Collection
 
 from distangle.remote import AnyPath
+from distangle.screen.source_tables.cells import MISSING, clean
 from distangle.screen.source_tables.delimited import read_delimited
 from distangle.screen.source_tables.parquet import read_parquet
 from distangle.screen.source_tables.table import SourceTable, require_columns
@@ -18,13 +20,18 @@ def is_table(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def read_table(path: AnyPath) -> SourceTable:
+def read_table(path: AnyPath, *, missing: Collection[str] = ()) -> SourceTable:
     """Read a table: Parquet if its name ends so, else text delimited by comma, semicolon or tab.
+
+    Args:
+        path: The table.
+        missing: Words of cells that stand for a missing value: these are empty then, which is remarked on.
 
     Raises:
         ScreenError: It cannot be read, is no table, or its header is not usable.
     """
-    return read_parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path)
+    table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path)
+    return clean(table, missing=missing)
 
 
-__all__ = ["ENDING", "SourceTable", "alike", "is_table", "read_table", "require_columns", "with_columns"]
+__all__ = ["ENDING", "MISSING", "SourceTable", "alike", "is_table", "read_table", "require_columns", "with_columns"]

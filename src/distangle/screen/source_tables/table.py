@@ -20,6 +20,9 @@ class SourceTable:
         rows: The rows that have one field per column.
         lines: The line on which each of `rows` starts; the header is line 1. A Parquet file counts as if it were CSV.
         ragged: Line and number of fields of every other row.
+        width: Fields of a whole row as written, with those of columns that were left out; 0: as many as `columns`.
+        remarks: What was left out beside the rows, or taken for something.
+        advice: Behind the error that a column is missing.
     """
 
     path: AnyPath
@@ -27,6 +30,9 @@ class SourceTable:
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
     ragged: tuple[tuple[int, int], ...] = ()
+    width: int = 0
+    remarks: tuple[Problem, ...] = ()
+    advice: str = ""
 
     @property
     def n_rows(self) -> int:
@@ -45,14 +51,20 @@ class SourceTable:
         return self.columns.index(column)
 
     def ragged_problems(self) -> list[Problem]:
-        """Return a refusal for every ragged row: which column its fields belong to cannot be known."""
+        """Return the remarks, and a refusal for every ragged row: which columns its fields are of cannot be known."""
+        return [
+            *self.remarks,
+            *self._ragged(),
+        ]
+
+    def _ragged(self) -> list[Problem]:
         return [
             Problem(
                 kind="ragged row",
                 file=self.path.name,
                 row=str(line),
                 found=f"{n_fields} fields",
-                expected=f"{len(self.columns)} fields, as in the header",
+                expected=f"{self.width or len(self.columns)} fields, as in the header",
                 fix="Mend this line: a trailing delimiter, or one inside a value that is not in quotes.",
             )
             for line, n_fields in self.ragged
@@ -66,9 +78,10 @@ def checked_header(path: AnyPath, fields: Iterable[str]) -> tuple[str, ...]:
         ScreenError: One is without a name, or two have the same.
     """
     columns = tuple(field.strip() for field in fields)
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice or "" in columns:
-        what = f"the columns {', '.join(map(repr, twice))} twice" if twice else "a column without a name"
+        what = f"the columns {', '.join(map(repr, twice))} twice"
+        what = what if twice else f"a column without a name (number {columns.index('') + 1})"
         message = f"{path}: the header has {what}. Every column needs a name of its own."
         raise ScreenError(message)
     return columns

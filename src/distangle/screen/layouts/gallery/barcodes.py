@@ -67,7 +67,7 @@ def read_barcodes(
         ScreenError: A table cannot be read or names no plate, or a map is absent.
     """
     barcodes = _rows(tables)
-    is_shared = len({(row.plate, row.table) for row in barcodes}) > len({row.plate for row in barcodes})
+    is_shared = len({(row.plate, row.table.parent) for row in barcodes}) > len({row.plate for row in barcodes})
     known: dict[AnyPath, SourceTable] = {}
     said: list[SourceTable] = []
     remarks: list[Problem] = []
@@ -84,7 +84,7 @@ def read_barcodes(
             remarks.append(_others_map(row, path))
         table = known.get(path) or read(path)
         # What is ragged in a map is refused once, not for every plate.
-        known[path] = dataclasses.replace(table, ragged=())
+        known[path] = dataclasses.replace(table, ragged=(), remarks=())
         table = _with_cell(table, "Assay_Plate_Barcode", row.plate)
         if is_shared and "Metadata_Batch" not in table.columns:
             table = _with_cell(table, "Metadata_Batch", row.batch)

@@ -1,6 +1,7 @@
 """CellProfiler's `load_data.csv`: a row per site, `FileName_` and `PathName_` or `URL_` for each channel."""
 
 import dataclasses
+import functools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from distangle.screen.layouts.names.plates import NO_NAMES
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
+from distangle.screen.spelling import one_spelling, path_on_disk
 
 _CHANNEL = re.compile(r"(?:Image_)?(FileName|URL)_(?!Illum)(.+)")
 _TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Series|Width|Height|Scaling)_.+")
@@ -91,7 +93,7 @@ class Places:
         self._name = (source.absolute().as_posix() if isinstance(source, Path) else str(source)).rsplit("/", 1)[-1]
         self.by_name: set[str] = set()
         self.named: dict[str, set[str]] = {}
-        self._top = {name for name, is_folder in scan(source, "", []) if not is_folder}
+        self._top = {one_spelling(name) for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
         """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
@@ -114,7 +116,7 @@ class Places:
         known = self._known[folder]
         if known is None:
             is_relative = not folder.startswith("/") and ".." not in folder.split("/")
-            if name in self._top:
+            if one_spelling(name) in self._top:
                 self.by_name.add(name)
                 return name
             return whole if is_relative else None
@@ -127,6 +129,8 @@ class Places:
         for first in range(len(parts)):
             ending = "/".join(parts[first:])
             names_a_place = any(part.lower() not in NO_NAMES for part in parts[first:])
+            if isinstance(self._source, Path):
+                ending = path_on_disk(self._source, ending)
             if (names_a_place or parts[first - 1 : first] == [self._name]) and (self._source / ending).is_dir():
                 return ending
         return None if parts else ""
@@ -232,25 +236,64 @@ class LoadData:
                 )
             paths.append(path)
         entry.paths = tuple(paths)
-        frames = [_cell(row, "Frame", key) for _, key in self.channels]
-        shared = len(set(paths)) < len(paths)
-        if shared and len(set(zip(paths, frames, strict=True))) < len(paths):
+        return self._add_frames(entry, row)
+
+    def _add_frames(self, entry: Entry, row: Mapping[str, str]) -> Problem | None:
+        """Add which plane of its file each channel is: what `Frame_` and `Series_` say, where they say anything."""
+        names, paths = [name for name, _ in self.channels], entry.paths
+        said = {kind: [_cell(row, kind, key) for _, key in self.channels] for kind in ("Frame", "Series")}
+        numbers: dict[str, list[int]] = {}
+        for kind, cells in said.items():
+            wrong = [k for k, cell in enumerate(cells) if cell and _number(cell) is None]
+            if wrong:
+                return entry.problem(
+                    "no number of a plane",
+                    channel=names[wrong[0]],
+                    found=f"{kind}_{self.channels[wrong[0]][1]} {cells[wrong[0]]!r}",
+                    expected="a whole number from 0, as CellProfiler counts",
+                    fix=f"Correct the {kind}_ columns, or leave them away.",
+                )
+            numbers[kind] = [-1 if (number := _number(cell)) is None else number for cell in cells]
+        series = [max(number, 0) for number in numbers["Series"]]
+        # CellProfiler writes 0 for files of one plane too: only what differs from it names a plane.
+        frames = numbers["Frame"] if self._names_planes else [-1] * len(paths)
+        if len(set(zip(paths, series, frames, strict=True))) < len(paths):
             return entry.problem(
                 "one file for two channels",
-                channel=", ".join(
-                    name for (name, _), path in zip(self.channels, paths, strict=True) if paths.count(path) > 1
-                ),
+                channel=", ".join(name for name, path in zip(names, paths, strict=True) if paths.count(path) > 1),
                 found=next(path for path in paths if paths.count(path) > 1),
                 expected="a file per channel, or another Frame_ of it",
                 fix="Correct the paths.",
             )
-        entry.pages = tuple(int(frame) if shared and frame.isdigit() else -1 for frame in frames)
+        entry.pages, entry.series, entry.numbering = tuple(frames), tuple(series), "frames"
         return None
+
+    @functools.cached_property
+    def _names_planes(self) -> bool:
+        """Whether any row names another frame than the first."""
+        columns = [
+            self.table.position(name)
+            for _, key in self.channels
+            for name in (f"Frame_{key}", f"Image_Frame_{key}")
+            if name in self.table.columns
+        ]
+        return any((_number(row[k].strip()) or 0) > 0 for row in self.table.rows for k in columns)
+
+
+def _number(text: str) -> int | None:
+    """Return a whole number from 0, also as a table of floats writes it (`2.0`); None for anything else."""
+    whole = text.removesuffix(".0")
+    return int(whole) if whole.isascii() and whole.isdigit() else None
 
 
 def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
     url = _cell(row, "URL", key)
     return posixpath.split(url) if url else (_cell(row, "PathName", key), _cell(row, "FileName", key))
+
+
+def written_file(row: Mapping[str, str], key: str) -> str:
+    """Return the name of the file that a row writes for a channel, without its folder."""
+    return posixpath.basename(_plain(_written(row, key)[1]))
 
 
 def _cell(row: Mapping[str, str], kind: str, key: str) -> str:

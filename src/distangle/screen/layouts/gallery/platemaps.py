@@ -1,26 +1,18 @@
 """What the Cell Painting Gallery says of its wells: plate maps, JUMP's `well.csv`, and tables of perturbations."""
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from distangle.remote import AnyPath
+from distangle.screen.entry import Entry
 from distangle.screen.layouts.gallery.barcodes import read_barcodes
 from distangle.screen.layouts.gallery.jump import codes_in, read_codes
-from distangle.screen.layouts.names.listing import folders_below
+from distangle.screen.layouts.gallery.perturbations import Perturbations, read_perturbations
+from distangle.screen.layouts.gallery.tables import Tables, not_read
 from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.labels import Labels, labels_of
 from distangle.screen.problems import Problem
-from distangle.screen.source_tables import ENDING, SourceTable, alike, read_table, with_columns
-
-BARCODES = "barcode_platemap.csv"
-_LOAD_DATA = re.compile(rf"load_data.*{ENDING}", re.IGNORECASE)
-_WELLS = re.compile(f"well{ENDING}", re.IGNORECASE)
-_PERTURBATIONS = re.compile(f"(compound|orf|crispr|perturbation_control){ENDING}", re.IGNORECASE)
-_IMAGES = frozenset(
-    {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
-)
+from distangle.screen.source_tables import SourceTable, alike, read_table, with_columns
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "experiment": ("Metadata_Batch", "Batch"),
@@ -36,62 +28,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tables:
-    """The tables below a folder, by what they are.
-
-    Attributes:
-        load_data: One per folder, CSV or Parquet; `load_data.csv` where there are several.
-        barcodes: Which plate has which map.
-        maps: Folder above `platemap/` and name of a map to its file.
-        wells: JUMP's table of all wells.
-        perturbations: Tables with a row per perturbation.
-    """
-
-    load_data: tuple[AnyPath, ...] = ()
-    barcodes: tuple[AnyPath, ...] = ()
-    maps: Mapping[tuple[str, str], AnyPath] = dataclasses.field(default_factory=dict)
-    wells: tuple[AnyPath, ...] = ()
-    perturbations: tuple[AnyPath, ...] = ()
-
-
-def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
-    """Find the tables below a folder; folders of images and profiles are not entered."""
-    load_data: list[AnyPath] = []
-    barcodes: list[AnyPath] = []
-    maps: dict[tuple[str, str], AnyPath] = {}
-    wells: list[AnyPath] = []
-    perturbations: list[AnyPath] = []
-    for folder, names in folders_below(place, remarks, closed=_IMAGES):
-        here = folder.rsplit("/", 1)[-1].lower()
-        found = sorted((name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name))
-        load_data += [place / f"{folder}/{name}".lstrip("/") for name in found[:1]]
-        for name in names:
-            path = place / f"{folder}/{name}".lstrip("/")
-            if name.lower() == BARCODES:
-                barcodes.append(path)
-            elif here == "platemap" and name.lower().endswith((".txt", ".csv", ".tsv")):
-                maps[str(path.parent.parent), name.rsplit(".", 1)[0]] = path
-            elif _WELLS.fullmatch(name):
-                wells.append(path)
-            elif _PERTURBATIONS.fullmatch(name) or (here == "external_metadata" and name.lower().endswith(".tsv")):
-                perturbations.append(path)
-    return Tables(
-        load_data=tuple(load_data),
-        barcodes=tuple(barcodes),
-        maps=maps,
-        wells=tuple(wells),
-        perturbations=tuple(perturbations),
-    )
-
-
-def read_wells(path: AnyPath, mapping: Mapping[str, str]) -> SourceTable:
+def read_wells(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> SourceTable:
     """Read a table that names wells, in one column or by row and column (`with_wells`).
 
     Raises:
         ScreenError: It cannot be read.
     """
-    return with_wells(read_table(path), mapping, usual=("well", *_NAMES["well"]))
+    return with_wells(read_table(path, missing=missing), mapping, usual=("well", *_NAMES["well"]))
 
 
 def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
@@ -110,31 +53,46 @@ def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequ
     return resolve_columns(table, told, wanted=wanted)
 
 
-def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str]) -> Labels | None:
-    """Return what was done to the wells; None where no table says so.
+def read_platemaps(
+    tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str], missing: Collection[str] = ()
+) -> tuple[Labels | None, list[Problem]]:
+    """Return what was done to the wells, None where no table says so, and refusals of the tables that are not read.
 
     Args:
         tables: From `list_tables`.
         mapping: Our column name to a table's.
         plates: Those with images. Of `well.csv`, which lists all of JUMP, other plates are left out; of the plate
             maps they are not.
+        missing: Words that stand for a missing value.
 
     Raises:
         ScreenError: A map that is named is absent, or which column is which cannot be told.
     """
     remarks: list[Problem] = []
-    if tables.barcodes and tables.maps:
-        joined, remarks = read_barcodes(
-            tables.barcodes, tables.maps, lambda path: read_wells(path, mapping), plates=frozenset(plates)
-        )
+    used: set[AnyPath] = set()
+    there = frozenset(plates)
+
+    def read(path: AnyPath) -> SourceTable:
+        return read_wells(path, mapping, missing=missing)
+
+    if tables.barcodes:
+        joined, remarks = read_barcodes(tables.barcodes, tables.maps, read, plates=there)
+        used = {table.path for table in joined}
     elif tables.wells:
-        joined = alike([_of_plates(read_wells(path, mapping), mapping, frozenset(plates)) for path in tables.wells])
+        joined = alike([_of_plates(read(path), mapping, there) for path in tables.wells])
+        used = {*tables.wells}
     else:
-        return None
-    perturbations = [read_table(path) for path in tables.perturbations]
+        joined = []
+    unread = _not_read(tables, used)
+    if not joined:
+        return None, unread
+    described = [read_table(path, missing=missing) for path in tables.perturbations]
+    remarks += [remark for table in described for remark in table.ragged_problems() if remark.severity == "warning"]
+    perturbations = _all_perturbations(described, joined, mapping)
     codes = codes_in(joined)
     parts = [_labels(table, mapping, perturbations, codes) for table in joined]
-    return Labels(
+    remarks += [remark for known in perturbations.values() for remark in known.remarks]
+    labels = Labels(
         rows=[row for part in parts for row in part.rows],
         problems=[*remarks, *(problem for part in parts for problem in part.problems)],
         n_rows=sum(part.n_rows for part in parts),
@@ -143,6 +101,21 @@ def read_platemaps(tables: Tables, mapping: Mapping[str, str], *, plates: Iterab
         tables=(*tables.barcodes, *dict.fromkeys(table.path for table in joined), *tables.perturbations),
         columns=parts[0].columns,
     )
+    return labels, unread
+
+
+def _not_read(tables: Tables, used: set[AnyPath]) -> list[Problem]:
+    """Return refusals of maps that no plate has, and of tables of wells beside maps."""
+    name = "Name it in barcode_platemap.csv (Assay_Plate_Barcode,Plate_Map_Name), or take it out."
+    spare = [path for path in tables.maps.values() if path not in used]
+    problems = not_read(spare, found="a map that no barcode names", expected="the map of a plate", fix=name)
+    one = "Keep one of the files of this name, or rename this one."
+    problems += not_read(tables.twins, found="a second map of one name", expected="one file of a name", fix=one)
+    if tables.barcodes:
+        fix = "Take it out, or take barcode_platemap.csv out to have its rows instead of those of the maps."
+        found = "a table of wells beside plate maps"
+        problems += not_read(tables.wells, found=found, expected="maps or a table of wells", fix=fix)
+    return problems
 
 
 def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset[str]) -> SourceTable:
@@ -153,14 +126,29 @@ def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset
     return dataclasses.replace(table, rows=rows, lines=lines)
 
 
+def _all_perturbations(
+    tables: Sequence[SourceTable], wells: Sequence[SourceTable], mapping: Mapping[str, str]
+) -> dict[str, Perturbations]:
+    """Return what is known of the perturbations, by the column that names them in tables of wells."""
+    names: dict[str, list[str]] = {}
+    for table in wells:
+        column = column_names(table, mapping, wanted=("plate", "well")).get("perturbation", "")
+        if column:
+            at = table.position(column)
+            names.setdefault(column, []).extend(row[at] for row in table.rows)
+    roles = _NAMES["role"] if "role" not in mapping else tuple(filter(None, [mapping["role"]]))
+    return {
+        column: read_perturbations(tables, column, names=there, role_columns=roles) for column, there in names.items()
+    }
+
+
 def _labels(
-    table: SourceTable, mapping: Mapping[str, str], perturbations: Sequence[SourceTable], codes: frozenset[str]
+    table: SourceTable, mapping: Mapping[str, str], known: Mapping[str, Perturbations], codes: frozenset[str]
 ) -> Labels:
-    column_of = column_names(table, mapping, wanted=("plate", "well"))
-    column = column_of.get("perturbation", "")
-    for other in perturbations:
-        if column in other.columns:
-            table = _with_perturbations(table, other, column)
+    column = column_names(table, mapping, wanted=("plate", "well")).get("perturbation", "")
+    perturbations = known.get(column)
+    if perturbations is not None:
+        table = perturbations.join(table)
     table = _with_role(table)
     column_of = column_names(table, mapping, wanted=("plate", "well", "perturbation"))
     if "role" not in mapping and _ROLE in table.columns:
@@ -170,30 +158,29 @@ def _labels(
     column_of.pop("site", None)
     table, column_of, remarks = read_codes(table, column_of, codes=codes, keep=frozenset(mapping))
     labels = labels_of(table, column_of)
+    if perturbations is not None and perturbations.two_roles:
+        labels = _without_two_roles(labels, table.position(column), perturbations.two_roles)
     return dataclasses.replace(labels, problems=[*labels.problems, *remarks])
 
 
-def _with_perturbations(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
-    """Join what another table says of each perturbation: new columns, and what is empty in those that are there.
-
-    JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
-    """
-    new = [name for name in other.columns if name not in table.columns]
-    wide = with_columns(table, new, lambda _: ("",) * len(new))
-    at, key = wide.position(column), other.position(column)
-    fill = [(wide.position(name), other.position(name)) for name in other.columns if name != column]
-    row_of = {row[key].strip(): row for row in reversed(other.rows)}
-
-    def filled(row: tuple[str, ...]) -> tuple[str, ...]:
-        known = row_of.get(row[at].strip())
-        if known is None:
-            return row
-        cells = list(row)
-        for here, there in fill:
-            cells[here] = cells[here] if cells[here].strip() else known[there]
-        return tuple(cells)
-
-    return dataclasses.replace(wide, rows=tuple(filled(row) for row in wide.rows))
+def _without_two_roles(labels: Labels, at: int, two_roles: Mapping[str, str]) -> Labels:
+    """Refuse the rows of perturbations that are a control in one row and a treatment in another."""
+    rows: list[Entry] = []
+    problems: list[Problem] = []
+    for row in labels.rows:
+        name = row.fields[at].strip()
+        if name not in two_roles:
+            rows.append(row)
+            continue
+        problems.append(
+            row.problem(
+                "perturbation in two roles",
+                found=f"{name}: {two_roles[name]}",
+                expected="one role in all rows of a perturbation",
+                fix="Make these rows agree, or name the one column of roles: --map role=COLUMN (--map role= for none).",
+            )
+        )
+    return dataclasses.replace(labels, rows=rows, problems=[*labels.problems, *problems])
 
 
 def _with_role(table: SourceTable) -> SourceTable:

@@ -8,6 +8,7 @@ from pathlib import Path
 from distangle.errors import RemoteError
 from distangle.remote import AnyPath, RemotePath
 from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
 
 LOOKS = re.compile(r"[^.].*\.(png|tiff?|jpe?g|jp2|bmp)", re.IGNORECASE | re.DOTALL)
 """Names that look like images."""
@@ -87,10 +88,14 @@ def unnamed_images(source: AnyPath, named: Mapping[str, Collection[str]]) -> lis
         folders = ((folder, [name for name, _ in scan(source, folder, [])]) for folder in sorted(named))
     else:
         folders = folders_below(source, [])
+    spelled: dict[str, set[str]] = {}
+    for folder, rows in named.items():
+        spelled.setdefault(one_spelling(folder), set()).update(map(one_spelling, rows))
     problems = []
     for folder, names in folders:
         # Each file of a folder that cannot be listed is refused by name when it is looked at.
-        others = sorted({name for name in names if LOOKS.fullmatch(name)}.difference(named.get(folder, ())))
+        known = spelled.get(one_spelling(folder), set())
+        others = sorted({name for name in names if LOOKS.fullmatch(name) and one_spelling(name) not in known})
         if others:
             problems.append(
                 Problem(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from distangle.errors import ScreenError, nearest
-from distangle.screen.plate import well_name
 
 KNOWN = {
     "harmony": ("r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",),
@@ -34,6 +33,11 @@ _TEXT = {
     "plane": "[0-9]{1,6}",
     "time": "[0-9]{1,6}",
 }
+# Other spellings of wells, for sources in which no name has one of the usual ones: A-01, r02c07, 17, A01.a1.
+_ANY_WELL = (
+    r"(?:well[-_ ]?)?[A-Za-z]{1,2}[-_ ]?[0-9]{1,4}(?:[.][A-Za-z][0-9]{1,2})?"
+    r"|r(?:ow)?[-_ ]?[0-9]{1,4}[-_ ]?c(?:ol(?:umn)?)?[-_ ]?[0-9]{1,4}|[0-9]{1,5}"
+)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _FIELD = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)?(?::(?P<width>[1-9][0-9]*))?(?P<fixed>=.*)?", re.DOTALL)
 
@@ -54,6 +58,11 @@ class Pattern:
     fixed: Mapping[str, str]
     depth: int
     _regexes: tuple[re.Pattern[str], ...]
+    _loose: tuple[re.Pattern[str], ...] = ()
+
+    def with_any_well(self) -> "Pattern":
+        """Return the pattern that also reads wells in other spellings, such as `A-01`, `r02c07` and `17`."""
+        return replace(self, _regexes=self._loose or self._regexes)
 
     def read(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path, with `well` for row and column; None if it is not built so."""
@@ -63,10 +72,8 @@ class Pattern:
             return None
         fields = {**self.fixed, **match.groupdict()}
         if "row" in fields:
-            row, column = fields.pop("row"), int(fields.pop("column"))
-            if column == 0 or (row.isdigit() and not 0 < int(row) <= 26 * 27):
-                return None  # rows and columns count from 1, and rows end at ZZ
-            fields["well"] = f"{well_name(int(row) - 1, 0)[:-2] if row.isdigit() else row}{column:02d}"
+            row, column = fields.pop("row"), fields.pop("column")
+            fields["well"] = f"r{row}c{column}" if row.isdigit() else f"{row}{int(column):02d}"
         return fields
 
 
@@ -87,7 +94,7 @@ def parse_pattern(text: str) -> Pattern:
     """
     if text in KNOWN:
         ways = [parse_pattern(written) for written in KNOWN[text]]
-        return replace(ways[0], _regexes=tuple(regex for way in ways for regex in way._regexes))
+        return replace(ways[0], _loose=(), _regexes=tuple(regex for way in ways for regex in way._regexes))
     if "{" not in text:
         message = f"--pattern {text!r} has no name in braces. Write such as '{{well}}_s{{site}}_w{{channel}}.tif', "
         message += f"or the name of a known one. {nearest(text, KNOWN)}"
@@ -106,12 +113,14 @@ def parse_pattern(text: str) -> Pattern:
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
+    loose = regex.replace(f"(?P<well>{_TEXT['well']})", f"(?P<well>{_ANY_WELL})")
     return Pattern(
         text=text,
         names=tuple(names),
         fixed=fixed,
         depth=1 + text.count("/"),
         _regexes=(re.compile(regex, re.IGNORECASE | re.DOTALL),),
+        _loose=(re.compile(loose, re.IGNORECASE | re.DOTALL),) if loose != regex else (),
     )
 
 

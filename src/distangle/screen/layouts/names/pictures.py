@@ -6,9 +6,32 @@ from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError, nearest
 from distangle.screen.entry import Entry
+from distangle.screen.layouts.names.folders import MOMENT
+from distangle.screen.layouts.names.moments import (
+    Moment,
+    MomentChoice,
+    advise,
+    describe_moment,
+    differing_axes,
+)
 from distangle.screen.perturbation import natural_key
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """Why an image cannot be taken for what its name says.
+
+    Attributes:
+        kind: A few words, the same for the same fault.
+        found: What says something else.
+        fix: The next step.
+    """
+
+    kind: str
+    found: str
+    fix: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -22,9 +45,12 @@ class Picture:
         well: As the name has it.
         site: Number of the field of view.
         channel: As the name has it; "" when the file holds all channels.
-        moment: Focal plane and time, as far as the name has them.
+        moment: Plane, time, cycle and the like, as far as name and folders have them.
         cell_type: "" if unknown.
         extra: Values of the extra columns.
+        doubt: What contradicts its name; None if nothing does.
+        is_of_folder: Its folders say a part of its moment.
+        left_out: Its figures where those of the pattern leave it out, such as `Z01`; "" for all others.
     """
 
     path: str
@@ -33,15 +59,20 @@ class Picture:
     well: str
     site: int
     channel: str = ""
-    moment: str = ""
+    moment: Moment = ()
     cell_type: str = ""
     extra: tuple[str, ...] = ()
+    doubt: Doubt | None = None
+    is_of_folder: bool = False
+    left_out: str = ""
 
 
 @dataclass(slots=True)
 class _Site:
     first: Picture
     files: dict[str, list[Picture]] = field(default_factory=dict)
+    others: list[Picture] = field(default_factory=list)  # of a moment that was not asked for
+    doubt: Doubt | None = None
 
 
 def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[tuple[str, str]]:
@@ -57,6 +88,8 @@ def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[t
     """
     sites: dict[str, set[tuple[str, str, str, int]]] = defaultdict(set)
     for picture in pictures:
+        if picture.left_out:
+            continue
         sites[picture.channel].add((picture.experiment, picture.plate, picture.well, picture.site))
     written = sorted(sites, key=natural_key)
     if not asked:
@@ -85,13 +118,14 @@ def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[t
 
 
 def into_sites(
-    pictures: Sequence[Picture], channels: Sequence[tuple[str, str]]
+    pictures: Sequence[Picture], channels: Sequence[tuple[str, str]], *, choice: MomentChoice | None = None
 ) -> tuple[list[Entry], list[Problem], int]:
-    """Bring the files of each site together.
+    """Bring the files of each site together: all channels of one moment.
 
     Args:
         pictures: What was found.
         channels: From `choose_channels`.
+        choice: The moment that was asked for, if one was.
 
     Returns:
         Entries that have a file for each channel, refusals of the others and remarks, and how many sites there
@@ -99,39 +133,84 @@ def into_sites(
     """
     sites: dict[tuple[object, ...], _Site] = {}
     written = {key for _, key in channels}
+    choice = choice or MomentChoice()
+    bound = _bound_to_channels(pictures)
     aside: Counter[str] = Counter()
+    n_others = 0
     for picture in pictures:
         position = split_well(picture.well) or picture.well
         key = (picture.experiment, picture.plate, position, picture.site)
         site = sites.setdefault(key, _Site(picture))
-        if picture.channel in written:
-            site.files.setdefault(picture.channel, []).append(picture)
-        else:
+        if picture.left_out:
+            site.others.append(picture)
+        elif picture.channel not in written:
             aside[picture.channel] += 1
+        elif choice.takes(picture.channel, picture.moment):
+            site.files.setdefault(picture.channel, []).append(picture)
+            site.doubt = site.doubt or picture.doubt
+        else:
+            site.others.append(picture)
+            n_others += 1
     entries: list[Entry] = []
     problems: list[Problem] = []
     for site in sites.values():
         entry = _entry(site)
-        problem = _wrong(site, entry, channels)
+        problem = _wrong(site, entry, channels, choice, bound)
         if problem is None:
-            entry.paths = tuple(site.files[key][0].path for _, key in channels)
+            files = [site.files[key][0] for _, key in channels]
+            entry.paths = tuple(picture.path for picture in files)
             entry.pages = (-1,) * len(channels)
+            entry.extra = tuple(
+                ", ".join(dict.fromkeys(values)) for values in zip(*(f.extra for f in files), strict=True)
+            )
             entries.append(entry)
         else:
             problems.append(problem)
-    for name, count in sorted(aside.items()):
+    problems += _not_asked(aside, written, n_others, choice)
+    return entries, problems, len(sites)
+
+
+def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: MomentChoice) -> list[Problem]:
+    problems = [
+        Problem(
+            severity="warning",
+            kind="channel not asked for",
+            channel=name,
+            found=f"{count} files",
+            expected=f"channels {', '.join(sorted(written, key=natural_key))}",
+            fix="Name it in --channels if it belongs to the screen.",
+            count=count,
+        )
+        for name, count in sorted(aside.items())
+    ]
+    if n_others:
+        asked = sorted({choice.describe(key) for key in written}, key=natural_key)
         problems.append(
             Problem(
                 severity="warning",
-                kind="channel not asked for",
-                channel=name,
-                found=f"{count} files",
-                expected=f"channels {', '.join(sorted(written, key=natural_key))}",
-                fix="Name it in --channels if it belongs to the screen.",
-                count=count,
+                kind="plane or time not asked for",
+                found=f"{n_others} files",
+                expected=" or ".join(asked),
+                fix="Nothing: --plane, --time, --cycle or --acquisition left them out.",
+                count=n_others,
             )
         )
-    return entries, problems, len(sites)
+    return problems
+
+
+def _bound_to_channels(pictures: Sequence[Picture]) -> set[str]:
+    """Return the columns that have one value for each channel, such as an exposure: they are of no moment."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for picture in pictures:
+        for axis, value in () if picture.left_out else picture.moment:
+            values[axis, picture.channel].add(value)
+    several = {axis for (axis, _), found in values.items() if len(found) > 1}
+    return {axis for axis, _ in values if axis not in MOMENT and not axis.endswith(" of the folder")} - several
+
+
+def n_sites_of(pictures: Sequence[Picture]) -> int:
+    """Return how many sites some files are of, by what their names say."""
+    return len({(picture.experiment, picture.plate, picture.well, picture.site) for picture in pictures})
 
 
 def _entry(site: _Site) -> Entry:
@@ -148,34 +227,96 @@ def _entry(site: _Site) -> Entry:
     )
 
 
-def _wrong(site: _Site, entry: Entry, channels: Sequence[tuple[str, str]]) -> Problem | None:
+def _wrong(
+    site: _Site, entry: Entry, channels: Sequence[tuple[str, str]], choice: MomentChoice, bound: set[str]
+) -> Problem | None:
+    if site.doubt is not None:
+        return entry.problem(
+            site.doubt.kind,
+            found=site.doubt.found,
+            expected=f"well {entry.well}, site {entry.site}, as the name says",
+            fix=site.doubt.fix,
+        )
     missing = [name for name, key in channels if key not in site.files]
     if missing:
-        there = [name for name, key in channels if key in site.files]
-        return entry.problem(
-            "missing channel" if there else "no image",
-            channel=", ".join(missing),
-            found=f"channels {', '.join(there)}" if there else "none of the channels asked for",
-            expected=f"channels {', '.join(name for name, _ in channels)}",
-            fix="Copy the missing files and index again, or leave the channel out: --channels.",
-        )
-    for name, key in channels:
-        files = site.files[key]
-        if len(files) > 1:
-            moments = list(dict.fromkeys(picture.moment for picture in files))
-            whole = len({picture.path.rsplit("/", 1)[-1] for picture in files}) < len(files)  # alike but for the folder
-            listed = ", ".join(picture.path if whole else picture.path.rsplit("/", 1)[-1] for picture in files[:3])
-            several = len(moments) == len(files) and len(moments) > 1
-            return entry.problem(
-                "several planes or times" if several else "two files for a channel",
-                channel=name,
-                found=listed + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
-                expected="one file per channel",
-                fix="Write the plane and time that are wanted into --pattern as figures, or project them first."
-                if several
-                else "Keep one of them, or tell plates and batches apart with {plate} and {experiment} in --pattern.",
-            )
-    return None
+        return _missing(site, entry, channels, choice, missing)
+    by_moment: dict[Moment, dict[str, list[Picture]]] = defaultdict(lambda: defaultdict(list))
+    for _, key in channels:
+        for picture in site.files[key]:
+            moment = tuple(pair for pair in choice.without_chosen(picture.moment) if pair[0] not in bound)
+            by_moment[moment][key].append(picture)
+    for found in by_moment.values():
+        for name, key in channels:
+            if len(found.get(key, ())) > 1:
+                return _twice(entry, name, found[key])
+    return _several(entry, channels, by_moment) if len(by_moment) > 1 else None
+
+
+def _missing(
+    site: _Site, entry: Entry, channels: Sequence[tuple[str, str]], choice: MomentChoice, missing: Sequence[str]
+) -> Problem:
+    there = [name for name, key in channels if key in site.files]
+    keys = {name: key for name, key in channels}
+    asked = choice.describe(keys[missing[0]])
+    others = [picture for picture in site.others if picture.channel == keys[missing[0]]]
+    found = f"channels {', '.join(there)}" if there else "none of the channels asked for"
+    if others:
+        found = f"{missing[0]} of {' and '.join(p.left_out or describe_moment(p.moment) for p in others[:5])}".lstrip()
+    return entry.problem(
+        "missing channel" if there else "no image",
+        channel=", ".join(missing),
+        found=found,
+        expected=f"channels {', '.join(name for name, _ in channels)}" + (f" of {asked}" if asked else ""),
+        fix="Copy the missing files and index again, or leave the channel out: --channels.",
+    )
+
+
+def _twice(entry: Entry, name: str, files: Sequence[Picture]) -> Problem:
+    whole = len({picture.path.rsplit("/", 1)[-1] for picture in files}) < len(files)  # alike but for the folder
+    listed = ", ".join(picture.path if whole else picture.path.rsplit("/", 1)[-1] for picture in files[:3])
+    return entry.problem(
+        "two files for a channel",
+        channel=name,
+        found=listed + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
+        expected="one file per channel",
+        fix="Keep one of them, or tell plates and batches apart with {plate} and {experiment} in --pattern.",
+    )
+
+
+def _several(
+    entry: Entry, channels: Sequence[tuple[str, str]], by_moment: dict[Moment, dict[str, list[Picture]]]
+) -> Problem:
+    """Refuse a site of several moments: which of them is meant cannot be known, and none is put together of two."""
+    axes = differing_axes(by_moment)
+    ordered = sorted(by_moment, key=lambda moment: natural_key(describe_moment(moment)))
+    complete = [moment for moment in ordered if len(by_moment[moment]) == len(channels)]
+
+    def listed(moment: Moment) -> str:
+        names = ", ".join(name for name, key in channels if key in by_moment[moment] and name)
+        said = describe_moment(pair for pair in moment if pair[0] in axes) or "no moment"
+        return said if moment in complete or not names else f"{said} ({names} only)"
+
+    found = "; ".join(map(listed, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
+    from_folder = any(p.is_of_folder for files in by_moment.values() for found in files.values() for p in found)
+    if complete:
+        kind = "several planes or times" if set(axes) <= {"plane", "time"} else "several moments"
+        fix = advise(axes, max(complete, key=lambda moment: len(dict(moment).keys() & axes)), from_folder=from_folder)
+    else:
+        kind = "channels of several moments"
+        fix = "Copy what is missing again: no moment has all channels."
+        if axes == ["plane"]:
+            planes = {name: dict(m)["plane"] for m in ordered for name, key in channels if key in by_moment[m]}
+            fix += " If each channel was taken at a plane of its own: --plane "
+            fix += f"{','.join(f'{name}={plane}' for name, plane in planes.items())}."
+        else:
+            fix += f" {advise([axis for axis in axes if axis not in MOMENT], ordered[0], from_folder=from_folder)}"
+    return entry.problem(
+        kind,
+        channel="" if complete else ", ".join(name for name, _ in channels),
+        found=found,
+        expected=f"one {axes[0]} for all channels of a site" if axes else "one moment",
+        fix=fix.strip(" .") + ".",
+    )
 
 
 def _number(text: str) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from distangle.remote import AnyPath
 from distangle.screen.layouts.names.listing import LOOKS, not_understood, scan
+from distangle.screen.layouts.wells.base import require_base_one
 from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 
@@ -67,6 +68,8 @@ def _list_plate(
             continue
         match = _IMAGE.fullmatch(name)
         position = split_well(match[1]) if match else None
+        if match is not None and position is None:
+            require_base_one(match[1], f"{folder}/{name}")
         if match is None or position is None:
             if LOOKS.fullmatch(name):
                 expected = "<well>_s<site>_w<channel 1-6>.png, such as B03_s1_w1.png"

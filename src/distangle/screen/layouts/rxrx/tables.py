@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
+from distangle.screen.layouts.wells.base import require_base_one
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
@@ -27,8 +28,12 @@ _IDS = ("id_code", "well_id", "site_id")
 _ID = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0-9]+)(?:_(?P<site>[0-9]+))?")
 
 
-def read_tables(place: AnyPath) -> list[SourceTable]:
+def read_tables(place: AnyPath, *, missing: Collection[str] = ()) -> list[SourceTable]:
     """Read all tables of a folder, or the one that is named; columns of RxRx2 and RxRx3 take the names of RxRx1.
+
+    Args:
+        place: The folder, or one table.
+        missing: Words that stand for a missing value.
 
     Raises:
         ScreenError: There is none, there are two kinds of them, or a column is missing.
@@ -44,7 +49,7 @@ def read_tables(place: AnyPath) -> list[SourceTable]:
         other = next(name for name in there if name != official[-1])
         message = f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
         raise ScreenError(message)
-    tables = [_renamed(read_table(folder / name)) for name in there]
+    tables = [_renamed(read_table(folder / name, missing=missing)) for name in there]
     for table in tables:
         named = () if table.path.name == "test.csv" else ("sirna",)
         require_columns(table, ("experiment", "plate", "well", *named))
@@ -93,6 +98,7 @@ def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[E
                 extra=tuple("" if k < 0 else fields[k] for k in theirs),
                 fields=fields,
             )
+            require_base_one(well, f"{table.path}, line {line}")
             wrong = _wrong_row(entry, plate, site if "site" in position else None, well_type if role is None else "")
             wrong = wrong or _contradicted(entry, extra)
             if wrong is None:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.screen.source_tables import SourceTable
-from distangle.screen.table import SITE_COLUMNS
 
 OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
-
-_TAKEN = re.compile(r"(path|page)_[0-9]+|size|mtime|sha256|fold")
 
 
 def resolve_columns(
@@ -47,6 +44,7 @@ def resolve_columns(
         message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
         message += f"{nearest(missing[0], table.columns)} Say which it is: {example}"
         message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        message = f"{message} {table.advice}".rstrip()
         raise ScreenError(message)
     return column_of
 
@@ -77,6 +75,7 @@ def with_wells(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequenc
 
 
 def _well_of(row: str, column: str) -> str:
+    row, column = (re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column))  # as pandas writes beside gaps
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
@@ -100,19 +99,3 @@ def _by_itself(ours: str, columns: Sequence[str], table: SourceTable) -> str:
 
 def _plain(name: str) -> str:
     return re.sub(r"[_\s-]", "", name.lower())
-
-
-def renamed(extra: Sequence[str]) -> tuple[str, ...]:
-    """Keep the table's own columns apart from ours: theirs get `table_` before the name."""
-    names: list[str] = []
-    for name in extra:
-        renamed = name
-        while (
-            renamed in SITE_COLUMNS
-            or _TAKEN.fullmatch(renamed)
-            or renamed in names
-            or renamed in extra[len(names) + 1 :]
-        ):
-            renamed = f"table_{renamed}"
-        names.append(renamed)
-    return tuple(names)

@@ -25,7 +25,7 @@ def apply_controls(entries: Sequence[Entry], controls: Mapping[str, Sequence[str
             message = f"Controls {word!r}: no such role. {nearest(word, [item.value for item in Role])}"
             raise ScreenError(message)
         for name in names:
-            if name not in known:
+            if name not in known and entries:  # where nothing is left, the refusals say more
                 flag = f"--{role.value.replace('_', '-')}"
                 message = f"{flag} {name}: no row has the perturbation {name!r}. {nearest(name, known)}"
                 raise ScreenError(message)

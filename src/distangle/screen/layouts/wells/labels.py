@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError
@@ -11,6 +11,7 @@ from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
 from distangle.screen.layouts.wells.moved import Move, how_moved, with_anothers_row
+from distangle.screen.layouts.wells.spelling import spelling_of
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
@@ -44,18 +45,19 @@ class Labels:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_labels(path: AnyPath, mapping: Mapping[str, str]) -> Labels:
+def read_labels(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> Labels:
     """Read a table with a row per well.
 
     Args:
         path: The table; `well` and `perturbation` it must have, `plate` and `experiment` it may. Without `plate`
             its rows hold for every plate.
         mapping: Our column name to the table's.
+        missing: Words that stand for a missing value.
 
     Raises:
         ScreenError: It cannot be read, or which column is which cannot be told.
     """
-    table = with_wells(read_table(path), mapping)
+    table = with_wells(read_table(path, missing=missing), mapping)
     column_of = resolve_columns(table, mapping, wanted=("well", "perturbation"))
     if "site" in column_of and "site" not in mapping:
         column_of.pop("site")
@@ -210,14 +212,18 @@ def _moves(
             position = split_well(place.well)
             if position is not None:
                 wells[_plate_of(place, shared)].add(position)
-    return {plate: how_moved(wells, told[plate]) for plate, wells in found.items() if plate in told}
+    return {
+        plate: how_moved(wells, told[plate], may_count_from_zero=True)
+        for plate, wells in found.items()
+        if plate in told
+    }
 
 
 def _wrong_row(row: Entry, column_of: Mapping[str, str], word: str) -> Problem | None:
     for name in ("experiment", "plate"):
         if name in column_of and not getattr(row, name):
             return row.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-    if split_well(row.well) is None:
+    if spelling_of(row.well) is None:
         return row.problem("bad well", found=repr(row.well), expected="a name such as B03", fix="Correct it.")
     if word:
         expected = f"one of {', '.join(ROLE_WORDS)}"

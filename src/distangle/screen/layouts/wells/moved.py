@@ -30,12 +30,13 @@ class Move:
         return bool(self.words)
 
 
-def how_moved(found: Set[Position], told: Set[Position]) -> Move:
+def how_moved(found: Set[Position], told: Set[Position], *, may_count_from_zero: bool = False) -> Move:
     """Say by which move every well with images would be in the table, if it is not there already.
 
     Args:
         found: Row and column of the wells with images, zero based.
         told: Row and column of the wells in the table.
+        may_count_from_zero: `--well-base` is known where they come from; it is offered where a step of one fits.
 
     Returns:
         No move where they meet as they are, none brings all together, or there are fewer than three wells.
@@ -50,7 +51,8 @@ def how_moved(found: Set[Position], told: Set[Position]) -> Move:
         shifted = {(row + down, column + right) for row, column in found}
         if shifted <= told:
             said = " and ".join(filter(None, [_step(down, "row"), _step(right, "column")]))
-            return _move(f"if the table were shifted by {said}: correct it.", shifted == told, len(found))
+            base = _FROM_ZERO.get((down, right), "") if may_count_from_zero else ""
+            return _move(f"if the table were shifted by {said}: correct it.{base}", shifted == told, len(found))
     return Move()
 
 
@@ -72,6 +74,16 @@ def with_anothers_row(site: Entry, row: Entry, move: Move) -> Problem:
 
 def _move(said: str, meet: bool, n_wells: int) -> Move:  # noqa: FBT001
     return Move(f"All wells would match {said}", is_certain=meet and n_wells >= _ENOUGH)
+
+
+_FROM_ZERO = {
+    step: f" If {who} from 0, say so instead: --well-base {side}=0."
+    for who, side, steps in (
+        ("the names of the images count", "images", ((1, 1), (0, 1))),
+        ("the table counts", "tables", ((-1, -1), (0, -1))),
+    )
+    for step in steps
+}
 
 
 def _step(by: int, what: str) -> str:

@@ -1,0 +1,141 @@
+"""Which tables lie below a folder of the Cell Painting Gallery or of JUMP, by their names, and which nobody reads."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from distangle.errors import ScreenError
+from distangle.remote import AnyPath
+from distangle.screen.layouts.names.listing import folders_below
+from distangle.screen.problems import Problem
+from distangle.screen.source_tables import ENDING, is_table, read_table
+from distangle.screen.table import CARD
+
+_LOAD_DATA = re.compile(rf"(?:.*[\W_])?load_?data.*{ENDING}", re.IGNORECASE | re.DOTALL)
+_BARCODES = re.compile(rf"(?:.*[\W_])?barcode_?platemaps?.*(?:{ENDING}|\.txt)", re.IGNORECASE | re.DOTALL)
+_WELLS = re.compile(f"well{ENDING}", re.IGNORECASE)
+_PERTURBATIONS = re.compile(f"(compound|orf|crispr|perturbation_control){ENDING}", re.IGNORECASE)
+_IMAGES = frozenset(
+    {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
+)
+NOT_READ = "table not read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables below a folder, by what they are.
+
+    Attributes:
+        load_data: Those of images, CSV or Parquet; in every folder the one with the shortest name first.
+        barcodes: Which plate has which map.
+        maps: Folder above `platemap/` and name of a map to its file.
+        wells: JUMP's table of all wells.
+        perturbations: Tables with a row per perturbation.
+        twins: Maps of a name that another file beside them has, but for the ending.
+        others: Tables of no known name.
+    """
+
+    load_data: tuple[AnyPath, ...] = ()
+    barcodes: tuple[AnyPath, ...] = ()
+    maps: Mapping[tuple[str, str], AnyPath] = field(default_factory=dict)
+    wells: tuple[AnyPath, ...] = ()
+    perturbations: tuple[AnyPath, ...] = ()
+    twins: tuple[AnyPath, ...] = ()
+    others: tuple[AnyPath, ...] = ()
+
+
+def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
+    """Find the tables below a folder; folders of images, of profiles and of our screens are not entered."""
+    load_data: list[AnyPath] = []
+    barcodes: list[AnyPath] = []
+    maps: dict[tuple[str, str], AnyPath] = {}
+    wells: list[AnyPath] = []
+    perturbations: list[AnyPath] = []
+    twins: list[AnyPath] = []
+    others: list[AnyPath] = []
+    for folder, names in folders_below(place, remarks, closed=_IMAGES):
+        if CARD in names:
+            continue
+        here = folder.rsplit("/", 1)[-1].lower()
+        of_images = sorted((name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name))
+        load_data += [place / f"{folder}/{name}".lstrip("/") for name in of_images]
+        for name in (name for name in names if name not in of_images):
+            path = place / f"{folder}/{name}".lstrip("/")
+            if _BARCODES.fullmatch(name):
+                barcodes.append(path)
+            elif here == "platemap" and _is_text(name):
+                key = (str(path.parent.parent), name.rsplit(".", 1)[0])
+                twins += [path] if key in maps else []
+                maps.setdefault(key, path)
+            elif _WELLS.fullmatch(name):
+                wells.append(path)
+            elif _PERTURBATIONS.fullmatch(name) or (here == "external_metadata" and _is_text(name)):
+                perturbations.append(path)
+            elif is_table(name):
+                others.append(path)
+    return Tables(
+        load_data=tuple(load_data),
+        barcodes=tuple(barcodes),
+        maps=maps,
+        wells=tuple(wells),
+        perturbations=tuple(perturbations),
+        twins=tuple(twins),
+        others=tuple(others),
+    )
+
+
+def is_known(name: str) -> bool:
+    """Return whether a file has a name that only tables of this kind have: of images, or of barcodes."""
+    return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
+
+
+def not_read(paths: Sequence[AnyPath], *, found: str, expected: str, fix: str) -> list[Problem]:
+    """Return refusals of tables that were left out, with the number of their rows.
+
+    Args:
+        paths: The tables.
+        found: What they are.
+        expected: What they would have to be.
+        fix: The next step.
+    """
+    problems = []
+    for path in paths:
+        try:
+            n_rows = read_table(path).n_rows
+        except ScreenError:
+            n_rows = 0
+        problems.append(
+            Problem(
+                severity="refused" if n_rows else "warning",
+                kind=NOT_READ,
+                file=f"{path.parent.name}/{path.name}".removeprefix("/"),
+                found=f"{found} ({n_rows} rows)" if n_rows else found,
+                expected=expected,
+                fix=fix,
+                count=max(n_rows, 1),
+            )
+        )
+    return problems
+
+
+def of_no_known_name(paths: Sequence[AnyPath]) -> list[Problem]:
+    """Return a warning for every folder with tables that no name says what they are."""
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent.name, []).append(path.name)
+    return [
+        Problem(
+            severity="warning",
+            kind=NOT_READ,
+            file=folder,
+            found=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+            expected="load_data*.csv, barcode_platemap.csv, platemap/*, well.csv, compound.csv, external_metadata/*",
+            fix="Nothing, if they say nothing of these wells; else name the table, --tables FILE, or rename it.",
+            count=len(names),
+        )
+        for folder, names in by_folder.items()
+    ]
+
+
+def _is_text(name: str) -> bool:
+    return is_table(name) or name.lower().endswith(".txt")

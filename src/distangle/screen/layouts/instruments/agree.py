@@ -1,0 +1,156 @@
+"""Images held against what the instruments say of them: channels brought into one order, contradictions refused."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distangle.screen.layouts.instruments.channels import ChannelPlan, plan_channels
+from distangle.screen.layouts.instruments.find import InstrumentRecords
+from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, number_of
+from distangle.screen.layouts.names.pictures import Doubt, Picture
+from distangle.screen.perturbation import natural_key
+from distangle.screen.plate import split_well, well_name
+from distangle.screen.problems import Problem
+
+_ORDER = "Name the channels that all plates have, --channels, or index the plate as a screen of its own."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heeded:
+    """What the instruments say of a whole source.
+
+    Attributes:
+        asked: Channels as `NAME=NUMBER`; () where they add nothing.
+        problems: Remarks.
+        pixel_size_um: Side of a pixel in micrometres; None where it is not told or differs.
+    """
+
+    asked: Sequence[str]
+    problems: list[Problem]
+    pixel_size_um: float | None
+
+
+def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked: Sequence[str]) -> Heeded:
+    """Bring the channels of all plates into one order, and doubt the images whose names the instruments contradict.
+
+    Args:
+        pictures: Their channels are rewritten, and their doubts.
+        records: What the instruments wrote beside them.
+        asked: `NAME` or `NAME=WRITTEN`; none for all.
+
+    Raises:
+        ScreenError: The channels asked for contradict the instruments, or plates cannot be brought together.
+    """
+    if not records.by_folder:
+        return Heeded(asked=(), problems=list(records.problems), pixel_size_um=None)
+    of = [records.of(picture.path) for picture in pictures]
+    speaking = {record.file: record for record in of if record is not None}
+    ordered = [speaking[file] for file in sorted(speaking, key=natural_key)]
+    for picture, record in zip(pictures, of, strict=True):
+        if record is not None and picture.doubt is None:
+            picture.doubt = _contradiction(picture, record)
+    problems = [*records.problems, *_absent(pictures, of, ordered)]
+    numbers = {number for picture in pictures if (number := number_of(picture.channel)) is not None}
+    plan = ChannelPlan()
+    if numbers and all(number_of(picture.channel) is not None for picture in pictures):
+        named = [record for record in ordered if record.channels]
+        without = any(record is None or not record.channels for record in of)
+        plan = plan_channels(named, asked, used=numbers, without_record=without)
+        _renumber(pictures, of, plan)
+    size, differ = pixel_size_of(ordered)
+    return Heeded(asked=plan.asked, problems=[*problems, *plan.problems, *differ], pixel_size_um=size)
+
+
+def _contradiction(picture: Picture, record: InstrumentRecord) -> Doubt | None:
+    """Return what an instrument says of an image if it is not what the name says."""
+    told = record.images.get(picture.path.rpartition("/")[2].casefold())
+    well = split_well(picture.well)
+    said: list[str] = []
+    if told is None:
+        if record.wells and well is not None and well not in record.wells:
+            said.append(f"well {well_name(*well)} was not measured")
+    else:
+        said += _differences(picture, told, well)
+    if not said:
+        return None
+    found = f"{record.file} says of {picture.path}: {', '.join(said)}"
+    fix = "Find out which is right: the file was renamed, or the instrument's file is of another plate."
+    return Doubt(kind="instrument contradicts name", found=found, fix=fix)
+
+
+def _differences(picture: Picture, told: ImageRecord, well: tuple[int, int] | None) -> list[str]:
+    said: list[str] = []
+    if told.well is not None and well is not None and told.well != well:
+        said.append(f"well {well_name(*told.well)}")
+    if told.site is not None and told.site != picture.site:
+        said.append(f"field {told.site}")
+    channel = number_of(picture.channel)
+    if told.channel is not None and channel is not None and told.channel != channel:
+        said.append(f"channel {told.channel}")
+    plane = number_of(dict(picture.moment).get("plane"))
+    if told.plane is not None and plane is not None and told.plane != plane:
+        said.append(f"plane {told.plane}")
+    return said
+
+
+def _absent(
+    pictures: Sequence[Picture], of: Sequence[InstrumentRecord | None], records: Sequence[InstrumentRecord]
+) -> list[Problem]:
+    """Remark on images that an instrument lists and that are not here: a stack that was half copied looks so."""
+    here: dict[str, set[str]] = defaultdict(set)
+    for picture, record in zip(pictures, of, strict=True):
+        if record is not None:
+            here[record.file].add(picture.path.rpartition("/")[2].casefold())
+    problems = []
+    for record in records:
+        absent = sorted(set(record.images) - here[record.file], key=natural_key)
+        if absent:
+            wells = {well_name(*well) for name in absent if (well := record.images[name].well) is not None}
+            listed = ", ".join(sorted(wells, key=natural_key)[:5]) + (", ..." if len(wells) > 5 else "")
+            problems.append(
+                Problem(
+                    severity="warning",
+                    kind="images that the instrument lists",
+                    file=record.file,
+                    found=f"no {absent[0]}" + (f" and {len(absent) - 1} more, of {listed}" if len(absent) > 1 else ""),
+                    expected=f"{len(record.images)} images",
+                    fix="Copy them again, unless they were left out on purpose.",
+                    count=len(absent),
+                )
+            )
+    return problems
+
+
+def _renumber(pictures: Sequence[Picture], of: Sequence[InstrumentRecord | None], plan: ChannelPlan) -> None:
+    written: dict[int, str] = {}
+    for picture in pictures:
+        if (number := number_of(picture.channel)) is not None:
+            written.setdefault(number, picture.channel)
+    for picture, record in zip(pictures, of, strict=True):
+        file = record.file if record is not None and record.channels else ""
+        if file in plan.doubts and picture.doubt is None:
+            found = f"{file or picture.path}: {plan.doubts[file]}"
+            picture.doubt = Doubt(kind="order of channels unknown", found=found, fix=_ORDER)
+        number = number_of(picture.channel)
+        if file in plan.numbers and number is not None:
+            to_first = plan.numbers[file].get(number, f"{number} of {file}")
+            picture.channel = written.get(to_first, str(to_first)) if isinstance(to_first, int) else to_first
+
+
+def pixel_size_of(records: Sequence[InstrumentRecord]) -> tuple[float | None, list[Problem]]:
+    """Return the side of a pixel in micrometres that all records tell, None if not, and a remark where they differ."""
+    sizes = {record.file: record.pixel_size_um for record in records if record.pixel_size_um is not None}
+    if not sizes:
+        return None, []
+    least, most = min(sizes, key=lambda file: sizes[file]), max(sizes, key=lambda file: sizes[file])
+    if sizes[most] - sizes[least] <= 1e-3 * sizes[most]:
+        return (sizes[least] if len(sizes) == len(records) else None), []
+    problem = Problem(
+        severity="warning",
+        kind="pixel sizes differ",
+        file=most,
+        found=f"{sizes[most]:.4g} um a pixel",
+        expected=f"{sizes[least]:.4g} um, as in {least}",
+        fix="Cells look larger on one plate than on the other: index plates of one magnification as one screen.",
+    )
+    return None, [problem]

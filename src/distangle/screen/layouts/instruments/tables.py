@@ -1,0 +1,90 @@
+"""Rows of tables held against what the instruments wrote beside the images that they name."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from distangle.remote import AnyPath
+from distangle.screen.entry import Entry, Found
+from distangle.screen.layouts.instruments.agree import pixel_size_of
+from distangle.screen.layouts.instruments.channels import is_same_name
+from distangle.screen.layouts.instruments.find import InstrumentRecords, find_records, is_instrument_file
+from distangle.screen.layouts.names.listing import scan
+from distangle.screen.perturbation import natural_key
+from distangle.screen.plate import split_well, well_name
+from distangle.screen.problems import Problem
+
+
+def hold_against_records(found: Found) -> Found:
+    """Refuse the sites whose row names an image that the instrument says is of another well or another channel.
+
+    Planes and times are left to the table, which may choose one for each channel. Behind a URL nothing is looked for.
+
+    Args:
+        found: What a layout made of tables.
+    """
+    if not isinstance(found.source, Path):
+        return found
+    records = _records_beside(found.source, found.entries)
+    if not records.by_folder:
+        return dataclasses.replace(found, problems=[*found.problems, *records.problems])
+    names = [channel.name for channel in found.channels]
+    kept: list[Entry] = []
+    refused: list[Problem] = []
+    for entry in found.entries:
+        problem = _contradiction(entry, names, records)
+        if problem is None:
+            kept.append(entry)
+        else:
+            refused.append(problem)
+    of = {record.file: record for entry in kept for path in entry.paths[:1] if (record := records.of(path)) is not None}
+    size, differ = pixel_size_of([of[file] for file in sorted(of, key=natural_key)])
+    return dataclasses.replace(
+        found,
+        entries=kept,
+        problems=[*found.problems, *records.problems, *differ, *refused],
+        pixel_size_um=found.pixel_size_um or size,
+    )
+
+
+def _records_beside(source: AnyPath, entries: Sequence[Entry]) -> InstrumentRecords:
+    """Read the instruments' files beside the images of entries, and in the folders above them up to the source."""
+    folders: set[str] = set()
+    for folder in {path.rpartition("/")[0] for entry in entries for path in entry.paths}:
+        parts = folder.split("/") if folder else []
+        folders |= {"/".join(parts[:k]) for k in range(len(parts) + 1)}
+    files = {
+        folder: own
+        for folder in sorted(folders, key=natural_key)
+        if (own := [name for name, is_folder in scan(source, folder, []) if not is_folder and is_instrument_file(name)])
+    }
+    return find_records(source, files)
+
+
+def _contradiction(entry: Entry, names: Sequence[str], records: InstrumentRecords) -> Problem | None:
+    well = split_well(entry.well)
+    for name, path in zip(names, entry.paths, strict=len(entry.paths) == len(names)):
+        record = records.of(path)
+        told = record.images.get(path.rpartition("/")[2].casefold()) if record is not None else None
+        if record is None or told is None:
+            continue
+        fix = "Find out which is right: the row, or the instrument's file, which may be of another plate."
+        if told.well is not None and well is not None and told.well != well:
+            return entry.problem(
+                "instrument contradicts table",
+                channel=name,
+                found=f"{record.file} says of {path}: well {well_name(*told.well)}",
+                expected=f"well {entry.well}, as the row says",
+                fix=fix,
+            )
+        stain = record.channels.get(told.channel, "") if told.channel is not None else ""
+        others = [k for k, other in record.channels.items() if is_same_name(name, other)]
+        if stain and not is_same_name(name, stain) and len(others) == 1:
+            return entry.problem(
+                "instrument contradicts table",
+                channel=name,
+                found=f"{record.file} says of {path}: channel {told.channel}, {stain}",
+                expected=f"channel {others[0]}, {record.channels[others[0]]}, for {name}",
+                fix=fix,
+            )
+    return None

@@ -1,0 +1,125 @@
+"""All files of a folder that are named by a pattern, with what folders and instruments say of them."""
+
+import posixpath
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distangle.remote import AnyPath
+from distangle.screen.layouts.instruments.find import InstrumentRecords, find_records, is_instrument_file
+from distangle.screen.layouts.names.figures import LeftOut, left_out
+from distangle.screen.layouts.names.listing import LOOKS, folders_below, not_understood
+from distangle.screen.layouts.names.moments import moment_of
+from distangle.screen.layouts.names.pattern import Pattern
+from distangle.screen.layouts.names.pictures import Doubt, Picture
+from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
+from distangle.screen.problems import Problem
+from distangle.screen.spelling import one_spelling
+
+_RENAME = "Find out which is right, and rename the file or the folder."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureList:
+    """The files below a folder.
+
+    Attributes:
+        pictures: Those that follow the pattern, with those that only a plane or time in figures leaves out.
+        problems: A remark for each folder with images that do not.
+        lost: All files that any figures of the pattern leave out.
+        records: What the instruments wrote beside them.
+    """
+
+    pictures: list[Picture]
+    problems: list[Problem]
+    lost: list[LeftOut]
+    records: InstrumentRecords
+
+    @property
+    def is_empty(self) -> bool:
+        """No file follows the pattern."""
+        return all(picture.left_out for picture in self.pictures)
+
+
+def list_pictures(
+    source: AnyPath, pattern: Pattern, *, extra: tuple[str, ...] = (), named_plates: Collection[str] = ()
+) -> PictureList:
+    """Read the names of all files below a folder.
+
+    Args:
+        source: The folder.
+        pattern: How the names are built.
+        extra: Fields of the pattern that become columns.
+        named_plates: Plates that a table names.
+
+    Raises:
+        ScreenError: Nothing tells whether folders are plates or times.
+    """
+    read: list[tuple[str, str, dict[str, str]]] = []
+    remarks: list[Problem] = []
+    odd: list[str] = []
+    instruments: dict[str, list[str]] = {}
+    folders = list(folders_below(source, remarks))
+    if not any(_fields(pattern, folder, name) for folder, names in folders for name in names):
+        pattern = pattern.with_any_well()
+    for folder, names in folders:
+        others: list[str] = []
+        if own := [name for name in names if is_instrument_file(name)]:
+            instruments[folder] = own
+        for name in names:
+            path = f"{folder}/{name}".lstrip("/")
+            fields = _fields(pattern, folder, name)
+            if fields is not None:
+                read.append((folder, path, fields))
+            elif LOOKS.fullmatch(name):
+                others.append(name)
+        odd += [f"{folder}/{name}".lstrip("/") for name in others]
+        if others:
+            listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+            remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
+    lost = left_out(pattern, odd)
+    whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
+    figures = {file.path: file.figures for file in lost}
+    above = source.resolve()
+    names_above = [above.name, *([p.name for p in above.parents] if isinstance(above, Path) else [above.parent.name])]
+    facts = read_folders(
+        ((folder, fields) for folder, _, fields in whole),
+        root=root_name(names_above) or "all",
+        pattern=pattern.text,
+        named_plates=named_plates,
+    )
+    pictures = [
+        replace(_picture(path, fields, facts[folder], extra), left_out=figures.get(path, ""))
+        for folder, path, fields in whole
+    ]
+    return PictureList(
+        pictures=pictures, problems=remarks, lost=lost, records=find_records(source, _above(instruments, facts))
+    )
+
+
+def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
+    is_meant = name.isprintable() and not name.startswith(".")
+    return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
+
+
+def _above(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict[str, list[str]]:
+    """Return the instruments' files that have images beside or below them."""
+    parts = [folder.split("/") if folder else [] for folder in folders]
+    above = {"/".join(part[:k]) for part in parts for k in range(len(part) + 1)}
+    return {folder: names for folder, names in instruments.items() if folder in above}
+
+
+def _picture(path: str, fields: dict[str, str], facts: FolderFacts, extra: tuple[str, ...]) -> Picture:
+    return Picture(
+        path=path,
+        experiment=one_spelling(fields.get("experiment", "all")),
+        plate=one_spelling(fields.get("plate", facts.plate)),
+        well=fields["well"],
+        site=int(fields.get("site") or facts.fields.get("site", "1")),
+        channel=one_spelling(fields.get("channel", "")),
+        moment=moment_of(facts.fields, fields, extra),
+        cell_type=one_spelling(fields.get("cell_type", "")),
+        extra=tuple(one_spelling(fields[name]) for name in extra),
+        doubt=Doubt(kind="name contradicted", found=f"{facts.doubt}: {path}", fix=_RENAME) if facts.doubt else None,
+        is_of_folder=bool(facts.fields),
+    )

@@ -1,0 +1,58 @@
+"""The wells of one plate as one side of a source writes them: the names of its images, or a table."""
+
+import functools
+from dataclasses import dataclass, field
+
+from distangle.screen.layouts.wells.spelling import Place, Side, Spelling
+
+PlateKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the wells of a plate cannot be read."""
+
+    found: str
+    fix: str
+
+
+@dataclass
+class PlateNames:
+    """The wells of one plate as one side writes them."""
+
+    side: Side
+    key: PlateKey
+    partner: PlateKey
+    places: list[Place] = field(default_factory=list)
+    spellings: list[Spelling | None] = field(default_factory=list)
+    doubt: Doubt | None = None
+
+    @functools.cached_property
+    def lettered(self) -> frozenset[tuple[str, int]]:
+        """Row letters and column of every well that is written so."""
+        return frozenset((spelling.letters, spelling.column) for _, spelling in self.of("letters"))
+
+    @functools.cached_property
+    def small_letters(self) -> frozenset[str]:
+        """Rows of one small letter."""
+        return frozenset(letters for letters, _ in self.lettered if len(letters) == 1 and letters.islower())
+
+    @functools.cached_property
+    def large_letters(self) -> frozenset[str]:
+        """Rows of one large letter."""
+        return frozenset(letters for letters, _ in self.lettered if len(letters) == 1 and letters.isupper())
+
+    @functools.cached_property
+    def has_two_letters(self) -> bool:
+        """Whether row 27 is `AA` to who wrote the wells, so that small letters are only small."""
+        return any(len(letters) == 2 for letters, _ in self.lettered)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether rows are written in both cases."""
+        return bool(self.small_letters) and bool(self.large_letters)
+
+    def of(self, form: str) -> list[tuple[Place, Spelling]]:
+        """Return the places of which the well is written in a form, each with its spelling."""
+        pairs = zip(self.places, self.spellings, strict=True)
+        return [(place, spelling) for place, spelling in pairs if spelling is not None and spelling.form == form]

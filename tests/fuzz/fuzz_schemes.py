@@ -1,0 +1,214 @@
+"""Random screens of named files: how microscopes and laboratories name them."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fuzz_drafts import Draft, draft, letters, well_text
+from fuzz_pixels import FilePlan, Place, imagej_lines, ome_xml
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How files are named.
+
+    Attributes:
+        name: In reports.
+        path: Template of a path; `ext` is the ending.
+        pattern: As it is asked for; "" where it is recognised.
+        by_number: Channels are written as numbers from 1.
+        endings: That may be.
+        moments: Whether the names have `plane` or `time`.
+        experiments: Whether they have an experiment.
+    """
+
+    name: str
+    path: str
+    pattern: str
+    by_number: bool = True
+    endings: tuple[str, ...] = ("tif",)
+    moments: str = ""
+    experiments: bool = False
+
+
+_GUID = "648EE446-12C2-4D22-B14B-6EC688B0744A"
+
+
+SCHEMES = (
+    Scheme(
+        "harmony",
+        "{plate}__2020-11-08T18_18_43-Measurement1/Images/"
+        "r{row1:02}c{col1:02}f{site:02}p{plane:02}-ch{k}sk{time}fk1fl1.{ext}",
+        "harmony",
+        endings=("tiff",),
+        moments="plane time",
+    ),
+    Scheme(
+        "imagexpress",
+        "{plate}/TimePoint_{time}/{tag}_{well}_s{site}_w{k}" + _GUID + ".{ext}",
+        "imagexpress",
+        moments="time",
+        endings=("tif", "TIF"),
+    ),
+    Scheme(
+        "imagexpress z",
+        "{plate}/TimePoint_{time}/ZStep_{plane}/{tag}_{well}_s{site}_w{k}" + _GUID + ".{ext}",
+        "imagexpress",
+        moments="plane time",
+    ),
+    Scheme(
+        "cellvoyager",
+        "{plate}/{tag}_{well}_T{time:04}F{site:03}L01A{k:02}Z{plane:02}C{k:02}.{ext}",
+        "cellvoyager",
+        moments="plane time",
+    ),
+    Scheme(
+        "incell",
+        "{plate}/{letter} - {col1:02}(fld {site:02} wv {wave} z {plane}).{ext}",
+        "incell",
+        by_number=False,
+        moments="plane",
+    ),
+    Scheme("arrayscan", "{plate}/{tag}_{well}f{site:02}d{k}.{ext}", "arrayscan", endings=("tif", "TIF")),
+    Scheme(
+        "flat",
+        "{plate}_{well}_s{site}_w{stain}.{ext}",
+        "{plate}_{well}_s{site}_w{channel}.{ext}",
+        by_number=False,
+        endings=("png", "tif"),
+    ),
+    Scheme(
+        "folders",
+        "{experiment}/{plate}/{well}/{stain}-{site}.{ext}",
+        "{experiment}/{plate}/{well}/{channel}-{site}.{ext}",
+        by_number=False,
+        endings=("png", "tif"),
+        experiments=True,
+    ),
+    Scheme(
+        "folder of a plate",
+        "{plate}/{well}_s{site}_w{k}.{ext}",
+        "{well}_s{site}_w{channel}.{ext}",
+        endings=("png", "tif"),
+    ),
+    Scheme(
+        "rows and columns",
+        "{plate}/row{row1}_col{col1}_f{site}_{stain}_z{plane}_t{time}.{ext}",
+        "row{row}_col{column}_f{site}_{channel}_z{plane}_t{time}.{ext}",
+        by_number=False,
+        endings=("png", "tif"),
+        moments="plane time",
+    ),
+    Scheme(
+        "moments",
+        "{experiment}/{plate}/{letter}{col1}/s{site}_t{time}_z{plane}_{stain}.{ext}",
+        "{experiment}/{plate}/{well}/s{site}_t{time}_z{plane}_{channel}.{ext}",
+        by_number=False,
+        endings=("png", "tif"),
+        moments="plane time",
+        experiments=True,
+    ),
+)
+
+
+PAGED = Scheme("pages", "{plate}/{well}_s{site}.{ext}", "{plate}/{well}_s{site}.{ext}", endings=("tif", "ome.tif"))
+
+
+def way_of(rng: random.Random, ending: str) -> str:
+    return "png" if ending == "png" else rng.choice(("raw", "raw", "zlib", "lzw"))
+
+
+def path_of(d: Draft, scheme: Scheme, place: Place, ending: str, **changed: Any) -> str:
+    """Return the path of a plane; `changed` are values other than the true ones."""
+    values: dict[str, Any] = {
+        "experiment": d.experiments[place.experiment],
+        "plate": d.plates[place.experiment, place.plate],
+        "tag": d.plates[place.experiment, place.plate].replace(" ", "-"),
+        "well": well_text(place.row, place.column),
+        "letter": letters(place.row),
+        "row0": place.row,
+        "row1": place.row + 1,
+        "col0": place.column,
+        "col1": place.column + 1,
+        "site": d.sites[place.site],
+        "k": place.channel + 1,
+        "stain": d.channels[place.channel],
+        "wave": " - ".join([d.channels[place.channel].split(" - ")[0]] * 2),
+        "plane": place.plane,
+        "time": place.time,
+        "ext": ending,
+    }
+    return scheme.path.format(**{**values, **changed})
+
+
+def folder_screen(
+    rng: random.Random, *, schemes: Sequence[Scheme] = SCHEMES, named: bool | None = None, **asked: Any
+) -> tuple[Draft, Scheme, str]:
+    """Make up a screen of named files; returns it with its scheme and ending, its files planned."""
+    scheme = rng.choice(schemes)
+    if scheme.experiments:
+        asked.setdefault("n_experiments", rng.choice((1, 2)))
+    # Of folders 1 and 2 without more nobody can tell whether they are plates or times.
+    d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **asked)
+    ending = rng.choice(scheme.endings)
+    way = way_of(rng, ending)
+    byteorder = rng.choice("<<>")
+    for place in d.places():
+        d.files[path_of(d, scheme, place, ending)] = FilePlan([place], way, byteorder=byteorder)
+    d.options["pattern"] = scheme.pattern.replace("{ext}", ending)
+    if scheme.by_number:
+        ask_by_number(d, named=rng.random() < 0.5 if named is None else named)
+    elif named or (named is None and rng.random() < 0.5):
+        suffix = "{} - {}" if scheme.name == "incell" else "{}"
+        d.options["channels"] = [f"{name}={suffix.format(name, name)}" for name in d.channels]
+    elif scheme.name == "incell":
+        d.channels = [f"{name} - {name}" for name in d.channels]
+    if not scheme.experiments:
+        d.experiments = ["all"] * len(d.experiments)
+    return d, scheme, ending
+
+
+def ask_by_number(d: Draft, *, named: bool) -> None:
+    if named:
+        d.options["channels"] = [f"{name}={k + 1}" for k, name in enumerate(d.channels)]
+    else:
+        pad = 2 if d.options["pattern"] == "cellvoyager" else 1
+        d.channels = [f"{k + 1:0{pad}}" for k in range(len(d.channels))]
+
+
+def describe(d: Draft) -> None:
+    """Give TIFF files the metadata that programs write, none of which says more than their names do.
+
+    A file of one channel may carry the OME-XML of all of them, each in a file of its own.
+    """
+    whole = d.rng.random() < 0.5
+    imagej = d.rng.random() < 0.3
+    for plan in d.files.values():
+        if plan.way not in ("raw", "zlib"):
+            continue
+        count = len(plan.pages)
+        if imagej:
+            plan.description = imagej_lines(channels=count)
+        elif whole and count == 1:
+            blocks = [{"IFD": 0, "FirstC": plan.pages[0].channel, "FirstZ": 0, "FirstT": 0, "PlaneCount": 1}]
+            sizes = {"C": len(d.channels)}
+            plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, blocks=blocks)
+        else:
+            names = [d.channels[page.channel] for page in plan.pages] if d.rng.random() < 0.5 else []
+            sizes = {"C": count}
+            plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, channels=names)
+
+
+def paged_screen(rng: random.Random, **asked: Any) -> tuple[Draft, Scheme, str]:
+    """Make up a screen of files that hold all channels of a site, a page each."""
+    d = draft(rng, "folder", **asked)
+    ending = rng.choice(PAGED.endings)
+    way = rng.choice(("raw", "zlib", "lzw"))
+    for place in d.places():
+        if place.channel == 0:
+            pages = [place._replace(channel=c) for c in range(len(d.channels))]
+            d.files[path_of(d, PAGED, place, ending)] = FilePlan(pages, way)
+    d.options.update(pattern=PAGED.pattern.replace("{ext}", ending), channels=list(d.channels))
+    d.experiments = ["all"]
+    return d, PAGED, ending
