@@ -94,27 +94,27 @@ def start_run(
     if not is_first():
         wait_for_all(NEW_FOLDER)
         return RunFolder.open(out)
-    run = RunFolder.create(out)
-    commit_text(run.config, write_config(config))
-    commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
-    folds.write(run.folds)
-    commit_json(
-        run.run,
-        {
-            "distangle": __version__,
-            "screen": relative_path(screen.folder, run.root),
-            "target": config.target,
-            "classes": list(classes),
-            "held_out": folds.description,
-            "unlabelled": folds.unlabelled,
-            "forced": folds.forced,
-            "forced_notes": list(folds.notes),
-            "folds_sha256": folds.sha256,
-            "finished": False,
-            **({} if features is None else {"features": features.as_posix()}),
-        },
-    )
-    run.record(run.config, run.screen, run.folds, run.run)
+    with RunFolder.begin(out, say=say) as run:
+        commit_text(run.config, write_config(config))
+        commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
+        folds.write(run.folds)
+        commit_json(
+            run.run,
+            {
+                "distangle": __version__,
+                "screen": relative_path(screen.folder, run.root),
+                "target": config.target,
+                "classes": list(classes),
+                "held_out": folds.description,
+                "unlabelled": folds.unlabelled,
+                "forced": folds.forced,
+                "forced_notes": list(folds.notes),
+                "folds_sha256": folds.sha256,
+                "finished": False,
+                **({} if features is None else {"features": features.as_posix()}),
+            },
+        )
+        run.record(run.config, run.screen, run.folds, run.run)
     wait_for_all(NEW_FOLDER)
     return run
 
