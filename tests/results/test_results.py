@@ -207,5 +207,5 @@ def test_an_explanation_is_read_as_it_was_written_and_its_maps_need_no_program_o
     written.write(tmp_path)
     assert (tmp_path / "maps.npz").read_bytes() == first
     (tmp_path / "maps.npz").unlink()
-    with pytest.raises(RunError, match=r"without maps.npz. Run `distangle explain RUN` again"):
+    with pytest.raises(RunError, match=r"without maps.npz. Make it again: `distangle explain RUN`"):
         Explanation.read(tmp_path)

@@ -14,6 +14,7 @@ from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
+from distangle.cli.trust import trust
 from distangle.cli.verify import verify
 from distangle.errors import DistangleError, Stopped
 
@@ -31,6 +32,7 @@ for verb in (
     figures,
     report,
     verify,
+    trust,
     ablate,
     demo,
 ):

@@ -72,12 +72,11 @@ def explain(
         _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
     from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
     chosen = values_by_column(only, flag="--only")
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = own_screen(opened, screen)
     n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
@@ -123,11 +122,10 @@ def _benchmark(
         benchmark_run,
         benchmark_sentences,
     )
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = own_screen(opened, screen)
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
@@ -150,11 +148,10 @@ def figures(run: Path, *, only: list[int] | None = None, screen: Path | None = N
         screen: Where the screen is now, when it was moved.
     """
     from distangle.report import FIGURES, draw_figures
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = own_screen(opened, screen)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)
     opened.add_command(line())

@@ -78,8 +78,8 @@ def train(
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
-    from distangle.results import RunFolder
-    from distangle.screen import check_labels, read_screen
+    from distangle.results import RunFolder, own_screen
+    from distangle.screen import allowed, check_labels, read_screen
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 
     chosen = (f"expect={expect}",) if expect else ()
@@ -108,7 +108,7 @@ def train(
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
-        indexed = read_screen(run.screen_folder(screen))
+        indexed = own_screen(run, screen, same=False)
     elif source is None or (out is None and limit is None):
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
@@ -122,7 +122,7 @@ def train(
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
-            indexed = read_screen(earlier.screen_folder(screen))
+            indexed = own_screen(earlier, screen, same=False)
             divided = folds_again(earlier, indexed)
             if limit is None and (plan := earlier.describe().get("cross_validation")):
                 _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
@@ -132,11 +132,11 @@ def train(
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
             refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
-            indexed = read_screen(source)
+            indexed = allowed(read_screen(source))
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
-            indexed = read_screen(source)
+            indexed = allowed(read_screen(source))
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         for said in labels.blanks():
@@ -256,16 +256,12 @@ def predict(
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
     from distangle.inference import predict_run
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
-    own = opened.screen_folder(None if screen is not None and out is None else screen)
-    if screen is not None and out is None and screen.resolve() != own:
-        message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
-        raise ConfigError(message)
+    read = own_screen(opened, screen, same=out is None)
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
+        scores, _ = predict_run(opened, read, out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
     _tell_scores(scores)
@@ -280,11 +276,10 @@ def report(run: Path, *, screen: Path | None = None) -> None:
         screen: Where the screen is now, when it was moved.
     """
     from distangle.report import build_report
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
-    tell(str(build_report(opened, read_screen(opened.screen_folder(screen)))))
+    tell(str(build_report(opened, own_screen(opened, screen))))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

@@ -1,6 +1,5 @@
 """Predict and score a whole run: the files of `predictions/`."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from distangle.model.features import CARD, Features
 from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
+from distangle.results.own_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.norm_groups import AtTest
 
@@ -78,8 +78,7 @@ def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
     """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
-    own = json.loads(run.screen.read_text(encoding="utf-8"))
-    return bool(own["sites_sha256"] == screen.card.sites_sha256)
+    return is_own(run, screen)
 
 
 def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Features | None:

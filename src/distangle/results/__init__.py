@@ -4,6 +4,7 @@ from distangle.results.benchmark import Benchmark
 from distangle.results.explanation import STANDS_OUT, Explanation
 from distangle.results.faithfulness import Faithfulness
 from distangle.results.filters import FilterBands
+from distangle.results.own_screen import own_screen
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 from distangle.results.scores import ScoreRow, Scores
@@ -23,6 +24,7 @@ __all__ = [
     "Scores",
     "TemplateMaps",
     "Verified",
+    "own_screen",
     "verify_run",
     "verify_screen",
 ]

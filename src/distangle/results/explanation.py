@@ -17,7 +17,6 @@ ARRAYS, STATED = "maps.npz", "explanation.json"
 STANDS_OUT = 0.05  # p of the stain that came out on top, corrected for having looked at all
 _TABLES = ("sites", "wells", "perturbations")
 _KINDS: Kinds = {"settings": dict, "summary": dict, "planted": (dict, type(None))}
-_COLUMNS = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "perturbation", "predicted", "explained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,7 @@ class Explanation:
             message = f"{folder} has an explanation without {lost}. {fix}"
             raise RunError(message)
         tables = {
-            name: read_table(folder / f"{name}.parquet", fix=fix, columns=_COLUMNS if name == "sites" else ())
+            name: read_table(folder / f"{name}.parquet", fix=fix, columns=("Metadata_Well",) if name == "sites" else ())
             for name in _TABLES
             if (folder / f"{name}.parquet").exists()
         }

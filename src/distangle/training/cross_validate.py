@@ -17,7 +17,8 @@ from distangle.errors import FoldError, MemoryShortage, RunError, Stopped, Stora
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
-from distangle.screen import Folds, Screen, hold_nothing_out, read_screen
+from distangle.results.own_screen import own_screen
+from distangle.screen import Folds, Screen, hold_nothing_out
 from distangle.screen.expect import expected_groups
 from distangle.screen.grouped import GROUPS, Group, by_group
 from distangle.screen.unlabelled import hide_labels_by
@@ -99,7 +100,7 @@ def train_cross_validation(
         RunError: As of `train`; or a fold that was trained by a process of its own failed.
     """
     plan: Mapping[str, Any] = run.describe()["cross_validation"]
-    screen = screen or read_screen(run.screen_folder())
+    screen = screen or own_screen(run, same=False)
     config, stop = read_config(run.config), stop or Stop()
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
     devices = torch.cuda.device_count() if n_ranks() == 1 else 1

@@ -1,9 +1,8 @@
 """What a run that is made again takes from the folder of the earlier one: the very same folds, of the same screen."""
 
-import json
-
 from distangle.errors import RunError
 from distangle.results import RunFolder
+from distangle.results.own_screen import own_card
 from distangle.screen import Folds, Screen
 
 
@@ -21,7 +20,7 @@ def folds_again(earlier: RunFolder, screen: Screen) -> Folds:
         FoldError: A site is in no fold, or the folds were changed.
     """
     folds = Folds.read(earlier.folds)
-    card = json.loads(earlier.screen.read_text(encoding="utf-8"))
+    card = own_card(earlier)
     anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
     if card["perturbations_sha256"] != screen.card.perturbations_sha256:
         message = (

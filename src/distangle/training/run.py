@@ -25,8 +25,9 @@ from distangle.model.features import Features
 from distangle.progress import no_progress
 from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
+from distangle.results.own_screen import WELLS, own_card, own_screen, wells_sha256
 from distangle.results.run import relative_path
-from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.stopping import Stop
 from distangle.training.batches.composition import check_composition
 from distangle.training.batches.controls import control_sites
@@ -110,6 +111,7 @@ def start_run(
                 "forced": folds.forced,
                 "forced_notes": list(folds.notes),
                 "folds_sha256": folds.sha256,
+                WELLS: wells_sha256(screen),
                 "finished": False,
                 **({} if features is None else {"features": features.as_posix()}),
             },
@@ -147,7 +149,7 @@ def train(
 
 def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, stop: Stop) -> RunFolder:
     config, told = read_config(run.config), run.describe()
-    screen = screen or read_screen(run.screen_folder())
+    screen = screen or own_screen(run, same=False)
     folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
     fold = folds.of(screen)
@@ -371,8 +373,7 @@ def _held_out_sites(
 
 
 def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
-    trained = json.loads(run.screen.read_text(encoding="utf-8"))
-    if trained["perturbations_sha256"] != screen.card.perturbations_sha256:
+    if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
         message = (
             f"{screen.folder} has another class list than the screen that {run.root} was started on. Index the "
             f"original tables again, or train a new run on this screen."
