@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from distangle.cli import typed
 from distangle.cli.ablations import ablate
+from distangle.cli.altered import blame
 from distangle.cli.app import app
 from distangle.cli.checks import check
 from distangle.cli.console import complain
@@ -61,6 +62,12 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(stopped.status)
     except DistangleError as error:
         complain(str(error))
+        sys.exit(1)
+    except Exception as error:
+        words_on_it = blame(given, error)
+        if not words_on_it:
+            raise
+        complain(words_on_it)
         sys.exit(1)
     except KeyboardInterrupt:
         complain("stopped. What was written is whole; `distangle train --resume RUN` goes on with a training.")

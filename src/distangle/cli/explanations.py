@@ -97,6 +97,7 @@ def explain(
             seeds=[RunFolder.open(other) for other in seeds],
             shuffled=None if shuffled is None else RunFolder.open(shuffled),
             advance=advance,
+            say=remark,
         )
     opened.add_command(line())
     if found.settings["remark"]:

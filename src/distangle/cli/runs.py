@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, brief
 from distangle.progress import progress, speaks
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def train(
     """
     from distangle.results import RunFolder, own_screen
     from distangle.screen import allowed, check_labels, read_screen
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
 
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -117,8 +117,12 @@ def train(
         raise ConfigError(message)
     else:
         earlier = None if from_ is None else RunFolder.open(source)
-        base = None if earlier is None else read_config(earlier.config)
         changes = (*pretrained, *chosen, *set)
+        base = None
+        if earlier is not None:
+            base, said = without_services(read_config(earlier.config), changes)
+            if said:
+                remark(said)
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
@@ -142,7 +146,7 @@ def train(
         for said in labels.blanks():
             remark(said)
         if labels.never_trained:
-            named = ", ".join(labels.never_trained[:MOST_NAMES])
+            named = ", ".join(map(brief, labels.never_trained[:MOST_NAMES]))
             more = len(labels.never_trained) - MOST_NAMES
             remark(f"held out but never trained, so not scored: {named}{f' and {more} more' if more > 0 else ''}")
         if out is None or limit is not None:
@@ -279,7 +283,7 @@ def report(run: Path, *, screen: Path | None = None) -> None:
     from distangle.results import RunFolder, own_screen
 
     opened = RunFolder.open(run)
-    tell(str(build_report(opened, own_screen(opened, screen))))
+    tell(str(build_report(opened, own_screen(opened, screen), say=remark)))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

@@ -90,6 +90,26 @@ def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Fea
     return features if same and features.n_sites == len(screen.sites) else None
 
 
+def _check_readable(sites: Predictions, screen: Screen) -> None:
+    """Check that at least one site was predicted.
+
+    Raises:
+        RunError: None could be read; says whether their folder is there at all.
+    """
+    reasons = sites.table["reason"]
+    if len(reasons) and (reasons == "").any():
+        return
+    source = screen.source
+    lost = isinstance(source, Path) and not source.exists()
+    what = f"{source} is not there any more" if lost else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
+    message = (
+        f"Not one of the {len(reasons)} sites of {screen.folder} can be read: {what}. Nothing was written. If the "
+        "images were moved, index them where they are now (`distangle index SOURCE --out SCREEN`), and name that "
+        "screen: `--screen SCREEN`."
+    )
+    raise RunError(message)
+
+
 def predict_run(
     run: RunFolder,
     screen: Screen,
@@ -115,6 +135,9 @@ def predict_run(
 
     Returns:
         The scores, and the predictions of sites with eight views.
+
+    Raises:
+        RunError: No site can be read.
     """
     model, about = open_model(run)
     told = run.describe()
@@ -130,6 +153,7 @@ def predict_run(
         features = features_of(run, screen, about) if norms is None else None
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
         one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
+        _check_readable(one, screen)
     finally:
         store.close()
     statistics = store.statistics if features is None else features.statistics

@@ -24,6 +24,7 @@ from distangle.screen.grouped import GROUPS, Group, by_group
 from distangle.screen.unlabelled import hide_labels_by
 from distangle.stopping import Stop
 from distangle.training.config import TrainingConfig
+from distangle.training.loggers import allowed_services
 from distangle.training.resolve import read_config
 from distangle.training.run import start_run, train
 
@@ -102,6 +103,7 @@ def train_cross_validation(
     plan: Mapping[str, Any] = run.describe()["cross_validation"]
     screen = screen or own_screen(run, same=False)
     config, stop = read_config(run.config), stop or Stop()
+    config = config.model_copy(update={"loggers": allowed_services(run, config.loggers, say=say)})
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
     devices = torch.cuda.device_count() if n_ranks() == 1 else 1
     if devices > 1:

@@ -44,9 +44,9 @@ from distangle.training.corrections import choose_correction
 from distangle.training.frozen import open_features
 from distangle.training.keeping.checkpoints import has_checkpoint
 from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
-from distangle.training.loggers import check_loggers, loggers_for
+from distangle.training.loggers import allow_services, allowed_services, check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
-from distangle.training.network import fresh_state, resolved, weights_of
+from distangle.training.network import check_weights, fresh_state, resolved
 from distangle.training.pseudo_labels.labeller import summary
 from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.resolve import read_config, write_config
@@ -91,7 +91,8 @@ def start_run(
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     check_composition(config)
-    weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
+    # Before the folder: a file that cannot be had, or is of another network, leaves nothing behind.
+    check_weights(screen, config, n_classes=len(classes), say=say)
     if not is_first():
         wait_for_all(NEW_FOLDER)
         return RunFolder.open(out)
@@ -117,6 +118,8 @@ def start_run(
             },
         )
         run.record(run.config, run.screen, run.folds, run.run)
+    if config.loggers:
+        allow_services(run)
     wait_for_all(NEW_FOLDER)
     return run
 
@@ -200,7 +203,13 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     )
     settings = config.model_dump(mode="json")
     loggers = (
-        loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)
+        loggers_for(
+            run.metrics,
+            names=allowed_services(run, config.loggers, say=say),
+            settings=settings,
+            resumed_at=state.epochs_done,
+            say=say,
+        )
         if is_first()
         else []
     )

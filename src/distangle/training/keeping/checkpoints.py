@@ -168,8 +168,9 @@ def _refuse_another(about: Path, told: Mapping[str, Any], fingerprint: str) -> N
         raise RunError(message)
     if told["fingerprint"] != fingerprint:
         message = (
-            f"{about} was made with another configuration, fold or class list than the run folder names now. "
-            f"Train into a new folder instead of resuming this one."
+            f"{about} was made with another configuration, fold or class list than config.yaml, folds.parquet and "
+            f"run.json of the run say now. Restore those (`distangle verify RUN` names what was changed), or train "
+            f"into a new folder instead of resuming this one."
         )
         raise RunError(message)
 
