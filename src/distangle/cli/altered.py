@@ -1,4 +1,4 @@
-"""An error that nobody raised on purpose, of a verb that was given a run or a screen: which of its files is to blame."""
+"""An error that nobody raised on purpose, of a verb on a run or a screen: which of its files is to blame."""
 
 import os
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def blame(words: Sequence[str], error: Exception) -> str:
             )
     said = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
     return (
-        f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed since "
-        f"it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this is a "
+        f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
+        f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this is a "
         f"fault of distangle: type the same with {TRACEBACK}=1 before it, and report what it prints."
     )
 

@@ -10,6 +10,7 @@ from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
 from distangle.progress import progress
 
+RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
 
 
@@ -72,9 +73,10 @@ def explain(
         _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
     from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder, own_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, *RESTS_ON)
     chosen = values_by_column(only, flag="--only")
     indexed = own_screen(opened, screen)
     n_sites = 96 if n_sites is None else n_sites
@@ -123,9 +125,10 @@ def _benchmark(
         benchmark_run,
         benchmark_sentences,
     )
-    from distangle.results import RunFolder, own_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, *RESTS_ON)
     indexed = own_screen(opened, screen)
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
         found = benchmark_run(
@@ -148,10 +151,11 @@ def figures(run: Path, *, only: list[int] | None = None, screen: Path | None = N
         only: Numbers of figures; all when left out.
         screen: Where the screen is now, when it was moved.
     """
-    from distangle.report import FIGURES, draw_figures
-    from distangle.results import RunFolder, own_screen
+    from distangle.report import FIGURES, SHOWN, draw_figures
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, *SHOWN)
     indexed = own_screen(opened, screen)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)

@@ -260,9 +260,10 @@ def predict(
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
     from distangle.inference import predict_run
-    from distangle.results import RunFolder, own_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
     read = own_screen(opened, screen, same=out is None)
     with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(opened, read, out=out, at_test=norms, advance=advance, say=remark)
@@ -279,10 +280,11 @@ def report(run: Path, *, screen: Path | None = None) -> None:
         run: Folder of a run.
         screen: Where the screen is now, when it was moved.
     """
-    from distangle.report import build_report
-    from distangle.results import RunFolder, own_screen
+    from distangle.report import SHOWN, build_report
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, *SHOWN)
     tell(str(build_report(opened, own_screen(opened, screen), say=remark)))
 
 

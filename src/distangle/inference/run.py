@@ -34,7 +34,7 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
     """
     path = run.checkpoints / "model.safetensors"
     if not path.exists():
-        message = f"{run.root} has no final weights yet. Finish it: `distangle train --resume {run.root}`."
+        message = f"{run.root} has no final weights yet: no {path}. Finish it: `distangle train --resume {run.root}`."
         raise RunError(message)
     return load_model(path)
 

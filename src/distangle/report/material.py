@@ -23,6 +23,14 @@ from distangle.results import (
 from distangle.results.stated import NotMade
 from distangle.screen import NOTHING, Screen
 
+_EXPLAINED = ("explanation.json", "maps.npz", "sites.parquet", "wells.parquet", "perturbations.parquet")
+_EXAMINED = ("faithfulness.", "benchmark.json", "templates.", "embeddings.parquet", "filters.")
+# Beginnings of the names of all files of a run that a page or a figure shows.
+SHOWN = (
+    *("run.json", "config.yaml", "screen.json", "metrics.csv", "timing.csv", "correction.json"),
+    *("predictions/scores.json", "predictions/wells."),
+    *(f"explanations/{name}" for name in (*_EXPLAINED, *_EXAMINED)),
+)
 MOST_CSV = 64 * 2**20  # bytes: a million epochs
 
 Noun = TypeVar("Noun", Benchmark, Explanation, Faithfulness, TemplateMaps, FilterBands)

@@ -9,7 +9,7 @@ from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 from distangle.results.scores import ScoreRow, Scores
 from distangle.results.templates import TemplateMaps
-from distangle.results.verify import Difference, Verified, verify_run, verify_screen
+from distangle.results.verify import Difference, Verified, refuse_altered, verify_run, verify_screen
 
 __all__ = [
     "STANDS_OUT",
@@ -25,6 +25,7 @@ __all__ = [
     "TemplateMaps",
     "Verified",
     "own_screen",
+    "refuse_altered",
     "verify_run",
     "verify_screen",
 ]

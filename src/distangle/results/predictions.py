@@ -84,7 +84,9 @@ class Predictions:
 
         table, arrays = _paths(folder, level, views)
         if not table.exists() or not arrays.exists():
-            message = f"No predictions at {table}. Run `distangle predict RUN SCREEN` first."
+            message = (
+                f"No predictions at {arrays if table.exists() else table}. Run `distangle predict RUN SCREEN` first."
+            )
             raise NotMade(message)
         fix = again(folder, verb="predict")
         rows = read_table(table, fix=fix, columns=_COLUMNS)

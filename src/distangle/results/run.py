@@ -192,13 +192,14 @@ class RunFolder:
         """Open an existing run folder.
 
         Raises:
-            RunError: There is no run at `root`, or a link in it leads out of it.
+            RunError: There is no run at `root`, a link in it leads out of it, or its manifest is damaged.
         """
         run = cls(root)
         if not run.run.exists():
             message = f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one."
             raise RunError(message)
         run.check_links()
+        run.listed()  # before anything is written that could not be entered
         return run
 
     def check_links(self) -> None:

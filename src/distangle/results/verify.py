@@ -14,6 +14,7 @@ from distangle.results.run import BEGUN, RunFolder
 from distangle.screen import Screen, sha256_of_site
 from distangle.screen.stored import size_and_mtime
 
+WRITTEN_BY_A_TRAINING = ("run.json", "metrics.csv", "timing.csv", "correction.json")
 # What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
 VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
 
@@ -90,6 +91,35 @@ def verify_run(run: RunFolder) -> Verified:
         differences=tuple(sorted(found, key=lambda one: one.name)),
         notes=_notes(run, found),
     )
+
+
+def refuse_altered(run: RunFolder, *parts: str) -> None:
+    """Check that files of a run are still what they were when they were written, before a verb rests on them.
+
+    Of a run that is being trained the files that the training writes are left out.
+
+    Args:
+        run: The run.
+        parts: Beginnings of names, such as `predictions/sites`.
+
+    Raises:
+        RunError: One was changed, or is gone; says how to have it again.
+    """
+    at_work = holder(run.root) is not None
+    for name, entry in run.listed().items():
+        if not name.startswith(parts) or (at_work and name in WRITTEN_BY_A_TRAINING):
+            continue
+        path = run.root / name
+        if not path.is_file():
+            what = "is gone, and the manifest lists it"
+        elif path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+            what = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
+        else:
+            continue
+        verb = {"predictions": "predict", "explanations": "explain"}.get(name.partition("/")[0])
+        fix = f"Make it again: `distangle {verb} {run.root}`." if verb else "Restore it from a copy."
+        message = f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs."
+        raise RunError(message)
 
 
 def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> Verified:

@@ -202,14 +202,9 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         **beside,
     )
     settings = config.model_dump(mode="json")
+    services = allowed_services(run, config.loggers, say=say)
     loggers = (
-        loggers_for(
-            run.metrics,
-            names=allowed_services(run, config.loggers, say=say),
-            settings=settings,
-            resumed_at=state.epochs_done,
-            say=say,
-        )
+        loggers_for(run.metrics, names=services, settings=settings, resumed_at=state.epochs_done, say=say)
         if is_first()
         else []
     )
