@@ -32,8 +32,8 @@ def blame(words: Sequence[str], error: Exception) -> str:
     said = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
     return (
         f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
-        f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this is a "
-        f"fault of distangle: type the same with {TRACEBACK}=1 before it, and report what it prints."
+        f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this "
+        f"is a fault of distangle: type the same with {TRACEBACK}=1 before it, and report what it prints."
     )
 
 
