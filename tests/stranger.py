@@ -12,23 +12,17 @@ from distangle.cli import main
 from distangle.results import RunFolder
 from tiny_run import go_on, tiny_screen, tiny_start
 
-PRECIOUS = "precious"
 # Words of libraries that tell a reader to switch a protection off.
 ADVICE = ("allow_pickle", "weights_only", "trust the file", "unsafe", "--force", "verify=False", "safe_globals")
 
 
 def finished_lab(root: Path) -> Path:
-    """Write plates/, screen/ and runs/a, which was trained, predicted, explained, drawn and reported."""
+    """Write plates/, screen/ and runs/a, which was trained, predicted and explained."""
     screen = tiny_screen(root, n_wells=6, hash_files=True)
     run = tiny_start(screen, root / "runs" / "a", epochs=1)
     go_on(run)
-    for words in (
-        ["predict"],
-        ["explain", "--n-sites", "2"],
-        ["figures", "--only", "12"],
-        ["report"],
-    ):
-        main([words[0], str(run.root), *words[1:]])
+    main(["predict", str(run.root)])
+    main(["explain", str(run.root), "--n-sites", "2"])
     return root
 
 
@@ -65,7 +59,7 @@ def copy_of(finished: Path, folder: Path) -> Lab:
     shutil.copytree(lab.screen, lab.victim / "screen")
     shutil.copytree(lab.root / "plates", lab.victim / "plates")
     (lab.victim / "holiday.png").write_bytes((lab.root / "plates" / "images" / "E1_0_0.png").read_bytes())
-    (lab.victim / "plot.svg").write_text(PRECIOUS)
+    (lab.victim / "plot.svg").write_text("precious")
     return lab
 
 
@@ -107,13 +101,6 @@ def linked(path: Path, lab: Lab) -> None:
     other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inside
     path.unlink()
     path.symlink_to(other)
-
-
-def folder_linked(path: Path, lab: Lab) -> None:
-    """Put a link in place of the folder of a file."""
-    folder = path.parent
-    shutil.rmtree(folder)
-    folder.symlink_to(lab.victim / "run" / folder.relative_to(lab.run), target_is_directory=True)
 
 
 def folder_instead(path: Path, lab: Lab) -> None:

@@ -116,7 +116,8 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
             continue
         fill(state, tensors, told)
         return Resumed(passed_over=passed_over, changed=differences(told["made_with"], environment()))
-    message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
+    again = f"Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
+    message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} {again}"
     raise RunError(message.replace("  ", " "))
 
 
