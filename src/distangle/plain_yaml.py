@@ -66,6 +66,9 @@ def value_of(node: yaml.Node) -> Any:
     """
     try:
         return yaml.SafeLoader("").construct_object(node, deep=True)
+    except yaml.constructor.ConstructorError as error:
+        message = f"{str(error.problem or 'its tag')[:120]}; write a number, a word or a list"
+        raise Unlike(message) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        message = " ".join(str(error).split())
+        message = "it is no number, word or list that a setting takes"
         raise Unlike(message) from error

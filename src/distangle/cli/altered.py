@@ -1,6 +1,7 @@
 """An error that nobody raised on purpose, of a verb on a run or a screen: which of its files is to blame."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def blame(words: Sequence[str], error: Exception) -> str:
     return (
         f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
         f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this "
-        f"is a fault of distangle: type the same with {TRACEBACK}=1 before it, and report what it prints."
+        f"is a fault of distangle: report what `{TRACEBACK}=1 {shlex.join(['distangle', *words])}` prints."
     )
 
 

@@ -14,6 +14,8 @@ from distangle.errors import ConfigError, nearest
 from distangle.reading import Unlike
 from distangle.training.config import PRESETS, TrainingConfig
 
+_WHOLE = "`distangle settings` prints a whole configuration."
+
 
 class Given(NamedTuple):
     """A value that somebody set, and the words that say where: `mine.yaml line 3: `, or nothing."""
@@ -178,7 +180,7 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
         below = [name for name, _ in settings() if name.startswith(prefix)]
         message = (
             f"{path} line {line}: expected settings {f'of {prefix[:-1]!r}' if prefix else 'by name'}, one a line, "
-            f"such as {below[0].removeprefix(prefix)!r}."
+            f"such as {below[0].removeprefix(prefix)!r}. {_WHOLE}"
         )
         raise ConfigError(message)
     parts = {".".join(pieces[:n]) for name, _ in settings() for pieces in [name.split(".")] for n in range(len(pieces))}
@@ -196,7 +198,7 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
         try:
             found[name] = Given(plain_yaml.value_of(value), where)
         except Unlike as error:
-            message = f"{where}the value of {name!r} is not understood: {error}."
+            message = f"{where}the value of {name!r} is not understood: {error}. {_WHOLE}"
             raise ConfigError(message) from error
 
 
