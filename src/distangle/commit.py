@@ -54,6 +54,7 @@ def committed(path: Path, *, size: int | None = None) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _open_to_others(temporary)
         _sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105 - every step that a crash may follow is a call of `os`
         _sync(path.parent)
@@ -178,6 +179,20 @@ def sort_header(path: Path) -> None:
             raise ValueError(message)
         opened.seek(8)
         opened.write(text.ljust(length))  # the format pads with blanks
+
+
+def _open_to_others(path: Path) -> None:
+    """Give a file the mode that any new file gets there; some writers make theirs for the owner alone."""
+    if path.stat().st_mode & 0o077:
+        return
+    beside = path.with_name(f".mode{path.name}")  # a name that is swept
+    made = os.open(beside, os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(made).st_mode & 0o777
+    finally:
+        os.close(made)
+        os.unlink(beside)  # noqa: PTH108
+    os.chmod(path, mode)  # noqa: PTH101
 
 
 def _sync(path: Path) -> None:

@@ -70,6 +70,16 @@ class ExplanationError(DistangleError, ValueError):
     """An explanation was asked of a layer, head or perturbation that is not there."""
 
 
+def brief(text: str, *, most: int = 60) -> str:
+    """Return a name for a message or a table, cut where it is longer than anybody reads.
+
+    Args:
+        text: The name.
+        most: Characters.
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
     """Return the known names most like `name` as the ending of a message; never empty of advice.
 
@@ -84,6 +94,6 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
     names = sorted({str(item) for item in known})
     lowered = {item.lower(): item for item in names}
     close = [lowered[item] for item in difflib.get_close_matches(name.lower(), list(lowered), n=n, cutoff=0.5)]
-    listed = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
-    asked = f"Did you mean {' or '.join(repr(item) for item in close)}? " if close else ""
+    listed = ", ".join(brief(item) for item in names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    asked = f"Did you mean {' or '.join(repr(brief(item)) for item in close)}? " if close else ""
     return f"{asked}Known: {listed}."

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -82,8 +83,8 @@ def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
         return  # let go in the meantime
     if not _is_dead(held) and not _is_own(held):
         message = (
-            f"{lock.parent} is in use by {_words(held)}. Wait for it or stop it (`kill {held.get('pid')}`; what it "
-            f"has done is kept). If you know that it is gone, remove {lock}."
+            f"{lock.parent} is in use by {_words(held)}. Wait for it{_stop(held)}. If you know that it is gone, "
+            f"remove {lock}."
         )
         raise RunError(message)
     aside = _own(lock)
@@ -140,12 +141,18 @@ def _started(pid: int) -> str | None:
     return said.rpartition(")")[2].split()[19]
 
 
+def _stop(held: Mapping[str, Any]) -> str:
+    pid = held.get("pid")
+    return f" or stop it (`kill {pid}`; what it has done is kept)" if isinstance(pid, int) and pid > 1 else ""
+
+
 def _words(held: Mapping[str, Any]) -> str:
-    if "pid" not in held:
+    if not isinstance(held.get("pid"), int):
         return "a process that left no readable name"
     age = ""
     with contextlib.suppress(KeyError, ValueError, TypeError):
         since = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(held["since"])
         minutes = round(since.total_seconds() / 60)
         age = f", since {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f", since {minutes} min"
-    return f"process {held['pid']} on {held.get('host')}{age}"
+    host = re.fullmatch(r"[\w.-]{1,253}", str(held.get("host")))  # the file may come from anybody
+    return f"process {held['pid']} on {host[0] if host else 'another host'}{age}"

@@ -117,8 +117,8 @@ def test_a_zeroed_tail_of_a_png_is_refused_where_pillow_alone_is_silent(tmp_path
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><html>", "starts with b'<!DOCTYP'"),
-        (b"GIF89a0000", "starts with b'GIF89a00'"),
+        (b"<!DOCTYPE html><html>", "does not begin as an image does, but with text"),
+        (b"GIF89a0000", "does not begin as an image does, but as GIF does"),
     ],
 )
 def test_what_is_no_image_is_told_by_its_bytes(tmp_path: Path, content: bytes, said: str) -> None:

@@ -278,6 +278,7 @@ def make_run(folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "pr
     explanation = make_explanation(wells, screen, rows=plan.explained)
     run = RunFolder.create(folder / "runs" / (HOSTILE.replace("/", "") if plan.hostile else "pilot"))
     run.run.write_text(json.dumps({"screen": "../../screen", "target": "perturbation", "folds_sha256": "ab" * 32}))
+    run.screen.write_text((folder / "screen" / "screen.json").read_text())
     run.config.write_text("preset: small\nepochs: 12\noptim:\n  lr: 0.002\ncutmix:\n  probability: 0.5\n")
     epoch = np.arange(1, 13)
     if "metrics" in parts:

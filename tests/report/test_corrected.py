@@ -78,7 +78,7 @@ def test_a_run_that_chose_nothing_has_no_such_section_and_one_that_could_not_com
 
 def test_a_damaged_choice_is_named(made: Made, run: RunFolder) -> None:
     run.correction.write_text("{")
-    with pytest.raises(RunError, match=r"correction\.json is damaged .* train the run again"):
+    with pytest.raises(RunError, match=r"correction\.json is damaged: .* train the run again"):
         build_report(run, made.screen)
 
 

@@ -1,4 +1,10 @@
 import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,9 +75,68 @@ def test_a_folder_in_use_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_start_that_was_killed_may_be_made_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    for name in ("config.yaml", "folds.parquet", ".screen.json.tmp-4711"):
+    for name in (".begun", "config.yaml", "folds.parquet", ".screen.json.tmp-4711"):
         (tmp_path / "run" / name).touch()
-    assert list(RunFolder.create(tmp_path / "run").root.iterdir()) == []
+    with RunFolder.begin(tmp_path / "run") as run:
+        assert {path.name for path in run.root.iterdir()} == {".begun", ".lock"}
+    assert list(run.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "screen.json", "folds.parquet", "notes.txt", ".tmpabcdef", ".hidden"])
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_file_that_a_user_put_into_the_folder_is_never_removed(tmp_path: Path, name: str, *, marked: bool) -> None:
+    own = tmp_path / "cfg" / name
+    own.parent.mkdir()
+    own.write_text("precious")
+    if marked:  # a start that was killed leaves only what it names so
+        (own.parent / ".begun").touch()
+        if name in ("config.yaml", "screen.json", "folds.parquet"):
+            return
+    with pytest.raises(RunError, match=f"is not empty, and it is no run: it holds {name}.*Name another folder"):
+        with RunFolder.begin(own.parent):
+            pass
+    assert own.read_text() == "precious"
+    assert {path.name for path in own.parent.iterdir()} == {name, *([".begun"] if marked else [])}
+
+
+def test_a_folder_of_the_name_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cfg" / "config.yaml").mkdir(parents=True)
+    (tmp_path / "cfg" / ".begun").touch()
+    with pytest.raises(RunError, match=r"it holds config\.yaml"), RunFolder.begin(tmp_path / "cfg"):
+        pass
+
+
+def test_one_of_several_starts_at_once_gets_the_folder(tmp_path: Path) -> None:
+    """Threads and processes: the others are told that it is in use, and none removes what the first one wrote."""
+    barrier = threading.Barrier(4)
+
+    def start(number: int) -> str:
+        barrier.wait()
+        try:
+            with RunFolder.begin(tmp_path / "run") as run:
+                commit_json(run.config, {"of": number})
+                time.sleep(0.05)
+                commit_json(run.run, {"of": number})
+        except RunError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(start, range(4)))
+    assert said.count("") == 1
+    assert all("in use" in one or "holds a run" in one for one in said if one)
+    run = RunFolder(tmp_path / "run")
+    assert json.loads(run.config.read_text()) == json.loads(run.run.read_text()) == {"of": said.index("")}
+
+
+def test_another_process_that_starts_there_is_named(tmp_path: Path) -> None:
+    with RunFolder.begin(tmp_path / "run"):
+        lines = "from distangle.results import RunFolder; from pathlib import Path; import sys\n"
+        lines += "with RunFolder.begin(Path(sys.argv[1])): pass"
+        found = subprocess.run(
+            [sys.executable, "-c", lines, str(tmp_path / "run")], capture_output=True, text=True, check=False
+        )
+    assert f"is in use by process {os.getpid()}" in found.stderr
 
 
 def test_the_manifest_knows_size_and_hash_and_forgets_what_is_gone(tmp_path: Path) -> None:
@@ -142,5 +207,5 @@ def test_an_explanation_is_read_as_it_was_written_and_its_maps_need_no_program_o
     written.write(tmp_path)
     assert (tmp_path / "maps.npz").read_bytes() == first
     (tmp_path / "maps.npz").unlink()
-    with pytest.raises(RunError, match=r"without maps.npz. Run `distangle explain RUN` again"):
+    with pytest.raises(RunError, match=r"without maps.npz. Make it again: `distangle explain RUN`"):
         Explanation.read(tmp_path)

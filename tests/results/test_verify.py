@@ -96,7 +96,7 @@ def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
     told = json.loads(run.manifest.read_text())
     for broken in ("{", "[]", json.dumps({"files": {"../other": {"bytes": 1, "sha256": ""}}}), '{"files": {"a": {}}}'):
         run.manifest.write_text(broken)
-        with pytest.raises(RunError, match=r"manifest\.json cannot be read"):
+        with pytest.raises(RunError, match=r"manifest\.json is damaged"):
             verify_run(run)
     run.manifest.write_text(json.dumps(told))
     assert differences(run) == {}

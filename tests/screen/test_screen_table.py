@@ -121,7 +121,7 @@ def test_a_card_with_unknown_or_impossible_fields_is_refused(
     folder: Path, changes: dict[str, object], said: str
 ) -> None:
     rewrite_card(folder, **changes)
-    with pytest.raises(ScreenError, match="is not a screen's card") as caught:
+    with pytest.raises(ScreenError, match=r"screen\.json is damaged") as caught:
         read_screen(folder)
     assert said in str(caught.value)
 

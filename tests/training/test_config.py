@@ -97,7 +97,7 @@ def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
         ("optim: 3", "line 1: expected settings of 'optim', one a line, such as 'name'"),
         ("- 1", "line 1: expected settings by name, one a line, such as 'preset'"),
         ("a: [", "mine.yaml is no YAML"),
-        ("epochs: &y [*y]", "line 1: the value of 'epochs' is not understood"),
+        ("epochs: &y [*y]", "line 1 uses an anchor"),
         ("epochs: !!python/object/apply:os.getcwd []", "line 1: the value of 'epochs' is not understood"),
         ("preset: tiny", "mine.yaml line 1: No preset 'tiny'"),
     ],

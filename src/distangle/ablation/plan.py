@@ -13,7 +13,7 @@ from distangle.ablation.conditions import CONDITIONS, Condition, check_condition
 from distangle.commit import commit_json, commit_text
 from distangle.errors import RunError
 from distangle.results.run import relative_path
-from distangle.screen import TRAIN, Folds, Screen, check_labels, read_screen
+from distangle.screen import TRAIN, Folds, Screen, allowed, check_labels, read_screen
 from distangle.training import TrainingConfig, read_config, values_of, write_config
 from distangle.training.network import resolved
 
@@ -113,7 +113,7 @@ def continue_ablation(
         ConfigError, FoldError: As in `plan_ablation`.
     """
     said = _read(out)
-    screen = read_screen((out / said["screen"]).resolve())
+    screen = allowed(read_screen((out / said["screen"]).resolve()))
     conditions = tuple(conditions)
     known = {name for name in said["conditions"]} | {condition.name for condition in conditions}
     asked, folds = TrainingConfig.model_validate(said["asked"]), Folds.read(out / "folds.parquet")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from distangle.cli import typed
 from distangle.cli.ablations import ablate
+from distangle.cli.altered import blame
 from distangle.cli.app import app
 from distangle.cli.checks import check
 from distangle.cli.console import complain
@@ -14,6 +15,7 @@ from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
+from distangle.cli.trust import trust
 from distangle.cli.verify import verify
 from distangle.cli.words import repeat_flags
 from distangle.errors import DistangleError, Stopped
@@ -32,6 +34,7 @@ for verb in (
     figures,
     report,
     verify,
+    trust,
     ablate,
     demo,
 ):
@@ -61,6 +64,12 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(stopped.status)
     except DistangleError as error:
         complain(str(error))
+        sys.exit(1)
+    except Exception as error:
+        words_on_it = blame(given, error)
+        if not words_on_it:
+            raise
+        complain(words_on_it)
         sys.exit(1)
     except KeyboardInterrupt:
         complain("stopped. What was written is whole; `distangle train --resume RUN` goes on with a training.")

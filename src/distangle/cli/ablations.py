@@ -55,7 +55,7 @@ def ablate(
     )
     from distangle.ablation.page import beware, table_lines
     from distangle.ablation.run import pieces
-    from distangle.screen import divide, read_screen
+    from distangle.screen import allowed, divide, read_screen
     from distangle.training import resolve_config, stop_at_signals
 
     if screen is None:
@@ -69,7 +69,7 @@ def ablate(
         plan = continue_ablation(out, conditions=more, seeds=whole_numbers(seeds or "", flag="--seeds"), command=line())
     else:
         asked = resolve_config(preset, set, file=config, target=target, epochs=epochs)
-        indexed = read_screen(screen)
+        indexed = allowed(read_screen(screen))
         divided = divide(indexed, by=hold_out, hidden=unlabelled, n_folds=folds, fold=fold, force=force_split)
         plan = plan_ablation(
             indexed,

@@ -43,15 +43,15 @@ def check(
         fail_on: `error`, `warning` or `never`.
         workers: Processes that decode.
     """
-    from distangle.screen import Folds, fold_columns, read_screen
+    from distangle.screen import Folds, allowed, fold_columns, read_screen
     from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES
     from distangle.screen.leaks import find_leaks
     from distangle.screen.table import CHECKS
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = read_screen(screen)
-    other = None if like is None else read_screen(like)
+    read = allowed(read_screen(screen))
+    other = None if like is None else allowed(read_screen(like))
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)
     if target not in fold_columns(read):

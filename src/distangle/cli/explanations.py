@@ -10,6 +10,7 @@ from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
 from distangle.progress import progress
 
+RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
 
 
@@ -72,12 +73,12 @@ def explain(
         _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
     from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
+    refuse_altered(opened, *RESTS_ON)
     chosen = values_by_column(only, flag="--only")
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = own_screen(opened, screen)
     n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
@@ -98,6 +99,7 @@ def explain(
             seeds=[RunFolder.open(other) for other in seeds],
             shuffled=None if shuffled is None else RunFolder.open(shuffled),
             advance=advance,
+            say=remark,
         )
     opened.add_command(line())
     if found.settings["remark"]:
@@ -123,11 +125,11 @@ def _benchmark(
         benchmark_run,
         benchmark_sentences,
     )
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
+    refuse_altered(opened, *RESTS_ON)
+    indexed = own_screen(opened, screen)
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
@@ -149,12 +151,12 @@ def figures(run: Path, *, only: list[int] | None = None, screen: Path | None = N
         only: Numbers of figures; all when left out.
         screen: Where the screen is now, when it was moved.
     """
-    from distangle.report import FIGURES, draw_figures
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.report import FIGURES, SHOWN, draw_figures
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
+    refuse_altered(opened, *SHOWN)
+    indexed = own_screen(opened, screen)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)
     opened.add_command(line())

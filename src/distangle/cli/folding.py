@@ -33,10 +33,10 @@ def folds(
         seed: Deals the groups out in another way.
         force_split: Allow something on both sides; every score is then marked.
     """
-    from distangle.screen import divide, read_screen
+    from distangle.screen import allowed, divide, read_screen
     from distangle.screen.leaks import find_leaks
 
-    read = read_screen(screen)
+    read = allowed(read_screen(screen))
     made = divide(
         read,
         by=hold_out,

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, brief
 from distangle.progress import progress, speaks
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def train(
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
-    from distangle.results import RunFolder
-    from distangle.screen import check_labels, read_screen
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
+    from distangle.results import RunFolder, own_screen
+    from distangle.screen import allowed, check_labels, read_screen
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
 
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -108,7 +108,7 @@ def train(
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
-        indexed = read_screen(run.screen_folder(screen))
+        indexed = own_screen(run, screen, same=False)
     elif source is None or (out is None and limit is None):
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
@@ -117,12 +117,16 @@ def train(
         raise ConfigError(message)
     else:
         earlier = None if from_ is None else RunFolder.open(source)
-        base = None if earlier is None else read_config(earlier.config)
         changes = (*pretrained, *chosen, *set)
+        base = None
+        if earlier is not None:
+            base, said = without_services(read_config(earlier.config), changes)
+            if said:
+                remark(said)
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
-            indexed = read_screen(earlier.screen_folder(screen))
+            indexed = own_screen(earlier, screen, same=False)
             divided = folds_again(earlier, indexed)
             if limit is None and (plan := earlier.describe().get("cross_validation")):
                 _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
@@ -132,17 +136,17 @@ def train(
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
             refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
-            indexed = read_screen(source)
+            indexed = allowed(read_screen(source))
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
-            indexed = read_screen(source)
+            indexed = allowed(read_screen(source))
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         for said in labels.blanks():
             remark(said)
         if labels.never_trained:
-            named = ", ".join(labels.never_trained[:MOST_NAMES])
+            named = ", ".join(map(brief, labels.never_trained[:MOST_NAMES]))
             more = len(labels.never_trained) - MOST_NAMES
             remark(f"held out but never trained, so not scored: {named}{f' and {more} more' if more > 0 else ''}")
         if out is None or limit is not None:
@@ -256,16 +260,13 @@ def predict(
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
     from distangle.inference import predict_run
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
-    own = opened.screen_folder(None if screen is not None and out is None else screen)
-    if screen is not None and out is None and screen.resolve() != own:
-        message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
-        raise ConfigError(message)
+    refuse_altered(opened, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
+    read = own_screen(opened, screen, same=out is None)
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
+        scores, _ = predict_run(opened, read, out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
     _tell_scores(scores)
@@ -279,12 +280,12 @@ def report(run: Path, *, screen: Path | None = None) -> None:
         run: Folder of a run.
         screen: Where the screen is now, when it was moved.
     """
-    from distangle.report import build_report
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
+    from distangle.report import SHOWN, build_report
+    from distangle.results import RunFolder, own_screen, refuse_altered
 
     opened = RunFolder.open(run)
-    tell(str(build_report(opened, read_screen(opened.screen_folder(screen)))))
+    refuse_altered(opened, *SHOWN)
+    tell(str(build_report(opened, own_screen(opened, screen), say=remark)))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

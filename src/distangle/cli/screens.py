@@ -154,10 +154,10 @@ def pack(
     """
     from distangle.commit import in_bytes
     from distangle.images import pack_screen
-    from distangle.screen import conservation_line, read_screen
+    from distangle.screen import allowed, conservation_line, read_screen
 
     n_workers = at_least(workers, 1, flag="--workers")
-    given = read_screen(screen)
+    given = allowed(read_screen(screen))
     with progress("pack", len(given.sites), unit="image") as advance:
         packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=remark)
     refused = len(given.sites) - len(packed.screen.sites)
@@ -191,11 +191,11 @@ def statistics(
         quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
         workers: Processes that decode.
     """
-    from distangle.screen import read_screen, statistics_table
+    from distangle.screen import allowed, read_screen, statistics_table
     from distangle.screen import statistics as count
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = read_screen(screen)
+    read = allowed(read_screen(screen))
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
     if out is None:

@@ -21,13 +21,13 @@ def verify(folder: Path) -> None:
         folder: A run or a screen.
     """
     from distangle.results import RunFolder, verify_run, verify_screen
-    from distangle.screen import read_screen
+    from distangle.screen import allowed, read_screen
 
     if (folder / "run.json").exists() or (folder / "manifest.json").exists():
         found = verify_run(RunFolder(folder))
     elif (folder / "screen.json").exists():
         with progress("verify", 100, unit="%") as advance:
-            found = verify_screen(read_screen(folder), progress=by_percent(advance))
+            found = verify_screen(allowed(read_screen(folder)), progress=by_percent(advance))
     else:
         message = f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them."
         raise ConfigError(message)

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from cyclopts import Parameter
 
+from distangle import plain_yaml
 from distangle.errors import ConfigError, nearest
 from distangle.intervals import LEAST_GROUPS
+from distangle.reading import Unlike
 from distangle.results import ScoreRow, Scores
 from distangle.screen.spelling import one_spelling
 
@@ -85,7 +86,11 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
         if name.strip() in found:
             message = f"{flag} names {name.strip()!r} twice."
             raise ConfigError(message)
-        found[name.strip()] = yaml.safe_load(value) if parse else value.strip()
+        try:
+            found[name.strip()] = plain_yaml.load(value) if parse else value.strip()
+        except Unlike as error:
+            message = f"{flag} {name.strip()}: {error}. Expected a number, a word, true or false, or a list."
+            raise ConfigError(message) from error
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from distangle.errors import ExplanationError, nearest
+from distangle.errors import ExplanationError, brief, nearest
 from distangle.explain.seen import asked_sites
 from distangle.randomness import generator
 from distangle.screen import NEGATIVE, Screen
@@ -117,7 +117,7 @@ def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series
         texts = table[column].astype(str)
         for value in values:
             if not (texts == value).any():
-                message = f"No site has {name} {value!r}. {nearest(value, texts.unique())}"
+                message = f"No site has {name} {brief(value)!r}. {nearest(value, texts.unique())}"
                 raise ExplanationError(message)
         wanted &= texts.isin(list(values))
     return wanted

@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from distangle.axes import CellTypes, Images, Labels, Logits, References
-from distangle.errors import ExplanationError, nearest
+from distangle.errors import ExplanationError, brief, nearest
 from distangle.explain.frozen import frozen
 from distangle.model import NormStatistics, PerturbationClassifier, lent_statistics
 
@@ -26,7 +26,7 @@ def target_of(name: str, perturbations: Sequence[str]) -> int:
         ExplanationError: The model never saw it; the nearest names are offered.
     """
     if name not in perturbations:
-        message = f"The network never saw a perturbation {name!r}, so it has no output to explain. "
+        message = f"The network never saw a perturbation {brief(name)!r}, so it has no output to explain. "
         raise ExplanationError(message + nearest(name, perturbations))
     return list(perturbations).index(name)
 

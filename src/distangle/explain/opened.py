@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, features_of, kept_norms, open_model, store_of
 from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of
+from distangle.progress import Advance, no_progress
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
-from distangle.synthetic import read_truth
+from distangle.synthetic.truth import truth_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ def open_run(
     perturbation: str | None = None,
     removal: Removal | None = None,
     n_untreated: int = 32,
+    say: Advance = no_progress,
 ) -> Opened:
     """Choose held-out sites of a run and make them ready for its network.
 
@@ -69,6 +70,7 @@ def open_run(
         removal: What is to stand in for an absent stain. None takes the same stain of an untreated well of the same
             plate where every plate has one, else the channel's mean.
         n_untreated: Untreated wells, at most, whose stains are valued too: what the chosen sites' are compared with.
+        say: Told of a `truth.json` that is not of this screen.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
@@ -121,7 +123,7 @@ def open_run(
             sites = replace(sites, untreated=sites_of(untreated))
     finally:
         store.close()
-    truth = planted_truth(screen, sites.table, binning=store.preparation.binning)
+    truth = planted_truth(screen, sites.table, binning=store.preparation.binning, say=say)
     return Opened(
         model=model,
         about=about,
@@ -134,22 +136,22 @@ def open_run(
 
 
 def planted_truth(
-    screen: Screen, table: pd.DataFrame, *, binning: int
+    screen: Screen, table: pd.DataFrame, *, binning: int, say: Advance = no_progress
 ) -> tuple[dict[str, Sequence[int]], dict[int, Circle]] | None:
-    """Return what was planted in the sites of a table, or None where no `truth.json` lies beside the images.
+    """Return what was planted in the sites of a table, or None where no `truth.json` of the screen lies beside it.
 
     Args:
         screen: Its source folder is looked into.
         table: Of the predictions of sites.
         binning: Of the network's images; places are given in its pixels.
+        say: Told of a `truth.json` that is not of this screen.
 
     Returns:
         Channels by perturbation (empty for none), and circles by row.
     """
-    path = screen.source / "truth.json"
-    if not isinstance(path, Path) or not path.exists():
+    truth = truth_of(screen, say=say)
+    if truth is None:
         return None
-    truth = read_truth(path)
     channels: dict[str, Sequence[int]] = {name: known.channels for name, known in truth.perturbations.items()}
     circles: dict[int, Circle] = {}
     keys = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]]

@@ -37,6 +37,7 @@ def explain_run(
     seeds: Sequence[RunFolder] = (),
     shuffled: RunFolder | None = None,
     advance: Advance = no_progress,
+    say: Advance = no_progress,
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites, and write `explanations/`.
 
@@ -62,6 +63,7 @@ def explain_run(
         seeds: Runs on the same screen that differ in their seed: are their maps alike?
         shuffled: A run trained with `shuffle_labels=true`: are its maps others?
         advance: Called after each piece and each step.
+        say: Told of a `truth.json` that is not of this screen.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
@@ -72,7 +74,7 @@ def explain_run(
     if prune and "filters" in parts:
         check_held_out(run)
     settings = settings or ExplainSettings()
-    opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal)
+    opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal, say=say)
     explanation = explain_sites(
         opened.model,
         opened.sites,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distangle.errors import brief
 from distangle.explain.parts import Part
 from distangle.results import STANDS_OUT, Explanation, Faithfulness, FilterBands, TemplateMaps
 
@@ -12,7 +13,7 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
     """Return a few sentences: which stain, how far it can be believed, a warning, what of a planted truth was found."""
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     asked, p = explanation.settings.get("perturbation"), explanation.p_of_top
-    moved = "the prediction" if asked is None else f"the answer {asked}"
+    moved = "the prediction" if asked is None else f"the answer {brief(str(asked))}"
     of = f"Shapley value, largest in {summary['top_channel_share']:.0%} of sites; p = {p:.3g} against shuffled stains"
     said = [*_by_perturbation(summary, channels)]
     if p <= STANDS_OUT:

@@ -164,9 +164,26 @@ def _kind(path: Path) -> str:
         return "tiff"
     if is_packed(head):
         return "packed"
-    found = "is empty (0 bytes)" if not head else f"starts with {head[:8]!r}"
+    # What the file holds is not quoted: over a link it may be anybody's.
+    found = "is empty (0 bytes)" if not head else f"does not begin as an image does, {_resembled(head)}"
     message = f"{path} {found}; expected a PNG or TIFF file, or a packed image."
     raise ImageError(message)
+
+
+def _resembled(head: bytes) -> str:
+    """Say what a file that is no image of ours begins like."""
+    for name, start in (
+        ("JPEG", b"\xff\xd8\xff"),
+        ("BMP", b"BM"),
+        ("GIF", b"GIF8"),
+        ("HDF5", b"\x89HDF"),
+        ("zip", b"PK"),
+    ):
+        if head.startswith(start):
+            return f"but as {name} does"
+    if not any(head):
+        return "but with zeros"
+    return "but with text" if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) else "but with other bytes"
 
 
 def _read_plane(path: Path, page: int | None) -> np.ndarray:

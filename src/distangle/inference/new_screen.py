@@ -11,7 +11,8 @@ from distangle.inference.naive import guess_without_cells
 from distangle.inference.out_of_fold import Guesses
 from distangle.inference.predict import average_wells, cell_free_table
 from distangle.results import Predictions, RunFolder, ScoreRow, Scores
-from distangle.screen import TRAIN, Folds, Screen, read_screen
+from distangle.results.own_screen import own_screen
+from distangle.screen import TRAIN, Folds, Screen
 
 Say = Callable[[str], None]
 NEW = "new"  # fold of a site that no training saw
@@ -118,7 +119,7 @@ def _headline(scores: Scores, level: str) -> ScoreRow | None:
 
 def _own_screen(run: RunFolder) -> Screen | None:
     try:
-        return read_screen(run.screen_folder())
+        return own_screen(run)
     except (RunError, ScreenError, OSError):
         return None
 

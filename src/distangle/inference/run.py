@@ -1,6 +1,5 @@
 """Predict and score a whole run: the files of `predictions/`."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from distangle.model.features import CARD, Features
 from distangle.progress import no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
+from distangle.results.own_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.norm_groups import AtTest
 
@@ -34,7 +34,7 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
     """
     path = run.checkpoints / "model.safetensors"
     if not path.exists():
-        message = f"{run.root} has no final weights yet. Finish it: `distangle train --resume {run.root}`."
+        message = f"{run.root} has no final weights yet: no {path}. Finish it: `distangle train --resume {run.root}`."
         raise RunError(message)
     return load_model(path)
 
@@ -78,8 +78,7 @@ def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
     """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
-    own = json.loads(run.screen.read_text(encoding="utf-8"))
-    return bool(own["sites_sha256"] == screen.card.sites_sha256)
+    return is_own(run, screen)
 
 
 def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Features | None:
@@ -89,6 +88,26 @@ def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Fea
     features = Features(run.features)
     same = features.card["preparation"] == preparation_of(about).model_dump(mode="json")
     return features if same and features.n_sites == len(screen.sites) else None
+
+
+def _check_readable(sites: Predictions, screen: Screen) -> None:
+    """Check that at least one site was predicted.
+
+    Raises:
+        RunError: None could be read; says whether their folder is there at all.
+    """
+    reasons = sites.table["reason"]
+    if len(reasons) and (reasons == "").any():
+        return
+    source = screen.source
+    lost = isinstance(source, Path) and not source.exists()
+    what = f"{source} is not there any more" if lost else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
+    message = (
+        f"Not one of the {len(reasons)} sites of {screen.folder} can be read: {what}. Nothing was written. If the "
+        "images were moved, index them where they are now (`distangle index SOURCE --out SCREEN`), and name that "
+        "screen: `--screen SCREEN`."
+    )
+    raise RunError(message)
 
 
 def predict_run(
@@ -116,6 +135,9 @@ def predict_run(
 
     Returns:
         The scores, and the predictions of sites with eight views.
+
+    Raises:
+        RunError: No site can be read.
     """
     model, about = open_model(run)
     told = run.describe()
@@ -131,6 +153,7 @@ def predict_run(
         features = features_of(run, screen, about) if norms is None else None
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
         one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
+        _check_readable(one, screen)
     finally:
         store.close()
     statistics = store.statistics if features is None else features.statistics

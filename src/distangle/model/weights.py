@@ -79,9 +79,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except (safetensors.SafetensorError, *UNREADABLE) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = (
-            f"{path} cannot be read as tensors: {reason} "
+            f"{path} cannot be read as tensors: it holds something else, or is cut short. "
             "Expected a state dict of tensors alone; save one as safetensors, or restore the file."
         )
         raise WeightsError(message) from error

@@ -11,12 +11,14 @@ from distangle.report.composites import (
     overlay,
     stretched,
 )
+from distangle.report.material import SHOWN
 from distangle.report.paper import FIGURES, draw_figures
 from distangle.report.plates import PlateGrid, WellState, plate_grid
 
 __all__ = [
     "FIGURES",
     "PlateGrid",
+    "SHOWN",
     "WellState",
     "build_report",
     "channel_colours",

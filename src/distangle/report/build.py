@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from distangle.commit import commit_text, sweep
-from distangle.errors import ScreenError
 from distangle.progress import Advance, no_progress
 from distangle.report import believed, corrected, explained, illustrated, made, marked, score_table, scored, stains
 from distangle.report.material import gather
@@ -14,11 +13,16 @@ from distangle.report.page import Markup, document, section
 from distangle.report.sites import Painter
 from distangle.results import RunFolder
 from distangle.screen import Screen
-from distangle.synthetic.truth import read_truth
+from distangle.synthetic.truth import truth_of
 
 
 def build_report(
-    run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = None, progress: Advance | None = None
+    run: RunFolder,
+    screen: Screen,
+    *,
+    truth: Mapping[str, Any] | None = None,
+    progress: Advance | None = None,
+    say: Advance = no_progress,
 ) -> Path:
     """Write the report of a run: `report/index.html`, `report/figures/` and `report/style.css`.
 
@@ -30,6 +34,7 @@ def build_report(
         screen: The screen that was predicted; its images are read for the pictures.
         truth: What was planted into a synthetic screen; None looks for the `truth.json` that one brings along.
         progress: Called with a few words after every finished part.
+        say: Told of a `truth.json` that is not of this screen.
 
     Returns:
         The path of `index.html`.
@@ -38,7 +43,8 @@ def build_report(
         RunError: A file of the run is there and cannot be read.
     """
     advance = progress or no_progress
-    material = gather(run, screen, truth=truth if truth is not None else _planted_beside(screen))
+    run.check_links()
+    material = gather(run, screen, truth=truth if truth is not None else _planted_beside(screen, say=say))
     folder = run.report
     for swept in (folder, folder / "figures"):
         sweep(swept)
@@ -94,24 +100,19 @@ def build_report(
     index = folder / "index.html"
     commit_text(index, page)
     written += [*painter.written, style, index]
-    _remove_others(folder / "figures", keep=written)
+    _remove_others(run, keep=written)
     run.record(*written)
     return index
 
 
-def _planted_beside(screen: Screen) -> Mapping[str, Any] | None:
-    source = screen.source
-    if not isinstance(source, Path) or not (source / "truth.json").is_file():
-        return None
-    try:
-        return read_truth(source).model_dump(mode="json")
-    except ScreenError:  # a laboratory may name a file of its own so
-        return None
+def _planted_beside(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None:
+    truth = truth_of(screen, say=say)
+    return None if truth is None else truth.model_dump(mode="json")
 
 
-def _remove_others(folder: Path, *, keep: list[Path]) -> None:
-    """Remove pictures of an earlier report, which the page no longer shows."""
-    kept = {path.name for path in keep}
-    for path in folder.glob("*") if folder.is_dir() else ():
-        if path.suffix in (".png", ".svg") and path.name not in kept:
-            path.unlink()
+def _remove_others(run: RunFolder, *, keep: list[Path]) -> None:
+    """Remove pictures of an earlier report, which the page no longer shows; those that the run itself has listed."""
+    for name in run.listed():
+        path = run.root / name
+        if path.parent == run.report / "figures" and path.suffix in (".png", ".svg") and path not in keep:
+            path.unlink(missing_ok=True)

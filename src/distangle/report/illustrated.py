@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from distangle.commit import committed
+from distangle.reading import whole
 from distangle.report.material import Material
 from distangle.report.page import Markup, element, joined, paragraph
 from distangle.report.paper import read_listed
@@ -24,8 +25,9 @@ def figures(material: Material, folder: Path) -> Markup | None:
             made_by = f" `{said['command']}` makes it." if said["command"] else ""
             parts.append(paragraph(f"Figure {number} is not drawn: {said['missing']}{made_by}", class_="absent"))
             continue
-        name = next(name for name in said["files"] if name.endswith(".png"))
-        with Image.open(source / name) as picture:
+        name = next((name for name in said["files"] if name.endswith(".png")), f"figure-{int(number):02d}.png")
+        fix = f"Draw it again: `distangle figures {material.run.root}`."
+        with whole(source / name, fix=fix), Image.open(source / name, formats=["PNG"]) as picture:
             width = picture.width
         with committed(folder / "figures" / name) as temporary:
             temporary.write_bytes((source / name).read_bytes())

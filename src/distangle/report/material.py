@@ -1,15 +1,14 @@
 """Everything of a run that the report speaks of, read once; what does not exist yet is None."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-import yaml
 
-from distangle.errors import RunError
+from distangle import plain_yaml
+from distangle.reading import Unlike, expect, read_json, whole
 from distangle.results import (
     Benchmark,
     Explanation,
@@ -21,7 +20,18 @@ from distangle.results import (
     Scores,
     TemplateMaps,
 )
+from distangle.results.stated import NotMade
 from distangle.screen import NOTHING, Screen
+
+_EXPLAINED = ("explanation.json", "maps.npz", "sites.parquet", "wells.parquet", "perturbations.parquet")
+_EXAMINED = ("faithfulness.", "benchmark.json", "templates.", "embeddings.parquet", "filters.")
+# Beginnings of the names of all files of a run that a page or a figure shows.
+SHOWN = (
+    *("run.json", "config.yaml", "screen.json", "metrics.csv", "timing.csv", "correction.json"),
+    *("predictions/scores.json", "predictions/wells."),
+    *(f"explanations/{name}" for name in (*_EXPLAINED, *_EXAMINED)),
+)
+MOST_CSV = 64 * 2**20  # bytes: a million epochs
 
 Noun = TypeVar("Noun", Benchmark, Explanation, Faithfulness, TemplateMaps, FilterBands)
 
@@ -116,7 +126,7 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
         templates=_written(TemplateMaps, run.explanations),
         filters=_written(FilterBands, run.explanations),
         truth=truth,
-        hashes=_hashes(run.manifest),
+        hashes=_hashes(run),
     )
 
 
@@ -143,52 +153,61 @@ def main_row(scores: Scores) -> ScoreRow | None:
 def _config(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
-    said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(said, Mapping):
-        message = f"{path} is not a configuration: expected a mapping of settings. Train the run again."
-        raise RunError(message)
-    return said
+    with whole(path, fix=_RESTORE):
+        return dict(expect(plain_yaml.load(path.read_text(encoding="utf-8")), dict, name="the settings"))
 
 
 def _correction(path: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
-    try:
-        said: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        message = f"{path} is damaged ({error}). Restore it from a copy, or train the run again."
-        raise RunError(message) from error
-    return said
+    return read_json(path, fix="Restore it from a copy, or train the run again.")
 
 
 def _metrics(path: Path, timing: Path) -> pd.DataFrame | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
-    metrics = pd.read_csv(path)
-    if not len(metrics) or "epoch" not in metrics.columns:
+    metrics = _numbers(path)
+    if not len(metrics):
         return None
     if timing.exists():
         # A stopped epoch has several stretches, of which each took its time.
-        metrics["seconds"] = metrics["epoch"].map(pd.read_csv(timing).groupby("epoch")["seconds"].sum())
+        taken = _numbers(timing)
+        with whole(timing, fix=_RESTORE):
+            metrics["seconds"] = metrics["epoch"].map(taken.groupby("epoch")["seconds"].sum())
     return metrics
+
+
+_RESTORE = "Restore it from a copy; `distangle verify` names what else is damaged."
+
+
+def _numbers(path: Path) -> pd.DataFrame:
+    """Return a CSV of numbers with a column `epoch`."""
+    with whole(path, fix=_RESTORE):
+        if path.stat().st_size > MOST_CSV:
+            message = f"it has {path.stat().st_size} bytes, at most {MOST_CSV} are read"
+            raise Unlike(message)
+        table = pd.read_csv(path, encoding="utf-8")
+        table["epoch"]
+        for column in table.columns:
+            if table[column].dtype.kind not in "fi":
+                message = f"column {str(column)[:40]!r} holds something else than numbers"
+                raise Unlike(message)
+    return table
 
 
 def _wells(folder: Path) -> Predictions | None:
     try:
         return Predictions.read(folder, level="well")
-    except RunError:
+    except NotMade:
         return None
 
 
 def _written(noun: type[Noun], folder: Path) -> Noun | None:
     try:
         return noun.read(folder)
-    except RunError:
+    except NotMade:
         return None
 
 
-def _hashes(path: Path) -> Mapping[str, str]:
-    if not path.exists():
-        return {}
-    files = json.loads(path.read_text(encoding="utf-8"))["files"]
-    return {name: str(entry["sha256"]) for name, entry in files.items() if not name.startswith("report/")}
+def _hashes(run: RunFolder) -> Mapping[str, str]:
+    return {name: str(entry["sha256"]) for name, entry in run.listed().items() if not name.startswith("report/")}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from distangle.errors import brief
 from distangle.report import charts
 from distangle.report.marks import plate_map
 from distangle.report.material import Material
@@ -86,7 +87,7 @@ def warnings_of(material: Material) -> list[str]:
         shared = "all" if all(row.transductive for row in scores.rows) else "some"
         said.append(f"In {shared} rows of the score table the method saw the test plates (marked transductive).")
     if scores.never_trained and "no training well" not in told:
-        listed = ", ".join(scores.never_trained[:8]) + (", …" if len(scores.never_trained) > 8 else "")
+        listed = ", ".join(map(brief, scores.never_trained[:8])) + (", …" if len(scores.never_trained) > 8 else "")
         said.append(
             f"{count(len(scores.never_trained), 'perturbation')} of the held-out wells had no training well and "
             f"{'is' if len(scores.never_trained) == 1 else 'are'} left out of the scores: {listed}."
@@ -155,7 +156,8 @@ def confusion(material: Material, write: Write) -> Markup:
     pairs = confused_pairs(names, counts)
     if pairs:
         lines = [
-            (true, predicted, f"{times:,}", f"{of:,}", percent(times / of, 0)) for true, predicted, times, of in pairs
+            (brief(true), brief(predicted), f"{times:,}", f"{of:,}", percent(times / of, 0))
+            for true, predicted, times, of in pairs
         ]
         most = MOST_PAIRS if len(names) > MOST_CELLS else 6
         parts.append(

@@ -9,6 +9,7 @@ from distangle.commit import commit_json
 from distangle.results.stated import stated
 
 STATED = "benchmark.json"
+_KINDS = {"settings": dict, "aims": list, "rows": list}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +50,4 @@ class Benchmark:
         Raises:
             RunError: The run's explanations have not been benchmarked.
         """
-        return cls(**stated(folder / STATED, what="benchmark", flags=" --benchmark"))
+        return cls(**stated(folder / STATED, what="benchmark", flags=" --benchmark", kinds=_KINDS))

@@ -10,11 +10,13 @@ import pandas as pd
 
 from distangle.commit import commit_json, committed
 from distangle.errors import RunError
-from distangle.results.stated import read_arrays, stated, write_arrays
+from distangle.reading import whole
+from distangle.results.stated import Kinds, again, read_arrays, read_table, stated, write_arrays
 
 ARRAYS, STATED = "maps.npz", "explanation.json"
 STANDS_OUT = 0.05  # p of the stain that came out on top, corrected for having looked at all
 _TABLES = ("sites", "wells", "perturbations")
+_KINDS: Kinds = {"settings": dict, "summary": dict, "planted": (dict, type(None))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +99,23 @@ class Explanation:
         """Read what `write` wrote.
 
         Raises:
-            RunError: The run has not been explained yet, or by a version that wrote other files.
+            RunError: The run has not been explained yet, or a file is absent or damaged.
         """
-        said = stated(folder / STATED, what="explanation")
-        if not (folder / ARRAYS).exists():
-            message = f"{folder} has an explanation without {ARRAYS}. Run `distangle explain RUN` again."
+        said = stated(folder / STATED, what="explanation", kinds=_KINDS)
+        fix = again(folder)
+        if not (folder / ARRAYS).exists() or not (folder / "sites.parquet").exists():
+            lost = ARRAYS if (folder / "sites.parquet").exists() else "sites.parquet"
+            message = f"{folder} has an explanation without {lost}. {fix}"
             raise RunError(message)
-        maps = read_arrays(folder / ARRAYS)
         tables = {
-            name: pd.read_parquet(folder / f"{name}.parquet")
+            name: read_table(folder / f"{name}.parquet", fix=fix, columns=("Metadata_Well",) if name == "sites" else ())
             for name in _TABLES
             if (folder / f"{name}.parquet").exists()
         }
+        n_rows = {name: len(table) for name, table in tables.items()}
+        maps = read_arrays(folder / ARRAYS, fix=fix, numbers={**n_rows, "interactions": n_rows["sites"]})
+        with whole(folder / ARRAYS, fix=fix):
+            maps["sites"]
         return cls(
             table=tables["sites"],
             maps=maps["sites"],

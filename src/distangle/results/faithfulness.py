@@ -10,7 +10,8 @@ import pandas as pd
 
 from distangle.commit import commit_json
 from distangle.errors import RunError
-from distangle.results.stated import read_arrays, stated, write_arrays
+from distangle.reading import expect, whole
+from distangle.results.stated import again, read_arrays, stated, write_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +84,14 @@ class Faithfulness:
             RunError: The maps of the run have not been examined yet.
         """
         said, arrays = (folder / name for name in _FILES)
-        told = stated(said, what="examined maps")
-        table = pd.DataFrame(told.pop("sites"))
-        numbers = table.columns.drop("row")
-        return cls(
-            table=table.astype(dict.fromkeys(numbers, "float64")),
-            arrays=read_arrays(arrays),
-            sentences=tuple(told.pop("sentences")),
-            **told,
-        )
+        told, fix = stated(said, what="examined maps", kinds=_KINDS), again(folder)
+        with whole(said, fix=fix):
+            table = pd.DataFrame(told.pop("sites"))
+            numbers = table.columns.drop("row")
+            table = table.astype({"row": "int64", **dict.fromkeys(numbers, "float64")})
+            sentences = tuple(expect(one, str, name="sentences") for one in told.pop("sentences"))
+        return cls(table=table, arrays=read_arrays(arrays, fix=fix), sentences=sentences, **told)
 
 
+_KINDS = {"settings": dict, "summary": dict, "sentences": list, "sites": list}
 _FILES = ("faithfulness.json", "faithfulness.npz")

@@ -9,9 +9,15 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from distangle.commit import commit_json, committed
-from distangle.results.stated import stated
+from distangle.reading import whole
+from distangle.results.stated import Kinds, again, stated
 
 _FILES = ("filters.json", "filters.safetensors")
+_KINDS: Kinds = {
+    **dict.fromkeys(("shown", "sentences", "prune", "layers"), list),
+    "claim": (dict, type(None)),
+    "settings": dict,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,4 +73,7 @@ class FilterBands:
             RunError: The filters of the run have not been examined yet.
         """
         path, weights = (folder / name for name in _FILES)
-        return cls(**stated(path, what="filters"), weights=load_file(weights))
+        told = stated(path, what="filters", kinds=_KINDS)
+        with whole(weights, fix=again(folder)):
+            found = load_file(weights)
+        return cls(**told, weights=found)

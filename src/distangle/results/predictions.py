@@ -10,8 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from distangle.commit import committed, sort_header
 from distangle.errors import RunError
+from distangle.reading import whole
+from distangle.results.stated import NotMade, again, read_table
 
 KEYS = ("experiment", "plate", "well", "site")
+_COLUMNS = ("predicted", "reason")  # of every table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,25 +77,29 @@ class Predictions:
         """Read what `write` wrote.
 
         Raises:
-            RunError: The run has no predictions of this kind yet.
+            NotMade: The run has no predictions of this kind yet.
+            RunError: A file is damaged.
         """
         from safetensors import safe_open
 
         table, arrays = _paths(folder, level, views)
         if not table.exists() or not arrays.exists():
-            message = f"No predictions at {table}. Run `distangle predict RUN SCREEN` first."
+            message = (
+                f"No predictions at {arrays if table.exists() else table}. Run `distangle predict RUN SCREEN` first."
+            )
+            raise NotMade(message)
+        fix = again(folder, verb="predict")
+        rows = read_table(table, fix=fix, columns=_COLUMNS)
+        with whole(arrays, fix=fix):
+            with safe_open(arrays, framework="numpy") as opened:
+                names = (opened.metadata() or {})["perturbations"]
+            values = load_file(arrays)
+            logits, embedding = values["logits"], values["embedding"]
+        known = tuple(names.split("\x1f")) if names else ()
+        if logits.shape != (len(rows), len(known)) or embedding.shape[:1] != (len(rows),):
+            message = f"{arrays} does not belong to {table.name}: it holds other rows or perturbations. {fix}"
             raise RunError(message)
-        with safe_open(arrays, framework="numpy") as opened:
-            names = opened.metadata()["perturbations"]
-        values = load_file(arrays)
-        return cls(
-            level=level,
-            table=pd.read_parquet(table),
-            logits=values["logits"],
-            embedding=values["embedding"],
-            perturbations=tuple(names.split("\x1f")) if names else (),
-            views=views,
-        )
+        return cls(level=level, table=rows, logits=logits, embedding=embedding, perturbations=known, views=views)
 
 
 def _paths(folder: Path, level: str, views: int) -> tuple[Path, Path]:

@@ -2,17 +2,42 @@
 
 import contextlib
 import datetime
-import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distangle.commit import TEMPORARY, commit_json, sha256_of
+from distangle.commit import TEMPORARY, commit_json, commit_text, sha256_of
 from distangle.errors import RunError, StorageError
+from distangle.lock import NAME as LOCK
+from distangle.lock import locked
+from distangle.progress import no_progress
+from distangle.reading import Unlike, expect, links_out, read_json, whole
 
-BEGUN = ("config.yaml", "screen.json", "folds.parquet")  # what a run is made of before its run.json
+FIRST = ("config.yaml", "screen.json", "folds.parquet")  # what a run is made of before its run.json
+BEGUN = ".begun"  # lies in a folder as long as a start is at work there, and after one that was killed
+MOST_FOLDS = 10_000
+# What `run.json` may say, and as what; nothing of it is there for certain.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "distangle": str,
+    "screen": str,
+    "target": str,
+    "classes": list,
+    "held_out": str,
+    "unlabelled": str,
+    "forced": bool,
+    "forced_notes": list,
+    "folds_sha256": str,
+    "finished": bool,
+    "features": str,
+    "commands": list,
+    "cross_validation": dict,
+    "pseudo_labels": dict,
+}
+_starting: set[Path] = set()  # by the threads of this process, whose lock is one
+_door = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -49,7 +74,16 @@ class RunFolder:
     @property
     def features(self) -> Path:
         """Folder of what a frozen backbone says of every site; the folds of a cross-validation share it."""
-        return self.root / str(self.describe().get("features", "features"))
+        named = self.root / str(self.describe().get("features", "features"))
+        here, there = Path(os.path.realpath(self.root)), Path(os.path.realpath(named))
+        shared = here.parents[1] if here.parent.name == "cross_validation" else here
+        if here not in there.parents and shared / "features" != there:
+            message = (
+                f"{self.run} says that the features lie in {named}, which leaves the run. Restore it from a copy, or "
+                f"train again into a new folder: `distangle train --from {self.root} --out runs/NEW`."
+            )
+            raise RunError(message)
+        return named
 
     @property
     def image_statistics(self) -> Path:
@@ -105,39 +139,81 @@ class RunFolder:
     def create(cls, root: Path) -> "RunFolder":
         """Make a new, empty run folder.
 
+        What a start that was killed left there is removed; it is known by its mark. Nothing else ever is.
+
         Raises:
             RunError: The folder holds a run already, or something else.
             StorageError: It cannot be made.
         """
-        left = list(root.iterdir()) if root.is_dir() else []
-        if all(path.name in BEGUN or TEMPORARY.fullmatch(path.name) for path in left):
-            for path in left:
-                path.unlink()  # a start that was killed before it had a run.json
-        elif (root / "run.json").exists():
-            message = f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`."
-            raise RunError(message)
-        else:
-            message = f"{root} is not empty, and it is no run. Name another folder."
-            raise RunError(message)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
-            raise StorageError(message) from error
+        ours = _left_by_a_start(root)
+        _make(root)
+        for path in ours:
+            path.unlink()
         return cls(root)
+
+    @classmethod
+    @contextlib.contextmanager
+    def begin(cls, root: Path, *, say: Callable[[str], None] = no_progress) -> Iterator["RunFolder"]:
+        """Make a new run folder that is this process's alone while its first files are written, `run.json` last.
+
+        Args:
+            root: A new or empty folder.
+            say: Told when the lock of a dead process is cleared.
+
+        Raises:
+            RunError: Another process or thread is at work there, or the folder holds a run or something else.
+            StorageError: It cannot be made.
+        """
+        place = root.resolve()
+        with _door:
+            taken = place in _starting
+            _starting.add(place)
+        if taken:
+            message = f"{root} is in use: another run is being started there. Name another folder."
+            raise RunError(message)
+        made = not root.exists()
+        try:
+            _left_by_a_start(root)  # nothing is written where somebody else's files are
+            _make(root)
+            with locked(root, say=say):
+                run = cls.create(root)
+                commit_text(root / BEGUN, "A run is being started here.\n")
+                yield run
+                (root / BEGUN).unlink(missing_ok=True)
+        finally:
+            with _door:
+                _starting.discard(place)
+            if made:
+                with contextlib.suppress(OSError):
+                    root.rmdir()  # empty: nothing was begun
 
     @classmethod
     def open(cls, root: Path) -> "RunFolder":
         """Open an existing run folder.
 
         Raises:
-            RunError: There is no run at `root`.
+            RunError: There is no run at `root`, a link in it leads out of it, or its manifest is damaged.
         """
         run = cls(root)
         if not run.run.exists():
             message = f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one."
             raise RunError(message)
+        run.check_links()
+        run.listed()  # before anything is written that could not be entered
         return run
+
+    def check_links(self) -> None:
+        """Check that nothing in the folder leads out of it: what is read and written there is the run's own.
+
+        Raises:
+            RunError: A link does.
+        """
+        if out := links_out(self.root):
+            message = (
+                f"{out[0]} is a link that leads out of the run. Nothing was read or written through it. If it is "
+                f"yours, put what it leads to in its place; else remove it (`rm {out[0]}`)."
+            )
+            raise RunError(message)
 
     def describe(self) -> dict[str, Any]:
         """Read `run.json`.
@@ -145,11 +221,31 @@ class RunFolder:
         Raises:
             RunError: It is damaged.
         """
-        try:
-            said: dict[str, Any] = dict(json.loads(self.run.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            message = f"{self.run} is damaged ({error}). Restore it from a copy; `distangle verify` names what else is."
-            raise RunError(message) from error
+        fix = "Restore it from a copy; `distangle verify` names what else is."
+        said = read_json(self.run, fix=fix)
+        with whole(self.run, fix=fix):
+            for name in _KINDS.keys() & said.keys():
+                expect(said[name], _KINDS[name], name=name)
+            for name in ("classes", "forced_notes", "commands"):
+                for one in said.get(name, ()):
+                    expect(one, str, name=name)
+            if plan := said.get("cross_validation"):
+                n_folds = expect(plan["n_folds"], int, name="n_folds")
+                if not 2 <= n_folds <= MOST_FOLDS:
+                    message = f"expected 2 to {MOST_FOLDS} folds, found {n_folds}"
+                    raise Unlike(message)
+        return said
+
+    def must(self, *names: str) -> dict[str, Any]:
+        """Read `run.json`, and check that it says these things.
+
+        Raises:
+            RunError: It is damaged, or does not say one of them.
+        """
+        said = self.describe()
+        with whole(self.run, fix="Restore it from a copy; `distangle verify` names what else is damaged."):
+            for name in names:
+                said[name]
         return said
 
     def add_command(self, command: str) -> None:
@@ -166,7 +262,7 @@ class RunFolder:
         Raises:
             RunError: It is not where it was.
         """
-        folder = given if given is not None else (self.root / self.describe()["screen"]).resolve()
+        folder = given if given is not None else (self.root / self.must("screen")["screen"]).resolve()
         if not (folder / "screen.json").exists():
             message = f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`."
             raise RunError(message)
@@ -179,9 +275,7 @@ class RunFolder:
         of, and is forgotten. What has vanished elsewhere stays listed, so that `verify` finds it missing.
         """
         with self._alone():
-            entries: dict[str, Any] = {}
-            if self.manifest.exists():
-                entries = json.loads(self.manifest.read_text(encoding="utf-8"))["files"]
+            entries = self.listed()
             for path in (path for path in paths if path.exists()):
                 entries[self._name(path)] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             folders = {self._name(path.parent) for path in paths}
@@ -198,9 +292,28 @@ class RunFolder:
 
     def lists(self, path: Path) -> bool:
         """Whether the manifest has an entry for a file of this folder."""
+        return self._name(path) in self.listed()
+
+    def listed(self) -> dict[str, dict[str, Any]]:
+        """Return `sha256` and `bytes` of every file that the manifest has an entry for; none where there is none yet.
+
+        Raises:
+            RunError: The manifest is damaged.
+        """
         if not self.manifest.exists():
-            return False
-        return self._name(path) in json.loads(self.manifest.read_text(encoding="utf-8"))["files"]
+            return {}
+        fix = "Restore it from a copy. Without one, remove it: files that are written later are listed in a new one."
+        said = read_json(self.manifest, fix=fix)
+        with whole(self.manifest, fix=fix):
+            entries: dict[str, dict[str, Any]] = expect(said["files"], dict, name="files")
+            for name, entry in entries.items():
+                inside = PurePosixPath(name)
+                if inside.is_absolute() or ".." in inside.parts:
+                    message = f"it names {name!r}, which leaves the run"
+                    raise Unlike(message)
+                expect(expect(entry, dict, name=name)["bytes"], int, name="bytes")
+                expect(entry["sha256"], str, name="sha256")
+        return entries
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -217,6 +330,43 @@ class RunFolder:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
+        raise StorageError(message) from error
+
+
+def _left_by_a_start(root: Path) -> list[Path]:
+    """Return the files in a folder that a killed start left there, known by its mark.
+
+    Raises:
+        RunError: There is a run, or anything else.
+    """
+    left = sorted(root.iterdir()) if root.is_dir() else []
+    names = {path.name for path in left}
+    if "run.json" in names:
+        message = f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`."
+        raise RunError(message)
+    first = tuple(f".{name}.tmp-" for name in (BEGUN, *FIRST))
+    ours = [
+        path
+        for path in left
+        if path.is_file()
+        and (
+            (BEGUN in names and path.name in FIRST) or (TEMPORARY.fullmatch(path.name) and path.name.startswith(first))
+        )
+    ]
+    at_the_door = (BEGUN, LOCK, *(name for name in names if name.startswith(f"{LOCK}.tmp-")))
+    others = [path.name for path in left if path not in ours and path.name not in at_the_door]
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        message = f"{root} is not empty, and it is no run: it holds {named}. Name another folder."
+        raise RunError(message)
+    return ours
 
 
 def relative_path(target: Path, start: Path) -> str:

@@ -1,5 +1,6 @@
 """How good the predictions were: never one number."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from distangle.commit import commit_json
 from distangle.intervals import LEAST_GROUPS
+from distangle.reading import read_json, whole
+from distangle.results.stated import again
 
 
 class ScoreRow(BaseModel):
@@ -76,5 +79,12 @@ class Scores(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Scores":
-        """Read what `write` wrote."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        fix = again(path.parent, verb="predict")
+        said = read_json(path, fix=fix)
+        with whole(path, fix=fix):
+            return cls.model_validate_json(json.dumps(said))

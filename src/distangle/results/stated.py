@@ -1,32 +1,78 @@
 """How the nouns of this room lie on disk: a JSON that says what there is, and arrays beside it."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from distangle.commit import committed
 from distangle.errors import RunError
+from distangle.reading import Unlike, expect, read_json, whole
+
+Kinds = Mapping[str, type | tuple[type, ...]]  # of what a JSON object says, by name
 
 
-def stated(path: Path, *, what: str, flags: str = "") -> dict[str, Any]:
+class NotMade(RunError):
+    """What is asked for has not been made yet."""
+
+
+def stated(path: Path, *, what: str, flags: str = "", kinds: Kinds | None = None) -> dict[str, Any]:
     """Read the JSON of something that was explained.
 
     Args:
         path: Where it should lie.
         what: Its name in the message.
         flags: Of `distangle explain RUN`, which makes it.
+        kinds: What it must say, and as what; None for anything.
 
     Raises:
-        RunError: It has not been made yet.
+        NotMade: It has not been made yet.
+        RunError: It is damaged.
     """
     if not path.exists():
         message = f"No {what} at {path}. Run `distangle explain RUN{flags}` first."
-        raise RunError(message)
-    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raise NotMade(message)
+    fix = again(path.parent, flags=flags)
+    said = read_json(path, fix=fix)
+    with whole(path, fix=fix):
+        for name, kind in (kinds or {}).items():
+            expect(said[name], kind, name=name)
+        for name in said.keys() - (kinds or said).keys():
+            message = f"it has {name!r} too"
+            raise Unlike(message)
     return said
+
+
+def again(folder: Path, *, verb: str = "explain", flags: str = "") -> str:
+    """Return the sentence with the command that makes the files of a folder again.
+
+    Args:
+        folder: `explanations/` or `predictions/` of a run.
+        verb: Which makes them.
+        flags: Beside it.
+    """
+    run = folder.parent if (folder.parent / "run.json").exists() else "RUN"
+    return f"Make it again: `distangle {verb} {run}{flags}`."
+
+
+def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Args:
+        path: The file.
+        fix: A sentence with the next step, for the error.
+        columns: What it must have.
+
+    Raises:
+        RunError: It is absent or damaged.
+    """
+    with whole(path, fix=fix):
+        table = pd.read_parquet(path)
+        for column in columns:
+            table[column]
+    return table
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -35,7 +81,25 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(opened, **arrays)  # type: ignore[arg-type] # the stubs take the names for options
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote; nothing in it is executed."""
-    with np.load(path, allow_pickle=False) as opened:
-        return {name: opened[name] for name in opened.files}
+def read_arrays(path: Path, *, fix: str, numbers: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote; nothing in it is executed.
+
+    Args:
+        path: The file.
+        fix: A sentence with the next step, for the error.
+        numbers: How many rows those must have that are there.
+
+    Raises:
+        RunError: It is absent or damaged.
+    """
+    with whole(path, fix=fix), path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
+        arrays = {name: np.asarray(opened[name]) for name in opened.files}
+        for name, rows in (numbers or {}).items():
+            if name in arrays and arrays[name].shape[:1] != (rows,):
+                message = f"{name!r} has the shape {arrays[name].shape}, expected {rows} rows"
+                raise Unlike(message)
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiub":
+                message = f"{name!r} holds no numbers"
+                raise Unlike(message)
+    return arrays

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from distangle.commit import commit_json, committed
-from distangle.results.stated import stated
+from distangle.results.stated import again, read_table, stated
 
 _FILES = ("templates.parquet", "embeddings.parquet", "templates.json")
 
@@ -53,5 +53,5 @@ class TemplateMaps:
             RunError: The templates of the run have not been compared yet.
         """
         templates, embeddings, path = (folder / name for name in _FILES)
-        said = stated(path, what="templates")
-        return cls(templates=pd.read_parquet(templates), embeddings=pd.read_parquet(embeddings), **said)
+        said, fix = stated(path, what="templates", kinds={"numbers": dict, "maps": list}), again(folder)
+        return cls(templates=read_table(templates, fix=fix), embeddings=read_table(embeddings, fix=fix), **said)

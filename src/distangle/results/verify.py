@@ -1,19 +1,20 @@
 """Whether every file of a run, or every image of a screen, is still what it was when it was written."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from distangle.commit import TEMPORARY, in_bytes, sha256_of
 from distangle.errors import RunError, ScreenError
 from distangle.lock import NAME as LOCK
 from distangle.lock import holder
-from distangle.results.run import RunFolder
+from distangle.reading import links_out
+from distangle.results.run import BEGUN, RunFolder
 from distangle.screen import Screen, sha256_of_site
 from distangle.screen.stored import size_and_mtime
 
+WRITTEN_BY_A_TRAINING = ("run.json", "metrics.csv", "timing.csv", "correction.json")
 # What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
 VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
 
@@ -60,14 +61,24 @@ def verify_run(run: RunFolder) -> Verified:
     folds = _fold_folders(run)
     parts = [_verify_fold(run, fold) for fold in folds]
     found = [one for part in parts for one in part.differences]
-    checked = [name for name in sorted(listed) if (run.root / name).is_file()]
-    for name in sorted(set(listed) - set(checked)):
+    leaving = [path.relative_to(run.root).as_posix() for path in links_out(run.root)]
+    outside = {name for name in listed for link in leaving if f"{name}/".startswith(f"{link}/")}
+    found += [Difference(name, "changed", "a link that leads out of the run; it was not followed") for name in leaving]
+    checked = [name for name in sorted(set(listed) - outside) if (run.root / name).is_file()]
+    for name in sorted(set(listed) - set(checked) - outside):
         found.append(Difference(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
+    if run.run.exists() and run.run.name not in outside:
+        try:
+            run.describe()
+        except RunError as error:
+            found.append(Difference(run.run.name, "changed", str(error)))
     n_bytes = 0
     for name in checked:
         path, expected = run.root / name, listed[name]
         size = path.stat().st_size
         n_bytes += size
+        if any(one.name == name for one in found):
+            continue  # run.json, which says nothing that can be read
         if size != expected["bytes"]:
             found.append(Difference(name, "changed", f"{size} bytes instead of {expected['bytes']}"))
         elif sha256_of(path) != expected["sha256"]:
@@ -76,7 +87,9 @@ def verify_run(run: RunFolder) -> Verified:
         if any(fold in path.parents for fold in folds):
             continue  # it has a manifest of its own
         name = path.relative_to(run.root).as_posix()
-        if path.is_file() and name not in listed and name not in (run.manifest.name, LOCK):
+        if name in leaving:
+            continue
+        if path.is_file() and name not in listed and name not in (run.manifest.name, LOCK, BEGUN):
             if not name.startswith(VOLATILE):
                 found.append(Difference(name, "extra", _of_an_extra(path)))
     return Verified(
@@ -85,6 +98,35 @@ def verify_run(run: RunFolder) -> Verified:
         differences=tuple(sorted(found, key=lambda one: one.name)),
         notes=_notes(run, found),
     )
+
+
+def refuse_altered(run: RunFolder, *parts: str) -> None:
+    """Check that files of a run are still what they were when they were written, before a verb rests on them.
+
+    Of a run that is being trained the files that the training writes are left out.
+
+    Args:
+        run: The run.
+        parts: Beginnings of names, such as `predictions/sites`.
+
+    Raises:
+        RunError: One was changed, or is gone; says how to have it again.
+    """
+    at_work = holder(run.root) is not None
+    for name, entry in run.listed().items():
+        if not name.startswith(parts) or (at_work and name in WRITTEN_BY_A_TRAINING):
+            continue
+        path = run.root / name
+        if not path.is_file():
+            what = "is gone, and the manifest lists it"
+        elif path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+            what = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
+        else:
+            continue
+        verb = {"predictions": "predict", "explanations": "explain"}.get(name.partition("/")[0])
+        fix = f"Make it again: `distangle {verb} {run.root}`." if verb else "Restore it from a copy."
+        message = f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs."
+        raise RunError(message)
 
 
 def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> Verified:
@@ -143,21 +185,10 @@ def _verify_fold(run: RunFolder, fold: Path) -> Verified:
 
 
 def _manifest(run: RunFolder) -> dict[str, dict[str, Any]]:
-    try:
-        listed: dict[str, dict[str, Any]] = json.loads(run.manifest.read_text(encoding="utf-8"))["files"]
-        for name, entry in listed.items():
-            inside = PurePosixPath(name)
-            if inside.is_absolute() or ".." in inside.parts:
-                message = f"it names {name!r}, which leaves the run"
-                raise ValueError(message)
-            int(entry["bytes"]), str(entry["sha256"])
-    except FileNotFoundError as error:
+    if not run.manifest.exists():
         message = f"{run.root} has no manifest.json, so nothing says what its files were. It cannot be verified."
-        raise RunError(message) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{run.manifest} cannot be read ({error}), so nothing says what the files were. It was damaged."
-        raise RunError(message) from error
-    return listed
+        raise RunError(message)
+    return run.listed()
 
 
 def _of_an_extra(path: Path) -> str:

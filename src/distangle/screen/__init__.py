@@ -21,6 +21,7 @@ from distangle.screen.grouped import by_group
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
+from distangle.screen.origin import allow, allowed
 from distangle.screen.own_columns import rename_columns
 from distangle.screen.perturbation import CONTROLS, NEGATIVE, Role, class_list, class_list_sha256, natural_key
 from distangle.screen.plate import parse_well, smallest_plate, well_name
@@ -53,6 +54,8 @@ __all__ = [
     "Statistics",
     "TRAIN",
     "UNLABELLED",
+    "allow",
+    "allowed",
     "by_experiment",
     "by_group",
     "by_wilds",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from distangle.commit import committed
 from distangle.errors import FoldError, nearest
 from distangle.randomness import generator
+from distangle.reading import expect, whole
 from distangle.screen.perturbation import NEGATIVE, natural_key
 from distangle.screen.spelling import one_spelling
 from distangle.screen.table import KEY_COLUMNS, Screen
@@ -100,28 +101,27 @@ class Folds:
         if not path.is_file():
             message = f"No folds at {path}. `distangle folds` and `distangle train` write them."
             raise FoldError(message)
-        try:
+        fix = "Restore it from a copy, or make the folds anew: `distangle folds SCREEN --out FILE`."
+        with whole(path, fix=fix, error=FoldError):
             read = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            message = f"{path} cannot be read as folds: {error}."
-            raise FoldError(message) from error
         meta = (read.schema.metadata or {}).get(_META)
         if meta is None or not set(_COLUMNS) <= set(read.column_names):
             message = f"{path} holds no folds: expected the columns {', '.join(_COLUMNS)} and their description."
             raise FoldError(message)
-        said = json.loads(meta)
-        folds = cls(
-            table=read.to_pandas()[list(_COLUMNS)],
-            description=said["description"],
-            forced=said["forced"],
-            notes=tuple(said["notes"]),
-            unlabelled=said.get("unlabelled", ""),
-        )
-        if folds.sha256 != said["sha256"]:
-            message = (
-                f"{path} was changed: its rows do not match their hash {said['sha256'][:12]}. Make the folds anew."
+        with whole(path, fix=fix, error=FoldError):
+            said = json.loads(meta)
+            folds = cls(
+                table=read.to_pandas()[list(_COLUMNS)],
+                description=expect(said["description"], str, name="description"),
+                forced=expect(said["forced"], bool, name="forced"),
+                notes=tuple(said["notes"]),
+                unlabelled=said.get("unlabelled", ""),
             )
-            raise FoldError(message)
+            if folds.sha256 != said["sha256"]:
+                message = (
+                    f"{path} was changed: its rows do not match their hash {said['sha256'][:12]}. Make the folds anew."
+                )
+                raise FoldError(message)
         return folds
 
 

@@ -16,6 +16,7 @@ from distangle.screen.entry import Entry, Found, Request
 from distangle.screen.files import Inspected, Probe, SiteFiles, Tails, inspect_files
 from distangle.screen.layouts import find as find_entries
 from distangle.screen.layouts import recognised
+from distangle.screen.links import linked_out, links_problem
 from distangle.screen.perturbation import class_list, class_list_sha256, natural_key
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem, n_refused, problems_table
@@ -133,6 +134,8 @@ def index(
             progress=progress,
         )
     problems += seen.problems
+    outside = [] if tables_only else linked_out(found.source, seen.entries)
+    problems += links_problem(outside)
     sites = _sites_table(seen.entries, seen.files, found, n_channels=len(found.channels))
     refused_in_all = n_refused(problems)
     _check_conservation(found.found, len(sites), refused_in_all, problems)
@@ -158,6 +161,7 @@ def index(
             **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
             **({"recognised_by": sign} if sign else {}),
             **({"pages_told_by_files": seen.told} if seen.told else {}),
+            **({"links_out": len(outside)} if outside else {}),
             "asked": noted(request, given, folder=found.source),
         },
     )

@@ -2,20 +2,22 @@
 
 import hashlib
 import io
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.commit import commit_json, commit_text, committed, sha256_of
 from distangle.errors import ScreenError
+from distangle.reading import links_out, read_json, whole
 from distangle.remote import AnyPath, RemotePath, local
 from distangle.screen.channel import Channel
+from distangle.screen.origin import allow
 from distangle.screen.perturbation import class_list_sha256
 
 SITES = "sites.parquet"
@@ -94,12 +96,14 @@ class Screen:
             then the extra columns. Sorted by experiment, plate, row, column, site; indexed 0, 1, ...
         problems: `PROBLEM_COLUMNS`; `count` says how many found entries a row stands for.
         folder: Where the three files lie; None when not written yet.
+        confined: Images that are reached over a link out of the source are refused: nobody here has allowed it.
     """
 
     card: ScreenCard
     sites: pd.DataFrame
     problems: pd.DataFrame
     folder: Path | None = None
+    confined: bool = False
 
     @property
     def source(self) -> AnyPath:
@@ -125,8 +129,20 @@ class Screen:
             message = f"No image of {place}: the screen was indexed with --tables-only. Index it without."
             raise ScreenError(message)
         source = self.source
+        if self.confined and isinstance(source, Path):
+            self._refuse_links(source, names)
         fetched = {name: local(source / name) for name in dict.fromkeys(names)}
         return [fetched[name] for name in names]
+
+    def _refuse_links(self, source: Path, names: list[str]) -> None:
+        inside = os.path.realpath(source)
+        for name in names:
+            if not os.path.realpath(source / name).startswith(f"{inside}{os.sep}"):
+                message = (
+                    f"{source / name} is reached over a link out of the screen's source. It was not read. If you know "
+                    f"where the screen comes from, allow it: `distangle trust {self.folder}`."
+                )
+                raise ScreenError(message)
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None where the file is one plane."""
@@ -160,6 +176,7 @@ def write_screen(screen: Screen, folder: Path) -> None:
         for name in CHECKED:
             (folder / CHECKS / name).unlink(missing_ok=True)
     commit_json(folder / CARD, card.model_dump(mode="json"))
+    allow(replace(screen, card=card, folder=folder))
 
 
 def read_screen(folder: Path) -> Screen:
@@ -172,6 +189,7 @@ def read_screen(folder: Path) -> Screen:
     if missing:
         message = f"{folder} is not a screen: no {', '.join(missing)} in it. `distangle index SOURCE` makes one."
         raise ScreenError(message)
+    refuse_links_out(folder, (CARD, SITES, PROBLEMS, CHECKS))
     card = _read_card(folder / CARD)
     if class_list_sha256(card.perturbations) != card.perturbations_sha256:
         message = (
@@ -186,12 +204,17 @@ def read_screen(folder: Path) -> Screen:
             "It was changed, or an index was cut short: index the source again."
         )
         raise ScreenError(message)
-    sites = pd.read_parquet(io.BytesIO(blob))
-    problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(_unescaped)
+    with whole(folder / SITES, fix=_AGAIN, error=ScreenError):
+        sites = pd.read_parquet(io.BytesIO(blob))
+    with whole(folder / PROBLEMS, fix=_AGAIN, error=ScreenError):
+        problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(_unescaped)
     expected = [*SITE_COLUMNS, *path_columns(len(card.channels)), "size", "mtime", "sha256", *card.extra_columns]
     _require(folder / SITES, sites, expected)
     _require(folder / PROBLEMS, problems, PROBLEM_COLUMNS)
-    problems["count"] = problems["count"].astype("int64")
+    with whole(folder / PROBLEMS, fix=_AGAIN, error=ScreenError):
+        problems["count"] = problems["count"].astype("int64")
+    with whole(folder / SITES, fix=_AGAIN, error=ScreenError):
+        sites = sites.astype(_kinds(sites.columns))
     _check_paths(folder / SITES, sites, len(card.channels))
     refused = int(problems.loc[problems["severity"] == "refused", "count"].sum())
     if (len(sites), refused) != (card.indexed, card.refused) or card.found != card.indexed + card.refused:
@@ -204,11 +227,34 @@ def read_screen(folder: Path) -> Screen:
 
 
 def _read_card(path: Path) -> ScreenCard:
-    try:
-        return ScreenCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        message = f"{path} is not a screen's card: {error}. Index the source again."
-        raise ScreenError(message) from error
+    said = read_json(path, fix=_AGAIN, error=ScreenError)
+    with whole(path, fix=_AGAIN, error=ScreenError):
+        return ScreenCard.model_validate(said)
+
+
+def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
+    """Check that the files of a screen are its own.
+
+    Raises:
+        ScreenError: One is a link that leads out of the folder.
+    """
+    if out := links_out(folder, names):
+        message = (
+            f"{out[0]} is a link that leads out of the screen. Nothing was read or written through it. If it is yours, "
+            f"put what it leads to in its place; else remove it and index the source again."
+        )
+        raise ScreenError(message)
+
+
+_AGAIN = "Index the source again: `distangle index SOURCE --out SCREEN`."
+
+
+def _kinds(columns: Iterable[str]) -> dict[str, str]:
+    """Return the types of our own columns: text, or whole numbers."""
+    whole_numbers = re.compile(r"row|column|site|size|page_\d+")
+    texts = re.compile(r"experiment|plate|well|cell_type|perturbation|role|split|sha256|path_\d+")
+    kinds = {name: "int64" for name in columns if whole_numbers.fullmatch(name)} | {"mtime": "float64"}
+    return kinds | {name: "str" for name in columns if texts.fullmatch(name)}
 
 
 def _require(path: Path, table: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> None:

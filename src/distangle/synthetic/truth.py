@@ -17,14 +17,17 @@ Schema (UTF-8 JSON, one object):
 The labels of test experiments stand here and nowhere else.
 """
 
-import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from distangle.errors import ScreenError, nearest
+from distangle.reading import read_json, whole
+from distangle.screen import Screen
+from distangle.screen.origin import leading_out
 from distangle.synthetic.acquisition import Batch
 from distangle.synthetic.config import SimulationConfig
 
@@ -85,8 +88,12 @@ class Truth(_Stated):
     sites: list[PlantedSite]
 
     @cached_property
-    def _site_of(self) -> dict[tuple[str, int, str, int], PlantedSite]:
-        return {(site.experiment, site.plate, site.well, site.site): site for site in self.sites}
+    def _site_of(self) -> dict[tuple[str, str, str, int], PlantedSite]:
+        return {(site.experiment, str(site.plate), site.well, site.site): site for site in self.sites}
+
+    def known(self, experiment: str, plate: int | str, well: str, site: int) -> PlantedSite | None:
+        """Return what is known of one site; None where there is no such site."""
+        return self._site_of.get((experiment, str(plate), well, site))
 
     def site(self, experiment: str, plate: int | str, well: str, site: int) -> PlantedSite:
         """Return what is known of one site.
@@ -94,7 +101,7 @@ class Truth(_Stated):
         Raises:
             ScreenError: There is no such site.
         """
-        known = self._site_of.get((experiment, int(plate), well, site))
+        known = self.known(experiment, plate, well, site)
         if known is None:
             names = sorted({f"{other.experiment} plate {other.plate}" for other in self.sites})
             message = (
@@ -113,6 +120,43 @@ class Truth(_Stated):
         return self.site(experiment, plate, well, site).place
 
 
+def truth_of(screen: Screen, *, say: Callable[[str], None]) -> Truth | None:
+    """Return what was planted in a screen; None of a screen of real cells.
+
+    A laboratory may have a `truth.json` of its own beside its images: it counts only where it knows every site of the
+    screen, and no label of the screen contradicts it.
+
+    Args:
+        screen: Its source folder is looked into; what lies behind a URL has no truth.
+        say: Told, in one sentence, of a file that was left aside.
+    """
+    source = screen.source
+    if not isinstance(source, Path) or not (source / "truth.json").is_file():
+        return None
+    file = source / "truth.json"
+    if screen.confined and leading_out(source, ["truth.json"]):
+        say(f"{file} is a link that leads out of the source: it is left aside.")
+        return None
+    try:
+        truth = read_truth(file)
+    except ScreenError:
+        say(
+            f"{file} is not what `distangle simulate` writes: it is left aside, and the screen is taken for a real one."
+        )
+        return None
+    sites = screen.sites[["experiment", "plate", "well", "site", "perturbation"]]
+    for experiment, plate, well, site, label in sites.itertuples(index=False, name=None):
+        known = truth.known(str(experiment), str(plate), str(well), int(site))
+        if known is None or (label and str(label) != known.perturbation):
+            place = f"{experiment} plate {plate} well {well} site {site}"
+            why = (
+                f"does not know {place}" if known is None else f"says {known.perturbation!r} of {place}, not {label!r}"
+            )
+            say(f"{file} is of another screen: it {why}. It is left aside.")
+            return None
+    return truth
+
+
 def read_truth(path: Path) -> Truth:
     """Read `truth.json`, or the one in the folder of a synthetic screen.
 
@@ -123,8 +167,7 @@ def read_truth(path: Path) -> Truth:
     if not file.exists():
         message = f"No truth in {file}. `distangle simulate OUT` writes one as its last file; real screens have none."
         raise ScreenError(message)
-    try:
-        return Truth.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValidationError, json.JSONDecodeError) as wrong:
-        message = f"{file} is not a truth that this version understands: {wrong}. Simulate the screen again."
-        raise ScreenError(message) from wrong
+    fix = "It is not a truth that this version understands. Simulate the screen again: `distangle simulate OUT`."
+    said = read_json(file, fix=fix, error=ScreenError)
+    with whole(file, fix=fix, error=ScreenError):
+        return Truth.model_validate(said)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from distangle.stopping import Stop, stop_at_signals
 from distangle.training.batches.cutmix import Box, kept_area, mix_images, mix_rows, random_box
 from distangle.training.config import PRESETS, TrainingConfig
-from distangle.training.repeat import folds_again
+from distangle.training.repeat import folds_again, without_services
 from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "train",
     "train_cross_validation",
     "values_of",
+    "without_services",
     "write_config",
 ]
 

@@ -18,13 +18,15 @@ from distangle.images import ImageStore
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
-from distangle.screen import TRAIN, Folds, Screen, hold_nothing_out, read_screen
+from distangle.results.own_screen import own_screen
+from distangle.screen import TRAIN, Folds, Screen, hold_nothing_out
 from distangle.screen.expect import expected_groups
 from distangle.screen.grouped import GROUPS, Group, by_group
 from distangle.screen.unlabelled import hide_labels_by
 from distangle.stopping import Stop
 from distangle.training.config import TrainingConfig
 from distangle.training.frozen import open_features
+from distangle.training.loggers import allowed_services
 from distangle.training.network import resolved
 from distangle.training.resolve import read_config
 from distangle.training.run import start_run, train
@@ -104,8 +106,9 @@ def train_cross_validation(
         RunError: As of `train`; or a fold that was trained by a process of its own failed.
     """
     plan: Mapping[str, Any] = run.describe()["cross_validation"]
-    screen = screen or read_screen(run.screen_folder())
+    screen = screen or own_screen(run, same=False)
     config, stop = read_config(run.config), stop or Stop()
+    config = config.model_copy(update={"loggers": allowed_services(run, config.loggers, say=say)})
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
     left = [part for part in parts if not part.describe()["finished"]]
     devices = _devices(config, screen, n_folds=len(left))

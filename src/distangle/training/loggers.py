@@ -3,15 +3,18 @@
 import abc
 import contextlib
 import csv
+import hashlib
 import importlib.util
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distangle.commit import commit_json, commit_text
+from distangle.commit import commit_json, commit_text, make_folder
 from distangle.errors import ConfigError
+from distangle.reading import read_json
+from distangle.remote import cache_folder
+from distangle.results import RunFolder
 
 Rows = Sequence[Mapping[str, int | float]]
 PROJECT = "distangle"
@@ -199,6 +202,37 @@ def check_loggers(names: Iterable[str]) -> None:
             raise ConfigError(message)
 
 
+def allow_services(run: RunFolder) -> None:
+    """Remember that a person here began a run, or allowed it by name: what it asks for may be sent away."""
+    mark = _mark(run)
+    make_folder(mark.parent)
+    mark.touch()
+
+
+def allowed_services(run: RunFolder, names: Sequence[str], *, say: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the services that a run may report to: those it asks for, where a person here began it.
+
+    A run from elsewhere asks in the name of who made it, and would report to the account of who resumes it.
+
+    Args:
+        run: The run.
+        names: That its configuration asks for.
+        say: Told of those that are left out.
+    """
+    if not names or _mark(run).exists():
+        return tuple(names)
+    say(
+        f"{run.config} asks to report to {', '.join(names)}, and this run was not begun on this machine: nothing is "
+        f"sent. If you want it: `distangle trust {run.root}`."
+    )
+    return ()
+
+
+def _mark(run: RunFolder) -> Path:
+    said = run.config.read_bytes() + run.must("folds_sha256")["folds_sha256"].encode()
+    return cache_folder() / "runs" / hashlib.sha256(said).hexdigest()
+
+
 def loggers_for(
     metrics: Path, *, resumed_at: int, names: Iterable[str], settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> list[Logger]:
@@ -225,13 +259,17 @@ def loggers_for(
 def _remembered(run: Path, name: str) -> str | None:
     """Return the name that a service gave this run when it was started."""
     path = run / "loggers.json"
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return known.get(name)
+    known = read_json(path, fix=_FORGET) if path.exists() else {}
+    given = known.get(name)
+    return given if isinstance(given, str) else None
+
+
+_FORGET = "Remove it: then the services begin a run of their own anew."
 
 
 def _remember(run: Path, name: str, given: str) -> None:
     path = run / "loggers.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_json(path, fix=_FORGET) if path.exists() else {}
     commit_json(path, {**known, name: given})
 
 

@@ -1,5 +1,6 @@
 """The network and the optimiser that a configuration asks for, and what it leaves to the screen and the machine."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from distangle.correction import Correction
+from distangle.errors import ConfigError
 from distangle.images import ImageStore, binning_for, fix_statistics
 from distangle.model import (
     ModelConfig,
@@ -15,6 +17,7 @@ from distangle.model import (
     load_published_weights,
     published_weights,
 )
+from distangle.progress import no_progress
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
 from distangle.training.batches.sites import uses_cell_type
@@ -75,6 +78,52 @@ def weights_of(network: Network, *, say: Say) -> Path | None:
     return published_weights(network.backbone, say=say)
 
 
+LEAST_PX = 32  # that a DenseNet as published halves five times
+
+
+def check_size(screen: Screen, config: TrainingConfig) -> None:
+    """Check that the images are large enough for the backbone.
+
+    Args:
+        screen: Says how large they are.
+        config: From `resolved`.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    backbone, binning = config.network.backbone, config.preparation.binning
+    if screen.card.shape is None or not re.fullmatch(r"densenet\d+", backbone):
+        return
+    side = min(screen.card.shape) // max(1, binning)
+    if side < LEAST_PX:
+        message = (
+            f"network.backbone={backbone} needs images of {LEAST_PX} px, and these have {side} px"
+            f"{f' after binning by {binning}' if binning > 1 else ''}. Choose a preset for small images "
+            f"(`--preset scratch`), or another backbone (`--set network.backbone=resnet_small`)."
+        )
+        raise ConfigError(message)
+
+
+def check_weights(screen: Screen, config: TrainingConfig, *, n_classes: int, say: Say) -> None:
+    """Check that the backbone's weights can be had and are of this network, before a folder is made for the run.
+
+    Args:
+        screen: Says how many channels and cell types there are.
+        config: From `resolved`.
+        n_classes: Templates of each head.
+        say: Told of a download.
+
+    Raises:
+        ConfigError: The images are too small for the backbone.
+        WeightsError: They are not there, or are of another network.
+    """
+    check_size(screen, config)
+    if isinstance(config.network.weights, Path):
+        build_network(screen, config, n_classes=n_classes, correction=Correction(), pretrained=True, say=no_progress)
+    else:
+        weights_of(config.network, say=say)
+
+
 def fresh_state(
     screen: Screen,
     config: TrainingConfig,
@@ -97,6 +146,7 @@ def fresh_state(
     Raises:
         WeightsError: The weights are not there, or are of another network.
     """
+    check_size(screen, config)
     model = build_network(screen, config, n_classes=n_classes, correction=correction, pretrained=pretrained, say=say)
     if config.compile:
         model.compile()  # in place: names and files stay those of the plain network

@@ -1,10 +1,28 @@
 """What a run that is made again takes from the folder of the earlier one: the very same folds, of the same screen."""
 
-import json
+from collections.abc import Iterable
 
 from distangle.errors import RunError
 from distangle.results import RunFolder
+from distangle.results.own_screen import own_card
 from distangle.screen import Folds, Screen
+from distangle.training.config import TrainingConfig
+
+
+def without_services(config: TrainingConfig, changes: Iterable[str]) -> tuple[TrainingConfig, str]:
+    """Return the configuration of an earlier run without the services that it reported to, and what is to be said.
+
+    Who made the run chose them for himself; who repeats it names them again.
+
+    Args:
+        config: Of the earlier run.
+        changes: What is asked for now, such as `loggers=[wandb]`.
+    """
+    if not config.loggers or any(change.partition("=")[0].strip() == "loggers" for change in changes):
+        return config, ""
+    named = ", ".join(config.loggers)
+    said = f"The earlier run reported to {named}; this one does not, unless you ask: `--set 'loggers=[{named}]'`."
+    return config.model_copy(update={"loggers": ()}), said
 
 
 def folds_again(earlier: RunFolder, screen: Screen) -> Folds:
@@ -21,7 +39,7 @@ def folds_again(earlier: RunFolder, screen: Screen) -> Folds:
         FoldError: A site is in no fold, or the folds were changed.
     """
     folds = Folds.read(earlier.folds)
-    card = json.loads(earlier.screen.read_text(encoding="utf-8"))
+    card = own_card(earlier)
     anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
     if card["perturbations_sha256"] != screen.card.perturbations_sha256:
         message = (

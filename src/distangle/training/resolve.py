@@ -9,8 +9,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from distangle import plain_yaml
 from distangle.errors import ConfigError, nearest
+from distangle.reading import Unlike
 from distangle.training.config import PRESETS, TrainingConfig
+
+_WHOLE = "`distangle settings` prints a whole configuration."
 
 
 class Given(NamedTuple):
@@ -130,7 +134,7 @@ def _known(name: str, where: str) -> str:
     if below:
         message = f"{where}No setting {name!r}: it is a part. Expected one of {', '.join(below)}."
         raise ConfigError(message)
-    message = f"{where}No setting {name!r}. {_meant(name, known)}`distangle settings` lists all {len(known)}."
+    message = f"{where}No setting {_short(name)}. {_meant(name, known)}`distangle settings` lists all {len(known)}."
     raise ConfigError(message)
 
 
@@ -146,21 +150,21 @@ def _meant(name: str, known: list[str]) -> str:
 
 def _value(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        message = f"{name}={text}: the value is no YAML. Quote it, or write a number, a word or true/false."
+        return plain_yaml.load(text)
+    except Unlike as error:
+        message = f"{name}={text[:80]}: the value is no YAML. Quote it, or write a number, a word or true/false."
         raise ConfigError(message) from error
 
 
 def _settings_in(path: Path) -> dict[str, Given]:
     """Read a YAML file by dotted names, each with its line."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = plain_yaml.compose(path.read_text(encoding="utf-8"))
+    except Unlike as error:
+        message = f"{path} is no YAML: {error}. Expected lines such as `epochs: 60`."
+        raise ConfigError(message) from error
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path} cannot be read as a configuration ({error}). `distangle settings > FILE` writes one."
-        raise ConfigError(message) from error
-    except yaml.YAMLError as error:
-        message = f"{path} is no YAML: {' '.join(str(error).split())}. Expected lines such as `epochs: 60`."
         raise ConfigError(message) from error
     found: dict[str, Given] = {}
     if root is not None:
@@ -176,7 +180,7 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
         below = [name for name, _ in settings() if name.startswith(prefix)]
         message = (
             f"{path} line {line}: expected settings {f'of {prefix[:-1]!r}' if prefix else 'by name'}, one a line, "
-            f"such as {below[0].removeprefix(prefix)!r}."
+            f"such as {below[0].removeprefix(prefix)!r}. {_WHOLE}"
         )
         raise ConfigError(message)
     parts = {".".join(pieces[:n]) for name, _ in settings() for pieces in [name.split(".")] for n in range(len(pieces))}
@@ -192,9 +196,9 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
             message = f"{where}{name!r} is there a second time; first: {found[name].where.rstrip(': ')}."
             raise ConfigError(message)
         try:
-            found[name] = Given(yaml.SafeLoader("").construct_object(value, deep=True), where)
-        except (yaml.YAMLError, ValueError) as error:
-            message = f"{where}the value of {name!r} is not understood: {' '.join(str(error).split())}."
+            found[name] = Given(plain_yaml.value_of(value), where)
+        except Unlike as error:
+            message = f"{where}the value of {name!r} is not understood: {error}. {_WHOLE}"
             raise ConfigError(message) from error
 
 

@@ -26,8 +26,9 @@ from distangle.model.features import Features
 from distangle.progress import no_progress
 from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
+from distangle.results.own_screen import WELLS, own_card, own_screen, wells_sha256
 from distangle.results.run import relative_path
-from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, read_screen
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.stopping import Stop
 from distangle.training.batches.composition import check_composition
 from distangle.training.batches.controls import control_sites
@@ -44,9 +45,9 @@ from distangle.training.corrections import choose_correction
 from distangle.training.frozen import open_features, threads_kept
 from distangle.training.keeping.checkpoints import has_checkpoint
 from distangle.training.keeping.keeper import Keeper, alone_in, ran_out_of_memory
-from distangle.training.loggers import check_loggers, loggers_for
+from distangle.training.loggers import allow_services, allowed_services, check_loggers, loggers_for
 from distangle.training.loop import Moments, averaged_weights, no_pseudo_labels, run_epochs
-from distangle.training.network import fresh_state, resolved, weights_of
+from distangle.training.network import check_weights, fresh_state, resolved
 from distangle.training.pseudo_labels.labeller import summary
 from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels, join_unlabelled
 from distangle.training.resolve import read_config, write_config
@@ -91,31 +92,35 @@ def start_run(
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     check_composition(config)
-    weights_of(config.network, say=say)  # before the folder: a file that cannot be had leaves nothing behind
+    # Before the folder: a file that cannot be had, or is of another network, leaves nothing behind.
+    check_weights(screen, config, n_classes=len(classes), say=say)
     if not is_first():
         wait_for_all(NEW_FOLDER)
         return RunFolder.open(out)
-    run = RunFolder.create(out)
-    commit_text(run.config, write_config(config))
-    commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
-    folds.write(run.folds)
-    commit_json(
-        run.run,
-        {
-            "distangle": __version__,
-            "screen": relative_path(screen.folder, run.root),
-            "target": config.target,
-            "classes": list(classes),
-            "held_out": folds.description,
-            "unlabelled": folds.unlabelled,
-            "forced": folds.forced,
-            "forced_notes": list(folds.notes),
-            "folds_sha256": folds.sha256,
-            "finished": False,
-            **({} if features is None else {"features": features.as_posix()}),
-        },
-    )
-    run.record(run.config, run.screen, run.folds, run.run)
+    with RunFolder.begin(out, say=say) as run:
+        commit_text(run.config, write_config(config))
+        commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
+        folds.write(run.folds)
+        commit_json(
+            run.run,
+            {
+                "distangle": __version__,
+                "screen": relative_path(screen.folder, run.root),
+                "target": config.target,
+                "classes": list(classes),
+                "held_out": folds.description,
+                "unlabelled": folds.unlabelled,
+                "forced": folds.forced,
+                "forced_notes": list(folds.notes),
+                "folds_sha256": folds.sha256,
+                WELLS: wells_sha256(screen),
+                "finished": False,
+                **({} if features is None else {"features": features.as_posix()}),
+            },
+        )
+        run.record(run.config, run.screen, run.folds, run.run)
+    if config.loggers:
+        allow_services(run)
     wait_for_all(NEW_FOLDER)
     return run
 
@@ -148,7 +153,7 @@ def train(
 
 def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, stop: Stop) -> RunFolder:
     config, told = read_config(run.config), run.describe()
-    screen = screen or read_screen(run.screen_folder())
+    screen = screen or own_screen(run, same=False)
     folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
     fold = folds.of(screen)
@@ -200,8 +205,9 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         **beside,
     )
     settings = config.model_dump(mode="json")
+    services = allowed_services(run, config.loggers, say=say)
     loggers = (
-        loggers_for(run.metrics, names=config.loggers, settings=settings, resumed_at=state.epochs_done, say=say)
+        loggers_for(run.metrics, names=services, settings=settings, resumed_at=state.epochs_done, say=say)
         if is_first()
         else []
     )
@@ -374,8 +380,7 @@ def _held_out_sites(
 
 
 def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
-    trained = json.loads(run.screen.read_text(encoding="utf-8"))
-    if trained["perturbations_sha256"] != screen.card.perturbations_sha256:
+    if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
         message = (
             f"{screen.folder} has another class list than the screen that {run.root} was started on. Index the "
             f"original tables again, or train a new run on this screen."

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distangle.errors import ExplanationError
+from distangle.errors import ExplanationError, ScreenError
 from distangle.explain.benchmark.answers import maps_by, scores_by_method
 from distangle.explain.benchmark.asked import Asked, ask, planted_rows, untrained
 from distangle.explain.benchmark.rows import aims_of, mean_row, place_row, stain_rows
@@ -21,7 +21,7 @@ from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, no_progress
 from distangle.results import Benchmark, Predictions, RunFolder
 from distangle.screen import Screen
-from distangle.synthetic import read_truth
+from distangle.synthetic.truth import read_truth, truth_of
 
 N_UNTRAINED = 3
 BENCHMARK_PIECES = (1 + N_UNTRAINED) * (1 + len(PLACE_METHODS))  # stains, and every method of place
@@ -63,7 +63,12 @@ def benchmark_run(
     if not isinstance(source, Path):
         message = f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
         raise ExplanationError(message)
-    rows = planted_rows(run, read_truth(source / "truth.json"), n_sites=n_sites)
+    left_aside: list[str] = []
+    truth = truth_of(screen, say=left_aside.append) if (source / "truth.json").exists() else read_truth(source)
+    if truth is None:
+        message = f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
+        raise ScreenError(message)
+    rows = planted_rows(run, truth, n_sites=n_sites)
     opened = open_run(run, screen, rows=rows, removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
     right = wells[wells["predicted"] == wells["perturbation"]]

@@ -20,7 +20,8 @@ from distangle.intervals import mean_interval
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import Predictions, RunFolder, TemplateMaps
-from distangle.screen import Screen, read_screen
+from distangle.results.own_screen import own_screen
+from distangle.screen import Screen
 
 
 class TemplateSettings(BaseModel):
@@ -72,7 +73,7 @@ def compare_templates(
         WeightsError: The weights of a run are damaged.
     """
     settings = settings or TemplateSettings()
-    screen = screen or read_screen(run.screen_folder())
+    screen = screen or own_screen(run)
     runs = [run] if beside is None else [run, beside]
     found = []
     for one, name in zip(runs, _names(runs), strict=True):

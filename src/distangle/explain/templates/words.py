@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from distangle.errors import brief
 from distangle.intervals import LEAST_GROUPS
 
 HEADS = ("softmax", "arc")
@@ -62,14 +63,14 @@ def _embeddings(numbers: Mapping[str, Any], where: Mapping[str, str]) -> list[st
     tied = list(chosen["tied"])
     words = ""
     if tied:
-        listed = ", ".join(tied[:5]) + (", ..." if len(tied) > 5 else "")
+        listed = ", ".join(map(brief, tied[:5])) + (", ..." if len(tied) > 5 else "")
         words = f" ({len(tied)} more with as many wells as the last of these: {listed})"
     parts = [
         f"{where[name]}{found[name]['silhouette']['value']:.2f}, shuffled labels "
         f"{_range(found[name]['silhouette'], '.2f')}, p = {found[name]['silhouette']['p']:.2g}"
         for name in where
     ]
-    said = [f"embeddings of {', '.join(chosen['names'])}{words}, silhouette: {'; '.join(parts)}."]
+    said = [f"embeddings of {', '.join(map(brief, chosen['names']))}{words}, silhouette: {'; '.join(parts)}."]
     if seen := numbers.get("trained_on"):
         whose = "the network was" if len(where) == 1 else f"{' and '.join(seen)} {'was' if len(seen) == 1 else 'were'}"
         said.append(f"embeddings: {whose} trained on these sites, so how they lie says nothing of new plates.")

@@ -1,6 +1,6 @@
 """Draw the figures of the paper from a run, each with the number that its caption claims."""
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from distangle.commit import commit_json, sweep
 from distangle.errors import RunError, nearest
 from distangle.progress import Advance, no_progress
+from distangle.reading import Unlike, expect, read_json, whole
 from distangle.report.material import Material, gather
 from distangle.report.paper import figure_1, figure_5, figure_7_8, figure_9, figure_10, figure_11, figure_12
 from distangle.report.paper.drawn import Drawn, Missing, save
@@ -83,9 +84,28 @@ def draw_figures(
 
 
 def read_listed(folder: Path) -> dict[str, Any]:
-    """Return what `figures.json` says; nothing where no figure was drawn yet."""
+    """Return what `figures.json` says; nothing where no figure was drawn yet.
+
+    Raises:
+        RunError: It is damaged.
+    """
     path = folder / LISTED
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    fix = f"Remove it, and draw the figures again: `distangle figures {folder.parents[1]}`."
+    listed = read_json(path, fix=fix)
+    with whole(path, fix=fix):
+        for number, said in listed.items():
+            kinds: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in said else {})}
+            kinds |= {} if "missing" in said else {"caption": str, "files": list}
+            for name, kind in kinds.items():
+                expect(expect(said, dict, name=number)[name], kind, name=name)
+            for name in said.get("files", ()):
+                if not re.fullmatch(r"figure-\d\d\.(png|svg)", expect(name, str, name="files")):
+                    message = f"{name[:80]!r} is no name of a figure"
+                    raise Unlike(message)
+            int(number)
+    return listed
 
 
 def _tried(draw: Callable[[Material], Drawn | Missing], material: Material) -> Drawn | Missing:

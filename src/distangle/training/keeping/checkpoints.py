@@ -100,7 +100,7 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
             told = _read(about)
             _refuse_another(about, told, fingerprint)
             if not weights.exists():
-                message = "its weights are missing"
+                message = f"its weights {weights.name} are missing"
                 raise ValueError(message)
             if sha256_of(weights) != told["sha256"]:
                 message = f"the SHA-256 of {weights.name} is not {told['sha256'][:12]}..., the one written"
@@ -111,11 +111,13 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
                 message = f"{', '.join(broken)} is not finite"
                 raise ValueError(message)
         except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
-            passed_over.append(f"checkpoint {about.stem} is damaged: {error}. Using the one before it.")
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            passed_over.append(f"checkpoint {about.stem} is damaged: {why}. Using the one before it.")
             continue
         fill(state, tensors, told)
         return Resumed(passed_over=passed_over, changed=differences(told["made_with"], environment()))
-    message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} Train again into a new folder."
+    again = f"Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
+    message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} {again}"
     raise RunError(message.replace("  ", " "))
 
 
@@ -168,8 +170,9 @@ def _refuse_another(about: Path, told: Mapping[str, Any], fingerprint: str) -> N
         raise RunError(message)
     if told["fingerprint"] != fingerprint:
         message = (
-            f"{about} was made with another configuration, fold or class list than the run folder names now. "
-            f"Train into a new folder instead of resuming this one."
+            f"{about} was made with another configuration, fold or class list than config.yaml, folds.parquet and "
+            f"run.json of the run say now. Restore those (`distangle verify RUN` names what was changed), or train "
+            f"into a new folder instead of resuming this one."
         )
         raise RunError(message)
 

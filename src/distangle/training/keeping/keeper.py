@@ -14,6 +14,7 @@ from distangle.lock import locked
 from distangle.progress import no_progress
 from distangle.ranks import agreed, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
+from distangle.results.run import BEGUN
 from distangle.stopping import Stop
 from distangle.training.config import Saving
 from distangle.training.keeping.checkpoints import (
@@ -63,6 +64,7 @@ class Keeper:
         run, self._say = self._run, say
         if is_first():
             sweep(run.root)
+            (run.root / BEGUN).unlink(missing_ok=True)
             sweep_checkpoints(run.checkpoints)
         wait_for_all("the sweep")
         if has_checkpoint(run.checkpoints):
