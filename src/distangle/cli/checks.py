@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.cli.words import Words, at_least, pairs
 from distangle.errors import ConfigError, nearest
 from distangle.progress import by_percent, progress
@@ -24,6 +25,7 @@ def check(
     target: str = "perturbation",
     expect: Words = (),
     fail_on: Literal["error", "warning", "never"] = "error",
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Say what is odd in a screen: lost, doubled, turned or shifted, misnamed, damaged, clipped, empty, blurred.
@@ -41,6 +43,7 @@ def check(
         target: Column that will be predicted: what place, layout and plate tell of it.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
     from distangle.screen import Folds, fold_columns, read_screen
@@ -50,7 +53,7 @@ def check(
     from distangle.screen.table import CHECKS
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = read_screen(screen)
+    read = open_screen(screen, images) if pixels else read_screen(screen)
     other = None if like is None else read_screen(like)
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)

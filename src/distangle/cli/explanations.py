@@ -1,14 +1,19 @@
 """The verbs that explain a run: explain, with its tests and its benchmark, and figures."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
 from distangle.progress import progress
+
+if TYPE_CHECKING:
+    from distangle.results import RunFolder
+    from distangle.screen import Screen
 
 ALL_PARTS = "faithfulness,templates,filters"
 
@@ -17,6 +22,7 @@ def explain(
     run: Path,
     *,
     screen: Path | None = None,
+    images: Path | None = None,
     n_sites: int | None = None,
     only: Words = (),
     perturbation: str | None = None,
@@ -38,6 +44,7 @@ def explain(
     Args:
         run: Folder of a run that has been predicted.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
         n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
             held nothing out, sites that it was trained on.
         only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
@@ -60,6 +67,9 @@ def explain(
     """
     if n_sites is not None:
         at_least(n_sites, 1, flag="--n-sites")
+    from distangle.results import RunFolder
+
+    opened = RunFolder.open(run)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
@@ -69,15 +79,13 @@ def explain(
             "--parts": None if parts == ALL_PARTS else parts,
         }
         refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
-        _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
+        indexed = open_screen(opened.screen_folder(screen), images)
+        _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
-    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
-
-    opened = RunFolder.open(run)
     chosen = values_by_column(only, flag="--only")
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = open_screen(opened.screen_folder(screen), images)
+    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
+
     n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
@@ -108,8 +116,8 @@ def explain(
 
 
 def _benchmark(
-    run: Path,
-    screen: Path | None,
+    opened: "RunFolder",
+    indexed: "Screen",
     *,
     n_sites: int | None,
     layer: str | None,
@@ -123,11 +131,7 @@ def _benchmark(
         benchmark_run,
         benchmark_sentences,
     )
-    from distangle.results import RunFolder
-    from distangle.screen import read_screen
 
-    opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
@@ -141,20 +145,23 @@ def _benchmark(
     tell(str(opened.explanations / "benchmark.json"))
 
 
-def figures(run: Path, *, only: list[int] | None = None, screen: Path | None = None) -> None:
+def figures(
+    run: Path, *, only: list[int] | None = None, screen: Path | None = None, images: Path | None = None
+) -> None:
     """Draw the paper's figures 1, 5 and 7 to 12 from a run, each with the number that its caption claims.
 
     Args:
         run: Folder of a run; what a figure needs must have been explained.
         only: Numbers of figures; all when left out.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.report import FIGURES, draw_figures
     from distangle.results import RunFolder
-    from distangle.screen import read_screen
 
     opened = RunFolder.open(run)
-    indexed = read_screen(opened.screen_folder(screen))
+    indexed = open_screen(opened.screen_folder(screen), images, needed=False)
+    from distangle.report import FIGURES, draw_figures
+
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)
     opened.add_command(line())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
 from distangle.errors import ConfigError
@@ -42,6 +43,7 @@ def train(
     seed: int | None = None,
     weights: str | None = None,
     set: Words = (),
+    images: Path | None = None,
     limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
@@ -75,11 +77,12 @@ def train(
         seed: Of weights, order and views.
         weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
         set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        images: Where the images are now, when they were moved after `distangle index`.
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
-    from distangle.screen import check_labels, read_screen
+    from distangle.screen import check_labels
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 
     chosen = (f"expect={expect}",) if expect else ()
@@ -108,7 +111,7 @@ def train(
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
-        indexed = read_screen(run.screen_folder(screen))
+        indexed = open_screen(run.screen_folder(screen), images)
     elif source is None or (out is None and limit is None):
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
@@ -122,7 +125,7 @@ def train(
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
-            indexed = read_screen(earlier.screen_folder(screen))
+            indexed = open_screen(earlier.screen_folder(screen), images)
             divided = folds_again(earlier, indexed)
             if limit is None and (plan := earlier.describe().get("cross_validation")):
                 _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
@@ -132,11 +135,11 @@ def train(
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
             refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
-            indexed = read_screen(source)
+            indexed = open_screen(source, images)
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
-            indexed = read_screen(source)
+            indexed = open_screen(source, images)
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         for said in labels.blanks():
@@ -245,46 +248,54 @@ def predict(
     screen: Path | None = None,
     *,
     out: Path | None = None,
+    images: Path | None = None,
     norms: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
 
     Args:
         run: Folder of a finished run.
-        screen: Another screen with the same channels; the run's own when left out.
+        screen: Another screen with the same channels, or the run's own where it was moved; left out, the run's own
+            where it was.
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
+        images: Where the images are now, when they were moved after `distangle index`.
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
-    from distangle.inference import predict_run
     from distangle.results import RunFolder
-    from distangle.screen import read_screen
 
     opened = RunFolder.open(run)
-    own = opened.screen_folder(None if screen is not None and out is None else screen)
-    if screen is not None and out is None and screen.resolve() != own:
-        message = f"{screen} is not the screen of {run}. Name a folder for its predictions: `--out DIR`."
+    indexed = open_screen(opened.screen_folder(screen), images)
+    if out is None and not opened.is_own(indexed.card.sites_sha256):
+        message = (
+            f"{indexed.folder} is not the screen of {run}: its table of sites is another (sites.parquet, SHA-256). "
+            "Name a folder for its predictions: `--out DIR`."
+        )
         raise ConfigError(message)
+    from distangle.inference import predict_run
+
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, read_screen(own), out=out, at_test=norms, advance=advance, say=remark)
+        scores, _ = predict_run(opened, indexed, out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
     _tell_scores(scores)
     tell(str((out or opened.predictions) / "scores.json"))
 
 
-def report(run: Path, *, screen: Path | None = None) -> None:
+def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:
     """Write one HTML folder to mail to a colleague.
 
     Args:
         run: Folder of a run.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.report import build_report
     from distangle.results import RunFolder
-    from distangle.screen import read_screen
 
     opened = RunFolder.open(run)
-    tell(str(build_report(opened, read_screen(opened.screen_folder(screen)))))
+    indexed = open_screen(opened.screen_folder(screen), images, needed=False)
+    from distangle.report import build_report
+
+    tell(str(build_report(opened, indexed)))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.cli.words import at_least, pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError, ScreenError
@@ -115,6 +116,7 @@ def pack(
     out: Path,
     format: Literal["ome-zarr", "records"] = "ome-zarr",
     level: int | None = None,
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Write the images of a screen so that they are read many times faster, without loss; the result is a screen.
@@ -126,14 +128,15 @@ def pack(
         out: Folder of the packed screen, which every other verb takes instead.
         format: `ome-zarr`: OME-Zarr plates (NGFF 0.5) for any reader. `records`: smaller and faster, ours alone.
         level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 1 for records when left out.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Threads.
     """
     from distangle.commit import in_bytes
     from distangle.images import pack_screen
-    from distangle.screen import conservation_line, read_screen
+    from distangle.screen import conservation_line
 
     n_workers = at_least(workers, 1, flag="--workers")
-    given = read_screen(screen)
+    given = open_screen(screen, images)
     with progress("pack", len(given.sites), unit="image") as advance:
         packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=remark)
     refused = len(given.sites) - len(packed.screen.sites)
@@ -155,6 +158,7 @@ def statistics(
     sample: int = 400,
     pixels: bool = True,
     quantity: Literal["mean", "spread", "middle", "high", "sharpness"] = "mean",
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Count a screen (Table 1), and with `--out` write its data card: a page and a JSON.
@@ -165,13 +169,14 @@ def statistics(
         sample: Sites whose pixels are read for the card, spread over plates and wells; 0 for all.
         pixels: Read pixels at all.
         quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
     from distangle.screen import read_screen, statistics_table
     from distangle.screen import statistics as count
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = read_screen(screen)
+    read = read_screen(screen) if out is None or not pixels else open_screen(screen, images)
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
     if out is None:

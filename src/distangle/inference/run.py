@@ -1,6 +1,5 @@
 """Predict and score a whole run: the files of `predictions/`."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,7 @@ def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
     """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
-    own = json.loads(run.screen.read_text(encoding="utf-8"))
-    return bool(own["sites_sha256"] == screen.card.sites_sha256)
+    return run.is_own(screen.card.sites_sha256)
 
 
 def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Features | None:

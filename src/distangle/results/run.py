@@ -172,6 +172,10 @@ class RunFolder:
             raise RunError(message)
         return folder
 
+    def is_own(self, sites_sha256: str) -> bool:
+        """Whether a screen whose sites have this hash is the one that the run was trained on, wherever it lies."""
+        return bool(json.loads(self.screen.read_text(encoding="utf-8"))["sites_sha256"] == sites_sha256)
+
     def record(self, *paths: Path) -> None:
         """Enter files of this folder into the manifest, replacing their older entries; forget those that are gone.
 

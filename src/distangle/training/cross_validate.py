@@ -104,7 +104,12 @@ def train_cross_validation(
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
     devices = torch.cuda.device_count() if n_ranks() == 1 else 1
     if devices > 1:
-        _train_side_by_side([part for part in parts if not part.describe()["finished"]], list(range(devices)), say=say)
+        _train_side_by_side(
+            [part for part in parts if not part.describe()["finished"]],
+            list(range(devices)),
+            images=_images_of(screen),
+            say=say,
+        )
     for k, part in enumerate(parts, start=1):
         if part.describe()["finished"]:
             continue
@@ -118,6 +123,11 @@ def train_cross_validation(
         with _named_after(run, part):
             train(part, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
     return train(run, screen=screen, advance=advance, say=say, stop=stop)
+
+
+def _images_of(screen: Screen) -> list[str]:
+    """Say on a command line where the images are that this process reads: they may have been moved."""
+    return ["--images", str(screen.source)] if isinstance(screen.source, Path) else []
 
 
 @contextlib.contextmanager
@@ -155,13 +165,15 @@ def _folds(screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, n
     return dataclasses.replace(folds, table=table, unlabelled=str(plan["hidden"]))
 
 
-def _train_side_by_side(parts: Sequence[RunFolder], devices: Sequence[int | str], *, say: Say) -> None:
+def _train_side_by_side(
+    parts: Sequence[RunFolder], devices: Sequence[int | str], *, images: Sequence[str] = (), say: Say
+) -> None:
     """Train runs in processes of their own, each on one device at a time; what fails is left for its own error."""
 
     def one(job: tuple[int, RunFolder]) -> tuple[RunFolder, int, str]:
         position, part = job
         seen = {**os.environ, "CUDA_VISIBLE_DEVICES": str(devices[position % len(devices)])}
-        command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root)]
+        command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root), *images]
         done = subprocess.run(command, env=seen, capture_output=True, text=True, check=False)
         return part, done.returncode, done.stderr.strip()
 
