@@ -82,6 +82,9 @@ def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[
     assert "not there any more" not in said.err
     if verb == "verify":
         assert "all as written" in said.out
+    if verb == "explain":
+        assert "explain, step 1 of 2, reading the chosen sites\n" in said.err
+        assert "explain, step 2 of 2, maps and stains: 1/1 piece 2 sites\n" in said.err
     if verb == "predict":
         table = pd.read_parquet("runs/a/predictions/sites.parquet")
         assert (table["reason"] == "").all()

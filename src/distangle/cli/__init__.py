@@ -1,5 +1,6 @@
 """Verbs only: from the words of a command line to one call, and from an error to one sentence."""
 
+import contextvars
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from distangle.cli.settings import as_words, list_settings, settings
 from distangle.cli.together import joined_for
 from distangle.cli.verify import verify
 from distangle.errors import DistangleError, Stopped
+from distangle.progress import attended, doing
 
 for verb in (
     index,
@@ -44,13 +46,18 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: The words after `distangle`; those of the process when None.
     """
-    given = list(sys.argv[1:] if words is None else words)
+    # A device that is named, and the words that were typed, hold for this command only.
+    contextvars.copy_context().run(_run, list(sys.argv[1:] if words is None else words))
+
+
+def _run(given: list[str]) -> None:
     typed.keep(given)
     try:
         verb = TAKE_SETTINGS.get(given[0]) if given else None
         if verb is not None:
             given = [given[0], *as_words(given[1:], verb)]
-        with joined_for(given[0] if given else ""):
+        with attended(given[0] if given else ""), joined_for(given[0] if given else ""):
+            doing("loading the program")
             app(given, result_action="return_value")
         if verb is not None and {"--help", "-h"} & {*given}:
             list_settings(verb)

@@ -8,7 +8,7 @@ from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.opening import open_screen
 from distangle.cli.words import Words, at_least, pairs
 from distangle.errors import ConfigError, nearest
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 SHOWN = 40  # kinds of findings in the table
 
@@ -55,11 +55,13 @@ def check(
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
     read = open_screen(screen, images) if pixels else read_screen(screen)
     other = None if like is None else read_screen(like)
+    doing("comparing the tables")
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)
     if target not in fold_columns(read):
         message = f"--target {target}: the screen has no such column. {nearest(target, fold_columns(read))}"
         raise ConfigError(message)
+    doing("looking for leaks")
     leaks = find_leaks(read, divided, label=target)
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
@@ -68,6 +70,7 @@ def check(
         from distangle.images.checks import check_pixels
 
         rows = sample_sites(read, n_sampled)
+        doing("reading planes")
         with progress("check", 100, unit="%") as advance:
             more, surveyed = check_pixels(
                 read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)

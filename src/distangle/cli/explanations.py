@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.opening import open_screen
+from distangle.cli.opening import compute_on, open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
-from distangle.progress import progress
+from distangle.progress import doing, progress
 
 if TYPE_CHECKING:
     from distangle.results import RunFolder
@@ -23,6 +23,7 @@ def explain(
     *,
     screen: Path | None = None,
     images: Path | None = None,
+    device: str | None = None,
     n_sites: int | None = None,
     only: Words = (),
     perturbation: str | None = None,
@@ -45,6 +46,7 @@ def explain(
         run: Folder of a run that has been predicted.
         screen: Where the screen is now, when it was moved.
         images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
         n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
             held nothing out, sites that it was trained on.
         only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
@@ -70,6 +72,7 @@ def explain(
     from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
+    compute_on(device)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
@@ -84,12 +87,13 @@ def explain(
         return
     chosen = values_by_column(only, flag="--only")
     indexed = open_screen(opened.screen_folder(screen), images)
-    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
+    doing("loading the network code")
+    from distangle.explain import PARTS, ExplainSettings, explain_run, n_steps, part_sentences, sentences
 
     n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
-    with progress("explain", -(-n_sites // settings.sites_at_once), unit="piece") as advance:
+    with progress("explain", 0, n_steps=n_steps(asked)) as advance:
         found = explain_run(
             opened,
             indexed,
@@ -160,6 +164,7 @@ def figures(
 
     opened = RunFolder.open(run)
     indexed = open_screen(opened.screen_folder(screen), images, needed=False)
+    doing("loading the drawing code")
     from distangle.report import FIGURES, draw_figures
 
     with progress("figures", len(only or FIGURES), unit="figure") as advance:

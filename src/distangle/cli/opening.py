@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from distangle.cli.console import remark
 from distangle.errors import ScreenError
+from distangle.progress import doing
 
 if TYPE_CHECKING:
     from distangle.screen import Screen
@@ -23,6 +24,7 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
     """
     from distangle.screen import check_images, read_screen, with_images
 
+    doing("reading the screen")
     screen = read_screen(folder)
     if images is not None:
         screen = with_images(screen, images)
@@ -35,3 +37,20 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
     if gone:
         remark(gone)
     return screen
+
+
+def compute_on(device: str | None) -> None:
+    """Compute on a device from now on.
+
+    Args:
+        device: As typed; None leaves the choice to the verb.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    doing("loading the network code")
+    if device is None:
+        return
+    from distangle.model.device import name_device
+
+    name_device(device)

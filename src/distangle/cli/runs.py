@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.opening import open_screen
+from distangle.cli.console import inform, remark, tell, tell_table
+from distangle.cli.opening import compute_on, open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
 from distangle.errors import ConfigError
-from distangle.progress import progress, speaks
+from distangle.progress import doing, progress, speaks
 
 if TYPE_CHECKING:
     from distangle.results import RunFolder, Scores
@@ -44,6 +44,7 @@ def train(
     weights: str | None = None,
     set: Words = (),
     images: Path | None = None,
+    device: str | None = None,
     limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
@@ -78,6 +79,7 @@ def train(
         weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
         set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
         images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; a CUDA GPU where there is one when left out.
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
@@ -85,6 +87,7 @@ def train(
     from distangle.screen import check_labels
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 
+    compute_on(device)
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
     folding = {
@@ -209,12 +212,16 @@ def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed:
 def _train_on(run: "RunFolder", indexed: "Screen") -> None:
     """Train a run that was begun to its end, or until a signal stops it."""
     from distangle.images.again import said_of_tries
-    from distangle.training import alone_in, read_config, stop_at_signals, train_cross_validation
+    from distangle.training import alone_in, beginning, read_config, slow_here, stop_at_signals, train_cross_validation
     from distangle.training import train as train_one
 
     n_folds = int(run.describe().get("cross_validation", {}).get("n_folds", 0))
     train_run = train_cross_validation if n_folds else train_one
     epochs = read_config(run.config).epochs * (n_folds + 1)
+    if speaks():
+        inform(beginning(run, indexed))
+        if slow := slow_here(run):
+            remark(slow)
     again = f"Go on with `distangle train --resume {run.root}`."
     with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
         stop.check()
@@ -234,7 +241,7 @@ def _train_on(run: "RunFolder", indexed: "Screen") -> None:
 
 def _tell_scores(scores: "Scores") -> None:
     heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
-    tell_table(heads, score_lines(scores))
+    tell_table(heads, score_lines(scores), n_names=4)
     for sentence in of_few_groups(scores):
         tell(sentence)
     for note in scores.notes:
@@ -249,6 +256,7 @@ def predict(
     *,
     out: Path | None = None,
     images: Path | None = None,
+    device: str | None = None,
     norms: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
@@ -259,11 +267,13 @@ def predict(
             where it was.
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
         images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
     from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
+    compute_on(device)
     indexed = open_screen(opened.screen_folder(screen), images)
     if out is None and not opened.is_own(indexed.card.sites_sha256):
         message = (
@@ -271,6 +281,7 @@ def predict(
             "Name a folder for its predictions: `--out DIR`."
         )
         raise ConfigError(message)
+    doing("loading the network code")
     from distangle.inference import predict_run
 
     with progress("predict", 8, unit="view") as advance:
@@ -293,9 +304,10 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
 
     opened = RunFolder.open(run)
     indexed = open_screen(opened.screen_folder(screen), images, needed=False)
+    doing("loading the drawing code")
     from distangle.report import build_report
 
-    tell(str(build_report(opened, indexed)))
+    tell(str(build_report(opened, indexed, progress=lambda part: doing("writing the report", part))))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

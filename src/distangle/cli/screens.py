@@ -10,7 +10,7 @@ from distangle.cli.opening import open_screen
 from distangle.cli.words import at_least, pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError, ScreenError
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 
 def index(
@@ -66,6 +66,7 @@ def index(
         if names
     }
     _refuse_out(out, source)
+    doing("looking for images and tables")
     with progress("index", 100, unit="%") as advance:
         screen = index_screen(
             source,
@@ -84,6 +85,7 @@ def index(
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),
         )
+    doing("writing the screen")
     write_screen(screen, out)
     if sign := screen.card.provenance.get("recognised_by"):
         tell(f"layout {screen.card.layout}, told by {sign}")
@@ -177,6 +179,7 @@ def statistics(
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
     read = read_screen(screen) if out is None or not pixels else open_screen(screen, images)
+    doing("counting")
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
     if out is None:
@@ -188,9 +191,11 @@ def statistics(
     commit_json(out / "statistics.json", counted.model_dump(mode="json"))
     surveyed, example = None, None
     if pixels and not read.card.tables_only:
+        doing("reading planes")
         with progress("statistics", 100, unit="%") as advance:
             surveyed = survey(read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance))
         example = first_readable(read, surveyed)
+    doing("dividing the variance, and drawing")
     card = describe(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
@@ -237,6 +242,7 @@ def simulate(
         known = nearest(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
         message = f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()
         raise ConfigError(message) from error
+    doing("drawing cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
     tell(str(truth))

@@ -7,7 +7,7 @@ from distangle.cli.console import remark, tell, tell_table
 from distangle.cli.opening import open_screen
 from distangle.commit import in_bytes
 from distangle.errors import ConfigError
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 SHOWN = 200  # rows of the table; the rest is counted
 
@@ -25,6 +25,7 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
     from distangle.results import RunFolder, verify_run, verify_screen
 
     if (folder / "run.json").exists() or (folder / "manifest.json").exists():
+        doing("reading every file of the run")
         found = verify_run(RunFolder(folder))
     elif (folder / "screen.json").exists():
         with progress("verify", 100, unit="%") as advance:

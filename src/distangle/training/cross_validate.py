@@ -14,6 +14,7 @@ import torch
 
 from distangle.commit import commit_json
 from distangle.errors import FoldError, MemoryShortage, RunError, Stopped, StorageError
+from distangle.model.device import is_named
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
@@ -102,7 +103,7 @@ def train_cross_validation(
     screen = screen or read_screen(run.screen_folder())
     config, stop = read_config(run.config), stop or Stop()
     parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
-    devices = torch.cuda.device_count() if n_ranks() == 1 else 1
+    devices = torch.cuda.device_count() if n_ranks() == 1 and not is_named() else 1
     if devices > 1:
         _train_side_by_side(
             [part for part in parts if not part.describe()["finished"]],
