@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
-from distangle.cli.opening import open_screen
+from distangle.cli.opening import check_folder, open_screen
 from distangle.cli.words import Words, at_least, pairs
 from distangle.errors import ConfigError, nearest
 from distangle.progress import by_percent, doing, progress
@@ -46,6 +46,7 @@ def check(
         images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
+    check_folder(screen)
     from distangle.screen import Folds, fold_columns, read_screen
     from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from distangle.progress import heard, speaks
 
+NAME_WIDTH = 26
 GAP = 2  # spaces between two columns
 
 # A pipe has no width: wide enough there that no table loses its numbers.
@@ -50,6 +51,17 @@ def _wrapped(line: str, width: int) -> str:
     if cell_len(line) <= width:
         return line
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def tell_below(name: str, text: str) -> None:
+    """Print a name and a text beside it, wrapped below itself where a line is too short for it."""
+    width = _out.width if _out.is_terminal else 120
+    first = f"  {name:<{NAME_WIDTH}}"
+    filled = textwrap.wrap(text, max(20, width - NAME_WIDTH - 4), break_long_words=False, break_on_hyphens=False)
+    head, *more = filled or [""]
+    lines = [f"{first}  {head}"] if len(first) == NAME_WIDTH + 2 else [first, f"{' ' * (NAME_WIDTH + 4)}{head}"]
+    for line in [*lines, *(f"{' ' * (NAME_WIDTH + 4)}{rest}" for rest in more)]:
+        _out.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:

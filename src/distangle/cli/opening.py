@@ -22,9 +22,10 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
     Raises:
         ScreenError: The folder is no screen, or its images are gone and needed.
     """
+    check_folder(folder)
+    doing("reading the screen")
     from distangle.screen import check_images, read_screen, with_images
 
-    doing("reading the screen")
     screen = read_screen(folder)
     if images is not None:
         screen = with_images(screen, images)
@@ -37,6 +38,17 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
     if gone:
         remark(gone)
     return screen
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is a screen before the code that reads it is loaded, which takes seconds.
+
+    Raises:
+        ScreenError: It is none.
+    """
+    if not (folder / "screen.json").is_file():
+        message = f"{folder} is not a screen: no screen.json in it. `distangle index SOURCE --out {folder}` makes one."
+        raise ScreenError(message)
 
 
 def compute_on(device: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import inform, remark, tell, tell_table
-from distangle.cli.opening import compute_on, open_screen
+from distangle.cli.opening import check_folder, compute_on, open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
 from distangle.errors import ConfigError
@@ -84,6 +84,11 @@ def train(
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
     from distangle.results import RunFolder
+
+    if resume is not None or from_ is not None:
+        RunFolder.open(Path(str(resume or from_)))
+    elif screen is not None:
+        check_folder(screen)
     from distangle.screen import check_labels
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run
 

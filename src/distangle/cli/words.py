@@ -1,14 +1,15 @@
 """Words of a command line that carry more than one value."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
 from cyclopts import Parameter
 
 from distangle.errors import ConfigError, nearest
-from distangle.intervals import LEAST_GROUPS
-from distangle.results import ScoreRow, Scores
+
+if TYPE_CHECKING:
+    from distangle.results import ScoreRow, Scores
 
 BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
 
@@ -130,7 +131,7 @@ def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
         raise ConfigError(message)
 
 
-def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
+def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:
     """Give the lines of the score table for a terminal: accuracy and balanced accuracy side by side.
 
     Each has its interval in round brackets, or the values of the groups in square ones where they are too few. Beside
@@ -148,23 +149,25 @@ def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
             yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", *blind, str(row.n)
 
 
-def _place(row: ScoreRow) -> tuple[str, int, str, str]:
+def _place(row: "ScoreRow") -> tuple[str, int, str, str]:
     return row.level, row.views, row.wells, row.subset
 
 
-def _with_interval(row: ScoreRow) -> str:
+def _with_interval(row: "ScoreRow") -> str:
     if row.interval:
         return f"{row.value:.3f} ({row.interval[0]:.3f}-{row.interval[1]:.3f})"
     groups = f" [{' '.join(f'{value:.3f}' for value in row.by_group.values())}]" if row.by_group else ""
     return f"{row.value:.3f}{groups}"
 
 
-def of_few_groups(scores: Scores) -> Iterator[str]:
+def of_few_groups(scores: "Scores") -> Iterator[str]:
     """Say what the square brackets of `score_lines` are, where there are any.
 
     Args:
         scores: All rows.
     """
+    from distangle.intervals import LEAST_GROUPS
+
     few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
     if few:
         row = few[0]
