@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from distangle.errors import RunError
-from distangle.explain import explain_run, sentences
+from distangle.explain import PARTS, explain_run, n_steps, sentences
 from distangle.images import probe_image
 from distangle.inference import predict_run
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 from distangle.report import build_report
 from distangle.results import ScoreRow, Scores
 from distangle.screen import conservation_line, hold_out, index, read_screen, write_screen
@@ -46,6 +46,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
         simulate(out / "plates", config, workers=2, progress=by_percent(advance))
+    doing("indexing the plates")
     screen = index(out / "plates", layout="rxrx1", probe=probe_image)
     write_screen(screen, out / "screen")
     say(f"index: {conservation_line(screen)}")
@@ -57,9 +58,9 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
         train(run, advance=advance, say=say)
     with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(run, screen, advance=advance)
-    with progress("explain", -(-N_EXPLAINED // 16), unit="piece") as advance:
+    with progress("explain", 0, n_steps=n_steps(PARTS)) as advance:
         explanation = explain_run(run, screen, n_sites=N_EXPLAINED, advance=advance)
-    page = build_report(run, screen)
+    page = build_report(run, screen, progress=lambda part: doing("writing the report", part))
     said = [_score_sentence(scores, held_out=last), *sentences(explanation)]
     return Found(sentences=tuple(said), report=page)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from distangle.errors import ExplanationError
 from distangle.explain import (
@@ -19,6 +20,7 @@ from distangle.explain import (
 )
 from distangle.explain.stains.nulls import mean_over_sites
 from distangle.model import ModelConfig, build_classifier, collect_statistics, lent_statistics
+from distangle.progress import progress
 from distangle.randomness import generator
 from distangle.results import Explanation
 
@@ -288,6 +290,9 @@ def test_progress_is_told_once_per_piece(given):
     told = []
     given.explain(advance=told.append)
     assert told == ["4 sites", "8 sites", "10 sites"]
+    with progress("explain", 0, n_steps=1, console=Console(quiet=True)) as advance:
+        given.explain(advance=advance)
+    assert advance.count == "3/3 piece"
 
 
 def test_pieces_that_do_not_belong_together_are_refused(given):

@@ -4,12 +4,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from distangle.errors import ExplanationError
 from distangle.explain import ChosenSites, FaithfulnessSettings, examine, random_smooth_maps
 from distangle.explain.faithfulness import map_method, maps_of, sentences, verdicts
 from distangle.explain.faithfulness.examine import _dealt
 from distangle.model import ModelConfig, build_classifier
+from distangle.progress import Progress
 from distangle.randomness import generator
 from distangle.results import Faithfulness
 from hand_made import chosen_sites, network
@@ -55,10 +57,24 @@ def maps(model, given):
     return shown(maps_of(map_method(), model, given, at_once=6))
 
 
+class Steps(Progress):
+    """Keeps what a progress is told."""
+
+    def __init__(self):
+        super().__init__("explain", 0, unit="", n_steps=1, console=Console(quiet=True))
+        self.told = []
+
+    def __call__(self, said):
+        super().__call__(said)
+        self.told.append(said)
+
+
 @pytest.fixture(scope="module")
 def true(model, given, maps):
-    steps = []
-    found = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps.append)
+    steps = Steps()
+    found = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps)
+    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # foreseen as many as there were
+    steps = steps.told
     assert steps == [
         "curves, control",
         "curves, blur",

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import check_folder, open_screen
 from distangle.cli.words import Words, at_least, pairs
 from distangle.errors import ConfigError, nearest
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 SHOWN = 40  # kinds of findings in the table
 
@@ -24,6 +25,7 @@ def check(
     target: str = "perturbation",
     expect: Words = (),
     fail_on: Literal["error", "warning", "never"] = "error",
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Say what is odd in a screen: lost, doubled, turned or shifted, misnamed, damaged, clipped, empty, blurred.
@@ -41,8 +43,10 @@ def check(
         target: Column that will be predicted: what place, layout and plate tell of it.
         expect: Totals that somebody states: `wells=62755,plates=204`.
         fail_on: `error`, `warning` or `never`.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
+    check_folder(screen)
     from distangle.screen import Folds, allowed, fold_columns, read_screen
     from distangle.screen.checks import Checked, check_tables
     from distangle.screen.checks.finding import SEVERITIES
@@ -50,13 +54,15 @@ def check(
     from distangle.screen.table import CHECKS
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = allowed(read_screen(screen))
+    read = open_screen(screen, images) if pixels else allowed(read_screen(screen))
     other = None if like is None else allowed(read_screen(like))
+    doing("comparing the tables")
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)
     if target not in fold_columns(read):
         message = f"--target {target}: the screen has no such column. {nearest(target, fold_columns(read))}"
         raise ConfigError(message)
+    doing("looking for leaks")
     leaks = find_leaks(read, divided, label=target)
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
@@ -65,6 +71,7 @@ def check(
         from distangle.images.checks import check_pixels
 
         rows = sample_sites(read, n_sampled)
+        doing("reading planes")
         with progress("check", 100, unit="%") as advance:
             more, surveyed = check_pixels(
                 read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)

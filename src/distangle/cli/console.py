@@ -2,16 +2,20 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
-from distangle.progress import speaks
+from distangle.progress import heard, speaks
+
+NAME_WIDTH = 26
+GAP = 2  # spaces between two columns
 
 # A pipe has no width: wide enough there that no table loses its numbers.
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160, quiet=not speaks())
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=not speaks())
+_err = Console(stderr=True, highlight=False)
 
 
 # Names come from tables of others: codes that recolour or retitle a terminal, or turn the direction of writing.
@@ -25,25 +29,92 @@ def plain(text: str) -> str:
 
 def tell(sentence: str) -> None:
     """Print a result."""
-    _out.print(plain(sentence), markup=False)
+    _print(_out, sentence)
 
 
 def remark(sentence: str) -> None:
     """Print something a person should see that is no result."""
     if speaks():
-        _err.print(plain(sentence), style="yellow", markup=False)
+        _print(_err, sentence, style="yellow")
+
+
+def inform(sentence: str) -> None:
+    """Print something a person may want to know that is neither a result nor a warning."""
+    if speaks():
+        _print(_err, sentence)
 
 
 def complain(sentence: str) -> None:
     """Print an error."""
-    _err.print(plain(f"error: {sentence}"), style="red", markup=False)
+    _print(_err, f"error: {sentence}", style="red")
 
 
-def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; columns after the first are aligned right."""
-    table = Table(box=None, pad_edge=False)
-    for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left", no_wrap=heading != "subset", overflow="fold")
+def _print(console: Console, text: str, *, style: str | None = None) -> None:
+    """Print a text; where a terminal would break a long line inside a word, break it between words."""
+    text = plain(text)
+    if console.is_terminal:
+        text = "\n".join(_wrapped(line, console.width) for line in text.split("\n"))
+    heard()
+    console.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    if cell_len(line) <= width:
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def tell_below(name: str, text: str) -> None:
+    """Print a name and a text beside it, wrapped below itself where a line is too short for it."""
+    width = _out.width if _out.is_terminal else 120
+    first = f"  {name:<{NAME_WIDTH}}"
+    filled = textwrap.wrap(plain(text), max(20, width - NAME_WIDTH - 4), break_long_words=False, break_on_hyphens=False)
+    head, *more = filled or [""]
+    lines = [f"{first}  {head}"] if len(first) == NAME_WIDTH + 2 else [first, f"{' ' * (NAME_WIDTH + 4)}{head}"]
+    for line in [*lines, *(f"{' ' * (NAME_WIDTH + 4)}{rest}" for rest in more)]:
+        _out.print(line.rstrip(), markup=False, soft_wrap=True)
+
+
+def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:
+    """Print a table, or, where a terminal is too narrow for it, every row below its name; no cell is ever cut.
+
+    Args:
+        headings: Of the columns; those after the first are aligned right.
+        rows: Cells of each row.
+        n_names: How many columns name a row.
+    """
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
+    fits = sum(widths) + GAP * (len(widths) - 1) <= _out.width or not _out.is_terminal
+    lines = _columns([list(headings), *cells], widths) if fits else _stacked(headings, cells, n_names=n_names)
+    for text in lines:
+        _out.print(text, markup=False, soft_wrap=True)
+
+
+def _columns(rows: list[list[str]], widths: list[int]) -> Iterator[str]:
     for row in rows:
-        table.add_row(*(plain(str(cell)).replace("[", r"\[") for cell in row))
-    _out.print(table)
+        room = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        left = [f"{row[0]}{room[0]}", *(f"{space}{cell}" for space, cell in zip(room[1:], row[1:], strict=True))]
+        yield (" " * GAP).join(left).rstrip()
+
+
+def _stacked(headings: Sequence[str], rows: list[list[str]], *, n_names: int) -> Iterator[str]:
+    for row in rows:
+        named = list(zip(headings, row, strict=True))
+        # A number says nothing without its heading; a word does.
+        first = (f"{heading} {cell}" if cell[:1].isdigit() and k else cell for k, (heading, cell) in enumerate(named))
+        yield from _filled([cell for cell in list(first)[:n_names] if cell], indent=0)
+        yield from _filled([f"{heading} {cell}".strip() for heading, cell in named[n_names:]], indent=4)
+
+
+def _filled(pieces: Sequence[str], *, indent: int) -> Iterator[str]:
+    """Give lines of whole pieces, as many as fit; a longer piece has a line of its own."""
+    text = ""
+    for piece in pieces:
+        longer = f"{text}{' ' * GAP}{piece}" if text else piece
+        if text and indent + cell_len(longer) > _out.width:
+            yield f"{' ' * indent}{text}"
+            longer = piece
+        text = longer
+    if text:
+        yield f"{' ' * indent}{text}"

@@ -1,14 +1,19 @@
 """The verbs that explain a run: explain, with its tests and its benchmark, and figures."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import compute_on, open_own_screen
 from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
-from distangle.progress import progress
+from distangle.progress import doing, progress
+
+if TYPE_CHECKING:
+    from distangle.results import RunFolder
+    from distangle.screen import Screen
 
 RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
@@ -18,6 +23,8 @@ def explain(
     run: Path,
     *,
     screen: Path | None = None,
+    images: Path | None = None,
+    device: str | None = None,
     n_sites: int | None = None,
     only: Words = (),
     perturbation: str | None = None,
@@ -39,6 +46,8 @@ def explain(
     Args:
         run: Folder of a run that has been predicted.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
         n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
             held nothing out, sites that it was trained on.
         only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
@@ -61,6 +70,10 @@ def explain(
     """
     if n_sites is not None:
         at_least(n_sites, 1, flag="--n-sites")
+    from distangle.results import RunFolder, refuse_altered
+
+    opened = RunFolder.open(run)
+    compute_on(device)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
         others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
@@ -70,19 +83,20 @@ def explain(
             "--parts": None if parts == ALL_PARTS else parts,
         }
         refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
-        _benchmark(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
+        refuse_altered(opened, *RESTS_ON)
+        indexed = open_own_screen(opened, screen, images)
+        _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
-    from distangle.explain import PARTS, ExplainSettings, explain_run, part_sentences, sentences
-    from distangle.results import RunFolder, own_screen, refuse_altered
-
-    opened = RunFolder.open(run)
-    refuse_altered(opened, *RESTS_ON)
     chosen = values_by_column(only, flag="--only")
-    indexed = own_screen(opened, screen)
+    refuse_altered(opened, *RESTS_ON)
+    indexed = open_own_screen(opened, screen, images)
+    doing("loading the network code")
+    from distangle.explain import PARTS, ExplainSettings, explain_run, n_steps, part_sentences, sentences
+
     n_sites = 96 if n_sites is None else n_sites
     settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
-    with progress("explain", -(-n_sites // settings.sites_at_once), unit="piece") as advance:
+    with progress("explain", 0, n_steps=n_steps(asked)) as advance:
         found = explain_run(
             opened,
             indexed,
@@ -110,8 +124,8 @@ def explain(
 
 
 def _benchmark(
-    run: Path,
-    screen: Path | None,
+    opened: "RunFolder",
+    indexed: "Screen",
     *,
     n_sites: int | None,
     layer: str | None,
@@ -125,11 +139,7 @@ def _benchmark(
         benchmark_run,
         benchmark_sentences,
     )
-    from distangle.results import RunFolder, own_screen, refuse_altered
 
-    opened = RunFolder.open(run)
-    refuse_altered(opened, *RESTS_ON)
-    indexed = own_screen(opened, screen)
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
@@ -143,20 +153,25 @@ def _benchmark(
     tell(str(opened.explanations / "benchmark.json"))
 
 
-def figures(run: Path, *, only: list[int] | None = None, screen: Path | None = None) -> None:
+def figures(
+    run: Path, *, only: list[int] | None = None, screen: Path | None = None, images: Path | None = None
+) -> None:
     """Draw the paper's figures 1, 5 and 7 to 12 from a run, each with the number that its caption claims.
 
     Args:
         run: Folder of a run; what a figure needs must have been explained.
         only: Numbers of figures; all when left out.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.report import FIGURES, SHOWN, draw_figures
-    from distangle.results import RunFolder, own_screen, refuse_altered
+    from distangle.results import RunFolder, refuse_altered
 
     opened = RunFolder.open(run)
+    indexed = open_own_screen(opened, screen, images, needed=False)
+    doing("loading the drawing code")
+    from distangle.report import FIGURES, SHOWN, draw_figures
+
     refuse_altered(opened, *SHOWN)
-    indexed = own_screen(opened, screen)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)
     opened.add_command(line())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from distangle.cli.console import remark, tell
+from distangle.progress import doing
 
 
 def folds(
@@ -36,6 +37,7 @@ def folds(
     from distangle.screen import allowed, divide, read_screen
     from distangle.screen.leaks import find_leaks
 
+    doing("dividing the screen, and looking for leaks")
     read = allowed(read_screen(screen))
     made = divide(
         read,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.console import inform, remark, tell, tell_table
+from distangle.cli.opening import check_folder, compute_on, open_own_screen, open_screen
 from distangle.cli.typed import line
 from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
 from distangle.errors import ConfigError, brief
-from distangle.progress import progress, speaks
+from distangle.progress import doing, progress, speaks
 
 if TYPE_CHECKING:
     from distangle.results import RunFolder, Scores
@@ -42,6 +43,8 @@ def train(
     seed: int | None = None,
     weights: str | None = None,
     set: Words = (),
+    images: Path | None = None,
+    device: str | None = None,
     limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
@@ -75,13 +78,21 @@ def train(
         seed: Of weights, order and views.
         weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
         set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; a CUDA GPU where there is one when left out.
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
-    from distangle.results import RunFolder, own_screen
-    from distangle.screen import allowed, check_labels, read_screen
+    from distangle.results import RunFolder
+
+    if resume is not None or from_ is not None:
+        RunFolder.open(Path(str(resume or from_)))
+    elif screen is not None:
+        check_folder(screen)
+    from distangle.screen import check_labels
     from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
 
+    compute_on(device)
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
     folding = {
@@ -108,7 +119,7 @@ def train(
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
         run = RunFolder.open(resume)
-        indexed = own_screen(run, screen, same=False)
+        indexed = open_own_screen(run, screen, images, same=False)
     elif source is None or (out is None and limit is None):
         message = (
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
@@ -126,7 +137,7 @@ def train(
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
             refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
-            indexed = own_screen(earlier, screen, same=False)
+            indexed = open_own_screen(earlier, screen, images, same=False)
             divided = folds_again(earlier, indexed)
             if limit is None and (plan := earlier.describe().get("cross_validation")):
                 _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
@@ -136,11 +147,11 @@ def train(
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
             refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
-            indexed = allowed(read_screen(source))
+            indexed = open_screen(source, images)
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
-            indexed = allowed(read_screen(source))
+            indexed = open_screen(source, images)
             divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         for said in labels.blanks():
@@ -210,12 +221,16 @@ def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed:
 def _train_on(run: "RunFolder", indexed: "Screen") -> None:
     """Train a run that was begun to its end, or until a signal stops it."""
     from distangle.images.again import said_of_tries
-    from distangle.training import alone_in, read_config, stop_at_signals, train_cross_validation
+    from distangle.training import alone_in, beginning, read_config, slow_here, stop_at_signals, train_cross_validation
     from distangle.training import train as train_one
 
     n_folds = int(run.describe().get("cross_validation", {}).get("n_folds", 0))
     train_run = train_cross_validation if n_folds else train_one
     epochs = read_config(run.config).epochs * (n_folds + 1)
+    if speaks():
+        inform(beginning(run, indexed))
+        if slow := slow_here(run):
+            remark(slow)
     again = f"Go on with `distangle train --resume {run.root}`."
     with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
         stop.check()
@@ -235,7 +250,7 @@ def _train_on(run: "RunFolder", indexed: "Screen") -> None:
 
 def _tell_scores(scores: "Scores") -> None:
     heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
-    tell_table(heads, score_lines(scores))
+    tell_table(heads, score_lines(scores), n_names=4)
     for sentence in of_few_groups(scores):
         tell(sentence)
     for note in scores.notes:
@@ -249,43 +264,56 @@ def predict(
     screen: Path | None = None,
     *,
     out: Path | None = None,
+    images: Path | None = None,
+    device: str | None = None,
     norms: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
 
     Args:
         run: Folder of a finished run.
-        screen: Another screen with the same channels; the run's own when left out.
+        screen: Another screen with the same channels, or the run's own where it was moved; left out, the run's own
+            where it was.
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
+        images: Where the images are now, when they were moved after `distangle index`.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
-    from distangle.inference import predict_run
-    from distangle.results import RunFolder, own_screen, refuse_altered
+    from distangle.results import RunFolder, refuse_altered
 
     opened = RunFolder.open(run)
     refuse_altered(opened, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
-    read = own_screen(opened, screen, same=out is None)
+    compute_on(device)
+    indexed = open_own_screen(opened, screen, images, same=out is None)
+    doing("loading the network code")
+    from distangle.inference import predict_run
+
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, read, out=out, at_test=norms, advance=advance, say=remark)
+        scores, _ = predict_run(opened, indexed, out=out, at_test=norms, advance=advance, say=remark)
     if out is None and speaks():
         opened.add_command(line())
     _tell_scores(scores)
     tell(str((out or opened.predictions) / "scores.json"))
 
 
-def report(run: Path, *, screen: Path | None = None) -> None:
+def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:
     """Write one HTML folder to mail to a colleague.
 
     Args:
         run: Folder of a run.
         screen: Where the screen is now, when it was moved.
+        images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.report import SHOWN, build_report
-    from distangle.results import RunFolder, own_screen, refuse_altered
+    from distangle.results import RunFolder, refuse_altered
 
     opened = RunFolder.open(run)
+    indexed = open_own_screen(opened, screen, images, needed=False)
+    doing("loading the drawing code")
+    from distangle.report import SHOWN, build_report
+
     refuse_altered(opened, *SHOWN)
-    tell(str(build_report(opened, own_screen(opened, screen), say=remark)))
+    written = build_report(opened, indexed, say=remark, progress=lambda part: doing("writing the report", part))
+    tell(str(written))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.cli.words import at_least, pairs
 from distangle.commit import commit_json
 from distangle.errors import ConfigError, ScreenError
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 
 def index(
@@ -82,6 +83,7 @@ def index(
         if names
     }
     _refuse_out(out, source)
+    doing("looking for images and tables")
     with progress("index", 100, unit="%") as advance:
         screen = index_screen(
             source,
@@ -107,6 +109,7 @@ def index(
             tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
             progress=by_percent(advance),
         )
+    doing("writing the screen")
     write_screen(screen, out)
     if sign := screen.card.provenance.get("recognised_by"):
         tell(f"layout {screen.card.layout}, told by {sign}")
@@ -139,6 +142,7 @@ def pack(
     out: Path,
     format: Literal["ome-zarr", "records"] = "ome-zarr",
     level: int | None = None,
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Write the images of a screen so that they are read many times faster, without loss; the result is a screen.
@@ -150,14 +154,15 @@ def pack(
         out: Folder of the packed screen, which every other verb takes instead.
         format: `ome-zarr`: OME-Zarr plates (NGFF 0.5) for any reader. `records`: smaller and faster, ours alone.
         level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 1 for records when left out.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Threads.
     """
     from distangle.commit import in_bytes
     from distangle.images import pack_screen
-    from distangle.screen import allowed, conservation_line, read_screen
+    from distangle.screen import conservation_line
 
     n_workers = at_least(workers, 1, flag="--workers")
-    given = allowed(read_screen(screen))
+    given = open_screen(screen, images)
     with progress("pack", len(given.sites), unit="image") as advance:
         packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=remark)
     refused = len(given.sites) - len(packed.screen.sites)
@@ -179,6 +184,7 @@ def statistics(
     sample: int = 400,
     pixels: bool = True,
     quantity: Literal["mean", "spread", "middle", "high", "sharpness"] = "mean",
+    images: Path | None = None,
     workers: int = 2,
 ) -> None:
     """Count a screen (Table 1), and with `--out` write its data card: a page and a JSON.
@@ -189,13 +195,15 @@ def statistics(
         sample: Sites whose pixels are read for the card, spread over plates and wells; 0 for all.
         pixels: Read pixels at all.
         quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
+        images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
     from distangle.screen import allowed, read_screen, statistics_table
     from distangle.screen import statistics as count
 
     n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = allowed(read_screen(screen))
+    read = allowed(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
+    doing("counting")
     counted = count(read)
     tell_table(("counted", "number"), statistics_table(counted))
     if out is None:
@@ -207,9 +215,11 @@ def statistics(
     commit_json(out / "statistics.json", counted.model_dump(mode="json"))
     surveyed, example = None, None
     if pixels and not read.card.tables_only:
+        doing("reading planes")
         with progress("statistics", 100, unit="%") as advance:
             surveyed = survey(read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance))
         example = first_readable(read, surveyed)
+    doing("dividing the variance, and drawing")
     card = describe(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
@@ -256,6 +266,7 @@ def simulate(
         known = nearest(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
         message = f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()
         raise ConfigError(message) from error
+    doing("drawing cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
     tell(str(truth))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distangle.cli.console import tell, tell_table
+from distangle.cli.console import tell, tell_below
 from distangle.cli.words import Words
 from distangle.errors import ConfigError
 
@@ -36,14 +36,20 @@ def as_words(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
     Raises:
         ConfigError: A setting without a value.
     """
-    undotted = _undotted(verb)
+    declared = {"help", "h", "from", *inspect.signature(verb).parameters}
+    undotted: set[str] | None = None
     words: list[str] = []
     left = list(typed)
     while left:
         word = left.pop(0)
         flag = _FLAG.fullmatch(word)
         name = flag[1].replace("-", "_") if flag else ""
-        if flag is None or not ("." in name or name in undotted):
+        if flag is None or name in declared or name.removeprefix("no_") in declared:
+            words.append(word)
+            continue
+        if undotted is None:
+            undotted = _undotted(verb)  # loads the settings, which costs a second
+        if "." not in name and name not in undotted:
             words.append(word)
             continue
         value = flag[2]
@@ -57,19 +63,35 @@ def as_words(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
 
 
 def list_settings(verb: Callable[..., Any]) -> None:
-    """Print the part of a help text that names every setting with its value in each preset.
+    """Print the part of a help text that says of every setting what it is, and its value in each preset.
 
     Args:
         verb: The function of the verb; the flags that it declares are left out.
     """
     from distangle.training import PRESETS, resolve_config, values_of
+    from distangle.training.meanings import MEANINGS
 
     by_preset = {name: values_of(resolve_config(name)) for name in PRESETS}
     declared = inspect.signature(verb).parameters
     names = [name for name in next(iter(by_preset.values())) if name not in declared]
-    rows = [(f"--{name.replace('_', '-')}", *(_shown(values[name]) for values in by_preset.values())) for name in names]
-    tell("Settings: each may be a flag, a line in the file of --config, or a --set. The presets say:")
-    tell_table(("", *by_preset), rows)
+    tell("Settings: each may be a flag, a line in the file of --config, or a --set. In brackets what the presets say.")
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for preset, settings_of in by_preset.items():
+            values.setdefault(_shown(settings_of[name]), []).append(preset)
+        alone = len(values) == 1
+        said = "; ".join(value if alone else f"{value} in {', '.join(presets)}" for value, presets in values.items())
+        tell_below(f"--{name.replace('_', '-')}", f"{MEANINGS[name]} [{said}]")
+
+
+def list_simulation() -> None:
+    """Print the part of a help text that names every setting of a simulation with its value."""
+    from distangle.synthetic import SimulationConfig
+
+    tell("Settings of --set, and their values:")
+    for name, field in SimulationConfig.model_fields.items():
+        if name not in ("seed", "null"):
+            tell_below(name, f"{field.description or ''} [{_shown(field.default)}]".strip())
 
 
 def _undotted(verb: Callable[..., Any]) -> set[str]:

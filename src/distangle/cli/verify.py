@@ -4,14 +4,15 @@ import sys
 from pathlib import Path
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.opening import open_screen
 from distangle.commit import in_bytes
 from distangle.errors import ConfigError
-from distangle.progress import by_percent, progress
+from distangle.progress import by_percent, doing, progress
 
 SHOWN = 200  # rows of the table; the rest is counted
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, *, images: Path | None = None) -> None:
     """Check every file of a run, or every image of a screen, against the SHA-256 it was written with.
 
     The runs of a cross-validation are checked with their run. Ends with status 1 when a file is missing, changed or
@@ -19,15 +20,16 @@ def verify(folder: Path) -> None:
 
     Args:
         folder: A run or a screen.
+        images: Of a screen: where its images are now, when they were moved after `distangle index`.
     """
     from distangle.results import RunFolder, verify_run, verify_screen
-    from distangle.screen import allowed, read_screen
 
     if (folder / "run.json").exists() or (folder / "manifest.json").exists():
+        doing("reading every file of the run")
         found = verify_run(RunFolder(folder))
     elif (folder / "screen.json").exists():
         with progress("verify", 100, unit="%") as advance:
-            found = verify_screen(allowed(read_screen(folder)), progress=by_percent(advance))
+            found = verify_screen(open_screen(folder, images), progress=by_percent(advance))
     else:
         message = f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them."
         raise ConfigError(message)

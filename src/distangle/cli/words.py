@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
@@ -11,8 +11,10 @@ from distangle import plain_yaml
 from distangle.errors import ConfigError, nearest
 from distangle.intervals import LEAST_GROUPS
 from distangle.reading import Unlike
-from distangle.results import ScoreRow, Scores
 from distangle.screen.spelling import one_spelling
+
+if TYPE_CHECKING:
+    from distangle.results import ScoreRow, Scores
 
 BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
 
@@ -171,7 +173,7 @@ def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
         raise ConfigError(message)
 
 
-def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
+def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:
     """Give the lines of the score table for a terminal: accuracy and balanced accuracy side by side.
 
     Each has its interval in round brackets, or the values of the groups in square ones where they are too few. Beside
@@ -189,18 +191,18 @@ def score_lines(scores: Scores) -> Iterator[tuple[str, ...]]:
             yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", *blind, str(row.n)
 
 
-def _place(row: ScoreRow) -> tuple[str, int, str, str]:
+def _place(row: "ScoreRow") -> tuple[str, int, str, str]:
     return row.level, row.views, row.wells, row.subset
 
 
-def _with_interval(row: ScoreRow) -> str:
+def _with_interval(row: "ScoreRow") -> str:
     if row.interval:
         return f"{row.value:.3f} ({row.interval[0]:.3f}-{row.interval[1]:.3f})"
     groups = f" [{' '.join(f'{value:.3f}' for value in row.by_group.values())}]" if row.by_group else ""
     return f"{row.value:.3f}{groups}"
 
 
-def of_few_groups(scores: Scores) -> Iterator[str]:
+def of_few_groups(scores: "Scores") -> Iterator[str]:
     """Say what the square brackets of `score_lines` are, where there are any.
 
     Args:

@@ -17,7 +17,7 @@ from distangle.explain.places.grad_cam import activation_maps, closed_form_maps
 from distangle.explain.places.mean_maps import PERTURBATION, WELL, MeanMaps, edge_area, edge_shares, mean_maps
 from distangle.explain.places.overlap import CellOverlap, overlap_with_cells
 from distangle.explain.planted import compare_with_truth
-from distangle.explain.run import explain_run
+from distangle.explain.run import explain_run, n_steps
 from distangle.explain.stains.channel_ablation import ChannelAblation, channel_ablation
 from distangle.explain.stains.channel_attention import channel_attention, inverse_attention, map_channel_correlation
 from distangle.explain.stains.channel_shapley import ChannelShapley, channel_shapley
@@ -80,6 +80,7 @@ __all__ = [
     "labels_null",
     "map_channel_correlation",
     "mean_maps",
+    "n_steps",
     "nuclear_channel",
     "null_channel_attention",
     "null_correlation",

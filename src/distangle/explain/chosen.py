@@ -173,6 +173,10 @@ class ChosenSites:
             norms=norms,
         )
 
+    def n_pieces(self, *, at_once: int) -> int:
+        """Return how many pieces `pieces` gives."""
+        return sum(-(-len(members) // at_once) for members, _ in self.norms or [(list(range(len(self))), None)])
+
     def pieces(self, *, at_once: int, device: torch.device) -> Iterator[Piece]:
         """Give all sites, at most `at_once` together, those of one plate's norm statistics by themselves."""
         for members, lent in self.norms or [(list(range(len(self))), None)]:

@@ -30,7 +30,7 @@ from distangle.explain.stains.removal import Removal
 from distangle.explain.stains.scores import Taking, stain_scores, untreated_scores
 from distangle.explain.summary import SCORES, summarise, wells_of
 from distangle.model import PerturbationClassifier
-from distangle.progress import Advance, no_progress
+from distangle.progress import Advance, begin_step, doing, no_progress
 from distangle.results import Explanation
 
 
@@ -90,6 +90,7 @@ def explain_sites(
     random_maps: RandomMaps | None = None
     layer = ""
     order: list[int] = []
+    begin_step(advance, "maps and stains", sites.n_pieces(at_once=settings.sites_at_once), unit="piece")
     for piece in sites.pieces(at_once=settings.sites_at_once, device=device):
         with piece.norms_of_plate(model):
             looked = place_maps(
@@ -132,6 +133,7 @@ def explain_sites(
         )
         order += piece.rows
         advance(f"{len(order)} sites")
+    doing("valuing the stains of untreated wells, and drawing what chance gives")
     back = np.argsort(order)
     found = {name: np.concatenate([piece[name] for piece in pieces])[back] for name in pieces[0]}
     explained = sites.table.reset_index(drop=True).assign(

@@ -16,6 +16,7 @@ from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, features_of, kept_norms, open_model, store_of
 from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of
+from distangle.model.device import named_device
 from distangle.progress import Advance, no_progress
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
@@ -79,6 +80,7 @@ def open_run(
         WeightsError: The norm statistics of the run are damaged.
     """
     model, about = open_model(run)
+    model.to(named_device())
     check_fits(screen, about)
     predictions = Predictions.read(run.predictions, level="site", views=1)
     index = {name: k for k, name in enumerate(predictions.perturbations)}

@@ -14,7 +14,7 @@ from distangle.explain.parts import PARTS, Part, of_the_network, tested
 from distangle.explain.seen import remark_on
 from distangle.explain.stains.removal import Removal
 from distangle.inference import preparation_of
-from distangle.progress import Advance, no_progress
+from distangle.progress import Advance, begin_step, no_progress
 from distangle.randomness import generator
 from distangle.results import Explanation, Faithfulness, RunFolder
 from distangle.screen import Screen
@@ -62,7 +62,7 @@ def explain_run(
         prune: Try what leaving filters out does to the accuracy; costs several predictions of the held-out fold.
         seeds: Runs on the same screen that differ in their seed: are their maps alike?
         shuffled: A run trained with `shuffle_labels=true`: are its maps others?
-        advance: Called after each piece and each step.
+        advance: Called after each piece; begins `n_steps` steps.
         say: Told of a `truth.json` that is not of this screen.
 
     Raises:
@@ -74,6 +74,7 @@ def explain_run(
     if prune and "filters" in parts:
         check_held_out(run)
     settings = settings or ExplainSettings()
+    begin_step(advance, "reading the chosen sites", 0)
     opened = open_run(run, screen, n_sites=n_sites, only=only, perturbation=perturbation, removal=removal, say=say)
     explanation = explain_sites(
         opened.model,
@@ -109,6 +110,11 @@ def explain_run(
     )
     run.record(*written)
     return explanation
+
+
+def n_steps(parts: Sequence[Part]) -> int:
+    """Return how many steps `explain_run` has: the sites are read and explained, then each part."""
+    return 2 + len(parts)
 
 
 def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: Opened) -> Opened:

@@ -156,7 +156,10 @@ def _kind(path: Path) -> str:
     except OSError as error:
         if isinstance(error, IsADirectoryError) and is_array(path):
             return "array"
-        message = f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Index again."
+        message = (
+            f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Name the folder of the images "
+            "(`--images FOLDER`), or index again."
+        )
         raise ImageError(message) from error
     if head.startswith(SIGNATURE):
         return "png"

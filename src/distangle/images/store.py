@@ -9,6 +9,7 @@ from distangle.images.intensity import channel_statistics
 from distangle.images.preparation import Preparation, bin_pixels
 from distangle.images.site import SiteReader
 from distangle.images.threads import Threads
+from distangle.progress import counting
 from distangle.screen import Screen
 
 SHORT = "End other programs, ask for more memory, or take smaller batches, then start again."
@@ -120,7 +121,10 @@ class ImageStore:
 
         rows = list(rows)
         missing = [row for row in rows if row not in self.reasons and not np.isfinite(self.statistics[row]).all()]
-        for row, fine in zip(missing, self._threads.map(readable, missing), strict=True):
+        read = counting("reading images", len(missing), "images") if missing else None
+        for k, (row, fine) in enumerate(zip(missing, self._threads.map(readable, missing), strict=True), start=1):
+            if read is not None:
+                read(k)
             if not fine:
                 self._kept.pop(row, None)
         return [row for row in rows if row not in self.reasons]

@@ -9,6 +9,7 @@ from distangle.images import ImageStore
 from distangle.inference.naive import guess_without_cells
 from distangle.inference.predict import joined, predict_by_views, preparation_of
 from distangle.model import PerturbationClassifier
+from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
 from distangle.screen import ASIDE, HELD_OUT, TRAIN, Folds, Screen
@@ -53,6 +54,7 @@ def out_of_fold(
         sides = Folds.read(part.folds).of(screen)
         rows = np.flatnonzero(sides == HELD_OUT)
         model, about = open_model(part)
+        model.to(named_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
         store = ImageStore(screen, preparation_of(about), fold=sides_of(part, screen))
         try:

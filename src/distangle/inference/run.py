@@ -17,8 +17,9 @@ from distangle.inference.norms import keep_norms, norms_for
 from distangle.inference.out_of_fold import Guesses, out_of_fold
 from distangle.inference.predict import average_wells, predict_by_views, preparation_of
 from distangle.model import PerturbationClassifier, load_model
+from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
-from distangle.progress import no_progress
+from distangle.progress import doing, no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.own_screen import is_own
@@ -140,6 +141,7 @@ def predict_run(
         RunError: No site can be read.
     """
     model, about = open_model(run)
+    model.to(named_device())
     told = run.describe()
     store, tries = store_of(run, screen, about), n_tried_again()
     own = is_own_screen(run, screen)
@@ -151,11 +153,13 @@ def predict_run(
             run, model, about, store, at_test=at_test, known=out is not None, own=own, training=training, say=say
         )
         features = features_of(run, screen, about) if norms is None else None
+        doing("predicting")
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
         one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
         _check_readable(one, screen)
     finally:
         store.close()
+    doing("scoring")
     statistics = store.statistics if features is None else features.statistics
     notes: list[str] = []
     rules: Guesses = guess_without_cells

@@ -1,15 +1,18 @@
 """The nouns that pass between rooms, and the folder they lie in. No torch."""
 
-from distangle.results.benchmark import Benchmark
-from distangle.results.explanation import STANDS_OUT, Explanation
-from distangle.results.faithfulness import Faithfulness
-from distangle.results.filters import FilterBands
-from distangle.results.own_screen import own_screen
-from distangle.results.predictions import Predictions
-from distangle.results.run import RunFolder
-from distangle.results.scores import ScoreRow, Scores
-from distangle.results.templates import TemplateMaps
-from distangle.results.verify import Difference, Verified, refuse_altered, verify_run, verify_screen
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distangle.results.benchmark import Benchmark
+    from distangle.results.explanation import STANDS_OUT, Explanation
+    from distangle.results.faithfulness import Faithfulness
+    from distangle.results.filters import FilterBands
+    from distangle.results.predictions import Predictions
+    from distangle.results.run import RunFolder
+    from distangle.results.scores import ScoreRow, Scores
+    from distangle.results.templates import TemplateMaps
+    from distangle.results.verify import Difference, Verified, refuse_altered, verify_run, verify_screen
 
 __all__ = [
     "STANDS_OUT",
@@ -24,8 +27,33 @@ __all__ = [
     "Scores",
     "TemplateMaps",
     "Verified",
-    "own_screen",
     "refuse_altered",
     "verify_run",
     "verify_screen",
 ]
+
+# Tables and their statistics take a second to load; whether a folder is a run is known without them.
+_MODULES = {
+    "Benchmark": "benchmark",
+    "Difference": "verify",
+    "Explanation": "explanation",
+    "Faithfulness": "faithfulness",
+    "FilterBands": "filters",
+    "Predictions": "predictions",
+    "RunFolder": "run",
+    "STANDS_OUT": "explanation",
+    "ScoreRow": "scores",
+    "Scores": "scores",
+    "TemplateMaps": "templates",
+    "Verified": "verify",
+    "refuse_altered": "verify",
+    "verify_run": "verify",
+    "verify_screen": "verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,18 +7,26 @@ from typing import Any
 from distangle.errors import RunError
 from distangle.reading import expect, read_json, whole
 from distangle.results.run import RunFolder
-from distangle.screen import Screen, allow, allowed, read_screen
+from distangle.screen import Screen, allow, allowed, read_screen, with_images
 from distangle.screen.table import SITE_COLUMNS
 
 WELLS = "wells_sha256"  # in `run.json`
 
 
-def own_screen(run: RunFolder, given: Path | None = None, *, same: bool = True, flag: str = "--screen") -> Screen:
+def own_screen(
+    run: RunFolder,
+    given: Path | None = None,
+    *,
+    images: Path | None = None,
+    same: bool = True,
+    flag: str = "--screen",
+) -> Screen:
     """Read the screen that a run was made of.
 
     Args:
         run: The run.
         given: Where a person says that it is now; None for where the run says.
+        images: Where a person says that the images are now; None for where the screen says.
         same: Refuse a screen that is another.
         flag: With which a person names it.
 
@@ -30,6 +38,8 @@ def own_screen(run: RunFolder, given: Path | None = None, *, same: bool = True, 
     screen = read_screen(folder)
     if same:
         check_same_screen(run, screen)
+    if images is not None:
+        return with_images(screen, images)
     if given is None:
         return allowed(screen, again=f"{flag} {folder}")
     allow(screen)

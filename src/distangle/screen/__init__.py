@@ -18,6 +18,7 @@ from distangle.screen.folds import (
     hold_out,
 )
 from distangle.screen.grouped import by_group
+from distangle.screen.image_folder import check_images, with_images
 from distangle.screen.index import conservation_line, index
 from distangle.screen.labels import LabelReport, check_labels
 from distangle.screen.layouts import LAYOUTS
@@ -59,6 +60,7 @@ __all__ = [
     "by_experiment",
     "by_group",
     "by_wilds",
+    "check_images",
     "check_labels",
     "checked",
     "class_list",
@@ -84,5 +86,6 @@ __all__ = [
     "statistics_table",
     "well_name",
     "wilds_parts",
+    "with_images",
     "write_screen",
 ]

@@ -18,31 +18,31 @@ class SimulationConfig(BaseModel):
         1.0, gt=0.2, le=5.0, description="Factor on the size of cells in pixels; see `pixels_per_um`."
     )
     cell_types: tuple[str, ...] = Field(("HUVEC", "RPE"), min_length=1, description="HUVEC, RPE, HEPG2, U2OS.")
-    experiments_per_cell_type: int = Field(2, ge=1, le=99)
+    experiments_per_cell_type: int = Field(2, ge=1, le=99, description="Experiments with each cell type.")
     n_test_experiments: int = Field(
         0, ge=0, description="How many of all experiments go to test/, without treatment labels."
     )
-    plates_per_experiment: int = Field(2, ge=1, le=4)
+    plates_per_experiment: int = Field(2, ge=1, le=4, description="Plates of an experiment.")
     plate_groups: bool = Field(
         default=True, description="Treatments in as many disjoint groups as plates, one a plate; else all on all."
     )
-    n_treatments: int = Field(12, ge=1)
+    n_treatments: int = Field(12, ge=1, description="Perturbations beside the controls.")
     wells_per_treatment: int = Field(1, ge=1, description="On each plate that carries the treatment.")
     n_positive_controls: int = Field(4, ge=0, description="One well each on every plate.")
     n_negative_controls: int = Field(4, ge=1, description="Untreated wells on every plate; one is always B02.")
-    sites_per_well: int = Field(2, ge=1, le=9)
-    effect_strength: float = Field(1.0, ge=0.0, le=2.0)
+    sites_per_well: int = Field(2, ge=1, le=9, description="Images of a well.")
+    effect_strength: float = Field(1.0, ge=0.0, le=2.0, description="How much a treatment changes its cells.")
     local_share: float = Field(
         0.25, ge=0.0, le=1.0, description="Share of the treatments whose effect has a place in the image."
     )
-    batch_strength: float = Field(1.0, ge=0.0, le=3.0)
+    batch_strength: float = Field(1.0, ge=0.0, le=3.0, description="How much experiments and plates differ.")
     optics_strength: float = Field(
         0.0,
         ge=0.0,
         le=3.0,
         description="What standardising an image does not remove: camera response, wings, defocus, background texture.",
     )
-    position_strength: float = Field(0.5, ge=0.0, le=2.0)
+    position_strength: float = Field(0.5, ge=0.0, le=2.0, description="How much the place of a well changes its cells.")
     null: bool = Field(default=False, description="Plant nothing: labels stay, every well is like untreated.")
 
     @property

@@ -12,6 +12,7 @@ from distangle.training.resolve import read_config, resolve_config, settings, va
 if TYPE_CHECKING:
     from distangle.training.cross_validate import start_cross_validation, train_cross_validation
     from distangle.training.keeping.keeper import alone_in
+    from distangle.training.outlook import beginning, slow_here
     from distangle.training.rehearsal import Rehearsal, rehearse
     from distangle.training.run import start_run, train
 
@@ -22,6 +23,7 @@ __all__ = [
     "Stop",
     "TrainingConfig",
     "alone_in",
+    "beginning",
     "folds_again",
     "kept_area",
     "mix_images",
@@ -31,6 +33,7 @@ __all__ = [
     "rehearse",
     "resolve_config",
     "settings",
+    "slow_here",
     "start_cross_validation",
     "start_run",
     "stop_at_signals",
@@ -45,7 +48,9 @@ __all__ = [
 _LATE = {
     "Rehearsal": "rehearsal",
     "alone_in": "keeping.keeper",
+    "beginning": "outlook",
     "rehearse": "rehearsal",
+    "slow_here": "outlook",
     "start_cross_validation": "cross_validate",
     "start_run": "run",
     "train": "run",

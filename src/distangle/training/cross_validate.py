@@ -15,6 +15,7 @@ import torch
 from distangle.commit import commit_json
 from distangle.errors import FoldError, MemoryShortage, RunError, Stopped, StorageError
 from distangle.images import ImageStore
+from distangle.model.device import is_named
 from distangle.progress import no_progress
 from distangle.ranks import is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
@@ -114,7 +115,8 @@ def train_cross_validation(
     devices = _devices(config, screen, n_folds=len(left))
     if len(devices) > 1:
         _measure_features(run, screen, config, stop=stop, say=say)
-        _train_side_by_side(left, devices, epochs=config.epochs, whole=run, advance=advance, say=say, stop=stop)
+        more: dict[str, Any] = {"images": _images_of(screen), "advance": advance, "say": say, "stop": stop}
+        _train_side_by_side(left, devices, epochs=config.epochs, whole=run, **more)
     for k, part in enumerate(parts, start=1):
         if part.describe()["finished"]:
             continue
@@ -128,6 +130,11 @@ def train_cross_validation(
         with _named_after(run, part):
             train(part, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
     return train(run, screen=screen, advance=advance, say=say, stop=stop)
+
+
+def _images_of(screen: Screen) -> list[str]:
+    """Say on a command line where the images are that this process reads: they may have been moved."""
+    return ["--images", str(screen.source)] if isinstance(screen.source, Path) else []
 
 
 @contextlib.contextmanager
@@ -173,7 +180,7 @@ def _devices(config: TrainingConfig, screen: Screen, *, n_folds: int) -> list[st
 
     Without a GPU the heads of a frozen backbone are trained one on each core: a head is too small for two.
     """
-    if n_ranks() > 1:
+    if n_ranks() > 1 or is_named():
         return []
     if torch.cuda.is_available():
         return [str(device) for device in range(torch.cuda.device_count())]
@@ -199,6 +206,7 @@ def _train_side_by_side(
     *,
     epochs: int,
     whole: RunFolder,
+    images: Sequence[str] = (),
     advance: Say,
     say: Say,
     stop: Stop,
@@ -210,6 +218,7 @@ def _train_side_by_side(
         devices: As of `_devices`.
         epochs: Of each.
         whole: The run that goes on with them after a stop.
+        images: The option that names the folder of moved images, where they were moved.
         advance: Called for every epoch of a fold when it is trained.
         say: Told of every fold that is trained.
         stop: When it is asked for, the processes are asked too, and end with their states saved.
@@ -221,7 +230,7 @@ def _train_side_by_side(
         while waiting or running:
             while waiting and free and not stop.by:
                 part, device = waiting.pop(0), free.pop()
-                command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root)]
+                command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root), *images]
                 seen = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": device}
                 process = subprocess.Popen(
                     command, env=seen, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -7,8 +7,8 @@ import torch
 
 from distangle.correction import Correction
 from distangle.images import ImageStore
-from distangle.model.features import CARD, Features, FixedViews, measure_features, read_features
-from distangle.progress import no_progress
+from distangle.model.features import AT_ONCE, CARD, Features, FixedViews, measure_features, read_features
+from distangle.progress import counting, no_progress
 from distangle.ranks import is_first, wait_for_all
 from distangle.results import RunFolder
 from distangle.training.config import TrainingConfig
@@ -45,12 +45,26 @@ def open_features(
             model = build_network(
                 store.screen, config, n_classes=2, correction=Correction(), pretrained=True, say=no_progress
             )
-            known = measure_features(model, store, fixed, folder, before_batch=look)
+            known = measure_features(model, store, fixed, folder, before_batch=_counted(look, store, fixed))
         owner = RunFolder(folder.resolve().parent)
         if (owner.root / "run.json").is_file() and not owner.lists(owner.features / CARD):
             owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
     wait_for_all("the features")
     return known if is_first() else Features(folder)
+
+
+def _counted(look: Callable[[], None], store: ImageStore, views: FixedViews) -> Callable[[], None]:
+    """Return `look`, which is called before each view of each batch, so that it also notes how far that is."""
+    n_sites = len(store.screen.sites)
+    views_done, on = 0, counting("measuring features", n_sites, "sites")
+
+    def before_batch() -> None:
+        nonlocal views_done
+        on(min(n_sites, views_done // views.n * AT_ONCE))
+        views_done += 1
+        look()
+
+    return before_batch
 
 
 @contextlib.contextmanager

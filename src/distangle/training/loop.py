@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distangle.errors import RunError
+from distangle.progress import counting
 from distangle.ranks import n_ranks, share
 from distangle.training.batches.maker import BatchMaker
 from distangle.training.config import TrainingConfig
@@ -84,8 +85,10 @@ def run_epochs(
             order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
         steps = step_batches(len(maker.cut(order, epoch)), n_together)[state.steps_done :]
+        n_before, n_steps = state.steps_done, state.steps_done + len(steps)
+        far = counting("training", n_steps, "steps", where=f"epoch {epoch + 1} of {config.epochs}")
         batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in share(numbers)])
-        for numbers in steps:
+        for k, numbers in enumerate(steps, start=n_before + 1):
             step = epoch * per_epoch + state.steps_done
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
             where = f"epoch {epoch + 1}, step {step + 1}"
@@ -93,6 +96,7 @@ def run_epochs(
             _average(state, config.average, step)
             state.so_far.add(**done, learning_rate=rate)
             moments.after_step(state)
+            far(k)
         row: dict[str, int | float] = {"epoch": epoch + 1, **state.so_far.row()}
         row |= state.notes.get("pseudo_labels", {}).get("counted", {})
         with averaged_weights(model, state.average):

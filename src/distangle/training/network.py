@@ -17,6 +17,7 @@ from distangle.model import (
     load_published_weights,
     published_weights,
 )
+from distangle.model.device import training_device
 from distangle.progress import no_progress
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
@@ -56,8 +57,8 @@ def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> Tra
 
 
 def _multiplies_bf16() -> bool:
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+    if training_device().type != "cpu":
+        return training_device().type == "cuda" and bool(torch.cuda.is_bf16_supported())
     # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(native is not None and native())
@@ -191,8 +192,7 @@ def build_network(
     weights = weights_of(network, say=say) if pretrained else None
     if weights is not None:
         say(str(load_published_weights(model, weights, first_convolution=network.first_convolution)))
-    if torch.cuda.is_available():
-        model = model.cuda()
+    model = model.to(training_device())
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

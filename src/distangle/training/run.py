@@ -23,7 +23,7 @@ from distangle.model import (
     set_prior,
 )
 from distangle.model.features import Features
-from distangle.progress import no_progress
+from distangle.progress import doing, no_progress
 from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
 from distangle.results.own_screen import WELLS, own_card, own_screen, wells_sha256
@@ -175,6 +175,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
     resumes = has_checkpoint(run.checkpoints)
     correction = _correction(run, store, features, sites, config, n_classes=len(classes), stop=stop, say=say)
+    doing("building the network")
     state = fresh_state(screen, config, n_classes=len(classes), correction=correction, pretrained=not resumes, say=say)
     fingerprint = _fingerprint(write_config(config), told["folds_sha256"], "\x1f".join(classes))
     keeper = Keeper(run, config.saving, fingerprint=fingerprint, stop=stop)
@@ -318,6 +319,7 @@ def _correction(
         return config.correction.fixed
     if not run.correction.exists():
         look = _stopping(stop)
+        doing("comparing corrections of batches")
         if is_first():
             choice = choose_correction(store, features, sites, config, n_classes=n_classes, look=look)
             commit_json(run.correction, choice.as_json())

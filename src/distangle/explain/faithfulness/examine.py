@@ -23,7 +23,7 @@ from distangle.explain.faithfulness.verdicts import verdicts
 from distangle.explain.faithfulness.words import sentences_of
 from distangle.explain.places.activation_map import Head, enlarge, normalised_maps
 from distangle.model import PerturbationClassifier
-from distangle.progress import Advance, no_progress
+from distangle.progress import Advance, begin_step, doing, no_progress
 from distangle.results import Faithfulness
 from distangle.screen import NEGATIVE
 
@@ -74,11 +74,14 @@ def examine(
     method = method or map_method(layer=layer, head=head)
     rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)
     chosen = sites.take(rows)
+    n_tests = len(_replacements(sites)) + bool(settings.n_stain_sites) + 3 + bool(beside) + (shuffled is not None)
+    begin_step(advance, "tests of the maps", n_tests, unit="test", alike=False)
     own = maps_of(method, model, chosen, at_once=settings.sites_at_once)
     some = chosen.take(range(min(settings.n_curve_sites, len(rows))))
     shown = on_grid(maps[rows[: len(some)]], (own.shape[1], own.shape[2]))
     drawn: dict[Replacement, Curves] = {}
     for replacement in _replacements(sites):
+        doing(f"deleting and inserting places ({replacement})")
         drawn[replacement] = curves(
             model,
             some,
@@ -92,11 +95,13 @@ def examine(
         advance(f"curves, {replacement}")
     few, stains, seen = None, None, None
     if settings.n_stain_sites:
+        doing("valuing the stains of turned images")
         few = chosen.take(range(min(settings.n_stain_sites, len(rows))))
         stains = shapley_values(model, few, at_once=settings.most_at_once)
         numbers = VIEWS[: settings.stain_views]
         seen = shapley_of_views(model, few, stains, numbers=numbers, at_once=settings.most_at_once)
         advance("stains of turned images")
+    doing("drawing maps of networks with random weights")
     weights = randomisation(
         model,
         chosen,
@@ -110,10 +115,12 @@ def examine(
         most_at_once=settings.most_at_once,
     )
     advance("randomised weights")
+    doing("drawing maps for other perturbations")
     targets = likeness_to_other_targets(
         model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, at_once=settings.sites_at_once
     )
     advance("other targets")
+    doing("drawing maps of turned images")
     found = Found(
         curves=drawn,
         randomisation=weights,
@@ -122,10 +129,12 @@ def examine(
         stains_of_views=seen,
     )
     advance("turned images")
+    doing("comparing them with chance")
     summary = summarise(chosen.table, found, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws)
     for name, others in (("seeds", list(beside)), ("shuffled", [] if shuffled is None else [shuffled])):
         summary[name] = None
         if others:
+            doing(f"comparing with the runs of --{name}")
             taken = [(model, chosen), *((other, given.take(rows)) for other, given in others)]
             summary[name] = examine_seeds(
                 taken,

@@ -15,6 +15,7 @@ from distangle.images import ImageStore
 from distangle.inference import kept_norms, open_model, predict_sites, store_of
 from distangle.intervals import mean_interval
 from distangle.model import PerturbationClassifier, PlateNorms
+from distangle.model.device import named_device
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
 from distangle.results import RunFolder
@@ -56,6 +57,7 @@ def prune_effect(
     """
     thresholds = thresholds or Thresholds()
     model, about = open_model(run)
+    model.to(named_device())
     layers = [layer for layer in filter_layers(model) if layer.behind is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:

@@ -12,7 +12,7 @@ from distangle.explain.filters.layers import PRINTED, FilterLayer, Filters, choo
 from distangle.explain.filters.words import filter_sentences
 from distangle.inference import open_model
 from distangle.model import PerturbationClassifier
-from distangle.progress import Advance, no_progress
+from distangle.progress import Advance, begin_step, doing, no_progress
 from distangle.randomness import generator
 from distangle.results import FilterBands, RunFolder
 from distangle.screen import Screen
@@ -65,6 +65,7 @@ def examine_filters(
     found = survey(model, settings, shown=[layer.name for layer in shown], advance=advance)
     prune = []
     if screen is not None and any(layer.behind is not None for layer in filter_layers(model)):
+        doing("predicting without some filters")
         prune = prune_effect(
             run,
             screen,
@@ -101,7 +102,9 @@ def survey(
         The `layers` of `FilterBands`, from input to output.
     """
     found: list[dict[str, Any]] = []
-    for layer in filter_layers(model):
+    layers = filter_layers(model)
+    begin_step(advance, "filters", len(layers), unit="layer", alike=False)
+    for layer in layers:
         for kind, filters in _kinds(layer).items():
             rng = generator(settings.seed, "filters", layer.name, kind)
             n_draws = settings.n_draws if layer.name in shown else settings.n_draws_others

@@ -17,7 +17,7 @@ from distangle.explain.templates.spread import beside_random, random_spreads, sp
 from distangle.explain.templates.trained import HEADS, TrainedTemplates, read_templates
 from distangle.explain.templates.words import template_sentences
 from distangle.intervals import mean_interval
-from distangle.progress import Advance, no_progress
+from distangle.progress import Advance, begin_step, doing, no_progress
 from distangle.randomness import generator
 from distangle.results import Predictions, RunFolder, TemplateMaps
 from distangle.results.own_screen import own_screen
@@ -63,7 +63,7 @@ def compare_templates(
         beside: Another run on the same screen; None for none.
         perturbations: Whose embeddings; None for the three with most wells.
         settings: None for the defaults.
-        advance: Called after every run read and every map.
+        advance: Called after every run read.
 
     Raises:
         RunError: A run is not finished or not predicted, or the screen is not theirs.
@@ -75,6 +75,7 @@ def compare_templates(
     settings = settings or TemplateSettings()
     screen = screen or own_screen(run)
     runs = [run] if beside is None else [run, beside]
+    begin_step(advance, "templates", len(runs), unit="run", alike=False)
     found = []
     for one, name in zip(runs, _names(runs), strict=True):
         found.append(read_templates(one, screen, name=name))
@@ -103,8 +104,8 @@ def compare_templates(
     templates = pd.concat([_rows(one, head) for one in found for head in HEADS], ignore_index=True)
     sets = {f"{one.name}, {head}": one.heads[head] for one in found for head in HEADS}
     more = {one.name: vectors for one, (_, vectors) in zip(found, sites, strict=True)}
-    placed, maps = _maps(sets, settings, of="templates", advance=advance)
-    also, others = _maps(more, settings, of="embeddings", advance=advance)
+    placed, maps = _maps(sets, settings, of="templates")
+    also, others = _maps(more, settings, of="embeddings")
     numbers["settings"] = settings.model_dump(mode="json")
     numbers["sentences"] = template_sentences(numbers)
     return TemplateMaps(
@@ -214,7 +215,7 @@ def _embeddings(
 
 
 def _maps(
-    sets: Mapping[str, Vectors], settings: TemplateSettings, *, of: str, advance: Advance
+    sets: Mapping[str, Vectors], settings: TemplateSettings, *, of: str
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Lay all sets out together; return the places column by column, and what is to be said of each map."""
     methods: list[Method] = ["pca", "tsne"] if is_installed("tsne") else ["pca"]
@@ -222,13 +223,17 @@ def _maps(
     ends = np.cumsum([len(vectors) for vectors in sets.values()])
     columns: dict[str, np.ndarray] = {}
     maps = []
-    for layout in layouts(
-        len(together),
-        methods=settings.methods or methods,
-        seeds=settings.seeds,
-        perplexities=settings.perplexities,
-        neighbours=settings.neighbours,
-    ):
+    wanted = [
+        *layouts(
+            len(together),
+            methods=settings.methods or methods,
+            seeds=settings.seeds,
+            perplexities=settings.perplexities,
+            neighbours=settings.neighbours,
+        )
+    ]
+    for number, layout in enumerate(wanted, start=1):
+        doing(f"laying out {of}", f"map {number} of {len(wanted)}, {layout.name}")
         points = lay_out(together, layout)
         columns |= {f"{layout.name}_x": points[:, 0], f"{layout.name}_y": points[:, 1]}
         each = zip(sets.items(), np.split(points, ends[:-1]), strict=True)
@@ -245,5 +250,4 @@ def _maps(
                 },
             }
         )
-        advance(f"{layout.name} of {of}")
     return pd.DataFrame(columns), maps

@@ -124,7 +124,7 @@ def labelled_sites(
     if len(np.unique(labels)) < 2:
         message = (
             f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
-            f"class(es); at least two classes are needed. Hold out less, or check problems.csv of the screen."
+            f"class(es); at least two classes are needed. {_next_step(wanted, readable, store, features)}"
         )
         raise FoldError(message)
     own = store.preparation.standardise == "image" or features is not None
@@ -136,6 +136,15 @@ def labelled_sites(
         statistics=None if own else statistics[kept],
     )
     return sites, int((named < 0).sum())
+
+
+def _next_step(wanted: Sequence[int], readable: Sequence[int], store: ImageStore, features: Features | None) -> str:
+    """Say what to do about a fold with too few classes: its images cannot be read, or it is too small."""
+    if len(readable) == len(wanted):
+        return "Hold out less, or check problems.csv of the screen."
+    reasons = store.reasons if features is None else features.reasons
+    unread = sorted(set(wanted) - set(readable))
+    return f"{len(unread)} of {len(wanted)} cannot be read; the first: {reasons[unread[0]]}"
 
 
 def with_shuffled_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int) -> TrainingSites:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from distangle import __version__
+from distangle.model.device import training_device
 from distangle.ranks import n_ranks
 
 Environment = Mapping[str, str | int]
@@ -13,12 +14,15 @@ Environment = Mapping[str, str | int]
 
 def environment() -> dict[str, str | int]:
     """Return versions, processor, and numbers of threads and ranks."""
-    on_gpu = torch.cuda.is_available()
+    device = training_device()
+    names = {"cpu": f"cpu ({torch.backends.cpu.get_cpu_capability()})"}
+    if device.type == "cuda":
+        names["cuda"] = torch.cuda.get_device_name(device)
     return {
         "distangle": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({torch.backends.cpu.get_cpu_capability()})",
+        "device": names.get(device.type, device.type),
         "threads": torch.get_num_threads(),
         "ranks": n_ranks(),
     }

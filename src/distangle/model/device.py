@@ -1,0 +1,79 @@
+"""Where a network computes: the processor, or the GPU that a person named or the machine has."""
+
+import contextvars
+import re
+
+import torch
+
+from distangle.errors import ConfigError, nearest
+from distangle.ranks import n_ranks
+
+KINDS = ("cpu", "cuda", "mps")
+
+_named: contextvars.ContextVar[torch.device | None] = contextvars.ContextVar("device", default=None)
+
+
+def name_device(name: str | None) -> None:
+    """Compute on a device from now on, in this context.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` or `mps`; None leaves the choice to `training_device` and `named_device`.
+
+    Raises:
+        ConfigError: No such device is here, or several ranks run, each of which has its own.
+    """
+    _named.set(None if name is None else _device(name))
+
+
+def training_device() -> torch.device:
+    """Return where a training computes: on the named device, else on a CUDA GPU, else on the processor."""
+    return _named.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def named_device() -> torch.device:
+    """Return the named device, else the processor."""
+    return _named.get() or torch.device("cpu")
+
+
+def is_named() -> bool:
+    """Whether a person named a device."""
+    return _named.get() is not None
+
+
+def device_name(device: torch.device) -> str:
+    """Return such as `NVIDIA H200 (cuda:1)`, or `the processor`."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return "the processor" if device.type == "cpu" else str(device)
+
+
+def _device(name: str) -> torch.device:
+    kind, _, number = name.partition(":")
+    if kind not in KINDS or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
+        message = f"--device {name}: expected cpu, cuda, cuda:N (counted from 0) or mps. {nearest(kind, KINDS)}"
+        raise ConfigError(message)
+    if n_ranks() > 1:
+        message = f"--device {name}: {n_ranks()} ranks run, and each takes a device of its own. Leave --device out."
+        raise ConfigError(message)
+    if kind == "cuda":
+        _check_cuda(name, int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        message = f"--device mps: no Apple GPU is here (torch {torch.__version__}). Use --device cpu, or leave it out."
+        raise ConfigError(message)
+    return torch.device(name)
+
+
+def _check_cuda(name: str, number: int) -> None:
+    count = torch.cuda.device_count()
+    if torch.cuda.is_available() and number < count:
+        return
+    if torch.version.cuda is None:
+        why = f"torch {torch.__version__} is built without CUDA. Install a build with CUDA (pytorch.org says how)"
+    elif not torch.cuda.is_available():
+        why = f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU. Look at `nvidia-smi`"
+    else:
+        here = ", ".join(f"cuda:{k}" for k in range(count))
+        message = f"--device {name}: there is no GPU of that number. Expected one of {here}."
+        raise ConfigError(message)
+    message = f"--device {name}: {why}, or use --device cpu."
+    raise ConfigError(message)
