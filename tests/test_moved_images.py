@@ -12,6 +12,7 @@ from distangle.cli import main
 from distangle.errors import ScreenError
 from distangle.inference import predict_run
 from distangle.results import RunFolder
+from distangle.results.own_screen import is_own
 from distangle.screen import check_images, read_screen, with_images
 from tiny_run import go_on, tiny_screen, tiny_start
 
@@ -163,12 +164,11 @@ def test_another_screen_of_the_same_names_is_new_and_is_never_taken_for_the_move
     with pytest.raises(SystemExit):
         main(["predict", str(made / "runs/a"), str(tmp_path / "screen")])
     said = capsys.readouterr().err
-    assert (
-        "its table of sites is another (sites.parquet, SHA-256). Name a folder for its predictions: `--out DIR`" in said
-    )
+    assert "its wells, labels or images are not those that the run was made of" in said
+    assert "predict this one as another: `distangle predict" in said
     main(["predict", str(made / "runs/a"), str(tmp_path / "screen"), "--out", str(tmp_path / "new")])
     table = pd.read_parquet(tmp_path / "new/sites.parquet")
     assert set(table["Metadata_Fold"]) == {"new"}
     scores = json.loads((tmp_path / "new/scores.json").read_text())
     assert {row["n"] for row in scores["rows"] if (row["level"], row["subset"]) == ("site", "all")} == {15, 24}
-    assert RunFolder.open(made / "runs/a").is_own(read_screen(made / "screen").card.sites_sha256)
+    assert is_own(RunFolder.open(made / "runs/a"), read_screen(made / "screen"))

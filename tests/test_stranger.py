@@ -332,7 +332,7 @@ def test_a_run_whose_images_are_gone_is_not_predicted(lab: Lab, capsys: pytest.C
     shutil.rmtree(lab.root / "plates")
     scores = (lab.run / "predictions" / "scores.json").read_bytes()
     said = refused(["predict", str(lab.run)], lab, capsys)
-    assert "plates is not there any more" in said
+    assert "plates does not exist. If they were moved, add `--images FOLDER`" in said
     assert (lab.run / "predictions" / "scores.json").read_bytes() == scores
 
 

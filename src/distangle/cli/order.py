@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[Group, str]] = {
     "pack": (SCREEN, "distangle pack screen --out packed"),
     "settings": (RUN, "distangle settings --preset small > my.yaml"),
     "verify": (RUN, "distangle verify runs/first"),
+    "trust": (RUN, "distangle trust from-a-colleague/screen"),
     "ablate": (RUN, "distangle ablate screen --out ablation --preset scratch --seeds 0,1,2"),
     "demo": (PROGRAM, "distangle demo --out demo"),
     "help": (PROGRAM, "distangle help train"),
