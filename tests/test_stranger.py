@@ -170,8 +170,13 @@ def test_a_file_that_was_altered_and_listed_again_is_refused_all_the_same(
     assert Path(name).name in said or "Something in" in said
 
 
-@pytest.mark.parametrize("folder", ["report", "report/figures", "checkpoints", "explanations", "predictions"])
-@pytest.mark.parametrize("verb", ["report", "predict", "resume"])
+@pytest.mark.parametrize(
+    ("folder", "verb"),
+    [
+        *(("report", "report"), ("report/figures", "report"), ("checkpoints", "resume")),
+        *(("explanations", "explain"), ("predictions", "predict"), ("report", "predict")),
+    ],
+)
 def test_a_folder_that_is_a_link_out_of_the_run_is_not_written_to(
     lab: Lab, capsys: pytest.CaptureFixture[str], folder: str, verb: str
 ) -> None:
@@ -253,11 +258,9 @@ SOURCES = {
 OF_SCREENS = ("check", "folds", "statistics", "pack", "train", "verify", "predict", "explain", "figures", "report")
 
 
-QUICK_SOURCES = ("http", "absolute")
+QUICK_SOURCES = ("http",)
 SOURCE_CASES = [
-    pytest.param(
-        kind, verb, marks=() if kind in ("http", "absolute") or verb in ("report", "check") else pytest.mark.slow
-    )
+    pytest.param(kind, verb, marks=() if kind in QUICK_SOURCES or verb == "report" else pytest.mark.slow)
     for kind in SOURCES
     for verb in OF_SCREENS
 ]
@@ -299,8 +302,17 @@ def test_an_image_that_is_a_link_out_of_the_source_is_not_read(
     assert "link out of the screen's source" in said
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("name", ["screen.json", "sites.parquet", "problems.csv"])
+FILES_OF_A_SCREEN = ("screen.json", "sites.parquet", "problems.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        pytest.param(name, attack, marks=() if (k + number) % 3 == 0 else pytest.mark.slow)
+        for number, name in enumerate(FILES_OF_A_SCREEN)
+        for k, attack in enumerate(ATTACKS)
+    ],
+)
 def test_a_damaged_screen_is_refused(lab: Lab, capsys: pytest.CaptureFixture[str], name: str, attack: str) -> None:
     ATTACKS[attack](lab.screen / name, lab)
     verbs = stranger.verbs_of_a_screen(lab)
