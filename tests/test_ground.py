@@ -1,11 +1,13 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from distangle.commit import commit_json, commit_text, committed, sha256_of
-from distangle.errors import nearest
+from distangle.errors import brief, nearest
 from distangle.randomness import generator
 
 
@@ -18,6 +20,30 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         raise RuntimeError(message)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_is_open_to_whom_any_new_file_is(tmp_path: Path, mask: int, mode: int) -> None:
+    """Also one of a writer that makes its own for the owner alone, as that of safetensors does."""
+    before = os.umask(mask)
+    try:
+        with committed(tmp_path / "weights") as temporary:
+            os.close(os.open(temporary, os.O_CREAT, 0o600))
+        with committed(tmp_path / "a.safetensors") as temporary:
+            save_file({"a": np.zeros(3)}, temporary)
+        commit_text(tmp_path / "text", "x")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("weights", "a.safetensors", "text"), mode
+    )
+
+
+def test_a_long_name_is_cut_in_a_message() -> None:
+    assert brief("taxol") == "taxol"
+    assert brief("x" * 5000) == "x" * 59 + "…"
+    said = nearest("y" * 4000, ["x" * 5000, "y" * 5000])
+    assert len(said) < 400
 
 
 def test_json_with_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

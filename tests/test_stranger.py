@@ -16,7 +16,10 @@ import pytest
 
 import stranger
 from distangle.cli import main
+from distangle.report.build import _remove_others
 from distangle.results import RunFolder
+from distangle.training import TrainingConfig, without_services
+from distangle.training.loggers import allow_services, allowed_services
 from stranger import ADVICE, ATTACKS, Lab, copy_of, file_names, finished_lab, left_half_written, listed_again, status_of
 
 # Every file of a run, and the verbs that rest on it. `verify` reads them all.
@@ -40,7 +43,7 @@ READERS = {
     "predictions/sites_views8.safetensors": (),
     "predictions/wells.parquet": ("report",),
     "predictions/wells.safetensors": ("report",),
-    "predictions/wells_views8.parquet": ("report",),
+    "predictions/wells_views8.parquet": (),
     "predictions/wells_views8.safetensors": (),
     "explanations/explanation.json": ("figures", "report"),
     "explanations/maps.npz": ("figures", "report"),
@@ -167,8 +170,13 @@ def test_a_file_that_was_altered_and_listed_again_is_refused_all_the_same(
     assert Path(name).name in said or "Something in" in said
 
 
-@pytest.mark.parametrize("folder", ["report", "report/figures", "checkpoints", "explanations", "predictions"])
-@pytest.mark.parametrize("verb", ["report", "predict", "resume"])
+@pytest.mark.parametrize(
+    ("folder", "verb"),
+    [
+        *(("report", "report"), ("report/figures", "report"), ("checkpoints", "resume")),
+        *(("explanations", "explain"), ("predictions", "predict"), ("report", "predict")),
+    ],
+)
 def test_a_folder_that_is_a_link_out_of_the_run_is_not_written_to(
     lab: Lab, capsys: pytest.CaptureFixture[str], folder: str, verb: str
 ) -> None:
@@ -180,6 +188,7 @@ def test_a_folder_that_is_a_link_out_of_the_run_is_not_written_to(
     assert (lab.victim / "holiday.png").exists()
 
 
+@pytest.mark.slow
 def test_a_picture_that_somebody_put_into_the_report_stays(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.run / "report" / "figures").mkdir(parents=True, exist_ok=True)
     (lab.run / "report" / "figures" / "holiday.png").write_bytes(b"precious")
@@ -188,6 +197,7 @@ def test_a_picture_that_somebody_put_into_the_report_stays(lab: Lab, capsys: pyt
     assert (lab.run / "report" / "figures" / "holiday.png").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_links_inside_a_run_are_followed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.run / "predictions").rename(lab.run / "elsewhere")
     (lab.run / "predictions").symlink_to("elsewhere", target_is_directory=True)
@@ -248,10 +258,9 @@ SOURCES = {
 OF_SCREENS = ("check", "folds", "statistics", "pack", "train", "verify", "predict", "explain", "figures", "report")
 
 
+QUICK_SOURCES = ("http",)
 SOURCE_CASES = [
-    pytest.param(
-        kind, verb, marks=() if kind in ("http", "absolute") or verb in ("report", "check") else pytest.mark.slow
-    )
+    pytest.param(kind, verb, marks=() if kind in QUICK_SOURCES or verb == "report" else pytest.mark.slow)
     for kind in SOURCES
     for verb in OF_SCREENS
 ]
@@ -293,8 +302,17 @@ def test_an_image_that_is_a_link_out_of_the_source_is_not_read(
     assert "link out of the screen's source" in said
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("name", ["screen.json", "sites.parquet", "problems.csv"])
+FILES_OF_A_SCREEN = ("screen.json", "sites.parquet", "problems.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        pytest.param(name, attack, marks=() if (k + number) % 3 == 0 else pytest.mark.slow)
+        for number, name in enumerate(FILES_OF_A_SCREEN)
+        for k, attack in enumerate(ATTACKS)
+    ],
+)
 def test_a_damaged_screen_is_refused(lab: Lab, capsys: pytest.CaptureFixture[str], name: str, attack: str) -> None:
     ATTACKS[attack](lab.screen / name, lab)
     verbs = stranger.verbs_of_a_screen(lab)
@@ -346,6 +364,7 @@ def test_a_lock_from_a_stranger_puts_no_command_into_a_mouth(lab: Lab, capsys: p
     assert ".lock" in said
 
 
+@pytest.mark.slow
 def test_whom_a_stranger_reports_to_is_not_reported_to(
     lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,5 +405,26 @@ def test_a_fault_of_our_own_can_be_seen_with_its_lines(
         main(["report", str(lab.run)])
 
 
-def test_what_a_run_says_of_itself_is_checked(lab: Lab) -> None:
-    assert RunFolder.open(lab.run).describe()["finished"] is True
+def test_only_pictures_that_the_run_has_listed_are_removed(lab: Lab) -> None:
+    run = RunFolder.open(lab.run)
+    pictures = run.report / "figures"
+    pictures.mkdir(parents=True)
+    for name in ("old.svg", "new.svg", "holiday.png"):
+        (pictures / name).write_text(name)
+    run.record(pictures / "old.svg", pictures / "new.svg")
+    _remove_others(run, keep=[pictures / "new.svg"])
+    assert {path.name for path in pictures.iterdir()} == {"new.svg", "holiday.png"}
+
+
+def test_services_are_those_of_who_begins_a_run(lab: Lab) -> None:
+    run = RunFolder.open(lab.run)
+    said: list[str] = []
+    assert allowed_services(run, ("wandb",), say=said.append) == ()
+    assert f"`distangle trust {lab.run}`" in said[0]
+    allow_services(run)
+    assert allowed_services(run, ("wandb",), say=said.append) == ("wandb",)
+    asked = TrainingConfig(loggers=("mlflow", "wandb"))
+    assert without_services(asked, ["loggers=[wandb]"]) == (asked, "")
+    kept, words = without_services(asked, ["optim.lr=1"])
+    assert kept.loggers == ()
+    assert "`--set 'loggers=[mlflow, wandb]'`" in words

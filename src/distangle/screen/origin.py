@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distangle.commit import make_folder
-from distangle.errors import ScreenError
+from distangle.errors import RemoteError, ScreenError
 from distangle.remote import cache_folder
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ def allowed(screen: "Screen", *, again: str = "") -> "Screen":
     Raises:
         ScreenError: Its images are behind a URL or lie elsewhere, and nobody has allowed it on this machine.
     """
-    if _mark(screen).exists():
+    try:
+        known = _mark(screen).exists()
+    except RemoteError as error:
+        message = f"{screen.folder}/screen.json: {error} Index the source again: `distangle index SOURCE --out SCREEN`."
+        raise ScreenError(message) from error
+    if known:
         return screen
     if not _lies_beside(screen):
         message = (

@@ -147,7 +147,6 @@ def fresh_state(
     Raises:
         WeightsError: The weights are not there, or are of another network.
     """
-    check_size(screen, config)
     model = build_network(screen, config, n_classes=n_classes, correction=correction, pretrained=pretrained, say=say)
     if config.compile:
         model.compile()  # in place: names and files stay those of the plain network

@@ -25,7 +25,7 @@ from distangle.training.batches.maker import BatchMaker
 from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
-from distangle.training.network import build_network, fresh_state, resolved
+from distangle.training.network import build_network, check_size, fresh_state, resolved
 from distangle.training.state import TrainingState
 from distangle.training.validate import validate
 
@@ -96,7 +96,8 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         limit: Steps, at least 2: the first one warms up and does not count.
 
     Raises:
-        ConfigError: `limit` is below 2, or an extra output would have the name of a class.
+        ConfigError: `limit` is below 2, the images are too small for the backbone, or an extra output would have the
+            name of a class.
         FoldError: As in `start_run` and `train`.
     """
     if limit < 2:
@@ -104,6 +105,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         raise ConfigError(message)
     fold = folds.of(screen)
     config = resolved(config, screen, np.flatnonzero(fold == TRAIN).tolist())
+    check_size(screen, config)
     classes = output_names(screen, config)
     rows = _labelled_rows(screen, fold == TRAIN, classes, config)
     per_step = config.batch_size * config.accumulate * n_ranks()
