@@ -107,7 +107,7 @@ def counting_from_0(rng: random.Random) -> Draft:
             add_labels(d, style="A01")
     d.says = r"from 0|zero|base 0|well-base"
     d.fault, d.instance = "counting from 0", instance
-    d.extra["advised"] = {"well_base": 0}
+    d.extra["advised"] = {"well_base": "images=1,tables=0" if instance.startswith("table of well") else 0}
     return d
 
 
