@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from distangle.images.checks.changed import check_changed
 from distangle.images.checks.copies import check_same_pixels
 from distangle.images.checks.depths import check_depths
+from distangle.images.checks.exchanged import check_exchanged
 from distangle.images.checks.planes import check_planes, judged
 from distangle.images.planes import Survey, survey
 from distangle.images.planes.decoders import LIMIT
@@ -63,7 +64,8 @@ def check_pixels(
     changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
     fold = None if folds is None else folds.of(screen)
     planes, readable = surveyed.planes, surveyed.readable
-    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_same_pixels(readable, fold=fold)]
+    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_exchanged(readable)]
+    findings += check_same_pixels(readable, fold=fold)
     if surveyed.n_tried_again:
         findings.append(_tried_again(surveyed.n_tried_again))
     n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
