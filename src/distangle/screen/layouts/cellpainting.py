@@ -125,7 +125,7 @@ def _of_names(request: Request) -> Found:
     pictures = listed.pictures
     for picture in pictures:
         picture.experiment = _batch(picture.path) or picture.experiment
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern)
+    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern)
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     return Found(
         source=source,
@@ -136,8 +136,8 @@ def _of_names(request: Request) -> Found:
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
-        notes={"pattern": pattern.text, "known": sorted(known)},
-        pixel_size_um=pixel_size,
+        notes={"pattern": pattern.text, "known": sorted(known), **heeded.notes},
+        pixel_size_um=heeded.pixel_size_um,
     )
 
 

@@ -23,11 +23,18 @@ class Heeded:
         asked: Channels as `NAME=NUMBER`; () where they add nothing.
         problems: Remarks.
         pixel_size_um: Side of a pixel in micrometres; None where it is not told or differs.
+        files: Those that speak for images, relative to the source.
     """
 
     asked: Sequence[str]
     problems: list[Problem]
     pixel_size_um: float | None
+    files: Sequence[str] = ()
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What the provenance of the screen says of it."""
+        return {"instrument_files": list(self.files)} if self.files else {}
 
 
 def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked: Sequence[str]) -> Heeded:
@@ -58,7 +65,12 @@ def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked:
         plan = plan_channels(named, asked, used=numbers, without_record=without)
         _renumber(pictures, of, plan)
     size, differ = pixel_size_of(ordered)
-    return Heeded(asked=plan.asked, problems=[*problems, *plan.problems, *differ], pixel_size_um=size)
+    return Heeded(
+        asked=plan.asked,
+        problems=[*problems, *plan.problems, *differ],
+        pixel_size_um=size,
+        files=[r.file for r in ordered],
+    )
 
 
 def _contradiction(picture: Picture, record: InstrumentRecord) -> Doubt | None:
