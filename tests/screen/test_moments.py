@@ -192,6 +192,7 @@ def test_nor_a_well(tmp_path: Path) -> None:
         (["plate_1", "Plate2", "rep1", "rep2"], ["plate_1", "Plate2", "rep1", "rep2"]),
         (["24278", "110000295584", "Week1_22123"], ["24278", "110000295584", "Week1_22123"]),
         (["HUVEC-1/Plate1", "HUVEC-2/Plate1"], ["HUVEC-1/Plate1", "HUVEC-2/Plate1"]),
+        (["RAC1", "ch1_t0", "row A col 3"], ["RAC1", "lab", "lab"]),
         (["T47D", "Z310", "MCF7", "timeline"], ["T47D", "lab", "MCF7", "timeline"]),
     ],
 )
@@ -251,6 +252,8 @@ def test_nor_is_one_named_by_rows_and_columns_or_read_by_the_pattern(tmp_path: P
     assert sorted(screen.sites["site"]) == [1, 1, 2, 2]
     put(tmp_path / "d", [f"P1/{n:03d}/{name}" for n, w in enumerate(("A01", "A02", "A03")) for name in site(w)])
     assert plates_in(indexed(tmp_path / "d")) == {"P1": 3}
+    put(tmp_path / "e", [f"BR{n}/{name}" for n, w in enumerate(("A01", "A02", "A03")) for name in site(w)])
+    assert plates_in(indexed(tmp_path / "e")) == {"BR0": 1, "BR1": 1, "BR2": 1}
 
 
 def test_a_folder_of_another_well_than_its_name_is_refused(tmp_path: Path) -> None:

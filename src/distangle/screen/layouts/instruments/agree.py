@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distangle.screen.layouts.instruments.channels import ChannelPlan, plan_channels
 from distangle.screen.layouts.instruments.find import InstrumentRecords
-from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, number_of
+from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, key_of, number_of
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.perturbation import natural_key
 from distangle.screen.plate import split_well, well_name
@@ -75,7 +75,7 @@ def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked:
 
 def _contradiction(picture: Picture, record: InstrumentRecord) -> Doubt | None:
     """Return what an instrument says of an image if it is not what the name says."""
-    told = record.images.get(picture.path.rpartition("/")[2].casefold())
+    told = record.images.get(key_of(picture.path))
     well = split_well(picture.well)
     said: list[str] = []
     if told is None:
@@ -112,7 +112,7 @@ def _absent(
     here: dict[str, set[str]] = defaultdict(set)
     for picture, record in zip(pictures, of, strict=True):
         if record is not None:
-            here[record.file].add(picture.path.rpartition("/")[2].casefold())
+            here[record.file].add(key_of(picture.path))
     problems = []
     for record in records:
         absent = sorted(set(record.images) - here[record.file], key=natural_key)
