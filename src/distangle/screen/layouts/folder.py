@@ -7,7 +7,7 @@ from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.instruments.agree import heed_records
+from distangle.screen.layouts.instruments.agree import Heeded, heed_records
 from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
@@ -75,7 +75,7 @@ def _of_pictures(
         request=request,
         count=n_sites_of,
     )
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=read)
+    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=read)
     refused = [problem for problem in wrong if problem.severity == "refused"]
     wrong = [*remarks, *doubts, *wrong]
     n_sites += n_doubtful
@@ -99,8 +99,8 @@ def _of_pictures(
         extra_columns=extra,
         tables=labels.tables if labels is not None else (),
         site_hint="Tell the plates apart with {plate} in --pattern.",
-        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
-        pixel_size_um=pixel_size,
+        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}, **heeded.notes},
+        pixel_size_um=heeded.pixel_size_um,
     )
 
 
@@ -133,7 +133,7 @@ def guess(source: AnyPath) -> str:
 
 def sites_of(
     request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
-) -> tuple[list[str], list[Entry], list[Problem], int, float | None]:
+) -> tuple[list[str], list[Entry], list[Problem], int, Heeded]:
     """Bring the files of each site together, as the request and the instruments say.
 
     Args:
@@ -143,8 +143,7 @@ def sites_of(
         of: Those of `listed` whose wells are read; the others tell only which channels there are.
 
     Returns:
-        Names of the channels, entries, refusals and remarks, the number of sites, and the side of a pixel in
-        micrometres, as far as it is known.
+        Names of the channels, entries, refusals and remarks, the number of sites, and what the instruments say.
 
     Raises:
         ScreenError: The channels cannot be told, or one of them would be lost.
@@ -159,7 +158,7 @@ def sites_of(
         told = heed_records(pictures, listed.records, request.channels)
         channels = choose_channels(pictures, told.asked or request.channels)
         entries, problems, n_sites = into_sites(of, channels, choice=chosen_moment(request, pictures, channels))
-        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told.pixel_size_um
+        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
@@ -172,7 +171,7 @@ def sites_of(
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
             entry.numbering = "channels"
-    return names, entries, [*told.problems, *problems], n_sites, told.pixel_size_um
+    return names, entries, [*told.problems, *problems], n_sites, told
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:

@@ -28,7 +28,8 @@ _STAIN = re.compile(
 )
 _WELL = re.compile(r"(?P<word>well[ _-]*)?(?P<row>[A-Z]{1,2})[ _-]*(?P<column>[0-9]{1,2})", re.IGNORECASE)
 _ROW_AND_COLUMN = re.compile(
-    r"(?:well[ _-]*)?r(?:ow)?[ _-]*(?P<row>[0-9]{1,2}|[A-Z]{1,2})[ _-]*c(?:ol|olumn)?[ _-]*(?P<column>[0-9]{1,2})",
+    r"(?:well[ _-]*)?(?:r[ _-]*(?P<r>[0-9]{1,2})[ _-]*c[ _-]*(?P<c>[0-9]{1,2})|"
+    r"row[ _-]*(?P<row>[0-9]{1,2}|[A-Z]{1,2})[ _-]*col(?:umn)?[ _-]*(?P<column>[0-9]{1,2}))",
     re.IGNORECASE,
 )
 _WELL_NUMBER = re.compile(r"w(?:ell)?[ _-]*[0-9]{1,4}", re.IGNORECASE)
@@ -69,9 +70,11 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
     match = _ROW_AND_COLUMN.fullmatch(part) or _WELL.fullmatch(part)
     if match is None:
         return None, False
-    row, column = match["row"], int(match["column"]) - 1
+    by_number = match.re is _ROW_AND_COLUMN
+    row = (match["r"] or match["row"]) if by_number else match["row"]
+    column = int((match["c"] or match["column"]) if by_number else match["column"]) - 1
     number = int(row) - 1 if row.isdigit() else row_of(row)
-    is_sure = match.re is _ROW_AND_COLUMN or bool(match["word"])
+    is_sure = by_number or bool(match["word"])
     return ((number, column) if number >= 0 and column >= 0 else None), is_sure
 
 

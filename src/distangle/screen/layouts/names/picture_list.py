@@ -1,18 +1,21 @@
 """All files of a folder that are named by a pattern, with what folders and instruments say of them."""
 
 import posixpath
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distangle.remote import AnyPath
 from distangle.screen.layouts.instruments.find import InstrumentRecords, find_records, is_instrument_file
-from distangle.screen.layouts.names.figures import LeftOut, left_out
+from distangle.screen.layouts.names.figures import BlankMoments, LeftOut, left_out
+from distangle.screen.layouts.names.folders import tokens_of
 from distangle.screen.layouts.names.listing import LOOKS, folders_below, not_understood
 from distangle.screen.layouts.names.moments import moment_of
 from distangle.screen.layouts.names.pattern import Pattern
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
+from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
 
@@ -88,18 +91,45 @@ def list_pictures(
         pattern=pattern.text,
         named_plates=named_plates,
     )
+    blanks = BlankMoments(pattern)
     pictures = [
-        replace(_picture(path, fields, facts[folder], extra), left_out=figures.get(path, ""))
+        replace(_picture(path, {**blanks.read(path), **fields}, facts[folder], extra), left_out=figures.get(path, ""))
         for folder, path, fields in whole
     ]
     return PictureList(
-        pictures=pictures, problems=remarks, lost=lost, records=find_records(source, _above(instruments, facts))
+        pictures=pictures,
+        problems=[*remarks, *_named_as_moments(pictures)],
+        lost=lost,
+        records=find_records(source, _above(instruments, facts)),
     )
 
 
 def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
     is_meant = name.isprintable() and not name.startswith(".")
     return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
+
+
+def _named_as_moments(pictures: Sequence[Picture]) -> list[Problem]:
+    """Remark on plates that are named as times are, and that hold the same wells: a pattern may call them plates."""
+    wells: dict[str, set[object]] = defaultdict(set)
+    for picture in pictures:
+        wells[picture.plate].add(split_well(picture.well) or picture.well)
+    named = [plate for plate in wells if tokens_of(plate)]
+    shared = [plate for plate in named if any(wells[plate] & wells[other] for other in named if other != plate)]
+    if not shared:
+        return []
+    return [
+        Problem(
+            severity="warning",
+            kind="plates named as moments",
+            plate=shared[0],
+            found=f"{', '.join(shared[:5])} hold images of the same wells",
+            expected="plates, as --pattern or the table says",
+            fix="Nothing, if they are plates. If they are times or cycles of one plate, a split over them leaks: write "
+            "{time} or {cycle} for {plate} in --pattern.",
+            count=len(shared),
+        )
+    ]
 
 
 def _above(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict[str, list[str]]:

@@ -150,8 +150,9 @@ class _Reader:
             if inside.channels == {""}:
                 facts.fields["channel of the folder"] = value
                 return ""
-        if tokens and tokens[0][0] != "channel":
-            facts.fields.update({axis: value for axis, value in tokens if axis != "channel"})
+        said = {axis: value for axis, value in tokens if axis != "channel"}
+        if said:
+            facts.fields.update(said)
             return ""
         well, is_sure = well_of(part)
         if well is not None and (is_sure or inside.wells == {well}):
@@ -177,7 +178,7 @@ def _without_well(part: str, wells: Collection[object]) -> str:
 
 
 def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
-    """Make one plate of folders beside each other that hold one well each, every one another."""
+    """Make one plate of numbered folders beside each other that hold one well each, every one another."""
     groups: dict[tuple[str, ...], dict[str, set[object]]] = defaultdict(lambda: defaultdict(set))
     for folder in facts:
         base = reader.base[folder]
@@ -189,7 +190,8 @@ def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None
         at = _naming(base)
         siblings = groups.get(base[:at], {}) if at >= 0 else {}
         wells = [well for inside in siblings.values() for well in inside]
-        if len(siblings) == len(wells) == len(set(wells)) >= _FEWEST_WELLS and "" not in wells:
+        is_one_each = len(siblings) == len(wells) == len(set(wells)) >= _FEWEST_WELLS and "" not in wells
+        if is_one_each and all(doubt_of(part) is not None for part in siblings):
             reader.base[folder] = (*base[:at], *base[at + 1 :])
 
 
@@ -258,6 +260,12 @@ def _refuse_doubtful(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
 def _reads_place(segment: str) -> bool:
     """Tell whether a part of a pattern reads a well, a field, a channel or a moment."""
     return any(f"{{{name}" in segment for name in ("well", "row", "column", "site", "channel", *MOMENT))
+
+
+def is_below_a_plate(part: str) -> bool:
+    """Tell whether a folder names no plate by itself: a time, a field, a well, or nothing, as `Images`."""
+    well, _ = well_of(part)
+    return part.lower() in NO_NAMES or bool(tokens_of(part)) or well is not None or is_well_number(part)
 
 
 def _naming(base: Sequence[str]) -> int:
