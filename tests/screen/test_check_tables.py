@@ -144,7 +144,7 @@ def test_a_screen_without_any_negative_control_is_told_how_to_name_them(tmp_path
 @pytest.mark.parametrize(
     ("column", "name", "kind"),
     [
-        ("perturbation", "NaN", "name of a missing value"),
+        ("perturbation", "?", "name of a missing value"),
         ("perturbation", "1E05", "name changed by a spreadsheet"),
         ("perturbation", "MARCH1", None),
         ("perturbation", "1-Mar", "name changed by a spreadsheet"),

@@ -236,7 +236,7 @@ def test_a_table_of_wells_says_what_was_done(tmp_path: Path) -> None:
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     assert screen.sites[["well", "perturbation", "role", "dose"]].drop_duplicates().to_numpy().tolist() == [
         ["A01", "0012", "treatment", "1E05"],
-        ["B02", "NA", "negative_control", "MARCH1"],
+        ["B02", "", "negative_control", "MARCH1"],  # NA is no name
     ]
     assert screen.card.provenance["columns"]["perturbation"] == "Perturbation"
     assert screen.card.provenance["tables"][0]["path"] == "wells.csv"

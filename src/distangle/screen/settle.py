@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from distangle.screen.contradictions import contradictions
 from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found
 from distangle.screen.own_columns import PREFIX, rename_columns
@@ -31,6 +32,7 @@ def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tu
     for check in (_unique_sites, _agreeing_wells, _unshared_files):
         entries, refused = check(entries, found)
         problems += refused
+    problems += contradictions(entries, found.extra_columns)
     return entries, size, problems
 
 
