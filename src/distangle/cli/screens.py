@@ -47,7 +47,7 @@ def index(
             for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.
         pattern: How paths are built: `{plate}/{well}_s{site}_w{channel}.tif`, or `harmony`, `imagexpress`,
-            `cellvoyager`, `incell`, `arrayscan`.
+            `cellvoyager`, `cq1`, `incell`, `arrayscan`, `leica`, `nikon-jobs`, `scanr`, `squid`, `zen`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
         tables_only: The images are elsewhere: index the wells of the tables alone.

@@ -1,15 +1,18 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
+from distangle.screen.layouts.names.instruments import KNOWN
 from distangle.screen.layouts.names.listing import LOOKS, NOT_UNDERSTOOD, folders_below, not_understood
-from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.names.plates import moment_of, plates_of
+from distangle.screen.layouts.names.thumbnails import IGNORED, is_thumbnail, thumbnails_ignored
 from distangle.screen.layouts.wells.columns import renamed
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels, read_labels
@@ -45,7 +48,10 @@ def find_folder(request: Request) -> Found:
     if not pictures:
         odd = [problem for problem in problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
-        message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
+        small = next((f", only {problem.found}" for problem in problems if problem.kind == IGNORED), "")
+        message += (
+            f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else f"There is no image at all{small}. "
+        )
         message += guess(source)
         raise ScreenError(message.rstrip())
     return found_pictures(request, pictures, problems, pattern=pattern, extra=extra)
@@ -79,6 +85,7 @@ def found_pictures(
         shared=labels.keys & known if labels is not None else frozenset(),
         request=request,
         count=n_sites_of,
+        base=pattern.base,
     )
     names, entries, wrong, n_sites = _sites(request, pictures, read, pattern)
     refused = [problem for problem in wrong if problem.severity == "refused"]
@@ -121,7 +128,7 @@ def list_pictures(
     """
     read: list[tuple[str, str, dict[str, str]]] = []
     remarks: list[Problem] = []
-    folders = list(folders_below(source, remarks))
+    folders, thumbnails = _without_thumbnails(folders_below(source, remarks))
     if not any(_follows(pattern, folder, name) for folder, names in folders for name in names):
         pattern = pattern.with_any_well()
     for folder, names in folders:
@@ -130,14 +137,23 @@ def list_pictures(
             path = f"{folder}/{name}".lstrip("/")
             fields = pattern.read(path) if _follows(pattern, folder, name) else None
             if fields is not None:
-                read.append((folder, path, {**moment_of(folder), **fields}))
+                read.append((_without_time(folder, fields), path, {**moment_of(folder), **fields}))
             elif LOOKS.fullmatch(name):
                 others.append(name)
         if others:
             listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
+    if thumbnails:
+        remarks.append(thumbnails_ignored(thumbnails))
+    _number_sites([fields for _, _, fields in read])
     plates = plates_of({folder for folder, _, _ in read}, root=source.resolve().name or "all")
     return [_picture(path, fields, plates[folder], extra) for folder, path, fields in read], remarks
+
+
+def _without_time(folder: str, fields: Mapping[str, str]) -> str:
+    """Return the folder that may name a plate: the one above, where the last is the time that the pattern reads."""
+    above, _, last = folder.rpartition("/")
+    return above if last and last == fields.get("time") else folder
 
 
 def _follows(pattern: Pattern, folder: str, name: str) -> bool:
@@ -148,18 +164,43 @@ def _follows(pattern: Pattern, folder: str, name: str) -> bool:
 def guess(source: AnyPath) -> str:
     """Return which known pattern the names in a folder follow, as advice; "" if none."""
     counts: Counter[str] = Counter()
+    example: dict[str, str] = {}
     seen = 0
     known = {name: parse_pattern(name) for name in KNOWN}
-    for folder, names in folders_below(source, []):
+    for folder, names in _without_thumbnails(folders_below(source, []))[0]:
         for name in names:
-            counts.update(key for key, pattern in known.items() if pattern.read(f"{folder}/{name}"))
+            follows = [key for key, pattern in known.items() if pattern.read(f"{folder}/{name}")]
+            counts.update(follows)
+            example.update({key: f"{folder}/{name}" for key in follows if key not in example})
         seen += len(names)
         if seen > _ENOUGH:
             break
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
-    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
+    written = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
+    return f"{count} of {seen} names are as in --pattern {name}, which stands for {written!r}."
+
+
+def _without_thumbnails(
+    folders: Iterable[tuple[str, list[str]]],
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Return folders with the names of their files but for thumbnails, and the paths of those."""
+    kept: list[tuple[str, list[str]]] = []
+    thumbnails: list[str] = []
+    for folder, names in folders:
+        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
+        thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
+    return kept, [path for path in thumbnails if LOOKS.fullmatch(path.rsplit("/", 1)[-1])]
+
+
+def _number_sites(read: Sequence[dict[str, str]]) -> None:
+    """Number fields that are told by their column and row, row by row over all wells, from 1."""
+    placed = [fields for fields in read if "site_x" in fields or "site_y" in fields]
+    places = [(int(fields.pop("site_y", "0")), int(fields.pop("site_x", "0"))) for fields in placed]
+    number = {place: str(k) for k, place in enumerate(sorted(set(places)), start=1)}
+    for fields, place in zip(placed, places, strict=True):
+        fields["site"] = number[place]
 
 
 def _picture(path: str, fields: dict[str, str], plate: str, extra: tuple[str, ...]) -> Picture:

@@ -8,6 +8,7 @@ NO_NAMES = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff
 """Folders that say nothing of what lies in them."""
 
 _MEASUREMENT = re.compile(r"(.+?)__[0-9]{4}-[0-9]{2}-[0-9]{2}.*", re.DOTALL)  # BR00117006__2020-11-08T18_18_43-...
+_INSIDE = re.compile(r"(slide|chamber|field)--[A-Z].*", re.IGNORECASE)  # Leica Matrix Screener: folders in a plate
 _MOMENT = re.compile(r"(timepoint|zstep)_?([0-9]+)", re.IGNORECASE)
 
 
@@ -22,7 +23,10 @@ def plates_of(folders: Iterable[str], *, root: str) -> dict[str, str]:
         folders: Relative to the source, "" for the source itself.
         root: Name of the source.
     """
-    above = {folder: "/".join(part for part in folder.split("/") if not _MOMENT.fullmatch(part)) for folder in folders}
+    above = {
+        folder: "/".join(p for p in folder.split("/") if not (_MOMENT.fullmatch(p) or _INSIDE.fullmatch(p)))
+        for folder in folders
+    }
     named = {base: _name(base, root) for base in above.values()}
     counts = Counter(named.values())
     return {folder: named[base] if counts[named[base]] == 1 else base or root for folder, base in above.items()}
