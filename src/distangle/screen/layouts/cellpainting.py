@@ -160,7 +160,7 @@ def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | 
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     labels = labels_of_plates({picture.plate for picture in pictures})
     pictures, labels, doubts, n_doubtful = sort_out(
-        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of
+        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of, base=pattern.base
     )
     names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=pictures)
     found = Found(

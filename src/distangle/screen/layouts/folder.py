@@ -9,11 +9,13 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.instruments.agree import Heeded, heed_records
 from distangle.screen.layouts.names.figures import refuse_lost_channels
+from distangle.screen.layouts.names.instruments import KNOWN
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
-from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
+from distangle.screen.layouts.names.thumbnails import IGNORED
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels
 from distangle.screen.layouts.wells.reading import sort_out
@@ -51,7 +53,10 @@ def find_folder(request: Request) -> Found:
     if listed.is_empty:
         odd = [problem for problem in listed.problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
-        message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
+        small = next((f", only {problem.found}" for problem in listed.problems if problem.kind == IGNORED), "")
+        message += (
+            f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else f"There is no image at all{small}. "
+        )
         message += guess(source)
         raise ScreenError(message.rstrip())
     return _of_pictures(request, listed, tables, pattern=pattern, extra=extra)
@@ -74,6 +79,7 @@ def _of_pictures(
         shared=labels.keys & known if labels is not None else frozenset(),
         request=request,
         count=n_sites_of,
+        base=pattern.base,
     )
     names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=read)
     refused = [problem for problem in wrong if problem.severity == "refused"]
@@ -117,18 +123,22 @@ def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Seque
 def guess(source: AnyPath) -> str:
     """Return which known pattern the names in a folder follow, as advice; "" if none."""
     counts: Counter[str] = Counter()
+    example: dict[str, str] = {}
     seen = 0
     known = {name: parse_pattern(name) for name in KNOWN}
-    for folder, names in folders_below(source, []):
+    for folder, names in _without_thumbnails(folders_below(source, []))[0]:
         for name in names:
-            counts.update(key for key, pattern in known.items() if pattern.read(f"{folder}/{name}"))
+            follows = [key for key, pattern in known.items() if pattern.read(f"{folder}/{name}")]
+            counts.update(follows)
+            example.update({key: f"{folder}/{name}" for key in follows if key not in example})
         seen += len(names)
         if seen > _ENOUGH:
             break
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
-    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
+    written = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
+    return f"{count} of {seen} names are as in --pattern {name}, which stands for {written!r}."
 
 
 def sites_of(

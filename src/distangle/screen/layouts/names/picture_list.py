@@ -15,6 +15,7 @@ from distangle.screen.layouts.names.moments import moment_of
 from distangle.screen.layouts.names.pattern import Pattern
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
+from distangle.screen.layouts.names.thumbnails import is_thumbnail, thumbnails_ignored
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
@@ -62,7 +63,7 @@ def list_pictures(
     remarks: list[Problem] = []
     odd: list[str] = []
     instruments: dict[str, list[str]] = {}
-    folders = list(folders_below(source, remarks))
+    folders, thumbnails = _without_thumbnails(folders_below(source, remarks))
     if not any(_fields(pattern, folder, name) for folder, names in folders for name in names):
         pattern = pattern.with_any_well()
     for folder, names in folders:
@@ -73,13 +74,16 @@ def list_pictures(
             path = f"{folder}/{name}".lstrip("/")
             fields = _fields(pattern, folder, name)
             if fields is not None:
-                read.append((folder, path, fields))
+                read.append((_without_time(folder, fields), path, fields))
             elif LOOKS.fullmatch(name):
                 others.append(name)
         odd += [f"{folder}/{name}".lstrip("/") for name in others]
         if others:
             listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
+    if thumbnails:
+        remarks.append(thumbnails_ignored(thumbnails))
+    _number_sites([fields for _, _, fields in read])
     lost = left_out(pattern, odd)
     whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
     figures = {file.path: file.figures for file in lost}
@@ -107,6 +111,33 @@ def list_pictures(
 def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
     is_meant = name.isprintable() and not name.startswith(".")
     return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
+
+
+def _without_thumbnails(
+    folders: Iterable[tuple[str, list[str]]],
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Return folders with the names of their files but for thumbnails, and the paths of those."""
+    kept: list[tuple[str, list[str]]] = []
+    thumbnails: list[str] = []
+    for folder, names in folders:
+        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
+        thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
+    return kept, [path for path in thumbnails if LOOKS.fullmatch(path.rsplit("/", 1)[-1])]
+
+
+def _number_sites(read: Sequence[dict[str, str]]) -> None:
+    """Number fields that are told by their column and row, row by row over all wells, from 1."""
+    placed = [fields for fields in read if "site_x" in fields or "site_y" in fields]
+    places = [(int(fields.pop("site_y", "0")), int(fields.pop("site_x", "0"))) for fields in placed]
+    number = {place: str(k) for k, place in enumerate(sorted(set(places)), start=1)}
+    for fields, place in zip(placed, places, strict=True):
+        fields["site"] = number[place]
+
+
+def _without_time(folder: str, fields: Mapping[str, str]) -> str:
+    """Return the folder that may name a plate: the one above, where the last is the time that the pattern reads."""
+    above, _, last = folder.rpartition("/")
+    return above if last and last == fields.get("time") else folder
 
 
 def _named_as_moments(pictures: Sequence[Picture]) -> list[Problem]:

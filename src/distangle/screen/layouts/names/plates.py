@@ -21,6 +21,7 @@ NO_NAMES = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff
 """Folders that say nothing of what lies in them."""
 
 _MEASUREMENT = re.compile(r"(.+?)__([0-9]{4}-[0-9]{2}-[0-9]{2}.*)", re.DOTALL)  # BR00117006__2020-11-08T18_18_43-...
+_INSIDE = re.compile(r"(slide|chamber|field)--[A-Z].*", re.IGNORECASE)  # Leica Matrix Screener: folders in a plate
 _OWN = ("plate", "experiment")
 _NO_PLATE = {"", "w", "well", "wells", "img", "image", "images", "site", "field", "pos"}
 _FEWEST_WELLS = 3  # folders of one well each: two may be plates that have hardly begun
@@ -126,7 +127,7 @@ class _Reader:
             segment = self.segment(len(parts) - k)
             if any(f"{{{name}" in segment for name in _OWN) or part in self.named_plates:
                 kept.append(part)
-            elif not _reads_place(segment) and (rest := self._rest(parts[: k + 1], facts)):
+            elif not (_reads_place(segment) or _INSIDE.fullmatch(part)) and (rest := self._rest(parts[: k + 1], facts)):
                 kept.append(rest)
         self.base[folder] = tuple(kept)
         return facts
