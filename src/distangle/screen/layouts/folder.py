@@ -15,7 +15,7 @@ from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
 from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
-from distangle.screen.layouts.names.thumbnails import IGNORED
+from distangle.screen.layouts.names.thumbnails import IGNORED, without_thumbnails
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels
 from distangle.screen.layouts.wells.reading import sort_out
@@ -126,7 +126,7 @@ def guess(source: AnyPath) -> str:
     example: dict[str, str] = {}
     seen = 0
     known = {name: parse_pattern(name) for name in KNOWN}
-    for folder, names in _without_thumbnails(folders_below(source, []))[0]:
+    for folder, names in without_thumbnails(folders_below(source, []))[0]:
         for name in names:
             follows = [key for key, pattern in known.items() if pattern.read(f"{folder}/{name}")]
             counts.update(follows)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distangle.errors import ScreenError
-from distangle.screen.layouts.names.pattern import KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.instruments import KNOWN
+from distangle.screen.layouts.names.pattern import Pattern, parse_pattern
 from distangle.screen.perturbation import natural_key
 
 _OF_MICROSCOPES = frozenset(way for ways in KNOWN.values() for way in ways)

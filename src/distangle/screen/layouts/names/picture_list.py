@@ -15,7 +15,7 @@ from distangle.screen.layouts.names.moments import moment_of
 from distangle.screen.layouts.names.pattern import Pattern
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
-from distangle.screen.layouts.names.thumbnails import is_thumbnail, thumbnails_ignored
+from distangle.screen.layouts.names.thumbnails import thumbnails_ignored, without_thumbnails
 from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
@@ -63,7 +63,7 @@ def list_pictures(
     remarks: list[Problem] = []
     odd: list[str] = []
     instruments: dict[str, list[str]] = {}
-    folders, thumbnails = _without_thumbnails(folders_below(source, remarks))
+    folders, thumbnails = without_thumbnails(folders_below(source, remarks))
     if not any(_fields(pattern, folder, name) for folder, names in folders for name in names):
         pattern = pattern.with_any_well()
     for folder, names in folders:
@@ -83,9 +83,9 @@ def list_pictures(
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
     if thumbnails:
         remarks.append(thumbnails_ignored(thumbnails))
-    _number_sites([fields for _, _, fields in read])
     lost = left_out(pattern, odd)
     whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
+    _number_sites([fields for _, _, fields in whole])
     figures = {file.path: file.figures for file in lost}
     above = source.resolve()
     names_above = [above.name, *([p.name for p in above.parents] if isinstance(above, Path) else [above.parent.name])]
@@ -111,18 +111,6 @@ def list_pictures(
 def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
     is_meant = name.isprintable() and not name.startswith(".")
     return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
-
-
-def _without_thumbnails(
-    folders: Iterable[tuple[str, list[str]]],
-) -> tuple[list[tuple[str, list[str]]], list[str]]:
-    """Return folders with the names of their files but for thumbnails, and the paths of those."""
-    kept: list[tuple[str, list[str]]] = []
-    thumbnails: list[str] = []
-    for folder, names in folders:
-        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
-        thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
-    return kept, [path for path in thumbnails if LOOKS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
 def _number_sites(read: Sequence[dict[str, str]]) -> None:

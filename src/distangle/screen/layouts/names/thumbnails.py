@@ -1,7 +1,9 @@
 """Small pictures that instruments write beside their images: known by their names, counted and left out."""
 
 import re
+from collections.abc import Iterable
 
+from distangle.screen.layouts.names.listing import LOOKS
 from distangle.screen.problems import Problem
 
 IGNORED = "thumbnails ignored"
@@ -20,6 +22,18 @@ def is_thumbnail(folder: str, name: str) -> bool:
         name: Of the file.
     """
     return _FILE.fullmatch(name) is not None or any(_FOLDER.fullmatch(part) for part in folder.split("/"))
+
+
+def without_thumbnails(
+    folders: Iterable[tuple[str, list[str]]],
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Return folders with the names of their files but for thumbnails, and the paths of those."""
+    kept: list[tuple[str, list[str]]] = []
+    thumbnails: list[str] = []
+    for folder, names in folders:
+        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
+        thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
+    return kept, [path for path in thumbnails if LOOKS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
 def thumbnails_ignored(paths: list[str]) -> Problem:
