@@ -54,6 +54,11 @@ class Pattern:
     _loose: tuple[tuple[int, re.Pattern[str]], ...] = ()
     _channels: re.Pattern[str] | None = None
 
+    @property
+    def has_ways(self) -> bool:
+        """Whether it is a known naming of several patterns, of which some may read a folder and others none."""
+        return len(self._ways) > 1
+
     def with_any_well(self) -> "Pattern":
         """Return the pattern that also reads wells in other spellings, such as `A-01`, `r02c07` and `17`."""
         return replace(self, _ways=self._loose or self._ways)

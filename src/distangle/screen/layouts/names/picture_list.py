@@ -74,7 +74,7 @@ def list_pictures(
             path = f"{folder}/{name}".lstrip("/")
             fields = _fields(pattern, folder, name)
             if fields is not None:
-                read.append((_without_time(folder, fields), path, fields))
+                read.append((_without_time(folder, fields) if pattern.has_ways else folder, path, fields))
             elif LOOKS.fullmatch(name):
                 others.append(name)
         odd += [f"{folder}/{name}".lstrip("/") for name in others]
@@ -92,7 +92,7 @@ def list_pictures(
     facts = read_folders(
         ((folder, fields) for folder, _, fields in whole),
         root=root_name(names_above) or "all",
-        pattern=pattern.text,
+        pattern=pattern.text.rpartition("/")[2] if pattern.has_ways else pattern.text,
         named_plates=named_plates,
     )
     blanks = BlankMoments(pattern)
