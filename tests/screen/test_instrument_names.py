@@ -244,3 +244,22 @@ def test_the_folder_of_a_time_is_no_plate(tmp_path: Path) -> None:
     put(tmp_path / "acquisition", *(f"1/{name}" for name in names))
     with pytest.raises(ScreenError, match="several planes or times"):
         indexed(tmp_path, "squid")
+
+
+@pytest.mark.parametrize(
+    ("instrument", "name"),
+    [
+        # Exports of ZEN number scenes; names of several public pipelines.
+        ("ZEN (Zeiss)", "20181113_HCC_s03c1_ORG.tif"),
+        ("ZEN (Zeiss)", "plate-01_s12t42c2.tif"),
+        ("NIS-Elements (Nikon)", "seq0000xy01c1.tif"),
+        ("Squid (Cephla)", "manual_0_0_Fluorescence_405_nm_Ex.tiff"),
+    ],
+)
+def test_names_that_say_no_well_are_told_so(tmp_path: Path, instrument: str, name: str) -> None:
+    put(tmp_path, name)
+    for options in ({}, {"pattern": "{well}.tif"}):
+        with pytest.raises(ScreenError) as caught:
+            index(tmp_path, layout="folder", **options)
+        assert f"1 of 1 names, such as {name!r}, are of {instrument}: they number places" in str(caught.value)
+        assert str(caught.value).endswith("and take --layout table.")

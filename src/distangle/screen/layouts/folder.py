@@ -1,7 +1,7 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
@@ -9,13 +9,13 @@ from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.instruments.agree import Heeded, heed_records
 from distangle.screen.layouts.names.figures import refuse_lost_channels
-from distangle.screen.layouts.names.instruments import KNOWN
+from distangle.screen.layouts.names.instruments import KNOWN, WITHOUT_WELLS
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
 from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
-from distangle.screen.layouts.names.thumbnails import IGNORED, without_thumbnails
+from distangle.screen.layouts.names.thumbnails import IGNORED, is_thumbnail
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels
 from distangle.screen.layouts.wells.reading import sort_out
@@ -43,7 +43,7 @@ def find_folder(request: Request) -> Found:
         message = "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
         raise ScreenError(message)
     if request.pattern is None:
-        message = f"Layout 'folder' needs --pattern. {guess(source) or _EXAMPLE}"
+        message = f"Layout 'folder' needs --pattern. {guess(source) or _without_wells(source) or _EXAMPLE}"
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
@@ -57,7 +57,7 @@ def find_folder(request: Request) -> Found:
         message += (
             f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else f"There is no image at all{small}. "
         )
-        message += guess(source)
+        message += guess(source) or _without_wells(source)
         raise ScreenError(message.rstrip())
     return _of_pictures(request, listed, tables, pattern=pattern, extra=extra)
 
@@ -126,19 +126,39 @@ def guess(source: AnyPath) -> str:
     example: dict[str, str] = {}
     seen = 0
     known = {name: parse_pattern(name) for name in KNOWN}
-    for folder, names in without_thumbnails(folders_below(source, []))[0]:
-        for name in names:
-            follows = [key for key, pattern in known.items() if pattern.read(f"{folder}/{name}")]
-            counts.update(follows)
-            example.update({key: f"{folder}/{name}" for key in follows if key not in example})
-        seen += len(names)
-        if seen > _ENOUGH:
-            break
+    for path in _first_paths(source):
+        follows = [key for key, pattern in known.items() if pattern.read(path)]
+        counts.update(follows)
+        example.update({key: path for key in follows if key not in example})
+        seen += 1
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
     written = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
     return f"{count} of {seen} names are as in --pattern {name}, which stands for {written!r}."
+
+
+def _without_wells(source: AnyPath) -> str:
+    """Return what to do where an instrument's names number places and say no well, as advice; "" elsewhere."""
+    names = [path.rsplit("/", 1)[-1] for path in _first_paths(source)]
+    for instrument, form in WITHOUT_WELLS.items():
+        if found := [name for name in names if form.fullmatch(name)]:
+            return (
+                f"{len(found)} of {len(names)} names, such as {found[0]!r}, are of {instrument}: they number places in "
+                f"the order in which they were taken, and say no well. Write a table with the well and the path of "
+                f"each, and take --layout table."
+            )
+    return ""
+
+
+def _first_paths(source: AnyPath) -> Iterator[str]:
+    """Give the paths of so many files as tell how all are named, without thumbnails."""
+    seen = 0
+    for folder, names in folders_below(source, []):
+        if seen > _ENOUGH:
+            return
+        seen += len(names)
+        yield from (f"{folder}/{name}" for name in names if not is_thumbnail(folder, name))
 
 
 def sites_of(

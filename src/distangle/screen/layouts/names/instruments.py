@@ -51,3 +51,10 @@ CHANNELS = {"squid": re.compile(r"(Fluorescence|BF|Brightfield|DF|Darkfield)_.+"
 
 WELL_BASE = {"leica": 0}
 """What rows and columns count from, where it is not 1."""
+
+WITHOUT_WELLS = {
+    "ZEN (Zeiss)": re.compile(r".*_s[0-9]+(?:[tzm][0-9]+)*c[0-9]+(?:_ORG)?\.tiff?", re.IGNORECASE),
+    "NIS-Elements (Nikon)": re.compile(r".*xy[0-9]+(?:[tz][0-9]+)*c[0-9]+\.tiff?", re.IGNORECASE),
+    "Squid (Cephla)": re.compile(r"manual_[0-9]+_[0-9]+_.+\.(?:tiff?|bmp)", re.IGNORECASE),
+}
+"""Names that number scenes or positions: no pattern finds a well in them."""

@@ -290,7 +290,7 @@ def _read_numbers(
             if spelling.column >= bases[plate.side, "number"]:
                 _rename(plate.places[name], possible[0].name(spelling.column - bases[plate.side, "number"]))
     is_told = request.plate is not None and (request.well_order or order) is not None
-    return [] if is_told else [_remark(counted[0], str(possible[0]))]
+    return [] if is_told else [_remark(counted[0], possible)]
 
 
 def _numbers(plate: PlateNames, base: int) -> set[int]:
@@ -307,7 +307,7 @@ def _doubt_of_number(possible: Sequence[Numbering], k: int, *, base: int) -> Dou
     return Doubt(f"well {k + base}, {', '.join(readings(possible, k))}", f"Say which: {' and '.join(ways)}.")
 
 
-def _remark(plate: PlateNames, numbering: str) -> Problem:
+def _remark(plate: PlateNames, possible: Sequence[Numbering]) -> Problem:
     name, spelling = plate.of("number")[0]
     place = plate.places[name][0]
     return Problem(
@@ -317,6 +317,6 @@ def _remark(plate: PlateNames, numbering: str) -> Problem:
         plate=place.plate,
         well=place.well,
         found=f"well {spelling.column}",
-        expected=f"wells counted {numbering}, the reading that meets the other names",
-        fix="Nothing, if so; else say it: --well-order columns --plate-rows 16 --plate-columns 24.",
+        expected=f"wells counted {' or '.join(map(str, possible))}, which is one for the wells at hand",
+        fix="Nothing, if so; else say how: --well-order, --plate-rows and --plate-columns.",
     )
