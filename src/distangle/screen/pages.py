@@ -191,7 +191,10 @@ def frame_page(header: ImageHeader, frame: int, series: int) -> Chosen:
     """
     stack = header.stack
     if frame < 0 and series == 0 and (stack is None or len(stack.series) < 2):
-        return only_page(header)
+        chosen = only_page(header)
+        fix = "Export one plane (or a projection) per channel, or name the planes in the Frame_ columns: where all of "
+        fix += "them are 0, they name none."
+        return chosen if chosen.misfit is None else Chosen(misfit=chosen.misfit._replace(fix=fix))
     if stack is not None and stack.trouble:
         return Chosen(misfit=Misfit(_held(header), f"frame {frame} of series {series}", _ONE_PLANE))
     if stack is None or not stack.series:
