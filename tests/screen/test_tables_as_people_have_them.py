@@ -130,7 +130,7 @@ def test_a_map_of_the_plate_is_a_row_per_well(tmp_path: Path, text: str, wells: 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(8, 12), (16, 24), (32, 48)])
 def test_a_map_without_heads_has_the_shape_of_a_plate(tmp_path: Path, n_rows: int, n_columns: int) -> None:
     cells = [[f"c{(row * n_columns + column) % 90}" for column in range(n_columns)] for row in range(n_rows)]
-    table = read(tmp_path, "\n".join(",".join(row) for row in cells) + "\n")
+    table = read(tmp_path, "\n".join(",".join(row) for row in cells) + "\n\n\n")
     last = {8: "H12", 16: "P24", 32: "AF48"}[n_rows]
     assert (table.rows[0], table.rows[n_columns + 1], table.rows[-1]) == (
         ("A01", cells[0][0]),

@@ -49,11 +49,11 @@ def read_delimited(path: AnyPath) -> SourceTable:
         message = f"{path} holds comments alone. Expected a header and one row per well or site."
         raise ScreenError(message)
     if len(lines) <= _LONGEST_GRID:
-        plain = [line for line in lines if not (line[1] and line[1][0].startswith("#"))]
+        plain = [line for line in lines if line[1] and not line[1][0].startswith("#")]
         if grids := plate_grids(plain):
             return _of_grid(path, grids, plain)
     table = table_of(path, [line for line in lines if not _is_blank(line)])
-    return dataclasses.replace(table, advice=_ADD_HEADS) if has_shape(lines) else table
+    return dataclasses.replace(table, advice=_ADD_HEADS) if has_shape([line for line in lines if line[1]]) else table
 
 
 def _of_grid(path: AnyPath, grids: Sequence[PlateGrid], lines: Sequence[Line]) -> SourceTable:

@@ -108,7 +108,7 @@ def _without_row_numbers(
         return names, lines, []
     first = [fields[0].strip() for _, fields in lines]
     if is_short or _are_row_numbers(first):
-        remark = _unnamed(path, f"row numbers, {first[0]} to {first[-1]}", "Nothing: they were left out.")
+        remark = _unnamed(path, f"row numbers, {first[0]} to {first[-1]}", "Nothing: the row numbers were left out.")
         return names if is_short else names[1:], [(line, fields[1:]) for line, fields in lines], [remark]
     if not any(first):
         return names, lines, []
