@@ -192,6 +192,7 @@ def test_nor_a_well(tmp_path: Path) -> None:
         (["plate_1", "Plate2", "rep1", "rep2"], ["plate_1", "Plate2", "rep1", "rep2"]),
         (["24278", "110000295584", "Week1_22123"], ["24278", "110000295584", "Week1_22123"]),
         (["HUVEC-1/Plate1", "HUVEC-2/Plate1"], ["HUVEC-1/Plate1", "HUVEC-2/Plate1"]),
+        (["P1/slide--S00/chamber--U00--V01/field--X00--Y01"], ["P1"]),
         (["RAC1", "ch1_t0", "row A col 3"], ["RAC1", "lab", "lab"]),
         (["T47D", "Z310", "MCF7", "timeline"], ["T47D", "lab", "MCF7", "timeline"]),
     ],

@@ -32,6 +32,7 @@ _ROW_AND_COLUMN = re.compile(
     r"row[ _-]*(?P<row>[0-9]{1,2}|[A-Z]{1,2})[ _-]*col(?:umn)?[ _-]*(?P<column>[0-9]{1,2}))",
     re.IGNORECASE,
 )
+_LEICA = re.compile(r"(?:slide|chamber|field)--[A-Z].*", re.IGNORECASE | re.DOTALL)
 _WELL_NUMBER = re.compile(r"w(?:ell)?[ _-]*[0-9]{1,4}", re.IGNORECASE)
 _DOUBTFUL = re.compile(
     r"(?P<number>[0-9]{1,3}|0[0-9]{3,})|(?P<before>d|day|h|hrs?|hours?|min|s|f|r)[ _-]?[0-9]+|"
@@ -81,6 +82,11 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
 def is_well_number(part: str) -> bool:
     """Tell whether a folder is named by the number of a well, such as `Well 12` or `W0012`."""
     return bool(_WELL_NUMBER.fullmatch(part))
+
+
+def is_of_leica(part: str) -> bool:
+    """Tell whether Matrix Screener named a folder inside a plate, such as `chamber--U00--V00`."""
+    return bool(_LEICA.fullmatch(part))
 
 
 def doubt_of(part: str) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from distangle.screen.layouts.names.folders import (
     MOMENT,
     doubt_of,
     ending_of,
+    is_of_leica,
     is_stain,
     is_well_number,
     tokens_of,
@@ -159,6 +160,8 @@ class _Reader:
         if well is not None and (is_sure or inside.wells == {well}):
             if inside.wells - {well, ""}:
                 facts.doubt = f"folder {part}, of well {well_name(*well)}"
+            return ""
+        if is_of_leica(part):
             return ""
         if is_well_number(part) and len(inside.wells) == 1 and "" not in inside.wells:
             return ""
