@@ -291,9 +291,10 @@ def well_spelling(rng: random.Random) -> Draft:
             row[at] = f"{_small(r) if small else letters(r)}{c + 1:02d}"
         d.texts["wells.csv"] = text_of([header, *rows])
         d.options["tables"] = "wells.csv"
+        if instance == "small alone" and small:  # without a word about the plate a and A may be one row
+            d.options.update(plate_rows=32, plate_columns=48)
         if instance == "small alone" and not small:
             instance += ", map in AA"
-        d.extra["option"] = {}
     else:
         plate = rng.choice(((8, 12), (16, 24)) if instance != "quadrants" else ((32, 48),))
         rows_, columns = plate
