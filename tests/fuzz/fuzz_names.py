@@ -59,7 +59,8 @@ def counting_from_0(rng: random.Random) -> Draft:
         by_number = rng.random() < 0.3
         if by_number:
             asked["wells"] = [(0, 0)]
-        d, _, _ = folder_screen(rng, **asked)
+        from_1 = [scheme for scheme in SCHEMES if scheme.name != "leica"]
+        d, _, _ = folder_screen(rng, schemes=from_1, **asked)
         header, found = label_rows(d)
         at = header.index("well")
         by_letter = rng.random() < 0.4
