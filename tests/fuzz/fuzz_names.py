@@ -59,7 +59,8 @@ def counting_from_0(rng: random.Random) -> Draft:
         by_number = rng.random() < 0.3
         if by_number:
             asked["wells"] = [(0, 0)]
-        d, _, _ = folder_screen(rng, **asked)
+        from_1 = [scheme for scheme in SCHEMES if scheme.name != "leica"]
+        d, _, _ = folder_screen(rng, schemes=from_1, **asked)
         header, found = label_rows(d)
         at = header.index("well")
         by_letter = rng.random() < 0.4
@@ -107,7 +108,7 @@ def counting_from_0(rng: random.Random) -> Draft:
             add_labels(d, style="A01")
     d.says = r"from 0|zero|base 0|well-base"
     d.fault, d.instance = "counting from 0", instance
-    d.extra["advised"] = {"well_base": 0}
+    d.extra["advised"] = {"well_base": "images=1,tables=0" if instance.startswith("table of well") else 0}
     return d
 
 
@@ -291,9 +292,10 @@ def well_spelling(rng: random.Random) -> Draft:
             row[at] = f"{_small(r) if small else letters(r)}{c + 1:02d}"
         d.texts["wells.csv"] = text_of([header, *rows])
         d.options["tables"] = "wells.csv"
+        if instance == "small alone" and small:  # without a word about the plate a and A may be one row
+            d.options.update(plate_rows=32, plate_columns=48)
         if instance == "small alone" and not small:
             instance += ", map in AA"
-        d.extra["option"] = {}
     else:
         plate = rng.choice(((8, 12), (16, 24)) if instance != "quadrants" else ((32, 48),))
         rows_, columns = plate

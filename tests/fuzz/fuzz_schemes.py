@@ -21,6 +21,7 @@ class Scheme:
         endings: That may be.
         moments: Whether the names have `plane` or `time`.
         experiments: Whether they have an experiment.
+        first_site: Number of the first site, where names do not tell it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scheme:
     endings: tuple[str, ...] = ("tif",)
     moments: str = ""
     experiments: bool = False
+    first_site: int | None = None
 
 
 _GUID = "648EE446-12C2-4D22-B14B-6EC688B0744A"
@@ -69,6 +71,36 @@ SCHEMES = (
         "incell",
         by_number=False,
         moments="plane",
+    ),
+    Scheme("metaxpress", "{plate}/TimePoint_{time}/{tag}_{well}_s{site}_w{k}.{ext}", "imagexpress", moments="time"),
+    Scheme(
+        "phenix plus",
+        "{plate}/Images/r{row1:02}c{col1:02}/r{row1:02}c{col1:02}f{site:02}p{plane:02}-ch{k:02}t{time:02}.{ext}",
+        "harmony",
+        endings=("tiff",),
+        moments="plane time",
+    ),
+    Scheme(
+        "leica",
+        "{plate}/slide--S00/chamber--U{col0:02}--V{row0:02}/field--X{s:02}--Y00/"
+        "image--L0000--S00--U{col0:02}--V{row0:02}--J08--E00--O00--X{s:02}--Y00--T0000--Z00--C{k:02}.{ext}",
+        "leica",
+        endings=("ome.tif", "tif"),
+        first_site=1,
+    ),
+    Scheme(
+        "squid",
+        "{plate}/0/{letter}{col1}_{site}_{plane}_Fluorescence_{stain}_nm_Ex.{ext}",
+        "squid",
+        by_number=False,
+        endings=("tif", "tiff"),
+    ),
+    Scheme(
+        "scanr",
+        "{plate}/{letter}{col1}--W{n:05}--P{site:05}--Z{plane:05}--T{time:05}--{stain}.{ext}",
+        "scanr",
+        by_number=False,
+        moments="plane time",
     ),
     Scheme("arrayscan", "{plate}/{tag}_{well}f{site:02}d{k}.{ext}", "arrayscan", endings=("tif", "TIF")),
     Scheme(
@@ -132,9 +164,11 @@ def path_of(d: Draft, scheme: Scheme, place: Place, ending: str, **changed: Any)
         "col0": place.column,
         "col1": place.column + 1,
         "site": d.sites[place.site],
+        "s": place.site,
+        "n": place.row * 48 + place.column + 1,
         "k": place.channel + 1,
-        "stain": d.channels[place.channel],
-        "wave": " - ".join([d.channels[place.channel].split(" - ")[0]] * 2),
+        "stain": _plain(d.channels[place.channel]),
+        "wave": " - ".join([_plain(d.channels[place.channel])] * 2),
         "plane": place.plane,
         "time": place.time,
         "ext": ending,
@@ -150,6 +184,7 @@ def folder_screen(
     if scheme.experiments:
         asked.setdefault("n_experiments", rng.choice((1, 2)))
     # Of folders 1 and 2 without more nobody can tell whether they are plates or times.
+    asked.setdefault("first_site", scheme.first_site)
     d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **asked)
     ending = rng.choice(scheme.endings)
     way = way_of(rng, ending)
@@ -158,22 +193,29 @@ def folder_screen(
         d.files[path_of(d, scheme, place, ending)] = FilePlan([place], way, byteorder=byteorder)
     d.options["pattern"] = scheme.pattern.replace("{ext}", ending)
     if scheme.by_number:
-        ask_by_number(d, named=rng.random() < 0.5 if named is None else named)
+        ask_by_number(d, scheme, named=rng.random() < 0.5 if named is None else named)
     elif named or (named is None and rng.random() < 0.5):
-        suffix = "{} - {}" if scheme.name == "incell" else "{}"
-        d.options["channels"] = [f"{name}={suffix.format(name, name)}" for name in d.channels]
-    elif scheme.name == "incell":
-        d.channels = [f"{name} - {name}" for name in d.channels]
+        d.options["channels"] = [f"{name}={_written(scheme, name)}" for name in d.channels]
+    else:
+        d.channels = [_written(scheme, name) for name in d.channels]
     if not scheme.experiments:
         d.experiments = ["all"] * len(d.experiments)
     return d, scheme, ending
 
 
-def ask_by_number(d: Draft, *, named: bool) -> None:
+def _written(scheme: Scheme, name: str) -> str:
+    return {"incell": f"{name} - {name}", "squid": f"Fluorescence_{name}_nm_Ex"}.get(scheme.name, name)
+
+
+def _plain(name: str) -> str:
+    return name.split(" - ")[0].removeprefix("Fluorescence_").removesuffix("_nm_Ex")
+
+
+def ask_by_number(d: Draft, scheme: Scheme, *, named: bool) -> None:
     if named:
         d.options["channels"] = [f"{name}={k + 1}" for k, name in enumerate(d.channels)]
     else:
-        pad = 2 if d.options["pattern"] == "cellvoyager" else 1
+        pad = 2 if scheme.name in ("cellvoyager", "phenix plus", "leica") else 1
         d.channels = [f"{k + 1:0{pad}}" for k in range(len(d.channels))]
 
 

@@ -211,5 +211,7 @@ def whole_screen(rng: random.Random) -> Draft:
                 describe(d)
         if rng.random() < 0.7:
             add_labels(d)
+    if d.layout != "folder" and rng.random() < 0.3 and len(d.texts) < 2:
+        d.options["layout"] = None  # told by what lies there
     d.instance = kind
     return d

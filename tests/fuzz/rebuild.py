@@ -12,8 +12,11 @@ from fuzz_judge import judge
 
 def command_of(d: Draft, source: Path, out: Path) -> list[str]:
     """Return the words of `distangle index` that ask for a screen as the test does."""
-    words = ["index", str(source), "--out", str(out), "--layout", d.layout]
+    layout = d.options.get("layout", d.layout)
+    words = ["index", str(source), "--out", str(out), *(["--layout", layout] if layout else [])]
     for name, value in d.options.items():
+        if name == "layout":
+            continue
         flag = "--map" if name == "mapping" else f"--{name.replace('_', '-')}"
         if name == "mapping":
             text = ",".join(f"{ours}={theirs}" for ours, theirs in value.items())

@@ -225,6 +225,22 @@ def test_files_under_another_name_than_the_instrument_gave_are_refused(tmp_path:
             indexed(tmp_path)
 
 
+def test_a_file_of_one_plate_does_not_speak_for_another(tmp_path: Path) -> None:
+    metaxpress(tmp_path / "A", ["DAPI", "GFP"]).rename(tmp_path / "P.HTD")
+    metaxpress(tmp_path / "B", ["GFP", "DAPI"], wells="A02 A03").unlink()
+    screen = indexed(tmp_path, "imagexpress")
+    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
+    assert [channel.name for channel in screen.card.channels] == ["1", "2"]
+    folder = tmp_path / "C" / "Images"
+    harmony(tmp_path / "C", ["Mito", "DNA"])
+    for file in folder.glob("*.tiff"):  # an export to PNG, a folder for each well
+        (folder / file.name[:6]).mkdir(exist_ok=True)
+        file.rename(folder / file.name[:6] / f"{file.stem}.png")
+    whole = indexed(tmp_path / "C", "r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.png")
+    assert [channel.name for channel in whole.card.channels] == ["Mito", "DNA"]
+    assert kinds(whole) == []
+
+
 def test_a_well_that_was_not_measured_is_refused(tmp_path: Path) -> None:
     metaxpress(tmp_path / "P", ["DAPI", "GFP"], wells="A01 B03 A02")
     screen = indexed(tmp_path, "imagexpress")
@@ -240,7 +256,7 @@ def test_images_that_are_listed_and_absent_are_said(tmp_path: Path) -> None:
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
     remark = screen.problems.set_index("kind").loc["images that the instrument lists"]
     assert (remark["severity"], remark["count"]) == ("warning", 4)
-    assert remark["found"] == "no r02c03f01p02-ch1sk1fk1fl1.tiff and 3 more, of B03"
+    assert remark["found"] == "no r02c03f01p02-ch1sk1fk1fl1 and 3 more, of B03"
 
 
 def test_two_magnifications_are_no_one_size(tmp_path: Path) -> None:

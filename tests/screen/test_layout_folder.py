@@ -83,7 +83,7 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("harmoni", "Did you mean 'harmony'? Known: arrayscan, cellvoyager, harmony, imagexpress, incell."),
+        ("harmoni", "Did you mean 'harmony'? Known: arrayscan, cellvoyager, cq1, harmony, imagexpress"),
         ("{wel}_{site}.tif", "does not say which well an image is of. Expected {well}, or {row} and {column}. Did you"),
         ("{row}_{site}.tif", "has one of {row} and {column}. Name both, or {well}."),
         ("{well}{row}{column}.tif", "names the well twice"),

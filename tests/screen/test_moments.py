@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from distangle.cli import main
 from distangle.errors import ScreenError
 from distangle.screen import Screen, conservation_line, index, read_screen, write_screen
 from distangle.screen.asked import read_again
@@ -189,6 +192,8 @@ def test_nor_a_well(tmp_path: Path) -> None:
         (["plate_1", "Plate2", "rep1", "rep2"], ["plate_1", "Plate2", "rep1", "rep2"]),
         (["24278", "110000295584", "Week1_22123"], ["24278", "110000295584", "Week1_22123"]),
         (["HUVEC-1/Plate1", "HUVEC-2/Plate1"], ["HUVEC-1/Plate1", "HUVEC-2/Plate1"]),
+        (["P1/slide--S00/chamber--U00--V01/field--X00--Y01"], ["P1"]),
+        (["RAC1", "ch1_t0", "row A col 3"], ["RAC1", "lab", "lab"]),
         (["T47D", "Z310", "MCF7", "timeline"], ["T47D", "lab", "MCF7", "timeline"]),
     ],
 )
@@ -248,6 +253,8 @@ def test_nor_is_one_named_by_rows_and_columns_or_read_by_the_pattern(tmp_path: P
     assert sorted(screen.sites["site"]) == [1, 1, 2, 2]
     put(tmp_path / "d", [f"P1/{n:03d}/{name}" for n, w in enumerate(("A01", "A02", "A03")) for name in site(w)])
     assert plates_in(indexed(tmp_path / "d")) == {"P1": 3}
+    put(tmp_path / "e", [f"BR{n}/{name}" for n, w in enumerate(("A01", "A02", "A03")) for name in site(w)])
+    assert plates_in(indexed(tmp_path / "e")) == {"BR0": 1, "BR1": 1, "BR2": 1}
 
 
 def test_a_folder_of_another_well_than_its_name_is_refused(tmp_path: Path) -> None:
@@ -316,3 +323,49 @@ def test_no_control_is_missed_where_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "w.csv").write_text("well,perturbation\nA01,DMSO\n")
     said = reasons(tmp_path, tables=tmp_path / "w.csv", controls={"negative_control": ["DMSO"]})
     assert "several planes or times" in said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("{}_{well}_T{}F{site}L{}A{}Z{}C{channel}.tif", stacks("B03", [(1, 1), (2, 2)])),
+        (
+            "r{row}c{column}f{site}p{}-ch{channel}sk{}fk1fl1.tiff",
+            [f"r01c02f01p0{k}-ch{k}sk1fk1fl1.tiff" for k in (1, 2)],
+        ),
+        ("{well}_t{}_{channel}.tif", ["A01_t0_1.tif", "A01_t1_2.tif"]),
+        ("{well}_cycle{:2}_{channel}.tif", ["A01_cycle01_1.tif", "A01_cycle02_2.tif"]),
+    ],
+)
+def test_a_moment_that_a_pattern_does_not_want_is_still_one(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    said = reasons(put(tmp_path, names), pattern=pattern)
+    assert "channels of several moments" in said
+    if "plane" in said:
+        keys = ["01", "02"] if "Z{}" in pattern else ["1", "2"]
+        screen = indexed(tmp_path, pattern=pattern, planes=[f"{keys[0]}=1", f"{keys[1]}=2"])
+        assert len(screen.sites) == 1
+
+
+def test_plates_by_the_pattern_that_look_like_times_are_remarked_on(tmp_path: Path) -> None:
+    put(tmp_path, [f"t{k}/{name}" for k in (0, 1) for name in site("A01")] + [f"P3/{name}" for name in site("A01")])
+    screen = indexed(tmp_path, pattern="{plate}/" + PLAIN)
+    remark = screen.problems.iloc[0]
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "plates named as moments", 2]
+    assert remark["found"] == "t0, t1 hold images of the same wells"
+    assert indexed(put(tmp_path / "P3", ()), pattern=PLAIN).problems.empty
+
+
+def test_the_options_are_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    png = np.full((8, 8), 9, np.uint8)
+    for name in [
+        *stacks("B03", [(1, 1), (2, 1), (1, 2)]),
+        *(n.replace("T0001", "T0002") for n in stacks("B03", [(1, 1)])),
+    ]:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(png).save(tmp_path / "in" / name)
+    words = ["index", str(tmp_path / "in"), "--pattern", "cellvoyager", "--out", str(tmp_path / "screen")]
+    main([*words, "--plane", "DNA=2, actin=1", "--time", "1", "--channels", "DNA=1,actin=2"])
+    assert "found 1 = indexed 1 + refused 0" in capsys.readouterr().out
+    screen = read_screen(tmp_path / "screen")
+    assert screen.sites.loc[0, ["path_1", "path_2"]].tolist() == stacks("B03", [(2, 1), (1, 2)])
+    assert screen.card.provenance["asked"]["planes"] == ["DNA=2", "actin=1"]

@@ -150,6 +150,7 @@ def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path)
     (plain / "wells.csv").write_text("plate,well,perturbation\nP1,A01/a1,x\nP1,A02,y\nP2,A01,z\n")
     screen = indexed(plain, tables=plain / "wells.csv")
     assert conservation_line(screen) == "found 5 = indexed 1 + refused 4"
+    assert set(screen.problems["kind"]) == {"two readings of its wells"}
 
 
 # Wells by number.

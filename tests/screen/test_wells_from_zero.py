@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from PIL import Image
 from plate_maker import plate as write_plate
 
+from distangle.cli import main
 from distangle.errors import ScreenError
-from distangle.screen import Screen, conservation_line, index
+from distangle.screen import Screen, conservation_line, index, read_screen
 from distangle.screen.asked import read_again
 
 MATRIX = "image--L0000--S00--U{column}--V{row}--J{}--E00--O00--X00--Y00--T{time}--Z{plane}--C{channel}.ome.tif"
@@ -196,3 +198,28 @@ def test_a_step_of_one_between_names_and_table_is_offered_as_the_base(tmp_path: 
     ):
         index(tmp_path, **options)
     assert index(tmp_path, well_base="images=0", **options).card.indexed == 4
+
+
+def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((8, 8), 7, dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "wells.csv").write_text("plate,row,column,perturbation,DNA\np,0,0,x,a.png\n")
+    typed = [
+        "index",
+        str(tmp_path / "wells.csv"),
+        "--layout",
+        "table",
+        "--channels",
+        "DNA",
+        "--out",
+        str(tmp_path / "s"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(typed)
+    assert ended.value.code == 1
+    assert "Say so: --well-base 0." in capsys.readouterr().err
+    main([*typed, "--well-base", "0"])
+    screen = read_screen(tmp_path / "s")
+    assert screen.sites["well"].tolist() == ["A01"]
+    assert screen.card.provenance["asked"]["well_base"] == "0"

@@ -54,7 +54,7 @@ def index(
             for other layouts, the channels that are wanted: `DNA=1,ER=3`.
         pages: The one path column of multi-page files; `--channels` then names the pages in order.
         pattern: How paths are built: `{plate}/{well}_s{site}_w{channel}.tif`, or `harmony`, `imagexpress`,
-            `cellvoyager`, `incell`, `arrayscan`.
+            `cellvoyager`, `cq1`, `incell`, `arrayscan`, `leica`, `nikon-jobs`, `scanr`, `squid`, `zen`.
         negative_control: Perturbations that are negative controls, such as `DMSO`.
         positive_control: Perturbations that are positive controls.
         missing: Words of tables that stand for a missing value and are no class, in place of nan, NA, N/A, None, null,

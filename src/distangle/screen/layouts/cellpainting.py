@@ -160,9 +160,9 @@ def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | 
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     labels = labels_of_plates({picture.plate for picture in pictures})
     pictures, labels, doubts, n_doubtful = sort_out(
-        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of
+        pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of, base=pattern.base
     )
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=pictures)
+    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=pictures)
     found = Found(
         source=source,
         channels=named_channels(names),
@@ -172,8 +172,8 @@ def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | 
         extra_columns=(),
         tables=(),
         site_hint="Keep the images of each plate in one folder.",
-        notes={"pattern": pattern.text, "known": sorted(known)},
-        pixel_size_um=pixel_size,
+        notes={"pattern": pattern.text, "known": sorted(known), **heeded.notes},
+        pixel_size_um=heeded.pixel_size_um,
     )
     return found, labels
 

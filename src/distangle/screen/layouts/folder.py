@@ -1,19 +1,21 @@
 """Any folder whose names of files follow a pattern, with or without a table of the wells."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.instruments.agree import heed_records
+from distangle.screen.layouts.instruments.agree import Heeded, heed_records
 from distangle.screen.layouts.names.figures import refuse_lost_channels
+from distangle.screen.layouts.names.instruments import KNOWN, WITHOUT_WELLS
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
-from distangle.screen.layouts.names.pattern import FIELDS, KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
+from distangle.screen.layouts.names.thumbnails import IGNORED, is_thumbnail
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.labels import Labels, join_labels
 from distangle.screen.layouts.wells.reading import sort_out
@@ -41,7 +43,7 @@ def find_folder(request: Request) -> Found:
         message = "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
         raise ScreenError(message)
     if request.pattern is None:
-        message = f"Layout 'folder' needs --pattern. {guess(source) or _EXAMPLE}"
+        message = f"Layout 'folder' needs --pattern. {guess(source) or _without_wells(source) or _EXAMPLE}"
         raise ScreenError(message)
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
@@ -51,8 +53,11 @@ def find_folder(request: Request) -> Found:
     if listed.is_empty:
         odd = [problem for problem in listed.problems if problem.kind == NOT_UNDERSTOOD]
         message = f"No file below {source} is named like {pattern.text!r}. "
-        message += f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else "There is no image at all. "
-        message += guess(source)
+        small = next((f", only {problem.found}" for problem in listed.problems if problem.kind == IGNORED), "")
+        message += (
+            f"There is {odd[0].file}/{odd[0].found.split(', ')[0]}. " if odd else f"There is no image at all{small}. "
+        )
+        message += guess(source) or _without_wells(source)
         raise ScreenError(message.rstrip())
     return _of_pictures(request, listed, tables, pattern=pattern, extra=extra)
 
@@ -74,8 +79,9 @@ def _of_pictures(
         shared=labels.keys & known if labels is not None else frozenset(),
         request=request,
         count=n_sites_of,
+        base=pattern.base,
     )
-    names, entries, wrong, n_sites, pixel_size = sites_of(request, listed, pattern, of=read)
+    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=read)
     refused = [problem for problem in wrong if problem.severity == "refused"]
     wrong = [*remarks, *doubts, *wrong]
     n_sites += n_doubtful
@@ -99,8 +105,8 @@ def _of_pictures(
         extra_columns=extra,
         tables=labels.tables if labels is not None else (),
         site_hint="Tell the plates apart with {plate} in --pattern.",
-        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}},
-        pixel_size_um=pixel_size,
+        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}, **heeded.notes},
+        pixel_size_um=heeded.pixel_size_um,
     )
 
 
@@ -117,23 +123,47 @@ def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Seque
 def guess(source: AnyPath) -> str:
     """Return which known pattern the names in a folder follow, as advice; "" if none."""
     counts: Counter[str] = Counter()
+    example: dict[str, str] = {}
     seen = 0
     known = {name: parse_pattern(name) for name in KNOWN}
-    for folder, names in folders_below(source, []):
-        for name in names:
-            counts.update(key for key, pattern in known.items() if pattern.read(f"{folder}/{name}"))
-        seen += len(names)
-        if seen > _ENOUGH:
-            break
+    for path in _first_paths(source):
+        follows = [key for key, pattern in known.items() if pattern.read(path)]
+        counts.update(follows)
+        example.update({key: path for key in follows if key not in example})
+        seen += 1
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
-    return f"{count} of {seen} names are as in --pattern {name}, which stands for {KNOWN[name][0]!r}."
+    written = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
+    return f"{count} of {seen} names are as in --pattern {name}, which stands for {written!r}."
+
+
+def _without_wells(source: AnyPath) -> str:
+    """Return what to do where an instrument's names number places and say no well, as advice; "" elsewhere."""
+    names = [path.rsplit("/", 1)[-1] for path in _first_paths(source)]
+    for instrument, form in WITHOUT_WELLS.items():
+        if found := [name for name in names if form.fullmatch(name)]:
+            return (
+                f"{len(found)} of {len(names)} names, such as {found[0]!r}, are of {instrument}: they number places in "
+                f"the order in which they were taken, and say no well. Write a table with the well and the path of "
+                f"each, and take --layout table."
+            )
+    return ""
+
+
+def _first_paths(source: AnyPath) -> Iterator[str]:
+    """Give the paths of so many files as tell how all are named, without thumbnails."""
+    seen = 0
+    for folder, names in folders_below(source, []):
+        if seen > _ENOUGH:
+            return
+        seen += len(names)
+        yield from (f"{folder}/{name}" for name in names if not is_thumbnail(folder, name))
 
 
 def sites_of(
     request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
-) -> tuple[list[str], list[Entry], list[Problem], int, float | None]:
+) -> tuple[list[str], list[Entry], list[Problem], int, Heeded]:
     """Bring the files of each site together, as the request and the instruments say.
 
     Args:
@@ -143,8 +173,7 @@ def sites_of(
         of: Those of `listed` whose wells are read; the others tell only which channels there are.
 
     Returns:
-        Names of the channels, entries, refusals and remarks, the number of sites, and the side of a pixel in
-        micrometres, as far as it is known.
+        Names of the channels, entries, refusals and remarks, the number of sites, and what the instruments say.
 
     Raises:
         ScreenError: The channels cannot be told, or one of them would be lost.
@@ -159,7 +188,7 @@ def sites_of(
         told = heed_records(pictures, listed.records, request.channels)
         channels = choose_channels(pictures, told.asked or request.channels)
         entries, problems, n_sites = into_sites(of, channels, choice=chosen_moment(request, pictures, channels))
-        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told.pixel_size_um
+        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told
     names = [name.strip() for name in request.channels]
     if not names or "" in names or len(set(names)) < len(names):
         message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
@@ -172,7 +201,7 @@ def sites_of(
         for entry in entries:
             entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
             entry.numbering = "channels"
-    return names, entries, [*told.problems, *problems], n_sites, told.pixel_size_um
+    return names, entries, [*told.problems, *problems], n_sites, told
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distangle.screen.layouts.instruments.channels import ChannelPlan, plan_channels
 from distangle.screen.layouts.instruments.find import InstrumentRecords
-from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, number_of
+from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, key_of, number_of
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.perturbation import natural_key
 from distangle.screen.plate import split_well, well_name
@@ -23,11 +23,18 @@ class Heeded:
         asked: Channels as `NAME=NUMBER`; () where they add nothing.
         problems: Remarks.
         pixel_size_um: Side of a pixel in micrometres; None where it is not told or differs.
+        files: Those that speak for images, relative to the source.
     """
 
     asked: Sequence[str]
     problems: list[Problem]
     pixel_size_um: float | None
+    files: Sequence[str] = ()
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What the provenance of the screen says of it."""
+        return {"instrument_files": list(self.files)} if self.files else {}
 
 
 def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked: Sequence[str]) -> Heeded:
@@ -58,12 +65,17 @@ def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked:
         plan = plan_channels(named, asked, used=numbers, without_record=without)
         _renumber(pictures, of, plan)
     size, differ = pixel_size_of(ordered)
-    return Heeded(asked=plan.asked, problems=[*problems, *plan.problems, *differ], pixel_size_um=size)
+    return Heeded(
+        asked=plan.asked,
+        problems=[*problems, *plan.problems, *differ],
+        pixel_size_um=size,
+        files=[r.file for r in ordered],
+    )
 
 
 def _contradiction(picture: Picture, record: InstrumentRecord) -> Doubt | None:
     """Return what an instrument says of an image if it is not what the name says."""
-    told = record.images.get(picture.path.rpartition("/")[2].casefold())
+    told = record.images.get(key_of(picture.path))
     well = split_well(picture.well)
     said: list[str] = []
     if told is None:
@@ -100,7 +112,7 @@ def _absent(
     here: dict[str, set[str]] = defaultdict(set)
     for picture, record in zip(pictures, of, strict=True):
         if record is not None:
-            here[record.file].add(picture.path.rpartition("/")[2].casefold())
+            here[record.file].add(key_of(picture.path))
     problems = []
     for record in records:
         absent = sorted(set(record.images) - here[record.file], key=natural_key)

@@ -1,15 +1,14 @@
 """`MeasurementData.mlf`, `MeasurementDetail.mrf` and `*.mes` of Yokogawa: CV7000, CV8000, CQ1."""
 
-import posixpath
 from collections.abc import Mapping
 
 from distangle.remote import AnyPath
-from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, number_of, well_at
+from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, key_of, number_of, well_at
 from distangle.screen.layouts.instruments.xml import parse_xml
 
 
 def read_images(path: AnyPath) -> dict[str, ImageRecord]:
-    """Read a `.mlf`: what each image shows, by name in small letters; records of errors are left out.
+    """Read a `.mlf`: what each image shows, by `key_of` its name; records of errors are left out.
 
     Raises:
         ScreenError: It is none.
@@ -33,7 +32,7 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
         if name == "MeasurementRecord" and waiting:
             record = waiting.pop()
             if text:
-                images[posixpath.basename(text.replace("\\", "/")).casefold()] = record
+                images[key_of(text)] = record
 
     parse_xml(path, root="MeasurementData", start=start, end=end)
     return images

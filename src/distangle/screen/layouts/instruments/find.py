@@ -10,6 +10,7 @@ from distangle.screen.layouts.instruments.cellvoyager import read_cellvoyager, r
 from distangle.screen.layouts.instruments.harmony import read_harmony
 from distangle.screen.layouts.instruments.metaxpress import read_htd
 from distangle.screen.layouts.instruments.record import InstrumentRecord
+from distangle.screen.layouts.names.plates import is_below_a_plate
 from distangle.screen.problems import Problem
 
 _HARMONY = ("index.idx.xml", "index.xml")
@@ -30,7 +31,7 @@ class InstrumentRecords:
     problems: Sequence[Problem] = ()
 
     def of(self, path: str) -> InstrumentRecord | None:
-        """Return the record that speaks for an image: of its own folder, or else of the next above that has one.
+        """Return the record that speaks for an image: of its own folder, or of one above up to the plate's.
 
         Args:
             path: Relative to the source.
@@ -41,9 +42,10 @@ class InstrumentRecords:
             named = [record for record in there if name.casefold().startswith(record.prefix)]
             if named:
                 return max(named, key=lambda record: len(record.prefix))
-            if there or not folder:
-                return None
-            folder = folder.rpartition("/")[0]
+            above, _, part = folder.rpartition("/")
+            if there or not folder or not is_below_a_plate(part):
+                return None  # above the folder of a plate a file may be of another plate
+            folder = above
 
 
 def find_records(source: AnyPath, files: Mapping[str, Sequence[str]]) -> InstrumentRecords:

@@ -1,10 +1,9 @@
 """`Index.idx.xml` and `Index.xml` of Harmony: Opera Phenix and Operetta."""
 
-import posixpath
 from collections.abc import Mapping
 
 from distangle.remote import AnyPath
-from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, number_of, well_at
+from distangle.screen.layouts.instruments.record import ImageRecord, InstrumentRecord, key_of, number_of, well_at
 from distangle.screen.layouts.instruments.xml import parse_xml
 
 _TO_UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3, "": 1e6}
@@ -69,9 +68,9 @@ class _Reader:
         channel = number_of(values.get("ChannelID"))
         if channel is not None and values.get("ChannelName"):
             self.channels.setdefault(channel, values["ChannelName"])
-        url = posixpath.basename(values.get("URL", "").replace("\\", "/"))
-        if self._outer == "Image" and url:
-            self.images[url.casefold()] = ImageRecord(
+        key = key_of(values.get("URL", ""))
+        if self._outer == "Image" and key:
+            self.images[key] = ImageRecord(
                 well=well_at(values.get("Row"), values.get("Col")),
                 site=number_of(values.get("FieldID")),
                 plane=number_of(values.get("PlaneID")),

@@ -29,7 +29,7 @@ class InstrumentRecord:
         file: Relative to the source; it speaks for the images in its folder and below.
         channels: Number of each channel to its name.
         pixel_size_um: Side of a pixel in micrometres; None where it is not told or channels differ.
-        images: Name of a file, in small letters, to what it shows; empty where none are listed.
+        images: `key_of` the name of a file to what it shows; empty where none are listed.
         wells: Row and column from 0 of those that were measured; empty where they are not told.
         prefix: How the names of its images begin, in small letters; "" for all in the folder.
     """
@@ -45,6 +45,12 @@ class InstrumentRecord:
     def folder(self) -> str:
         """The folder that it lies in."""
         return self.file.rpartition("/")[0]
+
+
+def key_of(path: str) -> str:
+    """Return the name of a file without folder and ending, in small letters: PNG made of TIFF keep it."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    return (name.rpartition(".")[0] or name).casefold()
 
 
 def number_of(text: str | None) -> int | None:

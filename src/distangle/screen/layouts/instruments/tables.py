@@ -9,6 +9,7 @@ from distangle.screen.entry import Entry, Found
 from distangle.screen.layouts.instruments.agree import pixel_size_of
 from distangle.screen.layouts.instruments.channels import is_same_name
 from distangle.screen.layouts.instruments.find import InstrumentRecords, find_records, is_instrument_file
+from distangle.screen.layouts.instruments.record import key_of
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.perturbation import natural_key
 from distangle.screen.plate import split_well, well_name
@@ -65,7 +66,7 @@ def _contradiction(entry: Entry, names: Sequence[str], records: InstrumentRecord
     well = split_well(entry.well)
     for name, path in zip(names, entry.paths, strict=len(entry.paths) == len(names)):
         record = records.of(path)
-        told = record.images.get(path.rpartition("/")[2].casefold()) if record is not None else None
+        told = record.images.get(key_of(path)) if record is not None else None
         if record is None or told is None:
             continue
         fix = "Find out which is right: the row, or the instrument's file, which may be of another plate."

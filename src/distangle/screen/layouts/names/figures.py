@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distangle.errors import ScreenError
-from distangle.screen.layouts.names.pattern import KNOWN, Pattern, parse_pattern
+from distangle.screen.layouts.names.instruments import KNOWN
+from distangle.screen.layouts.names.pattern import Pattern, parse_pattern
 from distangle.screen.perturbation import natural_key
 
+_OF_MICROSCOPES = frozenset(way for ways in KNOWN.values() for way in ways)
 _BRACES = re.compile(r"(\{[^{}]*\})")
 _FIGURES = re.compile(r"[0-9]+")
 _NAME = "figures_"
@@ -17,6 +19,12 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 """What stands before the figures of a moment."""
+_BLANK = re.compile(r"\{(?::[0-9]+)?\}")
+_LETTER = re.compile(
+    r"(?:^|[^a-z])(?:(?P<plane>z|plane|z[ _-]?step)|(?P<time>t|sk|tp|time|time[ _-]?point)|(?P<cycle>cycle|cyc|round))"
+    r"[ _-]?$",
+    re.IGNORECASE,
+)
 _BEFORE_PLANE = re.compile(r"(?:^|[^a-z])(?:z|plane|z[ _-]?step)[ _-]?$|[0-9}]p$", re.IGNORECASE)
 
 
@@ -46,7 +54,7 @@ def left_out(pattern: Pattern, paths: Iterable[str]) -> list[LeftOut]:
         pattern: What did not read them.
         paths: Of files, relative to the source.
     """
-    if pattern.text in KNOWN:
+    if pattern.text in _OF_MICROSCOPES:
         return []
     text, figures = _with_free_figures(pattern.text)
     if not figures:
@@ -66,6 +74,32 @@ def left_out(pattern: Pattern, paths: Iterable[str]) -> list[LeftOut]:
             planes = tuple(str(int(text)) for text in (figures[differ[0]][1], own[differ[0]])) if is_plane else ()
             found.append(LeftOut(path=path, fields=fields, figures=said, of_moment=of_moment, planes=planes))
     return found
+
+
+class BlankMoments:
+    """Reads planes, times and cycles where a pattern has `{}` behind their letter, as in `Z{}`: not wanted, but there.
+
+    Args:
+        pattern: How names are built.
+    """
+
+    def __init__(self, pattern: Pattern) -> None:
+        pieces = _BRACES.split(pattern.text)
+        self._axes: dict[str, str] = {}
+        for k, piece in enumerate(pieces):
+            axis = _axis_before(pieces[k - 1], is_first=k == 1) if _BLANK.fullmatch(piece) else ""
+            if axis and f"{{{axis}" not in pattern.text and axis not in self._axes.values():
+                name = f"{_NAME}{len(self._axes)}"
+                self._axes[name] = axis
+                pieces[k] = piece.replace("{", f"{{{name}", 1)
+        is_known = pattern.text in _OF_MICROSCOPES
+        self._pattern = parse_pattern("".join(pieces)) if self._axes and not is_known else None
+
+    def read(self, path: str) -> dict[str, str]:
+        """Return `plane`, `time` and `cycle`, as far as figures stand there."""
+        fields = self._pattern.read(path) if self._pattern is not None else None
+        values = {axis: (fields or {}).get(name, "") for name, axis in self._axes.items()}
+        return {axis: value for axis, value in values.items() if value.isascii() and value.isdigit()}
 
 
 def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], lost: Sequence[LeftOut]) -> None:
@@ -122,6 +156,15 @@ def _with_free_figures(text: str) -> tuple[str, list[tuple[str, str]]]:
         pieces.append(piece[rest:])
         before += piece
     return "".join(pieces), figures
+
+
+def _axis_before(text: str, *, is_first: bool) -> str:
+    if text.lower() == "p" and not is_first:
+        return "plane"  # of Harmony's f01p01; at the start it is a plate
+    match = _LETTER.search(text)
+    if match is None:
+        return ""
+    return next(axis for axis in ("plane", "time", "cycle") if match[axis])
 
 
 def _word(before: str) -> str:

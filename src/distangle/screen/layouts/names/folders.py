@@ -28,9 +28,11 @@ _STAIN = re.compile(
 )
 _WELL = re.compile(r"(?P<word>well[ _-]*)?(?P<row>[A-Z]{1,2})[ _-]*(?P<column>[0-9]{1,2})", re.IGNORECASE)
 _ROW_AND_COLUMN = re.compile(
-    r"(?:well[ _-]*)?r(?:ow)?[ _-]*(?P<row>[0-9]{1,2}|[A-Z]{1,2})[ _-]*c(?:ol|olumn)?[ _-]*(?P<column>[0-9]{1,2})",
+    r"(?:well[ _-]*)?(?:r[ _-]*(?P<r>[0-9]{1,2})[ _-]*c[ _-]*(?P<c>[0-9]{1,2})|"
+    r"row[ _-]*(?P<row>[0-9]{1,2}|[A-Z]{1,2})[ _-]*col(?:umn)?[ _-]*(?P<column>[0-9]{1,2}))",
     re.IGNORECASE,
 )
+_LEICA = re.compile(r"(?:slide|chamber|field)--[A-Z].*", re.IGNORECASE | re.DOTALL)
 _WELL_NUMBER = re.compile(r"w(?:ell)?[ _-]*[0-9]{1,4}", re.IGNORECASE)
 _DOUBTFUL = re.compile(
     r"(?P<number>[0-9]{1,3}|0[0-9]{3,})|(?P<before>d|day|h|hrs?|hours?|min|s|f|r)[ _-]?[0-9]+|"
@@ -69,15 +71,22 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
     match = _ROW_AND_COLUMN.fullmatch(part) or _WELL.fullmatch(part)
     if match is None:
         return None, False
-    row, column = match["row"], int(match["column"]) - 1
+    by_number = match.re is _ROW_AND_COLUMN
+    row = (match["r"] or match["row"]) if by_number else match["row"]
+    column = int((match["c"] or match["column"]) if by_number else match["column"]) - 1
     number = int(row) - 1 if row.isdigit() else row_of(row)
-    is_sure = match.re is _ROW_AND_COLUMN or bool(match["word"])
+    is_sure = by_number or bool(match["word"])
     return ((number, column) if number >= 0 and column >= 0 else None), is_sure
 
 
 def is_well_number(part: str) -> bool:
     """Tell whether a folder is named by the number of a well, such as `Well 12` or `W0012`."""
     return bool(_WELL_NUMBER.fullmatch(part))
+
+
+def is_of_leica(part: str) -> bool:
+    """Tell whether Matrix Screener named a folder inside a plate, such as `chamber--U00--V00`."""
+    return bool(_LEICA.fullmatch(part))
 
 
 def doubt_of(part: str) -> tuple[str, str] | None:

@@ -5,23 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from distangle.errors import ScreenError, nearest
+from distangle.screen.layouts.names.instruments import CHANNELS, KNOWN, WELL_BASE
 
-KNOWN = {
-    "harmony": ("r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",),
-    "imagexpress": (
-        *("{}_{well}_s{site}_w{channel:1}{:36}.tif", "{well}_s{site}_w{channel:1}{:36}.tif"),
-        "{}_{well}_w{channel:1}{:36}.tif",
-    ),
-    "cellvoyager": ("{}_{well}_T{time}F{site}L{}A{}Z{plane}C{channel}.tif",),
-    "incell": (
-        *("{row} - {column}(fld {site} wv {channel} z {plane}).tif", "{row} - {column}(fld {site} wv {channel}).tif"),
-        "{row} - {column}(wv {channel}).tif",
-    ),
-    "arrayscan": ("{}_{well}f{site}d{channel}.tif",),
-}
-"""Names that microscopes give: Opera Phenix and Operetta, ImageXpress, CellVoyager, IN Cell Analyzer, ArrayScan."""
-
-FIELDS = ("experiment", "plate", "well", "row", "column", "site", "channel", "plane", "time", "cell_type")
+FIELDS = (
+    *("experiment", "plate", "well", "row", "column", "well_number", "site", "site_x", "site_y"),
+    *("channel", "plane", "time", "cell_type"),
+)
+"""Fields that do not become columns."""
 
 _OF_TABLES = ("perturbation", "role", "split")
 
@@ -29,6 +19,9 @@ _TEXT = {
     "well": "[A-Za-z]{1,2}[0-9]{1,4}",
     "row": "[A-Za-z]{1,2}|[0-9]{1,3}",
     "column": "[0-9]{1,4}",
+    "well_number": "[0-9]{1,5}",
+    "site_x": "[0-9]{1,6}",
+    "site_y": "[0-9]{1,6}",
     "site": "[0-9]{1,6}",
     "plane": "[0-9]{1,6}",
     "time": "[0-9]{1,6}",
@@ -50,27 +43,37 @@ class Pattern:
         text: As written.
         names: The fields that it reads or fixes.
         fixed: The fields with a value that stands in the pattern itself.
-        depth: How many parts of a path it is held against, from the file's name upwards.
+        base: What rows, columns and wells count from, where the instrument is known; None for 1, unless there is a 0.
     """
 
     text: str
     names: tuple[str, ...]
     fixed: Mapping[str, str]
-    depth: int
-    _regexes: tuple[re.Pattern[str], ...]
-    _loose: tuple[re.Pattern[str], ...] = ()
+    base: int | None = None
+    _ways: tuple[tuple[int, re.Pattern[str]], ...]  # each with the parts of a path that it is held against
+    _loose: tuple[tuple[int, re.Pattern[str]], ...] = ()
+    _channels: re.Pattern[str] | None = None
+
+    @property
+    def has_ways(self) -> bool:
+        """Whether it is a known naming of several patterns, of which some may read a folder and others none."""
+        return len(self._ways) > 1
 
     def with_any_well(self) -> "Pattern":
         """Return the pattern that also reads wells in other spellings, such as `A-01`, `r02c07` and `17`."""
-        return replace(self, _regexes=self._loose or self._regexes)
+        return replace(self, _ways=self._loose or self._ways)
 
     def read(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path, with `well` for row and column; None if it is not built so."""
-        tail = "/".join(path.split("/")[-self.depth :])
-        match = next((match for regex in self._regexes if (match := regex.fullmatch(tail))), None)
+        parts = path.split("/")
+        match = next((m for depth, way in self._ways if (m := way.fullmatch("/".join(parts[-depth:])))), None)
         if match is None:
             return None
         fields = {**self.fixed, **match.groupdict()}
+        if self._channels is not None and not self._channels.fullmatch(fields.get("channel", "")):
+            return None
+        if "well_number" in fields:
+            fields["well"] = fields.pop("well_number")
         if "row" in fields:
             row, column = fields.pop("row"), fields.pop("column")
             fields["well"] = f"r{row}c{column}" if row.isdigit() else f"{row}{int(column):02d}"
@@ -82,9 +85,9 @@ def parse_pattern(text: str) -> Pattern:
 
     `{name}` takes the text up to what follows, `{name:3}` just three characters, `{}` what is not wanted, and
     `{name=value}` nothing: it fixes a field that no path says. Fields: `well`, or `row` and `column` (letters or
-    numbers from 1); `channel`; `site`, `plate`, `experiment`, `cell_type`, `plane`, `time`. Any other name becomes
-    a column. A pattern without `/` is held against the name of a file, one with against as many folders above it. `tif`
-    stands for `tiff` too, and small letters for large ones.
+    figures), or `well_number`; `site`, or `site_x` and `site_y`; `channel`, `plate`, `experiment`, `cell_type`,
+    `plane`, `time`. Any other name becomes a column. A pattern without `/` is held against the name of a file, one
+    with against as many folders above it. `tif` stands for `tiff` too, and small letters for large ones.
 
     Args:
         text: The pattern, or a name in `KNOWN`.
@@ -94,7 +97,14 @@ def parse_pattern(text: str) -> Pattern:
     """
     if text in KNOWN:
         ways = [parse_pattern(written) for written in KNOWN[text]]
-        return replace(ways[0], _loose=(), _regexes=tuple(regex for way in ways for regex in way._regexes))
+        return replace(
+            ways[0],
+            names=tuple(dict.fromkeys(name for way in ways for name in way.names)),
+            base=WELL_BASE.get(text),
+            _loose=(),
+            _ways=tuple(held for way in ways for held in way._ways),
+            _channels=CHANNELS.get(text),
+        )
     if "{" not in text:
         message = f"--pattern {text!r} has no name in braces. Write such as '{{well}}_s{{site}}_w{{channel}}.tif', "
         message += f"or the name of a known one. {nearest(text, KNOWN)}"
@@ -113,14 +123,14 @@ def parse_pattern(text: str) -> Pattern:
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
+    depth = 1 + text.count("/")
     loose = regex.replace(f"(?P<well>{_TEXT['well']})", f"(?P<well>{_ANY_WELL})")
     return Pattern(
         text=text,
         names=tuple(names),
         fixed=fixed,
-        depth=1 + text.count("/"),
-        _regexes=(re.compile(regex, re.IGNORECASE | re.DOTALL),),
-        _loose=(re.compile(loose, re.IGNORECASE | re.DOTALL),) if loose != regex else (),
+        _ways=((depth, re.compile(regex, re.IGNORECASE | re.DOTALL)),),
+        _loose=((depth, re.compile(loose, re.IGNORECASE | re.DOTALL)),) if loose != regex else (),
     )
 
 
@@ -164,8 +174,12 @@ def _require_well(text: str, names: list[str]) -> None:
     if ("row" in names) != ("column" in names):
         message = f"--pattern {text!r} has one of {{row}} and {{column}}. Name both, or {{well}}."
         raise ScreenError(message)
-    if ("well" in names) == ("row" in names):
-        what = "names the well twice" if "well" in names else "does not say which well an image is of"
+    if sum(name in names for name in ("well", "row", "well_number")) != 1:
+        what = (
+            "names the well twice"
+            if {"well", "row", "well_number"} & set(names)
+            else "does not say which well an image is of"
+        )
         message = f"--pattern {text!r} {what}. Expected {{well}}, or {{row}} and {{column}}. "
         unknown = [name for name in names if name not in FIELDS]
         message += nearest(unknown[0], FIELDS) if unknown else "{well=A01} fixes it where there is one well only."

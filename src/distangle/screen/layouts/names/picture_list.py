@@ -1,18 +1,22 @@
 """All files of a folder that are named by a pattern, with what folders and instruments say of them."""
 
 import posixpath
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distangle.remote import AnyPath
 from distangle.screen.layouts.instruments.find import InstrumentRecords, find_records, is_instrument_file
-from distangle.screen.layouts.names.figures import LeftOut, left_out
+from distangle.screen.layouts.names.figures import BlankMoments, LeftOut, left_out
+from distangle.screen.layouts.names.folders import tokens_of
 from distangle.screen.layouts.names.listing import LOOKS, folders_below, not_understood
 from distangle.screen.layouts.names.moments import moment_of
 from distangle.screen.layouts.names.pattern import Pattern
 from distangle.screen.layouts.names.pictures import Doubt, Picture
 from distangle.screen.layouts.names.plates import FolderFacts, read_folders, root_name
+from distangle.screen.layouts.names.thumbnails import thumbnails_ignored, without_thumbnails
+from distangle.screen.plate import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.spelling import one_spelling
 
@@ -59,7 +63,7 @@ def list_pictures(
     remarks: list[Problem] = []
     odd: list[str] = []
     instruments: dict[str, list[str]] = {}
-    folders = list(folders_below(source, remarks))
+    folders, thumbnails = without_thumbnails(folders_below(source, remarks))
     if not any(_fields(pattern, folder, name) for folder, names in folders for name in names):
         pattern = pattern.with_any_well()
     for folder, names in folders:
@@ -70,36 +74,81 @@ def list_pictures(
             path = f"{folder}/{name}".lstrip("/")
             fields = _fields(pattern, folder, name)
             if fields is not None:
-                read.append((folder, path, fields))
+                read.append((_without_time(folder, fields) if pattern.has_ways else folder, path, fields))
             elif LOOKS.fullmatch(name):
                 others.append(name)
         odd += [f"{folder}/{name}".lstrip("/") for name in others]
         if others:
             listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
             remarks.append(not_understood(folder or ".", listed, pattern.text, count=len(others)))
+    if thumbnails:
+        remarks.append(thumbnails_ignored(thumbnails))
     lost = left_out(pattern, odd)
     whole = [*read, *((posixpath.dirname(file.path), file.path, file.fields) for file in lost if file.of_moment)]
+    _number_sites([fields for _, _, fields in whole])
     figures = {file.path: file.figures for file in lost}
     above = source.resolve()
     names_above = [above.name, *([p.name for p in above.parents] if isinstance(above, Path) else [above.parent.name])]
     facts = read_folders(
         ((folder, fields) for folder, _, fields in whole),
         root=root_name(names_above) or "all",
-        pattern=pattern.text,
+        pattern=pattern.text.rpartition("/")[2] if pattern.has_ways else pattern.text,
         named_plates=named_plates,
     )
+    blanks = BlankMoments(pattern)
     pictures = [
-        replace(_picture(path, fields, facts[folder], extra), left_out=figures.get(path, ""))
+        replace(_picture(path, {**blanks.read(path), **fields}, facts[folder], extra), left_out=figures.get(path, ""))
         for folder, path, fields in whole
     ]
     return PictureList(
-        pictures=pictures, problems=remarks, lost=lost, records=find_records(source, _above(instruments, facts))
+        pictures=pictures,
+        problems=[*remarks, *_named_as_moments(pictures)],
+        lost=lost,
+        records=find_records(source, _above(instruments, facts)),
     )
 
 
 def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
     is_meant = name.isprintable() and not name.startswith(".")
     return pattern.read(f"{folder}/{name}".lstrip("/")) if is_meant else None
+
+
+def _number_sites(read: Sequence[dict[str, str]]) -> None:
+    """Number fields that are told by their column and row, row by row over all wells, from 1."""
+    placed = [fields for fields in read if "site_x" in fields or "site_y" in fields]
+    places = [(int(fields.pop("site_y", "0")), int(fields.pop("site_x", "0"))) for fields in placed]
+    number = {place: str(k) for k, place in enumerate(sorted(set(places)), start=1)}
+    for fields, place in zip(placed, places, strict=True):
+        fields["site"] = number[place]
+
+
+def _without_time(folder: str, fields: Mapping[str, str]) -> str:
+    """Return the folder that may name a plate: the one above, where the last is the time that the pattern reads."""
+    above, _, last = folder.rpartition("/")
+    return above if last and last == fields.get("time") else folder
+
+
+def _named_as_moments(pictures: Sequence[Picture]) -> list[Problem]:
+    """Remark on plates that are named as times are, and that hold the same wells: a pattern may call them plates."""
+    wells: dict[str, set[object]] = defaultdict(set)
+    for picture in pictures:
+        wells[picture.plate].add(split_well(picture.well) or picture.well)
+    named = [plate for plate in wells if tokens_of(plate)]
+    shared = [plate for plate in named if any(wells[plate] & wells[other] for other in named if other != plate)]
+    if not shared:
+        return []
+    return [
+        Problem(
+            severity="warning",
+            kind="plates named as moments",
+            plate=shared[0],
+            found=f"{', '.join(shared[:5])} hold images of the same wells",
+            expected="plates, as --pattern or the table says",
+            fix="Nothing, if they are plates. If they are times or cycles of one plate, a split over them leaks: write "
+            "{time} or {cycle} for {plate} in --pattern.",
+            count=len(shared),
+        )
+    ]
 
 
 def _above(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict[str, list[str]]:

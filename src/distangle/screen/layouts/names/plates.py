@@ -10,6 +10,7 @@ from distangle.screen.layouts.names.folders import (
     MOMENT,
     doubt_of,
     ending_of,
+    is_of_leica,
     is_stain,
     is_well_number,
     tokens_of,
@@ -21,6 +22,7 @@ NO_NAMES = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff
 """Folders that say nothing of what lies in them."""
 
 _MEASUREMENT = re.compile(r"(.+?)__([0-9]{4}-[0-9]{2}-[0-9]{2}.*)", re.DOTALL)  # BR00117006__2020-11-08T18_18_43-...
+_INSIDE = re.compile(r"(slide|chamber|field)--[A-Z].*", re.IGNORECASE)  # Leica Matrix Screener: folders in a plate
 _OWN = ("plate", "experiment")
 _NO_PLATE = {"", "w", "well", "wells", "img", "image", "images", "site", "field", "pos"}
 _FEWEST_WELLS = 3  # folders of one well each: two may be plates that have hardly begun
@@ -126,7 +128,7 @@ class _Reader:
             segment = self.segment(len(parts) - k)
             if any(f"{{{name}" in segment for name in _OWN) or part in self.named_plates:
                 kept.append(part)
-            elif not _reads_place(segment) and (rest := self._rest(parts[: k + 1], facts)):
+            elif not (_reads_place(segment) or _INSIDE.fullmatch(part)) and (rest := self._rest(parts[: k + 1], facts)):
                 kept.append(rest)
         self.base[folder] = tuple(kept)
         return facts
@@ -150,13 +152,16 @@ class _Reader:
             if inside.channels == {""}:
                 facts.fields["channel of the folder"] = value
                 return ""
-        if tokens and tokens[0][0] != "channel":
-            facts.fields.update({axis: value for axis, value in tokens if axis != "channel"})
+        said = {axis: value for axis, value in tokens if axis != "channel"}
+        if said:
+            facts.fields.update(said)
             return ""
         well, is_sure = well_of(part)
         if well is not None and (is_sure or inside.wells == {well}):
             if inside.wells - {well, ""}:
                 facts.doubt = f"folder {part}, of well {well_name(*well)}"
+            return ""
+        if is_of_leica(part):
             return ""
         if is_well_number(part) and len(inside.wells) == 1 and "" not in inside.wells:
             return ""
@@ -177,7 +182,7 @@ def _without_well(part: str, wells: Collection[object]) -> str:
 
 
 def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
-    """Make one plate of folders beside each other that hold one well each, every one another."""
+    """Make one plate of numbered folders beside each other that hold one well each, every one another."""
     groups: dict[tuple[str, ...], dict[str, set[object]]] = defaultdict(lambda: defaultdict(set))
     for folder in facts:
         base = reader.base[folder]
@@ -189,7 +194,8 @@ def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None
         at = _naming(base)
         siblings = groups.get(base[:at], {}) if at >= 0 else {}
         wells = [well for inside in siblings.values() for well in inside]
-        if len(siblings) == len(wells) == len(set(wells)) >= _FEWEST_WELLS and "" not in wells:
+        is_one_each = len(siblings) == len(wells) == len(set(wells)) >= _FEWEST_WELLS and "" not in wells
+        if is_one_each and all(doubt_of(part) is not None for part in siblings):
             reader.base[folder] = (*base[:at], *base[at + 1 :])
 
 
@@ -258,6 +264,12 @@ def _refuse_doubtful(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
 def _reads_place(segment: str) -> bool:
     """Tell whether a part of a pattern reads a well, a field, a channel or a moment."""
     return any(f"{{{name}" in segment for name in ("well", "row", "column", "site", "channel", *MOMENT))
+
+
+def is_below_a_plate(part: str) -> bool:
+    """Tell whether a folder names no plate by itself: a time, a field, a well, or nothing, as `Images`."""
+    well, _ = well_of(part)
+    return part.lower() in NO_NAMES or bool(tokens_of(part)) or well is not None or is_well_number(part)
 
 
 def _naming(base: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass, field
 
-from distangle.screen.layouts.wells.spelling import Place, Side, Spelling
+from distangle.screen.layouts.wells.spelling import Place, Side, Spelling, spelling_of
 
 PlateKey = tuple[str, str]
 
@@ -23,8 +23,7 @@ class PlateNames:
     side: Side
     key: PlateKey
     partner: PlateKey
-    places: list[Place] = field(default_factory=list)
-    spellings: list[Spelling | None] = field(default_factory=list)
+    places: dict[str, list[Place]] = field(default_factory=dict)  # by the well as it is written
     doubt: Doubt | None = None
 
     @functools.cached_property
@@ -52,7 +51,7 @@ class PlateNames:
         """Whether rows are written in both cases."""
         return bool(self.small_letters) and bool(self.large_letters)
 
-    def of(self, form: str) -> list[tuple[Place, Spelling]]:
-        """Return the places of which the well is written in a form, each with its spelling."""
-        pairs = zip(self.places, self.spellings, strict=True)
-        return [(place, spelling) for place, spelling in pairs if spelling is not None and spelling.form == form]
+    def of(self, form: str) -> list[tuple[str, Spelling]]:
+        """Return the wells that are written in a form, each with its spelling."""
+        spellings = ((name, spelling_of(name)) for name in self.places)
+        return [(name, spelling) for name, spelling in spellings if spelling is not None and spelling.form == form]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from distangle.screen.entry import Entry, Request
-from distangle.screen.layouts.wells.base import bases_of_sides
+from distangle.screen.layouts.wells.base import FORMS, bases_of_sides
 from distangle.screen.layouts.wells.labels import Labels
 from distangle.screen.layouts.wells.numbering import (
     Numbering,
@@ -60,10 +60,18 @@ def read_wells(
     Raises:
         ScreenError: A source that counts from 0 without a word about it.
     """
+    seen = list(seen)
+    is_told = request.well_base is not None or base is not None
+    if not is_told and not any(map(_is_zero, seen)) and all(map(_is_plain, _names(places, rows))):
+        return {}, []
     plates = [*_plates("images", places, shared), *_plates("tables", rows, shared)]
-    forms = [(plate, *pair) for plate in plates for form in ("letters", "figures", "number") for pair in plate.of(form)]
     bases = bases_of_sides(
-        [(plate.side, place, spelling) for plate, place, spelling in forms],
+        [
+            (plate.side, plate.places[name][0], spelling)
+            for plate in plates
+            for form in FORMS
+            for name, spelling in plate.of(form)
+        ],
         request.well_base,
         known=base,
         seen=[spelling for name in seen if (spelling := spelling_of(name)) is not None],
@@ -165,13 +173,29 @@ def _refusal(place: Place, doubt: Doubt, *, count: int) -> Problem:
     )
 
 
+def _names(*sides: Sequence[Place]) -> set[str]:
+    return {place.well for side in sides for place in side}
+
+
+def _is_zero(name: str) -> bool:
+    spelling = spelling_of(name)
+    return spelling is not None and spelling.has_zero
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name can be one well only, and is read so by all: large letters and a column, or no well at all."""
+    spelling = spelling_of(name)
+    if spelling is None:
+        return True
+    return spelling.form == "letters" and not spelling.is_small and split_well(name) is not None
+
+
 def _plates(side: Side, places: Sequence[Place], shared: frozenset[str]) -> list[PlateNames]:
     plates: dict[PlateKey, PlateNames] = {}
     for place in places:
         key = place.experiment, place.plate
         plate = plates.setdefault(key, PlateNames(side, key, _partner(key, shared)))
-        plate.places.append(place)
-        plate.spellings.append(spelling_of(place.well))
+        plate.places.setdefault(place.well, []).append(place)
     return list(plates.values())
 
 
@@ -183,7 +207,7 @@ def _partner(key: PlateKey, shared: frozenset[str]) -> PlateKey:
 def _doubt_parts(plates: Sequence[PlateNames]) -> None:
     for plate in plates:
         if parts := plate.of("part"):
-            name = parts[0][0].well.strip()
+            name = parts[0][0].strip()
             plate.doubt = Doubt(
                 f"{name!r}, a field of a well, or a quarter of it that is a well of a larger plate",
                 "Name wells as A01 and fields by numbers: in --pattern with {well} and {site}, in a table in a column "
@@ -213,13 +237,18 @@ def _read_letters(
             plate.doubt = plate.doubt or behind_z
             continue
         for form in ("letters", "figures"):
-            for place, spelling in plate.of(form):
+            for name, spelling in plate.of(form):
                 position = spelling.position(bases[plate.side, form], behind_z=behind_z)
                 if position is not None and position[0] < 26 * 27:
                     wells[plate.side, plate.partner].add(position)
-                    if form == "figures" or split_well(place.well) != position:
-                        place.well = well_name(*position)
+                    if form == "figures" or split_well(name) != position:
+                        _rename(plate.places[name], well_name(*position))
     return wells
+
+
+def _rename(places: Sequence[Place], well: str) -> None:
+    for place in places:
+        place.well = well
 
 
 def _other(side: Side) -> Side:
@@ -257,11 +286,11 @@ def _read_numbers(
             plate.doubt = plate.doubt or doubt
         return []
     for plate in counted:
-        for place, spelling in plate.of("number"):
+        for name, spelling in plate.of("number"):
             if spelling.column >= bases[plate.side, "number"]:
-                place.well = possible[0].name(spelling.column - bases[plate.side, "number"])
+                _rename(plate.places[name], possible[0].name(spelling.column - bases[plate.side, "number"]))
     is_told = request.plate is not None and (request.well_order or order) is not None
-    return [] if is_told else [_remark(counted[0], str(possible[0]))]
+    return [] if is_told else [_remark(counted[0], possible)]
 
 
 def _numbers(plate: PlateNames, base: int) -> set[int]:
@@ -278,8 +307,9 @@ def _doubt_of_number(possible: Sequence[Numbering], k: int, *, base: int) -> Dou
     return Doubt(f"well {k + base}, {', '.join(readings(possible, k))}", f"Say which: {' and '.join(ways)}.")
 
 
-def _remark(plate: PlateNames, numbering: str) -> Problem:
-    place, spelling = plate.of("number")[0]
+def _remark(plate: PlateNames, possible: Sequence[Numbering]) -> Problem:
+    name, spelling = plate.of("number")[0]
+    place = plate.places[name][0]
     return Problem(
         severity="warning",
         kind="wells by number",
@@ -287,6 +317,6 @@ def _remark(plate: PlateNames, numbering: str) -> Problem:
         plate=place.plate,
         well=place.well,
         found=f"well {spelling.column}",
-        expected=f"wells counted {numbering}, the reading that meets the other names",
-        fix="Nothing, if so; else say it: --well-order columns --plate-rows 16 --plate-columns 24.",
+        expected=f"wells counted {' or '.join(map(str, possible))}, which is one for the wells at hand",
+        fix="Nothing, if so; else say how: --well-order, --plate-rows and --plate-columns.",
     )

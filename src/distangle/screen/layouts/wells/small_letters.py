@@ -46,7 +46,7 @@ def agreed(plate: PlateNames, others: Sequence[PlateNames], small: Mapping[int, 
 
 
 def _doubt_of_case(plate: PlateNames) -> Doubt:
-    name = next(place.well.strip() for place, spelling in plate.of("letters") if spelling.is_small)
+    name = next(name.strip() for name, spelling in plate.of("letters") if spelling.is_small)
     first, second = row_of(name[0]), row_of(name[0]) + 26
     figure = name.lstrip("abcdefABCDEF-_: ")
     return Doubt(
