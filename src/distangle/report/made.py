@@ -82,7 +82,6 @@ def _typical(material: Material) -> list[str]:
     for option in ("preset", "epochs", "seed"):
         if option in material.config:
             train += f" --{option} {shlex.quote(str(material.config[option]))}"
-    train += "".join(f" --set {shlex.quote(change)}" for change in _changes(material.config))
     held_out = str(material.described.get("held_out", ""))
     if material.crossed is not None:
         train += f" --cross-validate {material.crossed['n_folds']}"
@@ -94,6 +93,7 @@ def _typical(material: Material) -> list[str]:
     if re.fullmatch(r"[a-z_]+=[^=]+", unlabelled):
         train += f" --unlabelled {shlex.quote(unlabelled)}"
     train += " --force-split" if material.described.get("forced") else ""
+    train += "".join(f" --set {shlex.quote(change)}" for change in _changes(material.config))
     train += f" --out {material.typed}"
     of = {
         "index": "distangle index SOURCE --out SCREEN",
