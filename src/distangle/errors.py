@@ -5,6 +5,7 @@ next step. Only the edges of the program (`cli`) catch them.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -91,9 +92,14 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
     Returns:
         A sentence such as `"Did you mean 'plate'? Known: plate, well."`.
     """
-    names = sorted({str(item) for item in known})
+    names = sorted({str(item) for item in known}, key=_by_number)
     lowered = {item.lower(): item for item in names}
     close = [lowered[item] for item in difflib.get_close_matches(name.lower(), list(lowered), n=n, cutoff=0.5)]
     listed = ", ".join(brief(item) for item in names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
     asked = f"Did you mean {' or '.join(repr(brief(item)) for item in close)}? " if close else ""
     return f"{asked}Known: {listed}."
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that puts 2 before 10 and everything else by its letters."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]

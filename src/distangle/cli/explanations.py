@@ -1,11 +1,12 @@
 """The verbs that explain a run: explain, with its tests and its benchmark, and figures."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.console import inform, remark, tell, tell_table
 from distangle.cli.opening import compute_on, open_own_screen
 from distangle.cli.typed import line
 from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
@@ -120,6 +121,7 @@ def explain(
         remark(found.settings["remark"])
     for sentence in (*sentences(found), *part_sentences(opened.explanations, asked)):
         tell(sentence)
+    inform(f"next: `distangle report {shlex.quote(str(run))}`")
     tell(str(opened.explanations))
 
 
@@ -178,7 +180,8 @@ def figures(
     for number in map(str, only or FIGURES):
         said = listed[number]
         if "missing" in said:
-            command = f" `{said['command']}` makes it." if said["command"] else ""
+            words = shlex.split(said["command"])  # names the run, which may lie elsewhere
+            command = f" `{shlex.join([*words[:2], str(run), *words[3:]])}` makes it." if words else ""
             remark(f"Figure {number} is not drawn: {said['missing']}{command}")
         else:
             tell(f"Figure {number}. {said['title']}. {said['caption']}")

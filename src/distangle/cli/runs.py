@@ -1,6 +1,7 @@
 """The verbs around a run: train, predict, report, demo."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -83,16 +84,6 @@ def train(
         limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
         resume: Go on with this run from its last checkpoint; nothing else is needed.
     """
-    from distangle.results import RunFolder
-
-    if resume is not None or from_ is not None:
-        RunFolder.open(Path(str(resume or from_)))
-    elif screen is not None:
-        check_folder(screen)
-    from distangle.screen import check_labels
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
-
-    compute_on(device)
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
     folding = {
@@ -118,6 +109,17 @@ def train(
     if resume is not None:
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
         refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
+    from distangle.results import RunFolder
+
+    if resume is not None or from_ is not None:
+        RunFolder.open(Path(str(resume or from_)))
+    elif screen is not None:
+        check_folder(screen)
+    from distangle.screen import check_labels
+    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
+
+    compute_on(device)
+    if resume is not None:
         run = RunFolder.open(resume)
         indexed = open_own_screen(run, screen, images, same=False)
     elif source is None or (out is None and limit is None):
@@ -245,6 +247,9 @@ def _train_on(run: "RunFolder", indexed: "Screen") -> None:
         with progress("predict", 8, unit="view") as advance:
             scores, _ = predict_run(run, indexed, advance=advance, say=remark)
         _tell_scores(scores)
+        inform(f"next: `distangle explain {shlex.quote(str(run.root))}`")
+    else:
+        inform(f"next: `distangle predict {shlex.quote(str(run.root))}`")
     tell(str(run.root))
 
 
@@ -293,6 +298,8 @@ def predict(
     if out is None and speaks():
         opened.add_command(line())
     _tell_scores(scores)
+    if out is None:
+        inform(f"next: `distangle explain {shlex.quote(str(run))}`")
     tell(str((out or opened.predictions) / "scores.json"))
 
 

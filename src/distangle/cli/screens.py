@@ -1,11 +1,14 @@
 """The verbs around a screen: index, pack, statistics, simulate."""
 
+import contextlib
+import shlex
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.console import inform, remark, tell, tell_table
 from distangle.cli.opening import open_screen
 from distangle.cli.words import at_least, pairs
 from distangle.commit import commit_json
@@ -119,6 +122,8 @@ def index(
         fixes = set(rows["fix"])  # one for all of a kind is said here too
         fix = f". {fixes.pop()}" if len(fixes) == 1 else ""
         remark(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
+    named = shlex.quote(str(out))
+    inform(f"next: `distangle check {named}`, then `distangle train {named} --preset small --out runs/first`")
     tell(str(out))
 
 
@@ -126,14 +131,36 @@ def _refuse_out(out: Path, source: str) -> None:
     """Refuse a folder that a screen cannot lie in, before anything is read.
 
     Raises:
-        ScreenError: It is a file, or the source itself, whose tables the screen's own would be taken for.
+        ScreenError: It is a file, cannot be written to, or is the source itself, whose tables the screen's own would
+            be taken for.
     """
     if out.exists() and not out.is_dir():
         message = f"--out {out} is a file. Expected a folder, new or of a former screen."
         raise ScreenError(message)
+    _check_writable(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         message = f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
         raise ScreenError(message)
+
+
+def _check_writable(out: Path) -> None:
+    """Make a folder and a file in it, and take away what was made: before hours of reading, not after.
+
+    Raises:
+        ScreenError: That is not possible.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        message = f"--out {out} cannot be written to ({error.strerror}). Name a folder that you may write to."
+        raise ScreenError(message) from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def pack(
@@ -269,4 +296,5 @@ def simulate(
     doing("drawing cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
+    inform(f"next: `distangle index {shlex.quote(str(out))} --out screen`")
     tell(str(truth))

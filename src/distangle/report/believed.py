@@ -37,7 +37,7 @@ def maps_believed(material: Material, faithfulness: Faithfulness | None, write: 
         folder: Of the report; pictures go into its `figures`.
     """
     if faithfulness is None:
-        return absent("The maps have not been put to any test.", f"distangle explain {material.name}")
+        return absent("The maps have not been put to any test.", f"distangle explain {material.typed}")
     summary = faithfulness.summary
     failed = [name for name, verdict in summary["verdicts"].items() if verdict == "fails"]
     parts: list[Markup] = []
@@ -51,7 +51,7 @@ def maps_believed(material: Material, faithfulness: Faithfulness | None, write: 
         parts.append(pictures)
     if material.explanation is not None:
         parts.append(_on_cells(material.explanation.summary.get("cells")))
-    return joined([*parts, listing(faithfulness.sentences), *_not_asked(summary, material.name)])
+    return joined([*parts, listing(faithfulness.sentences), *_not_asked(summary, material.typed)])
 
 
 def templates_said(templates: TemplateMaps | None) -> Markup | None:

@@ -14,6 +14,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from distangle.report.glyphs import drawn_as, families
+
 # Light and dark pairs; blue and orange stay apart for colour-blind eyes.
 INK, MUTED, RULE, BLUE, ORANGE = "#1d2733", "#5f6b78", "#d5dbe1", "#2f6299", "#c4661f"
 _DARK = {INK: "#e4e8ec", MUTED: "#98a4b0", RULE: "#3a444e", BLUE: "#7fb2e5", ORANGE: "#eb9f5e"}
@@ -283,7 +285,7 @@ def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge
 def svg_settings() -> Any:
     """Return matplotlib's settings of every chart."""
     # Any: matplotlib's stubs spell every key of its settings as a literal.
-    return _SETTINGS
+    return {**_SETTINGS, "font.family": list(families())}
 
 
 def _short(name: str, most: int = 24) -> str:
@@ -301,7 +303,8 @@ def svg_of(drawn: Figure, stamp: str) -> str:
     if stamp:
         drawn.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
     written = io.StringIO()
-    drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
+    with drawn_as(drawn, "svg"):
+        drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
     text = written.getvalue()
     # The document type and the metadata name remote addresses; nothing in a report may.
     text = re.sub(r"<!DOCTYPE[^>]*>\s*|\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

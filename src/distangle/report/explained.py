@@ -23,7 +23,7 @@ def explained_sites(material: Material, painter: Painter, *, advance: Callable[[
     """Show the chosen sites with their stains, activation maps and channel attributions."""
     explanation = material.explanation
     if explanation is None:
-        return absent("No site has been explained.", f"distangle explain {material.name}")
+        return absent("No site has been explained.", f"distangle explain {material.typed}")
     chosen = choose_sites(explanation.table)
     if not chosen:
         return paragraph("The explanation holds no site.")

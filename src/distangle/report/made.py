@@ -1,5 +1,6 @@
 """The section that says how this was made: commands, settings, folds, hashes, version, and what was refused."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,10 @@ from distangle import __version__
 from distangle.report.material import Material
 from distangle.report.page import Markup, count, definitions, element, joined, paragraph, table
 from distangle.report.scored import printed
+from distangle.training import PRESETS, resolve_config, values_of
 
+# Settings that a command names otherwise, or that the screen and the machine decide.
+_DECIDED = ("preset", "epochs", "seed", "precision", "preparation.binning", "preparation.fixed")
 _STEPS = ("index", "train", "predict", "explain", "report")
 _PARTS = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
 
@@ -59,7 +63,7 @@ def provenance(material: Material) -> Markup:
         hashes = [(name, element("code", material.hashes[name])) for name in names]
         parts.append(_folded(f"SHA-256 of {count(len(hashes), 'file')}", table(("file", "SHA-256"), hashes)))
         parts.append(
-            paragraph(element("code", f"distangle verify {material.name}"), " compares them all.", class_="small")
+            paragraph(element("code", f"distangle verify {material.typed}"), " compares them all.", class_="small")
         )
     return joined(parts)
 
@@ -89,13 +93,27 @@ def _typical(material: Material) -> list[str]:
     if re.fullmatch(r"[a-z_]+=[^=]+", unlabelled):
         train += f" --unlabelled {shlex.quote(unlabelled)}"
     train += " --force-split" if material.described.get("forced") else ""
-    train += f" --out {shlex.quote(material.name)}"
+    train += "".join(f" --set {shlex.quote(change)}" for change in _changes(material.config))
+    train += f" --out {material.typed}"
     of = {
         "index": "distangle index SOURCE --out SCREEN",
         "train": train,
-        "predict": f"distangle predict {shlex.quote(material.name)} SCREEN",
+        "predict": f"distangle predict {material.typed} SCREEN",
     }
-    return [of.get(step, f"distangle {step} {shlex.quote(material.name)}") for step in _STEPS]
+    return [of.get(step, f"distangle {step} {material.typed}") for step in _STEPS]
+
+
+def _changes(config: Mapping[str, Any]) -> Iterator[str]:
+    """Give the settings that differ from those of the preset, as they are typed."""
+    if config.get("preset") not in PRESETS:
+        return
+    preset = values_of(resolve_config(config["preset"]))
+    for name, value in flattened(config):
+        # What the screen and the machine decide by themselves is no change.
+        if name in preset and name not in _DECIDED and value != preset[name]:
+            yield (
+                f"{name}={json.dumps(value)}" if value is None or isinstance(value, bool | list) else f"{name}={value}"
+            )
 
 
 def _words(key: str) -> str:

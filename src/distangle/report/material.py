@@ -1,5 +1,6 @@
 """Everything of a run that the report speaks of, read once; what does not exist yet is None."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,13 @@ class Material:
     def name(self) -> str:
         """Name of the run."""
         return self.run.root.resolve().name
+
+    @property
+    def typed(self) -> str:
+        """The folder of the run as it is typed in a command; its name where a page would tell where it lies."""
+        root = self.run.root.resolve()
+        here = Path.cwd()
+        return shlex.quote(root.relative_to(here).as_posix() if root.is_relative_to(here) else root.name)
 
     @property
     def stamp(self) -> str:

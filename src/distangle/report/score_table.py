@@ -143,6 +143,6 @@ def _ends(row: ScoreRow) -> str:
 
 def command(verb: str, material: Material) -> str:
     """Return the command line that makes what a section lacks."""
-    name = material.name
+    name = material.typed
     commands = {"predict": f"distangle predict {name} SCREEN", "train": "distangle train SCREEN --out " + name}
     return commands.get(verb, f"distangle {verb} {name}")

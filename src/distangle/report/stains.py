@@ -54,7 +54,7 @@ def attribution(material: Material, write: Write) -> Markup:
     """Draw which stain mattered over all explained sites, and Eq. 15 beside its null."""
     explanation = material.explanation
     if explanation is None:
-        return absent("No channel has been tested.", f"distangle explain {material.name}")
+        return absent("No channel has been tested.", f"distangle explain {material.typed}")
     names = channel_names(material)
     parts = [element("div", _by_perturbation(material, explanation, write))]
     shapley = channel_column(explanation, "shapley", len(names))

@@ -142,6 +142,8 @@ def _meant(name: str, known: list[str]) -> str:
     # A right name without its part, such as `lr`, is far from `optim.lr` letter by letter.
     last_of = {setting: setting.rpartition(".")[2] for setting in known}
     lasts = difflib.get_close_matches(name.rpartition(".")[2], set(last_of.values()), n=1, cutoff=0.75)
+    words = name.rpartition(".")[2].replace("-", "_").split("_")
+    lasts += ["".join(word[:1] for word in words)] if len(words) > 1 else []  # learning_rate is lr
     close = [setting for setting in known if last_of[setting] in lasts]
     close = sorted(close, key=lambda setting: -difflib.SequenceMatcher(None, name, setting).ratio())
     close = close[:3] or difflib.get_close_matches(name, known, n=2, cutoff=0.5)

@@ -220,7 +220,8 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
             logger.epoch(now.metrics)
         keeper.after_epoch(now, run.metrics)
         row = now.metrics[-1]
-        held = f", held out {row['held_out_accuracy']:.3f}" if "held_out_accuracy" in row else ""
+        by_chance = f"(controls too; chance {1 / len(np.unique(sites.labels)):.3f})"
+        held = f", held-out sites {row['held_out_accuracy']:.3f} {by_chance}" if "held_out_accuracy" in row else ""
         advance(f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}{held}")
         if now.epochs_done < config.epochs:
             keeper.between_epochs(now)

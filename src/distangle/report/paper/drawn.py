@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -15,6 +15,7 @@ from distangle.commit import committed
 from distangle.errors import ImageError, RunError, ScreenError
 from distangle.report import composites
 from distangle.report.charts import INK, MUTED, ORANGE, svg_settings
+from distangle.report.glyphs import drawn_as
 from distangle.report.material import Material
 from distangle.report.sites import choose_sites, site_key, without_folder
 
@@ -74,7 +75,8 @@ def save(drawn: Drawn, folder: Path, name: str, *, stamp: str = "") -> list[Path
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with drawing():
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None, "Creator": "distangle"}), strict=True):
-            with committed(path) as temporary:
+            kind: Literal["png", "svg"] = "png" if path.suffix == ".png" else "svg"
+            with drawn_as(drawn.figure, kind), committed(path) as temporary:
                 drawn.figure.savefig(temporary, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata)
     return paths
 

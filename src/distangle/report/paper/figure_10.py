@@ -31,7 +31,7 @@ def draw(material: Material) -> Drawn | Missing:
     try:
         found = FilterBands.read(material.run.explanations)
     except RunError:
-        command = f"distangle explain {material.name}"
+        command = f"distangle explain {material.typed}"
         return Missing(title=TITLE, reason="The filters have not been examined.", command=command)
     shown = list(found.shown)[:2]
     kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in found.weights for name in shown)]

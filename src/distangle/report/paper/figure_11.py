@@ -30,7 +30,7 @@ def draw(material: Material) -> Drawn | Missing:
     """
     explanation = material.explanation
     if explanation is None:
-        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.name}")
+        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}")
     chosen = _chosen(explanation)
     if not chosen:
         return Missing(title=TITLE, reason="No explained site was predicted rightly and has a map.")

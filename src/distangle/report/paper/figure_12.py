@@ -22,7 +22,7 @@ def draw(material: Material) -> Drawn | Missing:
     """
     explanation = material.explanation
     if explanation is None:
-        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.name}")
+        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}")
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     with drawing():
         figure = Figure(figsize=(7.4, 3.1), layout="constrained")

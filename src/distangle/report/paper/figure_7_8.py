@@ -56,7 +56,7 @@ def _draw(material: Material, head: str) -> Drawn | Missing:
     try:
         found = TemplateMaps.read(material.run.explanations)
     except RunError:
-        command = f"distangle explain {material.name}"
+        command = f"distangle explain {material.typed}"
         return Missing(title=TITLES[head], reason="The templates have not been compared.", command=command)
     table = found.templates[found.templates["head"] == head]
     runs = runs_of(found.numbers)

@@ -42,7 +42,7 @@ def draw(material: Material) -> Drawn | Missing:
     try:
         found = TemplateMaps.read(material.run.explanations)
     except RunError:
-        command = f"distangle explain {material.name}"
+        command = f"distangle explain {material.typed}"
         return Missing(title=TITLE, reason="The embeddings have not been compared.", command=command)
     runs, names = runs_of(found.numbers), list(found.numbers["perturbations"]["names"])
     shown = main_map(found.maps, "embeddings")

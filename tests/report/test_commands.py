@@ -1,0 +1,63 @@
+"""Commands on a page and in a terminal can be typed: with the path of the run, and with every changed setting."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from report_run import Plan, make_run
+
+from distangle.cli import main
+from distangle.report.made import _typical
+from distangle.report.material import gather
+from distangle.training import resolve_config, write_config
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = make_run(tmp_path, Plan(explained=4))
+    (made.run.explanations / "explanation.json").unlink()
+    monkeypatch.chdir(made.run.root.parent.parent)
+    return made.run.root.relative_to(Path.cwd())
+
+
+def test_figures_names_the_run_as_it_was_given(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (made, made.resolve()):
+        main(["figures", str(given), "--only", "12"])
+        assert f"`distangle explain {shlex.quote(str(given))}` makes it." in capsys.readouterr().err
+
+
+def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    run = RunFolder.open(made.resolve())
+    material = gather(run, read_screen(run.screen_folder()))
+    assert material.typed == str(made)
+    monkeypatch.chdir("/")
+    (made_name := made.name)
+    assert material.typed in (made_name, str(run.root.relative_to("/")))
+    assert not material.typed.startswith("/")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("batch_size=16",), ("optim.lr=0.001", "views.turn=true"), ("target=cell_type", "network.neck_dropout=0.25"), ()],
+)
+def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
+    changes: tuple[str, ...], made: Path
+) -> None:
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    run = RunFolder.open(made)
+    config = resolve_config("scratch", [*changes, "precision=bf16", "preparation.binning=2"], epochs=3)
+    run.config.write_text(write_config(config))
+    train = next(typed for typed in _typical(gather(run, read_screen(run.screen_folder()))) if " train " in typed)
+    words = shlex.split(train)
+    assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
+    again = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
+    assert again.model_copy(update={"precision": "bf16"}) == config.model_copy(
+        update={"preparation": again.preparation}
+    )

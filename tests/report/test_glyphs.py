@@ -1,0 +1,54 @@
+"""Names in other scripts and pictographs: no warning, no box, the text in the SVG and its code in the PNG."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from matplotlib.figure import Figure
+
+from distangle.report import glyphs
+from distangle.report.charts import confusion_matrix
+from distangle.report.glyphs import drawn_as, plain
+
+
+@pytest.fixture(autouse=True)
+def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same on every machine: none of the other fonts is installed."""
+    monkeypatch.setattr(glyphs, "OTHERS", ())
+    for cached in (glyphs.families, glyphs._known):
+        cached.cache_clear()
+    yield
+    for cached in (glyphs.families, glyphs._known):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("🧬", "U+1F9EC"),
+        ("gene 薬", "gene U+85AC"),
+        ("薬剤投与後", "U+85AC U+5264 U+6295 …"),
+        ("β-actin µM Δ", "β-actin µM Δ"),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_letters_that_no_font_has_are_shown_by_their_code(name: str, shown: str) -> None:
+    assert plain(name) == shown
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_figure_is_written_without_a_warning_and_keeps_its_texts(kind: str) -> None:
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.set_title("薬剤 🧬")
+    with drawn_as(figure, kind):  # type: ignore[arg-type]
+        figure.savefig(io.BytesIO(), format=kind)
+    assert axes.get_title() == "薬剤 🧬"
+
+
+def test_a_chart_of_the_page_keeps_the_names_as_text() -> None:
+    import numpy as np
+
+    chart = confusion_matrix(("薬剤", "🧬"), np.eye(2))
+    assert "薬剤" in chart
+    assert "🧬" in chart
