@@ -216,6 +216,7 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path) -> None:
 def test_the_report_is_one_sentence(tmp_path: Path) -> None:
     report = load_published_weights(network(), written(published(), tmp_path / "densenet-1234.pth"))
     assert str(report) == (
-        f"weights of densenet-1234.pth: {len(report.loaded)} tensors taken, {FIRST} made from its image channels, "
-        f"2 keys left out, {len(report.new)} tensors new"
+        f"weights: {len(report.loaded) + 1} of the network's {len(report.loaded) + 1 + len(report.new)} arrays start "
+        f"from densenet-1234.pth ({FIRST} from its image channels), {len(report.new)} from random values; "
+        "2 of the file are not used"
     )

@@ -248,6 +248,20 @@ def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_aga
     assert row["fix"] == "Export grey planes of 8 or 16 bit: a file per channel."
 
 
+def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> None:
+    """Nobody mends one file, indexes again, and finds the next."""
+    (rxrx1.root / PLATE / "B03_s1_w2.png").write_bytes(b"")
+    (rxrx1.root / PLATE / "B03_s1_w5.png").write_bytes(b"<html>")
+    (rxrx1.root / PLATE / "B03_s2_w1.png").unlink()
+    (rxrx1.root / PLATE / "B03_s2_w6.png").write_bytes(b"")
+    rows = indexed(rxrx1).problems.set_index("site").sort_index()
+    assert rows["kind"].tolist() == ["unreadable file", "missing channel"]
+    names = [channel.name for channel in indexed(rxrx1).card.channels]
+    assert rows["channel"].tolist() == [f"{names[1]}, {names[4]}", f"{names[0]}, {names[5]}"]
+    assert rows["found"].iloc[0] == f"{PLATE}/B03_s1_w2.png: 0 bytes; {PLATE}/B03_s1_w5.png: is HTML, no image"
+    assert rows["found"].iloc[1] == f"no file {PLATE}/B03_s2_w1.png; {PLATE}/B03_s2_w6.png: 0 bytes"
+
+
 def test_empty_files_are_refused_even_without_a_header_reader(rxrx1: RxRx1Lab) -> None:
     (rxrx1.root / PLATE / "B03_s1_w2.png").write_bytes(b"")
     row = indexed(rxrx1, None).problems.iloc[0]

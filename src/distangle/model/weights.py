@@ -56,10 +56,12 @@ class WeightsReport:
     new: tuple[str, ...]
 
     def __str__(self) -> str:
-        made = f", {some(self.inflated)} made from its image channels" if self.inflated else ""
+        n_taken = len(self.loaded) + len(self.inflated)
+        made = f" ({some(self.inflated)} from its image channels)" if self.inflated else ""
+        unused = f"; {len(self.left_out)} of the file are not used" if self.left_out else ""
         return (
-            f"weights of {self.path.name}: {len(self.loaded)} tensors taken{made}, "
-            f"{len(self.left_out)} keys left out, {len(self.new)} tensors new"
+            f"weights: {n_taken} of the network's {n_taken + len(self.new)} arrays start from {self.path.name}{made}, "
+            f"{len(self.new)} from random values{unused}"
         )
 
 

@@ -209,23 +209,24 @@ def _look_behind(path: RemotePath, probe: Probe | None, tails: Tails | None, *, 
 def _unusable(entry: Entry, channels: Sequence[Channel], looked: Mapping[str, LookedAt]) -> Problem | None:
     files = [looked[path] for path in entry.paths]
     absent = [k for k, file in enumerate(files) if file.is_absent]
+    damaged = [k for k, file in enumerate(files) if file.trouble and not file.is_absent]
+    troubles = [f"{entry.paths[k]}: {files[k].trouble}" for k in damaged]
     if absent:
         return entry.problem(
             "no image" if len(absent) == len(files) else "missing channel",
-            channel=", ".join(channels[k].name for k in absent),
-            found=f"no file {entry.paths[absent[0]]}",
+            channel=", ".join(channels[k].name for k in sorted([*absent, *damaged])),
+            found="; ".join([f"no file {entry.paths[absent[0]]}", *dict.fromkeys(troubles)]),
             expected=f"a file for each of the {len(files)} channels",
             fix="Copy the files and index again; --tables-only looks for none.",
         )
-    for channel, path, file in zip(channels, entry.paths, files, strict=True):
-        if file.trouble:
-            return entry.problem(
-                "unreadable file",
-                channel=channel.name,
-                found=f"{path}: {file.trouble}",
-                expected="an image",
-                fix=file.fix,
-            )
+    if damaged:
+        return entry.problem(
+            "unreadable file",
+            channel=", ".join(channels[k].name for k in damaged),
+            found="; ".join(dict.fromkeys(troubles)),
+            expected="an image" if len(damaged) == 1 else f"an image of each of the {len(files)} channels",
+            fix=files[damaged[0]].fix,
+        )
     return None
 
 
