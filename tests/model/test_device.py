@@ -87,6 +87,7 @@ def test_a_verb_refuses_before_it_writes(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text("{}")
+    (tmp_path / "screen.json").write_text("{}")
     given = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
         main([verb, *given, "--device", "gpu"])

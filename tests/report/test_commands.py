@@ -16,6 +16,7 @@ from distangle.training import resolve_config, write_config
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = make_run(tmp_path, Plan(explained=4))
     (made.run.explanations / "explanation.json").unlink()
+    made.run.record(*(path for path in made.run.explanations.iterdir() if path.is_file()))  # and no longer listed
     monkeypatch.chdir(made.run.root.parent.parent)
     return made.run.root.relative_to(Path.cwd())
 

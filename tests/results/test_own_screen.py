@@ -13,8 +13,8 @@ from PIL import Image
 from distangle.errors import ConfigError, RunError, WeightsError
 from distangle.images import probe_image
 from distangle.model.backbones import BACKBONES
-from distangle.results import RunFolder, own_screen, refuse_altered
-from distangle.results.own_screen import check_same_screen, is_own
+from distangle.results import RunFolder, refuse_altered
+from distangle.results.own_screen import check_same_screen, is_own, own_screen
 from distangle.screen import Screen, index, read_screen, write_screen
 from tiny_run import tiny_screen, tiny_start
 

@@ -19,7 +19,7 @@ def indexed(write: Write, *rows: tuple[str, ...], column: str) -> Screen:
 def test_a_perturbation_in_two_roles_is_named_with_both(lab_table: Write) -> None:
     rows = [("x", "trt"), ("x", "negcon"), ("y", "trt"), ("y", ""), ("z", "poscon")]
     (remark,) = indexed(lab_table, *rows, column="role").problems.to_dict("records")
-    assert (remark["severity"], remark["kind"], remark["count"]) == ("warning", "perturbation in two roles", 1)
+    assert (remark["severity"], remark["kind"], remark["count"]) == ("warning", "roles of one perturbation differ", 1)
     assert remark["found"] == "column role: x: negative_control and treatment"
     assert "--negative-control NAME" in remark["fix"]
 

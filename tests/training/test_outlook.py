@@ -43,6 +43,7 @@ def test_a_cross_validation_says_what_its_folds_are(screen: Screen, tmp_path: Pa
 def test_a_preset_for_a_gpu_warns_on_a_processor_only(
     preset: str, gpu: bool, screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    screen = tiny_screen(tmp_path, n_wells=2, size=32)  # a DenseNet takes no smaller images
     folds = hold_out(screen, column="experiment", values=["E3"])
     run = start_run(screen, folds, resolve_config(preset, ["precision=fp32"]), tmp_path / "run")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

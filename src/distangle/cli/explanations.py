@@ -71,7 +71,7 @@ def explain(
     """
     if n_sites is not None:
         at_least(n_sites, 1, flag="--n-sites")
-    from distangle.results import RunFolder, refuse_altered
+    from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
     compute_on(device)
@@ -84,11 +84,15 @@ def explain(
             "--parts": None if parts == ALL_PARTS else parts,
         }
         refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
+        from distangle.results import refuse_altered
+
         refuse_altered(opened, *RESTS_ON)
         indexed = open_own_screen(opened, screen, images)
         _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
     chosen = values_by_column(only, flag="--only")
+    from distangle.results import refuse_altered
+
     refuse_altered(opened, *RESTS_ON)
     indexed = open_own_screen(opened, screen, images)
     doing("loading the network code")
@@ -166,12 +170,13 @@ def figures(
         screen: Where the screen is now, when it was moved.
         images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.results import RunFolder, refuse_altered
+    from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
     indexed = open_own_screen(opened, screen, images, needed=False)
     doing("loading the drawing code")
     from distangle.report import FIGURES, SHOWN, draw_figures
+    from distangle.results import refuse_altered
 
     refuse_altered(opened, *SHOWN)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:

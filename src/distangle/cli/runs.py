@@ -284,9 +284,11 @@ def predict(
         device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
         norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
     """
-    from distangle.results import RunFolder, refuse_altered
+    from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
+    from distangle.results import refuse_altered
+
     refuse_altered(opened, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
     compute_on(device)
     indexed = open_own_screen(opened, screen, images, same=out is None)
@@ -311,12 +313,13 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
         screen: Where the screen is now, when it was moved.
         images: Where the images are now, when they were moved after `distangle index`.
     """
-    from distangle.results import RunFolder, refuse_altered
+    from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
     indexed = open_own_screen(opened, screen, images, needed=False)
     doing("loading the drawing code")
     from distangle.report import SHOWN, build_report
+    from distangle.results import refuse_altered
 
     refuse_altered(opened, *SHOWN)
     written = build_report(opened, indexed, say=remark, progress=lambda part: doing("writing the report", part))

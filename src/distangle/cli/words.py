@@ -9,9 +9,7 @@ from cyclopts import Parameter
 
 from distangle import plain_yaml
 from distangle.errors import ConfigError, nearest
-from distangle.intervals import LEAST_GROUPS
 from distangle.reading import Unlike
-from distangle.screen.spelling import one_spelling
 
 if TYPE_CHECKING:
     from distangle.results import ScoreRow, Scores
@@ -106,6 +104,8 @@ def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]
     Raises:
         ConfigError: A word without `=`, or without a value.
     """
+    from distangle.screen.spelling import one_spelling
+
     found: dict[str, list[str]] = {}
     for word in given:
         name, _, values = word.partition("=")
@@ -208,6 +208,8 @@ def of_few_groups(scores: "Scores") -> Iterator[str]:
     Args:
         scores: All rows.
     """
+    from distangle.intervals import LEAST_GROUPS
+
     few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
     if few:
         row = few[0]

@@ -35,7 +35,7 @@ def contradictions(entries: Sequence[Entry], extra_columns: Sequence[str]) -> li
     }
     if roles:
         fix = "Correct the roles, or name them: --negative-control NAME, --positive-control NAME."
-        problems.append(_problem("perturbation in two roles", "role", roles, several, fix))
+        problems.append(_problem("roles of one perturbation differ", "role", roles, several, fix))
     for k, column in enumerate(extra_columns):
         values = {name: _values([entry.extra[k].strip() for entry in members]) for name, members in several.items()}
         told = {name: said for name, said in values.items() if said}

@@ -100,7 +100,7 @@ def test_weights_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
     weights.unlink()
     assert resumed(tmp_path) == (
         1,
-        ["checkpoint epoch-0002 is damaged: its weights are missing. Using the one before it."],
+        ["checkpoint epoch-0002 is damaged: its weights epoch-0002.safetensors are missing. Using the one before it."],
     )
 
 
