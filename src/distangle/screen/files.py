@@ -224,7 +224,7 @@ def _unusable(entry: Entry, channels: Sequence[Channel], looked: Mapping[str, Lo
             "unreadable file",
             channel=", ".join(channels[k].name for k in damaged),
             found="; ".join(dict.fromkeys(troubles)),
-            expected="an image" if len(damaged) == 1 else f"an image of each of the {len(files)} channels",
+            expected="an image" if len(set(troubles)) == 1 else f"an image of each of the {len(files)} channels",
             fix=files[damaged[0]].fix,
         )
     return None
