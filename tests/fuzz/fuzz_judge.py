@@ -141,6 +141,11 @@ def _planes(d: Draft) -> Iterator[Place]:
             yield from (place for fields in deed.wells.values() for field in fields for place in field)
 
 
+def _as_number(name: str) -> str:
+    """Return a bare number without leading zeros: Phenix Plus writes channel 1 as `ch01`."""
+    return str(int(name)) if name.isdecimal() else name
+
+
 def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
     store = ImageStore(screen, workers=1)
     try:
@@ -148,8 +153,8 @@ def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
     finally:
         store.close()
     numbers = d.extra.get("numbers", {})  # channels may bear their numbers where nobody named them
-    names = [plain(numbers.get(channel.name, channel.name)) for channel in screen.card.channels]
-    expected = [plain(name) for name in d.channels]
+    names = [_as_number(plain(numbers.get(channel.name, channel.name))) for channel in screen.card.channels]
+    expected = [_as_number(plain(name)) for name in d.channels]
     number = {name: k for k, name in enumerate(expected)}
     unknown = [name for name in names if name not in number]
     if unknown:
