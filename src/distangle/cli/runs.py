@@ -130,6 +130,10 @@ def train(
         raise ConfigError(message)
     else:
         earlier = None if from_ is None else RunFolder.open(source)
+        if earlier is not None:
+            from distangle.results import refuse_altered
+
+            refuse_altered(earlier, "config.yaml", "run.json")
         changes = (*pretrained, *chosen, *set)
         base = None
         if earlier is not None:
