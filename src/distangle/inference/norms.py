@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distangle.commit import sha256_of
 from distangle.images import ImageStore, measure_sites
@@ -36,8 +36,7 @@ def norms_for(
     store: ImageStore,
     *,
     at_test: AtTest | None = None,
-    known: bool = False,
-    own: bool = True,
+    known: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
     say: Say,
 ) -> PlateNorms | None:
@@ -49,10 +48,9 @@ def norms_for(
         about: What was saved beside the weights.
         store: The images of the screen.
         at_test: Whose statistics, instead of what the network was trained for.
-        known: Take plates that the run keeps as they are, by experiment and plate, and compute only the others:
-            an image of a known plate then needs no other of it. Else all are computed anew.
-        own: The screen is the run's own. Of another, no plate is known, whatever its name; what the controls of the
-            training plates tell of their plates belongs to the network, and is taken from the run.
+        known: What the run keeps and is taken as it is. `plates`, by experiment and plate: an image of a known plate
+            needs no other of it. `contrast`, for another screen, whose plates are new whatever their names: what the
+            controls of the training plates tell of their plates belongs to the network.
         training: Rows of the screen that the network was trained on, if they are its own.
         say: Told of every plate that is known, and of every one with too few sites.
 
@@ -67,8 +65,8 @@ def norms_for(
         return None
     check_fits(store.screen, about)
     rows, statistics = measure_sites(store, list(range(len(store.screen.sites))))
-    kept = kept_norms(run) if known or not own else None
-    if kept is not None and not own:
+    kept = None if known == "nothing" else kept_norms(run)
+    if kept is not None and known == "contrast":
         kept = kept.without_plates()
     found = collect_plate_norms(
         model,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -149,9 +149,9 @@ def predict_run(
     features = None
     try:
         training = training_rows(run, screen, fold) if own else []
-        norms = norms_for(
-            run, model, about, store, at_test=at_test, known=out is not None, own=own, training=training, say=say
-        )
+        known: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+        known = known if own else "contrast"
+        norms = norms_for(run, model, about, store, at_test=at_test, known=known, training=training, say=say)
         features = features_of(run, screen, about) if norms is None else None
         doing("predicting")
         more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}

@@ -13,7 +13,7 @@ from distangle.screen.layouts.gallery.platemaps import column_names, read_platem
 from distangle.screen.layouts.gallery.repeats import without_repeats
 from distangle.screen.layouts.gallery.tables import Tables, is_known, list_tables, not_read, of_no_known_name
 from distangle.screen.layouts.names.listing import scan, unnamed_images
-from distangle.screen.layouts.names.pattern import parse_pattern
+from distangle.screen.layouts.names.pattern import OPTIONS_OF_NAMES, parse_pattern
 from distangle.screen.layouts.names.picture_list import list_pictures
 from distangle.screen.layouts.names.pictures import n_sites_of
 from distangle.screen.layouts.wells.columns import OURS
@@ -254,18 +254,5 @@ LAYOUT = Layout(
     name="cellpainting",
     find=find_cellpainting,
     sign=_sign,
-    options=frozenset(
-        {
-            "mapping",
-            "channels",
-            "controls",
-            "pattern",
-            "planes",
-            "time",
-            "cycle",
-            "acquisition",
-            "well_base",
-            "well_order",
-        }
-    ),
+    options=OPTIONS_OF_NAMES,
 )

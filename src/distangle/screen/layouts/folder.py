@@ -12,7 +12,7 @@ from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.instruments import KNOWN, WITHOUT_WELLS
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
 from distangle.screen.layouts.names.moments import MomentChoice, choose_moment
-from distangle.screen.layouts.names.pattern import FIELDS, Pattern, parse_pattern
+from distangle.screen.layouts.names.pattern import FIELDS, OPTIONS_OF_NAMES, Pattern, parse_pattern
 from distangle.screen.layouts.names.picture_list import PictureList, list_pictures
 from distangle.screen.layouts.names.pictures import Picture, choose_channels, into_sites, n_sites_of
 from distangle.screen.layouts.names.thumbnails import IGNORED, is_thumbnail
@@ -244,18 +244,5 @@ LAYOUT = Layout(
     name="folder",
     find=find_folder,
     sign=_sign,
-    options=frozenset(
-        {
-            "pattern",
-            "mapping",
-            "channels",
-            "controls",
-            "planes",
-            "time",
-            "cycle",
-            "acquisition",
-            "well_base",
-            "well_order",
-        }
-    ),
+    options=OPTIONS_OF_NAMES,
 )

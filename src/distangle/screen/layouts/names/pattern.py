@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from distangle.errors import ScreenError, nearest
 from distangle.screen.layouts.names.instruments import CHANNELS, KNOWN, WELL_BASE
 
+# What `index` may be told of files that are known by their names.
+OPTIONS_OF_NAMES = frozenset(
+    ("pattern", "mapping", "channels", "controls", "planes", "time", "cycle", "acquisition", "well_base", "well_order")
+)
 FIELDS = (
     *("experiment", "plate", "well", "row", "column", "well_number", "site", "site_x", "site_y"),
     *("channel", "plane", "time", "cell_type"),
