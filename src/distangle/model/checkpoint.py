@@ -154,7 +154,10 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, dict[str, Any]]:
             finite; names file and reason.
     """
     if not path.is_file():
-        message = f"There is no model at {path}. Expected the .safetensors file that save_model wrote."
+        message = (
+            f"There is no model at {path}. Expected the .safetensors file that save_model wrote. Restore the file, "
+            f"or train again into a new folder: `distangle train --out runs/NEW`."
+        )
         raise WeightsError(message)
     try:
         with safetensors.safe_open(path, framework="pt") as opened:

@@ -111,7 +111,7 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
                 message = f"{', '.join(broken)} is not finite"
                 raise ValueError(message)
         except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            why = f"{about.name} lacks {error}" if isinstance(error, KeyError) else str(error)
             passed_over.append(f"checkpoint {about.stem} is damaged: {why}. Using the one before it.")
             continue
         fill(state, tensors, told)
@@ -145,7 +145,14 @@ def _read(about: Path) -> dict[str, Any]:
     Raises:
         ValueError: It is not what was written.
     """
-    told: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+    try:
+        told: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{about.name} is no JSON: {error}"
+        raise ValueError(message) from error
+    if not isinstance(told, dict):
+        message = f"{about.name} holds {type(told).__name__}, not the fields of a checkpoint"
+        raise ValueError(message)
     if told.pop("sha256_of_this", None) != _digest(told) and told.get("format") == FORMAT:
         message = f"{about.name} is not as it was written"
         raise ValueError(message)
