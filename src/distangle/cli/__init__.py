@@ -4,7 +4,6 @@ import contextvars
 import sys
 from collections.abc import Callable, Sequence
 
-from distangle.cli import typed
 from distangle.cli.ablations import ablate
 from distangle.cli.altered import blame
 from distangle.cli.app import app
@@ -18,6 +17,7 @@ from distangle.cli.screens import index, pack, simulate, statistics
 from distangle.cli.settings import as_words, list_settings, list_simulation, settings
 from distangle.cli.together import joined_for
 from distangle.cli.trust import trust
+from distangle.cli.typed import keep
 from distangle.cli.verify import verify
 from distangle.cli.words import repeat_flags
 from distangle.errors import DistangleError, Stopped
@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _run(given: list[str]) -> None:
-    typed.keep(given)
+    keep(given)
     try:
         verb = TAKE_SETTINGS.get(given[0]) if given else None
         given = repeat_flags(given)
