@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from distangle.training.config import PseudoLabels
-from distangle.training.pseudo_labels.plate_structure import IMPOSSIBLE, PlateStructure
+from distangle.training.pseudo_labels.plate_structure import IMPOSSIBLE, PlateStructure, positions_by_value
 
 LARGEST_K = 16  # classes of a soft label; what lies behind them has no share
 
@@ -116,10 +116,10 @@ def progressive_round(
     """
     allowed = _allowed(logits, wells, structure)
     old, kept = earlier or (np.zeros(len(logits), dtype=np.int64), np.zeros(len(logits), dtype=bool))
-    for well in np.flatnonzero(kept):
-        if structure.once:
-            beside = [k for k, place in enumerate(wells.places) if place == wells.places[well]]
-            allowed[beside, old[well]] = False
+    if structure.once:
+        wells_of_plate = positions_by_value(wells.places)
+        for well in np.flatnonzero(kept):
+            allowed[wells_of_plate[wells.places[well]], old[well]] = False
     allowed[kept] = np.eye(logits.shape[1], dtype=bool)[old[kept]]
     none = ~allowed.any(axis=1)
     allowed[none] = wells.open[none]

@@ -159,10 +159,12 @@ def unlabelled_wells(
         config: The target.
     """
     keys = _wells_of(screen, pool.rows)
-    names = list(dict.fromkeys(keys))
+    first_of: dict[tuple[str, str, str], int] = {}
+    for position, key in enumerate(keys):
+        first_of.setdefault(key, position)
+    names, first = list(first_of), np.array(list(first_of.values()))
     number = {name: k for k, name in enumerate(names)}
     index = {name: k for k, name in enumerate(classes)}
-    first = np.array([keys.index(name) for name in names])
     truth = screen.sites[config.target].astype(str).iloc[pool.rows[first]].map(lambda name: index.get(name, -1))
     trained = np.bincount(labelled.labels, minlength=len(classes)) > 0
     if config.target == "perturbation":
