@@ -17,6 +17,7 @@ from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
 from distangle.model.measurements import Measurements
 from distangle.model.templates import CosineTemplates, LinearTemplates, full_precision
+from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
 
 
 class ModelConfig(BaseModel):
@@ -41,17 +42,17 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: str = "densenet161"
+    backbone: str = BACKBONE
     n_channels: int = Field(ge=1)
     n_perturbations: int = Field(ge=1)
     n_cell_types: int = Field(default=0, ge=0)
-    embedding_size: int = Field(default=1024, ge=1)
+    embedding_size: EmbeddingSize = EMBEDDING_SIZE
     final_relu: bool = True
-    norm_momentum: float = Field(default=0.1, gt=0, le=1)
+    norm_momentum: NormMomentum = NORM_MOMENTUM
     recompute: bool = False
     measurements: bool = False
-    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
-    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    neck_dropout: Dropout = 0.0
+    pooled_dropout: Dropout = 0.0
     frozen: bool = False
     correction: Correction = Correction()
 

@@ -1,4 +1,4 @@
-"""How one network is trained: frozen models and three presets; no torch, so that a command line can list them."""
+"""Define the settings of a training and its presets; import no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distangle.correction import Correction
 from distangle.images import Preparation
+from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
 from distangle.screen.norm_groups import AtTest
 
 Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plates of known experiments, or others
@@ -22,12 +23,12 @@ class Part(BaseModel):
 class Network(Part):
     """What the network is made of; the screen decides its channels, perturbations and cell types."""
 
-    backbone: str = "densenet161"
-    embedding_size: int = Field(default=1024, ge=2)
+    backbone: str = BACKBONE
+    embedding_size: EmbeddingSize = EMBEDDING_SIZE
     final_relu: bool = True
-    norm_momentum: float = Field(default=0.05, gt=0, le=1)
-    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
-    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    norm_momentum: NormMomentum = NORM_MOMENTUM
+    neck_dropout: Dropout = 0.0
+    pooled_dropout: Dropout = 0.0
     frozen: bool = False  # the backbone keeps the weights it starts from
     views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features

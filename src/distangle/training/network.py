@@ -18,6 +18,7 @@ from distangle.model import (
     published_weights,
 )
 from distangle.model.device import training_device
+from distangle.network_settings import NETWORK_FIELDS
 from distangle.progress import no_progress
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
@@ -172,19 +173,11 @@ def build_network(
     network = config.network
     model = build_classifier(
         ModelConfig(
-            backbone=network.backbone,
             n_channels=len(screen.card.channels),
             n_perturbations=n_classes,
             n_cell_types=len(screen.card.cell_types) if uses_cell_type(screen, config) else 0,
-            embedding_size=network.embedding_size,
-            final_relu=network.final_relu,
-            norm_momentum=network.norm_momentum,
-            recompute=network.recompute,
-            neck_dropout=network.neck_dropout,
-            pooled_dropout=network.pooled_dropout,
-            frozen=network.frozen,
             correction=correction,
-            measurements=network.measurements,
+            **network.model_dump(include=set(NETWORK_FIELDS)),
         ),
         seed=config.seed,
     )
