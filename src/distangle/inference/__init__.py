@@ -4,6 +4,7 @@ from distangle.inference.controls import check_controls
 from distangle.inference.evaluate import confusion, evaluate, score
 from distangle.inference.norms import kept_norms, norms_for
 from distangle.inference.predict import (
+    PredictionOptions,
     average_wells,
     cell_type_rows,
     check_fits,
@@ -14,6 +15,7 @@ from distangle.inference.predict import (
 from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
 
 __all__ = [
+    "PredictionOptions",
     "average_wells",
     "cell_type_rows",
     "check_controls",

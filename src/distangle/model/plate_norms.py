@@ -15,6 +15,7 @@ from distangle.commit import commit_json, committed, sha256_of
 from distangle.errors import ConfigError, WeightsError
 from distangle.images import ImageStore
 from distangle.model.arriving import batches_on
+from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.norm_statistics import NormStatistics, Pieces, collect_contrast, collect_statistics
 from distangle.screen import Screen
@@ -158,8 +159,7 @@ def collect_plate_norms(
     rows: Sequence[int],
     statistics: np.ndarray,
     *,
-    by: AtTest,
-    fewest: int,
+    choice: NormStatisticsChoice,
     cell_types: CellTypesOf,
     known: PlateNorms | None = None,
     training_rows: Sequence[int] = (),
@@ -171,9 +171,8 @@ def collect_plate_norms(
         store: The images.
         rows: Readable sites: statistics rest on these and no others.
         statistics: float32 [site of the screen, 2, channel], from `measure_sites`.
-        by: `plate` or `experiment`: whose sites; `controls`: the negative controls of the plate, with the contrast
-            that the training plates have; `running` asks for none.
-        fewest: Sites that a group needs.
+        choice: Whose statistics, and how many sites they need. `controls` are the negative controls of the plate, with
+            the contrast that the training plates have; `running` asks for none.
         cell_types: One-hot cell types of rows; None for a network without them.
         known: Stored statistics, taken as they are.
         training_rows: Readable sites of the training fold; for `controls`, unless `known` has the contrast.
@@ -184,6 +183,7 @@ def collect_plate_norms(
     Raises:
         ConfigError: There is no contrast, because no training plate is here or none has enough controls.
     """
+    by, fewest = choice.statistics, choice.min_sites
     if by == "running":
         return None
     kept = known if known is not None and known.by == by else PlateNorms(by, {}, (), ())

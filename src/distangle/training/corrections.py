@@ -20,7 +20,7 @@ from distangle.screen.expect import expected_groups
 from distangle.screen.grouped import deal
 from distangle.screen.norm_groups import group_codes
 from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, uses_cell_type
+from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, averaged_weights, make_optimiser, run_epochs
 from distangle.training.network import fresh_state
@@ -228,10 +228,7 @@ def _score(
             screen, everybody, correction, features.numbers_of, fold=fold.astype(str), training_rows=part.rows
         )
         set_prior(model, wells)
-    n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-    maker = BatchMaker(
-        store, part, quick, n_perturbations=n_classes, n_cell_types=n_cell_types, wells=wells, features=features
-    )
+    maker = BatchMaker(store, part, quick, n_perturbations=n_classes, wells=wells, features=features)
     try:
         run_epochs(state, maker, part.labels, quick, moments=Moments(validate=lambda _: {}, after_epoch=lambda _: None))
     finally:
@@ -239,7 +236,8 @@ def _score(
     new = _only(sites, held & np.isin(sites.labels, part.labels))
     device = next(model.parameters()).device
     with averaged_weights(model, state.average), evaluating(model), torch.no_grad():
-        cell_types = None if new.cell_types is None else torch.eye(n_cell_types)[new.cell_types].to(device)
+        one_hot = torch.eye(len(screen.card.cell_types), device=device)
+        cell_types = None if new.cell_types is None else one_hot[new.cell_types]
         references = None if wells is None else torch.from_numpy(wells.of(new.rows)).to(device)
         logits = torch.zeros(len(new.rows), n_classes, device=device)
         for k in range(N_VIEWS):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,12 +21,12 @@ from distangle.progress import no_progress
 from distangle.ranks import n_ranks
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
+from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
 from distangle.training.network import build_network, check_size, fresh_state, resolved
 from distangle.training.state import TrainingState
-from distangle.training.validate import validate
+from distangle.training.validate import SiteEvaluation, validate
 
 IMAGES_IN_MEMORY = 4 << 30  # bytes, as in a training
 LARGEST_STALL = 0.05  # share of a step that a network should at most wait for its images
@@ -129,14 +128,14 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         state = fresh_state(
             screen, config, n_classes=len(classes), correction=correction, pretrained=False, say=no_progress
         )
-        n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-        model = cast(PerturbationClassifier, state.model)
-        beside: dict[str, Any] = {"n_cell_types": n_cell_types, "features": features}
+        model = state.classifier
         # What is corrected costs the same whatever it is, and no other site need be read for it.
         wells = _no_wells(model, store.screen, correction)
         references = None if wells is None else wells.of(np.arange(len(store.screen.sites)))
         on_device = next(model.parameters()).device.type != "cpu"
-        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), wells=wells, whole=on_device, **beside)
+        maker = BatchMaker(
+            store, sites, config, n_perturbations=len(classes), wells=wells, features=features, whole=on_device
+        )
         try:
             step_s, stall = _timed_steps(state, maker, sites, config)
         finally:
@@ -144,7 +143,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         began = time.perf_counter()
         statistics_of = np.full((len(store.screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
-        validate(model, store, sites, statistics_of, references=references, **beside)
+        validate(model, sites, statistics_of, SiteEvaluation(store=store, references=references, features=features))
         n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
         kept = store.kept_bytes

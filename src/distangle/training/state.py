@@ -90,6 +90,18 @@ class TrainingState:
             return f"step {self.steps_done} of epoch {self.epochs_done + 1}"
         return f"epoch {self.epochs_done}"
 
+    @property
+    def classifier(self) -> PerturbationClassifier:
+        """The network, where it is a classifier of perturbations.
+
+        Raises:
+            TypeError: It is another network.
+        """
+        if not isinstance(self.model, PerturbationClassifier):
+            message = f"Expected a PerturbationClassifier to be trained, got {type(self.model).__name__}."
+            raise TypeError(message)
+        return self.model
+
     def end_epoch(self, row: dict[str, int | float]) -> None:
         """Count the running epoch as finished, with its row of metrics."""
         self.metrics.append(row)

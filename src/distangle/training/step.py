@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from distangle.errors import RunError
-from distangle.model import PerturbationClassifier
 from distangle.ranks import every_rank, n_ranks, share, sum_gradients
 from distangle.training.batches.maker import Batch
 from distangle.training.config import TrainingConfig
@@ -43,10 +42,7 @@ class Stepper:
     """
 
     def __init__(self, state: TrainingState, config: TrainingConfig) -> None:
-        if not isinstance(state.model, PerturbationClassifier):
-            message = f"expected a PerturbationClassifier, got {type(state.model).__name__}"
-            raise TypeError(message)
-        self._model, self._state, self._config = state.model, state, config
+        self._model, self._state, self._config = state.classifier, state, config
         self._statistics = RunningStatistics(state.model)
         self._parameters = [*state.model.parameters(), *(state.reader.parameters() if state.reader else ())]
 

@@ -43,7 +43,7 @@ def maker_of(screen: Screen, *changes: str) -> tuple[BatchMaker, list[str]]:
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     said: list[str] = []
     controls = control_sites(store, folds, config, say=said.append)
-    return BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0, controls=controls), said
+    return BatchMaker(store, sites, config, n_perturbations=3, controls=controls), said
 
 
 def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(folder: Path) -> None:
