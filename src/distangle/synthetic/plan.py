@@ -6,17 +6,13 @@ import numpy as np
 
 from distangle.errors import ConfigError, ScreenError, nearest
 from distangle.randomness import generator
+from distangle.screen.plate import well_name
 from distangle.synthetic.cells import CELL_TYPES
 from distangle.synthetic.config import SimulationConfig
 from distangle.synthetic.effects import Effect, draw_effects
 
 UNTREATED = "UNTREATED"
 INNER_WELLS = tuple((row, column) for row in range(1, 15) for column in range(1, 23))  # rows B-O, columns 02-23
-
-
-def well_text(row: int, column: int) -> str:
-    """Name a well of a 384 plate from zero-based row and column: (1, 1) is 'B02'."""
-    return f"{chr(ord('A') + row)}{column + 1:02d}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class PlannedWell:
     @property
     def well(self) -> str:
         """Its name, such as 'B02'."""
-        return well_text(self.row, self.column)
+        return well_name(self.row, self.column)
 
     @property
     def id_code(self) -> str:

@@ -115,8 +115,16 @@ def train_cross_validation(
     devices = _devices(config, screen, n_folds=len(left))
     if len(devices) > 1:
         _measure_features(run, screen, config, stop=stop, say=say)
-        more: dict[str, Any] = {"images": _images_of(screen), "advance": advance, "say": say, "stop": stop}
-        _train_side_by_side(left, devices, epochs=config.epochs, whole=run, **more)
+        _train_side_by_side(
+            left,
+            devices,
+            epochs=config.epochs,
+            whole=run,
+            images=_images_of(screen),
+            advance=advance,
+            say=say,
+            stop=stop,
+        )
     for k, part in enumerate(parts, start=1):
         if part.describe()["finished"]:
             continue

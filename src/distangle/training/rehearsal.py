@@ -197,18 +197,26 @@ def _timed_steps(
     state: TrainingState, maker: BatchMaker, sites: TrainingSites, config: TrainingConfig
 ) -> tuple[list[float], float]:
     """Return the seconds of every step, and the share of them, the first left out, that was waiting."""
-    clock, waited = [time.perf_counter()], [0.0]
+    clock = _StepClock(maker)
+    moments = Moments(validate=lambda model: {}, after_epoch=lambda now: None, after_step=clock.after_step)
+    run_epochs(state, maker, sites.labels, config.model_copy(update={"epochs": 1}), moments=moments)
+    times, waited = clock.times_s, clock.waited_s
+    first = 1 if len(times) > 2 else 0
+    return np.diff(times).tolist(), (waited[-1] - waited[first]) / (times[-1] - times[first])
 
-    def after_step(now: TrainingState) -> None:
+
+class _StepClock:
+    """Notes when each step ended, and how long the network had waited for images until then."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self._maker = maker
+        self.times_s, self.waited_s = [time.perf_counter()], [0.0]
+
+    def after_step(self, state: TrainingState) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        clock.append(time.perf_counter())
-        waited.append(maker.waited_s)
-
-    moments = Moments(validate=lambda model: {}, after_epoch=lambda now: None, after_step=after_step)
-    run_epochs(state, maker, sites.labels, config.model_copy(update={"epochs": 1}), moments=moments)
-    first = 1 if len(clock) > 2 else 0
-    return np.diff(clock).tolist(), (waited[-1] - waited[first]) / (clock[-1] - clock[first])
+        self.times_s.append(time.perf_counter())
+        self.waited_s.append(self._maker.waited_s)
 
 
 def _labelled_rows(screen: Screen, chosen: np.ndarray, classes: tuple[str, ...], config: TrainingConfig) -> np.ndarray:
