@@ -1,4 +1,4 @@
-"""One forward pass over a screen, its scores, and the control checks of Sec. 2.2; knows no training."""
+"""Predict screens, score predictions, and check controls; import no training."""
 
 from distangle.inference.controls import check_controls
 from distangle.inference.evaluate import confusion, evaluate, score

@@ -1,4 +1,4 @@
-"""The score table: never one number, each with its interval over experiments and its chance."""
+"""Score predictions, each with its interval over experiments and its chance."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Literal
@@ -90,7 +90,10 @@ def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
 
 
 def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
-    """Count predictions: rows are the true classes that occur or are predicted, columns the same."""
+    """Count predictions by true class (rows) and predicted class (columns).
+
+    Only classes that occur or are predicted have a row and a column.
+    """
     used = set(truth) | set(predicted)
     names = [name for name in classes if name in used]
     index = {name: k for k, name in enumerate(names)}

@@ -1,4 +1,7 @@
-"""Another screen than the one of the training: which sites are new, what no cell tells, and what was expected."""
+"""Predict another screen than that of the training.
+
+Which sites are new, what rules without cells say, and what score was expected.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -20,7 +23,9 @@ Key = tuple[str, str, str, int]
 
 
 def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
-    """Return the fold of every site of another screen: new, or train for a copy of a training image.
+    """Return the fold of every site of another screen: new, or train for a copy.
+
+    A copy has the bytes of a training image.
 
     Args:
         run: Whose training images are looked for, by the SHA-256 of their files.
@@ -48,7 +53,7 @@ def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
 
 
 def guesses_of_new(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> Guesses:
-    """Return the rules without cells, learnt from the training wells of a run, for the rows of another screen.
+    """Learn the rules without cells from a run, for the rows of another screen.
 
     Args:
         run: Knows its training wells, and the mean and spread of their images.
@@ -76,7 +81,7 @@ def guesses_of_new(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say)
 
 
 def compare_with_expected(run: RunFolder, scores: Scores) -> Iterator[str]:
-    """Say how the score of new data stands beside what held-out data of the training screen had led to expect.
+    """Compare the score of new data with that of held-out training data.
 
     Args:
         run: With predictions of its own screen.

@@ -1,4 +1,7 @@
-"""Which norm statistics a run predicts with: those it keeps, or those of the screen that is predicted."""
+"""Choose the batch-norm statistics that a run predicts with.
+
+They are those it keeps, or those of the screen that is predicted.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +19,9 @@ Say = Callable[[str], None]
 
 
 def kept_norms(run: RunFolder) -> PlateNorms | None:
-    """Return the statistics that the predictions of a run were made with; None: the running ones.
+    """Load the batch-norm statistics of the predictions of a run.
+
+    None: the running ones.
 
     Raises:
         WeightsError: They are damaged.
@@ -86,7 +91,9 @@ def norms_for(
 
 
 def keep_norms(run: RunFolder, norms: PlateNorms | None) -> list[Path]:
-    """Keep the statistics that the predictions of a run were made with, or nothing for the running ones.
+    """Save the batch-norm statistics of the predictions of a run.
+
+    Nothing is saved for the running ones.
 
     Returns:
         The files written or removed.

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: of every labelled site by the network that was trained without its group."""
+"""Predict every labelled site by the network that was trained without its group."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

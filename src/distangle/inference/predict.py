@@ -1,4 +1,4 @@
-"""One forward pass over a screen: logits and embeddings per site, and their mean per well."""
+"""Predict logits and embeddings of sites, and average them over wells."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def preparation_of(card: ModelCard) -> Preparation:
 
 
 def check_fits(screen: Screen, card: ModelCard) -> None:
-    """Check that a screen has the channels and cell types that a network was trained on.
+    """Check that a screen has the channels and cell types of a network.
 
     Raises:
         RunError: It has not; the message names both.
@@ -52,7 +52,10 @@ def check_fits(screen: Screen, card: ModelCard) -> None:
 
 
 def cell_type_rows(screen: Screen, rows: Sequence[int], card: ModelCard) -> torch.Tensor | None:
-    """Return the one-hot cell types of sites, float32 [site, cell_type]; None for a network without them."""
+    """Return the one-hot cell types of sites, float32 [site, cell_type].
+
+    None for a network without them.
+    """
     if not card.cell_types:
         return None
     index = {name: k for k, name in enumerate(card.cell_types)}
@@ -124,7 +127,7 @@ def predict_by_views(
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
     advance: Callable[[str], None] = no_progress,
 ) -> list[Predictions]:
-    """Predict sites of a screen with several numbers of views, each view computed once.
+    """Predict sites with several numbers of views, each view computed once.
 
     Args:
         model: The network; left in its mode and memory format.
@@ -255,7 +258,7 @@ def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, in
 
 
 def cell_free_table(screen: Screen, target: str, fold: Sequence[str], *, classes: Sequence[str]) -> Predictions:
-    """Return the sites of a screen as predictions without a network: places, labels and folds.
+    """List sites as predictions without a network: places, labels and folds.
 
     Args:
         screen: The screen.

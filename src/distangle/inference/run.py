@@ -48,7 +48,9 @@ def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
 
 
 def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, str, int], str]) -> list[int]:
-    """Return the rows of a screen that a run was trained on; none of another screen, whatever its plates are called.
+    """Return the rows of a screen that a run was trained on.
+
+    There are none in another screen, whatever its plates are called.
 
     Args:
         run: Keeps a copy of the card of its screen.
@@ -62,7 +64,9 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
 
 
 def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
-    """Return the images of a screen as a run sees them: of its own screen, no two folds share an estimate.
+    """Open the images of a screen for a run.
+
+    In its own screen, no two folds share an estimate.
 
     Args:
         run: Says which site is in which fold.
@@ -73,17 +77,20 @@ def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
 
 
 def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
-    """Return the fold of each site of the run's own screen or a part of it, as text [site]; None of another."""
+    """Return the fold of each site of the run's own screen, as text [site].
+
+    The screen may be a part of it; None for another screen.
+    """
     return Folds.read(run.folds).of(screen) if is_own_screen(run, screen) else None
 
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
-    """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
+    """Tell whether a screen, or the whole of a part, is the one a run was trained on."""
     return is_own(run, screen)
 
 
 def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | None:
-    """Return what a frozen backbone said of every site of the run's own screen; None where the run keeps nothing."""
+    """Open the features of the run's own screen; None where the run keeps none."""
     if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
         return None
     features = Features(run.features)
@@ -120,7 +127,9 @@ def predict_run(
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
-    """Predict every site and well of a screen with one view and with eight, and score what was not trained on.
+    """Predict every site and well of a screen, and score those not trained on.
+
+    Predictions are made with one view and with eight.
 
     Of the run's own screen these are the held-out sites; after a cross-validation every labelled site, each predicted
     by the network of the fold that held it out. Of another screen they are all labelled sites.

@@ -1,4 +1,4 @@
-"""The network, its templates, and the one format of its checkpoints; knows no loss and no optimiser."""
+"""Define networks and the format of their checkpoints; no loss, no optimiser."""
 
 from distangle.model.arriving import batches_on
 from distangle.model.backbones import BACKBONES

@@ -1,4 +1,4 @@
-"""The one format of a trained model: safetensors that carry their own card, and the card as JSON beside them."""
+"""Save and load models: safetensors with their card, and the card as JSON."""
 
 import hashlib
 import json
@@ -120,7 +120,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: object) -> "ModelCard":
-        """Read what `to_json` gave; keys that an older version did not write keep their default.
+        """Read what `to_json` gave; keys that are missing in older files have defaults.
 
         Raises:
             WeightsError: A key is missing or unknown, or a value is of another type.
@@ -167,7 +167,7 @@ _CARDS = TypeAdapter(ModelCard)
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return, for each tensor with NaN or infinity, its name and how many of its values are so."""
+    """Name each tensor with NaN or infinity, and count such values."""
     counts = {
         name: tensor.numel() - int(tensor.isfinite().sum())
         for name, tensor in tensors.items()

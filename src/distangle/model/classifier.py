@@ -1,4 +1,4 @@
-"""The whole network: backbone, pooling, cell type, neck, and the two sets of templates."""
+"""The whole network: backbone, pooling, cell type, neck, and class vectors."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -193,7 +193,7 @@ class PerturbationClassifier(nn.Module):
         return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
     def numbers(self, pooled: Pooled) -> Pooled:
-        """Return what the neck is told of an image: pooled features, and the measurements the pooled maps amount to.
+        """Return the input of the neck: pooled features, and measurements of the image.
 
         Args:
             pooled: From `pool`.
@@ -221,7 +221,7 @@ class PerturbationClassifier(nn.Module):
     def classify_numbers(
         self, numbers: Pooled, cell_types: CellTypes | None, references: References | None = None
     ) -> Outputs:
-        """Return logits, cosines and embeddings of what `numbers` gave; otherwise as `classify`."""
+        """Return logits, cosines and embeddings of what `numbers` gave."""
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
             message = (
@@ -267,7 +267,7 @@ class PerturbationClassifier(nn.Module):
 
 
 def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:
-    """Return a new network in training mode, its first values a pure function of config and seed.
+    """Build a network in training mode, a pure function of config and seed.
 
     Args:
         config: What to build.

@@ -1,4 +1,4 @@
-"""A network in evaluation mode, or in another order of memory, for a while."""
+"""Put a network into evaluation mode or another memory format for a while."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Run a network over sites of a screen: the one forward pass of validation and prediction."""
+"""Run a network over sites of a screen, for validation and prediction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

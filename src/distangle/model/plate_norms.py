@@ -1,4 +1,4 @@
-"""Norm statistics of every plate of a screen: computed from its sites, kept in a file, lent plate by plate."""
+"""Compute and keep norm statistics of every plate of a screen."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,9 @@ FILE = "norm_statistics.safetensors"
 
 @dataclass(frozen=True)
 class PlateNorms:
-    """Frozen norm statistics of plates, so that an image of a known plate needs no other beside it.
+    """Frozen norm statistics of plates.
+
+    With them an image of a known plate needs no other image.
 
     Attributes:
         by: What was asked for.
@@ -49,7 +51,10 @@ class PlateNorms:
     contrast: NormStatistics = field(default_factory=dict)
 
     def without_plates(self) -> "PlateNorms":
-        """Return what belongs to the network alone: the contrast of its training plates, of no plate any statistics."""
+        """Return the contrast of the training plates alone, without statistics of plates.
+
+        The contrast belongs to the network.
+        """
         return PlateNorms(self.by, {}, (), (), (), self.contrast)
 
     def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
@@ -128,7 +133,7 @@ class PlateNorms:
 def norm_parts(
     norms: PlateNorms | None, screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None
 ) -> list[tuple[list[int], NormStatistics | None]]:
-    """Return rows with the statistics that are theirs, the rows of one group together and in their order.
+    """Group rows by their norm statistics, each group in the order of its rows.
 
     Args:
         norms: Of all plates of the rows; None: the running statistics for all.

@@ -1,4 +1,4 @@
-"""Which well of which plate gets what: the design of a synthetic screen, before any cell is drawn."""
+"""Design a synthetic screen: which well of which plate gets what."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,10 @@ INNER_WELLS = tuple((row, column) for row in range(1, 15) for column in range(1,
 
 @dataclass(frozen=True)
 class PlannedExperiment:
-    """One experiment: its name such as 'HUVEC-01', cell type, place in the order of all, and whether for testing."""
+    """One experiment: its name, cell type, place in the order, and use.
+
+    The name is such as 'HUVEC-01'; the use is training or testing.
+    """
 
     name: str
     cell_type: str
@@ -49,7 +52,7 @@ class PlannedWell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole screen on paper: names, effects, experiments, wells in the order of the tables."""
+    """The design of a screen: names, effects, experiments and wells in order."""
 
     treatments: tuple[str, ...]
     positive_controls: tuple[str, ...]

@@ -1,4 +1,7 @@
-"""Which batch correction new data of the expected kind are best served by: compared on folds of the training wells."""
+"""Choose the batch correction that serves new plates or experiments best.
+
+Corrections are compared on folds of the training wells.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +107,7 @@ def choose_correction(
     advance: Callable[[str], None] = no_progress,
     look: Callable[[], None] = lambda: None,
 ) -> CorrectionChoice:
-    """Compare corrections on whole plates or experiments of the training fold, each with references of its own.
+    """Compare corrections on whole plates or experiments of the training fold.
 
     A correction is taken only where its gain over none, fold by fold, is more than chance explains (one-sided t test,
     5 % over all candidates); of those, the best. One that has gained nothing on two folds or more is tried no further.
@@ -149,7 +152,7 @@ def choose_correction(
 
 
 def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
-    """Whether a correction that has gained nothing on its first folds, at least two, is tried no further.
+    """Tell whether a correction is given up: no gain on two or more first folds.
 
     Args:
         accuracies: Of the correction, fold by fold.
@@ -160,7 +163,9 @@ def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
 
 
 def best_correction(compared: Sequence[ComparedCorrection]) -> ComparedCorrection:
-    """Return the best of those whose gain over the first, none, is more than chance explains; else none.
+    """Return the best correction whose gain over none is more than chance explains.
+
+    Without such a gain it is none.
 
     Args:
         compared: No correction first. One that was given up has fewer folds and is not taken.

@@ -1,4 +1,4 @@
-"""The features of a frozen backbone: measured once for a run and every fold of its cross-validation."""
+"""Measure the features of a frozen backbone once for a run and all its folds."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 def open_features(
     run: RunFolder, store: ImageStore, config: TrainingConfig, *, look: Callable[[], None], say: Say
 ) -> Features | None:
-    """Return the features of a run, measuring those that are missing; None where its backbone is trained.
+    """Open the features of a run; measure those that are missing.
 
     Args:
         run: Keeps them, or says which run does.

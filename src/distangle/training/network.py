@@ -1,4 +1,7 @@
-"""The network and the optimiser that a configuration asks for, and what it leaves to the screen and the machine."""
+"""Build the network and optimiser of a configuration.
+
+What the configuration leaves open is decided by the screen and the machine.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -31,7 +34,9 @@ Say = Callable[[str], None]
 
 
 def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> TrainingConfig:
-    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing.
+    """Decide what the configuration leaves to the screen and the machine.
+
+    So a resume decides nothing.
 
     Args:
         config: As it was asked for.
@@ -66,7 +71,7 @@ def _multiplies_bf16() -> bool:
 
 
 def weights_of(network: Network, *, say: Say) -> Path | None:
-    """Return the file that the backbone starts from, downloading it when it is asked for by name.
+    """Return the file of pretrained weights; download a published one.
 
     Args:
         network: Its `weights` is None, a path, or `imagenet`.
@@ -107,7 +112,9 @@ def check_size(screen: Screen, config: TrainingConfig) -> None:
 
 
 def check_weights(screen: Screen, config: TrainingConfig, *, n_classes: int, say: Say) -> None:
-    """Check that the backbone's weights can be had and are of this network, before a folder is made for the run.
+    """Check that the pretrained weights are there and fit the network.
+
+    This is done before a folder is made for the run.
 
     Args:
         screen: Says how many channels and cell types there are.
@@ -135,7 +142,7 @@ def fresh_state(
     pretrained: bool,
     say: Say,
 ) -> TrainingState:
-    """Build the network and its optimiser as they are before the first step, on the device they train on.
+    """Build the network and its optimiser as they are before the first step.
 
     Args:
         screen: Says how many channels and cell types there are.

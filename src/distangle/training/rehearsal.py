@@ -1,4 +1,4 @@
-"""A few steps of a training that writes nothing: how long all of it would take, and how much memory."""
+"""Do a few steps of a training, write nothing, and project time and memory."""
 
 import resource
 import statistics
@@ -83,7 +83,7 @@ class Rehearsal:
 
 
 def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int) -> Rehearsal:
-    """Do a few steps and one piece of a validation exactly as `train` would, and write nothing.
+    """Do a few steps and one part of a validation as `train` would; write nothing.
 
     The time of what is done once for all images (reading, validating) is scaled from the images of these steps. They
     have just been read, so the files come from the system's cache: a cold disk is slower.

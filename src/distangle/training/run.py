@@ -52,7 +52,7 @@ def start_run(
     features: Path | None = None,
     say: Say = no_progress,
 ) -> RunFolder:
-    """Make a run folder that holds everything the training needs, without training yet.
+    """Make a run folder with everything the training needs, without training yet.
 
     Args:
         screen: A screen that has been written.

@@ -215,7 +215,7 @@ def set_up(data: TrainingData, *, stop: Stop, say: Say) -> TrainingSetup:
 
 
 def check_ranks(setup: TrainingSetup) -> None:
-    """Wait until every rank has read the screen, and check that all are about to do the same.
+    """Wait for all ranks, and check that all are about to train the same.
 
     Args:
         setup: Of this rank.

@@ -1,4 +1,4 @@
-"""One optimiser step over the batches of all ranks: losses, gradients, and what became of them."""
+"""Do one optimiser step over the batches of all ranks."""
 
 import hashlib
 import math
@@ -34,7 +34,9 @@ class StepDone(TypedDict):
 
 
 class Stepper:
-    """Does optimiser steps; the ranks together do what one process does on all batches in turn.
+    """Does optimiser steps.
+
+    The ranks together do what one process does on all batches in turn.
 
     Args:
         state: Network, optimiser and scaler; changed by every step.

@@ -1,4 +1,7 @@
-"""Measure loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
+"""Measure loss and accuracy on the held-out fold after an epoch.
+
+They are for the curves only, never for a choice.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from distangle.training.config import TrainingConfig
 def control_sites(
     store: ImageStore, folds: Folds, config: TrainingConfig, *, say: Callable[[str], None]
 ) -> TrainingSites | None:
-    """Return the readable negative controls of the training fold, without labels; None where none are asked for.
+    """Find the readable negative controls of the training fold, without labels.
 
     Args:
         store: The images.

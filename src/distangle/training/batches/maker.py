@@ -1,4 +1,7 @@
-"""Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
+"""Make the batches of an epoch, one batch ahead of the network.
+
+Views and CutMix work on whole pixels in reused buffers; pixels are standardised last.
+"""
 
 import dataclasses
 import time
@@ -53,7 +56,9 @@ class Batch:
 
 
 class BatchMaker:
-    """Makes the batches of any epoch; keeps two buffers, so a batch outlives the making of the next one.
+    """Makes the batches of any epoch.
+
+    It keeps two buffers, so a batch outlives the making of the next one.
 
     Args:
         store: The images.
@@ -109,7 +114,9 @@ class BatchMaker:
         self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
 
     def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
-        """Return the positions in each batch of an epoch: all full, or pure as the configuration says.
+        """Return the positions in each batch of an epoch.
+
+        Batches are full, or pure as the configuration says.
 
         Args:
             order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.

@@ -1,4 +1,7 @@
-"""What the plan of the plates says about the label of a well: which treatments share a plate, and how often."""
+"""Constrain labels of wells by the plate plan.
+
+Which treatments share a plate, and how often.
+"""
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +17,9 @@ IMPOSSIBLE = -1e4  # a log probability that nobody chooses and that still adds u
 
 @dataclass(frozen=True)
 class PlateStructure:
-    """Facts that the labelled plates keep without exception, to be used for those without labels.
+    """Rules that the labelled plates keep without exception.
+
+    They are used for plates without labels.
 
     Attributes:
         once: No plate carries a class in two wells.
@@ -32,7 +37,9 @@ class PlateStructure:
     remarks: tuple[str, ...] = ()
 
     def allowed(self, logits: np.ndarray, places: Sequence[tuple[Hashable, Hashable]]) -> np.ndarray:
-        """Return which classes the group of its plate leaves to each well, bool [well, class].
+        """Return which classes the group of its plate leaves each well.
+
+        The result is bool [well, class].
 
         The groups of the plates of an experiment are chosen together, each once where the labelled experiments
         have each once, by what all wells of the plates say.
@@ -62,7 +69,9 @@ class PlateStructure:
     def choose(
         self, logits: np.ndarray, places: Sequence[tuple[Hashable, Hashable]], allowed: np.ndarray
     ) -> tuple[np.ndarray, list[str]]:
-        """Return a class for each well: the likeliest, or on each plate the likeliest one-to-one assignment.
+        """Choose a class for each well.
+
+        It is the likeliest, or on each plate the likeliest one-to-one assignment.
 
         Args:
             logits: float [well, class].
@@ -141,7 +150,7 @@ def _groups(sets: Sequence[set[int]]) -> tuple[np.ndarray, ...]:
 
 
 def positions_by_value(values: Iterable[T]) -> dict[T, list[int]]:
-    """Return the positions of every value, values in the order of their first position."""
+    """Return the positions of every value, in the order of their first positions."""
     positions: dict[T, list[int]] = {}
     for k, value in enumerate(values):
         positions.setdefault(value, []).append(k)

@@ -1,4 +1,4 @@
-"""The unlabelled sites of a run as arrays: who may get a pseudo label, and which classes each may have."""
+"""List the unlabelled sites of a run, and the classes that each may have."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -23,7 +23,9 @@ WELL = ["experiment", "plate", "well"]
 
 
 def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> None:
-    """Check, before a run is begun, that its pseudo labels have somebody to go to and a time to begin.
+    """Check that pseudo labels have sites to go to and an epoch to begin.
+
+    This is done before a run is begun.
 
     Raises:
         ConfigError: They would begin after the last epoch, or the ramp ends before it begins.
@@ -73,7 +75,7 @@ def candidate_rows(screen: Screen, folds: Folds, config: TrainingConfig, classes
 
 @dataclass(frozen=True)
 class PoolLogits:
-    """Gives the logits of unlabelled sites under the averaged weights, float32 [site, class].
+    """Gives the logits of unlabelled sites under the averaged weights.
 
     Attributes:
         sites: The unlabelled sites.
@@ -86,7 +88,7 @@ class PoolLogits:
     how: SiteEvaluation
 
     def __call__(self, state: TrainingState) -> np.ndarray:
-        """Compute the logits that the state of a training gives."""
+        """Compute the logits that the state of a training gives, float32 [site, class]."""
         with averaged_weights(state.model, state.average):
             return site_logits(state.classifier, self.sites, self.statistics, self.how)
 
@@ -100,7 +102,7 @@ def join_unlabelled(
     *,
     say: Callable[[str], None],
 ) -> tuple[TrainingSites, PseudoLabeller]:
-    """Join the unlabelled sites behind the labelled ones; return with them who gives them labels.
+    """Join the unlabelled sites behind the labelled ones, with their labeller.
 
     Args:
         folds: Which labels are hidden.
