@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "distangle"
 # A room imports only from rooms below it. Rooms on one floor do not know each other.
 FLOORS = [
     {"axes", "errors", "reading", "plain_yaml", "commit", "correction", "randomness"}
-    | {"progress", "ranks", "stopping", "intervals", "allocator"},
+    | {"progress", "ranks", "stopping", "intervals", "allocator", "network_settings"},
     {"remote", "lock"},
     {"screen"},
     {"results"},
@@ -40,6 +40,8 @@ NO_TORCH = [
     "correction",
     "reading",
     "plain_yaml",
+    "network_settings",
+    "training.config",
 ]
 LARGEST_ROOM = 400  # lines of a file; raise it here, in the open, with the reason
 LARGER_FOR_A_REASON: dict[str, str] = {}

@@ -258,9 +258,9 @@ def test_only_sites_of_the_training_fold_are_trained_on(folder: Path) -> None:
 
     out = folder / "runs/three quarters"
     main(["train", str(folder / "screen"), "--out", str(out), *TRAINING, "--hold-out", "experiment=RPE-02"])
-    _, about = open_model(RunFolder.open(out))
+    _, card = open_model(RunFolder.open(out))
     sites = read_screen(folder / "screen").sites
-    assert sum(about["class_sites"]) == (sites["experiment"] != "RPE-02").sum()
+    assert sum(card.class_sites) == (sites["experiment"] != "RPE-02").sum()
     assert (sites["experiment"] == "RPE-02").sum() != (sites["experiment"] != "RPE-02").sum()
 
 
@@ -271,15 +271,15 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
     from distangle.images.batches import measure_sites
     from distangle.inference import cell_type_rows, open_model, preparation_of
 
-    model, about = open_model(RunFolder.open(folder / "runs/a"))
+    model, card = open_model(RunFolder.open(folder / "runs/a"))
     screen = read_screen(folder / "screen")
-    store = ImageStore(screen, preparation_of(about))
+    store = ImageStore(screen, preparation_of(card))
     rows, statistics = measure_sites(store, [0, 1])
     passes = []
     for view in range(8):
         ((_, ready),) = ready_batches(store, rows, statistics, batch_size=2, view=view)
         with torch.no_grad():
-            passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, about)).logits.numpy())
+            passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, card)).logits.numpy())
     store.close()
     found = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
     np.testing.assert_allclose(found.logits[:2], np.mean(passes, axis=0), rtol=1e-3, atol=1e-4)

@@ -232,6 +232,7 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     from distangle.training import read_config
     from distangle.training.batches.sites import labelled_sites
     from distangle.training.pseudo_labels.unlabelled import join_unlabelled
+    from distangle.training.validate import SiteEvaluation
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
@@ -239,7 +240,9 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     classes = tuple(run.describe()["classes"])
     store = ImageStore(screen, config.preparation)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
-    everybody, labeller = join_unlabelled(store, folds, labelled, classes, config, n_cell_types=0, say=lambda _: None)
+    everybody, labeller = join_unlabelled(
+        folds, labelled, classes, config, SiteEvaluation(store=store), say=lambda _: None
+    )
     store.close()
     sites = screen.sites.iloc[everybody.rows]
     behind = sites.iloc[len(labelled.rows) + 16 :]

@@ -1,9 +1,13 @@
 """Small things that several tests build."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from distangle.images import Preparation
+from distangle.model import ModelCard
 from distangle.screen import Channel, Screen, ScreenCard, class_list_sha256
 
 
@@ -25,3 +29,17 @@ def screen_of(table: pd.DataFrame, *, n_channels: int = 1, folder: Path | None =
         refused=0,
     )
     return Screen(card=card, sites=table, problems=pd.DataFrame(), folder=folder)
+
+
+def model_card(classes: Sequence[str], sites: Sequence[int] | None = None, **changes: Any) -> ModelCard:
+    """The card of a network that was trained on two channels, four sites of each class unless said otherwise."""
+    values = {
+        "target": "perturbation",
+        "channels": ("DNA", "actin"),
+        "cell_types": (),
+        "preparation": Preparation(standardise="image"),
+        "epochs": 1,
+        "precision": "fp32",
+        **changes,
+    }
+    return ModelCard(classes=tuple(classes), class_sites=tuple(sites or [4] * len(classes)), **values)

@@ -17,7 +17,15 @@ from distangle.commit import committed
 from distangle.errors import RemoteError
 
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "abfs", "az", "memory")
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "abfs": "adlfs",
+    "az": "adlfs",
+}
 _WEB = ("http", "https")
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
@@ -243,10 +251,8 @@ def _opened(scheme: str, netloc: str) -> tuple[Any, str]:
 
         return fsspec.core.url_to_fs(f"{scheme}://{netloc}/")[0], ""
     except ImportError:
-        package = _PACKAGES.get(scheme, "adlfs" if scheme in ("abfs", "az") else "fsspec")
-        return None, f"the package {package} is not installed: pip install 'distangle[cloud]'" + (
-            " adlfs" if package == "adlfs" else ""
-        )
+        package = _PACKAGES.get(scheme, "fsspec")
+        return None, f"the package {package} is not installed: pip install 'distangle[cloud]'"
 
 
 _CREDENTIALS = {

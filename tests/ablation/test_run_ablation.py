@@ -30,7 +30,7 @@ from distangle.errors import ConfigError, FoldError, RunError
 from distangle.images import N_VIEWS
 from distangle.progress import no_progress
 from distangle.results import RunFolder, Scores
-from distangle.screen import hold_out, read_screen
+from distangle.screen import Folds, divide, hold_out, read_screen
 from distangle.training import TrainingConfig, read_config, resolve_config, settings, write_config
 from tiny_run import TRAINING, fingerprints, tiny_screen
 
@@ -322,3 +322,39 @@ def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Pa
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "labels hidden" in page
     assert "CutMix, Eqs. (8) and (9) · pseudo labels, Eq. (7)" in page
+
+
+@pytest.fixture
+def planning_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `ablate` end after its plan is written."""
+
+    def stop(*given: object, **named: object) -> None:
+        message = "planned"
+        raise RunError(message)
+
+    monkeypatch.setattr("distangle.ablation.run_ablation", stop)
+
+
+def ablate_words(folder: Path, out: Path, *more: str) -> list[str]:
+    recipe_of_tests = [word for change in TRAINING for word in ("--set", change)]
+    words = ["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline", "--preset", "scratch"]
+    return [*words, *recipe_of_tests, *more]
+
+
+@pytest.mark.usefixtures("planning_only")
+def test_an_ablation_takes_groups_and_a_file_of_folds_as_a_training_does(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = read_screen(folder / "screen")
+    by_well = divide(screen, group="well", n_folds=3, fold=1, force=True)
+    words = ("--group", "well", "--folds", "3", "--fold", "1", "--force-split")
+    refused(ablate_words(folder, tmp_path / "grouped", *words), capsys)
+    assert Folds.read(tmp_path / "grouped/folds.parquet").sha256 == by_well.sha256
+    written = hold_out(screen, values=["E1"]).write(tmp_path / "mine.parquet")
+    refused(ablate_words(folder, tmp_path / "from-file", "--fold-file", str(written)), capsys)
+    assert Folds.read(tmp_path / "from-file/folds.parquet").sha256 == Folds.read(written).sha256
+    said = refused(ablate_words(folder, tmp_path / "both", "--fold-file", str(written), "--group", "well"), capsys)
+    assert f"Leave out --group beside --fold-file {written}. The file says what is held out." in said
+    assert not (tmp_path / "both").exists()
+    said = refused(["ablate", "--out", str(folder / "ablation"), "--group", "well"], capsys)
+    assert "Leave out --group beside --out" in said

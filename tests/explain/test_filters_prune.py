@@ -46,8 +46,8 @@ def run(screen):
     run = tiny_start(screen, screen.folder.parent / "run", epochs=2)
     go_on(run)
     path = run.checkpoints / "model.safetensors"
-    model, about = load_model(path)
-    save_model(plant(model), path, about=about)
+    model, card = load_model(path)
+    save_model(plant(model), path, card=card)
     predict_run(run, screen)
     return run
 
@@ -160,7 +160,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
     shutil.copytree(run.root, tmp_path / "run")
     copy = RunFolder.open(tmp_path / "run")
     path = copy.checkpoints / "model.safetensors"
-    model, about = load_model(path)
+    model, card = load_model(path)
     name = "features.denseblock3.denselayer3.conv1"
     layer = choose_layers(model, [name])[0]
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
         layer.convolution.weight[:] = 1.0 / layer.before.weight[None, :, None, None]
         model.backbone.features.norm5.weight[:-16] = 0
         model.backbone.features.norm5.bias[:-16] = 0
-    save_model(model, path, about=about)
+    save_model(model, path, card=card)
     found = prune_effect(copy, screen, names=[name], n_random=0)[1]
     assert found["filters"] == found["of"] == 64
     assert found["random"] == []

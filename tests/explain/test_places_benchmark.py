@@ -283,7 +283,7 @@ def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     opened = open_run(run, screen, rows=rows)
     with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
         room.ask(
-            replace(opened, channels_of=None, about={**opened.about, "target": "cell_type"}), rows, right_wells=set()
+            replace(opened, channels_of=None, about=replace(opened.about, target="cell_type")), rows, right_wells=set()
         )
     wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
+from distangle.images import Preparation
 from distangle.inference import average_wells, check_controls, confusion, evaluate, score
 from distangle.results import Predictions, ScoreRow
+from tests_support import model_card
 
 CLASSES = ("a", "b", "c", "never", "UNTREATED")
 RNG = np.random.default_rng(0)
@@ -35,7 +39,7 @@ def site(experiment: str, truth: str, predicted: str, **more: object) -> dict[st
     return {"Metadata_Experiment": experiment, "perturbation": truth, "predicted": predicted, **more}
 
 
-ABOUT = {"classes": list(CLASSES), "class_sites": [4, 4, 4, 0, 4], "preparation": {"standardise": "image"}}
+CARD = model_card(CLASSES, [4, 4, 4, 0, 4])
 RUN = {"target": "perturbation", "held_out": "experiment=E2", "forced": False}
 
 
@@ -57,7 +61,7 @@ def test_few_experiments_are_told_one_by_one_and_more_have_an_interval() -> None
     def rows(n: int) -> dict[str, ScoreRow]:
         names = [f"E{k}" for k in range(n) for _ in range(4)]
         found = predictions([site(name, "a", "a", Metadata_Well=f"B0{k % 4}") for k, name in enumerate(names)])
-        return {row.metric: row for row in evaluate([found], about=ABOUT, run=RUN).rows if row.subset == "all"}
+        return {row.metric: row for row in evaluate([found], card=CARD, run=RUN).rows if row.subset == "all"}
 
     assert (rows(4)["accuracy"].interval, rows(4)["accuracy"].n_groups) == (None, 4)
     assert rows(4)["balanced accuracy"].by_group == {"E0": 1.0, "E1": 1.0, "E2": 1.0, "E3": 1.0}
@@ -78,7 +82,7 @@ def test_only_held_out_sites_of_trained_classes_are_scored() -> None:
             site("E1", "a", "b", Metadata_Fold="train"),
         ]
     )
-    scores = evaluate([found], about=ABOUT, run=RUN)
+    scores = evaluate([found], card=CARD, run=RUN)
     row = next(row for row in scores.rows if row.metric == "accuracy" and row.subset == "all")
     assert (row.n, row.value, row.chance) == (2, 0.5, 0.25)
     assert scores.never_trained == ("never",)
@@ -95,7 +99,7 @@ def test_rows_are_given_per_cell_type_and_for_the_worst_experiment() -> None:
             site("E3", "b", "b", Metadata_Cell_Type="RPE"),
         ]
     )
-    rows = {row.subset: row for row in evaluate([found], about=ABOUT, run=RUN).rows if row.metric == "accuracy"}
+    rows = {row.subset: row for row in evaluate([found], card=CARD, run=RUN).rows if row.metric == "accuracy"}
     assert rows["all"].value == 0.75
     assert rows["all"].n_groups == 2
     assert rows["cell type HUVEC"].value == 1
@@ -103,9 +107,9 @@ def test_rows_are_given_per_cell_type_and_for_the_worst_experiment() -> None:
 
 
 def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
-    about = {**ABOUT, "preparation": {"standardise": "experiment_controls"}}
+    card = replace(CARD, preparation=Preparation(standardise="experiment_controls"))
     scores = evaluate(
-        [predictions([site("E2", "a", "a"), site("E2", "b", "b")])], about=about, run={**RUN, "forced": True}
+        [predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run={**RUN, "forced": True}
     )
     assert scores.forced
     assert all(row.transductive for row in scores.rows)
@@ -113,7 +117,7 @@ def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
         "The split was forced: training and held-out wells share something. These scores are inflated." in scores.notes
     )
     said = {**RUN, "forced": True, "forced_notes": ["2 pictures would be on both sides", "1 of 8 plates would be"]}
-    notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], about=about, run=said).notes
+    notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run=said).notes
     assert any(
         note.startswith("The split was forced: 2 pictures would be on both sides; 1 of 8 plates would be.")
         for note in notes

@@ -6,9 +6,10 @@ import pytest
 
 from distangle.inference import average_wells, evaluate
 from distangle.results import Predictions, Scores
+from tests_support import model_card
 
 CLASSES = ("a", "b")
-ABOUT = {"classes": CLASSES, "class_sites": [4, 4], "preparation": {"standardise": "image"}}
+CARD = model_card(CLASSES)
 RUN = {"target": "phenotype", "held_out": "experiment=E2", "forced": False, "unlabelled": ""}
 
 
@@ -46,7 +47,7 @@ def sites(*wells: str, folds: str = "") -> Predictions:
 
 
 def scored(found: Predictions) -> Scores:
-    return evaluate([found, average_wells(found)], about=ABOUT, run=RUN)
+    return evaluate([found, average_wells(found)], card=CARD, run=RUN)
 
 
 def values(scores: Scores) -> dict[str, tuple[float, int]]:
@@ -108,7 +109,7 @@ def test_held_out_sites_without_a_label_are_counted_with_what_to_do() -> None:
         "fill the column in in the table, index and predict again."
     ) in notes
     assert not [note for note in scored(sites("aa", "bb")).notes if "have no label" in note]
-    nothing = evaluate([sites("--")], about=ABOUT, run=RUN).notes
+    nothing = evaluate([sites("--")], card=CARD, run=RUN).notes
     assert nothing == (
         "No held-out site has a known label in column 'phenotype': there is nothing to score. Name the labels when "
         "indexing, and predict again.",

@@ -8,9 +8,10 @@ from distangle.inference.evaluate import evaluate
 from distangle.inference.naive import _discriminate, guess_without_cells
 from distangle.inference.predict import average_wells
 from distangle.results import Predictions, Scores
+from tests_support import model_card
 
 NAMES = ("a", "b", "c", "d")
-ABOUT = {"classes": NAMES, "class_sites": [1] * 4, "preparation": {"standardise": "image"}}
+CARD = model_card(NAMES, [1] * 4)
 RUN = {"target": "perturbation", "held_out": "experiment=E3", "forced": False, "unlabelled": ""}
 
 
@@ -45,7 +46,7 @@ def scored(planted: str, *, right: float = 1.0) -> Scores:
     sites, measured = screen(planted, right=right)
     wells = average_wells(sites)
     naive = {found.level: guess_without_cells(found, sites, measured) for found in (sites, wells)}
-    return evaluate([sites, wells], about=ABOUT, run=RUN, naive=naive)
+    return evaluate([sites, wells], card=CARD, run=RUN, naive=naive)
 
 
 @pytest.mark.parametrize("planted", ["position", "plate", "intensity"])

@@ -49,8 +49,8 @@ def part_of(screen: Screen, rows: list[int]) -> Screen:
 
 def test_prediction_is_what_the_network_in_training_mode_says_of_the_plate_as_one_batch(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
-    model, about = open_model(run)
-    store = ImageStore(screen, preparation_of(about))
+    model, card = open_model(run)
+    store = ImageStore(screen, preparation_of(card))
     rows = np.flatnonzero(screen.sites["experiment"] == "E3").tolist()
     _, statistics = measure_sites(store, rows)
     seen = np.stack([(store.image(row) - statistics[row, 0, :, None, None]) for row in rows])

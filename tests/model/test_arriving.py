@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from distangle.images import ImageStore, Preparation, measure_sites, ready_batches
-from distangle.inference import predict, predict_sites
-from distangle.model import batches_on, build_classifier
+from distangle.inference import PredictionOptions, predict_by_views, predict_sites
+from distangle.model import batches_on, build_classifier, forward
 from distangle.model.classifier import ModelConfig
+from tests_support import model_card
 from tiny_run import tiny_screen
 
 CPU = torch.device("cpu")
@@ -48,11 +49,11 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     screen = tiny_screen(tmp_path)
     config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
     model = build_classifier(config, seed=0)
-    about = {"channels": ["DNA", "actin"], "cell_types": [], "classes": ["a", "b", "c"], "target": "perturbation"}
+    card = model_card(("a", "b", "c"))
     store = ImageStore(screen, Preparation())
-    ready = predict_sites(model, about, store, views=8)
-    monkeypatch.setattr(predict, "batches_on", functools.partial(batches_on, whole=True))
-    whole = predict_sites(model, about, store, views=8)
+    ready = predict_sites(model, card, store, views=8)
+    monkeypatch.setattr(forward, "batches_on", functools.partial(batches_on, whole=True))
+    whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
     assert not np.array_equal(whole.logits, ready.logits)  # it did go the other way
@@ -63,19 +64,35 @@ def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, m
     screen = tiny_screen(tmp_path)
     config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
     model = build_classifier(config, seed=0)
-    about = {"channels": ["DNA", "actin"], "cell_types": [], "classes": ["a", "b", "c"], "target": "perturbation"}
+    card = model_card(("a", "b", "c"))
     store, seen = ImageStore(screen, Preparation()), []
-    alone = [predict_sites(model, about, store, views=1), predict_sites(model, about, store, views=8)]
+    alone = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
 
     def counting(*given: object, **named: object) -> object:
         seen.append(named["view"])
         return batches_on(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict, "batches_on", counting)
-    together = predict.predict_by_views(model, about, store, views=(1, 8))
+    monkeypatch.setattr(forward, "batches_on", counting)
+    together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
     assert seen == list(range(8))
     for found, expected in zip(together, alone, strict=True):
         assert found.views == expected.views
         assert np.array_equal(found.logits, expected.logits)
         assert np.array_equal(found.embedding, expected.embedding)
     store.close()
+
+
+def test_a_prediction_leaves_the_network_in_its_mode_and_memory_format(tmp_path: Path) -> None:
+    config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
+    model = build_classifier(config, seed=0)
+    model.neck.eval()
+    modes = [part.training for part in model.modules()]
+    strides = [tensor.stride() for tensor in model.state_dict().values()]
+    places = [tensor.data_ptr() for tensor in model.state_dict().values()]
+    store = ImageStore(tiny_screen(tmp_path), Preparation())
+    predict_sites(model, model_card(("a", "b", "c")), store)
+    store.close()
+    assert [part.training for part in model.modules()] == modes
+    assert True in modes
+    assert [tensor.stride() for tensor in model.state_dict().values()] == strides
+    assert [tensor.data_ptr() for tensor in model.state_dict().values()] == places

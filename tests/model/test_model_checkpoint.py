@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,25 @@ import safetensors.torch
 import torch
 
 from distangle.commit import sha256_of
+from distangle.correction import Correction
 from distangle.errors import WeightsError
-from distangle.model import ModelConfig, PerturbationClassifier, build_classifier, load_model, save_model
+from distangle.model import (
+    ModelCard,
+    ModelConfig,
+    NormStatisticsChoice,
+    PerturbationClassifier,
+    build_classifier,
+    load_model,
+    save_model,
+)
 from distangle.model import checkpoint as room
+from tests_support import model_card
 
 CONFIG = ModelConfig(
     backbone="densenet_small", n_channels=3, n_perturbations=5, n_cell_types=2, embedding_size=16, norm_momentum=0.05
 )
+CARD_OF_MODEL = model_card("abcde", channels=("DNA", "actin", "ER"), cell_types=("HUVEC", "RPE"), epochs=3)
+ABOUT = CARD_OF_MODEL.to_json()
 
 
 @pytest.fixture
@@ -28,7 +41,7 @@ def model() -> PerturbationClassifier:
 @pytest.fixture
 def saved(model: PerturbationClassifier, tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    save_model(model, path, about={"epoch": 3})
+    save_model(model, path, card=CARD_OF_MODEL)
     return path
 
 
@@ -44,20 +57,20 @@ def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torc
 
 
 def test_the_same_model_gives_the_same_bytes(model: PerturbationClassifier, tmp_path: Path) -> None:
-    about = {"name": 'ü "quoted" \\ \n\t\x01', "epoch": 3}
-    hashes = {sha256_of(save_model(model, tmp_path / f"{k}.safetensors", about=about)[0]) for k in range(8)}
+    card = replace(CARD_OF_MODEL, target='ü "quoted" \\ \n\t\x01')
+    hashes = {sha256_of(save_model(model, tmp_path / f"{k}.safetensors", card=card)[0]) for k in range(8)}
     assert len(hashes) == 1
-    assert load_model(tmp_path / "0.safetensors")[1] == about
+    assert load_model(tmp_path / "0.safetensors")[1] == card
 
 
 def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_path: Path) -> None:
-    about = {"epoch": 3, "perturbations": ["sirna_2", "sirna_10"], "scores": {"wells": 0.5}, "name": "ü"}
+    card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="centre"), shape=(24, 32))
     path = tmp_path / "deep" / "model.safetensors"
-    written = save_model(model.to(memory_format=torch.channels_last), path, about=about)
+    written = save_model(model.to(memory_format=torch.channels_last), path, card=card)
     loaded, kept = load_model(path)
     assert written == [path, path.with_suffix(".json")]
     assert sorted(found.name for found in path.parent.iterdir()) == ["model.json", "model.safetensors"]
-    assert kept == about
+    assert kept == card
     assert loaded.config == CONFIG
     assert not loaded.training
     assert loaded.backbone.features.norm5.momentum == 0.05
@@ -76,18 +89,18 @@ def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
     assert beside["weights_sha256"] == sha256_of(saved)
     assert beside["format_version"] == 1
     assert ModelConfig.model_validate(beside["config"]) == CONFIG
-    assert beside["about"] == {"epoch": 3}
+    assert beside["about"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
     model: PerturbationClassifier, saved: Path
 ) -> None:
     old = saved.with_suffix(".json").read_text()
-    save_model(model, saved, about={"epoch": 4})
+    save_model(model, saved, card=replace(CARD_OF_MODEL, epochs=4))
     saved.with_suffix(".json").write_text(old)
-    assert load_model(saved)[1] == {"epoch": 4}
+    assert load_model(saved)[1].epochs == 4
     saved.with_suffix(".json").unlink()
-    assert load_model(saved)[1] == {"epoch": 4}
+    assert load_model(saved)[1].epochs == 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -97,17 +110,17 @@ def test_a_model_that_is_not_finite_is_not_saved_and_the_old_file_stays(
     before = saved.read_bytes()
     model.neck.norm1.running_var[2] = value
     with pytest.raises(WeightsError, match=r"neck\.norm1\.running_var \(1 of 16 values\)"):
-        save_model(model, saved, about={})
+        save_model(model, saved, card=CARD_OF_MODEL)
     assert saved.read_bytes() == before
 
 
-def test_about_must_be_json_and_the_file_must_be_named_safetensors(
+def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
     model: PerturbationClassifier, tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="cannot be written as JSON: Out of range float values"):
-        save_model(model, tmp_path / "model.safetensors", about={"score": float("nan")})
+    with pytest.raises(WeightsError, match="names 2 channels, and its network has 3"):
+        save_model(model, tmp_path / "model.safetensors", card=replace(CARD_OF_MODEL, channels=("DNA", "actin")))
     with pytest.raises(WeightsError, match="ends in .safetensors, not to 'model.pth'"):
-        save_model(model, tmp_path / "model.pth", about={})
+        save_model(model, tmp_path / "model.pth", card=CARD_OF_MODEL)
     assert not list(tmp_path.iterdir())
 
 
@@ -173,6 +186,20 @@ def test_tensors_of_another_network_are_refused_by_name(
         ({"config": {"backbone": "vgg"}}, "describes no model that this distangle can build"),
         ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
         ({"about": 3}, "describes no model that this distangle can build"),
+        (
+            {"about": {"target": "perturbation"}},
+            "lacks classes, class_sites, channels, cell_types",
+        ),
+        ({"about": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
+        ({"about": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
+        ({"about": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
+        ({"about": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
+        ({"about": {**ABOUT, "norms": 3}}, "does not fit: norms = 3: "),
+        (
+            {"about": {**ABOUT, "norms": {"at_test": "well"}}},
+            "does not fit: statistics = 'well': input should be 'running'",
+        ),
+        ({"about": {**ABOUT, "norms": {"at_tset": "plate"}}}, "unknown key 'norms.at_tset'. Did you mean 'at_test'"),
     ],
 )
 def test_a_card_that_describes_no_model_is_refused(saved: Path, card: dict[str, Any], message: str) -> None:
@@ -191,3 +218,19 @@ def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) ->
     safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={room.CARD: "[", room.DIGEST: ""})
     with pytest.raises(WeightsError, match="The card inside .* is damaged"):
         load_model(path)
+
+
+def test_a_card_reads_what_it_wrote_and_what_older_versions_wrote() -> None:
+    card = replace(
+        CARD_OF_MODEL,
+        norms=NormStatisticsChoice(statistics="plate", min_sites=4, n_controls=2),
+        correction=Correction(method="centre"),
+    )
+    assert ModelCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+    assert list(card.to_json()) == [
+        "target", "classes", "class_sites", "channels", "cell_types", "preparation", "shape", "correction", "epochs",
+        "precision", "norms",
+    ]  # fmt: skip
+    assert card.to_json()["norms"] == {"at_test": "plate", "fewest": 4, "controls": 2}
+    old = {name: value for name, value in card.to_json().items() if name not in ("correction", "norms")}
+    assert ModelCard.from_json(old) == replace(card, norms=NormStatisticsChoice(), correction=Correction())

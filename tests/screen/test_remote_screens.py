@@ -2,7 +2,9 @@
 
 import functools
 import http.server
+import re
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import tifffile
 from PIL import Image
 from plate_maker import plate
 
+from distangle import remote
 from distangle.errors import ImageError, RemoteError, ScreenError
 from distangle.images import ImageStore, probe_image
 from distangle.remote import RemotePath, cache_folder
@@ -226,3 +229,18 @@ def test_a_server_that_nobody_answers_at_is_an_error_with_the_url(tmp_path: Path
     pytest.importorskip("aiohttp")
     with pytest.raises(RemoteError, match=r"http://127.0.0.1:9/lab cannot be read \(.*\)\. Check the address"):
         RemotePath("http://127.0.0.1:9/lab").read_bytes()
+
+
+def test_the_cloud_extra_installs_what_every_scheme_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    cloud = {re.split(r"[><=]", package)[0] for package in extras["project"]["optional-dependencies"]["cloud"]}
+    assert cloud == {remote._PACKAGES[scheme] for scheme in remote.SCHEMES if scheme != "memory"}
+
+    def absent(*given: object) -> None:
+        raise ImportError
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", absent)
+    remote._opened.cache_clear()
+    with pytest.raises(RemoteError, match=r"the package adlfs is not installed: pip install 'distangle\[cloud\]'\."):
+        remote.RemotePath("az://container/plate").exists()
+    remote._opened.cache_clear()

@@ -11,9 +11,10 @@ from PIL import Image as Picture
 from pydantic import ValidationError
 
 from distangle.errors import ConfigError, ScreenError
+from distangle.screen.plate import well_name
 from distangle.synthetic import SimulationConfig, read_truth, simulate
 from distangle.synthetic.effects import Effect
-from distangle.synthetic.plan import INNER_WELLS, plan_screen, well_text
+from distangle.synthetic.plan import INNER_WELLS, plan_screen
 from distangle.synthetic.simulate import plate_batches, site_order
 from distangle.synthetic.site import draw_site
 
@@ -199,7 +200,7 @@ def test_positions_of_treatments_are_drawn_anew_in_every_experiment():
 
 
 def test_inner_wells_are_those_of_rxrx1():
-    names = [well_text(row, column) for row, column in INNER_WELLS]
+    names = [well_name(row, column) for row, column in INNER_WELLS]
     assert len(names) == 308
     assert (names[0], names[-1]) == ("B02", "O23")
 

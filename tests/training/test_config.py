@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,10 @@ import pytest
 import yaml
 
 from distangle.errors import ConfigError
+from distangle.model import ModelConfig
+from distangle.network_settings import NETWORK_FIELDS
 from distangle.training import PRESETS, read_config, resolve_config, settings, values_of, write_config
+from distangle.training.config import Network
 
 
 def test_the_paper_and_its_ancestor_differ_in_what_they_say() -> None:
@@ -136,3 +140,25 @@ def test_settings_are_listed_and_checked_without_torch() -> None:
     script = "import sys, distangle.training as t; t.resolve_config('small'); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_a_network_is_bounded_and_starts_alike_in_the_settings_and_in_the_saved_model() -> None:
+    for name in NETWORK_FIELDS:
+        ours, saved = Network.model_fields[name], ModelConfig.model_fields[name]
+        assert (ours.annotation, ours.default, ours.metadata) == (saved.annotation, saved.default, saved.metadata), name
+    shared = set(Network.model_fields) & set(ModelConfig.model_fields)
+    assert shared == set(NETWORK_FIELDS)
+
+
+def test_the_settings_that_the_docs_name_exist() -> None:
+    known = {name for name, _ in settings()}
+    parts = {name.rpartition(".")[0] for name in known} | {"data"}
+    docs = Path(__file__).parents[2] / "docs"
+    named = {
+        (path.name, word)
+        for path in docs.glob("*.md")
+        for word in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", path.read_text(encoding="utf-8"))
+        if word.rpartition(".")[0] in parts and not word.endswith((".json", ".csv"))
+    }
+    assert len(named) > 5
+    assert {(page, word) for page, word in named if word not in known} == set()

@@ -56,7 +56,7 @@ def test_every_experiment_is_held_out_once_and_the_last_network_saw_them_all(run
         assert part.features.resolve() == run.features.resolve()
         assert not (part.root / "features").exists()
     assert (held == 1).all()
-    assert sum(open_model(run)[1]["class_sites"]) == len(screen.sites)
+    assert sum(open_model(run)[1].class_sites) == len(screen.sites)
 
 
 def test_out_of_fold_logits_are_those_of_the_fold_that_had_not_seen_the_site(run: RunFolder, screen: Screen) -> None:

@@ -39,9 +39,10 @@ def run(screen: Screen) -> RunFolder:
 
 
 def test_they_stand_behind_the_classes_and_no_site_trains_them(run: RunFolder) -> None:
-    model, about = open_model(run)
-    assert run.describe()["classes"] == about["classes"] == NAMES
-    assert about["class_sites"] == [6, 4, 6, 0, 0]
+    model, card = open_model(run)
+    assert tuple(run.describe()["classes"]) == card.classes == tuple(NAMES)
+    assert card.class_sites == (6, 4, 6, 0, 0)
+    assert card.trained_classes == set(KNOWN)
     assert model.linear_templates.weight.shape == model.cosine_templates.weight.shape == (5, 8)
     assert "extra_outputs: 2" in run.config.read_text()
 
@@ -52,10 +53,10 @@ def test_they_are_no_chance_and_no_row_is_lost_when_one_is_predicted(
     shutil.copytree(run.root, tmp_path / "run")
     copy = RunFolder.open(tmp_path / "run")
     path = copy.checkpoints / "model.safetensors"
-    model, about = load_model(path)
+    model, card = load_model(path)
     with torch.no_grad():
         model.linear_templates.bias[4] += 1000
-    save_model(model, path, about=about)
+    save_model(model, path, card=card)
     scores, sites = predict_run(copy, screen)
     assert len(sites.table) == len(screen.sites)
     assert set(sites.table["predicted"]) == {"junk 2"}

@@ -38,7 +38,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) ->
     config = config.model_copy(update={"preparation": config.preparation.model_copy(update={"binning": 1})})
     store = ImageStore(screen, config.preparation)
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
-    maker = BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0)
+    maker = BatchMaker(store, sites, config, n_perturbations=3)
     made = [
         dataclasses.replace(batch, pixels=batch.pixels.clone(), labels=batch.labels.clone())
         for batch in maker.epoch(np.arange(16), 0)

@@ -46,7 +46,7 @@ def made(
     classes = class_names(screen, config.target)
     rows = np.flatnonzero(hold_out(screen, values=["E3"]).of(screen) == TRAIN)
     sites, _ = labelled_sites(store, rows, classes, config)
-    maker = BatchMaker(store, sites, config, n_perturbations=len(classes), n_cell_types=0)
+    maker = BatchMaker(store, sites, config, n_perturbations=len(classes))
     found = []
     for epoch in range(EPOCHS):
         order = epoch_order(sites.labels, balance=config.balance, seed=config.seed, epoch=epoch)

@@ -1,4 +1,4 @@
-"""The ablation of Fig. 6: what each part of the recipe is worth, over seeds and held-out experiments."""
+"""Run the ablation of Fig. 6 over seeds and held-out experiments."""
 
 from distangle.ablation.compare import Comparison, Row, compare
 from distangle.ablation.conditions import CONDITIONS, PARTS, Condition, Part, chosen_conditions

@@ -1,4 +1,4 @@
-"""What the conditions are worth: means over seeds, differences, and intervals over experiments and seeds."""
+"""Compare the conditions of an ablation: means, differences and intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +88,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one run: right and scored ones, float [group, class], and how many wells they are of."""
+    """Hits and scored rows of one run, float [group, class], and their wells."""
 
     right: np.ndarray
     n: np.ndarray

@@ -1,4 +1,4 @@
-"""What is compared: the parts that can be switched, and the conditions as sets of parts that are on."""
+"""Define the switches of the ablation, and its conditions as sets of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,9 @@ CONDITIONS = (
 
 
 def chosen_conditions(only: str | None) -> tuple[Condition, ...]:
-    """Return the conditions that a command line names, in their own order; all of them when it names none.
+    """Return the conditions that a command line names, all when it names none.
+
+    They keep their own order.
 
     Args:
         only: Names with commas between, such as `baseline,cutmix`.

@@ -1,4 +1,4 @@
-"""The ablation as a table (CSV and JSON), a picture, and one page in the style of the report."""
+"""Write the ablation as a table (CSV and JSON), a figure and an HTML page."""
 
 import csv
 import importlib.resources
@@ -35,7 +35,9 @@ COLUMNS = ("condition", "level", "views", "metric", "value", "low", "high", "dif
 
 
 def write_comparison(plan: Plan, found: Comparison) -> Path:
-    """Write `comparison.csv`, `comparison.json`, `curves.svg` and `index.html` into the folder of the ablation.
+    """Write table, figure and page of an ablation into its folder.
+
+    The files are `comparison.csv`, `comparison.json`, `curves.svg` and `index.html`.
 
     Args:
         plan: The ablation.
@@ -69,7 +71,9 @@ def write_comparison(plan: Plan, found: Comparison) -> Path:
 
 
 def table_lines(found: Comparison) -> Iterator[tuple[str, ...]]:
-    """Give the lines of the table for a terminal: accuracy and balanced accuracy, each with its difference.
+    """Give the lines of the table for a terminal.
+
+    Accuracy and balanced accuracy, each with its difference.
 
     Args:
         found: From `compare`.

@@ -1,4 +1,4 @@
-"""What an ablation was asked for, kept in its folder, so that the same words go on with it and others are refused."""
+"""Keep the plan of an ablation in its folder; refuse another one there."""
 
 import json
 from collections.abc import Iterable
@@ -51,7 +51,9 @@ def plan_ablation(
     seeds: Iterable[int] = (0, 1, 2),
     command: str = "",
 ) -> Plan:
-    """Begin an ablation, or go on with the one in the folder, perhaps with more conditions and seeds.
+    """Begin an ablation, or go on with the one in the folder.
+
+    More conditions and seeds may be added.
 
     Args:
         screen: A screen that has been written.

@@ -1,4 +1,4 @@
-"""The runs of an ablation, each an ordinary run folder: what is finished is kept, what was stopped goes on."""
+"""Train and predict the runs of an ablation; go on where it was stopped."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def pieces(plan: Plan) -> int:
 
 
 def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop: Stop | None = None) -> None:
-    """Train and predict every run that is not finished yet, all conditions of a seed before the next seed.
+    """Train and predict every unfinished run, seed by seed.
 
     Args:
         plan: From `plan_ablation`.

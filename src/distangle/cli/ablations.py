@@ -1,8 +1,10 @@
 """The verb that compares: ablate."""
 
 from pathlib import Path
+from typing import Literal
 
 from distangle.cli.console import remark, tell, tell_table
+from distangle.cli.runs import make_folds
 from distangle.cli.typed import line
 from distangle.cli.words import Words, refuse_beside, whole_numbers
 from distangle.progress import progress
@@ -20,6 +22,8 @@ def ablate(
     unlabelled: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
+    group: Literal["experiment", "plate", "well"] | None = None,
+    fold_file: Path | None = None,
     force_split: bool = False,
     target: str | None = None,
     epochs: int | None = None,
@@ -40,6 +44,8 @@ def ablate(
         unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03`.
         folds: As in `distangle train`.
         fold: As in `distangle train`.
+        group: As in `distangle train`.
+        fold_file: As in `distangle train`.
         force_split: As in `distangle train`.
         target: As in `distangle train`.
         epochs: Instead of the preset's.
@@ -55,22 +61,29 @@ def ablate(
     )
     from distangle.ablation.page import beware, table_lines
     from distangle.ablation.run import pieces
-    from distangle.screen import allowed, divide, read_screen
+    from distangle.screen import allowed, read_screen
     from distangle.training import resolve_config, stop_at_signals
 
+    folding = {
+        "--hold-out": hold_out,
+        "--unlabelled": unlabelled,
+        "--folds": folds,
+        "--fold": fold,
+        "--group": group,
+        "--fold-file": fold_file,
+        "--force-split": force_split or None,
+    }
     if screen is None:
-        others = {
-            "--preset": preset, "--config": config, "--hold-out": hold_out, "--unlabelled": unlabelled,
-            "--folds": folds, "--fold": fold, "--force-split": force_split or None, "--target": target,
-            "--epochs": epochs, "--set": set or None,
-        }  # fmt: skip
+        setting = {"--preset": preset, "--config": config, "--target": target, "--epochs": epochs, "--set": set or None}
+        others = {**folding, **setting}
         refuse_beside(f"--out {out}", others, "Without a screen, the ablation in that folder goes on as it was begun.")
         more = () if only is None else chosen_conditions(only)
         plan = continue_ablation(out, conditions=more, seeds=whole_numbers(seeds or "", flag="--seeds"), command=line())
     else:
         asked = resolve_config(preset, set, file=config, target=target, epochs=epochs)
         indexed = allowed(read_screen(screen))
-        divided = divide(indexed, by=hold_out, hidden=unlabelled, n_folds=folds, fold=fold, force=force_split)
+        # Every run has the same folds, whatever the seed of the recipe.
+        divided = make_folds(indexed, folding, label=asked.target, seed=0)
         plan = plan_ablation(
             indexed,
             divided,

@@ -158,7 +158,7 @@ def train(
             return
         else:
             indexed = open_screen(source, images)
-            divided = _divided(indexed, folding, label=asked.target, seed=asked.seed)
+            divided = make_folds(indexed, folding, label=asked.target, seed=asked.seed)
         labels = check_labels(indexed, divided, asked.target)
         for said in labels.blanks():
             remark(said)
@@ -191,7 +191,7 @@ def _cross_validate(
     _train_on(run, indexed)
 
 
-def _divided(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed: int) -> "Folds":
+def make_folds(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed: int) -> "Folds":
     """Take the folds of a file, or make those that the flags ask for, and say what leaks.
 
     Raises:

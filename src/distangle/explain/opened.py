@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
 from distangle.inference import cell_type_rows, check_fits, features_of, kept_norms, open_model, store_of
-from distangle.model import PerturbationClassifier, norm_parts, reference_rows, references_of
+from distangle.model import ModelCard, PerturbationClassifier, norm_parts, reference_rows, references_of
 from distangle.model.device import named_device
 from distangle.progress import Advance, no_progress
 from distangle.results import Predictions, RunFolder
@@ -39,7 +38,7 @@ class Opened:
     """
 
     model: PerturbationClassifier
-    about: Mapping[str, Any]
+    about: ModelCard
     sites: ChosenSites
     rows: Sequence[int]
     removal: Removal
@@ -132,7 +131,7 @@ def open_run(
         sites=sites,
         rows=readable,
         removal=removal,
-        channels_of=truth[0] if truth and about["target"] == "perturbation" else None,
+        channels_of=truth[0] if truth and about.target == "perturbation" else None,
         places=truth[1] if truth else None,
     )
 

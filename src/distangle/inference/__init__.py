@@ -1,9 +1,10 @@
-"""One forward pass over a screen, its scores, and the control checks of Sec. 2.2; knows no training."""
+"""Predict screens, score predictions, and check controls; import no training."""
 
 from distangle.inference.controls import check_controls
 from distangle.inference.evaluate import confusion, evaluate, score
 from distangle.inference.norms import kept_norms, norms_for
 from distangle.inference.predict import (
+    PredictionOptions,
     average_wells,
     cell_type_rows,
     check_fits,
@@ -14,6 +15,7 @@ from distangle.inference.predict import (
 from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
 
 __all__ = [
+    "PredictionOptions",
     "average_wells",
     "cell_type_rows",
     "check_controls",

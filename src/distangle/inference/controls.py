@@ -1,4 +1,7 @@
-"""The checks of Sec. 2.2: does the network call untreated wells untreated, and known reagents by name?"""
+"""Check controls: are untreated wells called untreated (Sec. 2.2)?
+
+And are positive controls recognised by name?
+"""
 
 from collections.abc import Mapping, Set
 

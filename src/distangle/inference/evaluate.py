@@ -1,6 +1,6 @@
-"""The score table: never one number, each with its interval over experiments and its chance."""
+"""Score predictions, each with its interval over experiments and its chance."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from distangle.correction import Correction
 from distangle.inference.controls import UNSEEN, check_controls
 from distangle.inference.naive import no_better
 from distangle.intervals import share_interval
+from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import CONTROLS, NEGATIVE, NOTHING
 from distangle.screen.labels import count_well_labels
@@ -21,7 +22,7 @@ _WHOSE = {"plate": "plate", "experiment": "experiment", "controls": "plate's neg
 def evaluate(
     predictions: Sequence[Predictions],
     *,
-    about: Mapping[str, Any],
+    card: ModelCard,
     run: Mapping[str, Any],
     norms: str = "running",
     naive: Mapping[str, Mapping[str, np.ndarray]] | None = None,
@@ -30,8 +31,7 @@ def evaluate(
 
     Args:
         predictions: Sites and wells, with one view and with eight.
-        about: What was saved beside the weights: classes, how many training sites each had, preparation, whether
-            the correction of the network.
+        card: Of the network: classes, how many training sites each had, preparation and correction.
         run: What `run.json` says: target, how the fold was made, whether it was forced and in spite of what.
         norms: Whose statistics the norms used: all but `running` rest on images of the held-out plates.
         naive: By level, the labels that rules without cells give every row (see `guess_without_cells`).
@@ -39,10 +39,9 @@ def evaluate(
     Returns:
         All rows, the confusion over sites, the control checks, and notes for the reader.
     """
-    trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
-    correction = Correction.model_validate(about.get("correction", {}))
-    prepared = about["preparation"]["standardise"] not in ("image", "training")
-    transductive = prepared or norms != "running" or correction.method != "none"
+    trained = card.trained_classes
+    prepared = card.preparation.standardise not in ("image", "training")
+    transductive = prepared or norms != "running" or card.correction.method != "none"
     rows: list[ScoreRow] = []
     no_wells = list(_wells_apart(predictions, target=str(run["target"])))
     for found in predictions:
@@ -63,10 +62,10 @@ def evaluate(
         forced=bool(run["forced"]),
         rows=tuple(rows),
         never_trained=never,
-        confusion=confusion(scored["perturbation"], scored["predicted"], about["classes"]),
+        confusion=confusion(scored["perturbation"], scored["predicted"], card.classes),
         controls=check_controls(sites, trained=trained, target=str(run["target"])),
         notes=(
-            *_notes(sites, held_out, never, run=run, about=about, norms=norms),
+            *_notes(sites, held_out, never, run=run, card=card, norms=norms),
             *_unlabelled(of_fold, run),
             *no_wells,
             *_divided_wells(predictions),
@@ -91,7 +90,10 @@ def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
 
 
 def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
-    """Count predictions: rows are the true classes that occur or are predicted, columns the same."""
+    """Count predictions by true class (rows) and predicted class (columns).
+
+    Only classes that occur or are predicted have a row and a column.
+    """
     used = set(truth) | set(predicted)
     names = [name for name in classes if name in used]
     index = {name: k for k, name in enumerate(names)}
@@ -107,7 +109,7 @@ def _by_role(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with 
         yield "with controls", pd.Series(data=True, index=table.index)
 
 
-def _scored(table: pd.DataFrame, trained: set[str]) -> pd.Series:
+def _scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
     unseen = table["Metadata_Fold"].isin(UNSEEN)
     return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 
@@ -209,10 +211,10 @@ def _notes(
     never: Sequence[str],
     *,
     run: Mapping[str, Any],
-    about: Mapping[str, Any],
+    card: ModelCard,
     norms: str,
 ) -> Iterator[str]:
-    standardise = about["preparation"]["standardise"]
+    standardise = card.preparation.standardise
     if run["forced"]:
         notes = "; ".join(run.get("forced_notes", [])) or "training and held-out wells share something"
         yield f"The split was forced: {notes}. These scores are inflated."
@@ -226,7 +228,7 @@ def _notes(
             f"prediction rests on other wells of its {'experiment' if 'experiment' in standardise else 'plate'} and "
             f"fold (transductive)."
         )
-    yield from _corrected(sites, Correction.model_validate(about.get("correction", {})))
+    yield from _corrected(sites, card.correction)
     hidden = int((sites.table["Metadata_Fold"] == "unlabelled").sum())
     if hidden:
         yield f"{hidden} sites of {run['unlabelled']} are predicted but not scored: {_use_of_hidden(run)}."

@@ -1,4 +1,4 @@
-"""Scores without cells: what the place of a well, its plate, or its brightness alone would have said."""
+"""Score rules that see no cell: position of a well, plate, or brightness alone."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ MARGIN = 0.02  # of a score: a network that is better by less has shown nothing
 
 
 def guess_without_cells(found: Predictions, sites: Predictions, statistics: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Predict every row of a table of predictions by rules that see no cell, from its training rows.
+    """Predict every row by rules that see no cell, learnt from its training rows.
 
     `position` and `plate`: the most frequent label there (see `guess_by_place`). `intensity`: a linear discriminant on
     mean and spread of every channel, the mean over their plate taken off, as a batch would be; of a plate on both sides

@@ -1,7 +1,9 @@
-"""Another screen than the one of the training: which sites are new, what no cell tells, and what was expected."""
+"""Predict another screen than that of the training.
+
+Which sites are new, what rules without cells say, and what score was expected.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from distangle.errors import RunError, ScreenError
 from distangle.inference.naive import guess_without_cells
 from distangle.inference.out_of_fold import Guesses
 from distangle.inference.predict import average_wells, cell_free_table
+from distangle.model import ModelCard
 from distangle.results import Predictions, RunFolder, ScoreRow, Scores
 from distangle.results.own_screen import own_screen
 from distangle.screen import TRAIN, Folds, Screen
@@ -20,7 +23,9 @@ Key = tuple[str, str, str, int]
 
 
 def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
-    """Return the fold of every site of another screen: new, or train for a copy of a training image.
+    """Return the fold of every site of another screen: new, or train for a copy.
+
+    A copy has the bytes of a training image.
 
     Args:
         run: Whose training images are looked for, by the SHA-256 of their files.
@@ -47,13 +52,13 @@ def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
     return fold
 
 
-def guesses_of_new(run: RunFolder, screen: Screen, about: Mapping[str, Any], *, say: Say) -> Guesses:
-    """Return the rules without cells, learnt from the training wells of a run, for the rows of another screen.
+def guesses_of_new(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> Guesses:
+    """Learn the rules without cells from a run, for the rows of another screen.
 
     Args:
         run: Knows its training wells, and the mean and spread of their images.
         screen: The other screen.
-        about: What was saved beside the weights.
+        card: Of the network of the run.
         say: Told when the rules cannot be learnt.
     """
     own = _own_screen(run)
@@ -61,9 +66,8 @@ def guesses_of_new(run: RunFolder, screen: Screen, about: Mapping[str, Any], *, 
         say("What position, plate and intensity alone would score needs the screen of the training: name where it is.")
         return lambda found, sites, statistics: {}
     fold = Folds.read(run.folds).of(own)
-    target = str(about["target"])
     measured = np.load(run.image_statistics) if run.image_statistics.exists() else None
-    before = cell_free_table(own, target, fold.tolist(), classes=about["classes"])
+    before = cell_free_table(own, card.target, fold.tolist(), classes=card.classes)
 
     def guesses(found: Predictions, sites: Predictions, statistics: np.ndarray) -> Mapping[str, np.ndarray]:
         training = before if found.level == "site" else average_wells(before)
@@ -77,7 +81,7 @@ def guesses_of_new(run: RunFolder, screen: Screen, about: Mapping[str, Any], *, 
 
 
 def compare_with_expected(run: RunFolder, scores: Scores) -> Iterator[str]:
-    """Say how the score of new data stands beside what held-out data of the training screen had led to expect.
+    """Compare the score of new data with that of held-out training data.
 
     Args:
         run: With predictions of its own screen.

@@ -1,27 +1,27 @@
-"""Which norm statistics a run predicts with: those it keeps, or those of the screen that is predicted."""
+"""Choose the batch-norm statistics that a run predicts with.
 
-from collections.abc import Callable, Mapping, Sequence
+They are those it keeps, or those of the screen that is predicted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from distangle.commit import sha256_of
 from distangle.images import ImageStore, measure_sites
 from distangle.inference.predict import cell_type_rows, check_fits
-from distangle.model import PerturbationClassifier, PlateNorms, collect_plate_norms
+from distangle.model import ModelCard, PerturbationClassifier, PlateNorms, collect_plate_norms
 from distangle.results import RunFolder
 from distangle.screen.norm_groups import AtTest
 
 Say = Callable[[str], None]
 
 
-def asked_of(about: Mapping[str, Any]) -> tuple[AtTest, int]:
-    """Return whose statistics a network was trained to be used with, and how many sites they need."""
-    said = about.get("norms", {})
-    return said.get("at_test", "running"), said.get("fewest", 8)
-
-
 def kept_norms(run: RunFolder) -> PlateNorms | None:
-    """Return the statistics that the predictions of a run were made with; None: the running ones.
+    """Load the batch-norm statistics of the predictions of a run.
+
+    None: the running ones.
 
     Raises:
         WeightsError: They are damaged.
@@ -32,7 +32,7 @@ def kept_norms(run: RunFolder) -> PlateNorms | None:
 def norms_for(
     run: RunFolder,
     model: PerturbationClassifier,
-    about: Mapping[str, Any],
+    card: ModelCard,
     store: ImageStore,
     *,
     at_test: AtTest | None = None,
@@ -45,7 +45,7 @@ def norms_for(
     Args:
         run: Keeps what was computed before.
         model: Its network.
-        about: What was saved beside the weights.
+        card: Of the network.
         store: The images of the screen.
         at_test: Whose statistics, instead of what the network was trained for.
         known: What the run keeps and is taken as it is. `plates`, by experiment and plate: an image of a known plate
@@ -59,11 +59,10 @@ def norms_for(
         WeightsError: The kept statistics are damaged.
         ConfigError: The controls of no training plate can be compared with their plate.
     """
-    asked, fewest = asked_of(about)
-    by = at_test or asked
+    by = at_test or card.norms.statistics
     if by == "running":
         return None
-    check_fits(store.screen, about)
+    check_fits(store.screen, card)
     rows, statistics = measure_sites(store, list(range(len(store.screen.sites))))
     kept = None if known == "nothing" else kept_norms(run)
     if kept is not None and known == "contrast":
@@ -73,9 +72,8 @@ def norms_for(
         store,
         rows,
         statistics,
-        by=by,
-        fewest=fewest,
-        cell_types=lambda chosen: cell_type_rows(store.screen, chosen, about),
+        choice=replace(card.norms, statistics=by),
+        cell_types=lambda chosen: cell_type_rows(store.screen, chosen, card),
         known=kept,
         training_rows=sorted(set(rows) & set(training)),
     )
@@ -93,7 +91,9 @@ def norms_for(
 
 
 def keep_norms(run: RunFolder, norms: PlateNorms | None) -> list[Path]:
-    """Keep the statistics that the predictions of a run were made with, or nothing for the running ones.
+    """Save the batch-norm statistics of the predictions of a run.
+
+    Nothing is saved for the running ones.
 
     Returns:
         The files written or removed.

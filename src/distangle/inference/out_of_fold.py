@@ -1,21 +1,21 @@
-"""Out-of-fold predictions: of every labelled site by the network that was trained without its group."""
+"""Predict every labelled site by the network that was trained without its group."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from distangle.images import ImageStore
 from distangle.inference.naive import guess_without_cells
-from distangle.inference.predict import joined, predict_by_views, preparation_of
-from distangle.model import PerturbationClassifier
+from distangle.inference.predict import PredictionOptions, joined, predict_by_views, preparation_of
+from distangle.model import ModelCard, PerturbationClassifier
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
 from distangle.screen import ASIDE, HELD_OUT, TRAIN, Folds, Screen
 
 Guesses = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
-OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, dict[str, Any]]]
+OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, ModelCard]]
 FOLD_COLUMN = "Metadata_Cross_Validation"  # which network predicted a site, from 1; 0: the one trained on everything
 
 
@@ -53,18 +53,19 @@ def out_of_fold(
     for k, part in folds.items():
         sides = Folds.read(part.folds).of(screen)
         rows = np.flatnonzero(sides == HELD_OUT)
-        model, about = open_model(part)
+        model, card = open_model(part)
         model.to(named_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
-        store = ImageStore(screen, preparation_of(about), fold=sides_of(part, screen))
+        store = ImageStore(screen, preparation_of(card), fold=sides_of(part, screen))
+        options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())
         try:
-            predicted = predict_by_views(model, about, store, views=(1, 8), features=features, rows=rows.tolist())
+            predicted = predict_by_views(model, card, store, options)
         finally:
             store.close()
         for into, found in zip(logits, predicted, strict=True):
             into[rows] = found.logits[rows]
         number[rows], fold[rows] = k, HELD_OUT
-        trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
+        trained = card.trained_classes
         labels = one.table["perturbation"].to_numpy(dtype=object)
         unknown = rows[[bool(labels[row]) and labels[row] not in trained for row in rows]]
         fold[unknown] = ASIDE
@@ -93,7 +94,7 @@ def out_of_fold(
     return both[0], both[1], notes, guesses
 
 
-def fold_folders(run: RunFolder) -> list[Any]:
+def fold_folders(run: RunFolder) -> list[Path]:
     """Return the folders of the runs of a cross-validation, in their order."""
     n = int(run.describe().get("cross_validation", {}).get("n_folds", 0))
     return [run.cross_validation / f"fold-{k}" for k in range(1, n + 1)]

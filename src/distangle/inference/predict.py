@@ -1,8 +1,8 @@
-"""One forward pass over a screen: logits and embeddings per site, and their mean per well."""
+"""Predict logits and embeddings of sites, and average them over wells."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,187 +10,181 @@ import torch
 
 from distangle.errors import ConfigError, RunError
 from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites
-from distangle.model import (
-    PerturbationClassifier,
-    PlateNorms,
-    batches_on,
-    lent_statistics,
-    norm_parts,
-    reference_rows,
-    references_of,
-)
+from distangle.model import ModelCard, PerturbationClassifier, PlateNorms, evaluating, references_of
+from distangle.model.evaluating import channels_last
 from distangle.model.features import Features
-from distangle.ranks import check_once, share, sum_array
+from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
+from distangle.progress import no_progress
+from distangle.ranks import check_once, sum_array
 from distangle.results import Predictions
 from distangle.screen import Screen, rename_columns
 
-BATCH = 32  # constant, and the last batch is padded: a prediction does not depend on its neighbours
+# Always full and of one size, so that a prediction does not depend on its neighbours.
+BATCHES = BatchPlan(size=32, always_full=True, channels_last=True)
 PLACE = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 
 
-def preparation_of(about: Mapping[str, Any]) -> Preparation:
-    """Return how images were prepared for the network that `about` came with."""
-    return Preparation.model_validate(about["preparation"])
+def preparation_of(card: ModelCard) -> Preparation:
+    """Return how images were prepared for the network of a card."""
+    return card.preparation
 
 
-def check_fits(screen: Screen, about: Mapping[str, Any]) -> None:
-    """Check that a screen has the channels and cell types that a network was trained on.
+def check_fits(screen: Screen, card: ModelCard) -> None:
+    """Check that a screen has the channels and cell types of a network.
 
     Raises:
         RunError: It has not; the message names both.
     """
     channels = [channel.name for channel in screen.card.channels]
-    if channels != list(about["channels"]):
+    if channels != list(card.channels):
         message = (
             f"The screen has the channels {', '.join(channels)}; the network was trained on "
-            f"{', '.join(about['channels'])}, in that order. Index the screen with these channels."
+            f"{', '.join(card.channels)}, in that order. Index the screen with these channels."
         )
         raise RunError(message)
-    unknown = sorted(set(screen.sites["cell_type"]) - set(about["cell_types"])) if about["cell_types"] else []
+    unknown = sorted(set(screen.sites["cell_type"]) - set(card.cell_types)) if card.cell_types else []
     if unknown:
         message = (
             f"The screen has the cell type(s) {', '.join(repr(name) for name in unknown)}; the network knows "
-            f"{', '.join(about['cell_types'])}. Train with these cells, or with network.cell_type=false."
+            f"{', '.join(card.cell_types)}. Train with these cells, or with network.cell_type=false."
         )
         raise RunError(message)
 
 
-def cell_type_rows(screen: Screen, rows: Sequence[int], about: Mapping[str, Any]) -> torch.Tensor | None:
-    """Return the one-hot cell types of sites, float32 [site, cell_type]; None for a network without them."""
-    if not about["cell_types"]:
+def cell_type_rows(screen: Screen, rows: Sequence[int], card: ModelCard) -> torch.Tensor | None:
+    """Return the one-hot cell types of sites, float32 [site, cell_type].
+
+    None for a network without them.
+    """
+    if not card.cell_types:
         return None
-    index = {name: k for k, name in enumerate(about["cell_types"])}
+    index = {name: k for k, name in enumerate(card.cell_types)}
     chosen = [index[name] for name in screen.sites["cell_type"].iloc[list(rows)]]
     return torch.eye(len(index))[chosen]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """How the sites of a screen are predicted.
+
+    Attributes:
+        views: Numbers of views to average, each 1 or 8; each view is computed once for all of them.
+        norms: Batch-norm statistics of every plate; None: the running statistics of the training for all.
+        features: Features of a frozen backbone: then no image is read.
+        rows: Sites to be predicted, the others have no logits; None: all.
+    """
+
+    views: Sequence[int] = (1,)
+    norms: PlateNorms | None = None
+    features: Features | None = None
+    rows: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if wrong := [n for n in self.views if n not in (1, N_VIEWS)]:
+            message = f"views must be 1 or {N_VIEWS}, got {wrong[0]}."
+            raise ConfigError(message)
+
+
 def predict_sites(
     model: PerturbationClassifier,
-    about: Mapping[str, Any],
+    card: ModelCard,
     store: ImageStore,
     *,
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
     views: Literal[1, 8] = 1,
     norms: PlateNorms | None = None,
-    advance: Callable[[str], None] = lambda said: None,
+    advance: Callable[[str], None] = no_progress,
 ) -> Predictions:
-    """Predict every site of a screen; a site that cannot be read keeps its row and says why.
+    """Predict every site of a screen with one number of views.
 
     Args:
-        model: In any mode; evaluated in evaluation mode.
-        about: What was saved beside the weights.
-        store: The images of the screen, prepared as `preparation_of(about)`.
+        model: The network; left in its mode and memory format.
+        card: Saved with its weights.
+        store: The images of the screen, prepared as `card.preparation` says.
         fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
         views: 8 averages the logits of the eight flips and turns.
-        norms: Norm statistics of every plate; None: the running statistics of the training for all.
+        norms: Batch-norm statistics of every plate; None: the running statistics of the training for all.
         advance: Called after every view.
+
+    Returns:
+        One row for each site; the row of a site that cannot be read says why.
 
     Raises:
         RunError: The screen has other channels or cell types than the network.
         ConfigError: `views` is neither 1 nor 8.
         WeightsError: A plate is not in `norms`.
     """
-    return predict_by_views(model, about, store, views=(views,), fold=fold, norms=norms, advance=advance)[0]
+    options = PredictionOptions(views=(views,), norms=norms)
+    return predict_by_views(model, card, store, options, fold=fold, advance=advance)[0]
 
 
 def predict_by_views(
     model: PerturbationClassifier,
-    about: Mapping[str, Any],
+    card: ModelCard,
     store: ImageStore,
+    options: PredictionOptions,
     *,
-    views: Sequence[int],
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
-    norms: PlateNorms | None = None,
-    features: Features | None = None,
-    rows: Sequence[int] | None = None,
-    advance: Callable[[str], None] = lambda said: None,
+    advance: Callable[[str], None] = no_progress,
 ) -> list[Predictions]:
-    """Predict every site with several numbers of views, each view computed once; otherwise as `predict_sites`.
+    """Predict sites with several numbers of views, each view computed once.
 
     Args:
-        model: In any mode; evaluated in evaluation mode.
-        about: What was saved beside the weights.
-        store: The images of the screen, prepared as `preparation_of(about)`.
-        views: Each 1 or 8.
-        fold: Fold by (experiment, plate, well, site).
-        norms: Norm statistics of every plate.
-        features: What the frozen backbone says of every site: then no image is read.
-        rows: Sites to be predicted, the others have no logits; None: all.
+        model: The network; left in its mode and memory format.
+        card: Saved with its weights.
+        store: The images of the screen, prepared as `card.preparation` says.
+        options: Which sites and views, and with which batch-norm statistics.
+        fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
         advance: Called after every view.
 
     Returns:
-        One for each of `views`, in their order.
+        One for each of `options.views`, in their order, with one row for each site of the screen; the row of a site
+        that cannot be read says why.
 
     Raises:
         RunError: The screen has other channels or cell types than the network.
-        ConfigError: A number of views is neither 1 nor 8.
-        WeightsError: A plate is not in `norms`.
+        WeightsError: A plate is not in `options.norms`.
     """
-    if wrong := [n for n in views if n not in (1, N_VIEWS)]:
-        message = f"views must be 1 or {N_VIEWS}, got {wrong[0]}."
-        raise ConfigError(message)
-    screen = store.screen
-    check_fits(screen, about)
+    screen, features, views = store.screen, options.features, options.views
+    check_fits(screen, card)
     everything = list(range(len(screen.sites)))
-    wanted = everything if rows is None else sorted(rows)
+    wanted = everything if options.rows is None else sorted(options.rows)
     if features is None:
         readable, statistics = measure_sites(store, wanted)
         reasons_of = store.reasons
     else:
         readable, statistics, reasons_of = features.readable(wanted), features.statistics, features.reasons
-    device = next(model.parameters()).device
-    sums = {n: _Sums.zeros(len(everything), len(about["classes"]), model.config.embedding_size) for n in views}
+    inputs = SiteInputs(
+        store=store,
+        statistics=statistics,
+        features=features,
+        references=references_of(model, store, readable, features=features),
+        cell_types=lambda rows: cell_type_rows(screen, rows, card),
+        norms=options.norms,
+    )
+    sums = {n: _Sums.zeros(len(everything), len(card.classes), model.config.embedding_size) for n in views}
     visits = np.zeros(len(everything), dtype=np.int64)
-    references = references_of(model, store, readable, features=features)
-    # The same sums in another order of memory: a third to half the time on a CPU.
-    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = norm_parts(norms, screen, readable, store.fold)
-
-    def batches(members: Sequence[int], view: int) -> Iterator[tuple[list[int], torch.Tensor]]:
-        if features is None:
-            yield from batches_on(device, store, members, statistics, batch_size=BATCH, view=view)
-            return
-        for start in range(0, len(members), BATCH):
-            chosen = list(members[start : start + BATCH])
-            padded = chosen + [chosen[-1]] * (BATCH - len(chosen))
-            yield chosen, torch.from_numpy(features.take(padded, view)).to(device)
-
-    with torch.no_grad():
+    with evaluating(model), channels_last(model):
         for view in range(max(views)):
-            for members, lent in parts:
-                with lent_statistics(model, lent):
-                    for chosen, seen in batches(share(members), view):
-                        padded = chosen + [chosen[-1]] * (len(seen) - len(chosen))
-                        cell_types = cell_type_rows(screen, padded, about)
-                        beside = reference_rows(references, padded)
-                        more = (
-                            None if cell_types is None else cell_types.to(device),
-                            None if beside is None else beside.to(device),
-                        )
-                        if features is None:
-                            outputs = model(seen.contiguous(memory_format=torch.channels_last), *more)
-                        else:
-                            outputs = model.classify_numbers(seen, *more)
-                        logits, embedding = (
-                            found[: len(chosen)].float().cpu().numpy() for found in (outputs.logits, outputs.embedding)
-                        )
-                        for n in views:
-                            if view < n:
-                                sums[n].logits[chosen] += logits / n
-                                sums[n].embedding[chosen] += embedding / n
-                        visits[chosen] += view == 0
+            for rows, outputs in site_outputs(model, inputs, readable, plan=BATCHES, view=view):
+                logits, embedding = outputs.logits.float().cpu().numpy(), outputs.embedding.float().cpu().numpy()
+                for n in views:
+                    if view < n:
+                        sums[n].logits[rows] += logits / n
+                        sums[n].embedding[rows] += embedding / n
+                visits[rows] += view == 0
             advance(f"view {view + 1}")
     check_once(visits, readable, where="the prediction")
     unread = sorted(set(everything) - set(readable))
     reasons = [reasons_of.get(row, "") for row in everything]
     predicted = []
     for n in views:
-        for found in (sums[n].logits, sums[n].embedding):
-            sum_array(found, where="the prediction")
-            found[unread] = np.nan
-        table = _metadata(screen, about["target"], fold or {})
+        for values in (sums[n].logits, sums[n].embedding):
+            sum_array(values, where="the prediction")
+            values[unread] = np.nan
+        table = _metadata(screen, card.target, fold or {})
         predicted.append(
-            joined(table, sums[n].logits, sums[n].embedding, about["classes"], level="site", views=n, reasons=reasons)
+            joined(table, sums[n].logits, sums[n].embedding, card.classes, level="site", views=n, reasons=reasons)
         )
     return predicted
 
@@ -264,7 +258,7 @@ def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, in
 
 
 def cell_free_table(screen: Screen, target: str, fold: Sequence[str], *, classes: Sequence[str]) -> Predictions:
-    """Return the sites of a screen as predictions without a network: places, labels and folds.
+    """List sites as predictions without a network: places, labels and folds.
 
     Args:
         screen: The screen.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from distangle.inference.naive import guess_without_cells
 from distangle.inference.new_screen import compare_with_expected, guesses_of_new, new_sites
 from distangle.inference.norms import keep_norms, norms_for
 from distangle.inference.out_of_fold import Guesses, out_of_fold
-from distangle.inference.predict import average_wells, predict_by_views, preparation_of
-from distangle.model import PerturbationClassifier, load_model
+from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views, preparation_of
+from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
 from distangle.progress import doing, no_progress
@@ -27,8 +27,8 @@ from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.norm_groups import AtTest
 
 
-def open_model(run: RunFolder) -> tuple[PerturbationClassifier, dict[str, Any]]:
-    """Load the final weights of a run and what was saved beside them.
+def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
+    """Load the final weights of a run and their card.
 
     Raises:
         RunError: The training has not ended.
@@ -48,7 +48,9 @@ def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
 
 
 def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, str, int], str]) -> list[int]:
-    """Return the rows of a screen that a run was trained on; none of another screen, whatever its plates are called.
+    """Return the rows of a screen that a run was trained on.
+
+    There are none in another screen, whatever its plates are called.
 
     Args:
         run: Keeps a copy of the card of its screen.
@@ -61,33 +63,38 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
     return [k for k, (e, p, w, s) in enumerate(keys) if fold.get((str(e), str(p), str(w), int(s))) == TRAIN]
 
 
-def store_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> ImageStore:
-    """Return the images of a screen as a run sees them: of its own screen, no two folds share an estimate.
+def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
+    """Open the images of a screen for a run.
+
+    In its own screen, no two folds share an estimate.
 
     Args:
         run: Says which site is in which fold.
         screen: Its own, a part of it, or another, which is one fold.
-        about: What was saved beside the weights.
+        card: Of the network of the run.
     """
-    return ImageStore(screen, preparation_of(about), fold=sides_of(run, screen))
+    return ImageStore(screen, preparation_of(card), fold=sides_of(run, screen))
 
 
 def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
-    """Return the fold of each site of the run's own screen or a part of it, as text [site]; None of another."""
+    """Return the fold of each site of the run's own screen, as text [site].
+
+    The screen may be a part of it; None for another screen.
+    """
     return Folds.read(run.folds).of(screen) if is_own_screen(run, screen) else None
 
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
-    """Whether a screen, or the whole that it is a part of, is the one that a run was trained on."""
+    """Tell whether a screen, or the whole of a part, is the one a run was trained on."""
     return is_own(run, screen)
 
 
-def features_of(run: RunFolder, screen: Screen, about: Mapping[str, Any]) -> Features | None:
-    """Return what a frozen backbone said of every site of the run's own screen; None where the run keeps nothing."""
+def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | None:
+    """Open the features of the run's own screen; None where the run keeps none."""
     if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
         return None
     features = Features(run.features)
-    same = features.card["preparation"] == preparation_of(about).model_dump(mode="json")
+    same = features.card["preparation"] == preparation_of(card).model_dump(mode="json")
     return features if same and features.n_sites == len(screen.sites) else None
 
 
@@ -120,7 +127,9 @@ def predict_run(
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
-    """Predict every site and well of a screen with one view and with eight, and score what was not trained on.
+    """Predict every site and well of a screen, and score those not trained on.
+
+    Predictions are made with one view and with eight.
 
     Of the run's own screen these are the held-out sites; after a cross-validation every labelled site, each predicted
     by the network of the fold that held it out. Of another screen they are all labelled sites.
@@ -140,10 +149,10 @@ def predict_run(
     Raises:
         RunError: No site can be read.
     """
-    model, about = open_model(run)
+    model, card = open_model(run)
     model.to(named_device())
     told = run.describe()
-    store, tries = store_of(run, screen, about), n_tried_again()
+    store, tries = store_of(run, screen, card), n_tried_again()
     own = is_own_screen(run, screen)
     fold = fold_of_sites(run) if own else new_sites(run, screen, say=say)
     features = None
@@ -151,11 +160,11 @@ def predict_run(
         training = training_rows(run, screen, fold) if own else []
         known: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
         known = known if own else "contrast"
-        norms = norms_for(run, model, about, store, at_test=at_test, known=known, training=training, say=say)
-        features = features_of(run, screen, about) if norms is None else None
+        norms = norms_for(run, model, card, store, at_test=at_test, known=known, training=training, say=say)
+        features = features_of(run, screen, card) if norms is None else None
         doing("predicting")
-        more: dict[str, Any] = {"fold": fold, "norms": norms, "features": features, "advance": advance}
-        one, eight = predict_by_views(model, about, store, views=(1, 8), **more)
+        options = PredictionOptions(views=(1, 8), norms=norms, features=features)
+        one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
         _check_readable(one, screen)
     finally:
         store.close()
@@ -166,13 +175,13 @@ def predict_run(
     if own and told.get("cross_validation"):
         one, eight, notes, rules = out_of_fold(run, screen, one, eight, open_model=open_model, sides_of=sides_of)
     elif not own:
-        rules = guesses_of_new(run, screen, about, say=say)
+        rules = guesses_of_new(run, screen, card, say=say)
         told = {**told, "held_out": f"all labelled wells of {screen.folder or 'another screen'}", "forced": False}
         told |= {"unlabelled": "", "new": True}
     found = [one, eight, average_wells(one), average_wells(eight)]
     naive = {str(some.level): rules(some, one, statistics) for some in (found[0], found[2])}
     by = "running" if norms is None else norms.by
-    scores = evaluate(found, about=about, run=told, norms=by, naive=naive)
+    scores = evaluate(found, card=card, run=told, norms=by, naive=naive)
     if not own:
         notes += compare_with_expected(run, scores)
     scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *said_of_tries(since=tries))})

@@ -13,7 +13,9 @@ from distangle.losses.precision import full_precision
 def arc_margin_loss(
     cosines: Cosines, labels: Labels | SoftLabels, *, scale: float = 30.0, margin: float = 0.5
 ) -> Scalar:
-    r"""Cross-entropy after the angle to the true template is widened by a margin, in fp32.
+    r"""Compute the cross-entropy with a margin added to the angle to the true class.
+
+    It is computed in fp32.
 
     $$ -\frac1N \sum_i \log \frac{e^{s\cos(\theta_{y_i}+m)}}
        {e^{s\cos(\theta_{y_i}+m)} + \sum_{k\ne y_i} e^{s\cos\theta_k}} $$

@@ -15,7 +15,9 @@ def composite_loss(
     margin: float = 0.5,
     arc_scale: float = 1.0,
 ) -> Scalar:
-    r"""Weigh the arc-margin loss against the softmax loss, which keeps the training steady.
+    r"""Weigh the arc-margin loss against the softmax loss.
+
+    The softmax loss keeps the training steady.
 
     $$ c\,L_{arc\text{-}margin} + (1-c)\,L_{softmax} $$
 

@@ -1,4 +1,4 @@
-"""Labelled and pseudo-labelled images in one loss: Eq. (7) and its weight alpha(t)."""
+"""Join labelled and pseudo-labelled images in one loss: Eq. (7) and alpha(t)."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from distangle.axes import Scalar
 def semi_supervised_loss(
     mean_loss: Callable[[Tensor], Scalar], labelled: Tensor, pseudo: Tensor, *, weight: float
 ) -> Scalar:
-    r"""Add the mean over the pseudo-labelled images, weighted, to the mean over the labelled ones.
+    r"""Add the weighted mean of pseudo-labelled images to that of labelled ones.
 
     $$ \frac1N \sum_{i=1}^{N} loss(y^i, p^i) + \alpha(t) \frac1M \sum_{j=1}^{M} loss(y^{PL^j}, p^j) $$
 

@@ -7,7 +7,7 @@ from distangle.losses.precision import full_precision
 
 
 def softmax_loss(logits: Logits, labels: Labels | SoftLabels) -> Scalar:
-    r"""Cross-entropy between the labels and the softmax of the logits, in fp32 whatever comes in.
+    r"""Compute the cross-entropy of labels and softmax of logits, in fp32.
 
     $$ -\frac1N \sum_i \log \frac{e^{W_{y_i}^T x_i + b_{y_i}}}{\sum_k e^{W_k^T x_i + b_k}} $$
 

@@ -1,8 +1,8 @@
-"""The network, its templates, and the one format of its checkpoints; knows no loss and no optimiser."""
+"""Define networks and the format of their checkpoints; no loss, no optimiser."""
 
 from distangle.model.arriving import batches_on
 from distangle.model.backbones import BACKBONES
-from distangle.model.checkpoint import load_model, save_model
+from distangle.model.checkpoint import ModelCard, NormStatisticsChoice, load_model, save_model
 from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
 from distangle.model.efficientnet import StainwiseEfficientNet
 from distangle.model.evaluating import evaluating
@@ -25,8 +25,10 @@ __all__ = [
     "BACKBONES",
     "CosineTemplates",
     "LinearTemplates",
+    "ModelCard",
     "ModelConfig",
     "NormStatistics",
+    "NormStatisticsChoice",
     "Outputs",
     "PerturbationClassifier",
     "PlateNorms",

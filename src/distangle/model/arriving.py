@@ -1,4 +1,7 @@
-"""Batches on their way to the network's device: whole pixels travel, and are standardised where memory is fast."""
+"""Copy batches to the device of the network, and standardise them there.
+
+Whole pixels are copied: they are fewer bytes.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +28,9 @@ def batches_on(
     view: int = 0,
     whole: bool | None = None,
 ) -> Iterator[tuple[list[int], Images]]:
-    """Give standardised batches on a device; the last is padded to full size, so that no result depends on its place.
+    """Give standardised batches on a device.
+
+    The last is padded to full size, so that no result depends on its place.
 
     To a device that is no processor go whole pixels, a quarter of the bytes (half, for 16 bit); there they are
     standardised in one multiplication and addition a pixel. That equals what `ready_batches` gives but for rounding;
@@ -56,18 +61,24 @@ def batches_on(
 
 
 def measured_after(pixels: Shaped[Tensor, "site channel height width"], transform: Transform) -> Images:
-    """Return pixels as the statistics were measured, in float32: as they are, or their square roots."""
+    """Return pixels as their statistics were measured: as they are, or square roots."""
     floating = pixels.to(torch.float32)
     return floating.sqrt_() if transform == "sqrt" else floating
 
 
 def standardising(statistics: Statistics) -> tuple[PerChannel, PerChannel]:
-    """Return the factor and the summand that standardise each channel of each image: 1 / spread, - mean / spread."""
+    """Return factor and summand that standardise each channel of each image.
+
+    They are 1 / spread and - mean / spread.
+    """
     factor = np.float32(1.0) / np.maximum(statistics[:, 1], EPSILON)
     return factor, -statistics[:, 0] * factor
 
 
 def affine(pixels: Images, factor: PerChannel, summand: PerChannel) -> Images:
-    """Multiply each channel of each image by its factor and add its summand, in one pass over the pixels."""
+    """Multiply each channel of each image by a factor and add a summand.
+
+    It takes one pass over the pixels.
+    """
     by, plus = (torch.from_numpy(values).to(pixels.device)[:, :, None, None] for values in (factor, summand))
     return torch.addcmul(plus, pixels, by)

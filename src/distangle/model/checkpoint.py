@@ -1,20 +1,24 @@
-"""The one format of a trained model: safetensors that carry their own card, and the card as JSON beside them."""
+"""Save and load models: safetensors with their card, and the card as JSON."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from distangle.commit import commit_json, committed, sha256_of, sort_header
-from distangle.errors import WeightsError
+from distangle.correction import Correction
+from distangle.errors import WeightsError, nearest
+from distangle.images import Preparation
 from distangle.model.classifier import ModelConfig, PerturbationClassifier
+from distangle.screen.norm_groups import AtTest
 
 FORMAT_VERSION = 1
 # Names of the safetensors metadata.
@@ -22,8 +26,148 @@ CARD, DIGEST = "distangle", "distangle_sha256"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
+@dataclass(frozen=True, kw_only=True)
+class NormStatisticsChoice:
+    """Whose batch-norm statistics a network is used with.
+
+    Attributes:
+        statistics: Those of the training (`running`), of all sites of the plate or experiment, or of its controls.
+        min_sites: Sites that the statistics of a plate or experiment need.
+        n_controls: Negative controls that stood beside every training batch.
+    """
+
+    statistics: AtTest = "running"
+    min_sites: int = 8
+    n_controls: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON values that a checkpoint holds."""
+        return {"at_test": self.statistics, "fewest": self.min_sites, "controls": self.n_controls}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "NormStatisticsChoice":
+        """Read what `to_json` gave; a missing key keeps its default.
+
+        Raises:
+            WeightsError: A key is unknown.
+            ValidationError: A value is of another type.
+        """
+        names = {"at_test": "statistics", "fewest": "min_sites", "controls": "n_controls"}
+        if unknown := [str(name) for name in values if name not in names]:
+            message = f"The card of a model has the unknown key 'norms.{unknown[0]}'. {nearest(unknown[0], names)}"
+            raise WeightsError(message)
+        return _NORMS.validate_python({names[name]: value for name, value in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What inference needs to know of a training; saved with the weights.
+
+    Attributes:
+        target: Column of the screen that was learnt.
+        classes: Names of the outputs, in their order.
+        class_sites: Training sites of each class; 0 for a class that was never trained.
+        channels: Names of the channels of an image, in their order.
+        cell_types: Names of the cell types that the network takes; empty for none.
+        preparation: How images were prepared.
+        shape: Height and width of the images of the screen, in pixels; None where they differ or are not known.
+        correction: What is taken off the features of a group of wells.
+        epochs: Epochs of the training.
+        precision: `fp32`, `bf16` or `fp16`.
+        norms: Whose batch-norm statistics the network is used with.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    class_sites: tuple[int, ...]
+    channels: tuple[str, ...]
+    cell_types: tuple[str, ...]
+    preparation: Preparation
+    shape: tuple[int, ...] | None = None
+    correction: Correction = Correction()
+    epochs: int
+    precision: str
+    norms: NormStatisticsChoice = NormStatisticsChoice()
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.class_sites):
+            message = (
+                f"The card of a model names {len(self.classes)} classes and the training sites of "
+                f"{len(self.class_sites)}. Expected one number of sites for each class."
+            )
+            raise WeightsError(message)
+
+    @property
+    def trained_classes(self) -> frozenset[str]:
+        """The classes with at least one training site."""
+        return frozenset(name for name, n in zip(self.classes, self.class_sites, strict=True) if n > 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON values that a checkpoint holds as `about`."""
+        return {
+            "target": self.target,
+            "classes": list(self.classes),
+            "class_sites": list(self.class_sites),
+            "channels": list(self.channels),
+            "cell_types": list(self.cell_types),
+            "preparation": self.preparation.model_dump(mode="json"),
+            "shape": None if self.shape is None else list(self.shape),
+            "correction": self.correction.model_dump(),
+            "epochs": self.epochs,
+            "precision": self.precision,
+            "norms": self.norms.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> "ModelCard":
+        """Read what `to_json` gave; keys that are missing in older files have defaults.
+
+        Raises:
+            WeightsError: A key is missing or unknown, or a value is of another type.
+        """
+        if not isinstance(values, Mapping):
+            message = f"The card of a model is {values!r:.40}. Expected a mapping with target, classes and channels."
+            raise WeightsError(message)
+        known = [field.name for field in fields(cls)]
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        if missing := [name for name in needed if name not in values]:
+            message = f"The card of a model lacks {', '.join(missing)}. Expected {', '.join(needed)}."
+            raise WeightsError(message)
+        if unknown := [str(name) for name in values if name not in known]:
+            message = f"The card of a model has the unknown key {unknown[0]!r}. {nearest(unknown[0], known)}"
+            raise WeightsError(message)
+        norms = values.get("norms", {})
+        try:
+            norms = NormStatisticsChoice.from_json(norms) if isinstance(norms, Mapping) else norms
+            return _CARDS.validate_python({**values, "norms": norms})
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r:.60}: {e['msg'].lower()}" for e in error.errors()]
+            message = f"The card of a model does not fit: {'; '.join(wrong)}."
+            raise WeightsError(message) from error
+
+    def check_fits(self, config: ModelConfig) -> None:
+        """Check that the card describes a network of this shape.
+
+        Raises:
+            WeightsError: It names another number of classes, channels or cell types.
+        """
+        named = {
+            "classes": (len(self.classes), config.n_perturbations),
+            "channels": (len(self.channels), config.n_channels),
+            "cell types": (len(self.cell_types), config.n_cell_types),
+        }
+        for what, (on_card, of_network) in named.items():
+            if on_card != of_network:
+                message = f"The card of a model names {on_card} {what}, and its network has {of_network}."
+                raise WeightsError(message)
+
+
+_NORMS = TypeAdapter(NormStatisticsChoice)
+_CARDS = TypeAdapter(ModelCard)
+
+
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return, for each tensor with NaN or infinity, its name and how many of its values are so."""
+    """Name each tensor with NaN or infinity, and count such values."""
     counts = {
         name: tensor.numel() - int(tensor.isfinite().sum())
         for name, tensor in tensors.items()
@@ -48,8 +192,8 @@ def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_model(model: PerturbationClassifier, path: Path, *, about: dict[str, Any]) -> list[Path]:
-    """Write a model to `path` and its card as JSON beside it; a reader never sees a part of a file.
+def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) -> list[Path]:
+    """Write a model to `path`, whole or not at all, and its card as JSON beside it.
 
     The weights carry the card and a SHA-256 of their content inside, so that they are whole or refused by
     themselves, also when the process dies between the two files. The JSON is the copy for people and other
@@ -58,17 +202,18 @@ def save_model(model: PerturbationClassifier, path: Path, *, about: dict[str, An
     Args:
         model: On any device, in any memory format.
         path: Ends in `.safetensors`.
-        about: What else to keep: how it was trained, scores, the perturbations' names. JSON values only.
+        card: What inference needs to know of the training.
 
     Returns:
         The files written, weights first.
 
     Raises:
-        WeightsError: When a tensor is not finite, or `about` is not JSON; nothing is written then.
+        WeightsError: A tensor is not finite, or the card is of another network; nothing is written then.
     """
     if path.suffix != ".safetensors":
         message = f"A model is written to a file that ends in .safetensors, not to {path.name!r}."
         raise WeightsError(message)
+    card.check_fits(model.config)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if broken := non_finite(tensors):
         message = (
@@ -76,29 +221,25 @@ def save_model(model: PerturbationClassifier, path: Path, *, about: dict[str, An
             "Go back to the last checkpoint and lower the learning rate."
         )
         raise WeightsError(message)
-    card = {
+    values = {
         "format": "distangle model",
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "about": about,
+        "about": card.to_json(),
     }
-    try:
-        text = json.dumps(card, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        message = f"`about` of {path} cannot be written as JSON: {error}. Give text, finite numbers, lists and dicts."
-        raise WeightsError(message) from error
+    text = json.dumps(values, allow_nan=False, ensure_ascii=False)
     metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
     with committed(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
         sort_header(temporary)
         file_sha256 = sha256_of(temporary)
     beside = path.with_suffix(".json")
-    commit_json(beside, {**card, "weights": path.name, "weights_sha256": file_sha256})
+    commit_json(beside, {**values, "weights": path.name, "weights_sha256": file_sha256})
     return [path, beside]
 
 
-def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return config and `about` of a file's own card."""
+def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, ModelCard]:
+    """Return what a file says of its own network and of its training."""
     if CARD not in metadata or DIGEST not in metadata:
         message = (
             f"{path} is not a model that distangle saved: it has no card inside. "
@@ -106,8 +247,8 @@ def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, di
         )
         raise WeightsError(message)
     try:
-        card = json.loads(metadata[CARD])
-        version, config, about = card["format_version"], card["config"], card["about"]
+        values = json.loads(metadata[CARD])
+        version, config, about = values["format_version"], values["config"], values["about"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         message = f"The card inside {path} is damaged ({error!r}). Restore the file from another copy."
         raise WeightsError(message) from error
@@ -118,10 +259,12 @@ def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, di
         )
         raise WeightsError(message)
     try:
-        return ModelConfig.model_validate(config), dict(about)
-    except (ValidationError, TypeError, ValueError) as error:
+        network, card = ModelConfig.model_validate(config), ModelCard.from_json(about)
+        card.check_fits(network)
+    except (ValidationError, WeightsError) as error:
         message = f"The card inside {path} describes no model that this distangle can build: {error}"
         raise WeightsError(message) from error
+    return network, card
 
 
 def _refuse_other_tensors(path: Path, opened: Any, expected: Mapping[str, Tensor]) -> None:
@@ -140,8 +283,8 @@ def _refuse_other_tensors(path: Path, opened: Any, expected: Mapping[str, Tensor
         raise WeightsError(message)
 
 
-def load_model(path: Path) -> tuple[PerturbationClassifier, dict[str, Any]]:
-    """Return a saved model, in evaluation mode on the CPU, and what was kept about it.
+def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
+    """Load a model, in evaluation mode on the CPU, and its card.
 
     Names, shapes and types are compared with the network before any tensor is read, the content with its SHA-256
     before any of it is used.
@@ -162,7 +305,7 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            config, about = _read_card(path, metadata)
+            config, card = _read_card(path, metadata)
             with torch.device("meta"):
                 model = PerturbationClassifier(config)
             _refuse_other_tensors(path, opened, model.state_dict())
@@ -181,4 +324,4 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, dict[str, Any]]:
         raise WeightsError(message)
     model.to_empty(device="cpu")
     model.load_state_dict(tensors, strict=True)
-    return model.eval(), about
+    return model.eval(), card

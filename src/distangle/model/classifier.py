@@ -1,4 +1,4 @@
-"""The whole network: backbone, pooling, cell type, neck, and the two sets of templates."""
+"""The whole network: backbone, pooling, cell type, neck, and class vectors."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from distangle.model.backbones import BACKBONES, Backbone
 from distangle.model.initialise import initialise
 from distangle.model.measurements import Measurements
 from distangle.model.templates import CosineTemplates, LinearTemplates, full_precision
+from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
 
 
 class ModelConfig(BaseModel):
@@ -41,17 +42,17 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: str = "densenet161"
+    backbone: str = BACKBONE
     n_channels: int = Field(ge=1)
     n_perturbations: int = Field(ge=1)
     n_cell_types: int = Field(default=0, ge=0)
-    embedding_size: int = Field(default=1024, ge=1)
+    embedding_size: EmbeddingSize = EMBEDDING_SIZE
     final_relu: bool = True
-    norm_momentum: float = Field(default=0.1, gt=0, le=1)
+    norm_momentum: NormMomentum = NORM_MOMENTUM
     recompute: bool = False
     measurements: bool = False
-    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
-    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    neck_dropout: Dropout = 0.0
+    pooled_dropout: Dropout = 0.0
     frozen: bool = False
     correction: Correction = Correction()
 
@@ -192,7 +193,7 @@ class PerturbationClassifier(nn.Module):
         return maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
     def numbers(self, pooled: Pooled) -> Pooled:
-        """Return what the neck is told of an image: pooled features, and the measurements the pooled maps amount to.
+        """Return the input of the neck: pooled features, and measurements of the image.
 
         Args:
             pooled: From `pool`.
@@ -220,7 +221,7 @@ class PerturbationClassifier(nn.Module):
     def classify_numbers(
         self, numbers: Pooled, cell_types: CellTypes | None, references: References | None = None
     ) -> Outputs:
-        """Return logits, cosines and embeddings of what `numbers` gave; otherwise as `classify`."""
+        """Return logits, cosines and embeddings of what `numbers` gave."""
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
             message = (
@@ -266,7 +267,7 @@ class PerturbationClassifier(nn.Module):
 
 
 def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifier:
-    """Return a new network in training mode, its first values a pure function of config and seed.
+    """Build a network in training mode, a pure function of config and seed.
 
     Args:
         config: What to build.

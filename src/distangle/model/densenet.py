@@ -1,4 +1,7 @@
-"""DenseNet with torchvision's module and parameter names, any number of image channels, no in-place step."""
+"""DenseNet with torchvision's parameter names and any number of channels.
+
+No step works in place.
+"""
 
 from dataclasses import dataclass
 
@@ -41,7 +44,10 @@ DENSENETS = {
 
 
 class DenseLayer(nn.Module):
-    """H_l: norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution over all earlier maps."""
+    """H_l: norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution.
+
+    Its input are all earlier maps.
+    """
 
     def __init__(self, n_inputs: int, *, growth: int, bottleneck: int, recompute: bool) -> None:
         super().__init__()
@@ -67,7 +73,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers that each see the maps of all layers before them: x_l = H_l([x_0, ..., x_{l-1}]).
+    """Layers that each see all maps before them: x_l = H_l([x_0, ..., x_{l-1}]).
 
     Source: Eq. (2), Table 2.
     """

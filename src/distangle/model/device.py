@@ -1,4 +1,4 @@
-"""Where a network computes: the processor, or the GPU that a person named or the machine has."""
+"""Choose where a network computes: the processor, or a GPU."""
 
 import contextvars
 import re
@@ -26,7 +26,7 @@ def name_device(name: str | None) -> None:
 
 
 def training_device() -> torch.device:
-    """Return where a training computes: on the named device, else on a CUDA GPU, else on the processor."""
+    """Return the device of a training: named, else a CUDA GPU, else the processor."""
     return _named.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

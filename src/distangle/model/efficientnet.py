@@ -1,4 +1,7 @@
-"""The first five stages of EfficientNet-Lite0, applied to each stain by itself: published filters for small screens."""
+"""Apply the first five stages of EfficientNet-Lite0 to each channel by itself.
+
+Their published filters serve small screens.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,7 +88,10 @@ def _folds(part: nn.Module) -> bool:
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen by a 1x1 convolution, filter each map by itself, narrow again; added to its input where shapes allow."""
+    """Widens by a 1x1 convolution, filters each map by itself, and narrows again.
+
+    The input is added where shapes allow.
+    """
 
     def __init__(self, n_inputs: int, n_outputs: int, *, kernel: int, stride: int, wider: int, recompute: bool) -> None:
         super().__init__()
@@ -112,14 +118,17 @@ class InvertedBottleneck(nn.Module):
         return maps + change if self.adds else change
 
     def folded(self) -> tuple[_Folded | None, _Folded, _Folded]:
-        """Return its convolutions in their order, each with its norm; None where it does not widen."""
+        """Return its convolutions in their order, each with its norm.
+
+        None where it does not widen.
+        """
         widen = None
         if self.expand_conv is not None and self.bn0 is not None:
             widen = _Folded.of(self.expand_conv, self.bn0)
         return widen, _Folded.of(self.depthwise_conv, self.bn1), _Folded.of(self.project_conv, self.bn2)
 
     def at_once(self, maps: Tensor, parts: tuple[_Folded | None, _Folded, _Folded]) -> Tensor:
-        """Return the maps after the block without a pass over memory that the arithmetic does not need.
+        """Compute the maps after the block with the fewest passes over memory.
 
         Args:
             maps: Not written to.
@@ -147,7 +156,10 @@ class Stem(nn.Conv2d):
 
 
 class Features(nn.Sequential):
-    """Stem, norm, ReLU6 and blocks, one after the other or, in evaluation mode without gradients, at once."""
+    """Stem, norm, ReLU6 and blocks.
+
+    In evaluation mode without gradients they are computed at once, else one after the other.
+    """
 
     conv_stem: Stem
     bn0: nn.BatchNorm2d
@@ -184,7 +196,7 @@ class Features(nn.Sequential):
 
 
 class StainwiseEfficientNet(nn.Module):
-    """The convolutional part of EfficientNet-Lite0 up to its fifth stage, the same for every stain.
+    """EfficientNet-Lite0 up to its fifth stage, the same for every channel.
 
     Each stain is a gray image of its own, standardised over the image: filters learnt on photographs then fit any
     number of stains, and a stain's maps do not know the other stains. Brightness is left to the measurements.

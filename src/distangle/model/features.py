@@ -1,4 +1,4 @@
-"""What a frozen backbone says of every site in a fixed set of views: measured once, kept in a folder."""
+"""Measure the features of a frozen backbone once, in fixed views of every site."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,9 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class FixedViews:
-    """The views of a site, the same in every epoch: the eight flips and turns, then random crops.
+    """The views of a site, the same in every epoch.
+
+    They are the eight flips and turns, then random crops.
 
     Attributes:
         n: How many, at least 8.
@@ -41,7 +43,10 @@ class FixedViews:
     offset: float = 0.0
 
     def view(self, site: str, k: int, *, shape: tuple[int, int, int]) -> tuple[View, np.ndarray, np.ndarray]:
-        """Return view k of a site, and gain and offset of its channels; the name of the site is the random key."""
+        """Return view k of a site, and gain and offset of its channels.
+
+        The name of the site is the key of the random numbers.
+        """
         channels, height, width = shape
         if k < N_VIEWS:
             return View(k), np.ones(channels, np.float32), np.zeros(channels, np.float32)
@@ -91,7 +96,7 @@ class Features:
         return taken
 
     def numbers_of(self, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        """Return the readable rows and the numbers of their whole images, as `measure_numbers` does."""
+        """Return the readable rows and the features of their whole images."""
         readable = self.readable(rows)
         return readable, self.take(readable)
 
@@ -133,7 +138,9 @@ def measure_features(
     before_batch: Callable[[], None] = lambda: None,
     advance: Callable[[str], None] = no_progress,
 ) -> Features:
-    """Measure every site of a screen in every view, each image decoded once; go on where an earlier call stopped.
+    """Measure every site of a screen in every view, each image decoded once.
+
+    A second call goes on where the first one stopped.
 
     Args:
         model: With a frozen backbone; left in the mode it was in.

@@ -1,4 +1,4 @@
-"""First values of the parameters, as a pure function of a seed and each parameter's name."""
+"""Initialise parameters as a pure function of a seed and of their names."""
 
 import math
 

@@ -7,7 +7,10 @@ from distangle.model.classifier import PerturbationClassifier
 
 
 def layer_names(model: PerturbationClassifier) -> list[str]:
-    """Return the names of all layers with feature maps, from input to output, such as `features.denseblock4`."""
+    """Name all layers with feature maps, from input to output.
+
+    A name is such as `features.denseblock4`.
+    """
     return [name for name, _ in model.backbone.named_modules() if name.split(".")[0] == "features"]
 
 
@@ -20,7 +23,7 @@ def _around(wanted: str, names: list[str]) -> list[str]:
 
 
 def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
-    """Return the layer of a name of `layer_names`, with or without `backbone.` before it.
+    """Return a layer by its name in `layer_names`; `backbone.` may stand before it.
 
     Args:
         model: Where to look.

@@ -1,4 +1,7 @@
-"""Classical measurements as maps without parameters: intensity, granularity, colocalisation, each place by place."""
+"""Compute classical measurements as maps without parameters.
+
+Intensity, granularity and colocalisation, each place by place.
+"""
 
 import itertools
 
@@ -16,7 +19,7 @@ EPSILON = 1e-3  # of a standardised intensity: the logarithm of an empty channel
 
 
 class Measurements(nn.Module):
-    """What an image-analysis program would measure of an image, per channel and per pair of channels.
+    """Measures an image as analysis programs do, by channel and pair of channels.
 
     Per channel: mean, spread and the share above five levels; at each of four scales the energy of what is lost by
     halving the resolution (granularity), its tail and its skewness. Per pair: the correlation of intensities, and

@@ -1,4 +1,4 @@
-"""Means and variances of every norm for one group of images: collected, lent, given back."""
+"""Collect means and variances of every norm for a group of images, and use them."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,7 +45,9 @@ class _Pooled:
 def collect_statistics(
     model: PerturbationClassifier, pieces: Pieces, *, contrast: NormStatistics | None = None
 ) -> NormStatistics:
-    """Return what every norm sees when the network normalises a group of images by the group's own statistics.
+    """Collect the statistics of every norm over a group of images.
+
+    The network normalises the group by them while they are collected.
 
     Every layer is measured behind layers that use the group's statistics already. Where the group is one piece this
     is exact: evaluation with the result equals a forward pass in training mode over the whole group. Of several
@@ -83,7 +85,7 @@ def collect_statistics(
 
 
 def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Pieces, Pieces]]) -> NormStatistics:
-    r"""Return how the statistics of whole plates differ from those of their negative controls.
+    r"""Compare the statistics of whole plates with those of their negative controls.
 
     A plate normalises its images by the statistics of all of them, $(\mu_a, \sigma_a^2)$, in training as with
     `norms.at_test=plate`. Behind layers that do so, its controls alone have $(\mu_c, \sigma_c^2)$ at every norm. What
@@ -132,7 +134,7 @@ def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Piece
 
 
 class lent_statistics(contextlib.AbstractContextManager[None]):  # noqa: N801 - used like a function
-    """Lend the norms of a network the statistics of a group, for the length of a `with`.
+    """Let the norms of a network use the statistics of a group for a `with`.
 
     They are used in evaluation mode only. None lends nothing: the running statistics stay.
 

@@ -1,4 +1,4 @@
-"""Norm statistics of every plate of a screen: computed from its sites, kept in a file, lent plate by plate."""
+"""Compute and keep norm statistics of every plate of a screen."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from distangle.commit import commit_json, committed, sha256_of
 from distangle.errors import ConfigError, WeightsError
 from distangle.images import ImageStore
 from distangle.model.arriving import batches_on
+from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.norm_statistics import NormStatistics, Pieces, collect_contrast, collect_statistics
 from distangle.screen import Screen
@@ -29,7 +30,9 @@ FILE = "norm_statistics.safetensors"
 
 @dataclass(frozen=True)
 class PlateNorms:
-    """Frozen norm statistics of plates, so that an image of a known plate needs no other beside it.
+    """Frozen norm statistics of plates.
+
+    With them an image of a known plate needs no other image.
 
     Attributes:
         by: What was asked for.
@@ -48,7 +51,10 @@ class PlateNorms:
     contrast: NormStatistics = field(default_factory=dict)
 
     def without_plates(self) -> "PlateNorms":
-        """Return what belongs to the network alone: the contrast of its training plates, of no plate any statistics."""
+        """Return the contrast of the training plates alone, without statistics of plates.
+
+        The contrast belongs to the network.
+        """
         return PlateNorms(self.by, {}, (), (), (), self.contrast)
 
     def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
@@ -127,7 +133,7 @@ class PlateNorms:
 def norm_parts(
     norms: PlateNorms | None, screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None
 ) -> list[tuple[list[int], NormStatistics | None]]:
-    """Return rows with the statistics that are theirs, the rows of one group together and in their order.
+    """Group rows by their norm statistics, each group in the order of its rows.
 
     Args:
         norms: Of all plates of the rows; None: the running statistics for all.
@@ -158,8 +164,7 @@ def collect_plate_norms(
     rows: Sequence[int],
     statistics: np.ndarray,
     *,
-    by: AtTest,
-    fewest: int,
+    choice: NormStatisticsChoice,
     cell_types: CellTypesOf,
     known: PlateNorms | None = None,
     training_rows: Sequence[int] = (),
@@ -171,9 +176,8 @@ def collect_plate_norms(
         store: The images.
         rows: Readable sites: statistics rest on these and no others.
         statistics: float32 [site of the screen, 2, channel], from `measure_sites`.
-        by: `plate` or `experiment`: whose sites; `controls`: the negative controls of the plate, with the contrast
-            that the training plates have; `running` asks for none.
-        fewest: Sites that a group needs.
+        choice: Whose statistics, and how many sites they need. `controls` are the negative controls of the plate, with
+            the contrast that the training plates have; `running` asks for none.
         cell_types: One-hot cell types of rows; None for a network without them.
         known: Stored statistics, taken as they are.
         training_rows: Readable sites of the training fold; for `controls`, unless `known` has the contrast.
@@ -184,6 +188,7 @@ def collect_plate_norms(
     Raises:
         ConfigError: There is no contrast, because no training plate is here or none has enough controls.
     """
+    by, fewest = choice.statistics, choice.min_sites
     if by == "running":
         return None
     kept = known if known is not None and known.by == by else PlateNorms(by, {}, (), ())

@@ -1,4 +1,7 @@
-"""The published ImageNet file of a backbone: downloaded when asked for, into torch hub's cache, known by its hash."""
+"""Download the published ImageNet weights of a backbone, known by their hash.
+
+They are kept in torch hub's cache.
+"""
 
 import contextlib
 import http.client
@@ -44,7 +47,7 @@ Say = Callable[[str], None]
 
 
 def published_weights(backbone: str, *, say: Say, base_url: str | None = None, folder: Path | None = None) -> Path:
-    """Return the ImageNet file of a backbone, downloading it unless it is in the cache.
+    """Return the file of ImageNet weights of a backbone; download it once.
 
     Args:
         backbone: A name of `PUBLISHED`.

@@ -1,4 +1,4 @@
-"""Activation checkpointing that leaves the statistics of every normalisation as the plain step leaves them."""
+"""Checkpoint activations without changing the statistics of norms."""
 
 import contextlib
 from collections.abc import Callable
@@ -30,14 +30,16 @@ class KeptStatistics(contextlib.AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the buffers back; also when recomputation stops early, which torch does by raising."""
+        """Put the statistics back."""
         for norm, name, buffer in self._kept:
             setattr(norm, name, buffer)
         self._kept = []
 
 
 def recomputed(module: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Return `function(*inputs)`, keeping its inputs instead of its inner activations for the backward pass.
+    """Return `function(*inputs)`, and compute inner activations again when needed.
+
+    Only the inputs are kept for the backward pass.
 
     The backward pass computes them again. Only in training with gradients; otherwise a plain call, so that
     hooks of an explanation see each activation once.

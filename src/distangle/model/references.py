@@ -1,4 +1,4 @@
-"""What each site is corrected by: estimated from wells of its group and fold, never from its own well."""
+"""Estimate the correction of each site from other wells of its group and fold."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,9 @@ class ReferenceWells:
     site_well: np.ndarray
 
     def of(self, rows: np.ndarray, *, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return what the network takes beside sites, float32 [row, number], twice as long with spreads.
+        """Return the references of sites, float32 [row, number].
+
+        They are twice as long with spreads.
 
         Args:
             rows: Sites of the screen.
@@ -69,7 +71,7 @@ class ReferenceWells:
         return np.concatenate([offsets, scales], axis=1) if self.spreads else offsets
 
     def describe(self, screen: Screen, columns: Sequence[str]) -> list[dict[str, str | int | float]]:
-        """Return for every group its columns, the wells its correction rests on, and the mean share corrected."""
+        """Describe every group: its columns, its wells, and the mean share corrected."""
         _, first = np.unique(self.site_group, return_index=True)
         shares_of = self.share_of_groups()
         return [
@@ -82,7 +84,7 @@ class ReferenceWells:
         ]
 
     def share_of_groups(self) -> dict[int, tuple[int, float]]:
-        """Return by group its wells, and the mean share of its difference that is corrected, in [0, 1]."""
+        """Return by group its wells and the mean share corrected, in [0, 1]."""
         counted = {int(group): int((self.group == group).sum()) for group in np.unique(self.site_group)}
         return {group: (n, float(shares(self.prior, np.array([n])).mean())) for group, n in counted.items()}
 
@@ -190,7 +192,10 @@ def reference_rows(references: np.ndarray | None, rows: Sequence[int]) -> torch.
 def measure_numbers(
     model: PerturbationClassifier, store: ImageStore, rows: Sequence[int]
 ) -> tuple[list[int], np.ndarray]:
-    """Return the rows that can be read and the numbers of their whole images, float32 [row, number]."""
+    """Measure the features of the whole images of rows, float32 [row, number].
+
+    Rows that cannot be read are left out.
+    """
     readable, statistics = measure_sites(store, list(rows))
     device = next(model.parameters()).device
     pieces = [np.zeros((0, model.n_numbers), dtype=np.float32)]

@@ -1,4 +1,7 @@
-"""ResNet with torchvision's module and parameter names under `features`, any number of image channels."""
+"""ResNet with torchvision's parameter names and any number of channels.
+
+The names stand under `features`.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from distangle.model.recompute import recomputed
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetShape:
-    """What tells one ResNet from another: blocks of each stage, width of the first, and whether they narrow."""
+    """Blocks of each stage of a ResNet, width of the first, and whether they narrow."""
 
     blocks: tuple[int, ...]
     bottleneck: bool

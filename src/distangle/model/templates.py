@@ -1,4 +1,7 @@
-"""Templates: one learnt vector per perturbation, compared with the embedding by product or by angle."""
+"""Class vectors: one learnt vector per class, compared with the embedding.
+
+They are compared by product or by angle.
+"""
 
 import contextlib
 
@@ -10,14 +13,19 @@ from distangle.axes import Cosines, Embeddings, Logits
 
 
 def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Return a context without autocast on the tensor's device; shapes alone (device meta) have no autocast."""
+    """Return a context without autocast on the device of a tensor.
+
+    Shapes alone (device meta) have no autocast.
+    """
     if torch.amp.is_autocast_available(tensor.device.type):
         return torch.autocast(tensor.device.type, enabled=False)
     return contextlib.nullcontext()
 
 
 class LinearTemplates(nn.Module):
-    """Templates of the softmax head: logits = W x + b, on the embedding as it is (not normalised).
+    """Class vectors of the softmax head: logits = W x + b.
+
+    The embedding is not normalised.
 
     Source: Eq. (13)
     Departs: the text below Eq. (13) says that p_i is proportional to w_i^T x; it is proportional to
@@ -40,7 +48,7 @@ class LinearTemplates(nn.Module):
 
 
 class CosineTemplates(nn.Module):
-    """Templates of the arc head: the cosine of the angle between embedding and template.
+    """Class vectors of the arc head: the cosine of their angle to the embedding.
 
     Source: Eq. (4)
     Departs: the radius alpha (s of Eqs. 5 and 6) belongs to the loss; here both vectors have length 1.

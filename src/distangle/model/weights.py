@@ -1,4 +1,7 @@
-"""Weights published elsewhere: into the backbone under torchvision's names, with every key accounted for."""
+"""Load published weights into the backbone, with every key accounted for.
+
+The keys are torchvision's names.
+"""
 
 import re
 import struct
@@ -122,7 +125,9 @@ def _inflated(weight: Tensor, *, n_channels: int) -> Tensor:
 def load_published_weights(
     model: PerturbationClassifier, path: Path, *, first_convolution: Literal["inflate", "new"] = "inflate"
 ) -> WeightsReport:
-    """Copy published weights into the backbone of a model; the model is untouched when anything is wrong.
+    """Copy published weights into the backbone of a model.
+
+    The model is untouched when anything is wrong.
 
     Understood: torchvision's names, with or without `features.` before them, its DenseNet names of 2017
     (`denselayer1.norm.1.weight`), timm's, which are torchvision's, and those of EfficientNet-Lite's own file.

@@ -1,4 +1,4 @@
-"""A screen with a planted truth: cells that look like cells, effects whose stain and place are known."""
+"""Simulate a screen with planted effects of known channel and place."""
 
 from distangle.synthetic.config import SimulationConfig
 from distangle.synthetic.simulate import simulate

@@ -1,4 +1,7 @@
-"""The microscope and the day: batch effects, well position, illumination, blur and camera noise."""
+"""Simulate the microscope and the day.
+
+Batch effects, well position, illumination, blur and camera noise.
+"""
 
 from collections.abc import Sequence
 
@@ -115,7 +118,10 @@ def position_factors(row: int, column: int, strength: float) -> tuple[float, flo
 
 
 def illumination(size: int, batch: Batch) -> Plane:
-    """Return the field that multiplies every image of a plate: 1 at its centre, falling off smoothly."""
+    """Return the illumination of a plate: 1 at the centre, falling off smoothly.
+
+    It multiplies every image.
+    """
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     distance = (grid[:, None] - batch.centre[0]) ** 2 + (grid[None, :] - batch.centre[1]) ** 2
     farthest = sum(max(centre, 1 - centre) ** 2 for centre in batch.centre)
@@ -124,7 +130,10 @@ def illumination(size: int, batch: Batch) -> Plane:
 
 
 def reach_px(batch: Batch, pixels_per_um: float) -> float:
-    """Return how far light spreads at most, in pixels: beyond it a change leaves the image as it was."""
+    """Return how far light spreads at most, in pixels.
+
+    Beyond it a change leaves the image as it was.
+    """
     blur = float(np.hypot(batch.blur_um, max(batch.defocus_um)))
     wide = WINGS_REACH * WINGS_UM if any(batch.wings) else 0.0
     return (4 * blur + wide) * pixels_per_um + 1
@@ -140,7 +149,7 @@ def acquire(
     pixels_per_um: float,
     rng: np.random.Generator,
 ) -> Image:
-    """Take the picture: blur, out-of-focus haze, illumination, gain, offset, noise, eight bits.
+    """Take the image: blur, haze, illumination, gain, offset, noise, eight bits.
 
     The noise is drawn first and scaled by the signal, so where the light is equal the image is equal.
 

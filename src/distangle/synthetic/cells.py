@@ -1,4 +1,4 @@
-"""Where cells lie, how far each reaches and where its nucleus is: geometry, no stain."""
+"""Place cells and nuclei, and give each its area; draw no channel."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -136,7 +136,7 @@ class Cells:
         return int(inside.sum())
 
     def spread(self, values: PerCell) -> Plane:
-        """Give every pixel the value of its cell; pixels outside take that of the last cell."""
+        """Give every pixel the value of its cell; pixels outside that of the last cell."""
         taken: Plane = values[self.owner]
         return taken
 
@@ -149,7 +149,7 @@ def _weights(size: int, knots: int) -> np.ndarray:
 
 
 def slow_noise(size: int, length: float, rng: np.random.Generator) -> Plane:
-    """Return unit-variance noise that changes over `length` pixels (longer than a few pixels)."""
+    """Return unit-variance noise that changes over `length` (several) pixels."""
     knots = int(np.ceil(size / length)) + 4
     weight = _weights(size, knots)
     grid = rng.standard_normal((knots, knots), dtype=np.float32)
@@ -159,7 +159,7 @@ def slow_noise(size: int, length: float, rng: np.random.Generator) -> Plane:
 
 
 def fine_noise(size: int, length: float, rng: np.random.Generator) -> Plane:
-    """Return unit-variance noise blurred by a Gaussian of `length` pixels (about 0.3 to 3)."""
+    """Return unit-variance noise blurred by a Gaussian of `length` (0.3 to 3) pixels."""
     field = ndimage.gaussian_filter(
         rng.standard_normal((size, size), dtype=np.float32), length, mode="wrap", truncate=3
     )

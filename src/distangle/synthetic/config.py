@@ -1,4 +1,4 @@
-"""What a synthetic screen shall be: one frozen value that decides every byte of it."""
+"""Define a synthetic screen by one frozen value that decides every byte."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

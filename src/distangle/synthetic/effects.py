@@ -1,4 +1,4 @@
-"""What a perturbation changes: traits of cells, the kinds of effect, and which perturbation gets which.
+"""Define what perturbations change: traits of cells, and kinds of effect.
 
 An effect changes traits of single cells, never the gain of a whole image, so it survives standardising every image
 and channel. Effects on one stain leave the geometry of the cells alone: every other stain stays as it was.
@@ -18,7 +18,7 @@ STAINS = ("nuclei", "ER", "actin", "nucleoli and RNA", "mitochondria", "Golgi")
 
 @dataclass(frozen=True)
 class Traits:
-    """How each cell wears its stains: factors around 1, and amounts that are 0 in untreated cells."""
+    """Intensities of each cell: factors around 1, and amounts that are 0 untreated."""
 
     nucleus_size: PerCell
     nucleus_gain: PerCell
@@ -65,7 +65,10 @@ AMOUNTS = {
 
 
 def untreated(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
-    """Draw the traits of untreated cells: they differ from cell to cell, and a few divide."""
+    """Draw the traits of untreated cells.
+
+    They differ from cell to cell, and a few divide.
+    """
     names = [item.name for item in fields(Traits)]
     width = {name: 0.27 if name.endswith("_gain") else 0.1 for name in names}
     values = {
@@ -84,7 +87,10 @@ def untreated(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of effect at strength 1: factors on traits and amounts added to them, in a share of the cells."""
+    """One kind of effect at strength 1, in a share of the cells.
+
+    Factors on traits, and amounts added to them.
+    """
 
     name: str
     channels: tuple[int, ...]

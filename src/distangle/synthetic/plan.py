@@ -1,4 +1,4 @@
-"""Which well of which plate gets what: the design of a synthetic screen, before any cell is drawn."""
+"""Design a synthetic screen: which well of which plate gets what."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from distangle.errors import ConfigError, ScreenError, nearest
 from distangle.randomness import generator
+from distangle.screen.plate import well_name
 from distangle.synthetic.cells import CELL_TYPES
 from distangle.synthetic.config import SimulationConfig
 from distangle.synthetic.effects import Effect, draw_effects
@@ -14,14 +15,12 @@ UNTREATED = "UNTREATED"
 INNER_WELLS = tuple((row, column) for row in range(1, 15) for column in range(1, 23))  # rows B-O, columns 02-23
 
 
-def well_text(row: int, column: int) -> str:
-    """Name a well of a 384 plate from zero-based row and column: (1, 1) is 'B02'."""
-    return f"{chr(ord('A') + row)}{column + 1:02d}"
-
-
 @dataclass(frozen=True)
 class PlannedExperiment:
-    """One experiment: its name such as 'HUVEC-01', cell type, place in the order of all, and whether for testing."""
+    """One experiment: its name, cell type, place in the order, and use.
+
+    The name is such as 'HUVEC-01'; the use is training or testing.
+    """
 
     name: str
     cell_type: str
@@ -43,7 +42,7 @@ class PlannedWell:
     @property
     def well(self) -> str:
         """Its name, such as 'B02'."""
-        return well_text(self.row, self.column)
+        return well_name(self.row, self.column)
 
     @property
     def id_code(self) -> str:
@@ -53,7 +52,7 @@ class PlannedWell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole screen on paper: names, effects, experiments, wells in the order of the tables."""
+    """The design of a screen: names, effects, experiments and wells in order."""
 
     treatments: tuple[str, ...]
     positive_controls: tuple[str, ...]

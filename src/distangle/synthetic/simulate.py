@@ -1,4 +1,4 @@
-"""Write a synthetic screen as RxRx1 came on Kaggle: folders of PNG, tables of wells, and the truth."""
+"""Write a synthetic screen as RxRx1 came on Kaggle: PNG, tables and the truth."""
 
 import csv
 import io

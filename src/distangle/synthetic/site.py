@@ -1,4 +1,4 @@
-"""One site: cells grown, changed by a perturbation, stained and photographed; a pure function."""
+"""Simulate one site as a pure function: cells, perturbation, channels, image."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,10 @@ from distangle.synthetic.stains import DRAW, stamp
 
 @dataclass(frozen=True)
 class Circle:
-    """Where a local effect is: centre and radius in pixels of the image, fractions allowed."""
+    """Centre and radius of a local effect, in pixels of the image.
+
+    Fractions are allowed.
+    """
 
     row: float
     column: float
@@ -23,7 +26,10 @@ class Circle:
 
 @dataclass(frozen=True)
 class SiteOrder:
-    """All that decides one site; `key` begins with the seed and is unlike any other site's."""
+    """All that decides one site.
+
+    `key` begins with the seed and is unlike any other site's.
+    """
 
     key: tuple[int | str, ...]
     cell_type: str
@@ -37,7 +43,7 @@ class SiteOrder:
 
 @dataclass(frozen=True)
 class Site:
-    """A finished site: its image, how many nuclei it has, where a local effect was put."""
+    """A finished site: its image, its number of nuclei, and where an effect lies."""
 
     image: Image
     n_cells: int

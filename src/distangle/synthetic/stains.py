@@ -14,7 +14,9 @@ from distangle.synthetic.effects import Traits
 def stamp(
     size: int, row: np.ndarray, column: np.ndarray, radius: np.ndarray, gain: np.ndarray, *, softness: float = 0.35
 ) -> Plane:
-    """Return the sum of soft discs; all arguments after `size` in pixels, flat and of one length.
+    """Return the sum of soft discs.
+
+    All arguments after `size` are in pixels, flat and of one length.
 
     Args:
         size: Height and width of the plane.
@@ -81,7 +83,10 @@ def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> P
 
 
 def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw chromatin: soft ellipses with grain and heterochromatin, whole or in fragments."""
+    """Draw chromatin: soft ellipses with grain, whole or in fragments.
+
+    Grain and heterochromatin give them structure.
+    """
     unit = cells.pixels_per_um
     grain = fine_noise(cells.size, 0.7 * unit, rng)
     clumps = fine_noise(cells.size, 0.95 * unit, rng)
@@ -106,7 +111,7 @@ def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane
 
 
 def draw_er(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw the endoplasmic reticulum: a fine mesh, densest around the nucleus, thinning outwards."""
+    """Draw the endoplasmic reticulum: a fine mesh, densest around the nucleus."""
     unit = cells.pixels_per_um
     mesh = np.exp(-((fine_noise(cells.size, 0.75 * unit, rng) / 0.55) ** 2))
     sheets = slow_noise(cells.size, 5 * unit, rng)
@@ -170,7 +175,7 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
 
 
 def draw_rna(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw nucleoli, one to five bright spots in a dim nucleus, and the RNA of the cytoplasm."""
+    """Draw one to five nucleoli in a dim nucleus, and the RNA of the cytoplasm."""
     unit, n = cells.pixels_per_um, len(cells.row)
     grain = fine_noise(cells.size, 0.6 * unit, rng)
     clouds = slow_noise(cells.size, 6 * unit, rng)
@@ -204,7 +209,7 @@ def draw_rna(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
 
 
 def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw mitochondria: filaments that wander around the nucleus, or their fragments."""
+    """Draw mitochondria: filaments around the nucleus, or their fragments."""
     unit, size, n = cells.pixels_per_um, cells.size, len(cells.row)
     area = np.pi * cells.cell_type.cell_um[0] * cells.cell_type.cell_um[1] / 4
     n_worms, n_steps = int(np.clip(area / 19, 12, 56)), 24
@@ -262,7 +267,7 @@ def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> 
 
 
 def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw the Golgi: small bodies at one side of the nucleus, over the dim unspecific stain of the cell."""
+    """Draw the Golgi: small bodies at one side of the nucleus, over a dim cell."""
     unit, n = cells.pixels_per_um, len(cells.row)
     grain = fine_noise(cells.size, 0.9 * unit, rng)
     shape = (n, 16)

@@ -45,7 +45,7 @@ class Place(_Stated):
 
 
 class PlantedPerturbation(_Stated):
-    """What a perturbation does; `channels` count from 1 and are empty when it does nothing."""
+    """What a perturbation does; `channels` count from 1, and are empty for nothing."""
 
     role: Literal["treatment", "positive_control", "negative_control"]
     kind: str

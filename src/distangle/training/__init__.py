@@ -1,4 +1,4 @@
-"""The loop and what only training needs: configuration, views of an epoch, schedule, state, curves."""
+"""Train a network: configuration, batches, loop, checkpoints and curves."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

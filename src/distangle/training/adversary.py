@@ -1,4 +1,4 @@
-"""A second network that tries to read the experiment from the embedding, and a gradient that makes it fail."""
+"""Train against a second network that reads the experiment from the embedding."""
 
 import math
 from typing import Any
@@ -14,7 +14,9 @@ from distangle.training.config import Adversary
 
 
 class ExperimentReader(nn.Module):
-    """Tells the experiment of an image from its embedding: one hidden layer. Lives in training only.
+    """Predicts the experiment of an image from its embedding, with one hidden layer.
+
+    It is used in training only.
 
     Args:
         embedding_size: Numbers in an embedding.
@@ -40,7 +42,9 @@ class ExperimentReader(nn.Module):
 
 
 def adversary_weight(settings: Adversary, progress: float) -> float:
-    """Return lambda, which rises from 0 so that the network first learns something to be read.
+    """Compute lambda, which rises from 0 over the training.
+
+    So the network first learns something that can be read.
 
     Source: Ganin and Lempitsky 2015, Unsupervised domain adaptation by backpropagation (arXiv:1409.7495), Sec. 4.
 
@@ -58,7 +62,7 @@ def adversary_loss(
     *,
     weight: float,
 ) -> tuple[Scalar, float]:
-    """Return a loss whose gradient teaches the reader and, reversed and weighted, unteaches the network.
+    """Compute the loss of the reader, with its gradient reversed for the network.
 
     Source: Ganin and Lempitsky 2015 (arXiv:1409.7495), Sec. 3.
 

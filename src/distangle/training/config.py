@@ -1,4 +1,4 @@
-"""How one network is trained: frozen models and three presets; no torch, so that a command line can list them."""
+"""Define the settings of a training and its presets; import no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distangle.correction import Correction
 from distangle.images import Preparation
+from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
 from distangle.screen.norm_groups import AtTest
 
 Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plates of known experiments, or others
@@ -20,14 +21,14 @@ class Part(BaseModel):
 
 
 class Network(Part):
-    """What the network is made of; the screen decides its channels, perturbations and cell types."""
+    """Settings of the network; the screen decides channels, classes and cell types."""
 
-    backbone: str = "densenet161"
-    embedding_size: int = Field(default=1024, ge=2)
+    backbone: str = BACKBONE
+    embedding_size: EmbeddingSize = EMBEDDING_SIZE
     final_relu: bool = True
-    norm_momentum: float = Field(default=0.05, gt=0, le=1)
-    neck_dropout: float = Field(default=0.0, ge=0, lt=1)
-    pooled_dropout: float = Field(default=0.0, ge=0, lt=1)
+    norm_momentum: NormMomentum = NORM_MOMENTUM
+    neck_dropout: Dropout = 0.0
+    pooled_dropout: Dropout = 0.0
     frozen: bool = False  # the backbone keeps the weights it starts from
     views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
     measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
@@ -39,7 +40,10 @@ class Network(Part):
 
 
 class Views(Part):
-    """Random views of a training image; geometry on whole pixels, intensity after standardising."""
+    """Random views of a training image.
+
+    Geometry works on whole pixels, intensity after standardising.
+    """
 
     dihedral: bool = True
     turn: bool = False  # by any angle, not only by quarters
@@ -66,7 +70,10 @@ class Loss(Part):
 
 
 class SecondStage(Part):
-    """A second half of a cosine that the rate starts again on; the ancestor's, for the epochs of pseudo labels."""
+    """A second half cosine of the learning rate, for the epochs of pseudo labels.
+
+    The ancestor's code has it.
+    """
 
     from_epoch: float = Field(default=0.0, ge=0)  # where the first cosine has come to zero; 0: there is no second
     lr: float = Field(default=6e-5, gt=0)
@@ -81,7 +88,10 @@ class SecondStage(Part):
 
 
 class Optim(Part):
-    """The optimiser and its schedule: linear warm-up, then half a cosine to zero, per step; perhaps a second stage."""
+    """The optimiser and its schedule, per step.
+
+    A linear warm-up, then half a cosine to zero; perhaps a second stage.
+    """
 
     name: Literal["adam", "adamw"] = "adam"
     lr: float = Field(default=1.5e-4, gt=0)
@@ -112,7 +122,10 @@ class PseudoLabels(Part):
 
 
 class Saving(Part):
-    """When the whole state is written besides the end of every epoch; what it holds does not depend on it."""
+    """When the whole state is written besides the end of every epoch.
+
+    What it holds does not depend on these settings.
+    """
 
     every_steps: int = Field(default=0, ge=0)  # 0: no count
     every_minutes: float = Field(default=15.0, gt=0)  # of an epoch that takes longer
@@ -134,7 +147,10 @@ class Norms(Part):
 
 
 class CorrectionChoice(Part):
-    """What is taken off the features of a group of wells: as said here, or as cross-validation chooses."""
+    """What is taken off the features of a group of wells.
+
+    It is named here, or chosen by cross-validation.
+    """
 
     method: Literal["auto", "none", "centre", "standardise"] = "none"  # all but none need a frozen backbone
     group: Literal["experiment", "plate"] = "experiment"  # whose wells are compared; auto compares both
@@ -150,7 +166,10 @@ class CorrectionChoice(Part):
 
 
 class Adversary(Part):
-    """A second network that reads the experiment from the embedding, and whose gradient is reversed."""
+    """A second network that reads the experiment from the embedding.
+
+    Its gradient is reversed.
+    """
 
     weight: float = Field(default=0.0, ge=0)  # final lambda; 0: there is no such network
     steepness: float = Field(default=10.0, gt=0)  # of the rise of lambda over the training
@@ -212,7 +231,10 @@ class TrainingConfig(Part):
 
     @property
     def uses_features(self) -> bool:
-        """Whether a frozen backbone sees each site once, in fixed views, instead of in every epoch."""
+        """Whether a frozen backbone sees each site once, in fixed views.
+
+        Otherwise it sees each site in every epoch.
+        """
         return self.network.frozen and self.cutmix.probability == 0 and self.norms.at_test == "running"
 
 

@@ -1,4 +1,7 @@
-"""Which batch correction new data of the expected kind are best served by: compared on folds of the training wells."""
+"""Choose the batch correction that serves new plates or experiments best.
+
+Corrections are compared on folds of the training wells.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from distangle.screen.expect import expected_groups
 from distangle.screen.grouped import deal
 from distangle.screen.norm_groups import group_codes
 from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, uses_cell_type
+from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, averaged_weights, make_optimiser, run_epochs
 from distangle.training.network import fresh_state
@@ -104,7 +107,7 @@ def choose_correction(
     advance: Callable[[str], None] = no_progress,
     look: Callable[[], None] = lambda: None,
 ) -> CorrectionChoice:
-    """Compare corrections on whole plates or experiments of the training fold, each with references of its own.
+    """Compare corrections on whole plates or experiments of the training fold.
 
     A correction is taken only where its gain over none, fold by fold, is more than chance explains (one-sided t test,
     5 % over all candidates); of those, the best. One that has gained nothing on two folds or more is tried no further.
@@ -149,7 +152,7 @@ def choose_correction(
 
 
 def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
-    """Whether a correction that has gained nothing on its first folds, at least two, is tried no further.
+    """Tell whether a correction is given up: no gain on two or more first folds.
 
     Args:
         accuracies: Of the correction, fold by fold.
@@ -160,7 +163,9 @@ def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
 
 
 def best_correction(compared: Sequence[ComparedCorrection]) -> ComparedCorrection:
-    """Return the best of those whose gain over the first, none, is more than chance explains; else none.
+    """Return the best correction whose gain over none is more than chance explains.
+
+    Without such a gain it is none.
 
     Args:
         compared: No correction first. One that was given up has fewer folds and is not taken.
@@ -228,10 +233,7 @@ def _score(
             screen, everybody, correction, features.numbers_of, fold=fold.astype(str), training_rows=part.rows
         )
         set_prior(model, wells)
-    n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-    maker = BatchMaker(
-        store, part, quick, n_perturbations=n_classes, n_cell_types=n_cell_types, wells=wells, features=features
-    )
+    maker = BatchMaker(store, part, quick, n_perturbations=n_classes, wells=wells, features=features)
     try:
         run_epochs(state, maker, part.labels, quick, moments=Moments(validate=lambda _: {}, after_epoch=lambda _: None))
     finally:
@@ -239,7 +241,8 @@ def _score(
     new = _only(sites, held & np.isin(sites.labels, part.labels))
     device = next(model.parameters()).device
     with averaged_weights(model, state.average), evaluating(model), torch.no_grad():
-        cell_types = None if new.cell_types is None else torch.eye(n_cell_types)[new.cell_types].to(device)
+        one_hot = torch.eye(len(screen.card.cell_types), device=device)
+        cell_types = None if new.cell_types is None else one_hot[new.cell_types]
         references = None if wells is None else torch.from_numpy(wells.of(new.rows)).to(device)
         logits = torch.zeros(len(new.rows), n_classes, device=device)
         for k in range(N_VIEWS):

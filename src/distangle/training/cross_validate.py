@@ -1,4 +1,4 @@
-"""Cross-validation over whole plates or experiments, then one network that is trained on everything."""
+"""Cross-validate over whole plates or experiments, then train on everything."""
 
 import contextlib
 import dataclasses
@@ -47,7 +47,9 @@ def start_cross_validation(
     hidden: str | None = None,
     say: Say = no_progress,
 ) -> RunFolder:
-    """Make the run of a network that is trained on everything, to be judged by cross-validation, without training yet.
+    """Make the run folder of a cross-validation, without training yet.
+
+    Its own network is trained on everything, and judged by the folds.
 
     Args:
         screen: A screen that has been written.
@@ -89,7 +91,9 @@ def start_cross_validation(
 def train_cross_validation(
     run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: Stop | None = None
 ) -> RunFolder:
-    """Train the folds of a run, then its own network on everything; go on where an earlier call stopped.
+    """Train the folds of a run, then its own network on everything.
+
+    A second call goes on where the first one stopped.
 
     With several GPUs the folds are trained side by side, one on each; so are heads on features, one on each core.
 
@@ -115,8 +119,16 @@ def train_cross_validation(
     devices = _devices(config, screen, n_folds=len(left))
     if len(devices) > 1:
         _measure_features(run, screen, config, stop=stop, say=say)
-        more: dict[str, Any] = {"images": _images_of(screen), "advance": advance, "say": say, "stop": stop}
-        _train_side_by_side(left, devices, epochs=config.epochs, whole=run, **more)
+        _train_side_by_side(
+            left,
+            devices,
+            epochs=config.epochs,
+            whole=run,
+            images=_images_of(screen),
+            advance=advance,
+            say=say,
+            stop=stop,
+        )
     for k, part in enumerate(parts, start=1):
         if part.describe()["finished"]:
             continue

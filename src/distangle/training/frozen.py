@@ -1,4 +1,4 @@
-"""The features of a frozen backbone: measured once for a run and every fold of its cross-validation."""
+"""Measure the features of a frozen backbone once for a run and all its folds."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 def open_features(
     run: RunFolder, store: ImageStore, config: TrainingConfig, *, look: Callable[[], None], say: Say
 ) -> Features | None:
-    """Return the features of a run, measuring those that are missing; None where its backbone is trained.
+    """Open the features of a run; measure those that are missing.
 
     Args:
         run: Keeps them, or says which run does.
@@ -45,7 +45,9 @@ def open_features(
             model = build_network(
                 store.screen, config, n_classes=2, correction=Correction(), pretrained=True, say=no_progress
             )
-            known = measure_features(model, store, fixed, folder, before_batch=_counted(look, store, fixed))
+            known = measure_features(
+                model, store, fixed, folder, before_batch=_CountedViews(look, len(store.screen.sites), fixed.n)
+            )
         owner = RunFolder(folder.resolve().parent)
         if (owner.root / "run.json").is_file() and not owner.lists(owner.features / CARD):
             owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
@@ -53,18 +55,18 @@ def open_features(
     return known if is_first() else Features(folder)
 
 
-def _counted(look: Callable[[], None], store: ImageStore, views: FixedViews) -> Callable[[], None]:
-    """Return `look`, which is called before each view of each batch, so that it also notes how far that is."""
-    n_sites = len(store.screen.sites)
-    views_done, on = 0, counting("measuring features", n_sites, "sites")
+class _CountedViews:
+    """Counts the views of batches that are measured, and shows how far the measuring is."""
 
-    def before_batch() -> None:
-        nonlocal views_done
-        on(min(n_sites, views_done // views.n * AT_ONCE))
-        views_done += 1
-        look()
+    def __init__(self, look: Callable[[], None], n_sites: int, n_views: int) -> None:
+        self._look, self._n_sites, self._n_views = look, n_sites, n_views
+        self._show = counting("measuring features", n_sites, "sites")
+        self._views_done = 0
 
-    return before_batch
+    def __call__(self) -> None:
+        self._show(min(self._n_sites, self._views_done // self._n_views * AT_ONCE))
+        self._views_done += 1
+        self._look()
 
 
 @contextlib.contextmanager

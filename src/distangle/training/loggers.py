@@ -1,4 +1,7 @@
-"""Metrics of every epoch: a CSV always, TensorBoard when it is installed, MLflow and Weights & Biases when asked."""
+"""Log the metrics of every epoch.
+
+A CSV always, TensorBoard when it is installed, MLflow and Weights & Biases when asked.
+"""
 
 import abc
 import contextlib
@@ -32,7 +35,10 @@ class Logger(Protocol):
 
 
 class CsvLogger:
-    """Writes `metrics.csv` anew after every epoch: whole or not at all, and right after a resume."""
+    """Writes `metrics.csv` anew after every epoch.
+
+    The file is whole or not written at all, and right after a resume.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,7 +78,9 @@ class TensorBoardLogger:
 
 
 class Remote(abc.ABC):
-    """A service that may be away for a while: rows it did not take are offered again after the next epoch.
+    """A service that may be unreachable for a while.
+
+    Rows that it did not take are offered again after the next epoch.
 
     Args:
         run: Folder of the run; the service's own name of the run is kept there, so that a resume goes on in it.
@@ -89,7 +97,7 @@ class Remote(abc.ABC):
         self._is_open = False
 
     def epoch(self, rows: Rows) -> None:
-        """Offer every row not taken yet; a service that is away costs a remark, never the training."""
+        """Offer every row not taken yet; an unreachable service costs a remark only."""
         with self._tolerant(f"did not take epoch {len(rows)}; metrics.csv has it"):
             if not self._is_open:
                 self._open()
@@ -126,7 +134,7 @@ class Remote(abc.ABC):
 
 
 class MlflowLogger(Remote):
-    """Writes to the tracking server of `$MLFLOW_TRACKING_URI`, experiment `distangle`."""
+    """Writes to the server of `$MLFLOW_TRACKING_URI`, experiment `distangle`."""
 
     name = "MLflow"
 
@@ -157,7 +165,10 @@ class MlflowLogger(Remote):
 
 
 class WandbLogger(Remote):
-    """Writes to Weights & Biases, project `distangle`; with `$WANDB_MODE=offline` all of it stays in the run folder."""
+    """Writes to Weights & Biases, project `distangle`.
+
+    With `$WANDB_MODE=offline` all of it stays in the run folder.
+    """
 
     name = "Weights & Biases"
 
@@ -203,14 +214,19 @@ def check_loggers(names: Iterable[str]) -> None:
 
 
 def allow_services(run: RunFolder) -> None:
-    """Remember that a person here began a run, or allowed it by name: what it asks for may be sent away."""
+    """Remember that a person here began a run, or allowed its services by name.
+
+    Then what the run asks for may be sent away.
+    """
     mark = _mark(run)
     make_folder(mark.parent)
     mark.touch()
 
 
 def allowed_services(run: RunFolder, names: Sequence[str], *, say: Callable[[str], None]) -> tuple[str, ...]:
-    """Return the services that a run may report to: those it asks for, where a person here began it.
+    """Return the services that a run may report to.
+
+    Those it asks for, where a person here began it.
 
     A run from elsewhere asks in the name of who made it, and would report to the account of who resumes it.
 
@@ -236,7 +252,7 @@ def _mark(run: RunFolder) -> Path:
 def loggers_for(
     metrics: Path, *, resumed_at: int, names: Iterable[str], settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> list[Logger]:
-    """Return the CSV, TensorBoard when this installation has it, and the services asked for.
+    """Open the CSV, TensorBoard when it is installed, and the services asked for.
 
     Args:
         metrics: Path of `metrics.csv`, in the run folder; TensorBoard's folder lies beside it.

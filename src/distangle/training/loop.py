@@ -1,4 +1,4 @@
-"""The training loop, one page: order, batch, loss, step, average, validate, checkpoint."""
+"""The training loop: order, batch, step, average, validate, checkpoint."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -135,7 +135,10 @@ def _average(state: TrainingState, decay: float, step: int) -> None:
 
 
 class averaged_weights:  # noqa: N801 - a context manager is used like a function
-    """Lend a network its averaged weights for the length of a `with`; an empty average changes nothing."""
+    """Give a network its averaged weights for a `with`.
+
+    An empty average changes nothing.
+    """
 
     def __init__(self, model: nn.Module, average: dict[str, Tensor]) -> None:
         self._model, self._average = model, average

@@ -1,4 +1,7 @@
-"""The network and the optimiser that a configuration asks for, and what it leaves to the screen and the machine."""
+"""Build the network and optimiser of a configuration.
+
+What the configuration leaves open is decided by the screen and the machine.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +21,7 @@ from distangle.model import (
     published_weights,
 )
 from distangle.model.device import training_device
+from distangle.network_settings import NETWORK_FIELDS
 from distangle.progress import no_progress
 from distangle.screen import Screen
 from distangle.training.adversary import ExperimentReader
@@ -30,7 +34,9 @@ Say = Callable[[str], None]
 
 
 def resolved(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> TrainingConfig:
-    """Decide what the configuration leaves to the screen and the machine, so that a resume decides nothing.
+    """Decide what the configuration leaves to the screen and the machine.
+
+    So a resume decides nothing.
 
     Args:
         config: As it was asked for.
@@ -65,7 +71,7 @@ def _multiplies_bf16() -> bool:
 
 
 def weights_of(network: Network, *, say: Say) -> Path | None:
-    """Return the file that the backbone starts from, downloading it when it is asked for by name.
+    """Return the file of pretrained weights; download a published one.
 
     Args:
         network: Its `weights` is None, a path, or `imagenet`.
@@ -106,7 +112,9 @@ def check_size(screen: Screen, config: TrainingConfig) -> None:
 
 
 def check_weights(screen: Screen, config: TrainingConfig, *, n_classes: int, say: Say) -> None:
-    """Check that the backbone's weights can be had and are of this network, before a folder is made for the run.
+    """Check that the pretrained weights are there and fit the network.
+
+    This is done before a folder is made for the run.
 
     Args:
         screen: Says how many channels and cell types there are.
@@ -134,7 +142,7 @@ def fresh_state(
     pretrained: bool,
     say: Say,
 ) -> TrainingState:
-    """Build the network and its optimiser as they are before the first step, on the device they train on.
+    """Build the network and its optimiser as they are before the first step.
 
     Args:
         screen: Says how many channels and cell types there are.
@@ -172,19 +180,11 @@ def build_network(
     network = config.network
     model = build_classifier(
         ModelConfig(
-            backbone=network.backbone,
             n_channels=len(screen.card.channels),
             n_perturbations=n_classes,
             n_cell_types=len(screen.card.cell_types) if uses_cell_type(screen, config) else 0,
-            embedding_size=network.embedding_size,
-            final_relu=network.final_relu,
-            norm_momentum=network.norm_momentum,
-            recompute=network.recompute,
-            neck_dropout=network.neck_dropout,
-            pooled_dropout=network.pooled_dropout,
-            frozen=network.frozen,
             correction=correction,
-            measurements=network.measurements,
+            **network.model_dump(include=set(NETWORK_FIELDS)),
         ),
         seed=config.seed,
     )

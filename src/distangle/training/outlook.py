@@ -1,4 +1,4 @@
-"""What a person should know before the first epoch: sites, what is held out, where it computes, and for how long."""
+"""Describe a training before its first epoch: sites, folds, device."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def beginning(run: RunFolder, screen: Screen) -> str:
 
 
 def slow_here(run: RunFolder) -> str:
-    """Return a warning where a network that is made for a GPU is trained on the processor; "" elsewhere."""
+    """Warn where a network made for a GPU is trained on the processor; else ""."""
     config = read_config(run.config)
     if config.preset not in FOR_A_GPU or training_device().type != "cpu":
         return ""

@@ -1,4 +1,4 @@
-"""A few steps of a training that writes nothing: how long all of it would take, and how much memory."""
+"""Do a few steps of a training, write nothing, and project time and memory."""
 
 import resource
 import statistics
@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,12 +21,12 @@ from distangle.progress import no_progress
 from distangle.ranks import n_ranks
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names, uses_cell_type
+from distangle.training.batches.sites import TrainingSites, labelled_sites, output_names
 from distangle.training.config import TrainingConfig
 from distangle.training.loop import Moments, run_epochs
 from distangle.training.network import build_network, check_size, fresh_state, resolved
 from distangle.training.state import TrainingState
-from distangle.training.validate import validate
+from distangle.training.validate import SiteEvaluation, validate
 
 IMAGES_IN_MEMORY = 4 << 30  # bytes, as in a training
 LARGEST_STALL = 0.05  # share of a step that a network should at most wait for its images
@@ -84,7 +83,7 @@ class Rehearsal:
 
 
 def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int) -> Rehearsal:
-    """Do a few steps and one piece of a validation exactly as `train` would, and write nothing.
+    """Do a few steps and one part of a validation as `train` would; write nothing.
 
     The time of what is done once for all images (reading, validating) is scaled from the images of these steps. They
     have just been read, so the files come from the system's cache: a cold disk is slower.
@@ -129,14 +128,14 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         state = fresh_state(
             screen, config, n_classes=len(classes), correction=correction, pretrained=False, say=no_progress
         )
-        n_cell_types = len(screen.card.cell_types) if uses_cell_type(screen, config) else 0
-        model = cast(PerturbationClassifier, state.model)
-        beside: dict[str, Any] = {"n_cell_types": n_cell_types, "features": features}
+        model = state.classifier
         # What is corrected costs the same whatever it is, and no other site need be read for it.
         wells = _no_wells(model, store.screen, correction)
         references = None if wells is None else wells.of(np.arange(len(store.screen.sites)))
         on_device = next(model.parameters()).device.type != "cpu"
-        maker = BatchMaker(store, sites, config, n_perturbations=len(classes), wells=wells, whole=on_device, **beside)
+        maker = BatchMaker(
+            store, sites, config, n_perturbations=len(classes), wells=wells, features=features, whole=on_device
+        )
         try:
             step_s, stall = _timed_steps(state, maker, sites, config)
         finally:
@@ -144,7 +143,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         began = time.perf_counter()
         statistics_of = np.full((len(store.screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
-        validate(model, store, sites, statistics_of, references=references, **beside)
+        validate(model, sites, statistics_of, SiteEvaluation(store=store, references=references, features=features))
         n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
         kept = store.kept_bytes
@@ -198,18 +197,26 @@ def _timed_steps(
     state: TrainingState, maker: BatchMaker, sites: TrainingSites, config: TrainingConfig
 ) -> tuple[list[float], float]:
     """Return the seconds of every step, and the share of them, the first left out, that was waiting."""
-    clock, waited = [time.perf_counter()], [0.0]
+    clock = _StepClock(maker)
+    moments = Moments(validate=lambda model: {}, after_epoch=lambda now: None, after_step=clock.after_step)
+    run_epochs(state, maker, sites.labels, config.model_copy(update={"epochs": 1}), moments=moments)
+    times, waited = clock.times_s, clock.waited_s
+    first = 1 if len(times) > 2 else 0
+    return np.diff(times).tolist(), (waited[-1] - waited[first]) / (times[-1] - times[first])
 
-    def after_step(now: TrainingState) -> None:
+
+class _StepClock:
+    """Notes when each step ended, and how long the network had waited for images until then."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self._maker = maker
+        self.times_s, self.waited_s = [time.perf_counter()], [0.0]
+
+    def after_step(self, state: TrainingState) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        clock.append(time.perf_counter())
-        waited.append(maker.waited_s)
-
-    moments = Moments(validate=lambda model: {}, after_epoch=lambda now: None, after_step=after_step)
-    run_epochs(state, maker, sites.labels, config.model_copy(update={"epochs": 1}), moments=moments)
-    first = 1 if len(clock) > 2 else 0
-    return np.diff(clock).tolist(), (waited[-1] - waited[first]) / (clock[-1] - clock[first])
+        self.times_s.append(time.perf_counter())
+        self.waited_s.append(self._maker.waited_s)
 
 
 def _labelled_rows(screen: Screen, chosen: np.ndarray, classes: tuple[str, ...], config: TrainingConfig) -> np.ndarray:

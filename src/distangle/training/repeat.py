@@ -1,4 +1,4 @@
-"""What a run that is made again takes from the folder of the earlier one: the very same folds, of the same screen."""
+"""Take over folds and settings of an earlier run, to train it again."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from distangle.training.config import TrainingConfig
 
 
 def without_services(config: TrainingConfig, changes: Iterable[str]) -> tuple[TrainingConfig, str]:
-    """Return the configuration of an earlier run without the services that it reported to, and what is to be said.
+    """Remove the services of an earlier run from its configuration; say so.
 
     Who made the run chose them for himself; who repeats it names them again.
 

@@ -1,4 +1,7 @@
-"""One configuration from a preset, a file and the words of a command line, in that order; nothing is ignored."""
+"""Read one configuration from a preset, a file and the command line.
+
+They are taken in that order, and nothing is ignored.
+"""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +21,7 @@ _WHOLE = "`distangle settings` prints a whole configuration."
 
 
 class Given(NamedTuple):
-    """A value that somebody set, and the words that say where: `mine.yaml line 3: `, or nothing."""
+    """A value that somebody set, and where: `mine.yaml line 3: `, or nothing."""
 
     value: Any
     where: str = ""
@@ -71,7 +74,7 @@ def write_config(config: TrainingConfig) -> str:
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """Read what `write_config` gave; settings that it does not name keep the default of their part.
+    """Read a configuration file; settings that it does not name keep their default.
 
     Raises:
         ConfigError: A key or value is not understood; the message names it and its line.
@@ -80,7 +83,7 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def settings(model: type[BaseModel] = TrainingConfig, *, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Give every setting by its dotted name, such as `optim.lr`, in the order of the models.
+    """Give every setting by its dotted name, such as `optim.lr`, in order.
 
     Args:
         model: Where to begin.

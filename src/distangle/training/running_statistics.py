@@ -1,4 +1,4 @@
-"""Running statistics of norms that several ranks moved apart, brought to what one process would have."""
+"""Merge the running statistics of norms over ranks, as one process has them."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from distangle.ranks import n_ranks, rank, sum_tensor
 
 
 class RunningStatistics:
-    """Mean and variance of every norm as they were before a step, and the rule to join what the ranks made of them.
+    """Remembers the statistics of norms before a step, and merges ranks after it.
 
     One process sees the batches of a step in turn, each moving r to (1 - m) r + m b. A rank sees only its own, so it
     moves by c = s - (1 - m)^a r over its a batches. As the rule is linear, the end of the turn is exactly

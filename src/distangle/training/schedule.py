@@ -1,4 +1,4 @@
-"""Learning rate, and which sites an epoch visits: both pure functions of the step."""
+"""Compute learning rate and order of sites as pure functions of the step."""
 
 import math
 
@@ -9,7 +9,9 @@ from distangle.training.config import TrainingConfig
 
 
 def rate_at(step: int, *, total: int, warmup: int = 0) -> float:
-    """Return the learning rate as a share of its peak: linear warm-up, then half a cosine to zero.
+    """Return the learning rate as a share of its peak.
+
+    A linear warm-up, then half a cosine to zero.
 
     Args:
         step: 0 .. total - 1.
@@ -51,7 +53,9 @@ def learning_rate(config: TrainingConfig, *, step: int, per_epoch: int) -> float
 
 
 def epoch_order(labels: np.ndarray, *, balance: float, seed: int, epoch: int) -> np.ndarray:
-    """Return the positions of the sites that an epoch visits, in order; as many as there are sites.
+    """Return the positions of the sites that an epoch visits, in order.
+
+    There are as many as sites.
 
     Args:
         labels: int [site], the class of each site.

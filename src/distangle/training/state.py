@@ -41,7 +41,7 @@ class EpochSoFar:
             self.parts[name] = self.parts.get(name, 0.0) + value
 
     def row(self) -> dict[str, int | float]:
-        """Return the metrics of the epoch so far: means over its steps, accuracy over its images."""
+        """Return the metrics so far: means over steps, accuracy over images."""
         row: dict[str, int | float] = {
             "train_loss": self.loss / max(1, self.steps),
             "train_accuracy": self.right / max(1, self.counted),
@@ -52,7 +52,9 @@ class EpochSoFar:
 
 @dataclass
 class TrainingState:
-    """Everything that the next step needs; what is missing here is a pure function of configuration and position.
+    """Everything that the next step needs.
+
+    What is missing here is a pure function of configuration and position.
 
     Attributes:
         epochs_done: Number of finished epochs.
@@ -90,6 +92,18 @@ class TrainingState:
             return f"step {self.steps_done} of epoch {self.epochs_done + 1}"
         return f"epoch {self.epochs_done}"
 
+    @property
+    def classifier(self) -> PerturbationClassifier:
+        """The network, where it is a classifier of perturbations.
+
+        Raises:
+            TypeError: It is another network.
+        """
+        if not isinstance(self.model, PerturbationClassifier):
+            message = f"Expected a PerturbationClassifier to be trained, got {type(self.model).__name__}."
+            raise TypeError(message)
+        return self.model
+
     def end_epoch(self, row: dict[str, int | float]) -> None:
         """Count the running epoch as finished, with its row of metrics."""
         self.metrics.append(row)
@@ -98,13 +112,13 @@ class TrainingState:
 
 
 def still_tensors(model: nn.Module) -> set[str]:
-    """Return the names of what no step moves: the backbone of a network whose backbone is frozen."""
+    """Return the names of what no step moves: those of a frozen backbone."""
     frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
 def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a network that steps move, by their names in its state."""
+    """Return the tensors that steps move, by their names in the state of the network."""
     parts = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
     moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
     own = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if parts else {}

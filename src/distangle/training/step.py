@@ -1,4 +1,4 @@
-"""One optimiser step over the batches of all ranks: losses, gradients, and what became of them."""
+"""Do one optimiser step over the batches of all ranks."""
 
 import hashlib
 import math
@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from distangle.errors import RunError
-from distangle.model import PerturbationClassifier
 from distangle.ranks import every_rank, n_ranks, share, sum_gradients
 from distangle.training.batches.maker import Batch
 from distangle.training.config import TrainingConfig
@@ -35,7 +34,9 @@ class StepDone(TypedDict):
 
 
 class Stepper:
-    """Does optimiser steps; the ranks together do what one process does on all batches in turn.
+    """Does optimiser steps.
+
+    The ranks together do what one process does on all batches in turn.
 
     Args:
         state: Network, optimiser and scaler; changed by every step.
@@ -43,10 +44,7 @@ class Stepper:
     """
 
     def __init__(self, state: TrainingState, config: TrainingConfig) -> None:
-        if not isinstance(state.model, PerturbationClassifier):
-            message = f"expected a PerturbationClassifier, got {type(state.model).__name__}"
-            raise TypeError(message)
-        self._model, self._state, self._config = state.model, state, config
+        self._model, self._state, self._config = state.classifier, state, config
         self._statistics = RunningStatistics(state.model)
         self._parameters = [*state.model.parameters(), *(state.reader.parameters() if state.reader else ())]
 

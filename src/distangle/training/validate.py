@@ -1,68 +1,63 @@
-"""Loss and accuracy on the held-out fold after an epoch; for the curves only, never for a choice."""
+"""Measure loss and accuracy on the held-out fold after an epoch.
+
+They are for the curves only, never for a choice.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from distangle.images import ImageStore, measure_sites
 from distangle.losses import softmax_loss
-from distangle.model import (
-    PerturbationClassifier,
-    PlateNorms,
-    batches_on,
-    collect_plate_norms,
-    evaluating,
-    lent_statistics,
-    norm_parts,
-    reference_rows,
-)
+from distangle.model import NormStatisticsChoice, PerturbationClassifier, PlateNorms, collect_plate_norms, evaluating
 from distangle.model.features import Features
-from distangle.ranks import check_once, share, sum_array
+from distangle.model.forward import BatchPlan, SiteInputs, go_on, site_outputs
+from distangle.ranks import check_once, sum_array
+from distangle.screen import Screen
 from distangle.training.batches.sites import TrainingSites
 from distangle.training.config import Norms
 
 
-def validate(
-    model: PerturbationClassifier,
-    store: ImageStore,
-    sites: TrainingSites,
-    statistics: np.ndarray,
-    *,
-    n_cell_types: int,
-    references: np.ndarray | None = None,
-    features: Features | None = None,
-    norms: Norms | None = None,
-    training_rows: Sequence[int] = (),
-    batch_size: int = 64,
-    before_batch: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Return `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`, over sites.
+@dataclass(frozen=True, kw_only=True)
+class SiteEvaluation:
+    """How a network in training is evaluated on sites that it does not learn from.
 
-    Args:
-        model: The network; evaluated in evaluation mode and left in the mode it was in.
+    Attributes:
         store: The images.
-        sites: Labelled sites of the held-out fold.
-        statistics: float32 [site of the screen, 2, channel].
-        n_cell_types: Length of a cell type row; 0 for none.
         references: From `references_of`, for a network with a correction.
-        features: Of a frozen backbone: then no image is read.
-        norms: Whose norm statistics; None: the running ones.
+        features: Features of a frozen backbone: then no image is read.
+        norms: Whose batch-norm statistics.
         training_rows: Rows of the training fold; for norm statistics of the controls.
         batch_size: Sites at a time.
-        before_batch: Called before each batch; what it raises ends the validation.
+        before_batch: Called before each batch; what it raises ends the evaluation.
     """
-    more: dict[str, Any] = {
-        "n_cell_types": n_cell_types,
-        "references": references,
-        "features": features,
-        "norms": norms,
-        "training_rows": training_rows,
-        "batch_size": batch_size,
-        "before_batch": before_batch,
-    }
-    logits = site_logits(model, store, sites, statistics, **more)
+
+    store: ImageStore
+    references: np.ndarray | None = None
+    features: Features | None = None
+    norms: Norms = Norms()
+    training_rows: Sequence[int] = ()
+    batch_size: int = 64
+    before_batch: Callable[[], None] = go_on
+
+
+def validate(
+    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, how: SiteEvaluation
+) -> dict[str, float]:
+    """Compute loss and accuracies over labelled sites.
+
+    Args:
+        model: The network; left in the mode it was in.
+        sites: Labelled sites of the held-out fold.
+        statistics: float32 [site of the screen, 2, channel].
+        how: Images and batch-norm statistics.
+
+    Returns:
+        `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`.
+    """
+    logits = site_logits(model, sites, statistics, how)
     right = logits.argmax(1) == sites.labels
     recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
     loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
@@ -74,100 +69,83 @@ def validate(
 
 
 def site_logits(
-    model: PerturbationClassifier,
-    store: ImageStore,
-    sites: TrainingSites,
-    statistics: np.ndarray,
-    *,
-    n_cell_types: int,
-    references: np.ndarray | None = None,
-    features: Features | None = None,
-    norms: Norms | None = None,
-    training_rows: Sequence[int] = (),
-    batch_size: int = 64,
-    before_batch: Callable[[], None] = lambda: None,
+    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, how: SiteEvaluation
 ) -> np.ndarray:
-    """Return the logits of the softmax head with one view, float32 [site, class]; arguments as for `validate`."""
-    device = next(model.parameters()).device
-    if features is not None:
-        before_batch()
-        return _logits_of_features(model, features, sites, n_cell_types=n_cell_types, references=references)
-    position = {int(row): k for k, row in enumerate(sites.rows)}
-    logits = np.zeros((len(sites.rows), model.config.n_perturbations), dtype=np.float32)
-    visits = np.zeros(len(store.screen.sites), dtype=np.int64)
-    lent_by_plate = _plate_norms(
-        model, store, sites, norms or Norms(), n_cell_types=n_cell_types, training_rows=training_rows
+    """Compute the logits of the softmax head with one view, float32 [site, class].
+
+    Args:
+        model: The network; left in the mode it was in.
+        sites: Sites of the screen, with or without labels.
+        statistics: float32 [site of the screen, 2, channel].
+        how: Images and batch-norm statistics.
+    """
+    store, rows = how.store, sites.rows.tolist()
+    position = {row: k for k, row in enumerate(rows)}
+    cell_types = CellTypeRows(store.screen, used=sites.cell_types is not None)
+    norms = _plate_norms(model, rows, how, cell_types) if how.features is None else None
+    inputs = SiteInputs(
+        store=store,
+        statistics=statistics,
+        features=how.features,
+        references=how.references,
+        cell_types=cell_types,
+        norms=norms,
     )
-    with evaluating(model), torch.no_grad():
-        for members, lent in norm_parts(lent_by_plate, store.screen, sites.rows.tolist(), store.fold):
-            with lent_statistics(model, lent):
-                for rows, images in batches_on(
-                    device, store, share(members), statistics, batch_size=min(batch_size, len(members))
-                ):
-                    before_batch()
-                    chosen = [position[row] for row in rows]
-                    cell_types = None
-                    if n_cell_types and sites.cell_types is not None:
-                        padded = chosen + [chosen[-1]] * (len(images) - len(chosen))
-                        cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types[padded]]
-                    beside = reference_rows(references, [*rows, *[rows[-1]] * (len(images) - len(rows))])
-                    outputs = model(images, cell_types, None if beside is None else beside.to(device))
-                    logits[chosen] = outputs.logits[: len(rows)].float().cpu().numpy()
-                    visits[rows] += 1
-    check_once(visits, sites.rows.tolist(), where="the validation")
-    sum_array(logits, where="the validation")
+    plan = BatchPlan(size=how.batch_size, before=how.before_batch)
+    if how.features is not None:  # a head is small: every rank computes all of it at once
+        plan = BatchPlan(size=len(rows), by_rank=False, before=how.before_batch)
+    logits = np.zeros((len(rows), model.config.n_perturbations), dtype=np.float32)
+    visits = np.zeros(len(store.screen.sites), dtype=np.int64)
+    with evaluating(model):
+        for batch, outputs in site_outputs(model, inputs, rows, plan=plan):
+            logits[[position[row] for row in batch]] = outputs.logits.float().cpu().numpy()
+            visits[batch] += 1
+    if plan.by_rank:
+        check_once(visits, rows, where="the validation")
+        sum_array(logits, where="the validation")
     return logits
 
 
-def _logits_of_features(
-    model: PerturbationClassifier,
-    features: Features,
-    sites: TrainingSites,
-    *,
-    n_cell_types: int,
-    references: np.ndarray | None,
-) -> np.ndarray:
-    device = next(model.parameters()).device
-    numbers = torch.from_numpy(features.take(sites.rows)).to(device)
-    cell_types = None
-    if n_cell_types and sites.cell_types is not None:
-        cell_types = torch.eye(n_cell_types, device=device)[sites.cell_types]
-    beside = reference_rows(references, sites.rows.tolist())
-    with evaluating(model), torch.no_grad():
-        outputs = model.classify_numbers(numbers, cell_types, None if beside is None else beside.to(device))
-    return np.asarray(outputs.logits.float().cpu().numpy())
+class CellTypeRows:
+    """Gives the one-hot cell types of sites, float32 [site, cell_type].
+
+    Args:
+        screen: Names the cell type of every site.
+        used: Whether the network takes cell types.
+    """
+
+    def __init__(self, screen: Screen, *, used: bool) -> None:
+        self._names = screen.sites["cell_type"]
+        self._index = {name: k for k, name in enumerate(screen.card.cell_types)} if used else {}
+
+    def __call__(self, rows: Sequence[int]) -> torch.Tensor | None:
+        """Return the cell types of rows; None for a network without them."""
+        if not self._index:
+            return None
+        return torch.eye(len(self._index))[[self._index[name] for name in self._names.iloc[list(rows)]]]
 
 
 def _plate_norms(
-    model: PerturbationClassifier,
-    store: ImageStore,
-    sites: TrainingSites,
-    norms: Norms,
-    *,
-    n_cell_types: int,
-    training_rows: Sequence[int],
+    model: PerturbationClassifier, rows: Sequence[int], how: SiteEvaluation, cell_types: CellTypeRows
 ) -> PlateNorms | None:
     """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
-    if norms.at_test == "running":
+    if how.norms.at_test == "running":
         return None
-    screen = store.screen
-    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[sites.rows])).to_numpy()
-    compared = set(training_rows) if norms.at_test == "controls" else set()
+    store, screen = how.store, how.store.screen
+    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[list(rows)])).to_numpy()
+    compared = set(how.training_rows) if how.norms.at_test == "controls" else set()
     readable, statistics = measure_sites(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
-    types = {name: k for k, name in enumerate(screen.card.cell_types)}
-
-    def cell_types(rows: Sequence[int]) -> torch.Tensor | None:
-        if not n_cell_types:
-            return None
-        return torch.eye(n_cell_types)[[types[name] for name in screen.sites["cell_type"].iloc[list(rows)]]]
-
     return collect_plate_norms(
         model,
         store,
         [row for row in readable if same[row]],
         statistics,
-        by=norms.at_test,
-        fewest=norms.fewest,
+        choice=norm_statistics_choice(how.norms),
         cell_types=cell_types,
         training_rows=[row for row in readable if row in compared],
     )
+
+
+def norm_statistics_choice(norms: Norms) -> NormStatisticsChoice:
+    """Return what the card of a model says of the norms of its training."""
+    return NormStatisticsChoice(statistics=norms.at_test, min_sites=norms.fewest, n_controls=norms.controls)

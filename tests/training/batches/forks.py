@@ -32,7 +32,7 @@ def maker_of(screen: Screen, store: ImageStore) -> BatchMaker:
     config = resolve_config("scratch", [*TRAINING])
     config = config.model_copy(update={"preparation": store.preparation})
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
-    return BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0)
+    return BatchMaker(store, sites, config, n_perturbations=3)
 
 
 def digest(maker: BatchMaker) -> str:

@@ -54,7 +54,7 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
     sites = TrainingSites(
         rows=rows, names=site_names(screen, rows.tolist()), labels=labels, cell_types=None, statistics=None
     )
-    maker = BatchMaker(store, sites, config, n_perturbations=N_CLASSES, n_cell_types=0)
+    maker = BatchMaker(store, sites, config, n_perturbations=N_CLASSES)
     gc.collect()
     before, largest, n_made = memory(), 0, 0
     started = time.monotonic()

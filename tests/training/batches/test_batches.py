@@ -62,7 +62,7 @@ def made(
     store = ImageStore(screen, Preparation(standardise=config.preparation.standardise), workers=workers)
     config = config.model_copy(update={"preparation": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
-    maker = BatchMaker(store, sites, config, n_perturbations=2, n_cell_types=0)
+    maker = BatchMaker(store, sites, config, n_perturbations=2)
     batches = [
         (batch.pixels.numpy().copy(), batch.labels.numpy(), batch.sites) for batch in maker.epoch(np.arange(12), epoch)
     ]
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
         ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=2, embedding_size=4), seed=0
     )
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    maker = BatchMaker(store, broken, config, n_perturbations=2, n_cell_types=0)
+    maker = BatchMaker(store, broken, config, n_perturbations=2)
     state = TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
     moments = Moments(validate=lambda _: {}, after_epoch=lambda _: None)
     with pytest.raises(RunError, match=r"not finite in epoch 1, step 1 \(pixels of site E1/"):
@@ -146,7 +146,7 @@ def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen
     config = config.model_copy(update={"preparation": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     hidden = dataclasses.replace(sites, labels=np.where(np.arange(12) < 9, sites.labels, -1))
-    maker = BatchMaker(store, hidden, config, n_perturbations=3, n_cell_types=0)
+    maker = BatchMaker(store, hidden, config, n_perturbations=3)
     third = Assignment(np.array([9, 10, 11]), np.full((3, 1), 2), np.ones((3, 1), np.float32))
     (batch,) = maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0, third)
     assert batch.kinds.tolist() == [Kind.LABELLED, Kind.PSEUDO_LABELLED] * 3

@@ -12,7 +12,7 @@ from distangle.images import ImageStore
 from distangle.inference import kept_norms, predict_run
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import Predictions, RunFolder
-from distangle.screen import Screen, hold_out, read_screen
+from distangle.screen import Folds, Screen, hold_out, read_screen
 from distangle.training import resolve_config
 from distangle.training.batches.controls import control_sites
 from distangle.training.batches.kinds import Kind
@@ -43,7 +43,7 @@ def maker_of(screen: Screen, *changes: str) -> tuple[BatchMaker, list[str]]:
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     said: list[str] = []
     controls = control_sites(store, folds, config, say=said.append)
-    return BatchMaker(store, sites, config, n_perturbations=3, n_cell_types=0, controls=controls), said
+    return BatchMaker(store, sites, config, n_perturbations=3, controls=controls), said
 
 
 def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(folder: Path) -> None:
@@ -191,3 +191,17 @@ def test_a_training_with_controls_resumes_byte_for_byte(folder: Path, n: int) ->
     go_on(run)
     predict_run(run, read_screen(folder / "screen"))
     assert fingerprints(run.root) == fingerprints(folder / "runs/a")
+
+
+def test_the_folds_are_matched_with_the_screen_once_however_many_controls_there_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = read_screen(folder / "screen")
+    config = resolve_config("scratch", ["network.measurements=false", *SETTINGS])
+    store, of, calls = ImageStore(screen, config.preparation.model_copy(update={"binning": 1})), Folds.of, []
+    monkeypatch.setattr(Folds, "of", lambda folds, other: calls.append(1) or of(folds, other))
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    calls.clear()
+    found = control_sites(store, folds, config, say=lambda said: None)
+    assert found is not None
+    assert (len(found.rows), len(calls)) == (6, 1)

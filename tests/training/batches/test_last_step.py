@@ -69,7 +69,7 @@ def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, stan
     rows = np.flatnonzero(np.asarray(folds.of(screen)) == "train")
     sites, _ = labelled_sites(store, rows, screen.card.perturbations, config)
     makers = [
-        BatchMaker(store, sites, config, n_perturbations=len(screen.card.perturbations), n_cell_types=0, whole=whole)
+        BatchMaker(store, sites, config, n_perturbations=len(screen.card.perturbations), whole=whole)
         for whole in (False, True)
     ]
     n_mixed = 0

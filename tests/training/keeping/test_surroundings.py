@@ -94,8 +94,8 @@ def test_a_class_with_no_site_and_one_with_a_single_site_train_and_are_listed(fo
     )
     said: list[str] = []
     go_on(run, say=said.append)
-    _, about = open_model(run)
-    counts = dict(zip(about["classes"], about["class_sites"], strict=True))
+    _, card = open_model(run)
+    counts = dict(zip(card.classes, card.class_sites, strict=True))
     assert counts == {"DMSO": 6, "taxol": 1, "nocodazole": 0}
     assert any("have no known perturbation and are not used" in sentence for sentence in said)
     assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # nothing held out has a label

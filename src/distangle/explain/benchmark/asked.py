@@ -87,7 +87,7 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
     """
     if opened.channels_of is None:
         message = (
-            f"The run learnt {opened.about['target']!r}, and what was planted are perturbations. Benchmark a run that "
+            f"The run learnt {opened.about.target!r}, and what was planted are perturbations. Benchmark a run that "
             "learnt those."
         )
         raise ExplanationError(message)

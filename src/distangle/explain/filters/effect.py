@@ -14,7 +14,7 @@ from distangle.explain.filters.prune import Kind, pruned, random_removals, sugge
 from distangle.images import ImageStore
 from distangle.inference import kept_norms, open_model, predict_sites, store_of
 from distangle.intervals import mean_interval
-from distangle.model import PerturbationClassifier, PlateNorms
+from distangle.model import ModelCard, PerturbationClassifier, PlateNorms
 from distangle.model.device import named_device
 from distangle.progress import Advance, no_progress
 from distangle.randomness import generator
@@ -139,7 +139,7 @@ class _Held:
     """The held-out sites with a label that the network was trained on, and how they are predicted."""
 
     store: ImageStore
-    about: dict[str, Any]
+    about: ModelCard
     rows: np.ndarray
     truth: np.ndarray
     experiments: np.ndarray
@@ -147,13 +147,13 @@ class _Held:
     norms: PlateNorms | None
 
     @classmethod
-    def of(cls, run: RunFolder, screen: Screen, about: dict[str, Any]) -> "_Held":
+    def of(cls, run: RunFolder, screen: Screen, about: ModelCard) -> "_Held":
         fold = Folds.read(run.folds).of(screen)
         # All sites of their experiments: what an image is standardised by must be what it was.
         there = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
         sites = screen.sites[there].reset_index(drop=True)
-        trained = {name for name, n in zip(about["classes"], about["class_sites"], strict=True) if n > 0}
-        truth = sites[about["target"]].astype(str)
+        trained = about.trained_classes
+        truth = sites[about.target].astype(str)
         rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
         if not len(rows):
             check_held_out(run)

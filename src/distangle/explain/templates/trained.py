@@ -62,21 +62,21 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
         WeightsError: Its weights are damaged.
     """
     model, about = open_model(run)
-    config, classes = read_config(run.config), tuple(about["classes"])
-    known = {*screen.sites[about["target"]].astype(str)} if about["target"] in screen.sites.columns else set()
+    config, classes = read_config(run.config), about.classes
+    known = {*screen.sites[about.target].astype(str)} if about.target in screen.sites.columns else set()
     if not known & set(classes):
         message = (
             f"{run.root} learnt {', '.join(classes[:3])} and so on, none of which {screen.folder} has. Compare runs on "
             "one screen, and name the screen that they were trained on."
         )
         raise RunError(message)
-    wells = training_wells(screen, Folds.read(run.folds), classes, target=about["target"])
+    wells = training_wells(screen, Folds.read(run.folds), classes, target=about.target)
     return TrainedTemplates(
         name=name,
         pseudo_labels=config.pseudo_labels.strategy,
         perturbations=classes,
         wells=wells,
-        junk=(wells == 0) | (np.asarray(about["class_sites"]) == 0),
+        junk=(wells == 0) | (np.asarray(about.class_sites) == 0),
         heads=_heads(model),
         first=_heads(build_classifier(model.config, seed=config.seed)),
         bias=_array(model.linear_templates.bias),

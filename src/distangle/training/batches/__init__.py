@@ -1,1 +1,1 @@
-"""From the sites of a fold to the batches of an epoch: views, CutMix, plates kept pure, controls beside them."""
+"""Make the batches of an epoch from the sites of a fold."""

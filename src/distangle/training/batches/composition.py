@@ -1,4 +1,7 @@
-"""Which visits of an epoch stand in one batch: any, those of one plate, or those of one experiment."""
+"""Choose which visits of an epoch stand in one batch.
+
+Any visits, those of one plate, or those of one experiment.
+"""
 
 from collections.abc import Sequence
 
@@ -32,7 +35,7 @@ def check_composition(config: TrainingConfig) -> None:
 
 
 def whole_batches(order: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
-    """Cut an order into batches of one size; the last visits that do not fill one are left out.
+    """Cut an order into batches of one size; leave out what fills no batch.
 
     Args:
         order: int [position].

@@ -16,7 +16,7 @@ from distangle.training.config import TrainingConfig
 def control_sites(
     store: ImageStore, folds: Folds, config: TrainingConfig, *, say: Callable[[str], None]
 ) -> TrainingSites | None:
-    """Return the readable negative controls of the training fold, without labels; None where none are asked for.
+    """Find the readable negative controls of the training fold, without labels.
 
     Args:
         store: The images.
@@ -31,7 +31,8 @@ def control_sites(
     if n == 0:
         return None
     screen = store.screen
-    rows = [row for row in control_rows(screen) if folds.of(screen)[row] == TRAIN]
+    fold = folds.of(screen)
+    rows = [row for row in control_rows(screen) if fold[row] == TRAIN]
     readable, statistics = measure_sites(store, rows)
     if not readable:
         message = (
@@ -40,7 +41,7 @@ def control_sites(
         )
         raise FoldError(message)
     kept = np.asarray(readable, dtype=int)
-    trained = set(plates_of(screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist()))
+    trained = set(plates_of(screen, np.flatnonzero(fold == TRAIN).tolist()))
     found = {plate: 0 for plate in sorted(trained)}
     for plate in plates_of(screen, readable):
         found[plate] += 1

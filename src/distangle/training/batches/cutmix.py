@@ -1,4 +1,4 @@
-"""CutMix: a box of one image laid over another, and the label mixed by the area that is left."""
+"""Lay a box of one image over another, and mix the labels by area (CutMix)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The last thing done to the pixels of a batch: standardised and jittered, on the host or on the device."""
+"""Standardise and jitter the pixels of a batch, on the host or on the device."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from distangle.training.batches.cutmix import Box
 
 @dataclass(frozen=True, kw_only=True)
 class LastStep:
-    """What turns whole pixels, already turned, cropped and mixed, into what the network sees.
+    """Turns whole pixels, already turned, cropped and mixed, into network input.
 
     Attributes:
         statistics: float32 [site, 2, channel], mean and spread of each image.
@@ -34,7 +34,10 @@ class LastStep:
     partners: np.ndarray | None = None
 
     def on_host(self, pixels: np.ndarray, *, out: np.ndarray) -> np.ndarray:
-        """Write what the network sees of uint8 or uint16 [site, channel, height, width] into a float32 buffer."""
+        """Write the network input into a float32 buffer.
+
+        The pixels are uint8 or uint16 [site, channel, height, width].
+        """
         standardise(pixels, self.statistics, out=out, transform=self.transform)
         if self.box is not None and self.partners is not None:
             edges = (self.box.top, self.box.left, self.box.bottom, self.box.right)
@@ -46,7 +49,9 @@ class LastStep:
         return out
 
     def on_device(self, pixels: Tensor) -> Images:
-        """Return what the network sees of whole pixels, on their device: one multiplication and addition a pixel.
+        """Compute the network input on the device of the pixels.
+
+        It takes one multiplication and addition a pixel.
 
         Equal to `on_host` but for rounding: standardising and jitter are one affine map of a channel of an image.
         """

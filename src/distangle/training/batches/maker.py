@@ -1,4 +1,7 @@
-"""Batches of an epoch: views and CutMix on whole pixels in reused buffers, standardised last, one batch ahead."""
+"""Make the batches of an epoch, one batch ahead of the network.
+
+Views and CutMix work on whole pixels in reused buffers; pixels are standardised last.
+"""
 
 import dataclasses
 import time
@@ -53,14 +56,15 @@ class Batch:
 
 
 class BatchMaker:
-    """Makes the batches of any epoch; keeps two buffers, so a batch outlives the making of the next one.
+    """Makes the batches of any epoch.
+
+    It keeps two buffers, so a batch outlives the making of the next one.
 
     Args:
         store: The images.
         sites: The training fold; a site without a label (-1) needs a pseudo label to be in a batch.
         config: How they are viewed and mixed.
         n_perturbations: Length of a label row.
-        n_cell_types: Length of a cell type row; 0 for none.
         wells: What the correction of a network rests on, drawn anew for every visit; None without a correction.
         features: Of a frozen backbone: batches then hold its numbers of a random fixed view, and no image is read.
         controls: Negative controls of the training fold, to stand beside the batches of their plate; None for none.
@@ -75,7 +79,6 @@ class BatchMaker:
         config: TrainingConfig,
         *,
         n_perturbations: int,
-        n_cell_types: int,
         wells: ReferenceWells | None = None,
         features: Features | None = None,
         controls: TrainingSites | None = None,
@@ -88,7 +91,8 @@ class BatchMaker:
         self._store, self._sites, self._config = store, sites, config
         self._wells, self._features = wells, features
         self._one_hot = np.eye(n_perturbations, dtype=np.float32)
-        self._cell_types = np.eye(n_cell_types, dtype=np.float32) if n_cell_types else None
+        n_cell_types = len(store.screen.card.cell_types)
+        self._cell_types = None if sites.cell_types is None else np.eye(n_cell_types, dtype=np.float32)
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
         plates = store.screen.sites[["experiment", "plate"]].astype(str)
         places = [plates.groupby("experiment").ngroup(), plates.groupby(["experiment", "plate"]).ngroup()]
@@ -110,7 +114,9 @@ class BatchMaker:
         self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
 
     def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
-        """Return the positions in each batch of an epoch: all full, or pure as the configuration says.
+        """Return the positions in each batch of an epoch.
+
+        Batches are full, or pure as the configuration says.
 
         Args:
             order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.

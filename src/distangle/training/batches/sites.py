@@ -1,4 +1,4 @@
-"""The training fold as arrays: which sites, which class each, and what they are standardised by."""
+"""List the sites of the training fold, with their classes and statistics."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,7 +36,9 @@ class TrainingSites:
 
 
 def class_names(screen: Screen, target: str) -> tuple[str, ...]:
-    """Return the classes of a target column, in natural order; of `perturbation`, the screen's class list.
+    """Return the classes of a target column in natural order.
+
+    For `perturbation` they are the class list of the screen.
 
     Raises:
         FoldError: The screen has no such column, or it names fewer than two classes.
@@ -59,7 +61,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Return what the outputs of the network stand for: the classes, and behind them `junk 1`, `junk 2` and so on.
+    """Name the outputs of the network: the classes, then `junk 1` and so on.
 
     The latter are `network.extra_outputs`: no site has them, so no label, pseudo label or score ever counts them.
 
@@ -80,12 +82,18 @@ def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
 
 
 def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
-    """Whether the cell type joins the network: named by the screen, wished for, and not what is to be learnt."""
+    """Tell whether the cell type joins the network.
+
+    The screen must name it, the settings ask for it, and the target be another column.
+    """
     return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
 
 
 def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> np.ndarray | None:
-    """Return the index of the cell type of each row, int64 [row]; None where the network does not use it."""
+    """Return the index of the cell type of each row, int64 [row].
+
+    None where the network does not use it.
+    """
     if not uses_cell_type(screen, config):
         return None
     types = {name: k for k, name in enumerate(screen.card.cell_types)}
@@ -99,7 +107,7 @@ def labelled_sites(
     config: TrainingConfig,
     features: Features | None = None,
 ) -> tuple[TrainingSites, int]:
-    """Return the sites of a fold that have a label and can be read, and how many had no label.
+    """Find the readable sites of a fold with a label; count those without one.
 
     Args:
         store: The images.

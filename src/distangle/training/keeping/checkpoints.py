@@ -122,7 +122,10 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
 
 
 def set_aside_newer(state: TrainingState, folder: Path) -> None:
-    """Take damaged checkpoints out of the way of those that will be written, and keep them under another name."""
+    """Rename damaged checkpoints that lie after the state that is resumed.
+
+    So they are kept and do not stand in the way of those that will be written.
+    """
     for about in _checkpoints(folder):
         if _position_of(about) > (state.epochs_done, state.steps_done):
             for path in (about, about.with_suffix(".safetensors")):
@@ -131,7 +134,10 @@ def set_aside_newer(state: TrainingState, folder: Path) -> None:
 
 
 def sweep_checkpoints(folder: Path) -> None:
-    """Remove what a process left that was killed while it saved: temporary files, weights without JSON, the oldest."""
+    """Remove what a killed process left: temporary files, weights without JSON.
+
+    The oldest checkpoints beyond those that are kept are removed too.
+    """
     sweep(folder)
     _let_go(folder)
     for weights in folder.glob("epoch-*.safetensors"):

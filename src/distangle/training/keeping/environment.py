@@ -1,4 +1,4 @@
-"""What a training computes with: the same arithmetic to the last bit needs the same of all of it."""
+"""Describe hardware and libraries: equal bits need equal environments."""
 
 from collections.abc import Mapping
 

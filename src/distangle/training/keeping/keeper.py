@@ -1,4 +1,4 @@
-"""Keeps one training: saves it when it is time, ends it when it is asked to, and picks it up again."""
+"""Save one training when it is time, stop it on request, and resume it."""
 
 import contextlib
 import time
@@ -52,7 +52,7 @@ class Keeper:
         self._say: Callable[[str], None] = no_progress
 
     def begin(self, state: TrainingState, *, say: Callable[[str], None]) -> None:
-        """Sweep up after a killed process and go on from the last checkpoint, if there is one.
+        """Clean up after a killed process, and load the last checkpoint if there is one.
 
         Args:
             state: Freshly built; filled when the run has a checkpoint.
@@ -104,7 +104,7 @@ class Keeper:
         check_room(self._run.root, needed=max(checkpoint, needed - there), what="the checkpoints of this training")
 
     def check_there(self) -> None:
-        """Check that the run has not been taken away, or a write would make its folder anew.
+        """Check that the run folder is still there: a write would make it anew.
 
         A disk that drops out comes back: so the training waits, with its state in memory, before it gives up. One of
         several ranks does not, for the others would not wait for it.
@@ -169,7 +169,9 @@ class Keeper:
             self._stop.now()
 
     def between_batches(self) -> None:
-        """Stop while the network is only asked, not changed; several ranks, which ask unequal numbers, go on.
+        """Stop between two batches of an evaluation.
+
+        Several ranks go on, because they evaluate unequal numbers of batches.
 
         Raises:
             Stopped: Somebody asked for it.

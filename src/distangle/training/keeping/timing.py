@@ -1,4 +1,7 @@
-"""How long the epochs took: beside the metrics, because a clock is not a function of the seed."""
+"""Record how long epochs take, apart from the metrics.
+
+A clock is not a function of the seed.
+"""
 
 import csv
 import time
@@ -10,7 +13,7 @@ HEADINGS = ("epoch", "from_step", "to_step", "seconds")
 
 
 class Timing:
-    """Writes `timing.csv`: one row for each stretch of an epoch that a process has worked on.
+    """Writes `timing.csv`: one row for each part of an epoch that a process trained.
 
     Args:
         path: Of the file; rows of earlier processes stay.

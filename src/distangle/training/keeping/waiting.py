@@ -8,7 +8,10 @@ POLL_S = 0.5  # between two looks
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path can be seen; a stale handle of a file server is a disk that is not there."""
+    """Tell whether a path can be seen.
+
+    A stale handle of a file server counts as a disk that is not there.
+    """
     try:
         return path.exists()
     except OSError:

@@ -1,1 +1,4 @@
-"""Labels that the network gives to wells that have none: who gets one, which, how they join a batch, when they end."""
+"""Give pseudo labels to unlabelled wells.
+
+Which wells, which labels, how they join a batch, and when they end.
+"""

@@ -1,4 +1,7 @@
-"""Pseudo labels on their way into the batches of an epoch: which sites, which labels, and how many to a batch."""
+"""Bring pseudo labels into the batches of an epoch.
+
+Which sites, which labels, and how many to a batch.
+"""
 
 from dataclasses import dataclass
 
@@ -44,7 +47,7 @@ class Assignment:
 def mixed_order(
     order: np.ndarray, assignment: Assignment, *, batch_size: int, config: TrainingConfig, epoch: int
 ) -> np.ndarray:
-    """Return the order of an epoch with pseudo-labelled sites at the end of every batch.
+    """Return the order of an epoch with pseudo-labelled sites ending every batch.
 
     As many to a batch as if they were appended to the fold, but never more than the least share of labelled
     images leaves. The epoch keeps its length: the same number of steps and of images as without pseudo labels.
@@ -72,7 +75,9 @@ def mixed_order(
 
 
 def within_kinds(rng: np.random.Generator, kinds: np.ndarray) -> np.ndarray:
-    """Return a random partner of every image, of its own kind: a label is never mixed with a guess.
+    """Return a random partner of the same kind for every image.
+
+    So a label is never mixed with a pseudo label.
 
     Args:
         rng: Draws one permutation, whatever the kinds.

@@ -1,4 +1,4 @@
-"""Labels that the network itself gives to unlabelled wells, before every epoch: the y^PL of Sec. 3.3."""
+"""Label unlabelled wells with the network before every epoch: y^PL of Sec. 3.3."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +25,9 @@ SiteLogits = Callable[[TrainingState], np.ndarray]
 
 
 class PseudoLabeller:
-    """Assigns before an epoch, keeps the assignment in the state, and stops when it does harm.
+    """Assigns pseudo labels before an epoch, and stops when they do harm.
+
+    The assignment is kept in the state of the training.
 
     Args:
         wells: Who gets labels.
@@ -48,7 +50,9 @@ class PseudoLabeller:
         self._site_logits, self._say = site_logits, say
 
     def before_epoch(self, state: TrainingState) -> Assignment | None:
-        """Return the pseudo labels of the next epoch; None before T1, after a stop, or when none was accepted.
+        """Return the pseudo labels of the next epoch.
+
+        None before T1, after a stop, or when none was accepted.
 
         An assignment is made once and kept in `state`: a resume finds it there, also inside an epoch.
         """

@@ -1,4 +1,7 @@
-"""What the plan of the plates says about the label of a well: which treatments share a plate, and how often."""
+"""Constrain labels of wells by the plate plan.
+
+Which treatments share a plate, and how often.
+"""
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,13 +11,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 IMPOSSIBLE = -1e4  # a log probability that nobody chooses and that still adds up
 
 
 @dataclass(frozen=True)
 class PlateStructure:
-    """Facts that the labelled plates keep without exception, to be used for those without labels.
+    """Rules that the labelled plates keep without exception.
+
+    They are used for plates without labels.
 
     Attributes:
         once: No plate carries a class in two wells.
@@ -32,7 +37,9 @@ class PlateStructure:
     remarks: tuple[str, ...] = ()
 
     def allowed(self, logits: np.ndarray, places: Sequence[tuple[Hashable, Hashable]]) -> np.ndarray:
-        """Return which classes the group of its plate leaves to each well, bool [well, class].
+        """Return which classes the group of its plate leaves each well.
+
+        The result is bool [well, class].
 
         The groups of the plates of an experiment are chosen together, each once where the labelled experiments
         have each once, by what all wells of the plates say.
@@ -46,12 +53,13 @@ class PlateStructure:
             return allowed
         said = log_softmax(logits.astype(np.float64), axis=1)
         inside = np.stack([np.logaddexp.reduce(said[:, group], axis=1) for group in self.groups], axis=1)
-        for experiment in _in_order(place[0] for place in places):
-            plates = _in_order(place[1] for place in places if place[0] == experiment)
-            members = [[k for k, place in enumerate(places) if place == (experiment, plate)] for plate in plates]
+        members_of: dict[Hashable, list[list[int]]] = {}
+        for (experiment, _), wells in positions_by_value(places).items():
+            members_of.setdefault(experiment, []).append(wells)
+        for members in members_of.values():
             votes = np.stack([np.maximum(inside[wells], -20.0).sum(axis=0) for wells in members])
             best = votes.argmax(axis=1)
-            if self.group_once and len(plates) <= len(self.groups):
+            if self.group_once and len(members) <= len(self.groups):
                 best = linear_sum_assignment(-votes)[1]
             for wells, group in zip(members, best, strict=True):
                 outside = np.setdiff1d(np.arange(self.n_classes), self.groups[int(group)])
@@ -61,7 +69,9 @@ class PlateStructure:
     def choose(
         self, logits: np.ndarray, places: Sequence[tuple[Hashable, Hashable]], allowed: np.ndarray
     ) -> tuple[np.ndarray, list[str]]:
-        """Return a class for each well: the likeliest, or on each plate the likeliest one-to-one assignment.
+        """Choose a class for each well.
+
+        It is the likeliest, or on each plate the likeliest one-to-one assignment.
 
         Args:
             logits: float [well, class].
@@ -76,8 +86,8 @@ class PlateStructure:
         remarks: list[str] = []
         if not self.once:
             return chosen, remarks
-        for place in _in_order(places):
-            wells = np.array([k for k, other in enumerate(places) if other == place])
+        for place, members in positions_by_value(places).items():
+            wells = np.array(members)
             n_open = int(allowed[wells].any(axis=0).sum())
             if len(wells) > n_open:
                 remarks.append(
@@ -139,5 +149,9 @@ def _groups(sets: Sequence[set[int]]) -> tuple[np.ndarray, ...]:
     return tuple(np.array(sorted(group), dtype=np.int64) for group in sorted(joined, key=min))
 
 
-def _in_order(items: Iterable[T]) -> list[T]:
-    return list(dict.fromkeys(items))
+def positions_by_value(values: Iterable[T]) -> dict[T, list[int]]:
+    """Return the positions of every value, in the order of their first positions."""
+    positions: dict[T, list[int]] = {}
+    for k, value in enumerate(values):
+        positions.setdefault(value, []).append(k)
+    return positions

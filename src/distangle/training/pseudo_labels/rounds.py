@@ -1,4 +1,4 @@
-"""One assignment of pseudo labels, by one of two strategies: which wells get one, and which."""
+"""Assign pseudo labels once, by one of two strategies."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from distangle.training.config import PseudoLabels
-from distangle.training.pseudo_labels.plate_structure import IMPOSSIBLE, PlateStructure
+from distangle.training.pseudo_labels.plate_structure import IMPOSSIBLE, PlateStructure, positions_by_value
 
 LARGEST_K = 16  # classes of a soft label; what lies behind them has no share
 
@@ -60,7 +60,9 @@ class Round:
 def ramp_round(
     logits: np.ndarray, wells: UnlabelledWells, structure: PlateStructure, settings: PseudoLabels
 ) -> tuple[Round, list[str]]:
-    """Give every well the likeliest class, and accept what is confident; nothing is remembered.
+    """Give every well its likeliest class, and accept confident labels.
+
+    Nothing is remembered.
 
     Source: Sec. 3.3, the definition of y^PL
     Departs: the paper takes every argmax; here a label below `confidence` is not used, sites of a well share one
@@ -98,7 +100,9 @@ def progressive_round(
     share: float,
     earlier: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Round, list[str]]:
-    """Accept the surest wells until their share is reached; what is accepted stays, with its label.
+    """Accept the surest wells until their share is reached.
+
+    What is accepted stays, with its label.
 
     Source: Sec. 3.3, as the code the paper grew from does it (maciej-sypetkowski/kaggle-rcic-1st)
     Departs: there, of two wells of a plate that claim one class the surer keeps it; here the assignment of a whole
@@ -116,10 +120,10 @@ def progressive_round(
     """
     allowed = _allowed(logits, wells, structure)
     old, kept = earlier or (np.zeros(len(logits), dtype=np.int64), np.zeros(len(logits), dtype=bool))
-    for well in np.flatnonzero(kept):
-        if structure.once:
-            beside = [k for k, place in enumerate(wells.places) if place == wells.places[well]]
-            allowed[beside, old[well]] = False
+    if structure.once:
+        wells_of_plate = positions_by_value(wells.places)
+        for well in np.flatnonzero(kept):
+            allowed[wells_of_plate[wells.places[well]], old[well]] = False
     allowed[kept] = np.eye(logits.shape[1], dtype=bool)[old[kept]]
     none = ~allowed.any(axis=1)
     allowed[none] = wells.open[none]
@@ -140,7 +144,9 @@ def progressive_round(
 
 
 def accepted_share(epoch: int, *, settings: PseudoLabels, epochs: int) -> float:
-    """Return the share of the wells that is accepted after the round before an epoch: 40 % to 98.5 % of 40 epochs.
+    """Return the share of the wells accepted after the round before an epoch.
+
+    It rises from 40 % to 98.5 % in 40 epochs.
 
     Args:
         epoch: Epochs done.

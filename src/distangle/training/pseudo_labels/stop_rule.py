@@ -1,4 +1,4 @@
-"""When pseudo labels do harm: counts of every assignment, and the rule that ends them."""
+"""Count every assignment of pseudo labels, and end them when they do harm."""
 
 from collections.abc import Mapping, Sequence
 
@@ -49,7 +49,7 @@ def count_assignment(
 
 
 def relative_entropy(labels: np.ndarray, labelled: np.ndarray) -> float:
-    """Return the entropy of classes as a share of the most that can be expected, in [0, 1].
+    """Return the entropy of classes as a share of the largest expected, in [0, 1].
 
     Expected is that of the labelled wells, or of as many wells that all differ where there are too few.
 
@@ -64,7 +64,9 @@ def relative_entropy(labels: np.ndarray, labelled: np.ndarray) -> float:
 
 
 def reason_to_stop(rounds: Sequence[Counted], settings: PseudoLabels) -> str | None:
-    """Return why the newest assignment must not be used, nor any after it; None where it may.
+    """Say why the newest assignment, and any after it, must not be used.
+
+    None where it may.
 
     Args:
         rounds: Counts of all assignments so far, the newest last.

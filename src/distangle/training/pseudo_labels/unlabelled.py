@@ -1,14 +1,13 @@
-"""The unlabelled sites of a run as arrays: who may get a pseudo label, and which classes each may have."""
+"""List the unlabelled sites of a run, and the classes that each may have."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageStore, measure_sites
-from distangle.model import PerturbationClassifier
 from distangle.model.features import Features, site_names
 from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
 from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites
@@ -18,13 +17,15 @@ from distangle.training.pseudo_labels.labeller import PseudoLabeller
 from distangle.training.pseudo_labels.plate_structure import PlateStructure, learn_structure, no_structure
 from distangle.training.pseudo_labels.rounds import UnlabelledWells
 from distangle.training.state import TrainingState
-from distangle.training.validate import site_logits
+from distangle.training.validate import SiteEvaluation, site_logits
 
 WELL = ["experiment", "plate", "well"]
 
 
 def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> None:
-    """Check, before a run is begun, that its pseudo labels have somebody to go to and a time to begin.
+    """Check that pseudo labels have sites to go to and an epoch to begin.
+
+    This is done before a run is begun.
 
     Raises:
         ConfigError: They would begin after the last epoch, or the ramp ends before it begins.
@@ -72,37 +73,49 @@ def candidate_rows(screen: Screen, folds: Folds, config: TrainingConfig, classes
     return rows
 
 
+@dataclass(frozen=True)
+class PoolLogits:
+    """Gives the logits of unlabelled sites under the averaged weights.
+
+    Attributes:
+        sites: The unlabelled sites.
+        statistics: float32 [site of the screen, 2, channel].
+        how: Images and batch-norm statistics.
+    """
+
+    sites: TrainingSites
+    statistics: np.ndarray
+    how: SiteEvaluation
+
+    def __call__(self, state: TrainingState) -> np.ndarray:
+        """Compute the logits that the state of a training gives, float32 [site, class]."""
+        with averaged_weights(state.model, state.average):
+            return site_logits(state.classifier, self.sites, self.statistics, self.how)
+
+
 def join_unlabelled(
-    store: ImageStore,
     folds: Folds,
     labelled: TrainingSites,
     classes: Sequence[str],
     config: TrainingConfig,
+    how: SiteEvaluation,
     *,
-    n_cell_types: int,
-    references: np.ndarray | None = None,
-    features: Features | None = None,
     say: Callable[[str], None],
-    before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[TrainingSites, PseudoLabeller]:
-    """Return the labelled and behind them the unlabelled sites, and who gives the latter their labels.
+    """Join the unlabelled sites behind the labelled ones, with their labeller.
 
     Args:
-        store: The images.
         folds: Which labels are hidden.
         labelled: The training fold.
         classes: In the order of the network's outputs.
         config: Strategy and its bounds.
-        n_cell_types: Length of a cell type row; 0 for none.
-        references: From `references_of`, for a network with a correction.
-        features: Of a frozen backbone: then no image is read.
+        how: How the network is evaluated on the unlabelled sites.
         say: Called with sentences that a person should see.
-        before_batch: Called before each batch that is looked at; what it raises ends the training.
 
     Raises:
         FoldError: No candidate can be read, or one is held out.
     """
-    screen = store.screen
+    store, features, screen = how.store, how.features, how.store.screen
     rows = candidate_rows(screen, folds, config, classes)
     readable, statistics = _readable(store, rows, features)
     if not readable:
@@ -123,25 +136,7 @@ def join_unlabelled(
         f"label in training; of {n_known} it is known all the same, and only counted. {len(controls)} control sites of "
         f"hidden plates join with the label that the plan gives them."
     )
-
-    training_rows = np.flatnonzero(folds.of(screen) == TRAIN).tolist()
-
-    def logits(state: TrainingState) -> np.ndarray:
-        model = state.model
-        if not isinstance(model, PerturbationClassifier):
-            message = f"expected a PerturbationClassifier, got {type(model).__name__}"
-            raise TypeError(message)
-        with averaged_weights(model, state.average):
-            more: dict[str, Any] = {
-                "n_cell_types": n_cell_types,
-                "references": references,
-                "features": features,
-                "norms": config.norms,
-                "training_rows": training_rows,
-            }
-            return site_logits(model, store, pool, statistics, **more, before_batch=before_batch)
-
-    labeller = PseudoLabeller(wells, structure, config, site_logits=logits, say=say)
+    labeller = PseudoLabeller(wells, structure, config, site_logits=PoolLogits(pool, statistics, how), say=say)
     everybody = joined_sites(labelled, pool)
     return (joined_sites(everybody, beside) if len(controls) else everybody), labeller
 
@@ -159,10 +154,12 @@ def unlabelled_wells(
         config: The target.
     """
     keys = _wells_of(screen, pool.rows)
-    names = list(dict.fromkeys(keys))
+    first_of: dict[tuple[str, str, str], int] = {}
+    for position, key in enumerate(keys):
+        first_of.setdefault(key, position)
+    names, first = list(first_of), np.array(list(first_of.values()))
     number = {name: k for k, name in enumerate(names)}
     index = {name: k for k, name in enumerate(classes)}
-    first = np.array([keys.index(name) for name in names])
     truth = screen.sites[config.target].astype(str).iloc[pool.rows[first]].map(lambda name: index.get(name, -1))
     trained = np.bincount(labelled.labels, minlength=len(classes)) > 0
     if config.target == "perturbation":

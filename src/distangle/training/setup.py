@@ -1,0 +1,299 @@
+"""Set up a training: its sites, its network, and what the loop needs beside them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from distangle.commit import commit_json
+from distangle.correction import Correction, GroupPrior
+from distangle.errors import FoldError, RunError
+from distangle.images import ImageStore, measure_sites
+from distangle.model import PerturbationClassifier, ReferenceWells, measure_numbers, reference_wells, set_prior
+from distangle.model.features import Features
+from distangle.progress import doing
+from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
+from distangle.results import RunFolder
+from distangle.results.own_screen import own_card, own_screen
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
+from distangle.stopping import Stop
+from distangle.training.batches.controls import control_sites
+from distangle.training.batches.maker import BatchMaker
+from distangle.training.batches.sites import TrainingSites, labelled_sites, with_shuffled_labels
+from distangle.training.config import TrainingConfig
+from distangle.training.corrections import choose_correction
+from distangle.training.frozen import open_features
+from distangle.training.keeping.checkpoints import has_checkpoint
+from distangle.training.keeping.keeper import Keeper
+from distangle.training.loop import BeforeEpoch, no_pseudo_labels
+from distangle.training.network import fresh_state
+from distangle.training.pseudo_labels.unlabelled import join_unlabelled
+from distangle.training.resolve import read_config, write_config
+from distangle.training.state import TrainingState
+from distangle.training.validate import SiteEvaluation
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class HeldOutSites:
+    """Labelled sites of the held-out fold.
+
+    Attributes:
+        sites: The sites.
+        statistics: float32 [site of the screen, 2, channel]; empty with features of a frozen backbone.
+    """
+
+    sites: TrainingSites
+    statistics: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a run learns from, and what it is evaluated on.
+
+    Attributes:
+        run: Its folder.
+        config: How to train, with everything decided.
+        screen: The screen.
+        folds: Which sites are held out, and whose labels are hidden.
+        classes: Names of the outputs of the network.
+        store: The images.
+        features: Features of a frozen backbone; None: images are read in every epoch.
+        training_rows: All sites of the training fold.
+        sites: Those with a label that can be read.
+        held_out: Sites for the curves; None where none has a label.
+    """
+
+    run: RunFolder
+    config: TrainingConfig
+    screen: Screen
+    folds: Folds
+    classes: tuple[str, ...]
+    store: ImageStore
+    features: Features | None
+    training_rows: Sequence[int]
+    sites: TrainingSites
+    held_out: HeldOutSites | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
+    """What the loop needs.
+
+    Attributes:
+        data: What is learnt from.
+        state: Network and optimiser, filled from the last checkpoint.
+        keeper: Saves the state.
+        maker: Makes the batches.
+        sites: The labelled sites of the batches, and behind them those that get pseudo labels.
+        evaluation: How the network is evaluated on sites that it does not learn from.
+        before_epoch: Gives the pseudo labels of an epoch.
+        fingerprint: Hash of configuration, folds and classes.
+    """
+
+    data: TrainingData
+    state: TrainingState
+    keeper: Keeper
+    maker: BatchMaker
+    sites: TrainingSites
+    evaluation: SiteEvaluation
+    before_epoch: BeforeEpoch
+    fingerprint: str
+
+
+def open_data(run: RunFolder, screen: Screen | None, *, stop: Stop, say: Say) -> TrainingData:
+    """Open the screen, folds and images of a run, and measure what its sites need.
+
+    Args:
+        run: From `start_run`; locked.
+        screen: Where the screen is when it has moved; None: where it was.
+        stop: Polled while features are measured.
+        say: Called with sentences that a person should see.
+
+    Raises:
+        RunError: The screen or the folds are no longer those of the run.
+        FoldError: The training fold has fewer than two classes that can be read.
+    """
+    config, told = read_config(run.config), run.describe()
+    screen = screen or own_screen(run, same=False)
+    folds = Folds.read(run.folds)
+    _check_same(run, screen, folds, told)
+    fold = folds.of(screen)
+    store = ImageStore(screen, config.preparation, fold=fold)
+    classes = tuple(told["classes"])
+    training_rows = np.flatnonzero(fold == TRAIN).tolist()
+    features = open_features(run, store, config, look=_check_of(stop), say=say)
+    if features is not None:
+        torch.set_num_threads(1)  # a head is small: two threads would mostly wait for each other
+    sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
+    if config.shuffle_labels:
+        sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
+        say("labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result.")
+    held_out = _held_out_sites(store, np.flatnonzero(fold == HELD_OUT), classes, config, features)
+    for row, reason in sorted((store.reasons if features is None else features.reasons).items()):
+        say(f"not used, site {row}: {reason}")
+    if n_unlabelled and config.pseudo_labels.strategy == "none":
+        say(f"{n_unlabelled} sites of the training fold have no known {config.target} and are not used.")
+    return TrainingData(
+        run=run,
+        config=config,
+        screen=screen,
+        folds=folds,
+        classes=classes,
+        store=store,
+        features=features,
+        training_rows=training_rows,
+        sites=sites,
+        held_out=held_out,
+    )
+
+
+def set_up(data: TrainingData, *, stop: Stop, say: Say) -> TrainingSetup:
+    """Build the network, go on from the last checkpoint, and prepare the batches.
+
+    Args:
+        data: From `open_data`.
+        stop: Polled while corrections are compared.
+        say: Called with sentences that a person should see.
+
+    Raises:
+        RunError: The checkpoints are of another configuration or network, or none is whole.
+        StorageError: The disk has no room for the checkpoints.
+        WeightsError: Published weights are not there, or are of another network.
+        FoldError: Pseudo labels have no site to go to, or there are no controls for the batches.
+    """
+    run, config, store, features = data.run, data.config, data.store, data.features
+    resumes = has_checkpoint(run.checkpoints)
+    correction = _choose_correction(data, stop=stop, say=say)
+    doing("building the network")
+    n_classes = len(data.classes)
+    state = fresh_state(
+        data.screen, config, n_classes=n_classes, correction=correction, pretrained=not resumes, say=say
+    )
+    fingerprint = _fingerprint(write_config(config), data.folds.sha256, "\x1f".join(data.classes))
+    keeper = Keeper(run, config.saving, fingerprint=fingerprint, stop=stop)
+    keeper.begin(state, say=say)
+    keeper.check_room(state, average=config.average > 0)
+    wells = _reference_wells(state.classifier, data, resumes=resumes)
+    evaluation = SiteEvaluation(
+        store=store,
+        references=None if wells is None else wells.of(np.arange(len(data.screen.sites))),
+        features=features,
+        norms=config.norms,
+        training_rows=data.training_rows,
+        before_batch=keeper.between_batches,
+    )
+    sites, before_epoch = data.sites, no_pseudo_labels
+    if config.pseudo_labels.strategy != "none":
+        sites, labeller = join_unlabelled(data.folds, data.sites, data.classes, config, evaluation, say=say)
+        before_epoch = labeller.before_epoch
+    maker = BatchMaker(
+        store,
+        sites,
+        config,
+        n_perturbations=n_classes,
+        wells=wells,
+        features=features,
+        controls=control_sites(store, data.folds, config, say=say),
+        whole=next(state.model.parameters()).device.type != "cpu",
+    )
+    return TrainingSetup(
+        data=data,
+        state=state,
+        keeper=keeper,
+        maker=maker,
+        sites=sites,
+        evaluation=evaluation,
+        before_epoch=before_epoch,
+        fingerprint=fingerprint,
+    )
+
+
+def check_ranks(setup: TrainingSetup) -> None:
+    """Wait for all ranks, and check that all are about to train the same.
+
+    Args:
+        setup: Of this rank.
+
+    Raises:
+        RunError: Another rank has other sites, labels or another checkpoint.
+    """
+    wait_for_all("the first step")
+    place = [setup.fingerprint, setup.state.position, *setup.sites.names, *map(str, setup.sites.labels)]
+    check_same("\x1f".join(place).encode(), what="training fold or checkpoint", where="the first step")
+
+
+def _choose_correction(data: TrainingData, *, stop: Stop, say: Say) -> Correction:
+    """Return the correction of a run: as its settings say, as was chosen before, or chosen now and kept."""
+    run, config = data.run, data.config
+    if config.correction.method != "auto" or data.features is None:
+        return config.correction.fixed
+    if not run.correction.exists():
+        doing("comparing corrections of batches")
+        if is_first():
+            choice = choose_correction(
+                data.store, data.features, data.sites, config, n_classes=len(data.classes), look=_check_of(stop)
+            )
+            commit_json(run.correction, choice.as_json())
+            run.record(run.correction)
+        wait_for_all("the choice of a correction")
+    told = json.loads(run.correction.read_text(encoding="utf-8"))
+    chosen = Correction.model_validate(told["chosen"])
+    say(f"correction: {chosen}. {told['reason']}")
+    return chosen
+
+
+def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, resumes: bool) -> ReferenceWells | None:
+    """Return what the correction of a network rests on; of a new network, keep how much its training groups differ."""
+    if network.prior is None:
+        return None
+    store, features, correction = data.store, data.features, network.config.correction
+
+    def numbers_of(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        return measure_numbers(network, store, rows) if features is None else features.numbers_of(rows)
+
+    everybody = range(len(data.screen.sites))
+    if not resumes:
+        first = reference_wells(
+            data.screen, everybody, correction, numbers_of, fold=store.fold, training_rows=data.sites.rows
+        )
+        set_prior(network, first)
+    prior = GroupPrior.from_rows(network.prior.detach().cpu().numpy())
+    return reference_wells(data.screen, everybody, correction, numbers_of, fold=store.fold, prior=prior)
+
+
+def _check_of(stop: Stop) -> Callable[[], None]:
+    """Return what ends the work between two batches when somebody asks for it; several ranks go on."""
+    return stop.check if n_ranks() == 1 else lambda: None
+
+
+def _held_out_sites(
+    store: ImageStore, rows: np.ndarray, classes: tuple[str, ...], config: TrainingConfig, features: Features | None
+) -> HeldOutSites | None:
+    try:
+        sites, _ = labelled_sites(store, rows, classes, config, features)
+    except FoldError:
+        return None  # an unlabelled test fold has no curve
+    statistics = np.empty(0) if features is not None else measure_sites(store, sites.rows.tolist())[1]
+    return HeldOutSites(sites, statistics)
+
+
+def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
+    if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
+        message = (
+            f"{screen.folder} has another class list than the screen that {run.root} was started on. Index the "
+            f"original tables again, or train a new run on this screen."
+        )
+        raise RunError(message)
+    if folds.sha256 != told["folds_sha256"]:
+        message = f"{run.folds} was changed since the run was started. Restore it, or train into a new folder."
+        raise RunError(message)
+
+
+def _fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()

@@ -1,0 +1,52 @@
+"""The one forward pass: validation and prediction say the same of a site, whatever batches it stands in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distangle.images import ImageStore, Preparation, measure_sites
+from distangle.inference import predict_sites
+from distangle.model import ModelConfig, build_classifier
+from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
+from distangle.training.batches.sites import TrainingSites
+from distangle.training.validate import SiteEvaluation, site_logits
+from tests_support import model_card
+from tiny_run import tiny_screen
+
+NAMES = ("DMSO", "taxol", "nocodazole")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tiny_screen(tmp_path), Preparation())
+
+
+def test_validation_and_prediction_give_the_same_logits(store: ImageStore) -> None:
+    model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3), seed=0)
+    rows = np.array([5, 2, 11, 7])
+    sites = TrainingSites(rows, tuple("abcd"), np.array([0, 1, 2, 0]), cell_types=None, statistics=None)
+    _, statistics = measure_sites(store, rows.tolist())
+    seen: list[int] = []
+    how = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: seen.append(1))
+    logits = site_logits(model, sites, statistics, how)
+    expected = predict_sites(model, model_card(NAMES), store).logits[rows]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert len(seen) == 2
+    assert model.training
+
+
+def test_a_full_batch_is_filled_up_and_what_fills_it_is_cut_off(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3), seed=0).eval()
+    _, statistics = measure_sites(store, [0, 1, 2, 3, 4])
+    inputs, sizes, forward = SiteInputs(store=store, statistics=statistics), [], model.forward
+    monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or forward(images, *more))
+    for full, expected in ((True, [8]), (False, [5])):
+        sizes.clear()
+        found = list(site_outputs(model, inputs, [0, 1, 2, 3, 4], plan=BatchPlan(size=8, always_full=full)))
+        assert [(rows, outputs.logits.shape) for rows, outputs in found] == [([0, 1, 2, 3, 4], torch.Size([5, 3]))]
+        assert not found[0][1].logits.requires_grad
+        assert sizes == expected

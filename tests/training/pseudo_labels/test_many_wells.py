@@ -1,0 +1,94 @@
+"""Pseudo labels of many wells: names of wells and plates are compared a few times each, not once for every pair."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distangle.images import ImageStore
+from distangle.screen import Screen, hold_out
+from distangle.training import resolve_config
+from distangle.training.batches.sites import class_names, labelled_sites
+from distangle.training.pseudo_labels import unlabelled
+from distangle.training.pseudo_labels.plate_structure import PlateStructure
+from distangle.training.pseudo_labels.rounds import UnlabelledWells, progressive_round
+from tiny_run import tiny_screen
+
+N_WELLS = 240
+ONE_PLATE_EACH_FOUR = PlateStructure(
+    once=True, groups=(np.array([0, 1]), np.array([2, 3])), group_once=False, n_classes=4
+)
+
+
+class CountingName(tuple[str, ...]):
+    """A name that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = tuple.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountingName.comparisons += 1
+        return tuple.__eq__(self, other)
+
+
+@pytest.fixture(autouse=True)
+def from_zero() -> None:
+    CountingName.comparisons = 0
+
+
+def plates() -> tuple[CountingName, ...]:
+    return tuple(CountingName((f"E{k % 3}", str(k // 4))) for k in range(N_WELLS))
+
+
+def wells_on(places: tuple[CountingName, ...]) -> UnlabelledWells:
+    return UnlabelledWells(
+        well_of_site=np.arange(N_WELLS),
+        first_position=0,
+        places=places,  # type: ignore[arg-type]
+        wells=tuple(map(str, range(N_WELLS))),
+        open=np.ones((N_WELLS, 4), bool),
+        truth=np.full(N_WELLS, -1),
+        labelled=np.arange(N_WELLS) % 4,
+        controls=np.empty(0, np.int64),
+    )
+
+
+def a_round() -> None:
+    logits = np.random.default_rng(0).normal(size=(N_WELLS, 4))
+    earlier = np.arange(N_WELLS) % 4, np.arange(N_WELLS) % 8 < 4
+    progressive_round(logits, wells_on(plates()), ONE_PLATE_EACH_FOUR, share=0.8, earlier=earlier)
+
+
+def a_choice() -> None:
+    places, logits = plates(), np.random.default_rng(0).normal(size=(N_WELLS, 4))
+    ONE_PLATE_EACH_FOUR.choose(logits, places, ONE_PLATE_EACH_FOUR.allowed(logits, places))
+
+
+@pytest.mark.parametrize("work", [a_round, a_choice])
+def test_plates_are_compared_a_few_times_a_well(work: Callable[[], None]) -> None:
+    work()
+    assert 0 < CountingName.comparisons < 12 * N_WELLS
+
+
+def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = tiny_screen(tmp_path, n_wells=9)
+    config = resolve_config("scratch", ["preparation.binning=1"])
+    classes = class_names(screen, "perturbation")
+    store = ImageStore(screen, config.preparation)
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
+    of, repeats = unlabelled._wells_of, 20
+    expected = unlabelled.unlabelled_wells(screen, sites, sites, classes, config)
+
+    def counting(screen: Screen, rows: np.ndarray) -> list[CountingName]:
+        return [CountingName((*name[:2], f"{name[2]} {k}")) for k, name in enumerate(of(screen, rows))]
+
+    monkeypatch.setattr(unlabelled, "_wells_of", counting)
+    monkeypatch.setattr(unlabelled, "_treated", lambda *given: ([], sites.labels))
+    many = np.tile(sites.rows, repeats)
+    found = unlabelled.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
+    assert len(found.wells) == repeats * len(expected.wells)
+    assert found.truth.tolist() == expected.truth.tolist() * repeats
+    assert CountingName.comparisons < 4 * len(many)
