@@ -115,15 +115,15 @@ def pixel_batches(
     Yields:
         The rows of the batch, and [batch_size, channel, height, width] in a buffer that the next batch reuses.
     """
-    if not rows:
-        return
-    first = store.image(rows[0])
-    channels, height, width = first.shape
-    shape = (channels, width, height) if view & 4 else first.shape
-    raw = np.empty((batch_size, *shape), dtype=first.dtype)
+    raw = np.empty(0, dtype=np.uint8)
     for start in range(0, len(rows), batch_size):
         chosen = list(rows[start : start + batch_size])
-        padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-        for slot, image in enumerate(store.images(padded)):
+        images = store.images(chosen)
+        if start == 0:
+            channels, height, width = images[0].shape
+            shape = (channels, width, height) if view & 4 else (channels, height, width)
+            raw = np.empty((batch_size, *shape), dtype=images[0].dtype)
+        for slot, image in enumerate(images):
             take_view(image, View(view), out=raw[slot])
+        raw[len(images) :] = raw[len(images) - 1]
         yield chosen, raw
