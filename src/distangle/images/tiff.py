@@ -2,7 +2,6 @@
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import tifffile
 from PIL import Image, ImageFile
 
 from distangle.errors import ImageError, PixelTypeError
+from distangle.images.limits import inflated_length
 from distangle.images.stacks import stack_of
 from distangle.screen.stack import ImageHeader
 
@@ -249,11 +249,7 @@ def _segment_bytes(page: tifffile.TiffPage) -> list[int]:
 
 
 def _check_inflated(packed: bytes, n_bytes: int, number: int) -> None:
-    inflate = zlib.decompressobj()
-    plain = inflate.decompress(packed, n_bytes + 1)
-    if len(plain) != n_bytes or not (
-        inflate.eof or inflate.decompress(inflate.unconsumed_tail, 1) == b"" and inflate.eof
-    ):
+    if inflated_length(packed, n_bytes) != (n_bytes, True):
         message = f"a strip of page {number} does not hold {n_bytes} bytes"
         raise ValueError(message)
 

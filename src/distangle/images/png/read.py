@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distangle.errors import PixelTypeError
-from distangle.images.limits import MAX_PIXELS
+from distangle.images.limits import MAX_PIXELS, inflated_length
 from distangle.images.patience import loops_of
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -114,15 +114,13 @@ def check_stream(path: Path) -> None:
     blob = path.read_bytes()
     header = png_header(blob, path=path)
     n_bytes = _stream_bytes(header)
-    stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(b"".join(_streams(blob)), n_bytes + 1)
-        ended = stream.eof or stream.decompress(stream.unconsumed_tail, 1) == b"" and stream.eof
+        n_inflated, ended = inflated_length(b"".join(_streams(blob)), n_bytes)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    if len(plain) != n_bytes or not ended:
-        found = "more" if len(plain) > n_bytes else f"{len(plain)} bytes" if len(plain) < n_bytes else "no end"
-        message = f"its image stream should hold {n_bytes} bytes and has {found}"
+    if n_inflated != n_bytes or not ended:
+        content = "more" if n_inflated > n_bytes else f"{n_inflated} bytes" if n_inflated < n_bytes else "no end"
+        message = f"its image stream should hold {n_bytes} bytes and has {content}"
         raise ValueError(message)
 
 
