@@ -48,7 +48,7 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
 
 
 def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
-    """Return how images are prepared, with the mean and spread of training images for standardise=training.
+    """Return the preparation, with training statistics if standardise=training.
 
     It is one affine map of all pixels of a channel, and knows neither plates nor labels. The spread is rounded to a
     power of two and the mean to a multiple of it: no more than the order of magnitude is taken from the wells, and
@@ -80,7 +80,9 @@ def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
 def ready_batches(
     store: ImageStore, rows: Sequence[int], statistics: np.ndarray, *, batch_size: int, view: int = 0
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Give standardised batches; the last is padded to full size, so that no result depends on its place.
+    """Give standardised batches.
+
+    The last is padded to full size, so that no result depends on its place.
 
     Args:
         store: The images.
@@ -104,7 +106,9 @@ def ready_batches(
 def pixel_batches(
     store: ImageStore, rows: Sequence[int], *, batch_size: int, view: int = 0
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Give the pixels that `ready_batches` standardises, turned and padded, uint8 or uint16, in the same order.
+    """Give the pixels that `ready_batches` standardises, uint8 or uint16.
+
+    They are turned, padded and in the same order.
 
     Args:
         store: The images.

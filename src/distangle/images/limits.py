@@ -6,7 +6,7 @@ MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything
 
 
 def inflated_length(packed: bytes, limit: int) -> tuple[int, bool]:
-    """Inflate a zlib stream up to a limit; return its length and whether it ends there.
+    """Inflate a zlib stream up to a limit; return its length, and if it ends there.
 
     Args:
         packed: The stream; bytes after its end are left out.

@@ -18,7 +18,7 @@ SHORT = "End other programs, ask for more memory, or take smaller batches, then 
 
 
 class ImageStore:
-    """Images of a screen, binned, uint8 or uint16 [channel, height, width], by the row of their site.
+    """A cache of binned images, uint8 or uint16 [channel, height, width], by row.
 
     Args:
         screen: Where the files are.
@@ -131,7 +131,7 @@ class ImageStore:
         return self._cached_bytes
 
     def _cache(self, row: int, image: np.ndarray) -> np.ndarray:
-        """Keep an image while the budget lasts; return the copy that another thread kept first, if any."""
+        """Keep an image while the budget lasts; return the copy kept first."""
         with self._lock:
             if row not in self._cached and self._cached_bytes + image.nbytes <= self._memory:
                 self._cached[row] = image

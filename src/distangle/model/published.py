@@ -1,4 +1,4 @@
-"""The published ImageNet file of a backbone: downloaded when asked for, into torch hub's cache, known by its hash."""
+"""Download published ImageNet weights into torch hub's cache; check their hash."""
 
 import contextlib
 import http.client
@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 
 def published_weights(backbone: str, *, say: Say, base_url: str | None = None, folder: Path | None = None) -> Path:
-    """Return the ImageNet file of a backbone, downloading it unless it is in the cache.
+    """Return the ImageNet file of a backbone; download it unless it is cached.
 
     Args:
         backbone: A name of `PUBLISHED`.
@@ -111,7 +111,7 @@ def _installed(backbone: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let one process in at a time: of two runs that start together, one downloads and one waits."""
+    """Let one process in at a time, so that of two runs one downloads."""
     with path.open("w") as lock:
         if sys.platform != "win32":
             import fcntl

@@ -1,4 +1,4 @@
-"""Summarize a screen in numbers: counts, intensity, variance components and plate effects."""
+"""Summarize a screen: counts, intensity, variance components, plate effects."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -59,7 +59,10 @@ def describe(screen: Screen, surveyed: Survey | None = None, *, quantity: str = 
 
 
 def first_readable(screen: Screen, surveyed: Survey) -> tuple[dict[str, str], np.ndarray] | None:
-    """Return key (experiment, plate, well, site) and image of the first site whose planes could all be read."""
+    """Return key and image of the first site whose planes could all be read.
+
+    The key is experiment, plate, well and site.
+    """
     bad = set(surveyed.planes.loc[surveyed.planes["reason"] != "", "position"])
     row = next((int(row) for row in surveyed.planes["position"] if row not in bad), None)
     if row is None:
