@@ -1,3 +1,3 @@
-"""Learn what a perturbation does to cells, apart from batch noise, and show what gave it away."""
+"""Learn perturbation effects on cells, correct batch effects, explain results."""
 
 __version__ = "0.1.0"

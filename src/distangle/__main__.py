@@ -1,4 +1,4 @@
-"""`distangle`, and `python -m distangle`: the words of the command line, and signals from the first moment on."""
+"""Start the command line; handle signals from the first moment on."""
 
 import contextlib
 import sys
@@ -17,7 +17,10 @@ COMPUTE = ("train", "predict", "explain", "demo", "ablate")
 
 
 def main() -> None:
-    """Run one command. A scheduler's signal may come while the program is still being read, which takes seconds."""
+    """Run one command.
+
+    A scheduler's signal may come while the program is still being imported, which takes seconds.
+    """
     if sys.argv[1:2] and sys.argv[1] in COMPUTE:
         keep_freed_memory()
     again = GOES_ON.get(sys.argv[1]) if sys.argv[1:] else None

@@ -1,4 +1,4 @@
-"""How the C library keeps freed memory: large blocks stay with the process instead of going back to the system."""
+"""Keep freed memory in the process instead of returning it to the system."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ OLDER_MMAP_BYTES = 2**25  # the most that older versions of glibc accept
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
-    """Let glibc keep the memory of large arrays that were freed, for the next array of that size.
+    """Let glibc keep freed memory of large arrays for the next array of that size.
 
     Otherwise each array of more than some MiB is asked of the system, page by page zeroed by it, and given back, in
     every batch anew, which takes up to half of the processor's time (docs/benchmarks.md). Nothing is done elsewhere

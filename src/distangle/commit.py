@@ -1,4 +1,4 @@
-"""One protocol for every write: temporary file, flush, fsync, replace, fsync of the folder."""
+"""Write files atomically: temporary file, fsync, replace, fsync of the folder."""
 
 import contextlib
 import errno
@@ -39,8 +39,9 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def committed(path: Path, *, size: int | None = None) -> Iterator[Path]:
-    """Give a temporary path to write to; on success it becomes `path`, on failure `path` is untouched.
+    """Give a temporary path to write to, which becomes `path` on success.
 
+    On failure `path` is untouched.
     A reader sees the old file or the new one, never a part of one.
 
     Args:
@@ -106,7 +107,10 @@ def commit_text(path: Path, text: str) -> str:
 
 
 def commit_json(path: Path, value: Any) -> str:
-    """Write JSON under the commit protocol: sorted only as given, no NaN, two-space indent; return its SHA-256."""
+    """Write JSON atomically and return its SHA-256.
+
+    Keys keep their order; NaN is refused; the indent is two spaces.
+    """
     return commit_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -117,7 +121,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove the temporary files that killed processes left in a folder, not below it.
+    """Remove temporary files that killed processes left in a folder, not below.
 
     Args:
         folder: One that no other process writes to.
@@ -182,7 +186,7 @@ def sort_header(path: Path) -> None:
 
 
 def _open_to_others(path: Path) -> None:
-    """Give a file the mode that any new file gets there; some writers make theirs for the owner alone."""
+    """Give a file the mode of any new file; some writers set the owner's alone."""
     if path.stat().st_mode & 0o077:
         return
     beside = path.with_name(f".mode{path.name}")  # a name that is swept

@@ -1,4 +1,4 @@
-"""Batch correction: what wells of a group measure, subtracted from it, as far as the data can tell it from noise."""
+"""Correct batch effects by the wells of a group, as far as they exceed noise."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -62,7 +62,7 @@ class GroupPrior:
 
 
 def estimate_prior(values: np.ndarray, groups: np.ndarray) -> GroupPrior:
-    r"""Estimate from training wells how much groups differ beyond the noise of their wells.
+    r"""Estimate how much groups of training wells differ beyond well noise.
 
     The variance components of a one-way layout with groups of any size,
 
@@ -107,7 +107,7 @@ def estimate_prior(values: np.ndarray, groups: np.ndarray) -> GroupPrior:
 def estimate_group(
     prior: GroupPrior, count: np.ndarray, total: np.ndarray, squares: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return what to subtract from the sites of groups, and the logarithm of what to divide by.
+    r"""Return the offset of the sites of groups and the logarithm of their scale.
 
     With n wells of mean m, and t, sigma and tau of the prior, the offset is
 
@@ -143,7 +143,10 @@ def estimate_group(
 
 
 def shares(prior: GroupPrior, count: np.ndarray) -> np.ndarray:
-    """Return b of `estimate_group`, the share of a group's difference that is corrected, float [row, feature]."""
+    """Return b of `estimate_group`, float [row, feature].
+
+    It is the share of a group's difference that is corrected.
+    """
     n = np.asarray(count, dtype=np.float64)[:, None]
     signal = n * prior.between
     return np.asarray(np.divide(signal, signal + prior.within, out=np.zeros_like(signal), where=signal > 0))

@@ -1,4 +1,4 @@
-"""The main job from end to end on a synthetic screen, and what it found beside what was planted."""
+"""Run the whole pipeline on a synthetic screen and compare with its truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ class ImageError(DistangleError, ValueError):
 
 
 class PixelTypeError(ImageError):
-    """A file is whole, but not of a kind that the plane of a channel can be: colour, float, a stack, too large."""
+    """A whole file that is no plane of a channel: colour, float, stack, too large."""
 
 
 class FoldError(DistangleError, ValueError):
@@ -72,7 +72,7 @@ class ExplanationError(DistangleError, ValueError):
 
 
 def brief(text: str, *, most: int = 60) -> str:
-    """Return a name for a message or a table, cut where it is longer than anybody reads.
+    """Return a name for a message or a table, cut when it is very long.
 
     Args:
         text: The name.
@@ -82,7 +82,7 @@ def brief(text: str, *, most: int = 60) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
-    """Return the known names most like `name` as the ending of a message; never empty of advice.
+    """Return the end of a message that lists the known names most like `name`.
 
     Args:
         name: What was given.

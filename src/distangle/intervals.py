@@ -1,4 +1,7 @@
-"""Intervals of means and shares over groups of wells that were made together: experiments, or plates of one."""
+"""Compute confidence intervals of means and shares over groups of wells.
+
+Groups are experiments, or plates of one experiment.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ def share_interval(
     wells: Shaped[np.ndarray, " row"],
     classes: Shaped[np.ndarray, " row"] | None = None,
 ) -> Interval | None:
-    """Return a 95 % interval of an accuracy, or of a balanced accuracy, in other groups of the same kind.
+    """Return the 95 % interval of an accuracy or balanced accuracy in new groups.
 
     The variance is that of leaving out one group at a time. It gives the number n = p (1 - p) / variance of
     independent wells that would be as uncertain: never more than there are wells, nor than wells give that are at
@@ -51,7 +54,7 @@ def share_interval(
 def mean_intervals(
     values: Float[np.ndarray, "row column"], groups: Shaped[np.ndarray, " row"], *, least_error: float = 0.0
 ) -> Float[np.ndarray, "column 2"] | None:
-    """Return 95 % intervals of the mean of each column in other groups of the same kind.
+    """Return 95 % intervals of the mean of each column in new groups.
 
     Student's t with the variance of leaving out one group at a time. It supposes group means that are not far from
     normal, and group effects that have nothing to do with the number of rows.
@@ -122,8 +125,9 @@ def left_out(
     of_group: Int[np.ndarray, " pair"],
     of_kind: Int[np.ndarray, " pair"],
 ) -> LeftOut:
-    """Return the mean recall of the classes with and without each group; of a single class, the accuracy.
+    """Return the mean recall of the classes with and without each group.
 
+    With a single class, that is the accuracy.
     Only pairs of a group and a class that occur are counted: a thousand plates of ten thousand compounds are no
     matrix.
 
@@ -151,7 +155,7 @@ def left_out(
 def crossed_intervals(
     runs: Sequence[LeftOut], others: Sequence[LeftOut] = (), *, n_wells: int
 ) -> tuple[Interval | None, Interval | None]:
-    """Return a 95 % interval of the mean of several networks, and of its difference to as many others.
+    """Return 95 % intervals of the mean of networks and of its difference to others.
 
     The networks differ by their seed and have named the same wells. The variance over groups and that over seeds are
     added, as with other groups and other seeds; of one seed, the interval of the mean is of that network alone. The
@@ -184,7 +188,10 @@ def crossed_intervals(
 
 
 def _crossed(values: np.ndarray, without: np.ndarray, n_groups: float) -> tuple[float, float]:
-    """Variance of a mean over seeds and over groups, and how many values it rests on (Satterthwaite)."""
+    """Variance of a mean over seeds and groups, and its number of values.
+
+    Source: Satterthwaite's approximation.
+    """
     over_groups = _jackknife(without - values.mean())
     over_seeds = float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
     variance = over_groups + over_seeds
@@ -206,7 +213,10 @@ def _share_interval(right: np.ndarray, group: np.ndarray, well: np.ndarray, clas
 
 
 def _exact(value: float, variance: float, n_values: float, *, sizes: np.ndarray, kinds: np.ndarray) -> Interval:
-    """The binomial interval of as many wells as would have this variance; sizes and kinds count wells."""
+    """The binomial interval of the number of wells that would have this variance.
+
+    `sizes` and `kinds` count wells.
+    """
     n_wells = float(sizes.sum())
     # Classes of few wells weigh as much as the others in a balanced accuracy.
     most = len(kinds) ** 2 / (1 / np.maximum(kinds, 1e-9)).sum()

@@ -1,4 +1,4 @@
-"""One process at a time writes a folder: a lock that names its holder, cleared only when that is provably dead."""
+"""Lock a folder for one process; remove the lock of a process that is dead."""
 
 import contextlib
 import datetime
@@ -19,7 +19,7 @@ _held: set[tuple[int, Path]] = set()  # by this process; a fork inherits the lis
 
 @contextlib.contextmanager
 def locked(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a folder for the length of a `with`; who holds it may take it again.
+    """Hold the lock of a folder for the length of a `with`; reentrant.
 
     Args:
         folder: Of a run, or of a pack.
@@ -50,7 +50,7 @@ def holder(folder: Path) -> str | None:
 
 
 def _take(lock: Path) -> bool:
-    """Make the lock this process's own, with all its content at once; False when there is one already."""
+    """Create the lock of this process at once; False when there is one already."""
     own = _own(lock)
     commit_json(own, {**_self(), "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
     try:
@@ -113,7 +113,7 @@ def _self() -> dict[str, Any]:
 
 
 def _is_dead(held: Mapping[str, Any]) -> bool:
-    """Whether a holder is provably gone: on this host, and no process has its number and its start."""
+    """Whether a holder ran on this host and no longer exists (number and start)."""
     if held.get("host") != socket.gethostname() or not isinstance(held.get("pid"), int):
         return False
     try:
@@ -128,12 +128,12 @@ def _is_dead(held: Mapping[str, Any]) -> bool:
 
 
 def _is_own(held: Mapping[str, Any]) -> bool:
-    """Whether this very process wrote a lock that it no longer holds: its folder was moved away in the meantime."""
+    """Whether this process wrote a lock that it no longer holds (a moved folder)."""
     return {name: held.get(name) for name in _self()} == _self()
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process was started, in the clock ticks of the kernel; None where the kernel does not tell."""
+    """Return the start of a process in clock ticks of the kernel; None if unknown."""
     try:
         said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""YAML as settings need it: values, lists and names; no anchors, no tags of programs, neither deep nor long."""
+"""Read YAML of settings: values, lists and names; no anchors, tags or bombs."""
 
 from typing import Any
 

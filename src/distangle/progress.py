@@ -1,4 +1,4 @@
-"""Tell a person how far a step is: a bar in a terminal, plain lines elsewhere, and never more than 2 s of silence."""
+"""Show progress: a bar in a terminal, plain lines elsewhere, at least every 2 s."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ MOST_APART = 1.5  # between the speeds of both halves
 
 
 def speaks() -> bool:
-    """Whether this process speaks to a person: of the ranks that a launcher started, only the first does."""
+    """Whether this process shows progress: among launched ranks only the first."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Clock:
-    """Estimates the time left from the pieces that ended, and says nothing while that would be a guess.
+    """Estimate the time left from finished pieces, once it is no guess.
 
     What comes before the first piece (reading, starting workers) is done once and says nothing of the pieces.
 
@@ -49,7 +49,7 @@ class Clock:
             self._marks = [*self._marks[:-1:2], self._marks[-1]]
 
     def left(self, *, at: float) -> float | None:
-        """Return the seconds left; None while both halves of what was done do not agree on the speed."""
+        """Return the seconds left; None while the speed is not steady."""
         if len(self._marks) < LEAST_MARKS:
             return None
         (began, first), (middle, half), (end, done) = (self._marks[k] for k in (0, len(self._marks) // 2, -1))
@@ -71,7 +71,7 @@ def time_left(seconds: float | None) -> str:
 
 
 class Progress:
-    """Is called once per finished piece with a few words on its result, and shows how far the whole is.
+    """Show the progress of a whole; called once for each finished piece.
 
     Args:
         title: What is done, such as "train".
@@ -210,7 +210,7 @@ def progress(
 
 
 def begin_step(advance: Advance, title: str, total: int, *, unit: str = "", alike: bool = True) -> None:
-    """Begin the next step of a progress that has several; other functions are not told.
+    """Begin the next step of a progress that has several.
 
     Args:
         advance: From `progress`, or any function of a few words.
@@ -225,7 +225,7 @@ def begin_step(advance: Advance, title: str, total: int, *, unit: str = "", alik
 
 
 def by_percent(advance: Advance) -> Callable[[int, int], None]:
-    """Return a function of (done, total) that calls `advance` once per finished percent: for a bar of 100 pieces."""
+    """Return a function of (done, total) that calls `advance` for each percent."""
     shown = 0
 
     def on(done: int, total: int) -> None:
@@ -269,7 +269,9 @@ _attended = _Attended()
 
 
 def doing(words: str, detail: str = "") -> None:
-    """Note what is done from now on; where a person attends, it is said once nothing else was for 2 s.
+    """Note what is done from now on.
+
+    In a terminal it is shown after 2 s without other output.
 
     Args:
         words: Such as "reading images"; "" for what the progress says by itself.
@@ -281,7 +283,9 @@ def doing(words: str, detail: str = "") -> None:
 
 
 def counting(words: str, total: int, unit: str, *, where: str = "") -> Callable[[int], None]:
-    """Return a function of the number of pieces that are done, which notes it as `doing` does, with the time left.
+    """Return a function of the number done, which notes it with the time left.
+
+    It is shown as `doing` shows it.
 
     Args:
         words: Such as "reading images".

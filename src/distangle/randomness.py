@@ -1,4 +1,7 @@
-"""Random numbers as a pure function of what they are for, so that resume, order and workers change nothing."""
+"""Random numbers as a pure function of their purpose.
+
+Resume, order and number of workers change nothing.
+"""
 
 import hashlib
 
@@ -6,7 +9,7 @@ import numpy as np
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """Return the generator that belongs to a key, such as (seed, epoch, image, operation).
+    """Return the generator of a key, such as (seed, epoch, image, operation).
 
     Equal keys give equal streams; keys that differ anywhere give independent ones. No state is kept.
 

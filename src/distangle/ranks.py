@@ -1,4 +1,4 @@
-"""Several processes that work as one: joined through what `torchrun` has set, never started here.
+"""Join the processes that `torchrun` started into one group.
 
 Alone (no `WORLD_SIZE`, or 1) every function does what one process does, and nothing is joined.
 """
@@ -51,7 +51,9 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the ranks that a launcher started, for the length of a `with`; alone or joined, do nothing.
+    """Join the ranks that a launcher started for the length of a `with`.
+
+    Alone, or joined already, do nothing.
 
     Raises:
         ConfigError: The launcher set some of its variables and not others.
@@ -78,7 +80,9 @@ def joined() -> Iterator[None]:
 
 
 def share(items: Sequence[Item], of: int | None = None) -> Sequence[Item]:
-    """Return the contiguous piece of a sequence that falls to a rank; the first ranks take what is left over.
+    """Return a rank's contiguous part of a sequence.
+
+    The first ranks take what is left over.
 
     Args:
         items: The same on every rank.
@@ -149,7 +153,9 @@ def every_rank(value: Any, *, where: str) -> list[Any]:
 
 
 def agreed(*wishes: bool, where: str) -> tuple[bool, ...]:
-    """Return each wish as true on every rank when it is on any: so that all stop or save after the same step.
+    """Return each flag as true on every rank when it is on any.
+
+    So all stop or save after the same step.
 
     Raises:
         RunError: A rank did not come.
@@ -169,7 +175,7 @@ def sum_array(array: np.ndarray, *, where: str) -> None:
 
 
 def check_same(content: bytes, *, what: str, where: str) -> None:
-    """Check that every rank has the same of something, before it decides what they do together.
+    """Check that every rank has the same value.
 
     Args:
         content: Of this rank.
@@ -215,7 +221,7 @@ def check_once(visits: np.ndarray, rows: Sequence[int], *, where: str) -> None:
 
 
 def wait_for_all(where: str) -> None:
-    """Go on when every rank is here; a rank may take long to come as long as it lives.
+    """Wait until every rank is here; one may take long as long as it lives.
 
     Args:
         where: For the message of an error.
@@ -229,7 +235,7 @@ def wait_for_all(where: str) -> None:
 
 
 class _Others:
-    """The other ranks: the group for sums, and a store where each leaves signs of life and says where it is.
+    """The process group for sums, and a store for signs of life and positions.
 
     The signs tell a slow rank from a stalled one.
     """

@@ -1,4 +1,4 @@
-"""Files that may come from a stranger: read whole and as they were written, or refused in one sentence."""
+"""Read files of unknown origin whole and as written, or refuse them."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ MOST_JSON = 256 * 2**20  # bytes; the largest that is written, a planted truth, 
 
 @contextlib.contextmanager
 def whole(path: Path, *, fix: str, error: type[DistangleError] = RunError) -> Iterator[None]:
-    """Turn whatever a reader raises on a file that is cut, altered or no such file into one error that names it.
+    """Turn what a reader raises on a damaged file into one error that names it.
 
     The words of the reader are not handed on: some of them advise to switch a protection off.
 
@@ -60,7 +60,7 @@ def read_json(path: Path, *, fix: str, error: type[DistangleError] = RunError) -
 
 
 class Unlike(ValueError):
-    """What a file says is not of the kind that is expected; its words are ours, and may be handed on."""
+    """The content of a file is not of the expected kind; the message may be shown."""
 
 
 def expect(value: Any, kind: type | tuple[type, ...], *, name: str) -> Any:
@@ -107,7 +107,9 @@ def reason_of(wrong: Exception) -> str:
 
 
 def links_out(root: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """Return the links below a folder that lead out of it; the folder itself may be one.
+    """Return links below a folder that lead out of it.
+
+    The folder itself may be a link.
 
     Args:
         root: The folder.

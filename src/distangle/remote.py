@@ -1,4 +1,4 @@
-"""Folders behind a URL (S3, Google Cloud, Azure, HTTP), read through fsspec as if they were paths.
+"""Read folders behind URLs (S3, Google Cloud, Azure, HTTP) like paths.
 
 What is decoded is fetched once into a local folder, `$DISTANGLE_CACHE` or `~/.cache/distangle`: decoders get
 files, and an epoch costs no traffic.
@@ -31,7 +31,7 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 class RemotePath:
-    """A file or folder behind a URL: those parts of `pathlib.Path` that reading needs.
+    """A file or folder behind a URL, with the part of `pathlib.Path` to read it.
 
     Args:
         url: `s3://bucket/folder`, `https://host/folder`, ...
@@ -133,7 +133,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def open(self, mode: str = "rb") -> Any:
-        """Open a file for reading its bytes; what comes back is the file system's own kind of file."""
+        """Open a file for reading its bytes, as the file system's own kind of file."""
         return self._ask("open", mode=mode)
 
     def size(self) -> int:
@@ -141,7 +141,7 @@ class RemotePath:
         return int(self._ask("info").get("size") or 0)
 
     def mtime(self) -> float:
-        """Return when a file was changed, in s since 1970; 0 where the server does not tell."""
+        """Return when a file was changed, in s since 1970; 0 if the server omits it."""
         for key in ("mtime", "LastModified", "last_modified", "created", "updated"):
             value = self._ask("info").get(key)
             if value is not None and hasattr(value, "timestamp"):
@@ -153,7 +153,7 @@ class RemotePath:
         return sorted(inside for name in self._ask("find") if (inside := self._below(str(name))))
 
     def local_copy(self, *, fresh: bool = False) -> Path:
-        """Return a file or a whole folder on this machine, fetched when it is not there yet.
+        """Return a local copy of a file or whole folder; fetch what is missing.
 
         Args:
             fresh: Fetch it again unless size and time are those of the remote one.
@@ -186,7 +186,7 @@ class RemotePath:
         return local
 
     def _below(self, name: str) -> str:
-        """Return a name as the file system gives it, relative to this folder; "" if it does not lie below."""
+        """Return a name of the file system relative to this folder; "" if not below."""
         if self.scheme in _WEB:
             name = "" if "?" in name else unquote(name)
         root = f"{self._inner.rstrip('/')}/"

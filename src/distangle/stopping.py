@@ -1,4 +1,4 @@
-"""Asked to stop by a signal, a training ends as soon as it can, with a code that a scheduler can act on."""
+"""End a training on a signal as soon as possible, with a scheduler's exit code."""
 
 import contextlib
 import os
@@ -60,8 +60,9 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_at_signals(next_step: str = "") -> Iterator[Stop]:
-    """Turn SIGTERM, SIGUSR1, SIGINT and SIGHUP into a stop for the length of a `with`; a second one ends at once.
+    """Turn SIGTERM, SIGUSR1, SIGINT and SIGHUP into a stop during a `with`.
 
+    A second signal ends the process at once.
     A signal that the process was told to ignore (by `nohup`, say) stays ignored. Within another such `with` the stop is
     that of the outer one: a signal that came earlier still counts.
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from distangle.cli import main
-from distangle.images import probe_image
-from distangle.screen import index, write_screen
+from distangle.images import probe_image, survey
+from distangle.images.planes.describe import first_readable
+from distangle.screen import index, read_screen, write_screen
 
 
 @pytest.fixture
@@ -70,6 +71,16 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
         assert (out / name).is_file(), name
     for said in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
         assert said in page, said
+    assert "E1 plate 1 well B02 site 1: dna, actin, and all of them merged" in page
+
+
+def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
+    read = read_screen(screen)
+    found = first_readable(read, survey(read, [5, 6], workers=1))
+    assert found is not None
+    row = read.sites.iloc[5]
+    assert found[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}
+    assert found[1].shape == (2, 48, 48)
 
 
 def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud(

@@ -1,4 +1,4 @@
-"""Reading once more where a network file system failed for a moment; a bounded number of times."""
+"""Retry reads that fail for a moment on a network file system."""
 
 import errno
 import logging
@@ -18,12 +18,12 @@ _AGAIN: deque[float] = deque()  # a pause for every read that was tried once mor
 
 
 def n_tried_again() -> int:
-    """Return how many times this process read something once more because the storage had failed."""
+    """Return how many reads of this process were retried after a storage error."""
     return len(_AGAIN)
 
 
 def said_of_tries(since: int = 0) -> list[str]:
-    """Return a sentence for people on how often the storage was asked again, or none where it never was.
+    """Return a sentence on how many reads were retried; empty when none was.
 
     Args:
         since: What `n_tried_again` said before.
@@ -33,7 +33,7 @@ def said_of_tries(since: int = 0) -> list[str]:
 
 
 def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
-    """Return what `read` does, tried again after each pause while a passing fault of the storage is the cause.
+    """Return what `read` does; retry after each pause on a transient error.
 
     Args:
         read: Raises `ImageError` from the `OSError` that is behind it.

@@ -48,7 +48,7 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
 
 
 def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
-    """Return how images are prepared, with the mean and spread of training images for standardise=training.
+    """Return the preparation, with training statistics if standardise=training.
 
     It is one affine map of all pixels of a channel, and knows neither plates nor labels. The spread is rounded to a
     power of two and the mean to a multiple of it: no more than the order of magnitude is taken from the wells, and
@@ -80,7 +80,9 @@ def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
 def ready_batches(
     store: ImageStore, rows: Sequence[int], statistics: np.ndarray, *, batch_size: int, view: int = 0
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Give standardised batches; the last is padded to full size, so that no result depends on its place.
+    """Give standardised batches.
+
+    The last is padded to full size, so that no result depends on its place.
 
     Args:
         store: The images.
@@ -104,7 +106,9 @@ def ready_batches(
 def pixel_batches(
     store: ImageStore, rows: Sequence[int], *, batch_size: int, view: int = 0
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Give the pixels that `ready_batches` standardises, turned and padded, uint8 or uint16, in the same order.
+    """Give the pixels that `ready_batches` standardises, uint8 or uint16.
+
+    They are turned, padded and in the same order.
 
     Args:
         store: The images.
@@ -115,15 +119,15 @@ def pixel_batches(
     Yields:
         The rows of the batch, and [batch_size, channel, height, width] in a buffer that the next batch reuses.
     """
-    if not rows:
-        return
-    first = store.image(rows[0])
-    channels, height, width = first.shape
-    shape = (channels, width, height) if view & 4 else first.shape
-    raw = np.empty((batch_size, *shape), dtype=first.dtype)
+    raw = np.empty(0, dtype=np.uint8)
     for start in range(0, len(rows), batch_size):
         chosen = list(rows[start : start + batch_size])
-        padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-        for slot, image in enumerate(store.images(padded)):
+        images = store.images(chosen)
+        if start == 0:
+            channels, height, width = images[0].shape
+            shape = (channels, width, height) if view & 4 else (channels, height, width)
+            raw = np.empty((batch_size, *shape), dtype=images[0].dtype)
+        for slot, image in enumerate(images):
             take_view(image, View(view), out=raw[slot])
+        raw[len(images) :] = raw[len(images) - 1]
         yield chosen, raw

@@ -1,4 +1,4 @@
-"""Loops compiled by numba; only rooms that are opened late import this one, for numba is no requirement."""
+"""Compile loops with numba, which is optional: import this module late."""
 
 import contextlib
 import inspect
@@ -13,7 +13,7 @@ Loops = TypeVar("Loops", bound=Callable[..., Any])
 
 
 class _Kept(FunctionCache):
-    """What was compiled, on disk for the next start; where there is no room for it that start compiles anew."""
+    """A cache of compiled functions on disk; without room the next start recompiles."""
 
     def load_overload(self, signature: object, target_context: object) -> Any:
         try:
@@ -30,7 +30,10 @@ class _Kept(FunctionCache):
 
 
 def compiled(loops: Loops) -> Loops:
-    """Compile a function of arrays and numbers; it lets other threads run, and is kept on disk for the next start."""
+    """Compile a function of arrays and numbers, without the interpreter lock.
+
+    The result is cached on disk for the next start.
+    """
     plain = inspect.unwrap(loops)  # without the checks of types that tests lay around it
     dispatcher: Any = numba.njit(nogil=True)(plain)
     # What `cache=True` does, with a cache that forgives; without any folder for it, as in a read-only container,

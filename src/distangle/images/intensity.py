@@ -1,4 +1,4 @@
-"""Intensity: the mean and spread of every channel, and images standardised by them."""
+"""Standardise images by the mean and standard deviation of each channel."""
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -81,7 +81,7 @@ def _from_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def pooled_statistics(statistics: np.ndarray) -> np.ndarray:
-    """Pool the statistics of images of one size: the mean and spread of all their pixels together.
+    """Pool the mean and standard deviation of images of one size over all pixels.
 
     Args:
         statistics: float [image, 2, channel], from `channel_statistics`.

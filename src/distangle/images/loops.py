@@ -1,4 +1,4 @@
-"""Sums and counts of pixels in loops that are compiled: the same whole numbers as `intensity` has by arrays."""
+"""Sum and count pixels in compiled loops: the same integers as `intensity`."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _FIT = 1 << 16  # so many pixels of 16 bit, or squares of 8 bit, add up in 32 bi
 
 @compiled
 def power_sums(planes: np.ndarray, sums: np.ndarray) -> None:
-    """Write the sum of the pixels of every channel and that of their squares, exactly.
+    """Write the exact sums of the pixels of every channel and of their squares.
 
     Args:
         planes: uint8 or uint16 [channel, height, width].

@@ -1,4 +1,4 @@
-"""Pack a screen: every image read, written in one file, read back and compared, and a screen of the result."""
+"""Pack a screen: each image is written to one file, read back and compared."""
 
 import concurrent.futures
 import os
@@ -128,7 +128,7 @@ def _check(screen: Screen) -> None:
 def _in_windows(
     threads: concurrent.futures.Executor, call: Callable[[int], PackedImage | Problem], rows: range, *, window: int
 ) -> Iterator[PackedImage | Problem]:
-    """Give the results in order, with at most `window` images under way: memory does not grow with the screen."""
+    """Give the results in order, with at most `window` images under way."""
     waiting: list[concurrent.futures.Future[PackedImage | Problem]] = []
     for row in rows:
         waiting.append(threads.submit(call, row))
@@ -165,7 +165,7 @@ def _screen_of(
 
 
 def _tables(screen: Screen, folder: Path) -> dict[str, object]:
-    """Return the tables that were indexed and where they were looked for, named from the new folder."""
+    """Return the indexed tables and their source folder, relative to the new one."""
     listed = screen.card.provenance.get("tables", [])
     if not isinstance(screen.source, Path) or not listed:
         return {}

@@ -1,4 +1,4 @@
-"""Packs images one by one: read as always, written, read back and compared; what is there and whole is kept."""
+"""Pack images one by one, read them back, compare; keep those that are whole."""
 
 import hashlib
 import itertools
@@ -109,7 +109,10 @@ class Packer:
         return PackedImage(row, path, found.st_size, found.st_mtime, kept or sha256_of(whole), kept is not None)
 
     def sweep(self) -> None:
-        """Remove what a killed packing left beside whole records; fields of OME-Zarr are swept as they are written."""
+        """Remove files of a killed packing.
+
+        Fields of OME-Zarr are cleaned when they are written.
+        """
         if self._format == "records":
             for name in self._plates.values():
                 sweep(self._folder / name)
@@ -153,7 +156,7 @@ class Packer:
         return PurePosixPath(f"{plate}.zarr", letters, number, str(self._field[row]), *ngff.CHUNK)
 
     def _kept(self, path: Path, about: dict[str, object]) -> str | None:
-        """Return the hash of an image that is there, whole, and made from the same bytes; None otherwise."""
+        """Return the hash of a whole image made from the same bytes; None otherwise."""
         if not path.exists():
             return None
         try:

@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 class Patience:
-    """Counts the pixels of a process that were read without numba, whose start takes a second.
+    """Count the pixels read without numba, whose start takes a second.
 
     Args:
         pixels: After so many the start is worth it: ten images of six stains, 512 x 512.
@@ -35,7 +35,7 @@ def compiled_loops() -> ModuleType | None:
 
 @functools.cache
 def loops_of(module: str) -> ModuleType | None:
-    """Return a module of compiled loops; None without numba, or without memory for its library."""
+    """Return a module of compiled loops; None without numba or memory for it."""
     try:
         return importlib.import_module(module)
     except (ImportError, OSError):

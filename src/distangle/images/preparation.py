@@ -1,4 +1,4 @@
-"""How an image is made ready for the network; training writes it down, inference repeats it."""
+"""Preprocessing of images: training writes it down, inference repeats it."""
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,7 +7,7 @@ from distangle.images.intensity import Standardisation, Transform
 
 
 class Preparation(BaseModel):
-    """The steps between a file and the network, in their order: bin, transform, standardise."""
+    """The steps from file to network, in order: bin, transform, standardise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,7 +25,9 @@ class Preparation(BaseModel):
 
 
 def binning_for(height: int, width: int, *, shortest: int = 96) -> int:
-    """Return the largest binning, of powers of two, that leaves at least `shortest` pixels on the shorter side.
+    """Return the largest power-of-two binning with `shortest` pixels or more left.
+
+    The shorter side of the image counts.
 
     Args:
         height: Of the image, in pixels.
@@ -39,7 +41,9 @@ def binning_for(height: int, width: int, *, shortest: int = 96) -> int:
 
 
 def bin_pixels(image: np.ndarray, n: int) -> np.ndarray:
-    """Return the mean of n x n pixels in the image's own data type; rows and columns left over are cut.
+    """Return means of n x n pixels in the image's data type.
+
+    Rows and columns left over are cut.
 
     Args:
         image: [channel, height, width].

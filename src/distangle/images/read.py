@@ -1,4 +1,4 @@
-"""From files to pixels: one image [channel, height, width], refused loudly when any byte is in doubt."""
+"""Read images [channel, height, width]; refuse any file that is in doubt."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 def probe_image(path: Path) -> ImageHeader:
-    """Read the header of an image file, and what it says of its pages; no pixel is decoded.
+    """Read the header and page descriptions of an image file, without pixels.
 
     Args:
         path: A PNG or TIFF file or a packed image, told apart by its first bytes, not by its name; or the folder of
@@ -48,7 +48,10 @@ def _probed(path: Path) -> ImageHeader:
 
 
 def _header(path: Path, page: int | None = None) -> ImageHeader:
-    """Return what reading a plane needs to know, and no more: it is asked for every image of every epoch."""
+    """Return what reading a plane needs, and no more.
+
+    It is called for every image of every epoch.
+    """
     kind = _kind(path)
     if kind == "png":
         with path.open("rb") as opened_png:
@@ -79,8 +82,9 @@ def _checked_header(path: Path, read: Callable[[Path], ImageHeader]) -> ImageHea
 
 
 def has_checksum(path: Path) -> bool:
-    """Tell whether reading a file sees any byte of its pixels that changed: PNG, and what `distangle pack` wrote.
+    """Return whether reading a file detects any changed byte of its pixels.
 
+    PNG does, and so do files of `distangle pack`.
     TIFF counts as having none: of its compressions only deflate has one.
 
     Raises:
@@ -130,7 +134,7 @@ def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
 
 
 def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
-    """Return the channels of a packed image or of one array, or None where the files are neither."""
+    """Return the channels of a packed image or of one array; None for other files."""
     wanted = [page for page in pages if page is not None]
     if len(set(paths)) > 1 or len(wanted) < len(pages):
         return None

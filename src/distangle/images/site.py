@@ -12,7 +12,7 @@ from distangle.screen.stored import size_and_mtime
 
 
 class SiteReader:
-    """Reads the images of a screen, and refuses those whose files are no longer what they were when indexed.
+    """Read images of a screen; refuse those whose files changed after indexing.
 
     Sizes are compared every time. The bytes are compared with the SHA-256 of the index, where the screen was indexed
     with hashes, when they are first read and whenever they were written anew. One file with a checksum of its own (see

@@ -1,5 +1,7 @@
 """The images of a screen by row: read once, kept in memory while they fit."""
 
+import contextlib
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,7 +18,7 @@ SHORT = "End other programs, ask for more memory, or take smaller batches, then 
 
 
 class ImageStore:
-    """Images of a screen, binned, uint8 or uint16 [channel, height, width], by the row of their site.
+    """A cache of binned images, uint8 or uint16 [channel, height, width], by row.
 
     Args:
         screen: Where the files are.
@@ -53,7 +55,9 @@ class ImageStore:
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         self._reader = SiteReader(screen)
         self._memory = memory
-        self._kept: dict[int, np.ndarray] = {}
+        self._cached: dict[int, np.ndarray] = {}
+        self._cached_bytes = 0
+        self._lock = threading.Lock()  # of the two above: several threads decode
         self._threads = Threads(workers, name="decode")
 
     def image(self, row: int) -> np.ndarray:
@@ -63,9 +67,9 @@ class ImageStore:
             ImageError: It cannot be read; the message names file, plate, well and site.
             MemoryShortage: There is no memory for it; that says nothing against its files.
         """
-        kept = self._kept.get(row)
-        if kept is not None:
-            return kept
+        cached = self._cached.get(row)
+        if cached is not None:
+            return cached
         try:
             image = self._reader.read(row)
             expected = self.screen.card.shape
@@ -79,13 +83,10 @@ class ImageStore:
             self.reasons[row] = message
             raise ImageError(message) from error
         except MemoryError as error:
-            self._kept.clear()  # what ends now may need some
+            self._clear()  # what ends now may need some
             message = f"Memory ran out while {self._place(row)} was decoded ({self._files(row)}). {SHORT}"
             raise MemoryShortage(message) from error
-        if self._memory >= image.nbytes:
-            self._memory -= image.nbytes
-            self._kept[row] = image
-        return image
+        return self._cache(row, image)
 
     def images(self, rows: Iterable[int]) -> list[np.ndarray]:
         """Return several images, decoded side by side, in the order asked for.
@@ -112,27 +113,35 @@ class ImageStore:
             MemoryShortage: There is no memory to decode one.
         """
 
-        def readable(row: int) -> bool:
-            try:
+        def try_image(row: int) -> None:
+            with contextlib.suppress(ImageError):  # `image` has noted the reason
                 self.image(row)
-            except ImageError:
-                return False
-            return True
 
         rows = list(rows)
         missing = [row for row in rows if row not in self.reasons and not np.isfinite(self.statistics[row]).all()]
         read = counting("reading images", len(missing), "images") if missing else None
-        for k, (row, fine) in enumerate(zip(missing, self._threads.map(readable, missing), strict=True), start=1):
+        for k, _ in enumerate(self._threads.map(try_image, missing), start=1):
             if read is not None:
                 read(k)
-            if not fine:
-                self._kept.pop(row, None)
         return [row for row in rows if row not in self.reasons]
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the images in memory."""
-        return sum(image.nbytes for image in self._kept.values())
+        return self._cached_bytes
+
+    def _cache(self, row: int, image: np.ndarray) -> np.ndarray:
+        """Keep an image while the budget lasts; return the copy kept first."""
+        with self._lock:
+            if row not in self._cached and self._cached_bytes + image.nbytes <= self._memory:
+                self._cached[row] = image
+                self._cached_bytes += image.nbytes
+            return self._cached.get(row, image)
+
+    def _clear(self) -> None:
+        with self._lock:
+            self._cached.clear()
+            self._cached_bytes = 0
 
     def _place(self, row: int) -> str:
         site = self.screen.sites.iloc[row]
@@ -144,4 +153,4 @@ class ImageStore:
     def close(self) -> None:
         """Let go of the threads and the memory."""
         self._threads.close()
-        self._kept.clear()
+        self._clear()

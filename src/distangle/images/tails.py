@@ -1,4 +1,4 @@
-"""Zeroed tails of raw TIFF files: what a copy that stopped half way leaves, where no checksum tells.
+"""Find raw TIFF pages that end in zeros, as a copy that stopped leaves them.
 
 Only the last bytes of a page are read, and more where these are zero; nothing is decoded.
 """
@@ -20,8 +20,9 @@ _RAW = 1  # value of the tag Compression
 
 
 def zeroed_tails(path: Path) -> dict[int, tuple[int, int]]:
-    """Return the pages of an uncompressed TIFF file that end in zeros while the image before them does not.
+    """Return the pages of an uncompressed TIFF file that end in zeros.
 
+    The image before the zeros does not.
     A tail is at least 4096 bytes and one whole row of zeros. A page that is black throughout has none, nor one whose
     background is zero just before: there the end may well be so.
 
@@ -73,7 +74,7 @@ def _zeroed_rows(opened: IO[bytes], page: tifffile.TiffPage) -> tuple[int, int] 
 
 
 def _zeros_at_the_end(opened: IO[bytes], strips: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the last bytes of a page are zero; most pages are known by their last few."""
+    """Return how many of the last bytes of a page are zero."""
     zeros, part = 0, TAIL_BYTES
     for at, n in reversed(strips):
         left = n

@@ -1,4 +1,7 @@
-"""Threads that a fork begins anew: those of the parent are not in the child, and who waits for them waits for ever."""
+"""A thread pool that is recreated after `fork`.
+
+Threads do not survive a fork, so the parent's pool would deadlock the child.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -1,8 +1,7 @@
-"""Planes of TIFF files: what is compressed must come out at just its length, or nothing comes out."""
+"""Read planes of TIFF files; refuse compressed data of another length."""
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import tifffile
 from PIL import Image, ImageFile
 
 from distangle.errors import ImageError, PixelTypeError
+from distangle.images.limits import inflated_length
 from distangle.images.stacks import stack_of
 from distangle.screen.stack import ImageHeader
 
@@ -48,7 +48,7 @@ def tiff_header(path: Path, page: int = 0) -> tuple[str, tuple[int, int], int]:
 
 
 def probe_tiff(path: Path) -> ImageHeader:
-    """Return what a file says of itself, and what its pages are: of the first that is no thumbnail.
+    """Return the header of the first page that is no thumbnail, and the pages.
 
     Raises:
         PixelTypeError: It has no grey planes, or several under one page.
@@ -94,7 +94,7 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
 
 
 def _decoded(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
-    """Return a plane upright, its values as they are stored, whatever decoder knows its codec."""
+    """Return a plane upright, with its stored values, whatever its codec."""
     if page.bitspersample == 12:
         return _upright(_unpack(path, page), _orientation(page))
     try:
@@ -111,13 +111,13 @@ def _decoded(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _raw_mode(opened: ImageFile.ImageFile) -> str:
-    """Return how Pillow will unpack an image that it has not decoded yet: `L;I` inverts."""
+    """Return the raw mode of an image that Pillow has not decoded; `L;I` inverts."""
     tile = opened.tile[0] if opened.tile else None
     return str(tile.args[0] if tile is not None and isinstance(tile.args, tuple) else tile and tile.args)
 
 
 def _described(path: Path, opened: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[str, tuple[int, int]]:
-    """Return pixel type and (height, width) of a page, of which nothing is left in doubt."""
+    """Return pixel type and (height, width) of a page, after all checks."""
     _check_tags(opened, page)
     shape, dtype = _grey(path, page), str(page.dtype)
     bits = int(page.bitspersample)
@@ -130,7 +130,7 @@ def _described(path: Path, opened: tifffile.TiffFile, page: tifffile.TiffPage) -
 
 
 def _check_meaning(path: Path, page: tifffile.TiffPage) -> None:
-    """Check that a larger number means more light, or less light for all: an index into a palette means neither."""
+    """Check that pixels are intensities, not indices into a palette."""
     said = int(page.photometric)
     if said in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or _PHOTOMETRIC not in page.tags:
         return
@@ -142,7 +142,10 @@ def _check_meaning(path: Path, page: tifffile.TiffPage) -> None:
 
 
 def _is_ramp(colours: np.ndarray) -> bool:
-    """Tell whether colours [red green blue, index] go evenly from black to one colour: the index is the intensity."""
+    """Return whether colours [red green blue, index] rise evenly from black.
+
+    Then the index is the intensity.
+    """
     ramp = np.linspace(0, 1, colours.shape[1])
     most = colours.max(axis=1, initial=0).astype(float)
     shades = colours[most > 0] / most[most > 0, None]
@@ -185,8 +188,9 @@ def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int
 
 
 def _check_tags(opened: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Check that every tag that says how pixels are stored was understood: the parser leaves out what it cannot read.
+    """Check that every tag on the storage of pixels was understood.
 
+    The parser leaves out what it cannot read.
     Without its predictor a compressed plane would come out whole, and wrong; so the order of its tags is looked at too.
     """
     form, file = opened.tiff, opened.filehandle
@@ -204,7 +208,7 @@ def _check_tags(opened: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
 
 
 def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
-    """Check that the strips or tiles of a page are all there, and of the lengths that its size asks for.
+    """Check that all strips or tiles of a page exist and have the right lengths.
 
     Decoders fill what is missing with zeros and leave out what is too much. The checksum of zlib is looked at here.
     """
@@ -249,11 +253,7 @@ def _segment_bytes(page: tifffile.TiffPage) -> list[int]:
 
 
 def _check_inflated(packed: bytes, n_bytes: int, number: int) -> None:
-    inflate = zlib.decompressobj()
-    plain = inflate.decompress(packed, n_bytes + 1)
-    if len(plain) != n_bytes or not (
-        inflate.eof or inflate.decompress(inflate.unconsumed_tail, 1) == b"" and inflate.eof
-    ):
+    if inflated_length(packed, n_bytes) != (n_bytes, True):
         message = f"a strip of page {number} does not hold {n_bytes} bytes"
         raise ValueError(message)
 
@@ -274,7 +274,7 @@ def _check_packbits(packed: bytes, n_bytes: int, number: int) -> None:
 
 
 def _unpack(path: Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Unpack 12-bit samples (two in three bytes, each row padded to whole bytes), uncompressed."""
+    """Unpack 12-bit samples: two in three bytes, rows padded to whole bytes."""
     height, width = page.shape
     row_bytes = (width * 12 + 7) // 8
     packed = np.frombuffer(_joined(path, page.dataoffsets, page.databytecounts), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Views of an image: the eight flips and turns of the square, and crops, on whole pixels before normalisation."""
+"""Augment images by the eight flips and turns and by crops, before standardising."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,9 @@ class View:
 def random_view(
     rng: np.random.Generator, *, height: int, width: int, smallest: float = 1.0, turn: bool = False
 ) -> View:
-    """Draw one of the eight views and a square crop of at least `smallest` of the shorter side.
+    """Draw one of the eight views and a crop of at least `smallest` of the side.
+
+    The crop is square; the shorter side counts.
 
     Args:
         rng: Source of randomness.
@@ -48,7 +50,7 @@ def random_view(
 
 
 def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
-    """Write a view of an image into a buffer; geometry only moves pixels, so any data type will do.
+    """Write a view of an image of any data type into a buffer.
 
     Args:
         image: [channel, height, width].
@@ -80,7 +82,7 @@ def take_view(image: np.ndarray, view: View, *, out: np.ndarray) -> np.ndarray:
 
 
 def _copy(image: np.ndarray, out: np.ndarray, *, columns: int) -> None:
-    """Copy in strips: of a transposed image each column of a strip lies in one line of the cache, read whole once."""
+    """Copy in strips, so that a transposed image is read by whole cache lines."""
     for left in range(0, out.shape[2], columns):
         out[:, :, left : left + columns] = image[:, :, left : left + columns]
 
@@ -97,7 +99,7 @@ def _turned(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def _mirrored(places: np.ndarray, length: int) -> np.ndarray:
-    """Return the nearest pixels, those beyond an edge mirrored in it (the edge pixel twice)."""
+    """Return the nearest pixels, mirrored at the edges (the edge pixel twice)."""
     period = np.rint(places).astype(np.intp) % (2 * length)
     return np.asarray(np.minimum(period, 2 * length - 1 - period))
 

@@ -1,4 +1,4 @@
-"""Planes of an array of Zarr, of format 2 or 3: a chunk that is not there is an error, not black."""
+"""Read planes of Zarr arrays, format 2 or 3; refuse missing chunks."""
 
 import itertools
 import json
@@ -85,7 +85,9 @@ def array_header(path: Path) -> ArrayHeader:
 
 
 def probe_array(path: Path) -> tuple[str, tuple[int, int], int]:
-    """Return type of a pixel, (height, width) and number of planes of an array, all of whose chunks are there.
+    """Return pixel type, (height, width) and number of planes of a whole array.
+
+    All its chunks are there.
 
     Raises:
         ImageError: It is no image, or a chunk is absent.
@@ -203,7 +205,7 @@ def _check_shard(file: Path, path: Path, header: ArrayHeader, numbers: Sequence[
 
 
 def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) -> None:
-    """Refuse a chunk of another length than the array asks for: by its size where it is raw, else by what it claims."""
+    """Refuse a chunk of another length, by its size if raw, else by its header."""
     if not header.codec:
         if n_bytes != header.chunk_bytes:
             message = f"{file} holds {n_bytes} bytes, and a chunk has {header.chunk_bytes}. Copy it again."
@@ -215,7 +217,7 @@ def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) ->
 
 
 def _claims(codec: str, head: bytes) -> int:
-    """Return how many bytes a chunk says it holds, in the way of its codec; 0 where it does not say."""
+    """Return how many bytes a chunk's header claims; 0 where it does not say."""
     if codec == "zstd":
         return content_size(head) or 0
     if codec == "blosc" and len(head) >= _BLOSC.size:

@@ -96,10 +96,8 @@ def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) ->
     """
     used = set(truth) | set(predicted)
     names = [name for name in classes if name in used]
-    index = {name: k for k, name in enumerate(names)}
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (truth.map(index).to_numpy(dtype=int), predicted.map(index).to_numpy(dtype=int)), 1)
-    return {"perturbations": names, "counts": counts.tolist()}
+    counts = pd.crosstab(truth.to_numpy(), predicted.to_numpy()).reindex(index=names, columns=names, fill_value=0)
+    return {"perturbations": names, "counts": counts.to_numpy().tolist()}
 
 
 def _by_role(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with controls"], pd.Series]]:

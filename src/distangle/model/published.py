@@ -1,7 +1,4 @@
-"""Download the published ImageNet weights of a backbone, known by their hash.
-
-They are kept in torch hub's cache.
-"""
+"""Download published ImageNet weights into torch hub's cache; check their hash."""
 
 import contextlib
 import http.client
@@ -47,7 +44,7 @@ Say = Callable[[str], None]
 
 
 def published_weights(backbone: str, *, say: Say, base_url: str | None = None, folder: Path | None = None) -> Path:
-    """Return the file of ImageNet weights of a backbone; download it once.
+    """Return the ImageNet file of a backbone; download it unless it is cached.
 
     Args:
         backbone: A name of `PUBLISHED`.
@@ -114,7 +111,7 @@ def _installed(backbone: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let one process in at a time: of two runs that start together, one downloads and one waits."""
+    """Let one process in at a time, so that of two runs one downloads."""
     with path.open("w") as lock:
         if sys.platform != "win32":
             import fcntl

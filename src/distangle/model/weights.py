@@ -1,7 +1,4 @@
-"""Load published weights into the backbone, with every key accounted for.
-
-The keys are torchvision's names.
-"""
+"""Load published weights into a backbone, with every key accounted for."""
 
 import re
 import struct
@@ -69,7 +66,7 @@ class WeightsReport:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, without the wrappings that trainers put around them."""
+    """Return the tensors of a file by name, without a trainer's wrapping."""
     if not path.is_file():
         message = f"There are no weights at {path}. Expected a .pth, .pt or .safetensors file."
         raise WeightsError(message)
@@ -110,7 +107,7 @@ def _our_name(name: str) -> str:
 
 
 def _inflated(weight: Tensor, *, n_channels: int) -> Tensor:
-    """Return a first convolution for `n_channels`: the file's channels repeated in turn.
+    """Return a first convolution for `n_channels`, repeating the file's channels.
 
     Scaled by the ratio of the numbers of channels, so that equal channels give the sums they gave before; one
     channel takes the sum. The rule is timm's.
@@ -125,9 +122,7 @@ def _inflated(weight: Tensor, *, n_channels: int) -> Tensor:
 def load_published_weights(
     model: PerturbationClassifier, path: Path, *, first_convolution: Literal["inflate", "new"] = "inflate"
 ) -> WeightsReport:
-    """Copy published weights into the backbone of a model.
-
-    The model is untouched when anything is wrong.
+    """Copy published weights into the backbone of a model, or leave it untouched.
 
     Understood: torchvision's names, with or without `features.` before them, its DenseNet names of 2017
     (`denselayer1.norm.1.weight`), timm's, which are torchvision's, and those of EfficientNet-Lite's own file.

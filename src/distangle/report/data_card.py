@@ -15,13 +15,15 @@ from distangle.screen import Channel, Statistics, statistics_table
 MOST_PLATES = 24  # rows of the table of controls before it is summed up
 
 
-def write_card(card: Mapping[str, Any], folder: Path, *, example: tuple[str, np.ndarray] | None = None) -> list[Path]:
+def write_card(
+    card: Mapping[str, Any], folder: Path, *, example: tuple[Mapping[str, str], np.ndarray] | None = None
+) -> list[Path]:
     """Write `card.json`, `index.html`, its style and its charts; return the paths.
 
     Args:
         card: From `distangle.images.planes.describe`.
         folder: Of the page; other files in it stay.
-        example: Place and image [channel, height, width] of a site to show; None shows none.
+        example: Key (experiment, plate, well, site) and image [channel, height, width] of a site to show.
     """
     sheet = _Sheet(folder)
     path = folder / "card.json"
@@ -65,9 +67,10 @@ class _Sheet:
         return figure(f"figures/{name}", alternative=alternative, caption=caption)
 
 
-def _example(sheet: _Sheet, card: Mapping[str, Any], place: str, image: np.ndarray) -> Markup:
+def _example(sheet: _Sheet, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray) -> Markup:
     picture = card_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
     names = ", ".join(str(channel["name"]) for channel in card["channels"])
+    place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
     caption = f"{place}: {names}, and all of them merged (Figure 1)."
     return sheet.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
 

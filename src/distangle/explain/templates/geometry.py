@@ -114,16 +114,11 @@ def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " ve
         pairs: From `cosines`.
         labels: One per vector; at least two different ones, and fewer than vectors.
     """
-    names, index = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
-    if not 2 <= len(names) < len(pairs):
+    from sklearn.metrics import silhouette_samples
+
+    names = np.asarray(labels, dtype=object).astype(str)
+    if not 2 <= len(np.unique(names)) < len(pairs):
         return None
     distances = 1 - pairs
     np.fill_diagonal(distances, 0)
-    member = np.eye(len(names))[index]
-    sums, sizes, rows = distances @ member, member.sum(axis=0), np.arange(len(pairs))
-    inside = sums[rows, index] / np.maximum(sizes[index] - 1, 1)
-    means = np.where(member > 0, np.inf, sums / sizes)
-    outside = means.min(axis=1)
-    larger = np.maximum(inside, outside)
-    fine = (sizes[index] > 1) & (larger > 0)
-    return np.asarray(np.where(fine, (outside - inside) / np.where(fine, larger, 1), 0.0))
+    return np.asarray(silhouette_samples(distances, names, metric="precomputed"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from distangle.errors import RunError
 from distangle.explain.templates.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
@@ -91,9 +91,8 @@ def junk_apart(
 
 def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
     """Return the probability that a positive has the larger value, ties counted half."""
-    n = int(positive.sum())
-    ranks = rankdata(values)[positive].sum()
-    return float((ranks - n * (n + 1) / 2) / (n * (len(positive) - n)))
+    first, second = values[positive], values[~positive]
+    return float(mannwhitneyu(first, second, method="asymptotic").statistic / (len(first) * len(second)))
 
 
 def _silhouette(pairs: Cosines, junk: np.ndarray) -> float | None:

@@ -1,4 +1,4 @@
-"""What is odd in the pixels of a screen: damage, clipping, empty and blurred fields, copies, files changed since."""
+"""Find damaged, clipped, empty, blurred, copied and changed images."""
 
 from distangle.images.checks.run import check_pixels
 

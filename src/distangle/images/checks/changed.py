@@ -1,4 +1,4 @@
-"""Whether the files are still those that were indexed: size, time of change, and hash."""
+"""Check that files are still those that were indexed: size, time and hash."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,9 @@ _FIX = "If it was meant, index again: `distangle index`. If not, copy it again f
 def check_changed(
     screen: Screen, rows: Sequence[int], *, hash_files: bool = True, progress: Callable[[], None] | None = None
 ) -> Iterator[Finding]:
-    """Find sites whose files are no longer what they were when they were indexed; reading tells which are gone.
+    """Find sites whose files changed after indexing.
+
+    Reading tells which files are gone.
 
     Args:
         screen: With images.

@@ -12,7 +12,7 @@ from distangle.screen.checks.finding import Severity
 
 
 def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -> Iterator[Finding]:
-    """Find planes with the same pixels at two places; of constant planes many are alike.
+    """Find planes with the same pixels at two sites, other than constant planes.
 
     Args:
         planes: From `survey`, those that could be read.

@@ -1,4 +1,4 @@
-"""Planes of one channel whose numbers mean different things: other bits, stretched, or shifted by a sign."""
+"""Find planes of a channel with another bit depth, stretched or sign-shifted."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Channels of a plate that look like other channels of the other plates: files named or ordered otherwise there."""
+"""Find plates whose channels are named or ordered unlike the other plates."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Measured:
-    """Medians of the features of a plate, float64 [channel, feature], and its cell type."""
+    """Medians of a plate's features, float64 [channel, feature], and cell type."""
 
     cell_type: str
     features: np.ndarray
@@ -91,7 +91,7 @@ def _changed(
 
 
 def _difference(place: Place, group: Mapping[Place, _Measured]) -> np.ndarray:
-    """Return what each channel differs by from each of the others' channels [channel, theirs, feature]."""
+    """Return differences to the others' channels, [channel, theirs, feature]."""
     usual = np.median([one.features for key, one in group.items() if key != place], axis=0)
     here = group[place].features
     shift = np.median(here - usual, axis=0)  # what a plate does to all its channels tells nothing of their order
@@ -121,7 +121,10 @@ def _odd_ones(
     others: Mapping[Place, _Measured],
     group: Mapping[Place, _Measured],
 ) -> list[Place]:
-    """Return those of a group whose channels the plates elsewhere have in another order; all, where nobody knows."""
+    """Return plates of a group whose channel order differs from plates elsewhere.
+
+    All of them, where no other plate can tell.
+    """
     kept = []
     for place in odd if others else []:
         difference = np.abs(_difference(place, {**others, place: group[place]})).mean(axis=2)

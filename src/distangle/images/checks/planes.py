@@ -1,4 +1,4 @@
-"""Planes that are damaged, clipped, empty or out of focus, judged by themselves or by their like."""
+"""Find damaged, clipped, empty and blurred planes, alone or against their like."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def finding(row: Row, severity: Severity, kind: str, what: str, fix: str, *, cou
 
 
 def groups_of_like(planes: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
-    """Return groups of planes that should be alike, as words and positions: of one channel and experiment.
+    """Return groups of planes of one channel and experiment: name and positions.
 
     Where an experiment has too few, all of one channel and cell type; where these are too few, none.
     """
@@ -72,7 +72,7 @@ def _pair(key: Any) -> tuple[str, str]:
 
 
 def unlike(values: np.ndarray) -> np.ndarray:
-    """Return how many robust standard deviations each value lies from the median, on a logarithmic scale.
+    """Return robust standard deviations from the median, on a logarithmic scale.
 
     Args:
         values: Above zero; at least two.
@@ -165,7 +165,7 @@ def _blurred(planes: pd.DataFrame) -> Iterator[Finding]:
 
 
 def judged(planes: pd.DataFrame) -> tuple[int, int]:
-    """Return how many planes could be compared with their like, and how many had too few of them."""
+    """Return how many planes could be compared, and how many had too few alike."""
     n = sum(len(rows) for _, rows in groups_of_like(planes))
     return n, len(planes) - n
 

@@ -1,4 +1,4 @@
-"""Packed images: a file per image, without loss, with a checksum, read many times faster than a PNG per channel."""
+"""Lossless packed images: one file with a checksum for each, fast to read."""
 
 from distangle.images.packed.read import is_packed, packed_header, read_packed
 

@@ -1,4 +1,4 @@
-"""Pixels told by their neighbours on all sides: a coarse lattice first, then what lies between its points.
+"""Predict pixels from their neighbours: a coarse lattice first, then between.
 
 A plane is taken apart three times into every second pixel of every second row, and the three quarters between
 them. Each pixel between is the mean of its four nearest known neighbours and a small remainder. On microscopy the
@@ -19,7 +19,7 @@ def padded(side: int) -> int:
 
 
 def remainders(planes: np.ndarray) -> np.ndarray:
-    """Return what is left of each pixel, in the order in which `put_together` needs it.
+    """Return the remainders of the pixels, in the order of `put_together`.
 
     Args:
         planes: uint8 or uint16 [channel, height, width].

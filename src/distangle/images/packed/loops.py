@@ -1,4 +1,4 @@
-"""The same as `nibbles.join` and `lattice.put_together`, in loops that are compiled, a plane at a time."""
+"""Compiled loops for `nibbles.join` and `lattice.put_together`, by plane."""
 
 import numpy as np
 

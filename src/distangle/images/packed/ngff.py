@@ -1,4 +1,4 @@
-"""OME-Zarr plates (NGFF 0.5, zarr 3): metadata as the specification has it, one chunk per image."""
+"""Write OME-Zarr plates (NGFF 0.5, zarr 3) with one chunk for each image."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ def write_plate(
 def write_image(
     folder: Path, image: np.ndarray, *, level: int, channels: Sequence[Channel], about: Mapping[str, Any]
 ) -> Path:
-    """Write one field: multiscale metadata and an array of one chunk; return the file of the chunk.
+    """Write metadata and array of one field; return the file of its only chunk.
 
     Args:
         folder: `NAME.zarr/B/02/0`.
@@ -82,7 +82,9 @@ def write_image(
 
 
 def read_chunk(blob: bytes, *, path: Path) -> np.ndarray:
-    """Return the image of a chunk that `write_image` wrote, uint8 or uint16 [channel, height, width].
+    """Return the image of a chunk, uint8 or uint16 [channel, height, width].
+
+    `write_image` wrote the chunk.
 
     Args:
         blob: The whole file.
@@ -152,7 +154,7 @@ def _shown(channel: Channel, plane: np.ndarray) -> dict[str, Any]:
 
 
 def about_of(chunk: Path) -> dict[str, Any]:
-    """Return what was kept beside `ome` of the image that a chunk is of; nothing where that cannot be read."""
+    """Return the attributes beside `ome` of a chunk's image; empty if unreadable."""
     path = chunk.parents[len(CHUNK) - 1] / DESCRIBED
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))["attributes"]["distangle"])

@@ -1,4 +1,4 @@
-"""Bytes in halves: two small numbers share a byte, so a code of whole bits wastes less and is read twice as fast."""
+"""Split bytes into halves, so that a code of whole bits wastes less."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ _DEARER = 1.02  # halves may cost so much more: they are read faster
 
 
 def split(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take numbers apart into bytes, and each byte of a channel into halves where that is as small.
+    """Split numbers into bytes, and bytes into halves where that is as small.
 
     Args:
         flat: uint8 or uint16 [channel, number], an even number of them.
@@ -36,7 +36,10 @@ def join(parts: np.ndarray, halved: np.ndarray) -> np.ndarray:
 
 
 def _bytes_needed(values: np.ndarray, *, least: float) -> float:
-    """Return what a code of single bytes needs, at `least` so many bits each: zstd has whole bits and finds no gain."""
+    """Return the bytes of a code of single bytes, with `least` bits each or more.
+
+    zstd has whole bits and finds no gain.
+    """
     shares = np.bincount(values, minlength=256) / max(values.size, 1)
     shares = shares[shares > 0]
     return float(max(-(shares * np.log2(shares)).sum(), least)) * values.size / 8

@@ -1,4 +1,4 @@
-"""Where a packed screen may lie: in a folder of its own, which one process at a time writes to."""
+"""Check and lock the folder of a packed screen; one process writes at a time."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ UNFINISHED = "packing.json"  # says whose pack a folder holds that has no card y
 
 @contextlib.contextmanager
 def held_for(screen: Screen, folder: Path, *, format: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a folder for the packing of a screen; what killed packings left of single files is swept.
+    """Lock the folder of a packed screen and remove files of killed packings.
 
     Args:
         screen: That is packed.
@@ -43,7 +43,7 @@ def held_for(screen: Screen, folder: Path, *, format: str, say: Callable[[str], 
 
 
 def mark_of(screen: Screen, folder: Path, *, format: str) -> dict[str, str]:
-    """Return by what a packing is known again: its format, and where the images lie, from here, or what they are."""
+    """Return what identifies a packing: its format, and the images it is made of."""
     source = screen.source
     if isinstance(source, Path):
         source = Path(os.path.relpath(source.resolve(), folder.resolve()))

@@ -14,7 +14,7 @@ def is_packed(head: bytes) -> bool:
 
 
 def read_packed(path: Path) -> np.ndarray:
-    """Return all channels of a packed image, uint8 or uint16 [channel, height, width].
+    """Return all channels of a packed image, uint8 or uint16 [channel, row, column].
 
     Raises:
         ImageError: It is damaged, or gone.
@@ -33,7 +33,7 @@ def read_packed(path: Path) -> np.ndarray:
 
 
 def packed_header(path: Path) -> tuple[str, tuple[int, int], int]:
-    """Return pixel type, (height, width) and number of channels, without reading a pixel.
+    """Return pixel type, (height, width) and number of channels from the header.
 
     Raises:
         ImageError: The header is damaged.

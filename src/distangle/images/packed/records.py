@@ -1,4 +1,4 @@
-"""One image in one file: remainders of a lattice, in halves, zstd with a checksum, and the name of its site."""
+"""Write and read one image in one file: lattice remainders, zstd, checksum."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""zstd frames with a checksum of what they hold; a frame that does not keep its word is refused."""
+"""Write and read zstd frames with a checksum; refuse frames that break it."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,10 @@ def decompressed(frame: bytes | memoryview, *, n_bytes: int, path: Path) -> np.n
 
 
 def content_size(frame: bytes | memoryview) -> int | None:
-    """Return how many bytes a frame says it holds (RFC 8878, 3.1.1.1); None where it does not say, or is no frame."""
+    """Return the content size of a frame; None if absent, or if it is no frame.
+
+    Source: RFC 8878, 3.1.1.1
+    """
     if bytes(frame[:4]) != MAGIC or len(frame) < SHORTEST:
         return None
     described = frame[4]

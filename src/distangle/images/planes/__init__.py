@@ -1,4 +1,4 @@
-"""What the pixels of a screen measure, plane by plane, before any of them is standardised."""
+"""Measure the pixels of a screen plane by plane, before standardisation."""
 
 from distangle.images.planes.measure import measure_plane
 from distangle.images.planes.sample import sample_sites

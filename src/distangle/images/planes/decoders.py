@@ -1,4 +1,4 @@
-"""Processes that decode: one that hangs is stopped, one that dies is replaced, and the file is named.
+"""Decode in processes; stop one that hangs, replace one that dies, name the file.
 
 They are started anew (never forked, so no lock of another thread is copied) and talk in lines of JSON.
 """
@@ -35,7 +35,7 @@ class _Lost(Exception):  # noqa: N818 - no fault of ours: what became of a proce
 
 
 class Decoders:
-    """Reads and measures sites in other processes; may be asked by several threads at a time.
+    """A pool of processes that read and measure sites, for several threads.
 
     Args:
         read: Reads an image; a function of a module, which the processes import.
@@ -66,7 +66,7 @@ class Decoders:
             decoder.end()
 
     def measure_sites(self, sites: Sequence[Site], *, grid: tuple[int, int]) -> list[list[PlaneRead]]:
-        """Return what `distangle.images.planes.site.measure_site` does of every site; a lost file has its reason.
+        """Return what `measure_site` does of every site; a lost file has its reason.
 
         Sites that are small are best asked for together. What ends a process is read once more, site by site and file
         by file, to know which one it is.

@@ -1,4 +1,4 @@
-"""A screen described in figures: how many, how bright, what varies between what, and where on the plates."""
+"""Summarize a screen: counts, intensity, variance components, plate effects."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from distangle.images.planes.survey import Survey
 from distangle.images.planes.variance import LEVELS, variance_components
 from distangle.images.site import SiteReader
 from distangle.screen import NEGATIVE, Role, Screen, natural_key, statistics
+from distangle.screen.table import KEY_COLUMNS
 
-_WELL = ["experiment", "plate", "well"]
+_WELL = list(KEY_COLUMNS[:3])
 
 
 def describe(screen: Screen, surveyed: Survey | None = None, *, quantity: str = "mean") -> dict[str, Any]:
@@ -57,15 +58,17 @@ def describe(screen: Screen, surveyed: Survey | None = None, *, quantity: str = 
     return said
 
 
-def first_readable(screen: Screen, surveyed: Survey) -> tuple[str, np.ndarray] | None:
-    """Return place and image of the first site of which every plane could be read."""
+def first_readable(screen: Screen, surveyed: Survey) -> tuple[dict[str, str], np.ndarray] | None:
+    """Return key and image of the first site whose planes could all be read.
+
+    The key is experiment, plate, well and site.
+    """
     bad = set(surveyed.planes.loc[surveyed.planes["reason"] != "", "position"])
     row = next((int(row) for row in surveyed.planes["position"] if row not in bad), None)
     if row is None:
         return None
-    site = screen.sites.iloc[row]
-    place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
-    return place, SiteReader(screen).read(row)
+    key = screen.sites.iloc[row][list(KEY_COLUMNS)]
+    return {str(name): str(value) for name, value in key.items()}, SiteReader(screen).read(row)
 
 
 def _problems(screen: Screen) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Quantities as they lie on the plates, and whether the border differs from the middle."""
+"""Summarize quantities by plate position; compare the border with the inside."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,9 @@ class EdgeEffect:
 
 
 def wells_of(places: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
-    """Return one row per well: `experiment, plate, row, column, value`, the mean over its sites.
+    """Return a row per well, with the mean over its sites.
+
+    Columns are `experiment, plate, row, column, value`.
 
     Args:
         places: With `experiment`, `plate`, `row` and `column`.
@@ -41,7 +43,9 @@ def wells_of(places: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
 
 
 def median_plate(wells: pd.DataFrame, shape: tuple[int, int]) -> np.ndarray:
-    """Return the median over plates of each well's difference to its plate's median, [row, column]; NaN where none is.
+    """Return the median plate, [row, column]; NaN where no plate has a well.
+
+    Each value is the median over plates of a well's difference to its plate's median.
 
     Args:
         wells: From `wells_of`.
@@ -56,8 +60,9 @@ def median_plate(wells: pd.DataFrame, shape: tuple[int, int]) -> np.ndarray:
 
 
 def edge_effect(wells: pd.DataFrame, *, seed: int = 0) -> EdgeEffect | None:
-    """Compare the border with the inside of every plate, and with wells that were shuffled within their plates.
+    """Compare the border of plates with their inside, and with shuffled wells.
 
+    Wells are shuffled within their plates.
     A shuffle moves the wells of one place on all plates together: where plates have one layout, the same treatments lie
     at the border of each, which is no effect of the edge and does not average out. The border is that of the wells in
     use: RxRx1 leaves the outermost ones empty.

@@ -1,4 +1,4 @@
-"""One plane in a row of numbers: brightness, clipping, damage and sharpness, exact from its histogram."""
+"""Measure intensity, clipping, damage and sharpness of a plane, exactly."""
 
 import hashlib
 import math
@@ -85,7 +85,7 @@ def measure_plane(plane: np.ndarray) -> PlaneMeasures:
 
 
 def sharpness(plane: np.ndarray) -> float:
-    """Return the share of an image's variance that a smoothing by 3 x 3 pixels takes away, in [0, 1].
+    """Return the share of variance that smoothing by 3 x 3 pixels removes, in [0, 1].
 
     The image is binned 2 x 2 first, which halves the noise of single pixels: an image out of focus has no fine
     structure left, while its noise stays.

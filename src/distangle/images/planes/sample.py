@@ -1,4 +1,4 @@
-"""Some sites that stand for all: spread over plates and wells, the same ones each time."""
+"""Sample sites evenly over plates and wells, the same ones each time."""
 
 from collections import defaultdict
 
@@ -10,7 +10,7 @@ from distangle.screen import Screen
 
 
 def sample_sites(screen: Screen, n: int, *, seed: int = 0) -> list[int]:
-    """Return rows of a screen, evenly from its plates, other wells before a second site of a well.
+    """Return sampled rows, evenly from plates; new wells before second sites.
 
     Args:
         screen: The screen.

@@ -1,4 +1,4 @@
-"""The other end of `Decoders`: a process that reads and measures sites, and may be lost."""
+"""Run the worker process of `Decoders`, which reads and measures sites."""
 
 import faulthandler
 import importlib

@@ -33,7 +33,7 @@ class PlaneRead:
 def measure_site(
     read: Read, paths: Sequence[Path], pages: Sequence[int | None], *, grid: tuple[int, int]
 ) -> list[PlaneRead]:
-    """Read and measure every plane of a site; one that cannot be read leaves the others be.
+    """Read and measure every plane of a site, also when others cannot be read.
 
     Args:
         read: Reads the image.
@@ -54,7 +54,7 @@ def measure_site(
 
 
 def packed(plane: PlaneRead) -> dict[str, Any]:
-    """Return a plane ready for JSON; `unpacked` makes the same of it again, to the last bit."""
+    """Return a plane ready for JSON; `unpacked` restores it to the last bit."""
     profile = plane.profile
     numbers = None if profile is None else base64.b64encode(profile.astype("<f8").tobytes()).decode("ascii")
     return {

@@ -62,7 +62,7 @@ def survey(
     read: Read = read_image,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """Read and measure every plane of some sites; what cannot be read keeps its row and says why.
+    """Read and measure planes of some sites; unreadable ones keep a row with reason.
 
     Images are decoded in other processes: one that hangs or dies costs its file, and no other.
 
@@ -112,7 +112,7 @@ def survey(
 
 
 def _together(screen: Screen) -> int:
-    """Return how many sites are asked for at once: a message costs as much as some 100,000 pixels."""
+    """Return the sites per message, which costs as much as some 100,000 pixels."""
     height, width = screen.card.shape or (1 << 10, 1 << 10)
     return max(1, min(16, (1 << 21) // (height * width * max(1, len(screen.card.channels)))))
 

@@ -14,7 +14,7 @@ LEVELS: Mapping[str, list[str]] = {
 
 
 def variance_components(values: Sequence[float] | np.ndarray, places: pd.DataFrame) -> dict[str, float | None]:
-    """Return the variance between experiments, between plates of one, wells of one, and sites of one.
+    """Return the variance components of experiments, plates, wells and sites.
 
     Nested analysis of variance with groups of any size: the sums of squares are set equal to what components would
     give on average, which is without bias. A negative estimate is 0.
@@ -55,7 +55,10 @@ def _sum_of_squares(y: np.ndarray, group: np.ndarray) -> float:
 
 
 def _share(group: np.ndarray, component: np.ndarray) -> float:
-    """Return the sum over groups of the squared numbers of rows of each component's levels, over the group's number."""
+    """Return the coefficient of a variance component.
+
+    The sum over groups of the squared row numbers of the component's levels, divided by the group's row number.
+    """
     pairs, counts = np.unique(np.stack([group, component]), axis=1, return_counts=True)
     sizes = np.bincount(group)
     return float((counts.astype(np.float64) ** 2 / sizes[pairs[0]]).sum())

@@ -1,4 +1,4 @@
-"""Grey PNG files, read three times as fast as by a general reader; what is unusual or in doubt is left to that one."""
+"""Read plain grey PNG files fast; leave unusual ones to the general reader."""
 
 from distangle.images.png.read import SIGNATURE, check_single, check_stream, png_header, read_pngs
 

@@ -1,4 +1,4 @@
-"""The filters of PNG undone: every byte is told by its neighbours left, above, and above left."""
+"""Undo the filters of PNG, which predict bytes from their neighbours."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from distangle.images.compiled import compiled
 
 @compiled
 def _paeth(left: np.int32, above: np.int32, corner: np.int32) -> np.int32:
-    """Return the neighbour nearest to left + above - corner; among equals left, then above."""
+    """Return the neighbour nearest to left + above - corner; ties: left, above."""
     to_left, to_above = abs(above - corner), abs(left - corner)
     to_corner = abs(left + above - corner - corner)
     nearest, distance = (above, to_above) if to_above < to_left else (left, to_left)

@@ -1,4 +1,4 @@
-"""What the pages of a TIFF file are, as its own metadata say: channels, focal planes, times, thumbnails."""
+"""Interpret TIFF pages by their metadata: channels, planes, times, thumbnails."""
 
 from distangle.images.stacks.contents import stack_of
 

@@ -1,4 +1,4 @@
-"""Every page of a TIFF file looked at once: images, thumbnails, and who says which is which."""
+"""Classify every page of a TIFF file as image or thumbnail, with the reason."""
 
 import json
 import math
@@ -88,7 +88,10 @@ def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[S
 
 
 def _of_tifffile(said: str, full: Sequence[int]) -> tuple[Series, ...]:
-    """Read the axes that tifffile notes, such as `{"shape": [2, 3, 64, 64], "axes": "CZYX"}`."""
+    """Read the axes that tifffile notes.
+
+    Such as `{"shape": [2, 3, 64, 64], "axes": "CZYX"}`.
+    """
     if not said.startswith('{"shape"'):
         return ()
     try:
@@ -114,7 +117,10 @@ def _counted(leading: dict[str, int]) -> tuple[Place, ...]:
 
 
 def _check_one_plane(path: Path, page: tifffile.TiffPage, n_pages: int) -> None:
-    """Refuse a page that stands for several planes: MetaMorph's STK, and stacks that were written as one piece."""
+    """Refuse a page that stands for several planes.
+
+    MetaMorph's STK, and stacks that were written as one piece.
+    """
     n_planes, kind = 1, ""
     if _STK in page.tags:
         n_planes, kind = max(1, int(page.tags[_STK].count)), "MetaMorph"

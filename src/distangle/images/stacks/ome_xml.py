@@ -125,7 +125,7 @@ def _pages(pixels: ElementTree.Element, places: list[Place], own: str, file: str
 
 
 def _own(root: ElementTree.Element, own: str, file: str) -> str:
-    """Return the identifier of the file at hand; of one that was renamed, the only one that the XML names."""
+    """Return the file's identifier; if renamed, the only one that the XML names."""
     told = [one for one in root.iter() if _name(one) == "UUID"]
     known = {str(one.text or "").strip() for one in told}
     if not told or own in known or any(_file_name(one) == file for one in told):
@@ -141,7 +141,7 @@ def _file_name(uuid: ElementTree.Element) -> str:
 
 
 def _is_here(block: ElementTree.Element, own: str, file: str) -> bool:
-    """Tell whether a block lies in the file at hand: by its identifier, or by its name where it was not renamed."""
+    """Return whether a block lies in this file, by identifier or by name."""
     uuid = next((one for one in block if _name(one) == "UUID"), None)
     if uuid is None:
         return True

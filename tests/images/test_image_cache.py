@@ -1,0 +1,96 @@
+"""What the cache of images holds: its budget, and how often a site is decoded."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distangle.errors import ImageError, MemoryShortage
+from distangle.images import ImageStore, measure_sites, pixel_batches, ready_batches, site
+from tiny_run import tiny_screen
+
+IMAGE = 2 * 24 * 24  # bytes of one image of the tiny screen
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | None = None) -> list[str]:
+    """Note the first file of every image that is decoded; threads that decode meet at the barrier."""
+    reads: list[str] = []
+    real = site.read_image
+
+    def read(paths: list[Path], pages: list[int | None]) -> np.ndarray:
+        reads.append(paths[0].name)
+        if until is not None:
+            until.wait(5)
+        return real(paths, pages)
+
+    monkeypatch.setattr(site, "read_image", read)
+    return reads
+
+
+def test_the_padding_of_the_last_batch_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ImageStore(tiny_screen(tmp_path), memory=0)
+    reads = count_reads(monkeypatch)
+    last = [(chosen, raw.copy()) for chosen, raw in pixel_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
+    assert last[0] == [4]
+    np.testing.assert_array_equal(last[1], np.stack([store.image(4)] * 4))
+    assert sorted(reads) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # the last was asked for by this test
+    store.close()
+
+
+def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> None:
+    store = ImageStore(tiny_screen(tmp_path), memory=0)
+    rows, statistics = measure_sites(store, [0, 1, 2, 3, 4])
+    *_, (chosen, ready) = ready_batches(store, rows, statistics, batch_size=4)
+    assert chosen == [4]
+    assert np.isfinite(ready).all()
+    np.testing.assert_array_equal(ready, np.stack([ready[0]] * 4))
+    store.close()
+
+
+def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ImageStore(tiny_screen(tmp_path), memory=3 * IMAGE)
+    store.measure(range(3))
+    assert store.kept_bytes == 3 * IMAGE
+
+    def short(*args: object) -> np.ndarray:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site, "read_image", short)
+        with pytest.raises(MemoryShortage):
+            store.image(3)
+    assert store.kept_bytes == 0
+    store.images([3, 4, 5])
+    assert store.kept_bytes == 3 * IMAGE
+    reads = count_reads(monkeypatch)
+    store.images([3, 4, 5])
+    assert reads == []
+    store.close()
+
+
+def test_a_row_decoded_by_two_threads_at_once_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ImageStore(tiny_screen(tmp_path), memory=3 * IMAGE)
+    reads = count_reads(monkeypatch, until=threading.Barrier(2))
+    first, second = store.images([0, 0])
+    assert reads == ["E1_0_0.png", "E1_0_0.png"]
+    assert first is second
+    store.images([1, 2])
+    assert store.kept_bytes == 3 * IMAGE
+    reads.clear()
+    for row in (0, 1, 2):
+        store.image(row)
+    assert reads == []
+    store.close()
+
+
+def test_an_image_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:
+    screen = tiny_screen(tmp_path)
+    (tmp_path / "plates" / "images" / "E1_1_0.png").unlink()
+    store = ImageStore(screen, memory=2 * IMAGE)
+    assert store.measure([0, 1, 2]) == [0, 2]
+    assert store.kept_bytes == 2 * IMAGE
+    with pytest.raises(ImageError, match=r"E1_1_0\.png"):
+        store.image(1)
+    assert store.kept_bytes == 2 * IMAGE
+    store.close()
