@@ -147,11 +147,18 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
             picture on both sides.
     """
     groups, wanted = asked_values(screen, column, values, to="hold out")
-    notes = []
-    n_empty = int((groups == "").sum())
-    if n_empty:
-        notes.append(f"{n_empty} sites have no {column}: which fold they belong to is not known")
     description = f"{column}={','.join(wanted)}"
+    notes = []
+    n_missing = int((groups == "").sum())
+    if n_missing and not force:
+        message = (
+            f"Refused to hold out {description}: {n_missing} of {len(groups)} sites have no {column}, so their fold is "
+            f"unknown. Expected a value for every site. Fill in the {column} of these sites and index again, or hold "
+            "out by a column without missing values. --force-split trains on these sites and is stamped on every figure."
+        )
+        raise FoldError(message)
+    if n_missing:
+        notes.append(f"{n_missing} sites have no {column}: which fold they belong to is not known")
     return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
 
 
