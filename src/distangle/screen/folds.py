@@ -154,7 +154,7 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
         message = (
             f"Refused to hold out {description}: {n_missing} of {len(groups)} sites have no {column}, so their fold is "
             f"unknown. Expected a value for every site. Fill in the {column} of these sites and index again, or hold "
-            "out by a column without missing values. --force-split trains on these sites and is stamped on every figure."
+            "out by a column without missing values. Or say --force-split: it is stamped on every figure then."
         )
         raise FoldError(message)
     if n_missing:

@@ -4,8 +4,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from distangle.screen.checks.finding import Finding
 from distangle.screen.perturbation import class_list_sha256, natural_key
+from distangle.screen.problems import Problem
 from distangle.screen.table import Screen
 
 MISSING = {"na", "n/a", "nan", "none", "null", "#n/a", "#ref!", "#value!", "-", "?"}
@@ -16,7 +16,7 @@ _CHANGED = re.compile(
 _WELL = ["experiment", "plate", "well"]
 
 
-def check_coding(screen: Screen, like: Screen | None = None) -> list[Finding]:
+def check_coding(screen: Screen, like: Screen | None = None) -> list[Problem]:
     """Find labels that were changed on the way, and with another screen, labels of another coding.
 
     Args:
@@ -32,7 +32,7 @@ def _first(screen: Screen, column: str, name: str) -> dict[str, str]:
     return {place: str(row[place]) for place in _WELL}
 
 
-def _changed(screen: Screen) -> list[Finding]:
+def _changed(screen: Screen) -> list[Problem]:
     found = []
     for column in ("experiment", "plate", "perturbation"):
         for name, n in Counter(screen.sites[column].astype(str)).items():
@@ -40,7 +40,7 @@ def _changed(screen: Screen) -> list[Finding]:
             if lost or _CHANGED.fullmatch(name.strip()):
                 what = "stands for a missing value" if lost else "is what a spreadsheet makes of another name"
                 found.append(
-                    Finding(
+                    Problem(
                         severity="warning",
                         kind="name of a missing value" if lost else "name changed by a spreadsheet",
                         what=f"the {column} {name!r} usually {what}; {n} sites have it",
@@ -52,7 +52,7 @@ def _changed(screen: Screen) -> list[Finding]:
     return found
 
 
-def _spellings(screen: Screen) -> list[Finding]:
+def _spellings(screen: Screen) -> list[Problem]:
     found = []
     for column in ("experiment", "plate", "perturbation", "cell_type"):
         alike: dict[str, set[str]] = defaultdict(set)
@@ -64,7 +64,7 @@ def _spellings(screen: Screen) -> list[Finding]:
                 counts = Counter(screen.sites[column].astype(str))
                 rare = min(said, key=lambda name: counts[name])
                 found.append(
-                    Finding(
+                    Problem(
                         severity="warning",
                         kind="names that differ by spelling",
                         what=f"{column}: {' and '.join(f'{one!r} ({counts[one]} sites)' for one in said)} kept apart",
@@ -83,14 +83,14 @@ def _plain(name: str) -> str:
     return folded.lstrip("0") or "0" if folded.isdigit() else folded
 
 
-def _two_codings(screen: Screen) -> list[Finding]:
+def _two_codings(screen: Screen) -> list[Problem]:
     names = [name for name in screen.card.perturbations if name]
     numbers = [name for name in names if name.isdecimal()]
     if not (len(numbers) >= 3 and len(names) - len(numbers) >= 3):
         return []
     rare = min(numbers, (sorted(set(names) - set(numbers), key=natural_key)), key=len)
     return [
-        Finding(
+        Problem(
             severity="warning",
             kind="labels of two codings",
             what=f"{len(numbers)} perturbations are numbers ({', '.join(numbers[:3])}, ...), "
@@ -102,7 +102,7 @@ def _two_codings(screen: Screen) -> list[Finding]:
     ]
 
 
-def _against(screen: Screen, like: Screen) -> list[Finding]:
+def _against(screen: Screen, like: Screen) -> list[Problem]:
     ours, theirs = screen.card.perturbations, like.card.perturbations
     if class_list_sha256(ours) == class_list_sha256(theirs):
         return []
@@ -121,7 +121,7 @@ def _against(screen: Screen, like: Screen) -> list[Finding]:
         if one_to_one == len(partners):
             what += f": the same {len(partners)} perturbations in another coding"
     return [
-        Finding(
+        Problem(
             severity="error" if changed or not shared else "warning",
             kind="another coding of the labels" if changed else "another list of perturbations",
             what=what,

@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 from distangle.screen.checks.copies import place_of
-from distangle.screen.checks.finding import Finding
 from distangle.screen.perturbation import NEGATIVE, Role
+from distangle.screen.problems import Problem
 from distangle.screen.table import Screen
 
 FEW = 3  # negative controls below which a plate cannot be standardised by its own
@@ -12,18 +12,18 @@ NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", 
          "non-targeting", "scrambled", "siCtrl".lower()}  # fmt: skip
 
 
-def check_controls(screen: Screen) -> list[Finding]:
+def check_controls(screen: Screen) -> list[Problem]:
     """Find plates without or with few controls, controls under a treatment's role, and names in two roles."""
     return [*_per_plate(screen), *_misnamed(screen), *_two_roles(screen)]
 
 
-def _per_plate(screen: Screen) -> list[Finding]:
+def _per_plate(screen: Screen) -> list[Problem]:
     wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
     negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
     if not negative.any():
         return [
-            Finding(
+            Problem(
                 severity="warning",
                 kind="no negative control",
                 what="no well is a negative control or untreated: nothing to standardise, centre or align by",
@@ -37,7 +37,7 @@ def _per_plate(screen: Screen) -> list[Finding]:
     for key, n in n_negative.items():
         if n < FEW:
             found.append(
-                Finding(
+                Problem(
                     severity="note" if n else "warning",
                     kind="few negative controls" if n else "no negative control",
                     what=f"{n} negative control{'s' * (n != 1)} on the plate, {FEW} are the least to standardise by",
@@ -47,7 +47,7 @@ def _per_plate(screen: Screen) -> list[Finding]:
             )
     if (n_positive > 0).mean() > 0.5:
         found += [
-            Finding(
+            Problem(
                 severity="note",
                 kind="no positive control",
                 what="no positive control on the plate, as most plates have",
@@ -60,7 +60,7 @@ def _per_plate(screen: Screen) -> list[Finding]:
     return found
 
 
-def _misnamed(screen: Screen) -> list[Finding]:
+def _misnamed(screen: Screen) -> list[Problem]:
     wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
     treated = wells[wells["role"] == Role.TREATMENT.value]
     found = []
@@ -68,7 +68,7 @@ def _misnamed(screen: Screen) -> list[Finding]:
         if str(name).strip().lower() in NAMES:
             first = group.iloc[0]
             found.append(
-                Finding(
+                Problem(
                     severity="warning",
                     kind="control called a treatment",
                     what=f"{str(name)!r} sounds like a negative control, but {len(group)} of its wells are treatments",
@@ -82,7 +82,7 @@ def _misnamed(screen: Screen) -> list[Finding]:
     return found
 
 
-def _two_roles(screen: Screen) -> list[Finding]:
+def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
     wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
     counts = wells.groupby(["perturbation", "role"]).size()
@@ -96,7 +96,7 @@ def _two_roles(screen: Screen) -> list[Finding]:
             experiment, plate, well = places[rare]
             said = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(places))
             found.append(
-                Finding(
+                Problem(
                     severity="error",
                     kind="perturbation in two roles",
                     what=f"{name!r} is {said}: a control is mislabelled, or two things have one name",

@@ -7,7 +7,6 @@ from typing import Any
 
 from distangle.errors import ScreenError
 from distangle.screen.asked import read_again
-from distangle.screen.checks.finding import Finding
 from distangle.screen.entry import Entry, Found
 from distangle.screen.files import ZEROED_TAIL
 from distangle.screen.plate import split_well, well_name
@@ -44,7 +43,7 @@ class _Read:
     with_paths: bool
 
 
-def check_edited(screen: Screen) -> Iterator[Finding]:
+def check_edited(screen: Screen) -> Iterator[Problem]:
     """Find every row that is another, or new, or gone since the screen was indexed.
 
     No image is opened. A row that stands for several sites of a well is one finding that names them. What reads as it
@@ -70,7 +69,7 @@ def check_edited(screen: Screen) -> Iterator[Finding]:
     if len(rows) > LISTED:
         counts = Counter(row.kind.split()[1] for row in rows[LISTED:])
         listed = ", ".join(f"{n} {word}" for word, n in counts.items())
-        yield Finding(
+        yield Problem(
             severity=rows[LISTED].severity,
             kind=FURTHER,
             what=f"{len(rows) - LISTED} more rows than the {LISTED} that are listed: {listed}",
@@ -80,8 +79,8 @@ def check_edited(screen: Screen) -> Iterator[Finding]:
     yield from _unseen(screen, now)
 
 
-def _unlisted(what: str, fix: str) -> Finding:
-    return Finding(severity="warning", kind=UNREADABLE, what=what, fix=fix)
+def _unlisted(what: str, fix: str) -> Problem:
+    return Problem(severity="warning", kind=UNREADABLE, what=what, fix=fix)
 
 
 def _read(screen: Screen, found: Found, entries: Sequence[Entry], problems: Sequence[Problem]) -> _Read:
@@ -111,7 +110,7 @@ def _refusal(refused: Mapping[Key, Any], key: Key) -> Any:
     return next((refused[place] for place in places if place in refused), None)
 
 
-def _of_the_screen(screen: Screen, now: _Read) -> Iterator[Finding]:
+def _of_the_screen(screen: Screen, now: _Read) -> Iterator[Problem]:
     """Give the sites of the screen that are others now, or no more."""
     for site in screen.sites.to_dict("records"):
         key = _key(site)
@@ -155,7 +154,7 @@ def _file(path: str, page: int) -> str:
     return path if page < 0 else f"{path} page {page}"
 
 
-def _new(screen: Screen, now: _Read) -> Iterator[Finding]:
+def _new(screen: Screen, now: _Read) -> Iterator[Problem]:
     """Give the rows that no site of the screen has: added, mended, or added and refused."""
     there = {_key(site) for site in screen.sites[list(KEY_COLUMNS)].to_dict("records")}
     wells = {key[:3] for key in there}
@@ -175,7 +174,7 @@ def _new(screen: Screen, now: _Read) -> Iterator[Finding]:
             yield _finding(ADDED, key, what, at, fix=f"{problem.fix} Then index again.")
 
 
-def _unseen(screen: Screen, now: _Read) -> Iterator[Finding]:
+def _unseen(screen: Screen, now: _Read) -> Iterator[Problem]:
     """Say of how many sites the images are gone from the source, so that their rows cannot be found through them."""
     gone = 0
     for site in screen.sites[list(KEY_COLUMNS)].to_dict("records"):
@@ -201,9 +200,9 @@ def _line(entry: Entry) -> str:
     return f"{entry.table}, line {entry.line}" if entry.line else entry.table
 
 
-def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) -> Finding:
+def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) -> Problem:
     experiment, plate, well, site = key
-    return Finding(
+    return Problem(
         severity="error",
         kind=kind,
         what=what,
@@ -216,9 +215,9 @@ def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) 
     )
 
 
-def _joined(rows: Sequence[Finding]) -> list[Finding]:
+def _joined(rows: Sequence[Problem]) -> list[Problem]:
     """Return one finding for the sites of a well of which the same is said."""
-    groups: dict[Finding, list[str]] = defaultdict(list)
+    groups: dict[Problem, list[str]] = defaultdict(list)
     for row in rows:
         groups[replace(row, site="")].append(row.site)
     return [replace(row, site=",".join(sites), count=len(sites)) for row, sites in groups.items()]

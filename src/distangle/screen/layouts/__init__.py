@@ -1,7 +1,5 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
-import dataclasses
-
 from distangle.errors import ScreenError, WellBaseError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
@@ -60,11 +58,11 @@ def find(name: str, request: Request) -> Found:
         message = f"{error} {others}"
         raise ScreenError(message) from error
     of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
-    found = hold_against_records(found) if of_rows and not request.tables_only else found
-    remarks = renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
-    return dataclasses.replace(
-        found, extra_columns=rename_columns(found.extra_columns), problems=[*found.problems, *remarks]
-    )
+    if of_rows and not request.tables_only:
+        hold_against_records(found)
+    found.problems += renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
+    found.extra_columns = rename_columns(found.extra_columns)
+    return found
 
 
 def layout_named(name: str) -> Layout:

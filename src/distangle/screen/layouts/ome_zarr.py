@@ -9,7 +9,7 @@ from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.acquisitions import Acquisitions, read_acquisitions, require_acquisition
-from distangle.screen.layouts.field_channels import choose_fields_channels, with_channels
+from distangle.screen.layouts.field_channels import add_fields, choose_fields_channels
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.controls import apply_controls
@@ -61,47 +61,37 @@ def find_ome_zarr(request: Request) -> Found:
                 read.append(outcome)
     if request.acquisition:
         require_acquisition(request.acquisition, [plate.acquisitions for plate in plates])
-    found = len(read) + len(refused)
+    result = Found(
+        source=source,
+        found=len(read) + len(refused),
+        keys=frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set())),
+        extra_columns=("acquisition",),
+        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
+        notes={"plates": len(plates), "columns": {}},
+    )
     labels = None
     if request.tables is not None:
         named = {entry.plate for entry, _ in read}
         labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
-    known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
     field_of = {id(entry): field for entry, field in read}
-    sites, labels, doubts, _ = sort_out(
+    wells = sort_out(
         [entry for entry, _ in read],
         labels,
-        shared=known & labels.keys if labels is not None else frozenset(),
+        shared=result.keys & labels.keys if labels is not None else frozenset(),
         request=request,
         seen=[name for plate in plates for name in _listed(plate.said)],
     )
-    read = [(entry, field_of[id(entry)]) for entry in sites]
-    refused += [problem for problem in doubts if problem.severity == "refused"]
-    problems += [problem for problem in doubts if problem.severity != "refused"]
+    read = [(entry, field_of[id(entry)]) for entry in wells.places]
+    result.problems += [*problems, *wells.problems, *refused]
     channels = choose_fields_channels([field for _, field in read], request.channels)
-    entries, without = with_channels(read, channels, request)
-    refused += without
-    extra: tuple[str, ...] = ("acquisition",)
-    tables: tuple[AnyPath, ...] = ()
-    columns: dict[str, str] = {}
-    if labels is not None:
-        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
-        problems += unmet
-        found += n_rows_apart
-        extra, tables, columns = (*extra, *labels.extra_columns), labels.tables, dict(labels.columns)
-    apply_controls(entries, request.controls)
-    return Found(
-        source=source,
-        channels=tuple(channel for _, channel in channels),
-        entries=entries,
-        problems=[*problems, *refused],
-        found=found,
-        extra_columns=extra,
-        tables=tables,
-        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
-        notes={"plates": len(plates), "columns": columns},
-        pixel_size_um=_one_size([field.pixel_size_um for _, field in read]),
-    )
+    result.channels = tuple(channel for _, channel in channels)
+    add_fields(result, read, channels, request)
+    if wells.labels is not None:
+        result.notes["columns"] = dict(wells.labels.columns)
+        join_labels(result, wells.labels, aside=result.refusals)
+    apply_controls(result.entries, request.controls)
+    result.pixel_size_um = _one_size([field.pixel_size_um for _, field in read])
+    return result
 
 
 def _one_size(sizes: Sequence[float | None]) -> float | None:

@@ -13,7 +13,7 @@ from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.names.plates import NO_NAMES
-from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
+from distangle.screen.layouts.wells.columns import RowParser
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
 from distangle.screen.spelling import one_spelling, path_on_disk
@@ -161,8 +161,9 @@ class LoadData:
             places: Finds the files; None when no image is looked for.
         """
         table = self.table
-        ours = {name: table.position(column) for name, column in self.column_of.items()}
-        theirs = [table.position(name) if name in table.columns else -1 for name in self.extra]
+        parser = RowParser(
+            table, self.column_of, extra=self.extra, name=self._name, experiment=self.batch or "all", site=1
+        )
         entries: list[Entry] = []
         problems = [dataclasses.replace(problem, file=self._name) for problem in table.ragged_problems()]
         keys = written_channels(table)
@@ -171,52 +172,20 @@ class LoadData:
                 row = dict(zip(table.columns, fields, strict=True))
                 for key in keys:  # also of rows that are refused, and of channels that are not wanted
                     places.find(*_written(row, key))
-            entry = self._entry(line, fields, {name: fields[k].strip() for name, k in ours.items()})
-            entry.extra = tuple("" if k < 0 else fields[k] for k in theirs)
-            problem = self._wrong(entry, fields, places)
+            entry = parser.entry(line, fields)
+            problem = parser.problem(entry, fields)
+            if problem is None and places is not None:
+                problem = self._add_paths(entry, dict(zip(table.columns, fields, strict=True)), places)
             if problem is None:
                 entries.append(entry)
             else:
                 problems.append(problem)
         return entries, problems
 
-    def _entry(self, line: int, fields: tuple[str, ...], values: Mapping[str, str]) -> Entry:
-        site = values.get("site", "1")
-        perturbation, word = values.get("perturbation", ""), values.get("role", "")
-        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
-        return Entry(
-            experiment=values.get("experiment", self.batch or "all"),
-            plate=values.get("plate", ""),
-            well=values.get("well", ""),
-            site=int(site) if site.isascii() and site.isdigit() else -1,
-            cell_type=values.get("cell_type", ""),
-            perturbation=perturbation,
-            role=role or Role.UNKNOWN,
-            split=values.get("split", ""),
-            table=self._name,
-            line=line,
-            fields=fields,
-        )
-
     @property
     def _name(self) -> str:
         # Every plate has a `load_data.csv`: the folder tells them apart.
         return f"{self.table.path.parent.name}/{self.table.path.name}".removeprefix("/")
-
-    def _wrong(self, entry: Entry, fields: tuple[str, ...], places: Places | None) -> Problem | None:
-        for name in ("experiment", "plate"):
-            if not getattr(entry, name):
-                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-        row = dict(zip(self.table.columns, fields, strict=True))
-        if entry.site < 0:
-            entry.site = 0
-            found = repr(row[self.column_of["site"]])
-            return entry.problem("bad site", found=found, expected="a whole number", fix="Number the sites of a well.")
-        word = row.get(self.column_of.get("role", ""), "").strip()
-        if word and role_of(word) is None:
-            expected = f"one of {', '.join(ROLE_WORDS)}"
-            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
-        return None if places is None else self._add_paths(entry, row, places)
 
     def _add_paths(self, entry: Entry, row: Mapping[str, str], places: Places) -> Problem | None:
         written = [_written(row, key) for _, key in self.channels]
