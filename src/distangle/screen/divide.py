@@ -23,6 +23,8 @@ def divide(
 ) -> Folds:
     """Divide a screen as a command line asks.
 
+    One argument for each option of `distangle folds`.
+
     Args:
         screen: The screen to divide.
         by: What to hold out, such as `replicate=2`, `experiment=HUVEC-02,RPE-01` or `wilds=test`; `none` for nothing;

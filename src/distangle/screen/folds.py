@@ -18,8 +18,9 @@ from distangle.errors import FoldError, nearest
 from distangle.randomness import generator
 from distangle.reading import expect, whole
 from distangle.screen.perturbation import NEGATIVE, natural_key
+from distangle.screen.plate import place_words
 from distangle.screen.spelling import one_spelling
-from distangle.screen.table import KEY_COLUMNS, Screen
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 TRAIN = "train"
 HELD_OUT = "held_out"
@@ -76,7 +77,7 @@ class Folds:
         unknown = [key for key in keys if key not in fold_of]
         if unknown:
             message = (
-                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {_place(unknown[0])}. "
+                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {place_words(*unknown[0])}. "
                 "The screen was indexed again after the folds were made: make them anew."
             )
             raise FoldError(message)
@@ -330,8 +331,8 @@ def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
 def _divided_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     """Name the experiments whose control wells would correct both sides: an estimate from them names the experiment."""
     control = sites["role"].isin(NEGATIVE).to_numpy()
-    wells = sites.loc[control, ["experiment", "plate", "well"]].assign(held=held[control])
-    both = wells.groupby(["experiment", "plate", "well"])["held"].nunique()
+    wells = sites.loc[control, list(WELL_COLUMNS)].assign(held=held[control])
+    both = wells.groupby(list(WELL_COLUMNS))["held"].nunique()
     names = sorted({str(key[0]) for key in both.index[both > 1]}, key=natural_key)
     if not names:
         return []
@@ -343,9 +344,7 @@ def _divided_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
     for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], held.tolist(), strict=True):
         sides[well[0], well[1], well[2]].add(side)
-    both = [
-        f"{experiment} plate {plate} well {well}" for (experiment, plate, well), side in sides.items() if len(side) > 1
-    ]
+    both = [place_words(*key) for key, side in sides.items() if len(side) > 1]
     if not both:
         return []
     listed = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
@@ -356,7 +355,7 @@ def _divided_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
     for experiment, plate, side in zip(sites["experiment"], sites["plate"], held.tolist(), strict=True):
         sides[experiment, plate].add(side)
-    divided = [f"{experiment} plate {plate}" for (experiment, plate), both in sides.items() if len(both) > 1]
+    divided = [place_words(*key) for key, both in sides.items() if len(both) > 1]
     if not divided:
         return []
     listed = ", ".join(divided[:5]) + (f" and {len(divided) - 5} more" if len(divided) > 5 else "")
@@ -372,7 +371,7 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     pairs = [(first[hashes[k]], int(k)) for k in np.flatnonzero(held) if hashes[k] and hashes[k] in first]
     if not pairs:
         return []
-    said = [f"{_place(keys[a])} = {_place(keys[b])}" for a, b in pairs[:3]]
+    said = [f"{place_words(*keys[a])} = {place_words(*keys[b])}" for a, b in pairs[:3]]
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     pictures = f"{len(pairs)} picture{'s' * (len(pairs) > 1)}"
     return [f"{pictures} would be on both sides, byte for byte ({'; '.join(said)}{more})"]
@@ -380,7 +379,3 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str, str, int]]:
     return list(zip(*(table[name].tolist() for name in KEY_COLUMNS), strict=True))
-
-
-def _place(key: tuple[str, str, str, int]) -> str:
-    return f"{key[0]} plate {key[1]} well {key[2]} site {key[3]}"

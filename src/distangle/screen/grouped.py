@@ -9,13 +9,13 @@ from distangle.errors import FoldError
 from distangle.randomness import generator
 from distangle.screen.folds import Folds, divided
 from distangle.screen.labels import check_target
-from distangle.screen.table import Screen
+from distangle.screen.table import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 Group = Literal["experiment", "plate", "well"]
 GROUPS: dict[Group, list[str]] = {
     "experiment": ["experiment"],
-    "plate": ["experiment", "plate"],
-    "well": ["experiment", "plate", "well"],
+    "plate": list(PLATE_COLUMNS),
+    "well": list(WELL_COLUMNS),
 }
 
 

@@ -53,6 +53,8 @@ def index(
 ) -> Screen:
     """Find out which perturbation is in which well, and what is wrong.
 
+    One argument for each option of `distangle index`, and three for the reading of files.
+
     Args:
         source: Folder of the images, or a URL; for layout `table` also the table itself.
         layout: A name in `LAYOUTS`; None takes the one that the source looks like, and notes by what.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.screen.perturbation import NEGATIVE
-from distangle.screen.table import Screen
+from distangle.screen.table import PLATE_COLUMNS, Screen
 
 AtTest = Literal["running", "plate", "experiment", "controls"]
 Plate = tuple[str, str]
@@ -96,7 +96,7 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
     plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
     if fold is None:
         return plates
-    whole = group_codes(screen.sites, ["experiment", "plate"])
+    whole = group_codes(screen.sites, list(PLATE_COLUMNS))
     n_folds = pd.Series(fold).groupby(whole).nunique().to_numpy()
     return [
         (experiment, f"{plate} ({fold[row]})" if n_folds[whole[row]] > 1 else plate)

@@ -80,6 +80,19 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
     return position
 
 
+def place_words(experiment: str, plate: str, well: str = "", site: str | int = "") -> str:
+    """Return a place in words, such as `HUVEC-01 plate 2 well B03 site 1`.
+
+    Args:
+        experiment: Name of the experiment.
+        plate: Name of the plate.
+        well: Name of the well; "" for the whole plate.
+        site: Number of the field of view; "" for the whole well.
+    """
+    parts = [("plate", plate), ("well", well), ("site", str(site))]
+    return " ".join([experiment, *(f"{name} {value}" for name, value in parts if value != "")])
+
+
 def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
     """Return the smallest standard plate that has at least so many rows and columns; the largest if none."""
     for plate in STANDARD_PLATES:

@@ -26,9 +26,12 @@ CHECKED = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
 CARD = "screen.json"
 PROBLEMS = "problems.csv"
 
-KEY_COLUMNS = ("experiment", "plate", "well", "site")
+PLATE_COLUMNS = ("experiment", "plate")
+WELL_COLUMNS = (*PLATE_COLUMNS, "well")
+KEY_COLUMNS = (*WELL_COLUMNS, "site")
 SITE_COLUMNS = (
-    *("experiment", "plate", "well", "row", "column", "site"),
+    *WELL_COLUMNS,
+    *("row", "column", "site"),
     *("cell_type", "perturbation", "role", "split"),
 )
 PROBLEM_COLUMNS = (

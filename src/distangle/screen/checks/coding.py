@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 from distangle.screen.perturbation import class_list_sha256, natural_key
 from distangle.screen.problems import Problem
-from distangle.screen.table import Screen
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 MISSING = {"na", "n/a", "nan", "none", "null", "#n/a", "#ref!", "#value!", "-", "?"}
 _CHANGED = re.compile(
     r"[0-9](\.[0-9]+)?E[+-]?[0-9]+|[0-9]{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|(mar|sep|dec)-?[0-9]{1,2}",
     re.IGNORECASE,
 )
-_WELL = ["experiment", "plate", "well"]
 
 
 def check_coding(screen: Screen, like: Screen | None = None) -> list[Problem]:
@@ -29,7 +28,7 @@ def check_coding(screen: Screen, like: Screen | None = None) -> list[Problem]:
 
 def _first(screen: Screen, column: str, name: str) -> dict[str, str]:
     row = screen.sites[screen.sites[column] == name].iloc[0]
-    return {place: str(row[place]) for place in _WELL}
+    return {place: str(row[place]) for place in WELL_COLUMNS}
 
 
 def _changed(screen: Screen) -> list[Problem]:
@@ -133,8 +132,8 @@ def _against(screen: Screen, like: Screen) -> list[Problem]:
 
 def _renamed(screen: Screen, like: Screen) -> Counter[tuple[str, str]]:
     def labels(of: Screen) -> Iterable[tuple[tuple[str, ...], str]]:
-        wells = of.sites.drop_duplicates(_WELL)
-        keys = wells[_WELL].astype(str).itertuples(index=False, name=None)
+        wells = of.sites.drop_duplicates(list(WELL_COLUMNS))
+        keys = wells[list(WELL_COLUMNS)].astype(str).itertuples(index=False, name=None)
         return zip(keys, wells["perturbation"].tolist(), strict=True)
 
     there = dict(labels(like))

@@ -5,7 +5,7 @@ from collections import defaultdict
 from distangle.screen.checks.copies import place_of
 from distangle.screen.perturbation import NEGATIVE, Role
 from distangle.screen.problems import Problem
-from distangle.screen.table import Screen
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 FEW = 3  # negative controls below which a plate cannot be standardised by its own
 NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", "neg_control", "negative_control", "nt",
@@ -18,7 +18,7 @@ def check_controls(screen: Screen) -> list[Problem]:
 
 
 def _per_plate(screen: Screen) -> list[Problem]:
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
     if not negative.any():
@@ -61,7 +61,7 @@ def _per_plate(screen: Screen) -> list[Problem]:
 
 
 def _misnamed(screen: Screen) -> list[Problem]:
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     treated = wells[wells["role"] == Role.TREATMENT.value]
     found = []
     for name, group in treated.groupby("perturbation", sort=True):
@@ -84,9 +84,9 @@ def _misnamed(screen: Screen) -> list[Problem]:
 
 def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     counts = wells.groupby(["perturbation", "role"]).size()
-    for name, role, *place in wells[["perturbation", "role", "experiment", "plate", "well"]].itertuples(index=False):
+    for name, role, *place in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
         if name:
             roles[name].setdefault(role, (str(place[0]), str(place[1]), str(place[2])))
     found = []

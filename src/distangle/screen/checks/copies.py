@@ -3,10 +3,9 @@
 from collections import defaultdict
 from typing import Any
 
+from distangle.screen.plate import place_words
 from distangle.screen.problems import Problem
-from distangle.screen.table import KEY_COLUMNS, Screen
-
-_PLACE = ["experiment", "plate", "well"]
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 
 def check_copies(screen: Screen) -> list[Problem]:
@@ -32,7 +31,7 @@ def _same_bytes(screen: Screen) -> list[Problem]:
         part = sites.iloc[rows]
         both = sorted(set(part["split"]))
         apart = len(both) > 1
-        places = [f"{e} plate {p} well {w} site {s}" for e, p, w, s in part[list(KEY_COLUMNS)].itertuples(index=False)]
+        places = [place_words(*key) for key in part[list(KEY_COLUMNS)].itertuples(index=False, name=None)]
         sides = f", in the splits {' and '.join(repr(name) for name in both)}" if apart else ""
         first = part.iloc[0]
         found.append(
@@ -102,7 +101,7 @@ def _same_page(screen: Screen) -> list[Problem]:
 
 def _two_splits(screen: Screen) -> list[Problem]:
     sites = screen.sites
-    n_splits = sites.groupby(_PLACE)["split"].nunique()
+    n_splits = sites.groupby(list(WELL_COLUMNS))["split"].nunique()
     return [
         Problem(
             severity="error",

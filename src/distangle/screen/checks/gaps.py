@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 from distangle.screen.perturbation import natural_key
 from distangle.screen.problems import Problem
-from distangle.screen.table import Screen
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 USUAL = 0.8  # share of the plates, or all but one, that have a well: its absence on another is remarkable then
 
@@ -19,7 +19,7 @@ def _sites(screen: Screen) -> list[Problem]:
     if screen.card.tables_only and not (sites["site"] != 0).any():
         return []
     numbers: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    for experiment, plate, well, site in sites[["experiment", "plate", "well", "site"]].itertuples(index=False):
+    for experiment, plate, well, site in sites[list(KEY_COLUMNS)].itertuples(index=False):
         numbers[experiment, plate, well].add(int(site))
     sets = Counter(frozenset(own) for own in numbers.values())
     usual, n_usual = max(sets.items(), key=lambda item: (item[1], len(item[0])))
@@ -48,7 +48,7 @@ def _sites(screen: Screen) -> list[Problem]:
 
 def _wells(screen: Screen) -> list[Problem]:
     wells_of: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for experiment, plate, well in screen.sites[["experiment", "plate", "well"]].itertuples(index=False):
+    for experiment, plate, well in screen.sites[list(WELL_COLUMNS)].itertuples(index=False):
         wells_of[experiment, plate].add(well)
     if len(wells_of) < 3:
         return []

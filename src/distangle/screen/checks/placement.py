@@ -10,7 +10,7 @@ from distangle.screen.checks.finding import Severity
 from distangle.screen.layouts.wells.spelling import spelling_of
 from distangle.screen.plate import PlateTransform, Position, row_of, well_name
 from distangle.screen.problems import Problem
-from distangle.screen.table import Screen
+from distangle.screen.table import PLATE_COLUMNS, Screen
 
 FEWEST = 4  # wells that do not match before a plate is said to lie wrong
 HALF = 0.5  # share of its wells from which a plate is unlike the others
@@ -159,14 +159,14 @@ def _plate_meant(screen: Screen) -> Position:
     assumed = (screen.problems["kind"] == "larger plate assumed").any()
     if screen.card.provenance.get("asked", {}).get("plate") or not (assumed or size == (16, 24)):
         return size
-    ends = screen.sites.groupby(["experiment", "plate"])[["row", "column"]].max().to_numpy()
+    ends = screen.sites.groupby(list(PLATE_COLUMNS))[["row", "column"]].max().to_numpy()
     share = (ends < SMALLER[0]).all(axis=1).mean()
     return SMALLER[0] if 0.5 <= share < 1 else (16, 24)
 
 
 def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_Wells]]]:
     """Return the plates, and their wells once for each thing that a well may hold: perturbation, role, anything."""
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "row", "column"])
+    wells = screen.sites.drop_duplicates([*PLATE_COLUMNS, "row", "column"])
     positions = wells[["row", "column"]].to_numpy(dtype=int)
     held = [np.unique(wells[name].astype(str).to_numpy(dtype=object), return_inverse=True)[1] + 1
             for name in ("perturbation", "role")]  # fmt: skip

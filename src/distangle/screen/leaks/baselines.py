@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.screen.plate import split_well
+from distangle.screen.table import WELL_COLUMNS
 
 
 def guess_by_place(
@@ -30,7 +31,7 @@ def guess_by_place(
     known = np.asarray(training, dtype=bool)
     if not known.any():
         return {}
-    columns = [places[name].astype(str).tolist() for name in ("experiment", "plate", "well")]
+    columns = [places[name].astype(str).tolist() for name in WELL_COLUMNS]
     keys = [(e, p, split_well(w) or w) for e, p, w in zip(*columns, strict=True)]
     names = np.asarray(labels, dtype=object)
     by_position = _guess([[(e, "", w), ("", p, w), w] for e, p, w in keys], names, known)

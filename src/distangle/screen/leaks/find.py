@@ -14,7 +14,7 @@ from distangle.screen.leaks.layouts import is_of_sites, layout_twins, plate_grou
 from distangle.screen.leaks.references import shared_references
 from distangle.screen.perturbation import CONTROLS
 from distangle.screen.problems import Problem
-from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen, path_columns
 from distangle.screen.wilds import unlike_published
 
 TOLD = 4.0  # standard errors above guessing before a place is said to tell the label; and besides:
@@ -205,7 +205,7 @@ def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Problem]:
     counts = np.unique(labels[(fold == TRAIN) & known].astype(str), return_counts=True)
     usual = float((labels[held] == counts[0][counts[1].argmax()]).mean())
     shares = {name: float((guess[held] == labels[held]).mean()) for name, guess in guesses.items()}
-    n = len(screen.sites.loc[held, ["experiment", "plate", "well"]].drop_duplicates())
+    n = len(screen.sites.loc[held, list(WELL_COLUMNS)].drop_duplicates())
     told = _is_told(max(shares.values()), usual, n)
     said = ", ".join(f"{name} alone {share:.1%}" for name, share in shares.items())
     yield Problem(

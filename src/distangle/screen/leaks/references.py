@@ -8,7 +8,7 @@ from distangle.screen.folds import HELD_OUT, TRAIN, Folds
 from distangle.screen.norm_groups import group_codes
 from distangle.screen.perturbation import NEGATIVE
 from distangle.screen.problems import Problem
-from distangle.screen.table import Screen
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 FEW = 2  # control wells, below which a side's own correction rests on nearly nothing
 
@@ -26,7 +26,7 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Problem]:
     fold = folds.of(screen)
     experiment = screen.sites["experiment"].astype(str).to_numpy(dtype=object)
     control = screen.sites["role"].isin(NEGATIVE).to_numpy()
-    well = group_codes(screen.sites, ["experiment", "plate", "well"])
+    well = group_codes(screen.sites, list(WELL_COLUMNS))
     divided, few = [], []
     for name in dict.fromkeys(experiment.tolist()):
         here = experiment == name

@@ -9,7 +9,7 @@ from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.wells.base import require_base_one
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
-from distangle.screen.plate import split_well
+from distangle.screen.plate import place_words, split_well
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, read_table, require_columns
 
@@ -148,7 +148,7 @@ def _contradicted(entry: Entry, names: Sequence[str]) -> Problem | None:
             return entry.problem(
                 "row contradicts its id",
                 found=f"{name} {value}",
-                expected=f"the id of {entry.experiment} plate {entry.plate} well {entry.well}",
+                expected=f"the id of {place_words(entry.experiment, entry.plate, entry.well)}",
                 fix="Correct the id or the other columns of this row.",
             )
     return None
