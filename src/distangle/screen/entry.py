@@ -68,7 +68,7 @@ class Entry:
         )
 
     def without_paths(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
-        """Return the row of `problems.csv` that refuses this entry because its row of the table names no file.
+        """Return the refusal of a table row that names no file.
 
         Args:
             missing: Names of the channels that have no path.
@@ -132,7 +132,7 @@ class Request:
 
 @dataclass(kw_only=True)
 class Found:
-    """Result of a reader, built step by step: helpers add their entries and problems to it.
+    """Result of a reader; helpers add their entries and problems to it.
 
     Attributes:
         source: The folder that the entries' paths start from.
@@ -168,7 +168,9 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a kind of source folder is read. To add one: one module, one test, one line in `layouts/__init__.py`.
+    """A reader of one kind of source folder.
+
+    To add one: one module, one test, one line in `layouts/__init__.py`.
 
     Attributes:
         name: As typed behind `--layout`.

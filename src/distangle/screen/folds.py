@@ -1,4 +1,4 @@
-"""Which sites are for training and which are held out: whole experiments or plates, kept with their hash."""
+"""Folds of a screen: which sites are for training and which are held out."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ class Folds:
 
     @property
     def sha256(self) -> str:
-        """Hash of the table and of what is said about it: equal for equal folds, whatever wrote them."""
+        """Hash of the table and its description: equal for equal folds."""
         said = {"rows": self.table.astype(str).to_numpy().tolist(), **self._said}
         return hashlib.sha256(json.dumps(said, ensure_ascii=True).encode()).hexdigest()
 
@@ -127,7 +127,7 @@ class Folds:
 
 
 def fold_columns(screen: Screen) -> list[str]:
-    """Return the columns that may tell folds or labels apart: all but those about the files."""
+    """Return the columns that may define folds or labels: all but those on files."""
     return [name for name in screen.sites.columns if not _ABOUT_FILES.fullmatch(name)]
 
 
@@ -200,7 +200,7 @@ def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str)
 
 
 def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: bool = False) -> Folds:
-    """Hold out one of `n_folds` sets of whole experiments, the cell types dealt out evenly over the sets.
+    """Hold out one of `n_folds` sets of experiments, balanced by cell type.
 
     Args:
         screen: The screen to divide.
@@ -248,7 +248,7 @@ def divided(
     force: bool = False,
     aside: np.ndarray | None = None,
 ) -> Folds:
-    """Make folds of which sites are held out, or refuse to where the sides share a plate, a well or a picture.
+    """Make folds; refuse sides that share a plate, a well or an image.
 
     Args:
         screen: The screen to divide.
@@ -276,7 +276,7 @@ def divided(
 
 
 def checked(screen: Screen, folds: Folds, *, force: bool = False) -> Folds:
-    """Return folds with what is wrong with them on this screen stamped on them, or refuse them.
+    """Check folds against a screen: mark what leaks, or refuse them.
 
     Args:
         screen: Of which they are a division, whoever made it.
@@ -314,7 +314,7 @@ def _too_good(screen: Screen, description: str, notes: Sequence[str]) -> FoldErr
 
 
 def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
-    """Return what lies on both sides, a sentence each: plates, wells, pictures; nothing for honest folds.
+    """Return what lies on both sides, a sentence each; nothing for honest folds.
 
     Args:
         sites: Rows of a screen.
@@ -329,7 +329,10 @@ def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
 
 
 def _divided_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
-    """Name the experiments whose control wells would correct both sides: an estimate from them names the experiment."""
+    """Name the experiments whose control wells would correct both sides.
+
+    An estimate from them names the experiment.
+    """
     control = sites["role"].isin(NEGATIVE).to_numpy()
     wells = sites.loc[control, list(WELL_COLUMNS)].assign(held=held[control])
     both = wells.groupby(list(WELL_COLUMNS))["held"].nunique()

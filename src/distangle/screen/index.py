@@ -1,4 +1,4 @@
-"""From a source folder to a checked screen: everything found is either indexed or refused by name."""
+"""Index a source folder: every entry found is indexed or refused by name."""
 
 import hashlib
 from collections import Counter
@@ -171,7 +171,7 @@ def index(
 
 
 def conservation_line(screen: Screen) -> str:
-    """Return the law that every index obeys, in figures: `found 24 = indexed 12 + refused 12`."""
+    """Return the law of the index: `found 24 = indexed 12 + refused 12`."""
     card = screen.card
     return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
 
@@ -241,7 +241,7 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
 
 
 def _described(problems: Sequence[Problem]) -> Iterator[str]:
-    """Give each problem as a sentence; a fix that several in a row share stands behind the last of them."""
+    """Give each problem as a sentence; a fix that several share follows the last."""
     for problem, after in zip(problems, (*problems[1:], None), strict=True):
         same = after is not None and after.fix == problem.fix
         yield problem.describe() if same else f"{problem.describe()}. {problem.fix}"

@@ -1,4 +1,4 @@
-"""Wells have names: a row in letters and a column in figures, on a plate of a standard size."""
+"""Well names, plate sizes and plate transforms."""
 
 import functools
 import re
@@ -94,7 +94,7 @@ def place_words(experiment: str, plate: str, well: str = "", site: str | int = "
 
 
 def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
-    """Return the smallest standard plate that has at least so many rows and columns; the largest if none."""
+    """Return the smallest standard plate of so many rows and columns, or the largest."""
     for plate in STANDARD_PLATES:
         if rows <= plate[0] and columns <= plate[1]:
             return plate
@@ -103,7 +103,7 @@ def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateTransform:
-    """A way in which a plate may lie wrong, as what brings its wells to where they belong.
+    """A transform that brings the wells of a misplaced plate to their positions.
 
     The steps are taken in the order of the attributes.
 

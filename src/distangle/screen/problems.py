@@ -1,4 +1,4 @@
-"""Problems of a screen, one type for the index and for the checks, and their table."""
+"""Problems of a screen, one type for the index and the checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +79,7 @@ class Problem:
 
 
 def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
-    """Return problems of the index as a table, refused before warnings, else in order."""
+    """Return problems of the index as a table, refused before warnings."""
     ordered = sorted(problems, key=lambda problem: problem.severity)
     columns: dict[str, pd.Series] = {}
     for name in PROBLEM_COLUMNS:
@@ -104,7 +104,7 @@ def read_problems(table: pd.DataFrame) -> list[Problem]:
 
 
 def printable(text: str) -> str:
-    r"""Return text that any file and terminal can hold: control characters and stray bytes as `\x..`."""
+    r"""Return text without control characters and stray bytes: they become `\x..`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Which entries of a layout can be sites: each on its plate, there once, of one story, with files of its own."""
+"""Validate entries: on the plate, unique, consistent, with files of their own."""
 
 import re
 from collections import defaultdict
@@ -41,7 +41,7 @@ def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list
 
 
 def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse the wells whose sites tell of different perturbations: one well, one perturbation."""
+    """Refuse wells whose sites name different perturbations."""
     said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
     for entry in entries:
         said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
@@ -68,7 +68,10 @@ def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], li
 
 
 def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
-    """Return what to do where the column of perturbations is a label of single sites; "" where none was mapped."""
+    """Return advice where the perturbation column is a label of single sites.
+
+    It is "" where no column was mapped.
+    """
     column = dict(found.notes.get("columns", {})).get("perturbation", "")
     if not column:
         return ""
@@ -85,7 +88,10 @@ def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
 
 
 def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
-    """Return the extra columns that may name treatments: one value for a well, others on its plate, and replicates."""
+    """Return extra columns that may name treatments.
+
+    They have one value for a well, others on its plate, and replicates.
+    """
     likely = []
     for k, column in enumerate(found.extra_columns):
         wells: dict[tuple[str, str, str], set[str]] = defaultdict(set)
@@ -105,7 +111,7 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
 
 
 def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse sites that name the same page of the same file: a picture shows one place."""
+    """Refuse sites that name the same page of the same file."""
     holders: dict[tuple[str, int, int], list[Entry]] = defaultdict(list)
     for entry in entries:
         for claim in set(_claims(entry)):

@@ -1,4 +1,4 @@
-"""How large a screen is, counted from its rows and reconciled: wells, sites and images kept apart."""
+"""Count and reconcile wells, sites and images of a screen."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

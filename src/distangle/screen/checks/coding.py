@@ -1,4 +1,4 @@
-"""Whether labels mean what they seem to: names a spreadsheet changed, two spellings, another coding than elsewhere."""
+"""Check labels: names changed by a spreadsheet, two spellings, another coding."""
 
 import re
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ _CHANGED = re.compile(
 
 
 def check_coding(screen: Screen, like: Screen | None = None) -> list[Problem]:
-    """Find labels that were changed on the way, and with another screen, labels of another coding.
+    """Find labels changed on the way, or coded unlike those of another screen.
 
     Args:
         screen: The screen.

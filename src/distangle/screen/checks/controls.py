@@ -1,4 +1,4 @@
-"""Which controls a plate has: how many, where, and whether they are called what they are."""
+"""Check controls: how many each plate has, where, and under which role."""
 
 from collections import defaultdict
 
@@ -13,7 +13,7 @@ NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", 
 
 
 def check_controls(screen: Screen) -> list[Problem]:
-    """Find plates without or with few controls, controls under a treatment's role, and names in two roles."""
+    """Find plates with few controls, controls in a wrong role, names in two roles."""
     return [*_per_plate(screen), *_misnamed(screen), *_two_roles(screen)]
 
 

@@ -9,12 +9,12 @@ from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 
 def check_copies(screen: Screen) -> list[Problem]:
-    """Find sites with the same bytes, sites or pages that are in the table twice, and wells in two splits."""
+    """Find copied files, sites or pages listed twice, and wells in two splits."""
     return [*_same_bytes(screen), *_same_site(screen), *_same_page(screen), *_two_splits(screen)]
 
 
 def place_of(key: Any) -> Any:
-    """Return the parts of a group's key, experiment first, as the fields of a finding."""
+    """Return the parts of a group's key, experiment first, as fields of a problem."""
     return dict(zip(KEY_COLUMNS, map(str, key), strict=False))
 
 

@@ -1,4 +1,4 @@
-"""Which rows of an edited table became others: the tables are read again and laid beside the screen."""
+"""Find the rows of an edited table that no longer match the screen."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,10 @@ _OF_FILES = frozenset(
 
 @dataclass(frozen=True)
 class _Read:
-    """The tables as they are now: sites that may be indexed, refusals by their place, and what sites have."""
+    """The tables as they are now.
+
+    They are sites that may be indexed, refusals by their place, and what sites have.
+    """
 
     entries: Mapping[Key, Entry]
     refused: Mapping[Key, Problem]
@@ -98,13 +101,13 @@ def _read(screen: Screen, found: Found, entries: Sequence[Entry], problems: Sequ
 
 
 def _place(experiment: str, plate: str, well: str, site: str) -> Key:
-    """Return the place of a refusal, its well named as in the screen however the table spells it."""
+    """Return the place of a refusal, with its well named as in the screen."""
     position = split_well(well)
     return experiment, plate, well if position is None else well_name(*position), site
 
 
 def _refusal(refused: Mapping[Key, Any], key: Key) -> Any:
-    """Return the refusal of a site, of its whole well, or of its whole plate; None where there is none."""
+    """Return the refusal of a site, of its well or of its plate; None without one."""
     experiment, plate, well, _ = key
     places = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
     return next((refused[place] for place in places if place in refused), None)
@@ -155,7 +158,7 @@ def _file(path: str, page: int) -> str:
 
 
 def _new(screen: Screen, now: _Read) -> Iterator[Problem]:
-    """Give the rows that no site of the screen has: added, mended, or added and refused."""
+    """Give rows that no site of the screen has: added, corrected, or refused."""
     there = {_key(site) for site in screen.sites[list(KEY_COLUMNS)].to_dict("records")}
     wells = {key[:3] for key in there}
     table = screen.problems[screen.problems["severity"] == "refused"]
@@ -175,7 +178,7 @@ def _new(screen: Screen, now: _Read) -> Iterator[Problem]:
 
 
 def _unseen(screen: Screen, now: _Read) -> Iterator[Problem]:
-    """Say of how many sites the images are gone from the source, so that their rows cannot be found through them."""
+    """Report sites whose images are gone, so that their rows cannot be compared."""
     gone = 0
     for site in screen.sites[list(KEY_COLUMNS)].to_dict("records"):
         key = _key(site)

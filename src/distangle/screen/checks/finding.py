@@ -28,7 +28,7 @@ Finding = Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A sum that must come out: what went into a stage is what came out of it and what was left behind.
+    """A sum that must hold: what enters a stage leaves it or is left behind.
 
     Attributes:
         stage: Where it holds, such as `index`.
@@ -71,7 +71,7 @@ class Checked:
         return any(finding.severity in bad for finding in self.findings) or not all(law.holds for law in self.laws)
 
     def grouped(self) -> list[dict[str, Any]]:
-        """Return one entry for each kind: severity, kind, findings, count, and the first of them in words."""
+        """Return one entry for each kind, with counts and its first problem in words."""
         groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
         for finding in self.findings:
             groups[finding.severity, finding.kind].append(finding)
@@ -97,7 +97,7 @@ class Checked:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `checks.json` (laws, kinds, what was looked at) and `findings.csv` (a row each); return both paths."""
+        """Write `checks.json` and `findings.csv`; return both paths."""
         listed, table = folder / "checks.json", folder / "findings.csv"
         commit_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
         said = {

@@ -10,7 +10,7 @@ USUAL = 0.8  # share of the plates, or all but one, that have a well: its absenc
 
 
 def check_gaps(screen: Screen) -> list[Problem]:
-    """Find wells with other sites than most wells, and plates without wells that most plates have."""
+    """Find wells that lack sites and plates that lack wells which most have."""
     return [*_sites(screen), *_wells(screen)]
 
 

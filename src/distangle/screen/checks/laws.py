@@ -15,7 +15,7 @@ SIZES = 4  # of wells, by sites, that a sum names one by one
 
 
 def conservation(screen: Screen) -> list[Law]:
-    """Return the sums of the index and of its table: everything found is indexed or refused, every site is one row."""
+    """Return the sums of the index: everything found is indexed or refused."""
     card, sites = screen.card, screen.sites
     refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
     laws = [

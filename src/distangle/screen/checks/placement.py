@@ -1,4 +1,4 @@
-"""Plates that lie turned or shifted: their wells match the plate, or the other plates, once they are moved back."""
+"""Find plates that are rotated, transposed or shifted against the others."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class _Wells:
-    """The wells of a plate as they are written: positions, what each holds, and which the plate has not."""
+    """The wells of a plate as written: positions, contents, and wells off the plate."""
 
     positions: np.ndarray
     held: np.ndarray
@@ -79,7 +79,7 @@ CORRECTIONS = (
 
 
 def check_placement(screen: Screen) -> list[Problem]:
-    """Find plates whose wells match only when they are moved, and those that no move makes like the others.
+    """Find plates that match the others only when transformed, or not at all.
 
     The other plates say where which perturbation, role or well is usual, in that order: the first that most plates
     agree on is taken. With fewer than three plates nothing is usual, and only wells off the plate tell.
@@ -146,7 +146,7 @@ def _unlike(key: tuple[str, str], wells: _Wells, *, severity: Severity) -> Probl
 
 
 def _share_unlike(wells: _Wells, usual: np.ndarray, plate: Position) -> float:
-    """Return the share of a plate's own wells that hold something else than is usual there, where anything is."""
+    """Return the share of a plate's wells that differ from what is usual there."""
     on = _on(wells.positions, plate)
     expected, held = usual[tuple(wells.positions[on].T)], wells.held[on]
     settled = (expected != _UNSETTLED) & (expected != _ABSENT) & (held != _ANY)
@@ -154,7 +154,10 @@ def _share_unlike(wells: _Wells, usual: np.ndarray, plate: Position) -> float:
 
 
 def _plate_meant(screen: Screen) -> Position:
-    """Return the plate that most plates of a screen are, where nobody said it: wells of a turned one need a larger."""
+    """Return the size that most plates have, where no option gives it.
+
+    A transposed plate has wells that need a larger one.
+    """
     size = screen.card.plate_rows, screen.card.plate_columns
     assumed = (screen.problems["kind"] == "larger plate assumed").any()
     if screen.card.provenance.get("asked", {}).get("plate") or not (assumed or size == (16, 24)):
@@ -165,7 +168,7 @@ def _plate_meant(screen: Screen) -> Position:
 
 
 def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_Wells]]]:
-    """Return the plates, and their wells once for each thing that a well may hold: perturbation, role, anything."""
+    """Return the plates, and their wells by perturbation, by role and by presence."""
     wells = screen.sites.drop_duplicates([*PLATE_COLUMNS, "row", "column"])
     positions = wells[["row", "column"]].to_numpy(dtype=int)
     held = [np.unique(wells[name].astype(str).to_numpy(dtype=object), return_inverse=True)[1] + 1
@@ -199,7 +202,7 @@ def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str
 
 
 def _usual(wells_of: Sequence[_Wells], plate: Position) -> np.ndarray | None:
-    """Return what more than half of the plates hold at every position; None where they do not agree."""
+    """Return what most plates hold at each position; None where they disagree."""
     if len(wells_of) < 3:
         return None
     held = np.full((len(wells_of), *plate), _ABSENT)

@@ -1,4 +1,4 @@
-"""Whether the tables are still those that the screen was indexed from, and which of their rows are not."""
+"""Check that the tables are still those the screen was indexed from."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,10 @@ from distangle.screen.table import Screen
 
 
 def check_provenance(screen: Screen) -> Iterator[Problem]:
-    """Find tables that were edited since they were indexed, with their rows; of those no longer there, a note."""
+    """Find tables edited since they were indexed, with their rows.
+
+    A table that is no longer there is a note.
+    """
     if not isinstance(screen.source, Path):
         return
     edited: list[str] = []

@@ -78,7 +78,7 @@ def layout_named(name: str) -> Layout:
 
 
 def recognised(request: Request) -> tuple[str, str]:
-    """Return the layout that a source looks like, and by what; to be asked where nobody named one.
+    """Return the layout of a source and what shows it, where no layout was named.
 
     Only layouts that know every option given are asked: `--pages` is of a table, `--pattern` of names of files.
 
@@ -112,7 +112,9 @@ def recognised(request: Request) -> tuple[str, str]:
 
 
 def looks_like(source: AnyPath, *, but: str = "") -> str:
-    """Return the layout that a source looks like as advice, such as `It looks like --layout rxrx1 (train.csv).`.
+    """Return the layout that a source looks like, as advice.
+
+    Such as `It looks like --layout rxrx1 (train.csv).`
 
     Args:
         source: A folder or table.

@@ -1,4 +1,4 @@
-"""The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
+"""Read Cell Painting plates: `load_data.csv` or Harmony's names, with plate maps."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -192,7 +192,7 @@ def _batch(path: str) -> str:
 
 
 def _batch_of(table: SourceTable) -> str:
-    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`, or without PLATE; "" elsewhere."""
+    """Return the batch of `load_data_csv/BATCH[/PLATE]/load_data.csv`; "" elsewhere."""
     parts = table.path.as_posix().split("/")
     above = next((k for k in (-4, -3) if len(parts) > -k - 1 and parts[k] == "load_data_csv"), 0)
     return parts[above + 1] if above else ""

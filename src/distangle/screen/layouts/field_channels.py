@@ -1,4 +1,4 @@
-"""The channels of fields of OME-Zarr: which a screen has, and which plane of an array each is."""
+"""Channels of OME-Zarr fields: which a screen has, and which plane each is."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from distangle.screen.layouts.ngff import Field
 
 
 def choose_fields_channels(fields: Sequence[Field], asked: Sequence[str]) -> list[tuple[str | int, Channel]]:
-    """Return how each channel is found in a field, by label or by number, and what it is.
+    """Return how each channel is found in a field, by label or number.
 
     Args:
         fields: Of all plates.

@@ -1,4 +1,4 @@
-"""Any folder whose names of files follow a pattern, with or without a table of the wells."""
+"""Read a folder by a pattern of file names, with or without a table of wells."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _ENOUGH = 2000  # files looked at to guess a pattern
 
 
 def find_folder(request: Request) -> Found:
-    """Find the sites whose files' names follow `pattern`, and their wells in the table that `tables` names.
+    """Find sites by a pattern of file names, and their wells in `tables`.
 
     Where the pattern has no plate, the folder of a file names it; without an experiment all are one, `all`;
     without a site every well has one. Without a table nothing is known of the wells.
@@ -132,7 +132,7 @@ def guess(source: AnyPath) -> str:
 
 
 def _without_wells(source: AnyPath) -> str:
-    """Return what to do where an instrument's names number places and say no well, as advice; "" elsewhere."""
+    """Return advice where an instrument's file names give positions and no well."""
     names = [path.rsplit("/", 1)[-1] for path in _first_paths(source)]
     for instrument, form in WITHOUT_WELLS.items():
         if found := [name for name in names if form.fullmatch(name)]:
@@ -206,7 +206,7 @@ def add_sites(
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:
-    """Whether one folder of images without a plate's name has the only plate of the table, which is remarked on.
+    """Whether one folder without a plate's name has the table's only plate.
 
     Raises:
         ScreenError: The table has several plates, none of the folder's name.

@@ -1,4 +1,4 @@
-"""OME-Zarr plates (OME-NGFF HCS, 0.4 and 0.5): the plate says where its wells are, the wells where their fields."""
+"""Read OME-Zarr plates (OME-NGFF HCS, 0.4 and 0.5)."""
 
 import dataclasses
 from collections import Counter
@@ -33,7 +33,7 @@ class _Plate:
 
 
 def find_ome_zarr(request: Request) -> Found:
-    """Find the fields of every plate below a folder, and their wells in the table that `tables` names.
+    """Find the fields of every plate, and their wells in the table of `tables`.
 
     A path is the folder of an array, a page the plane of a channel in it. Fields are counted from 1 where their names
     are numbers from 0. Of a plate that `distangle pack` wrote, experiment, plate and site are those that it noted.
@@ -95,7 +95,7 @@ def find_ome_zarr(request: Request) -> Found:
 
 
 def _one_size(sizes: Sequence[float | None]) -> float | None:
-    """Return the side of a pixel that all fields tell; None where one tells none or another."""
+    """Return the pixel size that all fields share; None where they do not."""
     told = [size for size in sizes if size is not None]
     alike = bool(told) and len(told) == len(sizes) and max(told) - min(told) <= 1e-3 * max(told)
     return told[0] if alike else None
@@ -143,7 +143,7 @@ def _name_of(said: dict[str, Any], path: str) -> str:
 
 
 def _fields(source: AnyPath, plate: _Plate, acquisition: str) -> Iterator[tuple[Entry, Field] | Problem]:
-    """Give each field of a plate, or why it is refused; a well that cannot be read is refused as one."""
+    """Give each field of a plate or its refusal; an unreadable well is refused."""
     listed: set[str] = set()
     for k, well in enumerate(_list_of(plate.said, "wells")):
         path = str(well.get("path") or "") if isinstance(well, dict) else ""
@@ -260,13 +260,13 @@ def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) 
 
 
 def _written(well: str) -> str:
-    """Return the name of a well from its path, `B/03`; of rows in figures, as some writers have them, `r1c3`."""
+    """Return the name of a well from its path, `B/03`; of numbered rows `r1c3`."""
     row, _, column = well.partition("/")
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
 def _listed(said: dict[str, Any]) -> Iterator[str]:
-    """Give a name of a well for every row and column that a plate lists, with or without images."""
+    """Give a well name for every row and column that a plate lists."""
     for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
         listed = said.get(names) if isinstance(said, dict) else None
         for item in listed if isinstance(listed, list) else ():

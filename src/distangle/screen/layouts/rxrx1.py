@@ -1,4 +1,4 @@
-"""RxRx1: Kaggle's four tables or the official `metadata.csv`, and one PNG per channel; RxRx2 and RxRx3 likewise."""
+"""Read RxRx1, RxRx2 and RxRx3: their tables, and one PNG per channel."""
 
 import dataclasses
 import posixpath
@@ -67,7 +67,7 @@ def find_rxrx1(request: Request) -> Found:
 
 
 def _entry_of(site: RxRx1Site) -> Entry:
-    """Return the entry of a site as its folder tells it; a channel without a file has no path."""
+    """Return the entry of a site by its folder; a missing channel has no path."""
     return Entry(
         experiment=site.experiment,
         plate=site.plate,
@@ -163,7 +163,7 @@ def _wrong_site(site: RxRx1Site, entry: Entry) -> Problem | None:
 
 
 def _expected_folder(row: Entry, above: set[str]) -> str:
-    """Return where the images of a row should lie: as those of others do, or else as Kaggle packs them."""
+    """Return where the images of a row should lie: beside others, or as Kaggle's."""
     split = row.split if row.split in SPLITS else "images"
     above = above or {split}
     top = split if split in above else min(above)

@@ -1,4 +1,4 @@
-"""Any table with a row per site: which column is what can be named or is found by itself."""
+"""Read any table with a row per site; match its columns by name or option."""
 
 import posixpath
 import re
@@ -102,7 +102,7 @@ def _several(place: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
 
 
 def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str]]:
-    """Return the names of the channels and the columns with their paths (one only, for pages of a file)."""
+    """Return the channels and the columns of their paths (one for `--pages`)."""
     parts = [item.split("=", 1) for item in request.channels]
     names = [part[0].strip() for part in parts]
     columns = [part[-1].strip() for part in parts]

@@ -1,4 +1,4 @@
-"""What can be predicted without looking at a cell: the most frequent label of a place."""
+"""Predict labels without looking at a cell: the most frequent label of a place."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
@@ -40,7 +40,7 @@ def guess_by_place(
 
 
 def _guess(keys: Sequence[Sequence[Hashable]], labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the most frequent label of the first key of each row that the training has."""
+    """Return the most frequent label of each row's first key that training has."""
     counts: dict[tuple[int, Hashable], Counter[str]] = defaultdict(Counter)
     for row in np.flatnonzero(known).tolist():
         for depth, key in enumerate(keys[row]):

@@ -108,7 +108,7 @@ def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Problem]:
 
 
 def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
-    """Give the files of one content that the index remarked on, with the rows of the sites they are of."""
+    """Give files of equal content that the index reported, with their rows."""
     said = screen.problems[screen.problems["kind"] == SAME_BYTES]
     contents = [[path for path in str(found).split(" = ") if path != "..."] for found in said["found"]]
     wanted = {path for paths in contents for path in paths}
@@ -190,7 +190,7 @@ def _of_wells(screen: Screen, label: str, share: float, n: int) -> str:
 
 
 def _is_told(share: float, guessed: float, n: int) -> bool:
-    """Whether a place tells so much more of n labels than guessing that neither chance nor habit explains it."""
+    """Whether a place predicts n labels better than chance and frequency explain."""
     sure = share > guessed + TOLD * math.sqrt(max(guessed * (1 - guessed), 1 / n) / n)
     return sure and (share > TWICE * guessed or share - guessed > GAIN * (1 - guessed))
 

@@ -1,4 +1,4 @@
-"""Layouts that several experiments share, and plates that always carry the same perturbations."""
+"""Find plate layouts that experiments share, and plates of fixed treatments."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Twins:
 
 
 def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
-    """Return the sets of experiments whose plates, in whatever order, hold the same in the wells of the same name.
+    """Return sets of experiments whose plates share their layouts, in any order.
 
     Treatments tell. Where those of an experiment are not known, as in a test part, positive controls do, unless these
     lie alike in most experiments anyway.
@@ -79,7 +79,7 @@ def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
 
 
 def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tuple[float, tuple[str, ...]]]:
-    """Return for each pair of experiments the share of wells alike, plates matched as they fit best, and the match."""
+    """Return for pairs of experiments the share of equal wells, and the plate match."""
     from scipy.optimize import linear_sum_assignment
     from scipy.sparse import csr_array
 
@@ -111,7 +111,7 @@ def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tupl
 
 
 def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[int, int]]:
-    """Return (perturbations, plates) of each group of plates that carry the same treatments, and those no others.
+    """Return (perturbations, plates) of each group of plates with equal treatments.
 
     Where there are such groups, to know a plate's group rules out all other perturbations: 277 of 1,108 are left
     on a plate of RxRx1. Nothing where plates carry all treatments, or sets that overlap. Of a label that differs within
@@ -140,7 +140,7 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
 
 
 def is_of_sites(screen: Screen, label: str) -> bool:
-    """Whether a label differs within wells: it is of single sites, and no layout of wells says it."""
+    """Whether a label differs within wells, so that no well layout predicts it."""
     return not count_well_labels(screen.sites[list(WELL_COLUMNS)], screen.sites[label].astype(str).to_numpy()).single
 
 
@@ -149,7 +149,10 @@ def _laid_out(screen: Screen, label: str) -> str:
 
 
 def _wells_by_most_sites(sites: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Return a row per well that is no control, with the label of most of its sites, in doubt the first by name."""
+    """Return a row per treated well, with the label of most of its sites.
+
+    In doubt it is the first by name.
+    """
     known = sites[(sites[label] != "") & ~sites["role"].isin([role.value for role in CONTROLS])]
     counts = known.groupby([*WELL_COLUMNS, label]).size().rename("n").reset_index()
     return counts.sort_values([*WELL_COLUMNS, "n", label], ascending=[True, True, True, False, True]).drop_duplicates(
@@ -168,7 +171,7 @@ def _overlap(groups: Sequence[Counter[str]]) -> bool:
 def share_told_by_place(
     screen: Screen, *, label: str = "perturbation", within: bool = False
 ) -> tuple[float, float, int]:
-    """Return how often a treated well holds what most other experiments hold in the well of its name.
+    """Return how often a well holds what its position holds in other experiments.
 
     A label that differs within wells is that of most sites of the well, and wells of no known role count too: where
     only sites have labels there may be no treatments.

@@ -1,4 +1,4 @@
-"""Experiments with wells on both sides of a division: what is estimated on each, and from how many controls."""
+"""Report experiments with wells on both sides, and the controls of each side."""
 
 from collections.abc import Iterator
 

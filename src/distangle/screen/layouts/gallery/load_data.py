@@ -1,4 +1,7 @@
-"""CellProfiler's `load_data.csv`: a row per site, `FileName_` and `PathName_` or `URL_` for each channel."""
+"""Read CellProfiler's `load_data.csv`: a row per site, files of each channel.
+
+They are `FileName_` and `PathName_`, or `URL_`.
+"""
 
 import dataclasses
 import functools
@@ -23,7 +26,10 @@ _TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Seri
 
 
 def written_channels(table: SourceTable) -> list[str]:
-    """Return how a table writes its channels, such as `OrigDNA`, in its order; illumination functions are none."""
+    """Return the channels of a table as written, such as `OrigDNA`, in its order.
+
+    Illumination functions are no channels.
+    """
     found = [match[2] for name in table.columns if (match := _CHANNEL.fullmatch(name))]
     return list(dict.fromkeys(found))
 
@@ -96,7 +102,7 @@ class Places:
         self._top = {one_spelling(name) for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
-        """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
+        """Return a path relative to the source; None if the file cannot be located."""
         path = self._find(folder, name)
         if path is not None:
             above, last = posixpath.split(path)
@@ -208,7 +214,7 @@ class LoadData:
         return self._add_frames(entry, row)
 
     def _add_frames(self, entry: Entry, row: Mapping[str, str]) -> Problem | None:
-        """Add which plane of its file each channel is: what `Frame_` and `Series_` say, where they say anything."""
+        """Add the plane of each channel in its file, by `Frame_` and `Series_`."""
         names, paths = [name for name, _ in self.channels], entry.paths
         said = {kind: [_cell(row, kind, key) for _, key in self.channels] for kind in ("Frame", "Series")}
         numbers: dict[str, list[int]] = {}
@@ -250,7 +256,7 @@ class LoadData:
 
 
 def _number(text: str) -> int | None:
-    """Return a whole number from 0, also as a table of floats writes it (`2.0`); None for anything else."""
+    """Return a whole number from 0, also written as `2.0`; None for anything else."""
     whole = text.removesuffix(".0")
     return int(whole) if whole.isascii() and whole.isdigit() else None
 
@@ -261,7 +267,7 @@ def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
 
 
 def written_file(row: Mapping[str, str], key: str) -> str:
-    """Return the name of the file that a row writes for a channel, without its folder."""
+    """Return the file name that a row gives for a channel, without its folder."""
     return posixpath.basename(_plain(_written(row, key)[1]))
 
 
@@ -270,7 +276,7 @@ def _cell(row: Mapping[str, str], kind: str, key: str) -> str:
 
 
 def _plain(path: str) -> str:
-    """Return a path with `/` between its folders, a URL without its scheme, a file of Windows without its drive."""
+    """Return a path with `/` between folders and without URL scheme or drive."""
     text = path if "/" in path else path.replace("\\", "/")
     text = re.sub(r"^file:/+", "/", text)
     return re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:/)", "/", text)

@@ -1,4 +1,4 @@
-"""Rows of tables held against what the instruments wrote beside the images that they name."""
+"""Compare table rows with instrument metadata beside their images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from distangle.screen.problems import Problem
 
 
 def hold_against_records(found: Found) -> None:
-    """Refuse the sites whose row names an image that the instrument says is of another well or another channel.
+    """Refuse sites whose row names an image of another well or channel.
 
     Planes and times are left to the table, which may choose one for each channel. Behind a URL nothing is looked for.
 
@@ -46,7 +46,7 @@ def hold_against_records(found: Found) -> None:
 
 
 def _records_beside(source: AnyPath, entries: Sequence[Entry]) -> InstrumentRecords:
-    """Read the instruments' files beside the images of entries, and in the folders above them up to the source."""
+    """Read instrument metadata beside the images, and above them up to the source."""
     folders: set[str] = set()
     for folder in {path.rpartition("/")[0] for entry in entries for path in entry.paths}:
         parts = folder.split("/") if folder else []

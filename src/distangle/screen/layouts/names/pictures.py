@@ -1,4 +1,4 @@
-"""Files whose names say what they show, brought together into sites with a file per channel."""
+"""Group image files into sites with one file per channel."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -199,7 +199,7 @@ def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: Mo
 
 
 def _bound_to_channels(pictures: Sequence[Picture]) -> set[str]:
-    """Return the columns that have one value for each channel, such as an exposure: they are of no moment."""
+    """Return columns with one value per channel, such as an exposure: no moment."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for picture in pictures:
         for axis, value in () if picture.left_out else picture.moment:
@@ -286,7 +286,10 @@ def _twice(entry: Entry, name: str, files: Sequence[Picture]) -> Problem:
 def _several(
     entry: Entry, channels: Sequence[tuple[str, str]], by_moment: dict[Moment, dict[str, list[Picture]]]
 ) -> Problem:
-    """Refuse a site of several moments: which of them is meant cannot be known, and none is put together of two."""
+    """Refuse a site of several moments: which is meant is unknown.
+
+    None is put together of two.
+    """
     axes = differing_axes(by_moment)
     ordered = sorted(by_moment, key=lambda moment: natural_key(describe_moment(moment)))
     complete = [moment for moment in ordered if len(by_moment[moment]) == len(channels)]

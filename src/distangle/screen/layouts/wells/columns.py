@@ -108,7 +108,10 @@ class RowParser:
         )
 
     def problem(self, entry: Entry, fields: tuple[str, ...]) -> Problem | None:
-        """Return why a row cannot be an entry: no name, bad well, bad site or bad role; None if it can."""
+        """Return why a row cannot be an entry; None if it can.
+
+        A name is missing, or well, site or role is bad.
+        """
         values = self._values(fields)
         for name in ("experiment", "plate"):
             if name in self._position and not values[name]:
@@ -133,7 +136,7 @@ def _is_whole(text: str) -> bool:
 
 
 def with_wells(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
-    """Add a column with the names of the wells to a table that says row and column apart.
+    """Add a column of well names to a table with separate rows and columns.
 
     They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
     but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or

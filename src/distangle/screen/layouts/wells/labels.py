@@ -95,7 +95,10 @@ def labels_of(table: SourceTable, column_of: Mapping[str, str]) -> Labels:
 
 
 class Mismatches:
-    """Refuses sites and rows that do not meet; a reader may say it in the words of its own folders."""
+    """Refusals of sites and rows that do not meet.
+
+    A reader may word them for its own folders.
+    """
 
     may_count_from_zero = True
     """Whether the reader knows `--well-base`, which is offered where a step of one fits."""

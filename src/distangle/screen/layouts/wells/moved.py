@@ -1,4 +1,4 @@
-"""Detect plates whose table has shifted against their images, by the wells that would meet."""
+"""Detect plates whose table has shifted against their images."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ENOUGH = 4  # wells; fewer may meet by chance
 
 @dataclass(frozen=True)
 class PlateShift:
-    """What would bring a plate's wells and its table together; false where nothing has to move.
+    """What brings a plate's wells and its table together; false without a shift.
 
     Attributes:
         words: A sentence, or "".
@@ -64,7 +64,7 @@ _CANDIDATES = (
 
 
 def with_anothers_row(site: Entry, row: Entry, shift: PlateShift) -> Problem:
-    """Return the refusal of a site that meets a row as it is, on a plate where a certain move gives it another.
+    """Return the refusal of a site that meets another well's row on a shifted plate.
 
     Args:
         site: With images.

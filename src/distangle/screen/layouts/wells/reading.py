@@ -1,4 +1,4 @@
-"""Which well each name means: one reading for a whole source, or a plate refused with every reading it may have."""
+"""Read well names in one way for a source; refuse plates with two readings."""
 
 import dataclasses
 from collections import defaultdict
@@ -57,7 +57,7 @@ def read_wells(
     base: int | None = None,
     seen: Iterable[str] = (),
 ) -> tuple[dict[tuple[Side, PlateKey], Doubt], list[Problem]]:
-    """Write every well that can be read in one way as the plate has it, `A01` or `AA01`.
+    """Write every unambiguous well as the plate has it, `A01` or `AA01`.
 
     What is no well stays as it is, to be refused by itself.
 
@@ -192,7 +192,7 @@ def _is_zero(name: str) -> bool:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can be one well only, and is read so by all: large letters and a column, or no well at all."""
+    """Whether a name has one reading only: capital letters and a column, or no well."""
     spelling = spelling_of(name)
     if spelling is None:
         return True
@@ -227,7 +227,7 @@ def _doubt_parts(plates: Sequence[PlateNames]) -> None:
 def _read_letters(
     plates: Sequence[PlateNames], bases: Mapping[tuple[Side, str], int], size: Position | None
 ) -> dict[tuple[Side, PlateKey], set[Position]]:
-    """Read wells with row letters or figures; return those of each side by what its plates are called for both."""
+    """Read wells with row letters or digits; return them by side and plate."""
     large = has_large_plate(plates, bases)
     sure = sides_behind_z(plates) if large else set()
     wells: dict[tuple[Side, PlateKey], set[Position]] = defaultdict(set)
@@ -270,7 +270,7 @@ def _read_numbers(
     wells: Mapping[tuple[Side, PlateKey], set[Position]],
     request: Request,
 ) -> list[Problem]:
-    """Read wells by number, where they are all that a plate has; return remarks on how."""
+    """Read wells by number, where a plate has no others; return remarks on how."""
     counted = [plate for plate in plates if plate.of("number") and not (plate.of("letters") or plate.of("figures"))]
     if not counted:
         return []
