@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from distangle.remote import AnyPath
-from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.entry import Found, Request
 from distangle.screen.layouts import find
-from distangle.screen.problems import Problem
 from distangle.screen.settle import settle
 from distangle.screen.table import Screen
 
@@ -55,14 +54,14 @@ def moved(asked: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]
     return {**asked, **named}
 
 
-def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
+def read_again(screen: Screen) -> Found:
     """Read the tables of a screen again, as `index` would; no image is opened.
 
     Args:
         screen: Of a folder, with what its index was asked for in its provenance.
 
     Returns:
-        What the layout found, the entries that would be looked at for a screen, and the problems met on the way.
+        What the layout found, with the entries that would be looked at for a screen.
 
     Raises:
         ScreenError: The source cannot be understood any more.
@@ -89,8 +88,8 @@ def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
         well_order=asked.get("well_order"),
     )
     found = find(screen.card.layout, request)
-    entries, _, problems = settle(found, request.plate)
-    return found, entries, problems
+    settle(found, request.plate)
+    return found
 
 
 def _typed(path: AnyPath, folder: AnyPath) -> str:

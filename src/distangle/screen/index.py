@@ -122,7 +122,8 @@ def index(
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
-    entries, plate, problems = settle(found, given)
+    plate = settle(found, given)
+    entries, problems = found.entries, found.problems
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])
     else:

@@ -14,26 +14,27 @@ from distangle.screen.problems import Problem
 from distangle.screen.spelling import path_on_disk
 
 
-def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tuple[int, int], list[Problem]]:
+def settle(found: Found, plate: tuple[int, int] | None) -> tuple[int, int]:
     """Refuse what the tables alone contradict; no image is looked at.
 
     Args:
-        found: As a layout found it; the wells are rewritten as `B03`, and paths as the folders write them.
+        found: As a layout found it. Wells are rewritten as `B03`, and paths as the folders write them; entries that
+            are refused become problems.
         plate: Rows and columns of the plates; None for 16 x 24, or 32 x 48 when a well needs it.
 
     Returns:
-        The entries that stay, the size of the plates, and every problem: the layout's and those met here.
+        Rows and columns of the plates.
     """
     if isinstance(found.source, Path):
         for entry in found.entries:
             entry.paths = tuple(path_on_disk(found.source, path) for path in entry.paths)
-    entries, size, problems = place_wells(found.entries, plate)
-    problems = [*found.problems, *problems]
+    found.entries, size, problems = place_wells(found.entries, plate)
+    found.problems += problems
     for check in (_unique_sites, _agreeing_wells, _unshared_files):
-        entries, refused = check(entries, found)
-        problems += refused
-    problems += contradictions(entries, found.extra_columns)
-    return entries, size, problems
+        found.entries, refused = check(found.entries, found)
+        found.problems += refused
+    found.problems += contradictions(found.entries, found.extra_columns)
+    return size
 
 
 def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:

@@ -62,11 +62,11 @@ def check_edited(screen: Screen) -> Iterator[Problem]:
         )
         return
     try:
-        found, entries, problems = read_again(screen)
+        found = read_again(screen)
     except (ScreenError, OSError, KeyError, TypeError) as error:
         yield _unlisted(f"the tables cannot be read as they were: {error}", FIX)
         return
-    now = _read(screen, found, entries, problems)
+    now = _read(screen, found)
     rows = _joined([*_of_the_screen(screen, now), *_new(screen, now)])
     yield from rows[:LISTED]
     if len(rows) > LISTED:
@@ -86,15 +86,13 @@ def _unlisted(what: str, fix: str) -> Problem:
     return Problem(severity="warning", kind=UNREADABLE, what=what, fix=fix)
 
 
-def _read(screen: Screen, found: Found, entries: Sequence[Entry], problems: Sequence[Problem]) -> _Read:
+def _read(screen: Screen, found: Found) -> _Read:
     shared = {name: k for k, name in enumerate(found.extra_columns) if name in screen.card.extra_columns}
     same_channels = [one.name for one in found.channels] == [one.name for one in screen.card.channels]
     packed = "packed" in screen.card.provenance
     return _Read(
-        entries={(one.experiment, one.plate, one.well, str(one.site)): one for one in entries},
-        refused={
-            _place(one.experiment, one.plate, one.well, one.site): one for one in problems if one.severity == "refused"
-        },
+        entries={(one.experiment, one.plate, one.well, str(one.site)): one for one in found.entries},
+        refused={_place(one.experiment, one.plate, one.well, one.site): one for one in found.refusals},
         extra=shared,
         with_paths=same_channels and not packed and not screen.card.tables_only,
     )

@@ -84,9 +84,7 @@ class _RxRx1Mismatches(Mismatches):
     may_count_from_zero = False
 
     def __init__(self, sites: Sequence[RxRx1Site]) -> None:
-        self._site_of = {
-            (_folder_of(entry), entry.well, entry.site): site for site in sites for entry in [_entry_of(site)]
-        }
+        self._site_of = {(site.folder, site.well, site.site): site for site in sites}
         self._above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
 
     def of_joined(self, site: Entry, row: Entry) -> Problem | None:
