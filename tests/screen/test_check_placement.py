@@ -6,7 +6,7 @@ import pytest
 from check_plates import indexed, plate_rows
 
 from distangle.errors import ScreenError
-from distangle.screen.checks.placement import MOVES, check_placement
+from distangle.screen.checks.placement import CORRECTIONS, check_placement
 
 
 def shift(rows: int, columns: int) -> Callable[[int, int], tuple[int, int]]:
@@ -149,6 +149,7 @@ def test_a_few_slips_of_the_pen_are_no_plate_that_lies_wrong(tmp_path: Path) -> 
 
 def test_every_move_is_undone_by_another(tmp_path: Path) -> None:
     wells = np.array([[3, 4], [7, 20]])
-    for move in MOVES:
-        back = [other.of(move.of(wells, (16, 24)), (16, 24)) for other in MOVES]
-        assert any((other == wells).all() for other in back), move
+    for correction in CORRECTIONS:
+        moved = correction.transform.apply(wells, (16, 24))
+        back = [other.transform.apply(moved, (16, 24)) for other in CORRECTIONS]
+        assert any((other == wells).all() for other in back), correction

@@ -6,8 +6,9 @@ from check_plates import HEADER, indexed, plate_rows
 
 from distangle.errors import ScreenError
 from distangle.screen import Screen, index, read_screen, write_screen
-from distangle.screen.checks import Checked, Finding, check_tables
+from distangle.screen.checks import Checked, check_tables
 from distangle.screen.checks.finding import findings_table
+from distangle.screen.problems import Problem
 
 
 def clean(folder: Path, n_plates: int = 4) -> Screen:
@@ -18,7 +19,7 @@ def kinds(checked: Checked) -> dict[str, int]:
     return {str(entry["kind"]): int(entry["findings"]) for entry in checked.grouped()}
 
 
-def only(checked: Checked, kind: str) -> Finding:
+def only(checked: Checked, kind: str) -> Problem:
     (found,) = [finding for finding in checked.findings if finding.kind == kind]
     return found
 
@@ -210,7 +211,7 @@ def test_findings_are_written_as_a_table_and_as_json(tmp_path: Path) -> None:
     read = pd.read_csv(table, dtype=str, keep_default_na=False)
     assert len(read) == len(checked.findings)
     assert '"conflicting rows"' in listed.read_text(encoding="utf-8")
-    risky = Finding(severity="note", kind="k", what="=cmd()", plate="@1", well="\x1b[2J")
+    risky = Problem(severity="note", kind="k", what="=cmd()", plate="@1", well="\x1b[2J")
     row = findings_table([risky]).iloc[0]
     assert (row["what"], row["plate"], row["well"]) == ("'=cmd()", "'@1", "\\x1b[2J")
 

@@ -9,17 +9,18 @@ from check_plates import HEADER, indexed, plate_rows, write_table
 from rxrx1_lab import RxRx1Lab
 
 from distangle.screen import Screen, index, read_screen, write_screen
-from distangle.screen.checks import Finding, check_tables
+from distangle.screen.checks import check_tables
+from distangle.screen.problems import Problem
 
 ROWS = [row for k in range(2) for row in plate_rows("E1", f"P{k}", seed=k)]
 AT = {(row[1], row[2]): k for k, row in enumerate(ROWS)}
 
 
-def edited(screen: Screen) -> list[Finding]:
+def edited(screen: Screen) -> list[Problem]:
     return [one for one in check_tables(screen).findings if "since indexing" in one.kind or "edited" in one.kind]
 
 
-def rewritten(folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> list[Finding]:
+def rewritten(folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> list[Problem]:
     """Index the rows as they were, write others over them, and check."""
     screen = indexed(folder, ROWS)
     write_table(folder / "wells.csv", rows, header)

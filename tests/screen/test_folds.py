@@ -114,10 +114,24 @@ def test_what_cannot_be_held_out_is_said_with_what_can(
     assert said in str(caught.value)
 
 
-def test_sites_without_a_value_belong_to_no_known_fold(screen: Screen) -> None:
+def test_a_missing_value_to_hold_out_by_is_refused_as_missing_and_not_as_leakage(screen: Screen) -> None:
     screen.sites.loc[screen.sites["experiment"] == "RPE-01", "cell_type"] = ""
-    with pytest.raises(FoldError, match="8 sites have no cell_type: which fold they belong to is not known"):
+    with pytest.raises(FoldError) as caught:
         hold_out(screen, column="cell_type", values=["HUVEC"])
+    said = str(caught.value)
+    assert "8 of 32 sites have no cell_type, so their fold is unknown. Expected a value for every site." in said
+    assert "Fill in the cell_type of these sites and index again, or hold out by a column without missing" in said
+    assert "too good" not in said
+    assert "whole experiments" not in said
+
+
+def test_sites_with_a_missing_value_are_trained_on_when_forced_and_noted(screen: Screen) -> None:
+    of_no_type = (screen.sites["experiment"] == "RPE-01").to_numpy()
+    screen.sites.loc[of_no_type, "cell_type"] = ""
+    folds = hold_out(screen, column="cell_type", values=["HUVEC"], force=True)
+    assert set(folds.of(screen)[of_no_type]) == {"train"}
+    assert folds.forced
+    assert folds.notes == ("8 sites have no cell_type: which fold they belong to is not known",)
 
 
 def test_columns_about_files_are_none_to_divide_by(screen: Screen) -> None:

@@ -16,7 +16,7 @@ from distangle.screen import Screen, conservation_line, index
 from distangle.screen.layouts import LAYOUTS, looks_like
 from distangle.screen.layouts.names.pattern import parse_pattern
 from distangle.screen.layouts.names.plates import plates_of
-from distangle.screen.layouts.wells.moved import how_moved
+from distangle.screen.layouts.wells.moved import detect_shift
 
 PLAIN = "{well}_s{site}_w{channel}.tif"
 
@@ -358,12 +358,12 @@ def test_a_turned_or_shifted_table_is_told_how_to_mend_it(tmp_path: Path) -> Non
 
 def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
     found = {(1, 2), (1, 3), (5, 6)}
-    assert not how_moved(found, found | {(0, 0)})
-    assert not how_moved(found, {(2, 1), (3, 1), (0, 0)})
-    moved = how_moved(found, {(row + 1, column) for row, column in found})
+    assert not detect_shift(found, found | {(0, 0)})
+    assert not detect_shift(found, {(2, 1), (3, 1), (0, 0)})
+    moved = detect_shift(found, {(row + 1, column) for row, column in found})
     assert moved.words.endswith("shifted by 1 row back: correct it.")
     assert not moved.is_certain  # three wells may meet by chance
-    assert not how_moved({(0, 1)}, {(1, 0)})
+    assert not detect_shift({(0, 1)}, {(1, 0)})
 
 
 def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate(tmp_path: Path) -> None:
@@ -392,9 +392,9 @@ def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate
 def test_a_move_is_certain_where_every_row_and_every_well_meets(more: int) -> None:
     found = {(1, 2), (1, 3), (5, 6), (6, 6)}
     told = {(row, column + 1) for row, column in found} | {(9, k) for k in range(more)}
-    assert how_moved(found, told).is_certain is (more == 0)
+    assert detect_shift(found, told).is_certain is (more == 0)
     turned = {(column, row) for row, column in found} | {(9, k) for k in range(more)}
-    assert how_moved(found, turned).is_certain is (more == 0)
+    assert detect_shift(found, turned).is_certain is (more == 0)
 
 
 @pytest.mark.parametrize(

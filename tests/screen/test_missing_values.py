@@ -108,7 +108,7 @@ def test_a_screen_is_read_again_with_the_words_of_its_index(lab_table: Write, tm
         main(["index", *where, *words, "--out", str(tmp_path / "screen")])
         screen = read_screen(tmp_path / "screen")
         assert set(screen.sites["perturbation"]) == names
-        _, entries, _ = read_again(screen)
+        entries = read_again(screen).entries
         assert {entry.perturbation for entry in entries} == names
 
 

@@ -117,7 +117,7 @@ def test_each_channel_can_have_a_plane_of_its_own(tmp_path: Path) -> None:
     assert screen.sites.loc[0, ["path_1", "path_2"]].tolist() == stacks("B03", [(3, 1), (1, 2)])
     assert indexed(tmp_path, pattern="cellvoyager", planes=["2", "02=1"]).sites["path_1"][1].endswith("Z02C01.tif")
     write_screen(screen, tmp_path / "screen")
-    _, entries, _ = read_again(read_screen(tmp_path / "screen"))
+    entries = read_again(read_screen(tmp_path / "screen")).entries
     assert [entry.paths for entry in entries] == [tuple(stacks(w, [(3, 1), (1, 2)])) for w in ("B03", "B04")]
 
 

@@ -331,6 +331,15 @@ def test_rows_in_conflict_refuse_each_other_and_their_images(rxrx1: RxRx1Lab) ->
     assert images["found"].tolist() == ["images of a well whose rows were refused"] * 2
 
 
+def test_images_of_a_refused_row_are_told_so_however_its_well_is_spelled(rxrx1: RxRx1Lab) -> None:
+    rxrx1.table("train.csv", [("HUVEC-01", "one", "b3", "sirna_2"), ("HUVEC-01", "1", "B04", "sirna_10")])
+    rxrx1.table("train_controls.csv", [("HUVEC-01", "1", "b3", "sirna_2"), ("HUVEC-01", "1", "B3", "sirna_10")])
+    screen = indexed(rxrx1)
+    images = screen.problems[(screen.problems["kind"] == "no table row") & (screen.problems["well"] == "B03")]
+    assert images["found"].tolist() == ["images of a well whose rows were refused"] * 2
+    assert set(images["fix"]) == {"Mend the rows of this well."}
+
+
 def test_one_site_in_two_folders_is_refused_twice(rxrx1: RxRx1Lab) -> None:
     rxrx1.site("images/HUVEC-01/Plate1", "B03", 1)
     screen = indexed(rxrx1)

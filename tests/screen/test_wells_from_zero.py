@@ -57,7 +57,8 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
         u, v = int(path.split("--U")[1][:2]), int(path.split("--V")[1][:2])
         assert said == f"{'ABCD'[v]}{u + 1:02d} x{'ABCD'[v]}{u + 1}"
     assert screen.card.provenance["asked"]["well_base"] == "0"
-    found, entries, _ = read_again(screen)
+    found = read_again(screen)
+    entries = found.entries
     assert (found.found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
     one_by_one = index(tmp_path, well_base=1, **options)  # 4 columns and 6 rows have a 0: the old reading, if asked for
     assert one_by_one.card.indexed == 15

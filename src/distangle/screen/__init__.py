@@ -1,4 +1,4 @@
-"""Which perturbation is in which well of which plate of which experiment, and what lies in which fold."""
+"""Index screens: which perturbation is in which well, and in which fold."""
 
 from distangle.screen.channel import Channel
 from distangle.screen.divide import divide

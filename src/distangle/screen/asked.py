@@ -1,4 +1,4 @@
-"""What an index was asked for, noted in the card so that the same tables can be read again in the same way."""
+"""Store the options of an index, so that its tables can be read again alike."""
 
 import os
 from collections.abc import Mapping
@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from distangle.remote import AnyPath
-from distangle.screen.entry import Entry, Found, Request
+from distangle.screen.entry import Found, Request
 from distangle.screen.layouts import find
-from distangle.screen.problems import Problem
 from distangle.screen.settle import settle
 from distangle.screen.table import Screen
 
 
 def relative(path: AnyPath, source: AnyPath) -> str:
-    """Return where a file lies, seen from the source; what does not lie below one URL is named whole."""
+    """Return a path as seen from the source; a path below another URL stays whole."""
     if isinstance(path, Path) and isinstance(source, Path):
         return Path(os.path.relpath(path.resolve(), source.resolve())).as_posix()
     return str(path).removeprefix(f"{source}/")
@@ -46,7 +45,7 @@ def noted(request: Request, plate: tuple[int, int] | None, *, folder: AnyPath) -
 
 
 def moved(asked: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]:
-    """Return what was noted from one folder, as it is noted from another: that of a packed screen."""
+    """Return stored options with their paths rewritten for another folder."""
     named = {
         name: _typed(Path(os.path.normpath(before / str(asked[name]))), after.resolve())
         for name in ("source", "tables")
@@ -55,14 +54,14 @@ def moved(asked: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]
     return {**asked, **named}
 
 
-def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
-    """Read the tables that a screen was indexed from once more, as `index` would; no image is opened.
+def read_again(screen: Screen) -> Found:
+    """Read the tables of a screen again, as `index` would; no image is opened.
 
     Args:
         screen: Of a folder, with what its index was asked for in its provenance.
 
     Returns:
-        What the layout found, the entries that would be looked at for a screen, and the problems met on the way.
+        What the layout found, with the entries that would be looked at for a screen.
 
     Raises:
         ScreenError: The source cannot be understood any more.
@@ -89,8 +88,8 @@ def read_again(screen: Screen) -> tuple[Found, list[Entry], list[Problem]]:
         well_order=asked.get("well_order"),
     )
     found = find(screen.card.layout, request)
-    entries, _, problems = settle(found, request.plate)
-    return found, entries, problems
+    settle(found, request.plate)
+    return found
 
 
 def _typed(path: AnyPath, folder: AnyPath) -> str:

@@ -1,4 +1,4 @@
-"""What a channel of an image shows: the stain, the organelle and the colour it is drawn in."""
+"""Channels of an image: stain, organelle and display colour."""
 
 from typing import Annotated
 
@@ -40,7 +40,7 @@ _KNOWN = {
 
 
 def named_channels(names: list[str]) -> tuple[Channel, ...]:
-    """Return channels of which only the names were given, each in a colour of its own.
+    """Return channels that only have names, each with a colour of its own.
 
     Names that are common in Cell Painting and in BBBC021 also bring their organelle.
     """

@@ -1,4 +1,4 @@
-"""What the wells of one perturbation say of it, and do not agree on: its role, its target."""
+"""Find perturbations whose wells disagree on the role or the target."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ _MEASURED = re.compile(r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?")
 
 
 def contradictions(entries: Sequence[Entry], extra_columns: Sequence[str]) -> list[Problem]:
-    """Return warnings on perturbations whose wells differ in what one perturbation has once.
+    """Return warnings on perturbations whose wells disagree on a single value.
 
     That is the role, and any column of words that is one for most perturbations with several wells, such as a target
     or a mechanism; a batch or a dose differs for most.

@@ -1,4 +1,4 @@
-"""From the words of a command line to folds: what is held out, and whose labels are hidden."""
+"""Make folds from command-line options."""
 
 from distangle.errors import FoldError
 from distangle.screen.folds import Folds, by_experiment, hold_nothing_out, hold_out
@@ -22,6 +22,8 @@ def divide(
     force: bool = False,
 ) -> Folds:
     """Divide a screen as a command line asks.
+
+    One argument for each option of `distangle folds`.
 
     Args:
         screen: The screen to divide.

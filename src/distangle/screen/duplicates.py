@@ -1,4 +1,4 @@
-"""Two rows of one well or site: the same twice counts once, a contradiction counts not at all."""
+"""Drop exact duplicate rows; refuse rows that contradict each other."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from distangle.screen.problems import Problem
 
 
 def divide_duplicates(entries: Sequence[Entry], *, site_hint: str) -> tuple[list[Entry], list[Problem]]:
-    """Divide entries into those that are the only ones of their site, and refusals of the others.
+    """Return the entries that are unique at their site, and refusals of the others.
 
     Of rows that are the same in every column, but for the spelling of the well, the first is kept, also where they
     stand in two tables. Rows that differ are all refused: which one is right cannot be known.

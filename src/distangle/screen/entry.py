@@ -68,7 +68,7 @@ class Entry:
         )
 
     def without_paths(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
-        """Return the row of `problems.csv` that refuses this entry because its row of the table names no file.
+        """Return the refusal of a table row that names no file.
 
         Args:
             missing: Names of the channels that have no path.
@@ -130,9 +130,9 @@ class Request:
         return {axis: value for axis, value in named.items() if value}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Found:
-    """What a layout found.
+    """Result of a reader; helpers add their entries and problems to it.
 
     Attributes:
         source: The folder that the entries' paths start from.
@@ -140,6 +140,7 @@ class Found:
         entries: What may become a row of the screen.
         problems: What the layout refuses or remarks by itself.
         found: How many entries there are, counted apart from `entries` and `problems`.
+        keys: Which of `experiment` and `plate` the entries name by themselves, without a table of wells.
         extra_columns: Names for `Entry.extra`.
         tables: The tables that were read.
         site_hint: What to do about two rows of one site.
@@ -148,20 +149,28 @@ class Found:
     """
 
     source: AnyPath
-    channels: tuple[Channel, ...]
-    entries: list[Entry]
-    problems: list[Problem]
-    found: int
-    extra_columns: tuple[str, ...]
-    tables: tuple[AnyPath, ...]
-    site_hint: str
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    found: int = 0
+    keys: frozenset[str] = frozenset()
+    extra_columns: tuple[str, ...] = ()
+    tables: tuple[AnyPath, ...] = ()
+    site_hint: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
     pixel_size_um: float | None = None
+
+    @property
+    def refusals(self) -> list[Problem]:
+        """The problems that refuse an entry."""
+        return [problem for problem in self.problems if problem.severity == "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a kind of source folder is read. To add one: one module, one test, one line in `layouts/__init__.py`.
+    """A reader of one kind of source folder.
+
+    To add one: one module, one test, one line in `layouts/__init__.py`.
 
     Attributes:
         name: As typed behind `--layout`.

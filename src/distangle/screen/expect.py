@@ -1,4 +1,4 @@
-"""What new data will be: plates of the experiments that are known, or experiments of their own."""
+"""What new data will be: plates of known experiments, or new experiments."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What lies behind the paths: every file of every site is looked at once, and none is decoded."""
+"""Probe every file of every site once; decode none."""
 
 import dataclasses
 import os
@@ -69,7 +69,7 @@ class LookedAt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteFiles:
-    """What is known of the files of one site: `size` in bytes over all, `mtime` of the newest."""
+    """Files of one site: `size` in bytes over all, `mtime` of the newest."""
 
     size: int = 0
     mtime: float = 0.0
@@ -78,7 +78,7 @@ class SiteFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """Entries whose files are in order, with what is known of them, and refusals of the others.
+    """Entries whose files are readable, what their files are, and refusals.
 
     `told` counts the entries whose pages are others than their layout could know: their files tell which are meant.
     """
@@ -101,7 +101,7 @@ def inspect_files(
     hash_files: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspected:
-    """Look at every file of every entry, and keep the sites of the shape that most of them have.
+    """Probe every file of every entry; keep sites of the most frequent shape.
 
     Args:
         entries: With a path per channel each.
@@ -289,7 +289,7 @@ def _say(header: tuple[str, tuple[int, int]]) -> str:
 
 
 def _same_bytes(entries: Sequence[Entry], looked: dict[str, LookedAt]) -> list[Problem]:
-    """Return a warning for every content that several files have: a copy under a wrong name looks so."""
+    """Return a warning for every content in several files: copies under wrong names."""
     holders: dict[str, dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         for path in entry.paths:

@@ -1,4 +1,4 @@
-"""Which sites are for training and which are held out: whole experiments or plates, kept with their hash."""
+"""Folds of a screen: which sites are for training and which are held out."""
 
 import hashlib
 import json
@@ -18,8 +18,9 @@ from distangle.errors import FoldError, nearest
 from distangle.randomness import generator
 from distangle.reading import expect, whole
 from distangle.screen.perturbation import NEGATIVE, natural_key
+from distangle.screen.plate import place_words
 from distangle.screen.spelling import one_spelling
-from distangle.screen.table import KEY_COLUMNS, Screen
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 TRAIN = "train"
 HELD_OUT = "held_out"
@@ -53,7 +54,7 @@ class Folds:
 
     @property
     def sha256(self) -> str:
-        """Hash of the table and of what is said about it: equal for equal folds, whatever wrote them."""
+        """Hash of the table and its description: equal for equal folds."""
         said = {"rows": self.table.astype(str).to_numpy().tolist(), **self._said}
         return hashlib.sha256(json.dumps(said, ensure_ascii=True).encode()).hexdigest()
 
@@ -76,7 +77,7 @@ class Folds:
         unknown = [key for key in keys if key not in fold_of]
         if unknown:
             message = (
-                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {_place(unknown[0])}. "
+                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {place_words(*unknown[0])}. "
                 "The screen was indexed again after the folds were made: make them anew."
             )
             raise FoldError(message)
@@ -126,7 +127,7 @@ class Folds:
 
 
 def fold_columns(screen: Screen) -> list[str]:
-    """Return the columns that may tell folds or labels apart: all but those about the files."""
+    """Return the columns that may define folds or labels: all but those on files."""
     return [name for name in screen.sites.columns if not _ABOUT_FILES.fullmatch(name)]
 
 
@@ -147,11 +148,18 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
             picture on both sides.
     """
     groups, wanted = asked_values(screen, column, values, to="hold out")
-    notes = []
-    n_empty = int((groups == "").sum())
-    if n_empty:
-        notes.append(f"{n_empty} sites have no {column}: which fold they belong to is not known")
     description = f"{column}={','.join(wanted)}"
+    notes = []
+    n_missing = int((groups == "").sum())
+    if n_missing and not force:
+        message = (
+            f"Refused to hold out {description}: {n_missing} of {len(groups)} sites have no {column}, so their fold is "
+            f"unknown. Expected a value for every site. Fill in the {column} of these sites and index again, or hold "
+            "out by a column without missing values. Or say --force-split: it is stamped on every figure then."
+        )
+        raise FoldError(message)
+    if n_missing:
+        notes.append(f"{n_missing} sites have no {column}: which fold they belong to is not known")
     return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
 
 
@@ -192,7 +200,7 @@ def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str)
 
 
 def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: bool = False) -> Folds:
-    """Hold out one of `n_folds` sets of whole experiments, the cell types dealt out evenly over the sets.
+    """Hold out one of `n_folds` sets of experiments, balanced by cell type.
 
     Args:
         screen: The screen to divide.
@@ -240,7 +248,7 @@ def divided(
     force: bool = False,
     aside: np.ndarray | None = None,
 ) -> Folds:
-    """Make folds of which sites are held out, or refuse to where the sides share a plate, a well or a picture.
+    """Make folds; refuse sides that share a plate, a well or an image.
 
     Args:
         screen: The screen to divide.
@@ -268,7 +276,7 @@ def divided(
 
 
 def checked(screen: Screen, folds: Folds, *, force: bool = False) -> Folds:
-    """Return folds with what is wrong with them on this screen stamped on them, or refuse them.
+    """Check folds against a screen: mark what leaks, or refuse them.
 
     Args:
         screen: Of which they are a division, whoever made it.
@@ -306,7 +314,7 @@ def _too_good(screen: Screen, description: str, notes: Sequence[str]) -> FoldErr
 
 
 def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
-    """Return what lies on both sides, a sentence each: plates, wells, pictures; nothing for honest folds.
+    """Return what lies on both sides, a sentence each; nothing for honest folds.
 
     Args:
         sites: Rows of a screen.
@@ -321,10 +329,13 @@ def shared_between(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
 
 
 def _divided_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
-    """Name the experiments whose control wells would correct both sides: an estimate from them names the experiment."""
+    """Name the experiments whose control wells would correct both sides.
+
+    An estimate from them names the experiment.
+    """
     control = sites["role"].isin(NEGATIVE).to_numpy()
-    wells = sites.loc[control, ["experiment", "plate", "well"]].assign(held=held[control])
-    both = wells.groupby(["experiment", "plate", "well"])["held"].nunique()
+    wells = sites.loc[control, list(WELL_COLUMNS)].assign(held=held[control])
+    both = wells.groupby(list(WELL_COLUMNS))["held"].nunique()
     names = sorted({str(key[0]) for key in both.index[both > 1]}, key=natural_key)
     if not names:
         return []
@@ -336,9 +347,7 @@ def _divided_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
     for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], held.tolist(), strict=True):
         sides[well[0], well[1], well[2]].add(side)
-    both = [
-        f"{experiment} plate {plate} well {well}" for (experiment, plate, well), side in sides.items() if len(side) > 1
-    ]
+    both = [place_words(*key) for key, side in sides.items() if len(side) > 1]
     if not both:
         return []
     listed = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
@@ -349,7 +358,7 @@ def _divided_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
     for experiment, plate, side in zip(sites["experiment"], sites["plate"], held.tolist(), strict=True):
         sides[experiment, plate].add(side)
-    divided = [f"{experiment} plate {plate}" for (experiment, plate), both in sides.items() if len(both) > 1]
+    divided = [place_words(*key) for key, both in sides.items() if len(both) > 1]
     if not divided:
         return []
     listed = ", ".join(divided[:5]) + (f" and {len(divided) - 5} more" if len(divided) > 5 else "")
@@ -365,7 +374,7 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     pairs = [(first[hashes[k]], int(k)) for k in np.flatnonzero(held) if hashes[k] and hashes[k] in first]
     if not pairs:
         return []
-    said = [f"{_place(keys[a])} = {_place(keys[b])}" for a, b in pairs[:3]]
+    said = [f"{place_words(*keys[a])} = {place_words(*keys[b])}" for a, b in pairs[:3]]
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     pictures = f"{len(pairs)} picture{'s' * (len(pairs) > 1)}"
     return [f"{pictures} would be on both sides, byte for byte ({'; '.join(said)}{more})"]
@@ -373,7 +382,3 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str, str, int]]:
     return list(zip(*(table[name].tolist() for name in KEY_COLUMNS), strict=True))
-
-
-def _place(key: tuple[str, str, str, int]) -> str:
-    return f"{key[0]} plate {key[1]} well {key[2]} site {key[3]}"

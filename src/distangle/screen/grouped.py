@@ -1,4 +1,4 @@
-"""Folds of whole groups, every perturbation spread over them as evenly as whole groups can be."""
+"""Folds of whole groups, stratified by label."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,13 +9,13 @@ from distangle.errors import FoldError
 from distangle.randomness import generator
 from distangle.screen.folds import Folds, divided
 from distangle.screen.labels import check_target
-from distangle.screen.table import Screen
+from distangle.screen.table import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 Group = Literal["experiment", "plate", "well"]
 GROUPS: dict[Group, list[str]] = {
     "experiment": ["experiment"],
-    "plate": ["experiment", "plate"],
-    "well": ["experiment", "plate", "well"],
+    "plate": list(PLATE_COLUMNS),
+    "well": list(WELL_COLUMNS),
 }
 
 
@@ -29,7 +29,7 @@ def by_group(
     label: str = "perturbation",
     force: bool = False,
 ) -> Folds:
-    """Hold out one of `n_folds` sets of whole groups; every label is spread evenly over the sets.
+    """Hold out one of `n_folds` sets of whole groups, stratified by label.
 
     Args:
         screen: The screen to divide.
@@ -66,7 +66,9 @@ def by_group(
 def deal(
     member: np.ndarray | Sequence[int], codes: np.ndarray | Sequence[int], *, n_sets: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Deal whole groups into sets so that every label is as even over the sets as greedy choice makes it.
+    """Assign whole groups to sets so that every label is spread evenly.
+
+    The choice is greedy.
 
     Large groups go first; each to the set where its labels are rarest so far, and of equal ones to the smallest.
     This is steepest descent of the sum of squares of (set, label) counts, which is least where labels are even.

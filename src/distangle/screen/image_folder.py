@@ -1,4 +1,4 @@
-"""Where the images of a screen lie now: the folder that it was indexed from, or the one that a person names."""
+"""Locate the images of a screen: where they were indexed, or a named folder."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -35,7 +35,7 @@ def with_images(screen: Screen, folder: Path) -> Screen:
 
 
 def check_images(screen: Screen) -> str:
-    """Check that the images of a screen are where they were indexed; return a sentence about folders that are gone.
+    """Check that the images are where they were indexed; report missing folders.
 
     Args:
         screen: A screen whose source is a URL, or that has no images, is not looked at.
@@ -84,7 +84,7 @@ def _sample(screen: Screen) -> list[str]:
 
 
 def _folders(screen: Screen) -> list[str]:
-    """Return the folders of all images, at most `MOST_FOLDERS` of them, spread evenly."""
+    """Return the folders of images, at most `MOST_FOLDERS`, spread evenly."""
     channels = range(1, len(screen.card.channels) + 1)
     names = list(dict.fromkeys(name.rpartition("/")[0] for k in channels for name in _paths(screen, k)))
     chosen = np.linspace(0, len(names) - 1, min(MOST_FOLDERS, len(names))).astype(int)

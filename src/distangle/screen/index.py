@@ -1,4 +1,4 @@
-"""From a source folder to a checked screen: everything found is either indexed or refused by name."""
+"""Index a source folder: every entry found is indexed or refused by name."""
 
 import hashlib
 from collections import Counter
@@ -52,6 +52,8 @@ def index(
     progress: Callable[[int, int], None] | None = None,
 ) -> Screen:
     """Find out which perturbation is in which well, and what is wrong.
+
+    One argument for each option of `distangle index`, and three for the reading of files.
 
     Args:
         source: Folder of the images, or a URL; for layout `table` also the table itself.
@@ -120,7 +122,8 @@ def index(
     )
     layout, sign = (layout, "") if layout is not None else recognised(request)
     found = find_entries(layout, request)
-    entries, plate, problems = settle(found, given)
+    plate = settle(found, given)
+    entries, problems = found.entries, found.problems
     if tables_only:
         seen = Inspected(entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[])
     else:
@@ -169,7 +172,7 @@ def index(
 
 
 def conservation_line(screen: Screen) -> str:
-    """Return the law that every index obeys, in figures: `found 24 = indexed 12 + refused 12`."""
+    """Return the law of the index: `found 24 = indexed 12 + refused 12`."""
     card = screen.card
     return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
 
@@ -239,7 +242,7 @@ def _check_conservation(found: int, indexed: int, refused: int, problems: Sequen
 
 
 def _described(problems: Sequence[Problem]) -> Iterator[str]:
-    """Give each problem as a sentence; a fix that several in a row share stands behind the last of them."""
+    """Give each problem as a sentence; a fix that several share follows the last."""
     for problem, after in zip(problems, (*problems[1:], None), strict=True):
         same = after is not None and after.fix == problem.fix
         yield problem.describe() if same else f"{problem.describe()}. {problem.fix}"

@@ -1,4 +1,4 @@
-"""Whether the folds can teach and test what is to be predicted, and whether a well has one label."""
+"""Check that folds can teach and test a target, and that a well has one label."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class LabelReport:
 
 
 def target_columns(screen: Screen) -> list[str]:
-    """Return the columns that can be learnt: the perturbation, the cell type and those beyond ours."""
+    """Return the columns that can be learnt: perturbation, cell type, extra columns."""
     return ["perturbation", "cell_type", *screen.card.extra_columns]
 
 

@@ -10,7 +10,9 @@ from distangle.screen.problems import Problem
 
 
 def linked_out(source: AnyPath, entries: Iterable[Entry]) -> list[str]:
-    """Return the files of entries that are reached over a link out of the source; none behind a URL.
+    """Return files of entries that a link leads to outside the source.
+
+    There are none behind a URL.
 
     Args:
         source: The folder that the paths start from.

@@ -1,4 +1,4 @@
-"""Which plates share the statistics of the norms of a network, and the sites that these rest on."""
+"""Choose which plates share norm statistics, and from which sites."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.screen.perturbation import NEGATIVE
-from distangle.screen.table import Screen
+from distangle.screen.table import PLATE_COLUMNS, Screen
 
 AtTest = Literal["running", "plate", "experiment", "controls"]
 Plate = tuple[str, str]
@@ -38,7 +38,7 @@ def norm_groups(
     of: Sequence[int],
     fold: np.ndarray | None = None,
 ) -> tuple[list[NormGroup], list[str]]:
-    """Return which plates share statistics and from which sites, and a sentence on each plate with too few.
+    """Return which plates share statistics, from which sites, and remarks.
 
     Args:
         screen: The screen.
@@ -90,13 +90,16 @@ def control_rows(screen: Screen) -> list[int]:
 
 
 def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None) -> list[Plate]:
-    """Return experiment and plate of each row; a plate in several folds is one plate in each, `PLATE (FOLD)`."""
+    """Return experiment and plate of each row.
+
+    A plate in several folds is one plate in each, `PLATE (FOLD)`.
+    """
     chosen = list(rows)
     sites = screen.sites.iloc[chosen]
     plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
     if fold is None:
         return plates
-    whole = group_codes(screen.sites, ["experiment", "plate"])
+    whole = group_codes(screen.sites, list(PLATE_COLUMNS))
     n_folds = pd.Series(fold).groupby(whole).nunique().to_numpy()
     return [
         (experiment, f"{plate} ({fold[row]})" if n_folds[whole[row]] > 1 else plate)
@@ -105,7 +108,7 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
 
 
 def group_codes(sites: pd.DataFrame, columns: Sequence[str], fold: np.ndarray | None = None) -> np.ndarray:
-    """Return a number for the group of each site, int64 [site]: equal where columns and fold are equal.
+    """Return the group number of each site by columns and fold, int64 [site].
 
     Args:
         sites: Rows of a screen.
@@ -123,6 +126,6 @@ def _folds(rows: Sequence[int], fold: np.ndarray | None) -> list[str]:
 
 
 def _in_fold(fold_of: dict[Plate, str], plate: Plate) -> str:
-    """Name the fold of a plate where plates of its experiment lie in others; else nothing."""
+    """Name a plate's fold where its experiment lies in several; else nothing."""
     folds = {name for other, name in fold_of.items() if other[0] == plate[0]}
     return f" ({fold_of[plate]})" if len(folds) > 1 else ""

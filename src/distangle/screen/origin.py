@@ -1,4 +1,4 @@
-"""Where the images of a screen may be read from: beside it, or from elsewhere once a person here has allowed it."""
+"""Decide where a screen's images may be read from: beside it, or as allowed."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ KEPT = "screens"  # in the cache: one empty file per screen that was named
 
 
 def allow(screen: "Screen") -> None:
-    """Remember that a person here knows where this screen has its images: who indexed it, or allowed it by name.
+    """Record that a person here allows the images of this screen.
 
     Only of a screen whose images lie elsewhere than beside it; of others nothing need be remembered.
 
@@ -34,7 +34,7 @@ def allow(screen: "Screen") -> None:
 
 
 def allowed(screen: "Screen", *, again: str = "") -> "Screen":
-    """Return a screen that may come from anybody: its images lie beside it, or a person here has allowed others.
+    """Return a screen confined to its folder unless a person here allowed more.
 
     Args:
         screen: As read; its source may say anything.

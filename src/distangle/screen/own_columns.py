@@ -1,4 +1,4 @@
-"""Names of columns that distangle uses itself: a user's column of such a name is kept under another."""
+"""Rename table columns that collide with names of distangle."""
 
 import re
 import unicodedata
@@ -18,7 +18,7 @@ _OF_PREDICTIONS = frozenset(
 
 
 def is_own(name: str) -> bool:
-    """Return whether a name is one of ours, in any case and however its words are joined.
+    """Return whether a name is one of ours, whatever its case and separators.
 
     Those that predictions have are ours with `Metadata_` before them too.
 
@@ -34,7 +34,7 @@ def is_own(name: str) -> bool:
 
 
 def rename_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names that are unlike ours and unlike each other: `table_` stands before those that were not.
+    """Return unique names unlike ours: `table_` goes before those that collide.
 
     Args:
         names: Of the columns that a table has beyond ours.
@@ -49,7 +49,7 @@ def rename_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def renaming(names: Sequence[str], *, table: str = "") -> list[Problem]:
-    """Return the remark on the columns that `rename_columns` gives other names; none where all keep theirs.
+    """Return the remark on the columns that `rename_columns` renames, if any.
 
     Args:
         names: As the table has them.

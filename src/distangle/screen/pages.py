@@ -1,4 +1,4 @@
-"""Which page of a file is which channel of a site: as the file itself says, or as it was named, or refused."""
+"""Match pages of a file to channels, by the file itself or by option."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _ONE_PLANE = (
 
 
 class Misfit(NamedTuple):
-    """Why pages are not those that were named: what was found, what was expected, and what to do."""
+    """Why pages do not fit: what was found, what was expected, and the fix."""
 
     found: str
     expected: str
@@ -59,7 +59,7 @@ def pages_of_site(
 
 
 def remarks_on_files(entries: Sequence[Entry], headers: Mapping[str, ImageHeader]) -> list[Problem]:
-    """Return warnings about files that were read otherwise than a hasty reader would, or in part only.
+    """Return warnings about files read in part or in an unusual way.
 
     Args:
         entries: Those that stay.
@@ -125,7 +125,7 @@ def _page(header: ImageHeader, page: int) -> Chosen:
 def _one_channel_twice(
     entry: Entry, pages: Sequence[int], names: Sequence[str], headers: Mapping[str, ImageHeader]
 ) -> Problem | None:
-    """Refuse two channels of a site whose pages are of one channel by what the file says."""
+    """Refuse two channels whose pages the file says are one channel."""
     seen: dict[tuple[str, int, int], str] = {}
     for name, path, page in zip(names, entry.paths, pages, strict=True):
         told = place_of(headers[path], page) if page >= 0 else None
@@ -141,7 +141,7 @@ def _one_channel_twice(
 
 
 def only_page(header: ImageHeader) -> Chosen:
-    """Return the page of a file that was named without one: it may hold thumbnails besides, and nothing else."""
+    """Return the only image page of a file; thumbnails do not count."""
     if header.n_pages == 1:
         return Chosen(pages=(-1,))
     if header.stack is not None and len(header.stack.full) == 1:
@@ -154,7 +154,7 @@ def only_page(header: ImageHeader) -> Chosen:
 
 
 def channel_pages(header: ImageHeader, names: Sequence[str]) -> Chosen:
-    """Return the pages of a file whose channels were named in their order, or by the names that the file has.
+    """Return the pages of a file's channels, named in order or by its own names.
 
     Args:
         header: Of the file.
@@ -182,7 +182,7 @@ def channel_pages(header: ImageHeader, names: Sequence[str]) -> Chosen:
 
 
 def frame_page(header: ImageHeader, frame: int, series: int) -> Chosen:
-    """Return the page of a frame that a table names, counted from 0 as Bio-Formats counts.
+    """Return the page of a frame, counted from 0 as Bio-Formats counts.
 
     Args:
         header: Of the file.
@@ -225,7 +225,7 @@ def frame_page(header: ImageHeader, frame: int, series: int) -> Chosen:
 
 
 def place_of(header: ImageHeader, page: int) -> tuple[int, Place] | None:
-    """Return series and place of a page; None where the file does not tell, or tells of one channel only."""
+    """Return series and place of a page; None where the file does not tell."""
     for number, series in enumerate(header.stack.series if header.stack else ()):
         for place, at in series.here.items():
             if at == page:

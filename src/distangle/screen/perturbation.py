@@ -54,10 +54,13 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def class_list(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the known names, each once, in natural order: position k is class k. "" is unknown, no class."""
+    """Return the known names once each, in natural order: position k is class k.
+
+    "" is unknown, no class.
+    """
     return tuple(sorted({name for name in names if name}, key=natural_key))
 
 
 def class_list_sha256(names: Iterable[str]) -> str:
-    """Return the hash by which a screen and a network recognise each other's class list."""
+    """Return the hash by which screen and network recognise their class list."""
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=True).encode()).hexdigest()

@@ -1,12 +1,19 @@
-"""Wells have names: a row in letters and a column in figures, on a plate of a standard size."""
+"""Well names, plate sizes and plate transforms."""
 
 import functools
 import re
+from collections.abc import Set
+from dataclasses import dataclass
+
+import numpy as np
 
 from distangle.errors import ScreenError
 
 STANDARD_PLATES = ((2, 3), (3, 4), (4, 6), (8, 12), (16, 24), (32, 48))
 """Rows and columns of the plates of 6, 12, 24, 96, 384 and 1536 wells."""
+
+Position = tuple[int, int]
+"""Zero-based row and column of a well."""
 
 _WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]{0,3})")
 _NUMBERED = re.compile(r"r0*([1-9][0-9]?)c0*([1-9][0-9]{0,3})", re.IGNORECASE)
@@ -73,9 +80,60 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
     return position
 
 
+def place_words(experiment: str, plate: str, well: str = "", site: str | int = "") -> str:
+    """Return a place in words, such as `HUVEC-01 plate 2 well B03 site 1`.
+
+    Args:
+        experiment: Name of the experiment.
+        plate: Name of the plate.
+        well: Name of the well; "" for the whole plate.
+        site: Number of the field of view; "" for the whole well.
+    """
+    parts = [("plate", plate), ("well", well), ("site", str(site))]
+    return " ".join([experiment, *(f"{name} {value}" for name, value in parts if value != "")])
+
+
 def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
-    """Return the smallest standard plate that has at least so many rows and columns; the largest if none."""
+    """Return the smallest standard plate of so many rows and columns, or the largest."""
     for plate in STANDARD_PLATES:
         if rows <= plate[0] and columns <= plate[1]:
             return plate
     return STANDARD_PLATES[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateTransform:
+    """A transform that brings the wells of a misplaced plate to their positions.
+
+    The steps are taken in the order of the attributes.
+
+    Attributes:
+        transposed: Rows and columns change places.
+        rotated: The plate is turned by 180 degrees.
+        size: Rows and columns of the plate that is turned; None: those that `apply` is given.
+        rows: Added to every row.
+        columns: Added to every column.
+    """
+
+    transposed: bool = False
+    rotated: bool = False
+    size: Position | None = None
+    rows: int = 0
+    columns: int = 0
+
+    def apply(self, positions: np.ndarray, plate: Position) -> np.ndarray:
+        """Return where wells belong, int [well, 2]; they may lie off the plate.
+
+        Args:
+            positions: Zero-based row and column of each well, int [well, 2].
+            plate: Rows and columns of the plate.
+        """
+        moved = positions[:, ::-1] if self.transposed else positions
+        if self.rotated:
+            moved = np.array(self.size or plate) - 1 - moved
+        return np.asarray(moved + np.array([self.rows, self.columns]))
+
+    def apply_to_set(self, positions: Set[Position], plate: Position = STANDARD_PLATES[-1]) -> set[Position]:
+        """Return where a set of wells belongs; see `apply`."""
+        moved = self.apply(np.array(list(positions), dtype=int).reshape(-1, 2), plate)
+        return {(row, column) for row, column in moved.tolist()}

@@ -1,8 +1,8 @@
-"""What was refused or looks odd, one row each, so that nothing is dropped without a word."""
+"""Problems of a screen, one type for the index and the checks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -11,26 +11,31 @@ from distangle.screen.table import PROBLEM_COLUMNS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One row of `problems.csv`.
+    """One problem of a screen: a row of `problems.csv` or of `findings.csv`.
+
+    The index says what it found and what it expected; a check says `what` in a sentence.
 
     Attributes:
-        severity: `refused`: not in the screen. `warning`: in the screen, or never a part of it.
+        severity: Of the index: `refused` is not in the screen, `warning` is in it or never was a part of it. Of a
+            check: `error` makes results wrong or sites missing, `warning` may do so, `note` is worth knowing.
         kind: A few words, the same for the same fault.
+        what: What is there, in a sentence with its numbers; "" where `found` and `expected` say it.
         file: Image or table, relative to the source.
         row: Line of the table, the header being line 1; "" if none.
-        experiment: Where it is, as far as known.
+        experiment: Where it is, as far as known; "" for the whole screen.
         plate: Where it is, as far as known.
-        well: Where it is, as far as known.
+        well: Where it is, as far as known; several with commas.
         site: Where it is, as far as known.
         channel: Names or numbers of the channels in question.
         found: What is there.
         expected: What should be there.
         fix: The next step.
-        count: How many found entries this row stands for.
+        count: How many found entries, or sites, wells and rows of a check, this row stands for.
     """
 
-    severity: Literal["refused", "warning"] = "refused"
+    severity: Literal["refused", "error", "warning", "note"] = "refused"
     kind: str
+    what: str = ""
     file: str = ""
     row: str = ""
     experiment: str = ""
@@ -43,6 +48,26 @@ class Problem:
     fix: str = ""
     count: int = 1
 
+    @property
+    def where(self) -> str:
+        """The place in words, such as `HUVEC-01 plate 2 well B03`; else the file."""
+        named = [self.experiment] if self.experiment else []
+        named += [
+            f"{name} {getattr(self, name)}" for name in ("plate", "well", "site", "channel") if getattr(self, name)
+        ]
+        return " ".join(named) or self.file or "the screen"
+
+    def as_finding(self) -> "Problem":
+        """Return a problem of the index as the checks report it; a refusal is an error."""
+        expected = f", expected {self.expected}" if self.expected else ""
+        return replace(
+            self,
+            severity="error" if self.severity == "refused" else self.severity,
+            what=f"found {self.found or 'nothing'}{expected}",
+            file=f"{self.file}, line {self.row}" if self.row else self.file,
+            row="",
+        )
+
     def describe(self) -> str:
         """Return the row as one sentence."""
         names = ("experiment", "plate", "well", "site")
@@ -54,7 +79,7 @@ class Problem:
 
 
 def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
-    """Return the problems as a table: refused before warnings, otherwise in the order they were met."""
+    """Return problems of the index as a table, refused before warnings."""
     ordered = sorted(problems, key=lambda problem: problem.severity)
     columns: dict[str, pd.Series] = {}
     for name in PROBLEM_COLUMNS:
@@ -66,8 +91,20 @@ def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def read_problems(table: pd.DataFrame) -> list[Problem]:
+    """Return the rows of `problems.csv` as problems.
+
+    Args:
+        table: With `PROBLEM_COLUMNS`.
+    """
+    rows: list[dict[str, Any]] = [
+        {name: row[name] for name in PROBLEM_COLUMNS} for row in table.astype({"count": int}).to_dict("records")
+    ]
+    return [Problem(**row) for row in rows]
+
+
 def printable(text: str) -> str:
-    r"""Return text that any file and terminal can hold: control characters and stray bytes as `\x..`."""
+    r"""Return text without control characters and stray bytes: they become `\x..`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

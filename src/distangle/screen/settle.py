@@ -1,4 +1,4 @@
-"""Which entries of a layout can be sites: each on its plate, there once, of one story, with files of its own."""
+"""Validate entries: on the plate, unique, consistent, with files of their own."""
 
 import re
 from collections import defaultdict
@@ -14,26 +14,27 @@ from distangle.screen.problems import Problem
 from distangle.screen.spelling import path_on_disk
 
 
-def settle(found: Found, plate: tuple[int, int] | None) -> tuple[list[Entry], tuple[int, int], list[Problem]]:
+def settle(found: Found, plate: tuple[int, int] | None) -> tuple[int, int]:
     """Refuse what the tables alone contradict; no image is looked at.
 
     Args:
-        found: As a layout found it; the wells are rewritten as `B03`, and paths as the folders write them.
+        found: As a layout found it. Wells are rewritten as `B03`, and paths as the folders write them; entries that
+            are refused become problems.
         plate: Rows and columns of the plates; None for 16 x 24, or 32 x 48 when a well needs it.
 
     Returns:
-        The entries that stay, the size of the plates, and every problem: the layout's and those met here.
+        Rows and columns of the plates.
     """
     if isinstance(found.source, Path):
         for entry in found.entries:
             entry.paths = tuple(path_on_disk(found.source, path) for path in entry.paths)
-    entries, size, problems = place_wells(found.entries, plate)
-    problems = [*found.problems, *problems]
+    found.entries, size, problems = place_wells(found.entries, plate)
+    found.problems += problems
     for check in (_unique_sites, _agreeing_wells, _unshared_files):
-        entries, refused = check(entries, found)
-        problems += refused
-    problems += contradictions(entries, found.extra_columns)
-    return entries, size, problems
+        found.entries, refused = check(found.entries, found)
+        found.problems += refused
+    found.problems += contradictions(found.entries, found.extra_columns)
+    return size
 
 
 def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
@@ -41,7 +42,7 @@ def _unique_sites(entries: list[Entry], found: Found) -> tuple[list[Entry], list
 
 
 def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse the wells whose sites tell of different perturbations: one well, one perturbation."""
+    """Refuse wells whose sites name different perturbations."""
     said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
     for entry in entries:
         said[entry.experiment, entry.plate, entry.well].add((entry.perturbation, entry.role.value))
@@ -68,7 +69,10 @@ def _agreeing_wells(entries: list[Entry], found: Found) -> tuple[list[Entry], li
 
 
 def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
-    """Return what to do where the column of perturbations is a label of single sites; "" where none was mapped."""
+    """Return advice where the perturbation column is a label of single sites.
+
+    It is "" where no column was mapped.
+    """
     column = dict(found.notes.get("columns", {})).get("perturbation", "")
     if not column:
         return ""
@@ -85,7 +89,10 @@ def _label_of_sites(entries: Sequence[Entry], found: Found) -> str:
 
 
 def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
-    """Return the extra columns that may name treatments: one value for a well, others on its plate, and replicates."""
+    """Return extra columns that may name treatments.
+
+    They have one value for a well, others on its plate, and replicates.
+    """
     likely = []
     for k, column in enumerate(found.extra_columns):
         wells: dict[tuple[str, str, str], set[str]] = defaultdict(set)
@@ -105,7 +112,7 @@ def _treatment_columns(entries: Sequence[Entry], found: Found) -> list[str]:
 
 
 def _unshared_files(entries: list[Entry], found: Found) -> tuple[list[Entry], list[Problem]]:
-    """Refuse sites that name the same page of the same file: a picture shows one place."""
+    """Refuse sites that name the same page of the same file."""
     holders: dict[tuple[str, int, int], list[Entry]] = defaultdict(list)
     for entry in entries:
         for claim in set(_claims(entry)):

@@ -1,4 +1,4 @@
-"""Names that look alike and are written in several ways in Unicode: one spelling, and the file that is meant by it."""
+"""Normalise Unicode names, and find files whose names differ in form only."""
 
 import os
 import unicodedata
@@ -17,7 +17,7 @@ _ALIKE = str.maketrans(
 
 @lru_cache(maxsize=65536)
 def one_spelling(text: str) -> str:
-    """Return a name in the form in which equal ones are equal: composed (NFC), without blanks around it.
+    """Return a name composed (NFC) and without surrounding blanks.
 
     The micro sign becomes the Greek letter, no-break blanks and hyphens become plain ones, what has no width goes.
 
@@ -30,7 +30,7 @@ def one_spelling(text: str) -> str:
 
 
 def path_on_disk(source: Path, path: str) -> str:
-    """Return a path as the folders write it, where they write its names in another form; else as it is.
+    """Return a path as the folders spell it, else as it is.
 
     Args:
         source: The folder that the path starts from.

@@ -1,4 +1,4 @@
-"""What a file of many pages says of them: channels, focal planes, times, thumbnails."""
+"""Read a multi-page file's channels, focal planes, times and thumbnails."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

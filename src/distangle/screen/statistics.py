@@ -1,4 +1,4 @@
-"""How large a screen is, counted from its rows and reconciled: wells, sites and images kept apart."""
+"""Count and reconcile wells, sites and images of a screen."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distangle.errors import ScreenError
 from distangle.screen.perturbation import NEGATIVE, Role, natural_key
-from distangle.screen.table import Screen
-
-_WELL = ["experiment", "plate", "well"]
+from distangle.screen.table import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 
 class Counts(BaseModel):
@@ -86,8 +84,8 @@ def statistics(screen: Screen) -> Statistics:
         n_sites = len(part) if has_sites else 0
         return Counts(
             experiments=part["experiment"].nunique(),
-            plates=len(part[["experiment", "plate"]].drop_duplicates()),
-            wells=len(part[_WELL].drop_duplicates()),
+            plates=len(part[list(PLATE_COLUMNS)].drop_duplicates()),
+            wells=len(part[list(WELL_COLUMNS)].drop_duplicates()),
             sites=n_sites,
             planes=n_sites * len(screen.card.channels) if has_images else 0,
         )
@@ -96,7 +94,7 @@ def statistics(screen: Screen) -> Statistics:
         names = sorted(set(sites[column]), key=natural_key)
         return {name: counts(sites[sites[column] == name]) for name in names}
 
-    wells = sites.drop_duplicates(_WELL)
+    wells = sites.drop_duplicates(list(WELL_COLUMNS))
     has_splits = bool((sites["split"] != "").any())
     training = wells[wells["split"] == "train"] if has_splits else wells
     treatments = training[(training["role"] == Role.TREATMENT.value) & (training["perturbation"] != "")]

@@ -1,4 +1,4 @@
-"""What is stored under one path: a file, or a folder of files that are read as one (an array of Zarr)."""
+"""Size, time and hash of what a path stores: a file or a Zarr array folder."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from distangle.commit import sha256_of
 
 
 def stored_files(path: Path) -> list[Path]:
-    """Return the file itself, or every file below a folder in the order of their names.
+    """Return the file itself, or every file below a folder, sorted by name.
 
     Raises:
         OSError: There is neither.
@@ -21,7 +21,7 @@ def stored_files(path: Path) -> list[Path]:
 
 
 def sha256_of_stored(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the names and digests of the files below it.
+    """Return the SHA-256 of a file, or of names and digests below a folder.
 
     Raises:
         OSError: It cannot be read.
@@ -38,7 +38,7 @@ def is_array(path: Path) -> bool:
 
 
 def size_and_mtime(path: Path) -> tuple[int, float]:
-    """Return the bytes of a file, or of all files below a folder, and when the newest was changed.
+    """Return total bytes and newest modification time of a file or folder.
 
     Raises:
         OSError: It cannot be read.
@@ -48,7 +48,7 @@ def size_and_mtime(path: Path) -> tuple[int, float]:
 
 
 def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
-    """Return the hash of a site: of the digests of its files, one after the other in the channels' order.
+    """Return the hash of a site: of its files' digests in order of channels.
 
     Args:
         files: SHA-256 of the file of each channel.
@@ -62,7 +62,7 @@ def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
 def sha256_of_site(
     paths: Sequence[Path], pages: Sequence[int | None], *, digests: MutableMapping[Path, str] | None = None
 ) -> str:
-    """Return the hash of a site as its files are now: to be compared with `site_sha256` of the index.
+    """Return the hash of a site's files as they are now, like `site_sha256`.
 
     Args:
         paths: The file of each channel.

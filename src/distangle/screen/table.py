@@ -1,4 +1,4 @@
-"""The checked screen: one row per site, and one row per thing that was refused, in three files."""
+"""The checked screen: its sites, problems and metadata, in three files."""
 
 import hashlib
 import io
@@ -26,9 +26,12 @@ CHECKED = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
 CARD = "screen.json"
 PROBLEMS = "problems.csv"
 
-KEY_COLUMNS = ("experiment", "plate", "well", "site")
+PLATE_COLUMNS = ("experiment", "plate")
+WELL_COLUMNS = (*PLATE_COLUMNS, "well")
+KEY_COLUMNS = (*WELL_COLUMNS, "site")
 SITE_COLUMNS = (
-    *("experiment", "plate", "well", "row", "column", "site"),
+    *WELL_COLUMNS,
+    *("row", "column", "site"),
     *("cell_type", "perturbation", "role", "split"),
 )
 PROBLEM_COLUMNS = (
@@ -113,7 +116,7 @@ class Screen:
         return ((self.folder or Path()).resolve() / self.card.source).resolve()
 
     def image_paths(self, row: int) -> list[Path]:
-        """Return the files of one site, absolute, one per channel; what lies behind a URL is fetched first.
+        """Return the absolute files of one site, one per channel; fetch remote ones.
 
         Args:
             row: Position in `sites`.
@@ -152,7 +155,7 @@ class Screen:
 
 
 def path_columns(n_channels: int) -> list[str]:
-    """Return the names of the columns that say where the channels lie, in their order."""
+    """Return the names of the path and page columns, in order of channels."""
     return [f"{kind}_{k}" for k in range(1, n_channels + 1) for kind in ("path", "page")]
 
 
@@ -275,7 +278,7 @@ def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
 
 
 def escape_formula(cell: str) -> str:
-    """Return a cell as it is safe in a CSV: a spreadsheet runs one that starts with `=` or the like as a formula."""
+    """Return a cell safe for spreadsheets: one like a formula gets a quote."""
     return f"'{cell}" if cell[:1] in _FORMULA else cell
 
 

@@ -1,4 +1,4 @@
-"""A third fold: sites whose labels the training does not see, though it may see their images."""
+"""A third fold: sites whose labels training does not see."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from distangle.screen.table import Screen
 
 
 def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", values: Sequence[str]) -> Folds:
-    """Move the sites whose `column` has one of the values from the training fold to the unlabelled one.
+    """Move sites by their `column` from the training to the unlabelled fold.
 
     Their labels are then never trained on. Their images may be, under pseudo labels; labels that are known all
     the same tell how precise those were. The reported fold stays apart from both.

@@ -1,4 +1,4 @@
-"""The division of RxRx1 that WILDS made: sites of known experiments against experiments never seen."""
+"""The RxRx1 split of WILDS: sites of known against unseen experiments."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -45,7 +45,7 @@ def wilds_parts(screen: Screen) -> list[str]:
 
 
 def unlike_published(screen: Screen, folds: Folds) -> str:
-    """Say where the parts of a division by WILDS are of other sizes than published; "" where none is.
+    """Report parts of a WILDS split that differ in size from the published ones.
 
     Args:
         screen: That was divided.
@@ -72,7 +72,7 @@ def part_named(word: str) -> Part:
 
 
 def by_wilds(screen: Screen, *, part: Part = "test", force: bool = False) -> Folds:
-    """Train on what WILDS trains on, hold out one of its other parts, and leave the rest aside.
+    """Train and hold out as WILDS does; leave its other parts aside.
 
     Args:
         screen: RxRx1, both sites of its wells.

@@ -1,4 +1,4 @@
-"""What is odd in a screen, found from its tables alone: places, copies, gaps, names, controls and totals."""
+"""Check a screen by its tables alone, without pixels."""
 
 from distangle.screen.checks.finding import Checked, Finding, Law
 from distangle.screen.checks.tables import check_tables

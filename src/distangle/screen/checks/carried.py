@@ -1,28 +1,9 @@
-"""What the index refused or warned of, as findings beside the others."""
+"""Problems of the index as findings beside those of the checks."""
 
-from distangle.screen.checks.finding import Finding
+from distangle.screen.problems import Problem, read_problems
 from distangle.screen.table import Screen
 
 
-def carry_over(screen: Screen) -> list[Finding]:
-    """Return the rows of `problems.csv` as findings: what was refused is an error, for it is not in the screen."""
-    found = []
-    for row in screen.problems.to_dict("records"):
-        line = f", line {row['row']}" if row["row"] else ""
-        expected = f", expected {row['expected']}" if row["expected"] else ""
-        found.append(
-            Finding(
-                severity="error" if row["severity"] == "refused" else "warning",
-                kind=str(row["kind"]),
-                what=f"found {row['found'] or 'nothing'}{expected}",
-                experiment=str(row["experiment"]),
-                plate=str(row["plate"]),
-                well=str(row["well"]),
-                site=str(row["site"]),
-                channel=str(row["channel"]),
-                file=f"{row['file']}{line}",
-                fix=str(row["fix"]),
-                count=int(row["count"]),
-            )
-        )
-    return found
+def carry_over(screen: Screen) -> list[Problem]:
+    """Return the rows of `problems.csv` as findings; a refusal is an error."""
+    return [problem.as_finding() for problem in read_problems(screen.problems)]

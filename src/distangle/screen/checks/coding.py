@@ -1,23 +1,22 @@
-"""Whether labels mean what they seem to: names a spreadsheet changed, two spellings, another coding than elsewhere."""
+"""Check labels: names changed by a spreadsheet, two spellings, another coding."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from distangle.screen.checks.finding import Finding
 from distangle.screen.perturbation import class_list_sha256, natural_key
-from distangle.screen.table import Screen
+from distangle.screen.problems import Problem
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 MISSING = {"na", "n/a", "nan", "none", "null", "#n/a", "#ref!", "#value!", "-", "?"}
 _CHANGED = re.compile(
     r"[0-9](\.[0-9]+)?E[+-]?[0-9]+|[0-9]{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|(mar|sep|dec)-?[0-9]{1,2}",
     re.IGNORECASE,
 )
-_WELL = ["experiment", "plate", "well"]
 
 
-def check_coding(screen: Screen, like: Screen | None = None) -> list[Finding]:
-    """Find labels that were changed on the way, and with another screen, labels of another coding.
+def check_coding(screen: Screen, like: Screen | None = None) -> list[Problem]:
+    """Find labels changed on the way, or coded unlike those of another screen.
 
     Args:
         screen: The screen.
@@ -29,10 +28,10 @@ def check_coding(screen: Screen, like: Screen | None = None) -> list[Finding]:
 
 def _first(screen: Screen, column: str, name: str) -> dict[str, str]:
     row = screen.sites[screen.sites[column] == name].iloc[0]
-    return {place: str(row[place]) for place in _WELL}
+    return {place: str(row[place]) for place in WELL_COLUMNS}
 
 
-def _changed(screen: Screen) -> list[Finding]:
+def _changed(screen: Screen) -> list[Problem]:
     found = []
     for column in ("experiment", "plate", "perturbation"):
         for name, n in Counter(screen.sites[column].astype(str)).items():
@@ -40,7 +39,7 @@ def _changed(screen: Screen) -> list[Finding]:
             if lost or _CHANGED.fullmatch(name.strip()):
                 what = "stands for a missing value" if lost else "is what a spreadsheet makes of another name"
                 found.append(
-                    Finding(
+                    Problem(
                         severity="warning",
                         kind="name of a missing value" if lost else "name changed by a spreadsheet",
                         what=f"the {column} {name!r} usually {what}; {n} sites have it",
@@ -52,7 +51,7 @@ def _changed(screen: Screen) -> list[Finding]:
     return found
 
 
-def _spellings(screen: Screen) -> list[Finding]:
+def _spellings(screen: Screen) -> list[Problem]:
     found = []
     for column in ("experiment", "plate", "perturbation", "cell_type"):
         alike: dict[str, set[str]] = defaultdict(set)
@@ -64,7 +63,7 @@ def _spellings(screen: Screen) -> list[Finding]:
                 counts = Counter(screen.sites[column].astype(str))
                 rare = min(said, key=lambda name: counts[name])
                 found.append(
-                    Finding(
+                    Problem(
                         severity="warning",
                         kind="names that differ by spelling",
                         what=f"{column}: {' and '.join(f'{one!r} ({counts[one]} sites)' for one in said)} kept apart",
@@ -83,14 +82,14 @@ def _plain(name: str) -> str:
     return folded.lstrip("0") or "0" if folded.isdigit() else folded
 
 
-def _two_codings(screen: Screen) -> list[Finding]:
+def _two_codings(screen: Screen) -> list[Problem]:
     names = [name for name in screen.card.perturbations if name]
     numbers = [name for name in names if name.isdecimal()]
     if not (len(numbers) >= 3 and len(names) - len(numbers) >= 3):
         return []
     rare = min(numbers, (sorted(set(names) - set(numbers), key=natural_key)), key=len)
     return [
-        Finding(
+        Problem(
             severity="warning",
             kind="labels of two codings",
             what=f"{len(numbers)} perturbations are numbers ({', '.join(numbers[:3])}, ...), "
@@ -102,7 +101,7 @@ def _two_codings(screen: Screen) -> list[Finding]:
     ]
 
 
-def _against(screen: Screen, like: Screen) -> list[Finding]:
+def _against(screen: Screen, like: Screen) -> list[Problem]:
     ours, theirs = screen.card.perturbations, like.card.perturbations
     if class_list_sha256(ours) == class_list_sha256(theirs):
         return []
@@ -121,7 +120,7 @@ def _against(screen: Screen, like: Screen) -> list[Finding]:
         if one_to_one == len(partners):
             what += f": the same {len(partners)} perturbations in another coding"
     return [
-        Finding(
+        Problem(
             severity="error" if changed or not shared else "warning",
             kind="another coding of the labels" if changed else "another list of perturbations",
             what=what,
@@ -133,8 +132,8 @@ def _against(screen: Screen, like: Screen) -> list[Finding]:
 
 def _renamed(screen: Screen, like: Screen) -> Counter[tuple[str, str]]:
     def labels(of: Screen) -> Iterable[tuple[tuple[str, ...], str]]:
-        wells = of.sites.drop_duplicates(_WELL)
-        keys = wells[_WELL].astype(str).itertuples(index=False, name=None)
+        wells = of.sites.drop_duplicates(list(WELL_COLUMNS))
+        keys = wells[list(WELL_COLUMNS)].astype(str).itertuples(index=False, name=None)
         return zip(keys, wells["perturbation"].tolist(), strict=True)
 
     there = dict(labels(like))

@@ -1,29 +1,29 @@
-"""Which controls a plate has: how many, where, and whether they are called what they are."""
+"""Check controls: how many each plate has, where, and under which role."""
 
 from collections import defaultdict
 
 from distangle.screen.checks.copies import place_of
-from distangle.screen.checks.finding import Finding
 from distangle.screen.perturbation import NEGATIVE, Role
-from distangle.screen.table import Screen
+from distangle.screen.problems import Problem
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 FEW = 3  # negative controls below which a plate cannot be standardised by its own
 NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", "neg_control", "negative_control", "nt",
          "non-targeting", "scrambled", "siCtrl".lower()}  # fmt: skip
 
 
-def check_controls(screen: Screen) -> list[Finding]:
-    """Find plates without or with few controls, controls under a treatment's role, and names in two roles."""
+def check_controls(screen: Screen) -> list[Problem]:
+    """Find plates with few controls, controls in a wrong role, names in two roles."""
     return [*_per_plate(screen), *_misnamed(screen), *_two_roles(screen)]
 
 
-def _per_plate(screen: Screen) -> list[Finding]:
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+def _per_plate(screen: Screen) -> list[Problem]:
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
     if not negative.any():
         return [
-            Finding(
+            Problem(
                 severity="warning",
                 kind="no negative control",
                 what="no well is a negative control or untreated: nothing to standardise, centre or align by",
@@ -37,7 +37,7 @@ def _per_plate(screen: Screen) -> list[Finding]:
     for key, n in n_negative.items():
         if n < FEW:
             found.append(
-                Finding(
+                Problem(
                     severity="note" if n else "warning",
                     kind="few negative controls" if n else "no negative control",
                     what=f"{n} negative control{'s' * (n != 1)} on the plate, {FEW} are the least to standardise by",
@@ -47,7 +47,7 @@ def _per_plate(screen: Screen) -> list[Finding]:
             )
     if (n_positive > 0).mean() > 0.5:
         found += [
-            Finding(
+            Problem(
                 severity="note",
                 kind="no positive control",
                 what="no positive control on the plate, as most plates have",
@@ -60,15 +60,15 @@ def _per_plate(screen: Screen) -> list[Finding]:
     return found
 
 
-def _misnamed(screen: Screen) -> list[Finding]:
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+def _misnamed(screen: Screen) -> list[Problem]:
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     treated = wells[wells["role"] == Role.TREATMENT.value]
     found = []
     for name, group in treated.groupby("perturbation", sort=True):
         if str(name).strip().lower() in NAMES:
             first = group.iloc[0]
             found.append(
-                Finding(
+                Problem(
                     severity="warning",
                     kind="control called a treatment",
                     what=f"{str(name)!r} sounds like a negative control, but {len(group)} of its wells are treatments",
@@ -82,11 +82,11 @@ def _misnamed(screen: Screen) -> list[Finding]:
     return found
 
 
-def _two_roles(screen: Screen) -> list[Finding]:
+def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "well"])
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     counts = wells.groupby(["perturbation", "role"]).size()
-    for name, role, *place in wells[["perturbation", "role", "experiment", "plate", "well"]].itertuples(index=False):
+    for name, role, *place in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
         if name:
             roles[name].setdefault(role, (str(place[0]), str(place[1]), str(place[2])))
     found = []
@@ -96,7 +96,7 @@ def _two_roles(screen: Screen) -> list[Finding]:
             experiment, plate, well = places[rare]
             said = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(places))
             found.append(
-                Finding(
+                Problem(
                     severity="error",
                     kind="perturbation in two roles",
                     what=f"{name!r} is {said}: a control is mislabelled, or two things have one name",

@@ -3,23 +3,22 @@
 from collections import defaultdict
 from typing import Any
 
-from distangle.screen.checks.finding import Finding
-from distangle.screen.table import KEY_COLUMNS, Screen
+from distangle.screen.plate import place_words
+from distangle.screen.problems import Problem
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
-_PLACE = ["experiment", "plate", "well"]
 
-
-def check_copies(screen: Screen) -> list[Finding]:
-    """Find sites with the same bytes, sites or pages that are in the table twice, and wells in two splits."""
+def check_copies(screen: Screen) -> list[Problem]:
+    """Find copied files, sites or pages listed twice, and wells in two splits."""
     return [*_same_bytes(screen), *_same_site(screen), *_same_page(screen), *_two_splits(screen)]
 
 
 def place_of(key: Any) -> Any:
-    """Return the parts of a group's key, experiment first, as the fields of a finding."""
+    """Return the parts of a group's key, experiment first, as fields of a problem."""
     return dict(zip(KEY_COLUMNS, map(str, key), strict=False))
 
 
-def _same_bytes(screen: Screen) -> list[Finding]:
+def _same_bytes(screen: Screen) -> list[Problem]:
     sites = screen.sites
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(sites["sha256"].tolist()):
@@ -32,11 +31,11 @@ def _same_bytes(screen: Screen) -> list[Finding]:
         part = sites.iloc[rows]
         both = sorted(set(part["split"]))
         apart = len(both) > 1
-        places = [f"{e} plate {p} well {w} site {s}" for e, p, w, s in part[list(KEY_COLUMNS)].itertuples(index=False)]
+        places = [place_words(*key) for key in part[list(KEY_COLUMNS)].itertuples(index=False, name=None)]
         sides = f", in the splits {' and '.join(repr(name) for name in both)}" if apart else ""
         first = part.iloc[0]
         found.append(
-            Finding(
+            Problem(
                 severity="error" if apart else "warning",
                 kind="same bytes on both sides of the split" if apart else "same bytes at two sites",
                 what=f"{' = '.join(places[:4])}{f' and {len(places) - 4} more' if len(places) > 4 else ''}{sides}",
@@ -52,10 +51,10 @@ def _same_bytes(screen: Screen) -> list[Finding]:
     return found
 
 
-def _same_site(screen: Screen) -> list[Finding]:
+def _same_site(screen: Screen) -> list[Problem]:
     repeated = screen.sites[screen.sites.duplicated(list(KEY_COLUMNS), keep=False)]
     return [
-        Finding(
+        Problem(
             severity="error",
             kind="site in the table twice",
             what=f"{len(group)} rows",
@@ -67,7 +66,7 @@ def _same_site(screen: Screen) -> list[Finding]:
     ]
 
 
-def _same_page(screen: Screen) -> list[Finding]:
+def _same_page(screen: Screen) -> list[Problem]:
     holders: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
     for k, channel in enumerate(screen.card.channels, start=1):
         pairs = zip(screen.sites[f"path_{k}"].tolist(), screen.sites[f"page_{k}"].tolist(), strict=True)
@@ -83,7 +82,7 @@ def _same_page(screen: Screen) -> list[Finding]:
             " ".join(map(str, screen.sites.iloc[row][list(KEY_COLUMNS)])) + f" channel {name}" for row, name in held
         ]
         found.append(
-            Finding(
+            Problem(
                 severity="error",
                 kind="file of two channels or sites",
                 what=f"{path}{f' page {page}' if page >= 0 else ''} is {' and '.join(places[:4])}",
@@ -100,11 +99,11 @@ def _same_page(screen: Screen) -> list[Finding]:
     return found
 
 
-def _two_splits(screen: Screen) -> list[Finding]:
+def _two_splits(screen: Screen) -> list[Problem]:
     sites = screen.sites
-    n_splits = sites.groupby(_PLACE)["split"].nunique()
+    n_splits = sites.groupby(list(WELL_COLUMNS))["split"].nunique()
     return [
-        Finding(
+        Problem(
             severity="error",
             kind="well in two splits",
             what="its sites are in different splits of the table: the same cells on both sides",

@@ -1,4 +1,4 @@
-"""Which rows of an edited table became others: the tables are read again and laid beside the screen."""
+"""Find the rows of an edited table that no longer match the screen."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 
 from distangle.errors import ScreenError
 from distangle.screen.asked import read_again
-from distangle.screen.checks.finding import Finding
 from distangle.screen.entry import Entry, Found
 from distangle.screen.files import ZEROED_TAIL
 from distangle.screen.plate import split_well, well_name
@@ -36,7 +35,10 @@ _OF_FILES = frozenset(
 
 @dataclass(frozen=True)
 class _Read:
-    """The tables as they are now: sites that may be indexed, refusals by their place, and what sites have."""
+    """The tables as they are now.
+
+    They are sites that may be indexed, refusals by their place, and what sites have.
+    """
 
     entries: Mapping[Key, Entry]
     refused: Mapping[Key, Problem]
@@ -44,7 +46,7 @@ class _Read:
     with_paths: bool
 
 
-def check_edited(screen: Screen) -> Iterator[Finding]:
+def check_edited(screen: Screen) -> Iterator[Problem]:
     """Find every row that is another, or new, or gone since the screen was indexed.
 
     No image is opened. A row that stands for several sites of a well is one finding that names them. What reads as it
@@ -60,17 +62,17 @@ def check_edited(screen: Screen) -> Iterator[Finding]:
         )
         return
     try:
-        found, entries, problems = read_again(screen)
+        found = read_again(screen)
     except (ScreenError, OSError, KeyError, TypeError) as error:
         yield _unlisted(f"the tables cannot be read as they were: {error}", FIX)
         return
-    now = _read(screen, found, entries, problems)
+    now = _read(screen, found)
     rows = _joined([*_of_the_screen(screen, now), *_new(screen, now)])
     yield from rows[:LISTED]
     if len(rows) > LISTED:
         counts = Counter(row.kind.split()[1] for row in rows[LISTED:])
         listed = ", ".join(f"{n} {word}" for word, n in counts.items())
-        yield Finding(
+        yield Problem(
             severity=rows[LISTED].severity,
             kind=FURTHER,
             what=f"{len(rows) - LISTED} more rows than the {LISTED} that are listed: {listed}",
@@ -80,38 +82,36 @@ def check_edited(screen: Screen) -> Iterator[Finding]:
     yield from _unseen(screen, now)
 
 
-def _unlisted(what: str, fix: str) -> Finding:
-    return Finding(severity="warning", kind=UNREADABLE, what=what, fix=fix)
+def _unlisted(what: str, fix: str) -> Problem:
+    return Problem(severity="warning", kind=UNREADABLE, what=what, fix=fix)
 
 
-def _read(screen: Screen, found: Found, entries: Sequence[Entry], problems: Sequence[Problem]) -> _Read:
+def _read(screen: Screen, found: Found) -> _Read:
     shared = {name: k for k, name in enumerate(found.extra_columns) if name in screen.card.extra_columns}
     same_channels = [one.name for one in found.channels] == [one.name for one in screen.card.channels]
     packed = "packed" in screen.card.provenance
     return _Read(
-        entries={(one.experiment, one.plate, one.well, str(one.site)): one for one in entries},
-        refused={
-            _place(one.experiment, one.plate, one.well, one.site): one for one in problems if one.severity == "refused"
-        },
+        entries={(one.experiment, one.plate, one.well, str(one.site)): one for one in found.entries},
+        refused={_place(one.experiment, one.plate, one.well, one.site): one for one in found.refusals},
         extra=shared,
         with_paths=same_channels and not packed and not screen.card.tables_only,
     )
 
 
 def _place(experiment: str, plate: str, well: str, site: str) -> Key:
-    """Return the place of a refusal, its well named as in the screen however the table spells it."""
+    """Return the place of a refusal, with its well named as in the screen."""
     position = split_well(well)
     return experiment, plate, well if position is None else well_name(*position), site
 
 
 def _refusal(refused: Mapping[Key, Any], key: Key) -> Any:
-    """Return the refusal of a site, of its whole well, or of its whole plate; None where there is none."""
+    """Return the refusal of a site, of its well or of its plate; None without one."""
     experiment, plate, well, _ = key
     places = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
     return next((refused[place] for place in places if place in refused), None)
 
 
-def _of_the_screen(screen: Screen, now: _Read) -> Iterator[Finding]:
+def _of_the_screen(screen: Screen, now: _Read) -> Iterator[Problem]:
     """Give the sites of the screen that are others now, or no more."""
     for site in screen.sites.to_dict("records"):
         key = _key(site)
@@ -155,8 +155,8 @@ def _file(path: str, page: int) -> str:
     return path if page < 0 else f"{path} page {page}"
 
 
-def _new(screen: Screen, now: _Read) -> Iterator[Finding]:
-    """Give the rows that no site of the screen has: added, mended, or added and refused."""
+def _new(screen: Screen, now: _Read) -> Iterator[Problem]:
+    """Give rows that no site of the screen has: added, corrected, or refused."""
     there = {_key(site) for site in screen.sites[list(KEY_COLUMNS)].to_dict("records")}
     wells = {key[:3] for key in there}
     table = screen.problems[screen.problems["severity"] == "refused"]
@@ -175,8 +175,8 @@ def _new(screen: Screen, now: _Read) -> Iterator[Finding]:
             yield _finding(ADDED, key, what, at, fix=f"{problem.fix} Then index again.")
 
 
-def _unseen(screen: Screen, now: _Read) -> Iterator[Finding]:
-    """Say of how many sites the images are gone from the source, so that their rows cannot be found through them."""
+def _unseen(screen: Screen, now: _Read) -> Iterator[Problem]:
+    """Report sites whose images are gone, so that their rows cannot be compared."""
     gone = 0
     for site in screen.sites[list(KEY_COLUMNS)].to_dict("records"):
         key = _key(site)
@@ -201,9 +201,9 @@ def _line(entry: Entry) -> str:
     return f"{entry.table}, line {entry.line}" if entry.line else entry.table
 
 
-def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) -> Finding:
+def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) -> Problem:
     experiment, plate, well, site = key
-    return Finding(
+    return Problem(
         severity="error",
         kind=kind,
         what=what,
@@ -216,9 +216,9 @@ def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) 
     )
 
 
-def _joined(rows: Sequence[Finding]) -> list[Finding]:
+def _joined(rows: Sequence[Problem]) -> list[Problem]:
     """Return one finding for the sites of a well of which the same is said."""
-    groups: dict[Finding, list[str]] = defaultdict(list)
+    groups: dict[Problem, list[str]] = defaultdict(list)
     for row in rows:
         groups[replace(row, site="")].append(row.site)
     return [replace(row, site=",".join(sites), count=len(sites)) for row, sites in groups.items()]

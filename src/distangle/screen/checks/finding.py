@@ -1,8 +1,8 @@
-"""One thing that is odd, where it is and what to do about it; and all of them as files."""
+"""The report of the checks: problems, sums that must come out, and their files."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,57 +10,25 @@ import pandas as pd
 
 from distangle import __version__
 from distangle.commit import commit_json, commit_text
-from distangle.screen.problems import printable
+from distangle.screen.problems import Problem, printable
 from distangle.screen.table import escape_formula
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that is odd.
+FINDING_COLUMNS = (
+    *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel"),
+    *("file", "fix", "count"),
+)
 
-    Attributes:
-        severity: `error`: what rests on it is wrong, or not all that was found is in the screen. `warning`: it may
-            be. `note`: worth knowing.
-        kind: A few words, the same for the same fault.
-        what: What is there, in a sentence with its numbers.
-        experiment: Where it is; "" for the whole screen.
-        plate: Where it is.
-        well: Where it is; several with commas.
-        site: Where it is.
-        channel: Names of the channels in question.
-        file: Image or table, relative to the source.
-        fix: The next step.
-        count: How many sites, wells or rows it stands for.
-    """
-
-    severity: Severity
-    kind: str
-    what: str
-    experiment: str = ""
-    plate: str = ""
-    well: str = ""
-    site: str = ""
-    channel: str = ""
-    file: str = ""
-    fix: str = ""
-    count: int = 1
-
-    @property
-    def where(self) -> str:
-        """The place in words, such as `HUVEC-01 plate 2 well B03`; "the screen" for all of it."""
-        named = [self.experiment] if self.experiment else []
-        named += [
-            f"{name} {getattr(self, name)}" for name in ("plate", "well", "site", "channel") if getattr(self, name)
-        ]
-        return " ".join(named) or self.file or "the screen"
+Finding = Problem
+"""Name of `Problem` in the checks of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A sum that must come out: what went into a stage is what came out of it and what was left behind.
+    """A sum that must hold: what enters a stage leaves it or is left behind.
 
     Attributes:
         stage: Where it holds, such as `index`.
@@ -83,7 +51,7 @@ class Checked:
         looked: What was looked at and what was not, ready for JSON.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Problem, ...]
     laws: tuple[Law, ...]
     looked: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,8 +71,8 @@ class Checked:
         return any(finding.severity in bad for finding in self.findings) or not all(law.holds for law in self.laws)
 
     def grouped(self) -> list[dict[str, Any]]:
-        """Return one entry for each kind: severity, kind, findings, count, and the first of them in words."""
-        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        """Return one entry for each kind, with counts and its first problem in words."""
+        groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
         for finding in self.findings:
             groups[finding.severity, finding.kind].append(finding)
         return [
@@ -129,7 +97,7 @@ class Checked:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `checks.json` (laws, kinds, what was looked at) and `findings.csv` (a row each); return both paths."""
+        """Write `checks.json` and `findings.csv`; return both paths."""
         listed, table = folder / "checks.json", folder / "findings.csv"
         commit_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
         said = {
@@ -144,9 +112,9 @@ class Checked:
         return [listed, table]
 
 
-def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Return findings as a table of text; names that a spreadsheet would run as a formula are escaped."""
-    names = [one.name for one in fields(Finding)]
+def findings_table(findings: Sequence[Problem]) -> pd.DataFrame:
+    """Return findings as a table of text, with cells like formulas escaped."""
+    cells = {name: [str(getattr(finding, name)) for finding in findings] for name in FINDING_COLUMNS}
     return pd.DataFrame(
-        {name: [escape_formula(printable(str(getattr(one, name)))) for one in findings] for name in names}, dtype="str"
+        {name: [escape_formula(printable(cell)) for cell in column] for name, column in cells.items()}, dtype="str"
     )

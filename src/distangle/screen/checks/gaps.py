@@ -2,24 +2,24 @@
 
 from collections import Counter, defaultdict
 
-from distangle.screen.checks.finding import Finding
 from distangle.screen.perturbation import natural_key
-from distangle.screen.table import Screen
+from distangle.screen.problems import Problem
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 USUAL = 0.8  # share of the plates, or all but one, that have a well: its absence on another is remarkable then
 
 
-def check_gaps(screen: Screen) -> list[Finding]:
-    """Find wells with other sites than most wells, and plates without wells that most plates have."""
+def check_gaps(screen: Screen) -> list[Problem]:
+    """Find wells that lack sites and plates that lack wells which most have."""
     return [*_sites(screen), *_wells(screen)]
 
 
-def _sites(screen: Screen) -> list[Finding]:
+def _sites(screen: Screen) -> list[Problem]:
     sites = screen.sites
     if screen.card.tables_only and not (sites["site"] != 0).any():
         return []
     numbers: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    for experiment, plate, well, site in sites[["experiment", "plate", "well", "site"]].itertuples(index=False):
+    for experiment, plate, well, site in sites[list(KEY_COLUMNS)].itertuples(index=False):
         numbers[experiment, plate, well].add(int(site))
     sets = Counter(frozenset(own) for own in numbers.values())
     usual, n_usual = max(sets.items(), key=lambda item: (item[1], len(item[0])))
@@ -31,7 +31,7 @@ def _sites(screen: Screen) -> list[Finding]:
         if missing:
             listed = ", ".join(map(str, missing))
             found.append(
-                Finding(
+                Problem(
                     severity="warning",
                     kind="missing sites",
                     what=f"{len(own)} of {len(usual)} sites: no site {listed}; {n_usual} of {len(numbers)} have it",
@@ -46,9 +46,9 @@ def _sites(screen: Screen) -> list[Finding]:
     return found
 
 
-def _wells(screen: Screen) -> list[Finding]:
+def _wells(screen: Screen) -> list[Problem]:
     wells_of: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for experiment, plate, well in screen.sites[["experiment", "plate", "well"]].itertuples(index=False):
+    for experiment, plate, well in screen.sites[list(WELL_COLUMNS)].itertuples(index=False):
         wells_of[experiment, plate].add(well)
     if len(wells_of) < 3:
         return []
@@ -60,7 +60,7 @@ def _wells(screen: Screen) -> list[Finding]:
         if missing:
             listed = ", ".join(missing[:12]) + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
             found.append(
-                Finding(
+                Problem(
                     severity="note",
                     kind="missing wells",
                     what=f"{len(missing)} of {len(usual)} wells that most plates have are not here: {listed}. "

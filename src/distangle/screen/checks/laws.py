@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from distangle.errors import ScreenError, nearest
-from distangle.screen.checks.finding import Finding, Law
+from distangle.screen.checks.finding import Law
+from distangle.screen.problems import Problem
 from distangle.screen.statistics import Counts, statistics
 from distangle.screen.table import KEY_COLUMNS, Screen
 
@@ -14,7 +15,7 @@ SIZES = 4  # of wells, by sites, that a sum names one by one
 
 
 def conservation(screen: Screen) -> list[Law]:
-    """Return the sums of the index and of its table: everything found is indexed or refused, every site is one row."""
+    """Return the sums of the index: everything found is indexed or refused."""
     card, sites = screen.card, screen.sites
     refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
     laws = [
@@ -45,7 +46,7 @@ def conservation(screen: Screen) -> list[Law]:
     return laws
 
 
-def check_totals(screen: Screen, expected: Mapping[str, int] | None = None) -> list[Finding]:
+def check_totals(screen: Screen, expected: Mapping[str, int] | None = None) -> list[Problem]:
     """Find totals that are not the sums of their parts, or not what was expected.
 
     Args:
@@ -64,10 +65,10 @@ def check_totals(screen: Screen, expected: Mapping[str, int] | None = None) -> l
         counted = statistics(screen)
     except ScreenError as error:
         fix = "Correct the rows that say two things of a well, and index again."
-        return [Finding(severity="error", kind="totals do not reconcile", what=str(error), fix=fix)]
+        return [Problem(severity="error", kind="totals do not reconcile", what=str(error), fix=fix)]
     there = {**counted.all.model_dump(), "classes": counted.n_treatment_classes, "refused": screen.card.refused}
     return [
-        Finding(
+        Problem(
             severity="error",
             kind="totals do not reconcile",
             what=f"{there[name]} {name} counted, {total} expected: {there[name] - total:+d}",

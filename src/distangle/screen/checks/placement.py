@@ -1,4 +1,4 @@
-"""Plates that lie turned or shifted: their wells match the plate, or the other plates, once they are moved back."""
+"""Find plates that are rotated, transposed or shifted against the others."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distangle.screen.checks.finding import Finding, Severity
+from distangle.screen.checks.finding import Severity
 from distangle.screen.layouts.wells.spelling import spelling_of
-from distangle.screen.plate import row_of, well_name
-from distangle.screen.table import Screen
+from distangle.screen.plate import PlateTransform, Position, row_of, well_name
+from distangle.screen.problems import Problem
+from distangle.screen.table import PLATE_COLUMNS, Screen
 
 FEWEST = 4  # wells that do not match before a plate is said to lie wrong
 HALF = 0.5  # share of its wells from which a plate is unlike the others
@@ -19,69 +20,57 @@ SMALLER = ((8, 12), (4, 6))  # plates of 96 and 24 wells
 
 _ABSENT, _UNSETTLED, _ANY = 0, -1, -2
 
-Position = tuple[int, int]
-
 
 @dataclass(frozen=True)
-class Move:
-    """A way to put a plate right.
+class Correction:
+    """What to do about a plate that lies wrong.
 
     Attributes:
         words: What to do to the wells as they are written.
-        turned: Rows and columns change places.
-        rotated: The plate was put in the wrong way round.
-        size: Of the plate that was; None: as large as the screen's.
-        rows: Added to every row.
-        columns: Added to every column.
+        transform: What that does to their positions.
         from_zero: Such a plate counts from 0.
     """
 
     words: str
-    turned: bool = False
-    rotated: bool = False
-    size: Position | None = None
-    rows: int = 0
-    columns: int = 0
+    transform: PlateTransform
     from_zero: bool = False
-
-    def of(self, positions: np.ndarray, plate: Position) -> np.ndarray:
-        """Return where wells belong, int [well, 2]; they may lie off the plate."""
-        moved = positions[:, ::-1] if self.turned else positions
-        if self.rotated:
-            moved = np.array(self.size or plate) - 1 - moved
-        return np.asarray(moved + np.array([self.rows, self.columns]))
 
 
 @dataclass(frozen=True)
 class _Wells:
-    """The wells of a plate as they are written: positions, what each holds, and which the plate has not."""
+    """The wells of a plate as written: positions, contents, and wells off the plate."""
 
     positions: np.ndarray
     held: np.ndarray
     n_off: int
 
 
-STAY = Move("leave them")
-MOVES = (
-    STAY,
+IDENTITY = Correction("leave them", PlateTransform())
+CORRECTIONS = (
+    IDENTITY,
     # Before the others: a plate that counts from 0 has wells off the plate, which turning it would bring back too.
-    Move("count its columns from 0", columns=1, from_zero=True),
-    Move("count its rows and columns from 0", rows=1, columns=1, from_zero=True),
-    Move("exchange rows and columns", turned=True),
-    Move("turn the plate by 180 degrees", rotated=True),
+    Correction("count its columns from 0", PlateTransform(columns=1), from_zero=True),
+    Correction("count its rows and columns from 0", PlateTransform(rows=1, columns=1), from_zero=True),
+    Correction("exchange rows and columns", PlateTransform(transposed=True)),
+    Correction("turn the plate by 180 degrees", PlateTransform(rotated=True)),
     # A screen of 96 wells is believed to be one of 384 unless somebody says so.
     *(
-        Move(f"turn the plate of {rows} x {columns} wells by 180 degrees", rotated=True, size=(rows, columns))
+        Correction(
+            f"turn the plate of {rows} x {columns} wells by 180 degrees",
+            PlateTransform(rotated=True, size=(rows, columns)),
+        )
         for rows, columns in SMALLER
     ),
     *(
-        Move(f"shift {kind} by {by:+d}", rows=by if kind == "rows" else 0, columns=by if kind == "columns" else 0)
+        Correction(
+            f"shift {kind} by {by:+d}", PlateTransform(rows=by) if kind == "rows" else PlateTransform(columns=by)
+        )
         for by in (-1, 1, -2, 2)
         for kind in ("rows", "columns")
         if (kind, by) != ("columns", 1)
     ),
     *(
-        Move(f"shift rows by {rows:+d} and columns by {columns:+d}", rows=rows, columns=columns)
+        Correction(f"shift rows by {rows:+d} and columns by {columns:+d}", PlateTransform(rows=rows, columns=columns))
         for rows in (-1, 1, -2, 2)
         for columns in (-1, 1, -2, 2)
         if (rows, columns) != (1, 1)
@@ -89,8 +78,8 @@ MOVES = (
 )
 
 
-def check_placement(screen: Screen) -> list[Finding]:
-    """Find plates whose wells match only when they are moved, and those that no move makes like the others.
+def check_placement(screen: Screen) -> list[Problem]:
+    """Find plates that match the others only when transformed, or not at all.
 
     The other plates say where which perturbation, role or well is usual, in that order: the first that most plates
     agree on is taken. With fewer than three plates nothing is usual, and only wells off the plate tell.
@@ -107,13 +96,15 @@ def check_placement(screen: Screen) -> list[Finding]:
     chosen = written[-1] if usual is None else wells_of
     found, unlike = [], []
     for key, wells in zip(keys, chosen, strict=True):
-        wrong = _mismatches(wells, usual, STAY, plate)
+        wrong = _mismatches(wells, usual, IDENTITY.transform, plate)
         if wrong < FEWEST:
             continue
-        better = [(_mismatches(wells, usual, move, plate), k) for k, move in enumerate(MOVES)]
+        better = [(_mismatches(wells, usual, one.transform, plate), k) for k, one in enumerate(CORRECTIONS)]
         least, best = min(better)
         if best and least * 4 <= wrong:
-            found.append(_finding(key, wells, MOVES[best], plate, wrong=wrong, least=least, sure=usual is not None))
+            found.append(
+                _finding(key, wells, CORRECTIONS[best], plate, wrong=wrong, least=least, sure=usual is not None)
+            )
         elif usual is not None and _share_unlike(wells, usual, plate) > HALF:
             unlike.append((key, wells))
     rare = len(unlike) <= len(keys) / 4  # more of them are a design of their own
@@ -121,19 +112,20 @@ def check_placement(screen: Screen) -> list[Finding]:
 
 
 def _finding(
-    key: tuple[str, str], wells: _Wells, move: Move, plate: Position, *, wrong: int, least: int, sure: bool
-) -> Finding:
-    moves = (move.of(wells.positions, plate) != wells.positions).any(axis=1)
+    key: tuple[str, str], wells: _Wells, correction: Correction, plate: Position, *, wrong: int, least: int, sure: bool
+) -> Problem:
+    apply = correction.transform.apply
+    moves = (apply(wells.positions, plate) != wells.positions).any(axis=1)
     first = wells.positions[moves][:1]  # a well on the diagonal stays where rows and columns change places
-    before, after = (_said(int(row), int(column)) for row, column in (first[0], move.of(first, plate)[0]))
-    how = f"{move.words} in its table ({before} becomes {after}) and index again"
-    if move.from_zero:
+    before, after = (_said(int(row), int(column)) for row, column in (first[0], apply(first, plate)[0]))
+    how = f"{correction.words} in its table ({before} becomes {after}) and index again"
+    if correction.from_zero:
         how = f"it counts from 0 ({before} becomes {after}): index again with --well-base 0"
     than = "as on the other plates" if sure else f"on a plate of {plate[0]} x {plate[1]} wells"
-    return Finding(
+    return Problem(
         severity="error" if sure else "warning",
         kind="plate lies wrong",
-        what=f"{wrong} wells are not {than}; {least} are not when you {move.words}",
+        what=f"{wrong} wells are not {than}; {least} are not when you {correction.words}",
         experiment=key[0],
         plate=key[1],
         fix=f"Look at the plate. If so, {how}.",
@@ -141,8 +133,8 @@ def _finding(
     )
 
 
-def _unlike(key: tuple[str, str], wells: _Wells, *, severity: Severity) -> Finding:
-    return Finding(
+def _unlike(key: tuple[str, str], wells: _Wells, *, severity: Severity) -> Problem:
+    return Problem(
         severity=severity,
         kind="plate unlike the others",
         what="most of its wells are not as on the other plates, and no turning or shifting makes them so",
@@ -154,7 +146,7 @@ def _unlike(key: tuple[str, str], wells: _Wells, *, severity: Severity) -> Findi
 
 
 def _share_unlike(wells: _Wells, usual: np.ndarray, plate: Position) -> float:
-    """Return the share of a plate's own wells that hold something else than is usual there, where anything is."""
+    """Return the share of a plate's wells that differ from what is usual there."""
     on = _on(wells.positions, plate)
     expected, held = usual[tuple(wells.positions[on].T)], wells.held[on]
     settled = (expected != _UNSETTLED) & (expected != _ABSENT) & (held != _ANY)
@@ -162,19 +154,22 @@ def _share_unlike(wells: _Wells, usual: np.ndarray, plate: Position) -> float:
 
 
 def _plate_meant(screen: Screen) -> Position:
-    """Return the plate that most plates of a screen are, where nobody said it: wells of a turned one need a larger."""
+    """Return the size that most plates have, where no option gives it.
+
+    A transposed plate has wells that need a larger one.
+    """
     size = screen.card.plate_rows, screen.card.plate_columns
     assumed = (screen.problems["kind"] == "larger plate assumed").any()
     if screen.card.provenance.get("asked", {}).get("plate") or not (assumed or size == (16, 24)):
         return size
-    ends = screen.sites.groupby(["experiment", "plate"])[["row", "column"]].max().to_numpy()
+    ends = screen.sites.groupby(list(PLATE_COLUMNS))[["row", "column"]].max().to_numpy()
     share = (ends < SMALLER[0]).all(axis=1).mean()
     return SMALLER[0] if 0.5 <= share < 1 else (16, 24)
 
 
 def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_Wells]]]:
-    """Return the plates, and their wells once for each thing that a well may hold: perturbation, role, anything."""
-    wells = screen.sites.drop_duplicates(["experiment", "plate", "row", "column"])
+    """Return the plates, and their wells by perturbation, by role and by presence."""
+    wells = screen.sites.drop_duplicates([*PLATE_COLUMNS, "row", "column"])
     positions = wells[["row", "column"]].to_numpy(dtype=int)
     held = [np.unique(wells[name].astype(str).to_numpy(dtype=object), return_inverse=True)[1] + 1
             for name in ("perturbation", "role")]  # fmt: skip
@@ -207,7 +202,7 @@ def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str
 
 
 def _usual(wells_of: Sequence[_Wells], plate: Position) -> np.ndarray | None:
-    """Return what more than half of the plates hold at every position; None where they do not agree."""
+    """Return what most plates hold at each position; None where they disagree."""
     if len(wells_of) < 3:
         return None
     held = np.full((len(wells_of), *plate), _ABSENT)
@@ -220,8 +215,8 @@ def _usual(wells_of: Sequence[_Wells], plate: Position) -> np.ndarray | None:
     return usual if agreeing and float(np.median(agreeing)) >= AGREE else None
 
 
-def _mismatches(wells: _Wells, usual: np.ndarray | None, move: Move, plate: Position) -> int:
-    moved = move.of(wells.positions, plate)
+def _mismatches(wells: _Wells, usual: np.ndarray | None, transform: PlateTransform, plate: Position) -> int:
+    moved = transform.apply(wells.positions, plate)
     on = _on(moved, plate)
     n_off = int((~on).sum())
     if usual is None:

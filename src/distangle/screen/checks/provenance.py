@@ -1,16 +1,19 @@
-"""Whether the tables are still those that the screen was indexed from, and which of their rows are not."""
+"""Check that the tables are still those the screen was indexed from."""
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from distangle.screen.checks.edited import FIX, check_edited
-from distangle.screen.checks.finding import Finding
+from distangle.screen.problems import Problem
 from distangle.screen.table import Screen
 
 
-def check_provenance(screen: Screen) -> Iterator[Finding]:
-    """Find tables that were edited since they were indexed, with their rows; of those no longer there, a note."""
+def check_provenance(screen: Screen) -> Iterator[Problem]:
+    """Find tables edited since they were indexed, with their rows.
+
+    A table that is no longer there is a note.
+    """
     if not isinstance(screen.source, Path):
         return
     edited: list[str] = []
@@ -19,7 +22,7 @@ def check_provenance(screen: Screen) -> Iterator[Finding]:
         try:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == table["sha256"]
         except OSError as error:
-            yield Finding(
+            yield Problem(
                 severity="note",
                 kind="table not there",
                 what=f"the table cannot be compared with what was indexed ({error.strerror})",
@@ -33,7 +36,7 @@ def check_provenance(screen: Screen) -> Iterator[Finding]:
         return
     rows = list(check_edited(screen))
     for name in edited:
-        yield Finding(
+        yield Problem(
             severity="error" if rows else "warning",
             kind="table changed since indexing",
             what="its SHA-256 is not that of the table that was indexed"

@@ -1,7 +1,5 @@
 """How kinds of source folders are read: one file per layout, one line here."""
 
-import dataclasses
-
 from distangle.errors import ScreenError, WellBaseError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.entry import Found, Layout, Request
@@ -60,11 +58,11 @@ def find(name: str, request: Request) -> Found:
         message = f"{error} {others}"
         raise ScreenError(message) from error
     of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
-    found = hold_against_records(found) if of_rows and not request.tables_only else found
-    remarks = renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
-    return dataclasses.replace(
-        found, extra_columns=rename_columns(found.extra_columns), problems=[*found.problems, *remarks]
-    )
+    if of_rows and not request.tables_only:
+        hold_against_records(found)
+    found.problems += renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
+    found.extra_columns = rename_columns(found.extra_columns)
+    return found
 
 
 def layout_named(name: str) -> Layout:
@@ -80,7 +78,7 @@ def layout_named(name: str) -> Layout:
 
 
 def recognised(request: Request) -> tuple[str, str]:
-    """Return the layout that a source looks like, and by what; to be asked where nobody named one.
+    """Return the layout of a source and what shows it, where no layout was named.
 
     Only layouts that know every option given are asked: `--pages` is of a table, `--pattern` of names of files.
 
@@ -114,7 +112,9 @@ def recognised(request: Request) -> tuple[str, str]:
 
 
 def looks_like(source: AnyPath, *, but: str = "") -> str:
-    """Return the layout that a source looks like as advice, such as `It looks like --layout rxrx1 (train.csv).`.
+    """Return the layout that a source looks like, as advice.
+
+    Such as `It looks like --layout rxrx1 (train.csv).`
 
     Args:
         source: A folder or table.

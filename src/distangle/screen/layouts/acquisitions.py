@@ -1,4 +1,4 @@
-"""Plates that were measured more than once: which acquisition of an OME-Zarr plate each field is of."""
+"""Acquisitions of OME-Zarr plates that were measured more than once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ class Acquisitions:
         return f"{identifier} ({name})" if name else identifier or "without a number"
 
     def is_asked(self, identifier: str, asked: str) -> bool:
-        """Tell whether a field of this id is of the acquisition that was asked for, by id or by name."""
+        """Tell whether a field is of the requested acquisition, by id or by name."""
         name = self.names.get(identifier, "")
         return bool(identifier) and (is_same_value(identifier, asked) or name.casefold() == asked.casefold() != "")
 
@@ -50,7 +50,7 @@ class Acquisitions:
 
 
 def read_acquisitions(plate: Mapping[str, Any]) -> Acquisitions:
-    """Return the acquisitions that the metadata of a plate list; those without an id are left out."""
+    """Return the acquisitions that a plate's metadata list; those without id are not."""
     listed = plate.get("acquisitions")
     there = [item for item in listed if isinstance(item, dict) and "id" in item] if isinstance(listed, list) else []
     return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in there})

@@ -1,13 +1,12 @@
-"""The Cell Painting Gallery and JUMP: `load_data.csv` or Harmony's names, with plate maps."""
+"""Read Cell Painting plates: `load_data.csv` or Harmony's names, with plate maps."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.folder import sites_of
+from distangle.screen.layouts.folder import add_sites
 from distangle.screen.layouts.gallery.load_data import LoadData, Places, channel_names, other_columns, written_channels
 from distangle.screen.layouts.gallery.platemaps import column_names, read_platemaps, read_wells
 from distangle.screen.layouts.gallery.repeats import without_repeats
@@ -53,17 +52,25 @@ def find_cellpainting(request: Request) -> Found:
         return labels
 
     if tables.load_data:
-        found = _of_rows(
+        result = _of_rows(
             request, [read_wells(path, request.mapping, missing=request.missing) for path in tables.load_data]
         )
-        labels = labels_of_plates({entry.plate for entry in found.entries})
-        shared = _shared(frozenset(found.notes["known"]), labels)
-        entries, labels, doubts, _ = sort_out(found.entries, labels, shared=shared, request=request)
-        found = dataclasses.replace(found, entries=entries, problems=[*found.problems, *doubts])
+        labels = labels_of_plates({entry.plate for entry in result.entries})
+        read = sort_out(result.entries, labels, shared=_shared(result.keys, labels), request=request)
+        result.entries, labels = read.places, read.labels
+        result.problems += read.problems
     else:
-        found, labels = _of_names(request, labels_of_plates)
-    _check_mapping(request.mapping, found, labels)
-    return _labelled(request, found, labels, [*problems, *unread])
+        result, labels = _of_names(request, labels_of_plates)
+    _check_mapping(request.mapping, result, labels)
+    aside = result.refusals
+    remarks = [*problems, *unread]
+    result.problems = [*remarks, *result.problems]
+    result.found += n_refused(remarks)
+    if labels is not None:
+        result.notes["label_columns"] = dict(labels.columns)
+        join_labels(result, labels, aside=aside)
+    apply_controls(result.entries, request.controls)
+    return result
 
 
 def _tables(request: Request, remarks: list[Problem]) -> tuple[Tables, Labels | None]:
@@ -114,7 +121,8 @@ def _of_rows(request: Request, tables: Sequence[SourceTable]) -> Found:
         site_hint=f"Column {first['site']!r} must tell the sites of a well apart."
         if "site" in first
         else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
-        notes={"columns": dict(first), "known": sorted(known_keys)},
+        notes={"columns": dict(first)},
+        keys=frozenset(known_keys),
     )
 
 
@@ -159,50 +167,19 @@ def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | 
         picture.experiment = _batch(picture.path) or picture.experiment
     known = {"plate"} | ({"experiment"} if any(_batch(picture.path) for picture in pictures) else set())
     labels = labels_of_plates({picture.plate for picture in pictures})
-    pictures, labels, doubts, n_doubtful = sort_out(
+    wells = sort_out(
         pictures, labels, shared=_shared(frozenset(known), labels), request=request, count=n_sites_of, base=pattern.base
     )
-    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=pictures)
-    found = Found(
+    result = Found(
         source=source,
-        channels=named_channels(names),
-        entries=entries,
-        problems=[*listed.problems, *doubts, *wrong],
-        found=n_sites + n_doubtful,
-        extra_columns=(),
-        tables=(),
+        problems=[*listed.problems, *wells.problems],
+        found=wells.n_refused,
+        keys=frozenset(known),
         site_hint="Keep the images of each plate in one folder.",
-        notes={"pattern": pattern.text, "known": sorted(known), **heeded.notes},
-        pixel_size_um=heeded.pixel_size_um,
+        notes={"pattern": pattern.text},
     )
-    return found, labels
-
-
-def _labelled(request: Request, found: Found, labels: Labels | None, remarks: list[Problem]) -> Found:
-    entries, problems, n_found = found.entries, [*remarks, *found.problems], found.found + n_refused(remarks)
-    extra, tables = found.extra_columns, found.tables
-    notes = {name: value for name, value in found.notes.items() if name != "known"}
-    if labels is not None:
-        refused = [problem for problem in found.problems if problem.severity == "refused"]
-        known = frozenset(found.notes["known"])
-        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
-        problems += unmet
-        n_found += n_rows_apart
-        extra, tables = (*extra, *labels.extra_columns), (*tables, *labels.tables)
-        notes["label_columns"] = dict(labels.columns)
-    apply_controls(entries, request.controls)
-    return Found(
-        source=found.source,
-        channels=found.channels,
-        entries=entries,
-        problems=problems,
-        found=n_found,
-        extra_columns=extra,
-        tables=tables,
-        site_hint=found.site_hint,
-        notes=notes,
-        pixel_size_um=found.pixel_size_um,
-    )
+    add_sites(result, request, listed, pattern, of=wells.places)
+    return result, wells.labels
 
 
 def _batch(path: str) -> str:
@@ -215,7 +192,7 @@ def _batch(path: str) -> str:
 
 
 def _batch_of(table: SourceTable) -> str:
-    """Return the batch of `load_data_csv/BATCH/PLATE/load_data.csv`, or without PLATE; "" elsewhere."""
+    """Return the batch of `load_data_csv/BATCH[/PLATE]/load_data.csv`; "" elsewhere."""
     parts = table.path.as_posix().split("/")
     above = next((k for k in (-4, -3) if len(parts) > -k - 1 and parts[k] == "load_data_csv"), 0)
     return parts[above + 1] if above else ""

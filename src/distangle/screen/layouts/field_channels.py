@@ -1,18 +1,17 @@
-"""The channels of fields of OME-Zarr: which a screen has, and which plane of an array each is."""
+"""Channels of OME-Zarr fields: which a screen has, and which plane each is."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from distangle.errors import ScreenError, nearest
 from distangle.screen.channel import Channel, named_channels
-from distangle.screen.entry import Entry, Request
+from distangle.screen.entry import Entry, Found, Request
 from distangle.screen.layouts.names.moments import read_planes
 from distangle.screen.layouts.ngff import Field
-from distangle.screen.problems import Problem
 
 
 def choose_fields_channels(fields: Sequence[Field], asked: Sequence[str]) -> list[tuple[str | int, Channel]]:
-    """Return how each channel is found in a field, by label or by number, and what it is.
+    """Return how each channel is found in a field, by label or number.
 
     Args:
         fields: Of all plates.
@@ -46,18 +45,20 @@ def choose_fields_channels(fields: Sequence[Field], asked: Sequence[str]) -> lis
     return list(zip(keys, shown, strict=True))
 
 
-def with_channels(
-    read: Sequence[tuple[Entry, Field]], channels: Sequence[tuple[str | int, Channel]], request: Request
-) -> tuple[list[Entry], list[Problem]]:
-    """Give every field its plane per channel, and refuse those that lack a channel or have several planes.
+def add_fields(
+    result: Found,
+    read: Sequence[tuple[Entry, Field]],
+    channels: Sequence[tuple[str | int, Channel]],
+    request: Request,
+) -> None:
+    """Give every field its plane per channel; refuse fields with none or several.
 
     Args:
+        result: Gets the entries and the refusals.
         read: Fields and their entries, whose paths and pages are rewritten.
         channels: From `choose_fields_channels`.
         request: For the plane and the time that it asks for.
     """
-    entries: list[Entry] = []
-    problems: list[Problem] = []
     keys = [key for key, _ in channels]
     names = [_said(key) for key in keys]
     planes = read_planes(request.planes, [(channel.name, _said(key)) for key, channel in channels])
@@ -68,14 +69,14 @@ def with_channels(
         except ScreenError as error:
             found = f"{entry.paths[0]}: {error}"
             fix = "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project first."
-            problems.append(
+            result.problems.append(
                 entry.problem("several planes or times", found=found, expected="one plane per channel", fix=fix)
             )
             continue
         at = [_place(key, field) for key in keys]
         missing = [name for name, k in zip(names, at, strict=True) if k < 0]
         if missing:
-            problems.append(
+            result.problems.append(
                 entry.problem(
                     "missing channel",
                     channel=", ".join(missing),
@@ -88,8 +89,7 @@ def with_channels(
         entry.paths = (entry.paths[0],) * len(keys)
         pages = [field.page(c=k, **position) for k, position in zip(at, positions, strict=True)]
         entry.pages = (-1,) * len(keys) if field.n_planes == 1 else tuple(pages)
-        entries.append(entry)
-    return entries, problems
+        result.entries.append(entry)
 
 
 def _position(field: Field, plane: str, time: str) -> dict[str, int]:

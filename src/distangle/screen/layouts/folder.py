@@ -1,4 +1,4 @@
-"""Any folder whose names of files follow a pattern, with or without a table of the wells."""
+"""Read a folder by a pattern of file names, with or without a table of wells."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
-from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.layouts.instruments.agree import Heeded, heed_records
+from distangle.screen.entry import Found, Layout, Request
+from distangle.screen.layouts.instruments.agree import heed_records
 from distangle.screen.layouts.names.figures import refuse_lost_channels
 from distangle.screen.layouts.names.instruments import KNOWN, WITHOUT_WELLS
 from distangle.screen.layouts.names.listing import NOT_UNDERSTOOD, folders_below
@@ -26,7 +26,7 @@ _ENOUGH = 2000  # files looked at to guess a pattern
 
 
 def find_folder(request: Request) -> Found:
-    """Find the sites whose files' names follow `pattern`, and their wells in the table that `tables` names.
+    """Find sites by a pattern of file names, and their wells in `tables`.
 
     Where the pattern has no plate, the folder of a file names it; without an experiment all are one, `all`;
     without a site every well has one. Without a table nothing is known of the wells.
@@ -66,48 +66,41 @@ def _of_pictures(
     request: Request, listed: PictureList, tables: LabelTables | None, *, pattern: Pattern, extra: tuple[str, ...]
 ) -> Found:
     """Make sites of pictures, and give them the labels of the request's table."""
-    pictures, problems = listed.pictures, listed.problems
-    labels, remarks = None, list[Problem]()
-    known = frozenset({"experiment", "plate"} & set(pattern.names))
+    pictures = listed.pictures
+    result = Found(
+        source=request.source,
+        problems=list(listed.problems),
+        keys=frozenset({"experiment", "plate"} & set(pattern.names)),
+        extra_columns=extra,
+        site_hint="Tell the plates apart with {plate} in --pattern.",
+        notes={"pattern": pattern.text, "columns": {}},
+    )
+    labels = None
     if tables is not None:
         labels = tables.together({picture.plate for picture in pictures})
-        if "plate" not in known and not _is_named_by(labels, pictures, remarks):
-            known |= {"plate"}
-    read, labels, doubts, n_doubtful = sort_out(
+        if "plate" not in result.keys and not _is_named_by(labels, pictures, result.problems):
+            result.keys |= {"plate"}
+    elif not request.mapping:
+        result.problems += tables_beside(request.source)
+    wells = sort_out(
         pictures,
         labels,
-        shared=labels.keys & known if labels is not None else frozenset(),
+        shared=labels.keys & result.keys if labels is not None else frozenset(),
         request=request,
         count=n_sites_of,
         base=pattern.base,
     )
-    names, entries, wrong, n_sites, heeded = sites_of(request, listed, pattern, of=read)
-    refused = [problem for problem in wrong if problem.severity == "refused"]
-    wrong = [*remarks, *doubts, *wrong]
-    n_sites += n_doubtful
-    found = n_sites
-    if labels is not None:
-        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
-        wrong += unmet
-        found, extra = n_sites + n_rows_apart, (*extra, *labels.extra_columns)
+    result.problems += wells.problems
+    result.found += wells.n_refused
+    refused_sites = add_sites(result, request, listed, pattern, of=wells.places)
+    if wells.labels is not None:
+        result.notes["columns"] = dict(wells.labels.columns)
+        join_labels(result, wells.labels, aside=refused_sites)
     elif request.mapping:
         message = "--map names columns of a table: name the table too, --tables FILE."
         raise ScreenError(message)
-    else:
-        problems = [*problems, *tables_beside(request.source)]
-    apply_controls(entries, request.controls)
-    return Found(
-        source=request.source,
-        channels=named_channels(names),
-        entries=entries,
-        problems=[*problems, *wrong],
-        found=found,
-        extra_columns=extra,
-        tables=labels.tables if labels is not None else (),
-        site_hint="Tell the plates apart with {plate} in --pattern.",
-        notes={"pattern": pattern.text, "columns": dict(labels.columns) if labels else {}, **heeded.notes},
-        pixel_size_um=heeded.pixel_size_um,
-    )
+    apply_controls(result.entries, request.controls)
+    return result
 
 
 def chosen_moment(request: Request, pictures: Sequence[Picture], channels: Sequence[tuple[str, str]]) -> MomentChoice:
@@ -139,7 +132,7 @@ def guess(source: AnyPath) -> str:
 
 
 def _without_wells(source: AnyPath) -> str:
-    """Return what to do where an instrument's names number places and say no well, as advice; "" elsewhere."""
+    """Return advice where an instrument's file names give positions and no well."""
     names = [path.rsplit("/", 1)[-1] for path in _first_paths(source)]
     for instrument, form in WITHOUT_WELLS.items():
         if found := [name for name in names if form.fullmatch(name)]:
@@ -161,24 +154,26 @@ def _first_paths(source: AnyPath) -> Iterator[str]:
         yield from (f"{folder}/{name}" for name in names if not is_thumbnail(folder, name))
 
 
-def sites_of(
-    request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
-) -> tuple[list[str], list[Entry], list[Problem], int, Heeded]:
-    """Bring the files of each site together, as the request and the instruments say.
+def add_sites(
+    result: Found, request: Request, listed: PictureList, pattern: Pattern, *, of: Sequence[Picture]
+) -> list[Problem]:
+    """Group the files of each site as the request and the instruments say.
 
     Args:
+        result: Gets the channels, entries, problems, number of sites, and what the instruments say.
         request: For its channels and the moment that it asks for.
         listed: The files.
         pattern: How they were read.
         of: Those of `listed` whose wells are read; the others tell only which channels there are.
 
     Returns:
-        Names of the channels, entries, refusals and remarks, the number of sites, and what the instruments say.
+        The refusals of sites: these have images, though they are no entries.
 
     Raises:
         ScreenError: The channels cannot be told, or one of them would be lost.
     """
     pictures = listed.pictures
+    n_before = len(result.problems)
     if "channel" in pattern.names:
         if not request.channels:
             refuse_lost_channels(
@@ -187,25 +182,31 @@ def sites_of(
             choose_channels(pictures, ())
         told = heed_records(pictures, listed.records, request.channels)
         channels = choose_channels(pictures, told.asked or request.channels)
-        entries, problems, n_sites = into_sites(of, channels, choice=chosen_moment(request, pictures, channels))
-        return [name for name, _ in channels], entries, [*told.problems, *problems], n_sites, told
-    names = [name.strip() for name in request.channels]
-    if not names or "" in names or len(set(names)) < len(names):
-        message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, each "
-        message += "once: --channels DNA,actin (one name for files of one plane)."
-        raise ScreenError(message)
-    told = heed_records(pictures, listed.records, ())
-    whole = [("", "")]
-    entries, problems, n_sites = into_sites(of, whole, choice=chosen_moment(request, pictures, whole))
-    if len(names) > 1:
-        for entry in entries:
-            entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
-            entry.numbering = "channels"
-    return names, entries, [*told.problems, *problems], n_sites, told
+        names = [name for name, _ in channels]
+        result.problems += told.problems
+        into_sites(result, of, channels, choice=chosen_moment(request, pictures, channels))
+    else:
+        names = [name.strip() for name in request.channels]
+        if not names or "" in names or len(set(names)) < len(names):
+            message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, "
+            message += "each once: --channels DNA,actin (one name for files of one plane)."
+            raise ScreenError(message)
+        told = heed_records(pictures, listed.records, ())
+        whole = [("", "")]
+        result.problems += told.problems
+        into_sites(result, of, whole, choice=chosen_moment(request, pictures, whole))
+        if len(names) > 1:
+            for entry in result.entries:
+                entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
+                entry.numbering = "channels"
+    result.channels = named_channels(names)
+    result.notes |= told.notes
+    result.pixel_size_um = told.pixel_size_um
+    return [problem for problem in result.problems[n_before:] if problem.severity == "refused"]
 
 
 def _is_named_by(labels: Labels, pictures: list[Picture], remarks: list[Problem]) -> bool:
-    """Whether one folder of images without a plate's name has the only plate of the table, which is remarked on.
+    """Whether one folder without a plate's name has the table's only plate.
 
     Raises:
         ScreenError: The table has several plates, none of the folder's name.

@@ -1,4 +1,4 @@
-"""What OME-Zarr says of itself, in JSON: groups, arrays and channels, of NGFF 0.4 and 0.5, no pixel read."""
+"""Read the JSON metadata of OME-Zarr 0.4 and 0.5; no pixel."""
 
 import json
 import math
@@ -44,7 +44,7 @@ class Field:
         return {name: self.sizes[name] for name in ("t", "z") if self.sizes.get(name, 1) != 1}
 
     def page(self, **position: int) -> int:
-        """Return where a plane lies, counted over all axes before y and x, the last of them fastest.
+        """Return the index of a plane over all axes before y and x, last fastest.
 
         Args:
             position: Index from 0 on `c`, `z` and `t`, 0 where none is given.
@@ -56,7 +56,7 @@ class Field:
 
 
 def attributes(group: AnyPath) -> dict[str, Any] | None:
-    """Return what a group says of itself, with `ome` unwrapped; None where there is no group.
+    """Return a group's attributes with `ome` unwrapped; None without a group.
 
     Raises:
         ScreenError: The metadata cannot be read.
@@ -112,7 +112,7 @@ def read_field(image: AnyPath) -> Field:
 
 
 def _pixel_size(scales: Mapping[str, Any]) -> float | None:
-    """Return the side of a pixel of the largest array in micrometres, as far as axes and scales tell it."""
+    """Return the pixel size of the largest array in micrometres, if axes give it."""
     try:
         units = [str(axis.get("unit", "")) for axis in scales["axes"][-2:]]
         steps = [

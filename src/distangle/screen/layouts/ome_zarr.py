@@ -1,4 +1,4 @@
-"""OME-Zarr plates (OME-NGFF HCS, 0.4 and 0.5): the plate says where its wells are, the wells where their fields."""
+"""Read OME-Zarr plates (OME-NGFF HCS, 0.4 and 0.5)."""
 
 import dataclasses
 from collections import Counter
@@ -9,7 +9,7 @@ from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.acquisitions import Acquisitions, read_acquisitions, require_acquisition
-from distangle.screen.layouts.field_channels import choose_fields_channels, with_channels
+from distangle.screen.layouts.field_channels import add_fields, choose_fields_channels
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.ngff import Field, attributes, read_field
 from distangle.screen.layouts.wells.controls import apply_controls
@@ -33,7 +33,7 @@ class _Plate:
 
 
 def find_ome_zarr(request: Request) -> Found:
-    """Find the fields of every plate below a folder, and their wells in the table that `tables` names.
+    """Find the fields of every plate, and their wells in the table of `tables`.
 
     A path is the folder of an array, a page the plane of a channel in it. Fields are counted from 1 where their names
     are numbers from 0. Of a plate that `distangle pack` wrote, experiment, plate and site are those that it noted.
@@ -61,51 +61,41 @@ def find_ome_zarr(request: Request) -> Found:
                 read.append(outcome)
     if request.acquisition:
         require_acquisition(request.acquisition, [plate.acquisitions for plate in plates])
-    found = len(read) + len(refused)
+    result = Found(
+        source=source,
+        found=len(read) + len(refused),
+        keys=frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set())),
+        extra_columns=("acquisition",),
+        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
+        notes={"plates": len(plates), "columns": {}},
+    )
     labels = None
     if request.tables is not None:
         named = {entry.plate for entry, _ in read}
         labels = read_all_labels(request.tables, request.mapping, plates=named, missing=request.missing)
-    known = frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set()))
     field_of = {id(entry): field for entry, field in read}
-    sites, labels, doubts, _ = sort_out(
+    wells = sort_out(
         [entry for entry, _ in read],
         labels,
-        shared=known & labels.keys if labels is not None else frozenset(),
+        shared=result.keys & labels.keys if labels is not None else frozenset(),
         request=request,
         seen=[name for plate in plates for name in _listed(plate.said)],
     )
-    read = [(entry, field_of[id(entry)]) for entry in sites]
-    refused += [problem for problem in doubts if problem.severity == "refused"]
-    problems += [problem for problem in doubts if problem.severity != "refused"]
+    read = [(entry, field_of[id(entry)]) for entry in wells.places]
+    result.problems += [*problems, *wells.problems, *refused]
     channels = choose_fields_channels([field for _, field in read], request.channels)
-    entries, without = with_channels(read, channels, request)
-    refused += without
-    extra: tuple[str, ...] = ("acquisition",)
-    tables: tuple[AnyPath, ...] = ()
-    columns: dict[str, str] = {}
-    if labels is not None:
-        entries, unmet, n_rows_apart = join_labels(entries, labels, known=known, aside=refused)
-        problems += unmet
-        found += n_rows_apart
-        extra, tables, columns = (*extra, *labels.extra_columns), labels.tables, dict(labels.columns)
-    apply_controls(entries, request.controls)
-    return Found(
-        source=source,
-        channels=tuple(channel for _, channel in channels),
-        entries=entries,
-        problems=[*problems, *refused],
-        found=found,
-        extra_columns=extra,
-        tables=tables,
-        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
-        notes={"plates": len(plates), "columns": columns},
-        pixel_size_um=_one_size([field.pixel_size_um for _, field in read]),
-    )
+    result.channels = tuple(channel for _, channel in channels)
+    add_fields(result, read, channels, request)
+    if wells.labels is not None:
+        result.notes["columns"] = dict(wells.labels.columns)
+        join_labels(result, wells.labels, aside=result.refusals)
+    apply_controls(result.entries, request.controls)
+    result.pixel_size_um = _one_size([field.pixel_size_um for _, field in read])
+    return result
 
 
 def _one_size(sizes: Sequence[float | None]) -> float | None:
-    """Return the side of a pixel that all fields tell; None where one tells none or another."""
+    """Return the pixel size that all fields share; None where they do not."""
     told = [size for size in sizes if size is not None]
     alike = bool(told) and len(told) == len(sizes) and max(told) - min(told) <= 1e-3 * max(told)
     return told[0] if alike else None
@@ -153,7 +143,7 @@ def _name_of(said: dict[str, Any], path: str) -> str:
 
 
 def _fields(source: AnyPath, plate: _Plate, acquisition: str) -> Iterator[tuple[Entry, Field] | Problem]:
-    """Give each field of a plate, or why it is refused; a well that cannot be read is refused as one."""
+    """Give each field of a plate or its refusal; an unreadable well is refused."""
     listed: set[str] = set()
     for k, well in enumerate(_list_of(plate.said, "wells")):
         path = str(well.get("path") or "") if isinstance(well, dict) else ""
@@ -270,13 +260,13 @@ def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) 
 
 
 def _written(well: str) -> str:
-    """Return the name of a well from its path, `B/03`; of rows in figures, as some writers have them, `r1c3`."""
+    """Return the name of a well from its path, `B/03`; of numbered rows `r1c3`."""
     row, _, column = well.partition("/")
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
 def _listed(said: dict[str, Any]) -> Iterator[str]:
-    """Give a name of a well for every row and column that a plate lists, with or without images."""
+    """Give a well name for every row and column that a plate lists."""
     for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
         listed = said.get(names) if isinstance(said, dict) else None
         for item in listed if isinstance(listed, list) else ():

@@ -1,7 +1,9 @@
-"""RxRx1: Kaggle's four tables or the official `metadata.csv`, and one PNG per channel; RxRx2 and RxRx3 likewise."""
+"""Read RxRx1, RxRx2 and RxRx3: their tables, and one PNG per channel."""
 
 import dataclasses
+import posixpath
 from collections import defaultdict
+from collections.abc import Sequence
 
 from distangle.errors import ScreenError
 from distangle.screen.channel import Channel
@@ -9,8 +11,8 @@ from distangle.screen.duplicates import divide_duplicates
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.rxrx.folders import SPLITS, RxRx1Site, list_images
 from distangle.screen.layouts.rxrx.tables import coding_of, extra_columns, read_rows, read_tables, sign_of
-from distangle.screen.layouts.wells.moved import Move, Position, how_moved, with_anothers_row
-from distangle.screen.plate import split_well, well_name
+from distangle.screen.layouts.wells.labels import FETCH, Labels, Mismatches, UnmatchedSite, join_labels
+from distangle.screen.layouts.wells.moved import PlateShift
 from distangle.screen.problems import Problem
 
 # Colours of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
@@ -22,9 +24,6 @@ CHANNELS = (
     Channel(name="mitochondria", stain="MitoTracker", organelle="mitochondria", colour="#FA00FD"),
     Channel(name="Golgi", stain="wheat germ agglutinin", organelle="Golgi", colour="#FEFF28"),
 )
-
-PlateKey = tuple[str, str]
-WellKey = tuple[str, str, str, int]  # experiment, plate, well, site (0: the row stands for the whole well)
 
 
 def find_rxrx1(request: Request) -> Found:
@@ -48,74 +47,97 @@ def find_rxrx1(request: Request) -> Found:
     n_rows = sum(table.n_rows for table in tables)
     rows, refused = divide_duplicates(rows, site_hint="Keep one row per well.")
     problems += refused
-    refused_wells = {(problem.experiment, problem.plate, problem.well) for problem in problems}
-    if request.tables_only:
-        entries, found = rows, n_rows
-    else:
-        sites, remarks = list_images(request.source)
-        entries, refused, n_owners = _join(rows, sites, refused_wells)
-        problems += [*remarks, *refused]
-        # Rows whose images are there are no entries of their own: their sites are.
-        found = len(sites) + n_rows - n_owners
-    return Found(
+    result = Found(
         source=request.source,
         channels=CHANNELS,
-        entries=entries,
-        problems=problems,
-        found=found,
-        extra_columns=extra,
-        tables=tuple(table.path for table in tables),
         site_hint="Keep each site in one folder only.",
         notes={"sirna_coding": coding},
     )
+    paths = tuple(table.path for table in tables)
+    if request.tables_only:
+        result.entries, result.problems, result.found = rows, problems, n_rows
+        result.extra_columns, result.tables = extra, paths
+        return result
+    sites, remarks = list_images(request.source)
+    result.entries, result.found, result.keys = [_entry_of(site) for site in sites], len(sites), _KEYS
+    labels = Labels(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
+    join_labels(result, labels, mismatches=_RxRx1Mismatches(sites))
+    result.problems += remarks
+    return result
 
 
-def _join(
-    rows: list[Entry], sites: list[RxRx1Site], refused_wells: set[tuple[str, str, str]]
-) -> tuple[list[Entry], list[Problem], int]:
-    """Bring the sites together with their rows; also return how many rows have a site."""
-    row_of: dict[WellKey, Entry] = {}
-    told: dict[PlateKey, set[Position]] = defaultdict(set)
-    for row in rows:
-        position = split_well(row.well) or (0, 0)
-        row_of[row.experiment, row.plate, well_name(*position), row.site] = row
-        told[row.experiment, row.plate].add(position)
-    found: dict[PlateKey, set[Position]] = defaultdict(set)
-    for site in sites:
-        found[site.experiment, site.plate].add(split_well(site.well) or (0, 0))
-    moves = {plate: how_moved(wells, told[plate]) for plate, wells in found.items() if plate in told}
-    entries: list[Entry] = []
-    problems: list[Problem] = []
-    owners: set[WellKey] = set()
-    strangers: dict[PlateKey, list[RxRx1Site]] = defaultdict(list)
-    for site in sites:
-        keys = [(site.experiment, site.plate, site.well, number) for number in (site.site, 0)]
-        key = next((key for key in keys if key in row_of), None)
-        if key is None:
-            strangers[site.experiment, site.plate].append(site)
-            continue
-        owners.add(key)
-        entry = dataclasses.replace(row_of[key], well=site.well, site=site.site)
-        move = moves.get((site.experiment, site.plate), Move())
-        problem = with_anothers_row(entry, row_of[key], move) if move.is_certain else _wrong_site(site, entry)
-        if problem is None:
-            entry.paths = tuple(f"{site.folder}/{site.files[c]}" for c in sorted(site.files))
-            entry.pages = (-1,) * len(CHANNELS)
-            entries.append(entry)
-        else:
-            problems.append(problem)
-    for plate, others in strangers.items():
-        advice = moves.get(plate, Move()).words
-        problems += _without_row(others, refused_wells, advice, is_whole_plate=plate not in told)
-    above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
-    lonely: dict[PlateKey, list[Entry]] = defaultdict(list)
-    for key, row in row_of.items():
-        if key not in owners:
-            lonely[row.experiment, row.plate].append(row)
-    for plate, wells in lonely.items():
-        fix = moves.get(plate, Move()).words or _FETCH
-        problems += _without_image(wells, _folder(wells[0], above), fix, is_whole_plate=plate not in found)
-    return entries, problems, len(owners)
+def _entry_of(site: RxRx1Site) -> Entry:
+    """Return the entry of a site by its folder; a missing channel has no path."""
+    return Entry(
+        experiment=site.experiment,
+        plate=site.plate,
+        well=site.well,
+        site=site.site,
+        paths=tuple(f"{site.folder}/{site.files[c]}" for c in sorted(site.files)),
+        pages=(-1,) * len(CHANNELS),
+    )
+
+
+class _RxRx1Mismatches(Mismatches):
+    """Refuses sites and rows in the words of RxRx1's folders."""
+
+    may_count_from_zero = False
+
+    def __init__(self, sites: Sequence[RxRx1Site]) -> None:
+        self._site_of = {(site.folder, site.well, site.site): site for site in sites}
+        self._above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
+
+    def of_joined(self, site: Entry, row: Entry) -> Problem | None:
+        """Refuse a site that lacks a channel or has one twice."""
+        files = self._site_of[_folder_of(site), site.well, site.site]
+        problem = _wrong_site(files, dataclasses.replace(row, well=site.well, site=site.site))
+        return None if problem is None else dataclasses.replace(problem, file=files.folder)
+
+    def of_shifted_plate(self, site: Entry, row: Entry, shift: PlateShift) -> Problem:
+        """Name the row, as the tables of RxRx1 are what is mended."""
+        return super().of_shifted_plate(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
+
+    def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
+        """Refuse sites without a row; one refusal stands for a plate without any."""
+        by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
+        for one in sites:
+            by_plate[one.site.experiment, one.site.plate].append(one)
+        problems: list[Problem] = []
+        for held in by_plate.values():
+            expected = "a row in a table"
+            refused = [
+                dataclasses.replace(
+                    one.site.problem("no table row", found=one.found, expected=expected, fix=one.fix(_ADD_TABLE)),
+                    file=_folder_of(one.site),
+                )
+                for one in held
+            ]
+            if not any(one.plate_has_rows or one.was_refused for one in held):
+                found = f"images of the whole plate ({len(held)} sites)"
+                refused = [dataclasses.replace(refused[0], well="", site="", found=found, count=len(held))]
+            problems += refused
+        return problems
+
+    def without_images(self, rows: Sequence[Entry], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+        """Refuse rows without images, and name the files that they should have."""
+        folder = _expected_folder(rows[0], self._above)
+        if not is_whole_plate:
+            return [
+                row.problem(
+                    "no image",
+                    found="no file",
+                    expected=f"{folder}/{row.well}_s{row.site or 1}_w1.png",
+                    fix=advice or FETCH,
+                )
+                for row in rows
+            ]
+        (problem,) = super().without_images(rows, advice, is_whole_plate=True)
+        tables = ", ".join(sorted({row.table for row in rows}))
+        return [dataclasses.replace(problem, file=tables, site="", expected=f"{folder}/...")]
+
+
+def _folder_of(entry: Entry) -> str:
+    return posixpath.dirname(entry.paths[0])
 
 
 def _wrong_site(site: RxRx1Site, entry: Entry) -> Problem | None:
@@ -123,79 +145,31 @@ def _wrong_site(site: RxRx1Site, entry: Entry) -> Problem | None:
     missing = [c for c in numbers if c not in site.files]
     if missing:
         names = ", ".join(f"{site.well}_s{site.site}_w{c}.png" for c in missing)
-        problem = entry.problem(
+        return entry.problem(
             "missing channel",
             channel=", ".join(map(str, missing)),
             found=f"channels {', '.join(map(str, sorted(site.files)))}",
             expected="channels 1, 2, 3, 4, 5, 6",
             fix=f"Copy {names} and index again.",
         )
-        return dataclasses.replace(problem, file=site.folder)
     if site.taken:
         names = ", ".join(dict.fromkeys(site.taken))
-        problem = entry.problem(
+        return entry.problem(
             "two files for a channel", found=names, expected="one file per channel", fix="Keep one of them."
         )
-        return dataclasses.replace(problem, file=site.folder)
     return None
 
 
-def _without_row(
-    sites: list[RxRx1Site], refused_wells: set[tuple[str, str, str]], advice: str, *, is_whole_plate: bool
-) -> list[Problem]:
-    problems = []
-    for site in sites:
-        was_refused = (site.experiment, site.plate, site.well) in refused_wells
-        problems.append(
-            Problem(
-                kind="no table row",
-                file=site.folder,
-                experiment=site.experiment,
-                plate=site.plate,
-                well=site.well,
-                site=str(site.site),
-                found="images of a well whose rows were refused" if was_refused else "images",
-                expected="a row in a table",
-                fix=advice or ("Mend the rows of this well." if was_refused else _ADD_TABLE),
-            )
-        )
-    if not is_whole_plate or any("refused" in problem.found for problem in problems):
-        return problems
-    found = f"images of the whole plate ({len(sites)} sites)"
-    return [dataclasses.replace(problems[0], well="", site="", found=found, count=len(sites))]
-
-
-def _without_image(rows: list[Entry], folder: str, fix: str, *, is_whole_plate: bool) -> list[Problem]:
-    if not is_whole_plate:
-        return [
-            row.problem("no image", found="no file", expected=f"{folder}/{row.well}_s{row.site or 1}_w1.png", fix=fix)
-            for row in rows
-        ]
-    # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
-    return [
-        Problem(
-            kind="no image",
-            file=", ".join(sorted({row.table for row in rows})),
-            experiment=rows[0].experiment,
-            plate=rows[0].plate,
-            found=f"no image of the whole plate ({len(rows)} rows)",
-            expected=f"{folder}/...",
-            fix=fix,
-            count=len(rows),
-        )
-    ]
-
-
-def _folder(row: Entry, above: set[str]) -> str:
-    """Where the images of a row should lie: as those of others do, or else as Kaggle packs them."""
+def _expected_folder(row: Entry, above: set[str]) -> str:
+    """Return where the images of a row should lie: beside others, or as Kaggle's."""
     split = row.split if row.split in SPLITS else "images"
     above = above or {split}
     top = split if split in above else min(above)
     return f"{top}/{row.experiment}/Plate{row.plate}".removeprefix("/")
 
 
+_KEYS = frozenset({"experiment", "plate"})
 _ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
-_FETCH = "Copy the images and index again; --tables-only looks for none."
 
 
 LAYOUT = Layout(name="rxrx1", find=find_rxrx1, sign=sign_of)

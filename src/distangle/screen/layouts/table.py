@@ -1,4 +1,4 @@
-"""Any table with a row per site: which column is what can be named or is found by itself."""
+"""Read any table with a row per site; match its columns by name or option."""
 
 import posixpath
 import re
@@ -9,10 +9,9 @@ from distangle.remote import AnyPath
 from distangle.screen.channel import named_channels
 from distangle.screen.entry import Entry, Found, Layout, Request
 from distangle.screen.layouts.names.listing import scan, unnamed_images
-from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
+from distangle.screen.layouts.wells.columns import RowParser, resolve_columns, with_wells
 from distangle.screen.layouts.wells.controls import apply_controls
 from distangle.screen.layouts.wells.reading import sort_out
-from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, alike, is_table, read_table
 
@@ -47,9 +46,9 @@ def find_table(request: Request) -> Found:
         rows += [reader.read(line, fields) for line, fields in zip(one.lines, one.rows, strict=True)]
     problems += [problem for _, problem in rows if problem is not None]
     whole = [entry for entry, problem in rows if problem is None]
-    entries, _, doubts, _ = sort_out(whole, None, shared=frozenset(), request=request, side="tables")
-    problems += doubts
-    apply_controls(entries, request.controls)
+    wells = sort_out(whole, None, shared=frozenset(), request=request, side="tables")
+    problems += wells.problems
+    apply_controls(wells.places, request.controls)
     if not request.tables_only:
         problems += unnamed_images(source, _named([entry for entry, _ in rows]))
     if "site" in column_of:
@@ -59,7 +58,7 @@ def find_table(request: Request) -> Found:
     return Found(
         source=source,
         channels=named_channels(names),
-        entries=entries,
+        entries=wells.places,
         problems=problems,
         found=sum(one.n_rows for one in tables),
         extra_columns=extra,
@@ -103,7 +102,7 @@ def _several(place: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
 
 
 def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str]]:
-    """Return the names of the channels and the columns with their paths (one only, for pages of a file)."""
+    """Return the channels and the columns of their paths (one for `--pages`)."""
     parts = [item.split("=", 1) for item in request.channels]
     names = [part[0].strip() for part in parts]
     columns = [part[-1].strip() for part in parts]
@@ -141,49 +140,18 @@ class _Rows:
         request: Request,
         source: AnyPath,
     ) -> None:
-        self._table = table.path.name
-        self._ours = {name: table.position(column) for name, column in column_of.items()}
+        site = 0 if request.tables_only else 1
+        self._parser = RowParser(table, column_of, extra=extra, name=table.path.name, experiment="all", site=site)
         self._paths = [] if request.tables_only else [table.position(name) for name in path_columns]
-        self._extra = [table.position(name) for name in extra]
         self._names = [item.split("=", 1)[0].strip() for item in request.channels]
         self._has_pages = request.pages is not None
-        self._default_site = 0 if request.tables_only else 1
         self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
 
     def read(self, line: int, fields: tuple[str, ...]) -> tuple[Entry, Problem | None]:
         """Return the entry of a row, and why it is refused, if it is."""
-        ours = {name: fields[k].strip() for name, k in self._ours.items()}
-        site = ours.get("site", str(self._default_site))
-        number = int(site) if site.isascii() and site.isdigit() else -1
-        perturbation = ours.get("perturbation", "")
-        word = ours.get("role")
-        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
-        entry = Entry(
-            experiment=ours.get("experiment", "all"),
-            plate=ours["plate"],
-            well=ours["well"],
-            site=max(number, 0),
-            cell_type=ours.get("cell_type", ""),
-            perturbation=perturbation,
-            role=role or Role.UNKNOWN,
-            split=ours.get("split", ""),
-            table=self._table,
-            line=line,
-            extra=tuple(fields[k] for k in self._extra),
-            fields=fields,
-        )
+        entry = self._parser.entry(line, fields)
         wrong_paths = self._add_paths(entry, fields)
-        for name in ("experiment", "plate"):
-            if not getattr(entry, name):
-                return entry, entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-        if number < 0:
-            return entry, entry.problem(
-                "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
-            )
-        if role is None:
-            expected = f"one of {', '.join(ROLE_WORDS)}"
-            return entry, entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
-        return entry, wrong_paths
+        return entry, self._parser.problem(entry, fields) or wrong_paths
 
     def _add_paths(self, entry: Entry, fields: tuple[str, ...]) -> Problem | None:
         if not self._paths:

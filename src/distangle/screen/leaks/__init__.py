@@ -1,4 +1,4 @@
-"""What makes a score look better than it is: things on both sides, shared layouts, places that tell the label."""
+"""Find leaks between folds: shared images, shared layouts, telling positions."""
 
 from distangle.screen.leaks.baselines import guess_by_place
 from distangle.screen.leaks.find import find_leaks

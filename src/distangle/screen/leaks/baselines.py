@@ -1,4 +1,4 @@
-"""What can be predicted without looking at a cell: the most frequent label of a place."""
+"""Predict labels without looking at a cell: the most frequent label of a place."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.screen.plate import split_well
+from distangle.screen.table import WELL_COLUMNS
 
 
 def guess_by_place(
@@ -30,7 +31,7 @@ def guess_by_place(
     known = np.asarray(training, dtype=bool)
     if not known.any():
         return {}
-    columns = [places[name].astype(str).tolist() for name in ("experiment", "plate", "well")]
+    columns = [places[name].astype(str).tolist() for name in WELL_COLUMNS]
     keys = [(e, p, split_well(w) or w) for e, p, w in zip(*columns, strict=True)]
     names = np.asarray(labels, dtype=object)
     by_position = _guess([[(e, "", w), ("", p, w), w] for e, p, w in keys], names, known)
@@ -39,7 +40,7 @@ def guess_by_place(
 
 
 def _guess(keys: Sequence[Sequence[Hashable]], labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the most frequent label of the first key of each row that the training has."""
+    """Return the most frequent label of each row's first key that training has."""
     counts: dict[tuple[int, Hashable], Counter[str]] = defaultdict(Counter)
     for row in np.flatnonzero(known).tolist():
         for depth, key in enumerate(keys[row]):

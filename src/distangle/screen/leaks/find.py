@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from distangle.screen.checks.copies import place_of
-from distangle.screen.checks.finding import Finding
 from distangle.screen.files import SAME_BYTES
 from distangle.screen.folds import HELD_OUT, NOTHING, TRAIN, Folds, shared_between
 from distangle.screen.labels import check_target
@@ -14,7 +13,8 @@ from distangle.screen.leaks.baselines import guess_by_place
 from distangle.screen.leaks.layouts import is_of_sites, layout_twins, plate_groups, share_told_by_place
 from distangle.screen.leaks.references import shared_references
 from distangle.screen.perturbation import CONTROLS
-from distangle.screen.table import KEY_COLUMNS, Screen, path_columns
+from distangle.screen.problems import Problem
+from distangle.screen.table import KEY_COLUMNS, WELL_COLUMNS, Screen, path_columns
 from distangle.screen.wilds import unlike_published
 
 TOLD = 4.0  # standard errors above guessing before a place is said to tell the label; and besides:
@@ -23,7 +23,7 @@ FIXED = 0.5  # share of the wells from which a layout is nearly one
 GAIN = 0.2  # of what guessing gets wrong is right
 
 
-def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "perturbation") -> list[Finding]:
+def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "perturbation") -> list[Problem]:
     """Find what would make a score on this screen look better than it is.
 
     Args:
@@ -47,12 +47,12 @@ def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "pert
     ]
 
 
-def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
+def _of_sides(screen: Screen, folds: Folds) -> Iterator[Problem]:
     fold = folds.of(screen)
     used = (fold == TRAIN) | (fold == HELD_OUT)
     for said in shared_between(screen.sites[used], fold[used] == HELD_OUT):
         whole = "Hold out whole experiments; a score on these folds is too good."
-        yield Finding(
+        yield Problem(
             severity="error",
             kind="on both sides of the folds",
             what=said.replace("picture would be", "picture is").replace(" would be ", " are "),
@@ -61,7 +61,7 @@ def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
     for paths, rows in _same_files(screen):
         crossed = {TRAIN, HELD_OUT} <= set(fold[rows].tolist())
         if crossed and screen.sites["sha256"].iloc[rows].nunique() > 1:  # whole sites were named above
-            yield Finding(
+            yield Problem(
                 severity="warning",
                 kind="a file on both sides of the folds",
                 what=f"{' = '.join(paths[:4])}{' = ...' if len(paths) > 4 else ''}, byte for byte",
@@ -71,7 +71,7 @@ def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
                 count=len(paths),
             )
     if not screen.card.tables_only and (screen.sites["sha256"].astype(str) == "").any():
-        yield Finding(
+        yield Problem(
             severity="note",
             kind="bytes not compared",
             what="the screen was indexed without hashes, so the same picture on both sides would not be seen",
@@ -79,11 +79,11 @@ def _of_sides(screen: Screen, folds: Folds) -> Iterator[Finding]:
         )
 
 
-def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
+def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Problem]:
     fold = folds.of(screen)
     for name in (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT):
         if not (fold == name).any():
-            yield Finding(
+            yield Problem(
                 severity="error",
                 kind="an empty side of the folds",
                 what=f"no site of this screen is {name.replace('_', ' ')} by {folds.description}",
@@ -91,7 +91,7 @@ def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
             )
     n_more = len(folds.table) - len(screen.sites)
     if n_more > 0:
-        yield Finding(
+        yield Problem(
             severity="warning",
             kind="folds of a larger screen",
             what=f"{n_more:,} of {len(folds.table):,} sites of the folds are not in this screen",
@@ -99,7 +99,7 @@ def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
             count=n_more,
         )
     if folds.description.startswith("wilds=") and (said := unlike_published(screen, folds)):
-        yield Finding(
+        yield Problem(
             severity="warning",
             kind="other sizes than WILDS",
             what=said,
@@ -108,7 +108,7 @@ def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Finding]:
 
 
 def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
-    """Give the files of one content that the index remarked on, with the rows of the sites they are of."""
+    """Give files of equal content that the index reported, with their rows."""
     said = screen.problems[screen.problems["kind"] == SAME_BYTES]
     contents = [[path for path in str(found).split(" = ") if path != "..."] for found in said["found"]]
     wanted = {path for paths in contents for path in paths}
@@ -120,7 +120,7 @@ def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
         yield paths, sorted({row for path in paths for row in rows_of.get(path, [])})
 
 
-def _of_layouts(screen: Screen, label: str, folds: Folds | None) -> Iterator[Finding]:
+def _of_layouts(screen: Screen, label: str, folds: Folds | None) -> Iterator[Problem]:
     sides: dict[str, set[str]] = {}
     if folds is not None:
         for experiment, side in zip(screen.sites["experiment"].astype(str), folds.of(screen).tolist(), strict=True):
@@ -130,7 +130,7 @@ def _of_layouts(screen: Screen, label: str, folds: Folds | None) -> Iterator[Fin
         crossed = {TRAIN, HELD_OUT} <= apart
         listed = ", ".join(twins.experiments[:6])
         more = f" and {len(twins.experiments) - 6} more" if len(twins.experiments) > 6 else ""
-        yield Finding(
+        yield Problem(
             severity="warning" if crossed else "note",
             kind="layout twins on both sides of the folds" if crossed else "layout twins",
             what=f"{listed}{more} have one layout: wells of one name hold the same for {twins.share:.0%} of the "
@@ -145,11 +145,11 @@ def _matched(plates: Sequence[str]) -> str:
     return f" ({', '.join(plates[:4])}{', ...' if len(plates) > 4 else ''})" if plates else ""
 
 
-def _of_groups(screen: Screen, label: str) -> Iterator[Finding]:
+def _of_groups(screen: Screen, label: str) -> Iterator[Problem]:
     groups = plate_groups(screen, label=label)
     if groups:
         sizes = ", ".join(f"{n_names} on {n_plates}" for n_names, n_plates in groups)
-        yield Finding(
+        yield Problem(
             severity="note",
             kind="plate groups",
             what=f"{len(groups)} groups of plates carry treatments of their own (treatments on plates: {sizes}): "
@@ -159,10 +159,10 @@ def _of_groups(screen: Screen, label: str) -> Iterator[Finding]:
         )
 
 
-def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
+def _of_positions(screen: Screen, label: str) -> Iterator[Problem]:
     share, guessed, n = share_told_by_place(screen, label=label)
     if n and _is_told(share, guessed, n):
-        yield Finding(
+        yield Problem(
             severity="warning",
             kind="position predicts the label",
             what=f"the well's name alone gives {_of_wells(screen, label, share, n)}, guessing {guessed:.1%}: "
@@ -173,7 +173,7 @@ def _of_positions(screen: Screen, label: str) -> Iterator[Finding]:
         )
     share, guessed, n = share_told_by_place(screen, label=label, within=True)
     if n and _is_told(share, guessed, n):
-        yield Finding(
+        yield Problem(
             severity="note",
             kind="plates of one layout",
             what=f"on the plates of an experiment the well's name alone gives {_of_wells(screen, label, share, n)}, "
@@ -190,12 +190,12 @@ def _of_wells(screen: Screen, label: str, share: float, n: int) -> str:
 
 
 def _is_told(share: float, guessed: float, n: int) -> bool:
-    """Whether a place tells so much more of n labels than guessing that neither chance nor habit explains it."""
+    """Whether a place predicts n labels better than chance and frequency explain."""
     sure = share > guessed + TOLD * math.sqrt(max(guessed * (1 - guessed), 1 / n) / n)
     return sure and (share > TWICE * guessed or share - guessed > GAIN * (1 - guessed))
 
 
-def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
+def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Problem]:
     fold, labels = folds.of(screen), screen.sites[label].astype(str).to_numpy(dtype=object)
     known = (labels != "") & ~screen.sites["role"].isin([role.value for role in CONTROLS]).to_numpy()
     held = (fold == HELD_OUT) & known & np.isin(labels, np.unique(labels[(fold == TRAIN) & known].astype(str)))
@@ -205,10 +205,10 @@ def _of_places(screen: Screen, folds: Folds, label: str) -> Iterator[Finding]:
     counts = np.unique(labels[(fold == TRAIN) & known].astype(str), return_counts=True)
     usual = float((labels[held] == counts[0][counts[1].argmax()]).mean())
     shares = {name: float((guess[held] == labels[held]).mean()) for name, guess in guesses.items()}
-    n = len(screen.sites.loc[held, ["experiment", "plate", "well"]].drop_duplicates())
+    n = len(screen.sites.loc[held, list(WELL_COLUMNS)].drop_duplicates())
     told = _is_told(max(shares.values()), usual, n)
     said = ", ".join(f"{name} alone {share:.1%}" for name, share in shares.items())
-    yield Finding(
+    yield Problem(
         severity="warning" if told else "note",
         kind="place predicts the label" if told else "accuracy without looking",
         what=f"of {int(held.sum())} held-out sites of treatments {said}, the most frequent label {usual:.1%} right",

@@ -1,4 +1,4 @@
-"""Layouts that several experiments share, and plates that always carry the same perturbations."""
+"""Find plate layouts that experiments share, and plates of fixed treatments."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import pandas as pd
 
 from distangle.screen.labels import count_well_labels
 from distangle.screen.perturbation import CONTROLS, Role, natural_key
-from distangle.screen.table import Screen
+from distangle.screen.plate import place_words
+from distangle.screen.table import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 ALIKE = 0.9  # share of the treated wells that two experiments have in common before their layouts are one
 RARE = 0.1  # share of pairs of experiments whose positive controls may lie alike for that to mean something
 DISJOINT = 0.1  # share of a group's perturbations that another group may have
-_WELL = ["experiment", "plate", "well"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Twins:
 
 
 def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
-    """Return the sets of experiments whose plates, in whatever order, hold the same in the wells of the same name.
+    """Return sets of experiments whose plates share their layouts, in any order.
 
     Treatments tell. Where those of an experiment are not known, as in a test part, positive controls do, unless these
     lie alike in most experiments anyway.
@@ -79,15 +79,15 @@ def layout_twins(screen: Screen, *, label: str = "perturbation") -> list[Twins]:
 
 
 def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tuple[float, tuple[str, ...]]]:
-    """Return for each pair of experiments the share of wells alike, plates matched as they fit best, and the match."""
+    """Return for pairs of experiments the share of equal wells, and the plate match."""
     from scipy.optimize import linear_sum_assignment
     from scipy.sparse import csr_array
 
-    wells = screen.sites.drop_duplicates(_WELL)
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     wells = wells[(wells["role"] == role.value) & (wells[label] != "")]
     if wells["experiment"].nunique() < 2:
         return {}
-    plates = wells.groupby(["experiment", "plate"], sort=True).ngroup().to_numpy()
+    plates = wells.groupby(list(PLATE_COLUMNS), sort=True).ngroup().to_numpy()
     held = wells.groupby(["well", label], sort=False).ngroup().to_numpy()
     matrix = csr_array((np.ones(len(wells), dtype=np.int32), (plates, held)))
     shared, sizes = (matrix @ matrix.T).toarray(), np.bincount(plates)
@@ -103,7 +103,7 @@ def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tupl
             ours, theirs = linear_sum_assignment(-common)
             n_wells = max(sizes[rows_of[one]].sum(), sizes[rows_of[other]].sum())
             matched = tuple(
-                f"{one} plate {of_plate[rows_of[one][a]][1]} = {other} plate {of_plate[rows_of[other][b]][1]}"
+                " = ".join(place_words(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
                 for a, b in zip(ours, theirs, strict=True)
             )
             found[one, other] = float(common[ours, theirs].sum() / n_wells), matched
@@ -111,7 +111,7 @@ def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tupl
 
 
 def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[int, int]]:
-    """Return (perturbations, plates) of each group of plates that carry the same treatments, and those no others.
+    """Return (perturbations, plates) of each group of plates with equal treatments.
 
     Where there are such groups, to know a plate's group rules out all other perturbations: 277 of 1,108 are left
     on a plate of RxRx1. Nothing where plates carry all treatments, or sets that overlap. Of a label that differs within
@@ -120,9 +120,9 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
     Source: Kaggle's RxRx1: four groups of 277 siRNAs
     """
     label = _laid_out(screen, label)
-    wells = screen.sites.drop_duplicates(_WELL)
+    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
-    sets = [frozenset(part[label].astype(str)) for _, part in treated.groupby(["experiment", "plate"], sort=False)]
+    sets = [frozenset(part[label].astype(str)) for _, part in treated.groupby(list(PLATE_COLUMNS), sort=False)]
     groups: list[Counter[str]] = []
     sizes: list[int] = []
     for names in sorted(sets, key=len, reverse=True):
@@ -140,8 +140,8 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
 
 
 def is_of_sites(screen: Screen, label: str) -> bool:
-    """Whether a label differs within wells: it is of single sites, and no layout of wells says it."""
-    return not count_well_labels(screen.sites[_WELL], screen.sites[label].astype(str).to_numpy()).single
+    """Whether a label differs within wells, so that no well layout predicts it."""
+    return not count_well_labels(screen.sites[list(WELL_COLUMNS)], screen.sites[label].astype(str).to_numpy()).single
 
 
 def _laid_out(screen: Screen, label: str) -> str:
@@ -149,10 +149,15 @@ def _laid_out(screen: Screen, label: str) -> str:
 
 
 def _wells_by_most_sites(sites: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Return a row per well that is no control, with the label of most of its sites, in doubt the first by name."""
+    """Return a row per treated well, with the label of most of its sites.
+
+    In doubt it is the first by name.
+    """
     known = sites[(sites[label] != "") & ~sites["role"].isin([role.value for role in CONTROLS])]
-    counts = known.groupby([*_WELL, label]).size().rename("n").reset_index()
-    return counts.sort_values([*_WELL, "n", label], ascending=[True, True, True, False, True]).drop_duplicates(_WELL)
+    counts = known.groupby([*WELL_COLUMNS, label]).size().rename("n").reset_index()
+    return counts.sort_values([*WELL_COLUMNS, "n", label], ascending=[True, True, True, False, True]).drop_duplicates(
+        list(WELL_COLUMNS)
+    )
 
 
 def _overlap(groups: Sequence[Counter[str]]) -> bool:
@@ -166,7 +171,7 @@ def _overlap(groups: Sequence[Counter[str]]) -> bool:
 def share_told_by_place(
     screen: Screen, *, label: str = "perturbation", within: bool = False
 ) -> tuple[float, float, int]:
-    """Return how often a treated well holds what most other experiments hold in the well of its name.
+    """Return how often a well holds what its position holds in other experiments.
 
     A label that differs within wells is that of most sites of the well, and wells of no known role count too: where
     only sites have labels there may be no treatments.
@@ -183,7 +188,7 @@ def share_told_by_place(
     if is_of_sites(screen, label):
         treated = _wells_by_most_sites(screen.sites, label)
     else:
-        wells = screen.sites.drop_duplicates(_WELL)
+        wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
         treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
     if not within:
         return _told(treated, treated["experiment"], label)

@@ -1,19 +1,19 @@
-"""Experiments with wells on both sides of a division: what is estimated on each, and from how many controls."""
+"""Report experiments with wells on both sides, and the controls of each side."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from distangle.screen.checks.finding import Finding
 from distangle.screen.folds import HELD_OUT, TRAIN, Folds
 from distangle.screen.norm_groups import group_codes
 from distangle.screen.perturbation import NEGATIVE
-from distangle.screen.table import Screen
+from distangle.screen.problems import Problem
+from distangle.screen.table import WELL_COLUMNS, Screen
 
 FEW = 2  # control wells, below which a side's own correction rests on nearly nothing
 
 
-def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
+def shared_references(screen: Screen, folds: Folds) -> Iterator[Problem]:
     """Find experiments whose wells are on both sides, and sides with few controls.
 
     What is subtracted from held-out sites must not rest on wells whose estimate the training sites use too: its
@@ -26,7 +26,7 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
     fold = folds.of(screen)
     experiment = screen.sites["experiment"].astype(str).to_numpy(dtype=object)
     control = screen.sites["role"].isin(NEGATIVE).to_numpy()
-    well = group_codes(screen.sites, ["experiment", "plate", "well"])
+    well = group_codes(screen.sites, list(WELL_COLUMNS))
     divided, few = [], []
     for name in dict.fromkeys(experiment.tolist()):
         here = experiment == name
@@ -36,7 +36,7 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
         divided.append(f"{name} ({n[TRAIN]} and {n[HELD_OUT]})")
         few += [f"{name} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < FEW]
     if divided:
-        yield Finding(
+        yield Problem(
             severity="note",
             kind="references of each side its own",
             what=f"{len(divided)} experiments have wells on both sides (control wells for training and held out): "
@@ -46,7 +46,7 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Finding]:
             count=len(divided),
         )
     if few:
-        yield Finding(
+        yield Problem(
             severity="note",
             kind="few controls on a side",
             what=f"fewer than {FEW} control wells: {_listed(few)}",

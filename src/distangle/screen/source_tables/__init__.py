@@ -1,4 +1,4 @@
-"""Tables of a source, CSV or Parquet, as text: no type is guessed, no row is shifted, no row is lost."""
+"""Read source tables, CSV or Parquet, as text, without losing a row."""
 
 import re
 from collections.abc import Collection
@@ -21,7 +21,7 @@ def is_table(name: str) -> bool:
 
 
 def read_table(path: AnyPath, *, missing: Collection[str] = ()) -> SourceTable:
-    """Read a table: Parquet if its name ends so, else text delimited by comma, semicolon or tab.
+    """Read a table: Parquet by its name, else text with a guessed delimiter.
 
     Args:
         path: The table.

@@ -1,4 +1,4 @@
-"""Cells of tables: names in one spelling, and words that stand for a missing value."""
+"""Clean cells: normalise names, and recognise missing values."""
 
 import dataclasses
 import re
@@ -22,7 +22,7 @@ _LISTED = 5
 
 
 def clean(table: SourceTable, *, missing: Collection[str] = ()) -> SourceTable:
-    """Write names in one spelling, and leave cells empty that stand for a missing value; both are remarked on.
+    """Normalise names and empty missing values; report both.
 
     Names of files stay as they are written.
 
@@ -47,7 +47,7 @@ def clean(table: SourceTable, *, missing: Collection[str] = ()) -> SourceTable:
 
 
 def is_missing(text: str, missing: Collection[str] = MISSING) -> bool:
-    """Return whether a cell says that a value is missing: it is empty, or one of the words."""
+    """Return whether a cell is missing: empty, or one of the words."""
     plain = text.strip()
     return not plain or (plain not in _NAMES and plain.casefold() in {word.casefold() for word in missing})
 

@@ -26,7 +26,7 @@ _LONGEST_GRID = 500  # lines; a longer table is no map of a plate
 
 
 def read_delimited(path: AnyPath) -> SourceTable:
-    """Read a table delimited by comma, semicolon or tab, with a header or in the shape of a plate.
+    """Read a delimited table, with a header or in the shape of a plate.
 
     Blank lines do not count, nor do Excel's `sep=;` and comments above the header.
 
@@ -106,7 +106,7 @@ def _lines(path: AnyPath, text: str, delimiter: str) -> list[Line]:
 
 
 def _delimiter(text: str) -> str:
-    """Return the mark that divides most lines alike; of several, the one that makes the most fields."""
+    """Return the delimiter that splits most lines alike, into the most fields."""
     start = io.StringIO(text, newline="")
     sample = [line for line in itertools.islice(start, _SAMPLE) if line.strip() and not line.lstrip().startswith("#")]
 
@@ -145,7 +145,7 @@ def _text(path: AnyPath) -> str:
 
 
 def _coding(blob: bytes) -> str:
-    """Return how a text is coded: UTF-16 has a mark in front, or a zero at every other place of its header."""
+    """Return the encoding of a text, UTF-16 by its mark or by zeros in its header."""
     if blob.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if blob.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -50,7 +50,7 @@ def table_of(path: AnyPath, lines: Sequence[Line]) -> SourceTable:
 
 
 def _n_above(lines: Sequence[Line]) -> int:
-    """Return how many lines stand above the header: titles, and heads of merged cells."""
+    """Return how many lines stand above the header: titles, merged cells."""
     widths = Counter(len(_cut(fields)) for _, fields in lines)
     usual = max(widths, key=lambda width: (widths[width], width))
     for k, (_, fields) in enumerate(lines[: _HIGHEST + 1]):
@@ -64,7 +64,7 @@ def _n_above(lines: Sequence[Line]) -> int:
 
 
 def _is_header(names: Sequence[str], below: Sequence[Line], usual: int) -> bool:
-    """Return whether names below a title can be those of columns: no numbers, no wells, nothing that recurs below."""
+    """Return whether names can be a header: no numbers, no wells, no repeats below."""
     if len(names) < usual or any(re.fullmatch(r"[\d.,+-]+", name) or _WELL.fullmatch(name) for name in names):
         return False
     return not any(
@@ -78,7 +78,7 @@ def _is_comment(fields: Sequence[str], n_columns: int) -> bool:
 
 
 def _without_blank_ends(names: list[str], lines: list[Line]) -> tuple[list[str], list[Line]]:
-    """Drop delimiters at the end of every line; of single lines they stay, for they may be inside a value."""
+    """Drop delimiters that end every line; keep those that end single lines."""
     n, full = len(_cut(names)), len(names)
     if full > n and not any(field.strip() for _, fields in lines if len(fields) == full for field in fields[n:]):
         names, lines = names[:n], [(line, fields[:n] if len(fields) == full else fields) for line, fields in lines]
@@ -94,7 +94,7 @@ def _without_blank_ends(names: list[str], lines: list[Line]) -> tuple[list[str],
 
 
 def _is_short(names: Sequence[str], lines: Sequence[Line]) -> bool:
-    """Return whether every line has a number in front that the header lacks, as R's `write.table` has it."""
+    """Return whether lines have a row number that the header lacks, as R writes."""
     first = [fields[0].strip() for _, fields in lines if len(fields) == len(names) + 1]
     return bool(lines) and len(first) == len(lines) and _are_row_numbers(first)
 
@@ -102,7 +102,7 @@ def _is_short(names: Sequence[str], lines: Sequence[Line]) -> bool:
 def _without_row_numbers(
     path: AnyPath, names: list[str], lines: list[Line]
 ) -> tuple[list[str], list[Line], list[Problem]]:
-    """Drop the numbers of rows that pandas and R write in front, and name a first column without a name."""
+    """Drop row numbers of pandas and R; name a first column without a name."""
     is_short = bool(lines) and len(lines[0][1]) > len(names)
     if len(names) < 2 or not lines or (names[0] and not is_short):
         return names, lines, []

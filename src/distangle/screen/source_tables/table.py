@@ -51,7 +51,10 @@ class SourceTable:
         return self.columns.index(column)
 
     def ragged_problems(self) -> list[Problem]:
-        """Return the remarks, and a refusal for every ragged row: which columns its fields are of cannot be known."""
+        """Return the remarks, and a refusal for every ragged row.
+
+        Which columns its fields are of cannot be known.
+        """
         return [
             *self.remarks,
             *self._ragged(),

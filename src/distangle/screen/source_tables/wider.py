@@ -1,4 +1,4 @@
-"""Tables with more columns than were written: some that are computed, and those of other tables."""
+"""Add columns to tables: computed ones, and those of other tables."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

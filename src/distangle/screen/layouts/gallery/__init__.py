@@ -1,1 +1,1 @@
-"""The tables of the Cell Painting Gallery: `load_data.csv`, barcodes, plate maps, JUMP's wells."""
+"""Tables of the Cell Painting Gallery: `load_data.csv`, barcodes, plate maps."""

@@ -1,4 +1,4 @@
-"""`barcode_platemap.csv` of the Cell Painting Gallery: which plate has which map of its wells."""
+"""Read `barcode_platemap.csv`: which plate has which plate map."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def read_barcodes(
     *,
     plates: frozenset[str],
 ) -> tuple[list[SourceTable], list[Problem]]:
-    """Return each plate's map with the plate in it, and remarks; one map of several plates comes once for each.
+    """Return the map of each plate, and remarks; a shared map is repeated.
 
     Where two batches use one barcode, the batch is in it too.
 
@@ -99,7 +99,7 @@ def _map_of(row: _Barcode, maps: Mapping[tuple[str, str], AnyPath]) -> AnyPath |
 
 
 def _is_own(path: AnyPath, row: _Barcode) -> bool:
-    """Whether a map, `platemaps/BATCH/platemap/MAP.txt`, lies with the table that names it."""
+    """Whether `platemaps/BATCH/platemap/MAP.txt` lies with the table that names it."""
     return str(path.parent.parent) == str(row.table.parent)
 
 

@@ -1,4 +1,4 @@
-"""What JUMP's codes say that are no perturbations: DMSO, nothing added, nobody knows what."""
+"""Codes of JUMP that are no perturbations: DMSO, untreated, unknown."""
 
 import dataclasses
 from collections import Counter
@@ -29,7 +29,7 @@ def codes_in(tables: Iterable[SourceTable]) -> frozenset[str]:
 def read_codes(
     table: SourceTable, column_of: Mapping[str, str], *, codes: frozenset[str], keep: frozenset[str] = frozenset()
 ) -> tuple[SourceTable, dict[str, str], list[Problem]]:
-    """Give wells with such a code their role, and no perturbation where it is not known: it must not become a class.
+    """Give wells with such a code their role; an unknown treatment is no class.
 
     Args:
         table: Of wells.

@@ -1,4 +1,7 @@
-"""CellProfiler's `load_data.csv`: a row per site, `FileName_` and `PathName_` or `URL_` for each channel."""
+"""Read CellProfiler's `load_data.csv`: a row per site, files of each channel.
+
+They are `FileName_` and `PathName_`, or `URL_`.
+"""
 
 import dataclasses
 import functools
@@ -13,7 +16,7 @@ from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.names.listing import scan
 from distangle.screen.layouts.names.plates import NO_NAMES
-from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
+from distangle.screen.layouts.wells.columns import RowParser
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
 from distangle.screen.spelling import one_spelling, path_on_disk
@@ -23,7 +26,10 @@ _TECHNICAL = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Seri
 
 
 def written_channels(table: SourceTable) -> list[str]:
-    """Return how a table writes its channels, such as `OrigDNA`, in its order; illumination functions are none."""
+    """Return the channels of a table as written, such as `OrigDNA`, in its order.
+
+    Illumination functions are no channels.
+    """
     found = [match[2] for name in table.columns if (match := _CHANNEL.fullmatch(name))]
     return list(dict.fromkeys(found))
 
@@ -96,7 +102,7 @@ class Places:
         self._top = {one_spelling(name) for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
-        """Return a path relative to the source; None if no ending of the folder is there, nor the file itself."""
+        """Return a path relative to the source; None if the file cannot be located."""
         path = self._find(folder, name)
         if path is not None:
             above, last = posixpath.split(path)
@@ -161,8 +167,9 @@ class LoadData:
             places: Finds the files; None when no image is looked for.
         """
         table = self.table
-        ours = {name: table.position(column) for name, column in self.column_of.items()}
-        theirs = [table.position(name) if name in table.columns else -1 for name in self.extra]
+        parser = RowParser(
+            table, self.column_of, extra=self.extra, name=self._name, experiment=self.batch or "all", site=1
+        )
         entries: list[Entry] = []
         problems = [dataclasses.replace(problem, file=self._name) for problem in table.ragged_problems()]
         keys = written_channels(table)
@@ -171,52 +178,20 @@ class LoadData:
                 row = dict(zip(table.columns, fields, strict=True))
                 for key in keys:  # also of rows that are refused, and of channels that are not wanted
                     places.find(*_written(row, key))
-            entry = self._entry(line, fields, {name: fields[k].strip() for name, k in ours.items()})
-            entry.extra = tuple("" if k < 0 else fields[k] for k in theirs)
-            problem = self._wrong(entry, fields, places)
+            entry = parser.entry(line, fields)
+            problem = parser.problem(entry, fields)
+            if problem is None and places is not None:
+                problem = self._add_paths(entry, dict(zip(table.columns, fields, strict=True)), places)
             if problem is None:
                 entries.append(entry)
             else:
                 problems.append(problem)
         return entries, problems
 
-    def _entry(self, line: int, fields: tuple[str, ...], values: Mapping[str, str]) -> Entry:
-        site = values.get("site", "1")
-        perturbation, word = values.get("perturbation", ""), values.get("role", "")
-        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
-        return Entry(
-            experiment=values.get("experiment", self.batch or "all"),
-            plate=values.get("plate", ""),
-            well=values.get("well", ""),
-            site=int(site) if site.isascii() and site.isdigit() else -1,
-            cell_type=values.get("cell_type", ""),
-            perturbation=perturbation,
-            role=role or Role.UNKNOWN,
-            split=values.get("split", ""),
-            table=self._name,
-            line=line,
-            fields=fields,
-        )
-
     @property
     def _name(self) -> str:
         # Every plate has a `load_data.csv`: the folder tells them apart.
         return f"{self.table.path.parent.name}/{self.table.path.name}".removeprefix("/")
-
-    def _wrong(self, entry: Entry, fields: tuple[str, ...], places: Places | None) -> Problem | None:
-        for name in ("experiment", "plate"):
-            if not getattr(entry, name):
-                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-        row = dict(zip(self.table.columns, fields, strict=True))
-        if entry.site < 0:
-            entry.site = 0
-            found = repr(row[self.column_of["site"]])
-            return entry.problem("bad site", found=found, expected="a whole number", fix="Number the sites of a well.")
-        word = row.get(self.column_of.get("role", ""), "").strip()
-        if word and role_of(word) is None:
-            expected = f"one of {', '.join(ROLE_WORDS)}"
-            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
-        return None if places is None else self._add_paths(entry, row, places)
 
     def _add_paths(self, entry: Entry, row: Mapping[str, str], places: Places) -> Problem | None:
         written = [_written(row, key) for _, key in self.channels]
@@ -239,7 +214,7 @@ class LoadData:
         return self._add_frames(entry, row)
 
     def _add_frames(self, entry: Entry, row: Mapping[str, str]) -> Problem | None:
-        """Add which plane of its file each channel is: what `Frame_` and `Series_` say, where they say anything."""
+        """Add the plane of each channel in its file, by `Frame_` and `Series_`."""
         names, paths = [name for name, _ in self.channels], entry.paths
         said = {kind: [_cell(row, kind, key) for _, key in self.channels] for kind in ("Frame", "Series")}
         numbers: dict[str, list[int]] = {}
@@ -281,7 +256,7 @@ class LoadData:
 
 
 def _number(text: str) -> int | None:
-    """Return a whole number from 0, also as a table of floats writes it (`2.0`); None for anything else."""
+    """Return a whole number from 0, also written as `2.0`; None for anything else."""
     whole = text.removesuffix(".0")
     return int(whole) if whole.isascii() and whole.isdigit() else None
 
@@ -292,7 +267,7 @@ def _written(row: Mapping[str, str], key: str) -> tuple[str, str]:
 
 
 def written_file(row: Mapping[str, str], key: str) -> str:
-    """Return the name of the file that a row writes for a channel, without its folder."""
+    """Return the file name that a row gives for a channel, without its folder."""
     return posixpath.basename(_plain(_written(row, key)[1]))
 
 
@@ -301,7 +276,7 @@ def _cell(row: Mapping[str, str], kind: str, key: str) -> str:
 
 
 def _plain(path: str) -> str:
-    """Return a path with `/` between its folders, a URL without its scheme, a file of Windows without its drive."""
+    """Return a path with `/` between folders and without URL scheme or drive."""
     text = path if "/" in path else path.replace("\\", "/")
     text = re.sub(r"^file:/+", "/", text)
     return re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:/)", "/", text)

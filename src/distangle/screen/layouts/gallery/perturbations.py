@@ -1,4 +1,4 @@
-"""Tables with a row per perturbation: several rows of one are brought together, and what contradicts itself is told."""
+"""Merge tables with a row per perturbation; report contradictions."""
 
 import dataclasses
 from collections import defaultdict
@@ -30,7 +30,7 @@ class Perturbations:
     two_roles: Mapping[str, str]
 
     def join(self, table: SourceTable) -> SourceTable:
-        """Add new columns to a table of wells, and fill the empty cells of those that are there.
+        """Add new columns to a table of wells; fill empty cells of existing ones.
 
         JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
         """
@@ -144,7 +144,10 @@ def _against_others(
     *,
     but: Sequence[str],
 ) -> list[Problem]:
-    """Name what a table says otherwise than one before it; `first` keeps who said what first."""
+    """Report what a table says unlike one before it.
+
+    `first` keeps who said what first.
+    """
     silent = {name.lower() for name in (*but, column)}
     at = table.position(column)
     differ: dict[str, str] = {}

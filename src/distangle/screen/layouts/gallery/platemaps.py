@@ -1,4 +1,4 @@
-"""What the Cell Painting Gallery says of its wells: plate maps, JUMP's `well.csv`, and tables of perturbations."""
+"""Read the wells of Cell Painting plates: plate maps, `well.csv`, perturbations."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 
 def read_wells(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> SourceTable:
-    """Read a table that names wells, in one column or by row and column (`with_wells`).
+    """Read a table that names wells, in one column or by row and column.
 
     Raises:
         ScreenError: It cannot be read.
@@ -38,7 +38,7 @@ def read_wells(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection
 
 
 def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
-    """Return which column is which of ours, by the names that are usual in Cell Painting.
+    """Match the table's columns to ours by the usual names of Cell Painting.
 
     Raises:
         ScreenError: What is told does not fit, or a wanted one is missing.
@@ -56,7 +56,9 @@ def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequ
 def read_platemaps(
     tables: Tables, mapping: Mapping[str, str], *, plates: Iterable[str], missing: Collection[str] = ()
 ) -> tuple[Labels | None, list[Problem]]:
-    """Return what was done to the wells, None where no table says so, and refusals of the tables that are not read.
+    """Return the treatments of wells, and remarks on tables that are not read.
+
+    The treatments are None where no table gives them.
 
     Args:
         tables: From `list_tables`.
@@ -129,7 +131,7 @@ def _of_plates(table: SourceTable, mapping: Mapping[str, str], plates: frozenset
 def _all_perturbations(
     tables: Sequence[SourceTable], wells: Sequence[SourceTable], mapping: Mapping[str, str]
 ) -> dict[str, Perturbations]:
-    """Return what is known of the perturbations, by the column that names them in tables of wells."""
+    """Return what is known of perturbations, by the column that names them."""
     names: dict[str, list[str]] = {}
     for table in wells:
         column = column_names(table, mapping, wanted=("plate", "well")).get("perturbation", "")
@@ -164,7 +166,7 @@ def _labels(
 
 
 def _without_two_roles(labels: Labels, at: int, two_roles: Mapping[str, str]) -> Labels:
-    """Refuse the rows of perturbations that are a control in one row and a treatment in another."""
+    """Refuse rows of perturbations that are both a control and a treatment."""
     rows: list[Entry] = []
     problems: list[Problem] = []
     for row in labels.rows:
@@ -193,7 +195,7 @@ def _with_role(table: SourceTable) -> SourceTable:
 
 
 def _with_names(table: SourceTable, column: str) -> SourceTable:
-    """Fill in the name of a perturbation without an identifier, as of DMSO in the Broad's plate maps."""
+    """Fill in the name of perturbations without identifier, such as DMSO."""
     lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
     names = [lowered[name] for name in ("pert_iname", "metadata_pert_iname") if name in lowered]
     at = table.position(column)

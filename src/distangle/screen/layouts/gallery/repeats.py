@@ -1,4 +1,4 @@
-"""Rows of a `load_data` table that another one beside it has too, as `load_data_with_illum.csv` has."""
+"""Drop `load_data` rows that another table repeats."""
 
 import dataclasses
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ Key = tuple[str, object, str]
 def without_repeats(
     tables: Sequence[SourceTable], column_of: Mapping[AnyPath, Mapping[str, str]]
 ) -> tuple[list[SourceTable], list[Problem]]:
-    """Leave out the rows that name the site and the files of a row of a table in the same folder.
+    """Drop rows that repeat site and files of a table in the same folder.
 
     Rows of one site with other files stay: they contradict each other, and are refused as such.
 

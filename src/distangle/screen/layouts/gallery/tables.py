@@ -1,4 +1,4 @@
-"""Which tables lie below a folder of the Cell Painting Gallery or of JUMP, by their names, and which nobody reads."""
+"""List the tables below a folder of the Cell Painting Gallery or of JUMP."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class Tables:
 
 
 def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
-    """Find the tables below a folder; folders of images, of profiles and of our screens are not entered."""
+    """List the tables below a folder; skip folders of images, profiles and screens."""
     load_data: list[AnyPath] = []
     barcodes: list[AnyPath] = []
     maps: dict[tuple[str, str], AnyPath] = {}
@@ -85,7 +85,7 @@ def list_tables(place: AnyPath, remarks: list[Problem]) -> Tables:
 
 
 def is_known(name: str) -> bool:
-    """Return whether a file has a name that only tables of this kind have: of images, or of barcodes."""
+    """Return whether a file name is that of a table of images or of barcodes."""
     return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
 
 

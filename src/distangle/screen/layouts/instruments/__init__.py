@@ -1,1 +1,1 @@
-"""What microscopes write beside their images: names of channels, size of a pixel, which file is of which well."""
+"""Metadata files of microscopes: channel names, pixel size, well of each file."""

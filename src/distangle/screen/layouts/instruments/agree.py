@@ -1,4 +1,4 @@
-"""Images held against what the instruments say of them: channels brought into one order, contradictions refused."""
+"""Compare images with instrument metadata: order channels, refuse contradictions."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Heeded:
 
 
 def heed_records(pictures: Sequence[Picture], records: InstrumentRecords, asked: Sequence[str]) -> Heeded:
-    """Bring the channels of all plates into one order, and doubt the images whose names the instruments contradict.
+    """Order the channels of all plates alike; doubt images that metadata contradict.
 
     Args:
         pictures: Their channels are rewritten, and their doubts.
@@ -108,7 +108,10 @@ def _differences(picture: Picture, told: ImageRecord, well: tuple[int, int] | No
 def _absent(
     pictures: Sequence[Picture], of: Sequence[InstrumentRecord | None], records: Sequence[InstrumentRecord]
 ) -> list[Problem]:
-    """Remark on images that an instrument lists and that are not here: a stack that was half copied looks so."""
+    """Report images that an instrument lists and that are missing.
+
+    A stack that was half copied looks so.
+    """
     here: dict[str, set[str]] = defaultdict(set)
     for picture, record in zip(pictures, of, strict=True):
         if record is not None:
@@ -150,7 +153,10 @@ def _renumber(pictures: Sequence[Picture], of: Sequence[InstrumentRecord | None]
 
 
 def pixel_size_of(records: Sequence[InstrumentRecord]) -> tuple[float | None, list[Problem]]:
-    """Return the side of a pixel in micrometres that all records tell, None if not, and a remark where they differ."""
+    """Return the pixel size in micrometres, and a remark where records differ.
+
+    It is None unless all records agree.
+    """
     sizes = {record.file: record.pixel_size_um for record in records if record.pixel_size_um is not None}
     if not sizes:
         return None, []

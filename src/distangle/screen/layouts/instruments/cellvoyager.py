@@ -1,4 +1,4 @@
-"""`MeasurementData.mlf`, `MeasurementDetail.mrf` and `*.mes` of Yokogawa: CV7000, CV8000, CQ1."""
+"""Read metadata of Yokogawa CV7000, CV8000 and CQ1: `.mlf`, `.mrf`, `.mes`."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,9 @@ from distangle.screen.layouts.instruments.xml import parse_xml
 
 
 def read_images(path: AnyPath) -> dict[str, ImageRecord]:
-    """Read a `.mlf`: what each image shows, by `key_of` its name; records of errors are left out.
+    """Read a `.mlf`: what each image shows, by `key_of` its name.
+
+    Records of errors are left out.
 
     Raises:
         ScreenError: It is none.
@@ -39,7 +41,9 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
 
 
 def read_detail(path: AnyPath) -> tuple[float | None, str]:
-    """Read a `.mrf`: the side of a pixel in micrometres, None where channels differ, and the name of the `.mes`.
+    """Read a `.mrf`: pixel size in micrometres, and the name of the `.mes`.
+
+    The size is None where channels differ.
 
     Raises:
         ScreenError: It is none.

@@ -1,4 +1,4 @@
-"""Numbers of channels in names of files, and the names that the instruments give them, plate by plate."""
+"""Match channel numbers of file names to channel names of instruments."""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +30,10 @@ class ChannelPlan:
 
 
 def is_same_name(asked: str, told: str) -> bool:
-    """Tell whether two names are of one channel: `Alexa 488` and `alexa-488`; names of the nucleus are one."""
+    """Tell whether two names mean one channel, as `Alexa 488` and `alexa-488` do.
+
+    Names of the nucleus are one.
+    """
     first, second = _plain(asked), _plain(told)
     return first == second != "" or bool(_NUCLEUS.fullmatch(first) and _NUCLEUS.fullmatch(second))
 
@@ -38,7 +41,7 @@ def is_same_name(asked: str, told: str) -> bool:
 def plan_channels(
     records: Sequence[InstrumentRecord], asked: Sequence[str], *, used: set[int], without_record: bool
 ) -> ChannelPlan:
-    """Return how the channels of plates are brought together that may number them in different orders.
+    """Plan how channels of plates are matched that may number them differently.
 
     Args:
         records: What the instruments say, each with names of channels.
@@ -125,7 +128,7 @@ def _contradiction(record: InstrumentRecord, asked: Sequence[str]) -> str:
 def _wanted(
     first: InstrumentRecord, names: dict[int, str], asked: Sequence[str], used: set[int], *, complete: bool
 ) -> list[str]:
-    """Return `asked` with numbers for the instrument's names; all names of the instrument where none is asked for."""
+    """Return `asked` with numbers for names; without `asked`, all names."""
     if not asked:
         whole = complete and _are_distinct(first, used) and set(names) == used
         return [f"{name.replace('=', '-')}={number}" for number, name in names.items()] if whole else []
@@ -150,7 +153,7 @@ def _differs(record: InstrumentRecord, first: InstrumentRecord, used: set[int]) 
 def _require_known_names(
     first: InstrumentRecord, differ: Sequence[InstrumentRecord], asked: Sequence[str], kept: set[int]
 ) -> None:
-    """Refuse names that say nothing to an instrument whose channels are numbered in several orders.
+    """Refuse names unknown to an instrument that numbers channels in several orders.
 
     Raises:
         ScreenError: A channel is asked for by a number that means other stains on other plates.

@@ -1,4 +1,4 @@
-"""Which files in a source are an instrument's own, and which images each of them speaks for."""
+"""Find instrument metadata files and the images that each describes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class InstrumentRecords:
     problems: Sequence[Problem] = ()
 
     def of(self, path: str) -> InstrumentRecord | None:
-        """Return the record that speaks for an image: of its own folder, or of one above up to the plate's.
+        """Return the record that describes an image: of its folder or one above.
 
         Args:
             path: Relative to the source.

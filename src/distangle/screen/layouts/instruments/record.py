@@ -48,7 +48,10 @@ class InstrumentRecord:
 
 
 def key_of(path: str) -> str:
-    """Return the name of a file without folder and ending, in small letters: PNG made of TIFF keep it."""
+    """Return a file name without folder and ending, in small letters.
+
+    PNG made of TIFF keep it.
+    """
     name = path.replace("\\", "/").rpartition("/")[2]
     return (name.rpartition(".")[0] or name).casefold()
 

@@ -1,6 +1,5 @@
-"""Rows of tables held against what the instruments wrote beside the images that they name."""
+"""Compare table rows with instrument metadata beside their images."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,19 +15,20 @@ from distangle.screen.plate import split_well, well_name
 from distangle.screen.problems import Problem
 
 
-def hold_against_records(found: Found) -> Found:
-    """Refuse the sites whose row names an image that the instrument says is of another well or another channel.
+def hold_against_records(found: Found) -> None:
+    """Refuse sites whose row names an image of another well or channel.
 
     Planes and times are left to the table, which may choose one for each channel. Behind a URL nothing is looked for.
 
     Args:
-        found: What a layout made of tables.
+        found: What a layout made of tables; its entries and problems are rewritten.
     """
     if not isinstance(found.source, Path):
-        return found
+        return
     records = _records_beside(found.source, found.entries)
     if not records.by_folder:
-        return dataclasses.replace(found, problems=[*found.problems, *records.problems])
+        found.problems += records.problems
+        return
     names = [channel.name for channel in found.channels]
     kept: list[Entry] = []
     refused: list[Problem] = []
@@ -40,16 +40,13 @@ def hold_against_records(found: Found) -> Found:
             refused.append(problem)
     of = {record.file: record for entry in kept for path in entry.paths[:1] if (record := records.of(path)) is not None}
     size, differ = pixel_size_of([of[file] for file in sorted(of, key=natural_key)])
-    return dataclasses.replace(
-        found,
-        entries=kept,
-        problems=[*found.problems, *records.problems, *differ, *refused],
-        pixel_size_um=found.pixel_size_um or size,
-    )
+    found.entries = kept
+    found.problems += [*records.problems, *differ, *refused]
+    found.pixel_size_um = found.pixel_size_um or size
 
 
 def _records_beside(source: AnyPath, entries: Sequence[Entry]) -> InstrumentRecords:
-    """Read the instruments' files beside the images of entries, and in the folders above them up to the source."""
+    """Read instrument metadata beside the images, and above them up to the source."""
     folders: set[str] = set()
     for folder in {path.rpartition("/")[0] for entry in entries for path in entry.paths}:
         parts = folder.split("/") if folder else []

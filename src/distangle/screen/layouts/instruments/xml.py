@@ -1,4 +1,7 @@
-"""XML from elsewhere, read as a stream: no document type, no entity, nothing fetched, bounded in depth and size."""
+"""Parse untrusted XML as a stream, bounded in depth and size.
+
+No document type, no entity, nothing fetched.
+"""
 
 import os
 import stat

@@ -1,1 +1,1 @@
-"""What names of files and folders say: plate, well, site, channel; no file is opened."""
+"""Read plate, well, site and channel from names of files and folders."""

@@ -1,4 +1,4 @@
-"""Files that only the figures of a pattern leave out: `Z02` in it may leave out a plane, or a whole channel."""
+"""Report files that a pattern's literal digits leave out, such as other planes."""
 
 import re
 from collections import defaultdict
@@ -77,7 +77,7 @@ def left_out(pattern: Pattern, paths: Iterable[str]) -> list[LeftOut]:
 
 
 class BlankMoments:
-    """Reads planes, times and cycles where a pattern has `{}` behind their letter, as in `Z{}`: not wanted, but there.
+    """Read plane, time and cycle where a pattern has `{}`, as in `Z{}`.
 
     Args:
         pattern: How names are built.
@@ -139,7 +139,7 @@ def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], lost: Sequen
 
 
 def _with_free_figures(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return a pattern that reads any figures where some stand, and these with the text before them."""
+    """Return a pattern with digits freed, and those digits with the text before."""
     figures: list[tuple[str, str]] = []
     pieces: list[str] = []
     before = ""

@@ -1,4 +1,4 @@
-"""What the name of a folder says of the images in it: a time, a plane, a cycle, a field, a well; or nothing."""
+"""Read a folder's name: a time, plane, cycle, field, well, or nothing."""
 
 import re
 
@@ -43,14 +43,20 @@ _READINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "
 
 
 def tokens_of(part: str) -> list[tuple[str, str]]:
-    """Return what the name of a folder says, such as `[("time", "1")]` of `TimePoint_1`; [] for any other name."""
+    """Return what a folder's name says, such as `[("time", "1")]` of `TimePoint_1`.
+
+    It is empty for any other name.
+    """
     if not _TOKENS.fullmatch(part):
         return []
     return [(next(axis for axis in _WORDS if match[axis]), match["value"]) for match in _TOKEN.finditer(part)]
 
 
 def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return a name and the moment behind it: `P1` and `[("time", "0")]` of `P1_t0`; "" where there is none."""
+    """Split a name from its moment: `P1_t0` into `P1` and `[("time", "0")]`.
+
+    Both are empty where there is no moment.
+    """
     match = _ENDING.fullmatch(part)
     tokens = tokens_of(match["token"]) if match else []
     return (match["name"], tokens) if match and tokens and tokens[0][0] in MOMENT else ("", [])
@@ -62,7 +68,7 @@ def is_stain(part: str) -> bool:
 
 
 def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
-    """Return the well that a folder may be named by, and whether nothing else can be meant.
+    """Return the well that may name a folder, and whether it is unambiguous.
 
     Returns:
         Row and column from 0, None for other names and for wells by number; `r02c06` and `Well_A01` are sure, `A01`
@@ -80,17 +86,19 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
 
 
 def is_well_number(part: str) -> bool:
-    """Tell whether a folder is named by the number of a well, such as `Well 12` or `W0012`."""
+    """Tell whether a folder is named by a well's number, as `Well 12` or `W0012`."""
     return bool(_WELL_NUMBER.fullmatch(part))
 
 
 def is_of_leica(part: str) -> bool:
-    """Tell whether Matrix Screener named a folder inside a plate, such as `chamber--U00--V00`."""
+    """Tell whether Matrix Screener named a folder, such as `chamber--U00--V00`."""
     return bool(_LEICA.fullmatch(part))
 
 
 def doubt_of(part: str) -> tuple[str, str] | None:
-    """Return what a folder may be besides a plate, in words and as a field of a pattern; None where nothing else.
+    """Return what a folder may be besides a plate, in words and as a field.
+
+    None where it can only be a plate.
 
     Plates are numbered as times are: `1`, `2`; and `24h` may be a plate that was fixed or a time that was filmed.
     """

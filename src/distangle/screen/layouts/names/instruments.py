@@ -1,4 +1,4 @@
-"""Names that microscopes give to their files, as patterns, and what else is known of each."""
+"""Patterns of file names that microscopes write."""
 
 import re
 

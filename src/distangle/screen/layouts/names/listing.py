@@ -1,4 +1,4 @@
-"""What lies in the folders of a source: names only, no file opened, no link followed in a circle."""
+"""List the folders of a source: names only, no file opened, no circular link."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _DEEPEST = 12
 
 
 def scan(source: AnyPath, folder: str, remarks: list[Problem], *, may_lack: bool = False) -> list[tuple[str, bool]]:
-    """Return the names in a folder, sorted, and which of them are folders; what cannot be listed is remarked on.
+    """Return sorted names in a folder and which are folders; report unreadable ones.
 
     Args:
         source: The folder that `folder` is relative to.

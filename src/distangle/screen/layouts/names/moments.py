@@ -1,4 +1,4 @@
-"""The plane, time, cycle and acquisition of an image, and which of them was asked for."""
+"""Choose plane, time, cycle and acquisition of images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ class MomentChoice:
         return tuple((axis, value) for axis, value in moment if not (axis == "plane" and set(self.planes) - {""}))
 
     def describe(self, channel: str = "") -> str:
-        """Return the moment that was asked for, such as `plane 2 of time 1`; "" if none was."""
+        """Return the requested moment, such as `plane 2 of time 1`; "" without one."""
         plane = self.planes.get(channel, self.planes.get("", ""))
         return describe_moment((*((("plane", plane),) if plane else ()), *self.values.items()))
 

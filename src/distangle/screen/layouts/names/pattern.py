@@ -1,4 +1,4 @@
-"""Patterns of paths with names in braces: `{plate}/{well}_s{site}_w{channel}.tif`."""
+"""Patterns of paths, such as `{plate}/{well}_s{site}_w{channel}.tif`."""
 
 import re
 from collections.abc import Mapping
@@ -60,15 +60,15 @@ class Pattern:
 
     @property
     def has_ways(self) -> bool:
-        """Whether it is a known naming of several patterns, of which some may read a folder and others none."""
+        """Whether it is a known naming with several patterns for one folder."""
         return len(self._ways) > 1
 
     def with_any_well(self) -> "Pattern":
-        """Return the pattern that also reads wells in other spellings, such as `A-01`, `r02c07` and `17`."""
+        """Return the pattern that reads wells also as `A-01`, `r02c07` or `17`."""
         return replace(self, _ways=self._loose or self._ways)
 
     def read(self, path: str) -> dict[str, str] | None:
-        """Return the fields of a path, with `well` for row and column; None if it is not built so."""
+        """Return the fields of a path, with `well` for row and column; None if unlike."""
         parts = path.split("/")
         match = next((m for depth, way in self._ways if (m := way.fullmatch("/".join(parts[-depth:])))), None)
         if match is None:

@@ -1,4 +1,4 @@
-"""All files of a folder that are named by a pattern, with what folders and instruments say of them."""
+"""List files that follow a pattern, with what folders and instruments say."""
 
 import posixpath
 from collections import defaultdict
@@ -114,7 +114,7 @@ def _fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | None:
 
 
 def _number_sites(read: Sequence[dict[str, str]]) -> None:
-    """Number fields that are told by their column and row, row by row over all wells, from 1."""
+    """Number fields given by column and row, row by row over all wells, from 1."""
     placed = [fields for fields in read if "site_x" in fields or "site_y" in fields]
     places = [(int(fields.pop("site_y", "0")), int(fields.pop("site_x", "0"))) for fields in placed]
     number = {place: str(k) for k, place in enumerate(sorted(set(places)), start=1)}
@@ -123,13 +123,16 @@ def _number_sites(read: Sequence[dict[str, str]]) -> None:
 
 
 def _without_time(folder: str, fields: Mapping[str, str]) -> str:
-    """Return the folder that may name a plate: the one above, where the last is the time that the pattern reads."""
+    """Return the folder that may name a plate: above the pattern's time folder."""
     above, _, last = folder.rpartition("/")
     return above if last and last == fields.get("time") else folder
 
 
 def _named_as_moments(pictures: Sequence[Picture]) -> list[Problem]:
-    """Remark on plates that are named as times are, and that hold the same wells: a pattern may call them plates."""
+    """Report plates named like times that hold the same wells.
+
+    A pattern may call times plates.
+    """
     wells: dict[str, set[object]] = defaultdict(set)
     for picture in pictures:
         wells[picture.plate].add(split_well(picture.well) or picture.well)

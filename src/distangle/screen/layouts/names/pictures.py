@@ -1,11 +1,11 @@
-"""Files whose names say what they show, brought together into sites with a file per channel."""
+"""Group image files into sites with one file per channel."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError, nearest
-from distangle.screen.entry import Entry
+from distangle.screen.entry import Entry, Found
 from distangle.screen.layouts.names.folders import MOMENT
 from distangle.screen.layouts.names.moments import (
     Moment,
@@ -118,18 +118,20 @@ def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[t
 
 
 def into_sites(
-    pictures: Sequence[Picture], channels: Sequence[tuple[str, str]], *, choice: MomentChoice | None = None
-) -> tuple[list[Entry], list[Problem], int]:
-    """Bring the files of each site together: all channels of one moment.
+    result: Found,
+    pictures: Sequence[Picture],
+    channels: Sequence[tuple[str, str]],
+    *,
+    choice: MomentChoice | None = None,
+) -> None:
+    """Group files into sites: all channels of one moment.
 
     Args:
-        pictures: What was found.
+        result: Gets an entry for each site that has a file for each channel, refusals of the other sites, remarks,
+            and the number of sites.
+        pictures: The files.
         channels: From `choose_channels`.
         choice: The moment that was asked for, if one was.
-
-    Returns:
-        Entries that have a file for each channel, refusals of the others and remarks, and how many sites there
-        are: entries and refusals together.
     """
     sites: dict[tuple[object, ...], _Site] = {}
     written = {key for _, key in channels}
@@ -151,8 +153,6 @@ def into_sites(
         else:
             site.others.append(picture)
             n_others += 1
-    entries: list[Entry] = []
-    problems: list[Problem] = []
     for site in sites.values():
         entry = _entry(site)
         problem = _wrong(site, entry, channels, choice, bound)
@@ -163,11 +163,11 @@ def into_sites(
             entry.extra = tuple(
                 ", ".join(dict.fromkeys(values)) for values in zip(*(f.extra for f in files), strict=True)
             )
-            entries.append(entry)
+            result.entries.append(entry)
         else:
-            problems.append(problem)
-    problems += _not_asked(aside, written, n_others, choice)
-    return entries, problems, len(sites)
+            result.problems.append(problem)
+    result.problems += _not_asked(aside, written, n_others, choice)
+    result.found += len(sites)
 
 
 def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: MomentChoice) -> list[Problem]:
@@ -199,7 +199,7 @@ def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: Mo
 
 
 def _bound_to_channels(pictures: Sequence[Picture]) -> set[str]:
-    """Return the columns that have one value for each channel, such as an exposure: they are of no moment."""
+    """Return columns with one value per channel, such as an exposure: no moment."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for picture in pictures:
         for axis, value in () if picture.left_out else picture.moment:
@@ -286,7 +286,10 @@ def _twice(entry: Entry, name: str, files: Sequence[Picture]) -> Problem:
 def _several(
     entry: Entry, channels: Sequence[tuple[str, str]], by_moment: dict[Moment, dict[str, list[Picture]]]
 ) -> Problem:
-    """Refuse a site of several moments: which of them is meant cannot be known, and none is put together of two."""
+    """Refuse a site of several moments: which is meant is unknown.
+
+    None is put together of two.
+    """
     axes = differing_axes(by_moment)
     ordered = sorted(by_moment, key=lambda moment: natural_key(describe_moment(moment)))
     complete = [moment for moment in ordered if len(by_moment[moment]) == len(channels)]

@@ -1,4 +1,4 @@
-"""What folders say of the images in them: the plate, and the time, plane, cycle or field where folders are named so."""
+"""Read plates and moments from the folders of images."""
 
 import re
 from collections import Counter, defaultdict
@@ -52,7 +52,7 @@ class _Below:
 
 
 def plates_of(folders: Iterable[str], *, root: str) -> dict[str, str]:
-    """Return the plate that each folder is of: its own name, or that of the first folder above with a name.
+    """Return the plate of each folder: its name or the first name above it.
 
     `images`, `orig` and the like are no names, nor are times, planes, cycles and fields, such as `TimePoint_1`, `t0`,
     `z3` or `field_2`; the date that a microscope adds behind `__` is left out. Folders that would have one plate
@@ -110,7 +110,7 @@ def read_folders(
 
 
 class _Reader:
-    """Divides the folders above an image into those that may name a plate and those that say something else."""
+    """Divide the folders above an image into plate names and other facts."""
 
     def __init__(self, below: Mapping[tuple[str, ...], _Below], pattern: str, named_plates: Collection[str]) -> None:
         self.below = below
@@ -169,7 +169,7 @@ class _Reader:
 
 
 def _without_well(part: str, wells: Collection[object]) -> str:
-    """Return the name of a folder without the one well that lies in it: `P1` of `P1_A01`, "" of `img A01`."""
+    """Return a folder's name without its well: `P1` of `P1_A01`, "" of `img A01`."""
     if len(wells) != 1:
         return part
     (well,) = wells
@@ -182,7 +182,7 @@ def _without_well(part: str, wells: Collection[object]) -> str:
 
 
 def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
-    """Make one plate of numbered folders beside each other that hold one well each, every one another."""
+    """Make one plate of numbered sibling folders that hold one distinct well each."""
     groups: dict[tuple[str, ...], dict[str, set[object]]] = defaultdict(lambda: defaultdict(set))
     for folder in facts:
         base = reader.base[folder]
@@ -200,7 +200,7 @@ def _take_wells_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None
 
 
 def _take_siblings_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
-    """Make one plate of folders beside each other that differ in a time or a measurement only: `P1_t0`, `P1_t1`."""
+    """Make one plate of siblings that differ only in time, as `P1_t0` and `P1_t1`."""
     groups: dict[tuple[tuple[str, ...], str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for folder in facts:
         at = _naming(reader.base[folder])
@@ -230,7 +230,7 @@ def _take_siblings_apart(facts: Mapping[str, FolderFacts], reader: _Reader) -> N
 
 
 def _refuse_doubtful(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
-    """Refuse folders beside each other that may be plates or times, where they hold the same wells."""
+    """Refuse siblings that may be plates or times and hold the same wells."""
     groups: dict[tuple[tuple[str, ...], str], dict[str, str]] = defaultdict(dict)
     for folder in facts:
         at = _naming(reader.base[folder])
@@ -267,7 +267,7 @@ def _reads_place(segment: str) -> bool:
 
 
 def is_below_a_plate(part: str) -> bool:
-    """Tell whether a folder names no plate by itself: a time, a field, a well, or nothing, as `Images`."""
+    """Tell whether a folder names no plate: a time, a field, a well, or `Images`."""
     well, _ = well_of(part)
     return part.lower() in NO_NAMES or bool(tokens_of(part)) or well is not None or is_well_number(part)
 
@@ -300,7 +300,7 @@ def _parts(folder: str) -> tuple[str, ...]:
 
 
 def root_name(names: Sequence[str]) -> str:
-    """Return the name of a source, or of the first folder above it where that is a time or the like.
+    """Return the name of a source, or of the first folder above that is no time.
 
     Args:
         names: Of the source and the folders above it, from the bottom up.

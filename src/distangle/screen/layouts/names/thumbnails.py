@@ -1,4 +1,4 @@
-"""Small pictures that instruments write beside their images: known by their names, counted and left out."""
+"""Recognise thumbnails by name; count them and leave them out."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _FOLDER = re.compile(r"\.?thumb(?:nail)?s?", re.IGNORECASE)
 
 
 def is_thumbnail(folder: str, name: str) -> bool:
-    """Whether a file is a thumbnail by its name, as `P_A01_s1_w1_thumb.TIF`, or by a folder such as `thumbs`.
+    """Whether a name or folder is a thumbnail's, as `P_A01_s1_w1_thumb.TIF`.
 
     Args:
         folder: Relative to the source, "" for the source itself.
@@ -27,7 +27,7 @@ def is_thumbnail(folder: str, name: str) -> bool:
 def without_thumbnails(
     folders: Iterable[tuple[str, list[str]]],
 ) -> tuple[list[tuple[str, list[str]]], list[str]]:
-    """Return folders with the names of their files but for thumbnails, and the paths of those."""
+    """Return folders with their files except thumbnails, and the thumbnails."""
     kept: list[tuple[str, list[str]]] = []
     thumbnails: list[str] = []
     for folder, names in folders:

@@ -22,7 +22,7 @@ SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, sit
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class RxRx1Site:
-    """The files of one site; `taken` are the names of files that are one channel twice."""
+    """Files of one site; `taken` names files of a channel that is there twice."""
 
     folder: str
     experiment: str
@@ -34,7 +34,7 @@ class RxRx1Site:
 
 
 def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
-    """List the images below a folder, site by site, and remark on names that are not understood."""
+    """List images site by site; report names that are not understood."""
     sites: dict[SiteKey, RxRx1Site] = {}
     remarks: list[Problem] = []
     for split in (*SPLITS, ""):

@@ -1,4 +1,4 @@
-"""The tables of RxRx1, RxRx2 and RxRx3: whose rows they are, and which of them contradict themselves."""
+"""Read the tables of RxRx1, RxRx2 and RxRx3."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ from distangle.remote import AnyPath
 from distangle.screen.entry import Entry
 from distangle.screen.layouts.wells.base import require_base_one
 from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
-from distangle.screen.plate import split_well
+from distangle.screen.plate import place_words, split_well
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, read_table, require_columns
 
@@ -29,7 +29,7 @@ _ID = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0
 
 
 def read_tables(place: AnyPath, *, missing: Collection[str] = ()) -> list[SourceTable]:
-    """Read all tables of a folder, or the one that is named; columns of RxRx2 and RxRx3 take the names of RxRx1.
+    """Read all tables of a folder, or one; columns get the names of RxRx1.
 
     Args:
         place: The folder, or one table.
@@ -71,7 +71,7 @@ def extra_columns(tables: list[SourceTable]) -> tuple[str, ...]:
 
 
 def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[Entry], list[Problem]]:
-    """Return an entry per row, without images, and every row that cannot be one; together they are all rows."""
+    """Return an entry per row, without images, and refusals of the other rows."""
     rows: list[Entry] = []
     problems: list[Problem] = []
     for table in tables:
@@ -136,7 +136,7 @@ def _wrong_row(entry: Entry, plate: str, site: str | None, word: str) -> Problem
 
 
 def _contradicted(entry: Entry, names: Sequence[str]) -> Problem | None:
-    """Refuse a row whose id, `HUVEC-01_1_B03` or with a site behind it, is that of another place."""
+    """Refuse a row whose id, such as `HUVEC-01_1_B03`, is that of another place."""
     for name, value in zip(names, entry.extra, strict=True):
         match = _ID.fullmatch(value.strip()) if name in _IDS else None
         if match is None:
@@ -148,14 +148,14 @@ def _contradicted(entry: Entry, names: Sequence[str]) -> Problem | None:
             return entry.problem(
                 "row contradicts its id",
                 found=f"{name} {value}",
-                expected=f"the id of {entry.experiment} plate {entry.plate} well {entry.well}",
+                expected=f"the id of {place_words(entry.experiment, entry.plate, entry.well)}",
                 fix="Correct the id or the other columns of this row.",
             )
     return None
 
 
 def coding_of(rows: list[Entry]) -> str:
-    """Return `integer` (v1), `name` (v2, official) or `none`; the two must not be mixed in one class list."""
+    """Return `integer` (v1), `name` (v2, official) or `none`; refuse a mixture."""
     first: dict[str, Entry] = {}
     for row in rows:
         if row.perturbation:
@@ -171,7 +171,7 @@ def coding_of(rows: list[Entry]) -> str:
 
 
 def sign_of(source: AnyPath) -> str:
-    """Return the name of a table of RxRx1 in a folder, or of the table itself; "" if there is none."""
+    """Return the name of an RxRx1 table in a folder, or of the table; "" if none."""
     if source.is_file():
         return source.name if _is_ours(source) else ""
     return next((name for name in (*_KAGGLE, *_OFFICIAL) if _is_ours(source / name)), "")

@@ -1,4 +1,4 @@
-"""From where a source counts rows and columns: from 1, or, where there is a 0 or somebody says so, from 0."""
+"""Choose whether rows and columns of a source count from 1 or from 0."""
 
 from collections.abc import Mapping, Sequence
 
@@ -54,7 +54,7 @@ def bases_of_sides(
 
 
 def require_base_one(well: str, where: str) -> None:
-    """Refuse a source of RxRx1 with a column 0: its other wells would have the labels of their neighbours.
+    """Refuse a source of RxRx1 with a column 0: labels would shift by one well.
 
     Args:
         well: As it is written.

@@ -5,6 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from distangle.errors import ScreenError, nearest
+from distangle.screen.entry import Entry
+from distangle.screen.layouts.wells.spelling import spelling_of
+from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
+from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable
 
 OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
@@ -49,8 +53,90 @@ def resolve_columns(
     return column_of
 
 
+class RowParser:
+    """Reads the rows of one table into entries, given which column is which.
+
+    Args:
+        table: The table.
+        column_of: Our column name to the table's.
+        extra: Columns that are kept; those that this table does not have are "" in its entries.
+        name: Name of the table in problems.
+        experiment: Of rows without such a column.
+        site: Of rows without such a column.
+        needs_well: Refuse names that are no wells; else they are left to `place_wells`.
+    """
+
+    def __init__(
+        self,
+        table: SourceTable,
+        column_of: Mapping[str, str],
+        *,
+        extra: Sequence[str],
+        name: str,
+        experiment: str,
+        site: int,
+        needs_well: bool = False,
+    ) -> None:
+        self._position = {ours: table.position(column) for ours, column in column_of.items()}
+        self._extra = [table.position(column) if column in table.columns else -1 for column in extra]
+        self._name, self._experiment, self._site, self._needs_well = name, experiment, str(site), needs_well
+
+    def entry(self, line: int, fields: tuple[str, ...]) -> Entry:
+        """Return the entry of a row, without images.
+
+        Args:
+            line: Of the table, the header being line 1.
+            fields: One per column.
+        """
+        values = self._values(fields)
+        perturbation, word = values.get("perturbation", ""), values.get("role", "")
+        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
+        site = values.get("site", self._site)
+        return Entry(
+            experiment=values.get("experiment", self._experiment),
+            plate=values.get("plate", ""),
+            well=values.get("well", ""),
+            site=int(site) if _is_whole(site) else 0,
+            cell_type=values.get("cell_type", ""),
+            perturbation=perturbation,
+            role=role or Role.UNKNOWN,
+            split=values.get("split", ""),
+            table=self._name,
+            line=line,
+            extra=tuple("" if k < 0 else fields[k] for k in self._extra),
+            fields=fields,
+        )
+
+    def problem(self, entry: Entry, fields: tuple[str, ...]) -> Problem | None:
+        """Return why a row cannot be an entry; None if it can.
+
+        A name is missing, or well, site or role is bad.
+        """
+        values = self._values(fields)
+        for name in ("experiment", "plate"):
+            if name in self._position and not values[name]:
+                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
+        if self._needs_well and spelling_of(entry.well) is None:
+            return entry.problem("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
+        if not _is_whole(site := values.get("site", self._site)):
+            return entry.problem(
+                "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
+            )
+        if (word := values.get("role", "")) and role_of(word) is None:
+            expected = f"one of {', '.join(ROLE_WORDS)}"
+            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
+        return None
+
+    def _values(self, fields: tuple[str, ...]) -> dict[str, str]:
+        return {ours: fields[k].strip() for ours, k in self._position.items()}
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def with_wells(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
-    """Add a column with the names of the wells to a table that says row and column apart.
+    """Add a column of well names to a table with separate rows and columns.
 
     They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
     but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or

@@ -1,4 +1,4 @@
-"""Tables that say what was done to the wells, and how they meet the images that were found."""
+"""Join tables of wells to the sites that were found."""
 
 import dataclasses
 from collections import defaultdict
@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from distangle.errors import ScreenError
 from distangle.remote import AnyPath
 from distangle.screen.duplicates import divide_duplicates
-from distangle.screen.entry import Entry
-from distangle.screen.layouts.wells.columns import resolve_columns, with_wells
-from distangle.screen.layouts.wells.moved import Move, how_moved, with_anothers_row
-from distangle.screen.layouts.wells.spelling import spelling_of
-from distangle.screen.perturbation import ROLE_WORDS, Role, role_of
-from distangle.screen.plate import split_well
+from distangle.screen.entry import Entry, Found
+from distangle.screen.layouts.wells.columns import RowParser, resolve_columns, with_wells
+from distangle.screen.layouts.wells.moved import PlateShift, detect_shift, with_anothers_row
+from distangle.screen.plate import Position, split_well
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables import SourceTable, read_table
 
 Key = tuple[str, str, tuple[int, int]]  # experiment, plate ("" where the table does not say), well
 _ADD_ROW = "Add the row that names this well, or remove the images."
-_FETCH = "Copy the images and index again; --tables-only looks for none."
+FETCH = "Copy the images and index again; --tables-only looks for none."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,30 +72,13 @@ def labels_of(table: SourceTable, column_of: Mapping[str, str]) -> Labels:
         message = f"{table.path} has a row per site ({column_of['site']!r}). Take --layout table, with the paths of "
         message += "the images in it, or a table with a row per well."
         raise ScreenError(message)
-    ours = {name: table.position(column) for name, column in column_of.items()}
     extra = tuple(name for name in table.columns if name not in column_of.values())
-    theirs = [table.position(name) for name in extra]
+    parser = RowParser(table, column_of, extra=extra, name=table.path.name, experiment="", site=0, needs_well=True)
     rows: list[Entry] = []
     problems = table.ragged_problems()
     for line, fields in zip(table.lines, table.rows, strict=True):
-        values = {name: fields[k].strip() for name, k in ours.items()}
-        perturbation, word = values.get("perturbation", ""), values.get("role", "")
-        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
-        entry = Entry(
-            experiment=values.get("experiment", ""),
-            plate=values.get("plate", ""),
-            well=values["well"],
-            site=0,
-            cell_type=values.get("cell_type", ""),
-            perturbation=perturbation,
-            role=role or Role.UNKNOWN,
-            split=values.get("split", ""),
-            table=table.path.name,
-            line=line,
-            extra=tuple(fields[k] for k in theirs),
-            fields=fields,
-        )
-        problem = _wrong_row(entry, column_of, word if role is None else "")
+        entry = parser.entry(line, fields)
+        problem = parser.problem(entry, fields)
         if problem is None:
             rows.append(entry)
         else:
@@ -113,52 +94,154 @@ def labels_of(table: SourceTable, column_of: Mapping[str, str]) -> Labels:
     )
 
 
+class Mismatches:
+    """Refusals of sites and rows that do not meet.
+
+    A reader may word them for its own folders.
+    """
+
+    may_count_from_zero = True
+    """Whether the reader knows `--well-base`, which is offered where a step of one fits."""
+
+    def of_joined(self, site: Entry, row: Entry) -> Problem | None:
+        """Return why a site with a row is refused all the same; None if it is not.
+
+        Args:
+            site: With the labels of its row.
+            row: Its row.
+        """
+        return None
+
+    def of_shifted_plate(self, site: Entry, row: Entry, shift: PlateShift) -> Problem:
+        """Return the refusal of a site that has the row of another well.
+
+        Args:
+            site: As it was found.
+            row: The row of the well of this name.
+            shift: Of the plate.
+        """
+        return with_anothers_row(site, row, shift)
+
+    def without_row(self, sites: Sequence["UnmatchedSite"]) -> list[Problem]:
+        """Return the refusals of sites without a row."""
+        return [
+            one.site.problem("no table row", found=one.found, expected="a row in a table", fix=one.fix(_ADD_ROW))
+            for one in sites
+        ]
+
+    def without_images(self, rows: Sequence[Entry], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+        """Return the refusals of rows of one plate without images.
+
+        Args:
+            rows: The rows.
+            advice: How the table would meet the images; "" if no shift does it.
+            is_whole_plate: The plate has no image at all: one refusal stands for all its rows.
+        """
+        problems = [
+            row.problem("no image", found="no image of this well", expected="an image", fix=advice or FETCH)
+            for row in rows
+        ]
+        if not is_whole_plate:
+            return problems
+        # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
+        found = f"no image of the whole plate ({len(rows)} rows)"
+        return [dataclasses.replace(problems[0], row="", well="", found=found, count=len(rows))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedSite:
+    """A site without a row.
+
+    Attributes:
+        site: The site.
+        was_refused: Its well has rows, which were refused.
+        plate_has_rows: Its plate has rows that were not refused.
+        advice: How the table would meet the images; "" if no shift does it.
+    """
+
+    site: Entry
+    was_refused: bool
+    plate_has_rows: bool
+    advice: str
+
+    @property
+    def found(self) -> str:
+        """What is there, for the refusal."""
+        return "images of a well whose rows were refused" if self.was_refused else "images"
+
+    def fix(self, add_row: str) -> str:
+        """Return the next step: the advice, to mend the rows, or `add_row`."""
+        return self.advice or ("Mend the rows of this well." if self.was_refused else add_row)
+
+
 def join_labels(
-    sites: Sequence[Entry], labels: Labels, *, known: frozenset[str], aside: Sequence[Problem] = ()
-) -> tuple[list[Entry], list[Problem], int]:
-    """Give every site the row of its well; what has no partner is refused.
+    result: Found, labels: Labels, *, aside: Sequence[Problem] = (), mismatches: Mismatches | None = None
+) -> None:
+    """Give every site the row of its well; refuse what has no partner.
+
+    A row of a single site goes before a row of its whole well.
 
     Args:
-        sites: With images, each; their extra columns stay before the rows'.
+        result: Its entries have images each, and their extra columns stay before the rows'. What only the rows name of
+            experiment and plate is taken from them. Gets the refusals, and counts the rows that are no site's.
         labels: The rows.
-        known: Which of `experiment` and `plate` the images name; what only the rows name is taken from them.
         aside: Refusals of other sites: the row of such a well has found its images.
-
-    Returns:
-        The sites with their labels, refusals, and how many rows are found beside the sites: those that are refused
-        for themselves.
+        mismatches: Says what is refused; None for the usual words.
     """
-    shared = labels.keys & known
+    mismatches = mismatches or Mismatches()
+    shared = labels.keys & result.keys
     rows, problems = _one_per_well(labels, shared)
     refused_wells = {_key_of(problem, shared) for problem in [*labels.problems, *problems]}
-    row_of = {_key_of(row, shared): row for row in rows}
-    used = {key for problem in aside if (key := _key_of(problem, shared)) in row_of}
-    entries: list[Entry] = []
+    row_of = {(_key_of(row, shared), row.site): row for row in rows}
+    used = {key for problem in aside if (key := (_key_of(problem, shared), 0)) in row_of}
+    sites, result.entries = result.entries, []
     strangers: list[Entry] = []
-    moves = _moves([*sites, *aside], rows, shared)
+    shifts = _shifts([*sites, *aside], rows, shared, may_count_from_zero=mismatches.may_count_from_zero)
     for site in sites:
-        key = _key_of(site, shared)
-        row = row_of.get(key)
-        if row is None:
+        well = _key_of(site, shared)
+        key = (well, site.site) if (well, site.site) in row_of else (well, 0)
+        if key not in row_of:
             strangers.append(site)
             continue
         used.add(key)
-        move = moves.get(_plate_of(site, shared), Move())
-        if move.is_certain:
-            problems.append(with_anothers_row(site, row, move))
+        row = row_of[key]
+        shift = shifts.get(_plate_of(site, shared), PlateShift())
+        joined = _labelled(site, row, result.keys)
+        if shift.is_certain:
+            problem: Problem | None = mismatches.of_shifted_plate(site, row, shift)
         elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
-            problems.append(_of_two_cell_types(site, row))
+            problem = _of_two_cell_types(site, row)
         else:
-            entries.append(_labelled(site, row, known))
-    lonely = [row for key, row in row_of.items() if key not in used]
-    for site in strangers:
-        was_refused = _key_of(site, shared) in refused_wells
-        move = moves.get(_plate_of(site, shared), Move())
-        problems.append(_without_row(site, move.words, was_refused=was_refused))
-    there = {_plate_of(site, shared) for site in sites} | {_plate_of(problem, shared) for problem in aside}
-    problems += _without_images(lonely, moves, shared, with_images=there)
-    n_rows_apart = labels.n_rows - len(used)
-    return entries, [*labels.problems, *problems], n_rows_apart
+            problem = mismatches.of_joined(joined, row)
+        if problem is None:
+            result.entries.append(joined)
+        else:
+            problems.append(problem)
+    with_rows = {_plate_of(row, shared) for row in rows}
+    problems += mismatches.without_row(
+        [
+            UnmatchedSite(
+                site=site,
+                was_refused=_key_of(site, shared) in refused_wells,
+                plate_has_rows=_plate_of(site, shared) in with_rows,
+                advice=shifts.get(_plate_of(site, shared), PlateShift()).words,
+            )
+            for site in strangers
+        ]
+    )
+    places: list[Entry | Problem] = [*sites, *aside]
+    with_images = {_plate_of(place, shared) for place in places}
+    by_plate: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for key, row in row_of.items():
+        if key not in used:
+            by_plate[_plate_of(row, shared)].append(row)
+    for plate, lonely in by_plate.items():
+        advice = shifts.get(plate, PlateShift()).words
+        problems += mismatches.without_images(lonely, advice, is_whole_plate=plate not in with_images)
+    result.problems += [*labels.problems, *problems]
+    result.found += labels.n_rows - len(used)
+    result.extra_columns += labels.extra_columns
+    result.tables += labels.tables
 
 
 def _one_per_well(labels: Labels, shared: frozenset[str]) -> tuple[list[Entry], list[Problem]]:
@@ -201,43 +284,22 @@ def _labelled(site: Entry, row: Entry, known: frozenset[str]) -> Entry:
     )
 
 
-def _moves(
-    sites: Sequence[Entry | Problem], rows: Sequence[Entry], shared: frozenset[str]
-) -> dict[tuple[str, str], Move]:
-    """Return for each plate by what move its rows would meet its images, if by one."""
-    found: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
-    told: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
-    for places, wells in ((sites, found), (rows, told)):
+def _shifts(
+    sites: Sequence[Entry | Problem], rows: Sequence[Entry], shared: frozenset[str], *, may_count_from_zero: bool
+) -> dict[tuple[str, str], PlateShift]:
+    """Return for each plate by what shift its rows would meet its images, if by one."""
+    images: dict[tuple[str, str], set[Position]] = defaultdict(set)
+    written: dict[tuple[str, str], set[Position]] = defaultdict(set)
+    for places, wells in ((sites, images), (rows, written)):
         for place in places:
             position = split_well(place.well)
             if position is not None:
                 wells[_plate_of(place, shared)].add(position)
     return {
-        plate: how_moved(wells, told[plate], may_count_from_zero=True)
-        for plate, wells in found.items()
-        if plate in told
+        plate: detect_shift(wells, written[plate], may_count_from_zero=may_count_from_zero)
+        for plate, wells in images.items()
+        if plate in written
     }
-
-
-def _wrong_row(row: Entry, column_of: Mapping[str, str], word: str) -> Problem | None:
-    for name in ("experiment", "plate"):
-        if name in column_of and not getattr(row, name):
-            return row.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
-    if spelling_of(row.well) is None:
-        return row.problem("bad well", found=repr(row.well), expected="a name such as B03", fix="Correct it.")
-    if word:
-        expected = f"one of {', '.join(ROLE_WORDS)}"
-        return row.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
-    return None
-
-
-def _without_row(site: Entry, advice: str, *, was_refused: bool) -> Problem:
-    return site.problem(
-        "no table row",
-        found="images of a well whose rows were refused" if was_refused else "images",
-        expected="a row in a table",
-        fix=advice or ("Mend the rows of this well." if was_refused else _ADD_ROW),
-    )
 
 
 def _of_two_cell_types(site: Entry, row: Entry) -> Problem:
@@ -247,25 +309,3 @@ def _of_two_cell_types(site: Entry, row: Entry) -> Problem:
         expected="one cell type",
         fix="Correct one of them, or write {} for {cell_type} in --pattern.",
     )
-
-
-def _without_images(
-    rows: Sequence[Entry],
-    moves: Mapping[tuple[str, str], Move],
-    shared: frozenset[str],
-    *,
-    with_images: set[tuple[str, str]],
-) -> list[Problem]:
-    problems: list[Problem] = []
-    by_plate: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for row in rows:
-        by_plate[_plate_of(row, shared)].append(row)
-    for plate, lonely in by_plate.items():
-        found = [row.problem("no image", found="no image of this well", expected="an image") for row in lonely]
-        fix = moves.get(plate, Move()).words or _FETCH
-        if plate not in with_images:
-            # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
-            said = f"no image of the whole plate ({len(found)} rows)"
-            found = [dataclasses.replace(found[0], row="", well="", found=said, count=len(found))]
-        problems += [dataclasses.replace(problem, fix=fix) for problem in found]
-    return problems

@@ -1,79 +1,90 @@
-"""A table that was turned or shifted against its plate, known by the wells that would meet again."""
+"""Detect plates whose table has shifted against their images."""
 
 from collections.abc import Set
 from dataclasses import dataclass
 from itertools import product
 
 from distangle.screen.entry import Entry
+from distangle.screen.plate import PlateTransform, Position
 from distangle.screen.problems import Problem
-
-Position = tuple[int, int]
 
 _FARTHEST = 4  # wells; who slips farther has another plate
 _ENOUGH = 4  # wells; fewer may meet by chance
 
 
 @dataclass(frozen=True)
-class Move:
-    """What would bring a plate's wells and its table together; false where nothing has to move.
+class PlateShift:
+    """What brings a plate's wells and its table together; false without a shift.
 
     Attributes:
         words: A sentence, or "".
         is_certain: By it every well has its row and every row its well, so wells that meet as they are have the rows
             of their neighbours.
+        transform: What brings the wells with images to their rows.
     """
 
     words: str = ""
     is_certain: bool = False
+    transform: PlateTransform = PlateTransform()
 
     def __bool__(self) -> bool:
         return bool(self.words)
 
 
-def how_moved(found: Set[Position], told: Set[Position], *, may_count_from_zero: bool = False) -> Move:
-    """Say by which move every well with images would be in the table, if it is not there already.
+def detect_shift(images: Set[Position], rows: Set[Position], *, may_count_from_zero: bool = False) -> PlateShift:
+    """Return the shift by which every well with images would be in the table.
 
     Args:
-        found: Row and column of the wells with images, zero based.
-        told: Row and column of the wells in the table.
+        images: Row and column of the wells with images, zero based.
+        rows: Row and column of the wells in the table.
         may_count_from_zero: `--well-base` is known where they come from; it is offered where a step of one fits.
 
     Returns:
-        No move where they meet as they are, none brings all together, or there are fewer than three wells.
+        No shift where they meet as they are, none brings all together, or there are fewer than three wells.
     """
-    if len(found) < 3 or found <= told:
-        return Move()
-    swapped = {(column, row) for row, column in found}
-    if swapped <= told:
-        return _move("with rows and columns swapped: correct the table.", swapped == told, len(found))
-    steps = range(-_FARTHEST, _FARTHEST + 1)
-    for down, right in sorted(product(steps, steps), key=lambda step: (abs(step[0]) + abs(step[1]), step)):
-        shifted = {(row + down, column + right) for row, column in found}
-        if shifted <= told:
-            said = " and ".join(filter(None, [_step(down, "row"), _step(right, "column")]))
-            base = _FROM_ZERO.get((down, right), "") if may_count_from_zero else ""
-            return _move(f"if the table were shifted by {said}: correct it.{base}", shifted == told, len(found))
-    return Move()
+    if len(images) < 3 or images <= rows:
+        return PlateShift()
+    for transform in _CANDIDATES:
+        moved = transform.apply_to_set(images)
+        if moved <= rows:
+            words = f"All wells would match {_words(transform, may_count_from_zero=may_count_from_zero)}"
+            return PlateShift(words, is_certain=moved == rows and len(images) >= _ENOUGH, transform=transform)
+    return PlateShift()
 
 
-def with_anothers_row(site: Entry, row: Entry, move: Move) -> Problem:
-    """Return the refusal of a site that meets a row as it is, on a plate where a certain move gives it another.
+_STEPS = range(-_FARTHEST, _FARTHEST + 1)
+_CANDIDATES = (
+    PlateTransform(transposed=True),
+    *(
+        PlateTransform(rows=down, columns=right)
+        for down, right in sorted(product(_STEPS, _STEPS), key=lambda step: (abs(step[0]) + abs(step[1]), step))
+    ),
+)
+"""Tried in this order: the nearest shift is the likeliest."""
+
+
+def with_anothers_row(site: Entry, row: Entry, shift: PlateShift) -> Problem:
+    """Return the refusal of a site that meets another well's row on a shifted plate.
 
     Args:
         site: With images.
         row: Of the well of this name.
-        move: Of the plate.
+        shift: Of the plate.
     """
     return site.problem(
         "table beside its wells",
         found=f"{row.perturbation!r} in {row.table} line {row.line}",
         expected="the row of this well; the table of the plate has moved against its images",
-        fix=move.words,
+        fix=shift.words,
     )
 
 
-def _move(said: str, meet: bool, n_wells: int) -> Move:  # noqa: FBT001
-    return Move(f"All wells would match {said}", is_certain=meet and n_wells >= _ENOUGH)
+def _words(transform: PlateTransform, *, may_count_from_zero: bool) -> str:
+    if transform.transposed:
+        return "with rows and columns swapped: correct the table."
+    shift = " and ".join(filter(None, [_step(transform.rows, "row"), _step(transform.columns, "column")]))
+    base = _FROM_ZERO.get((transform.rows, transform.columns), "") if may_count_from_zero else ""
+    return f"if the table were shifted by {shift}: correct it.{base}"
 
 
 _FROM_ZERO = {

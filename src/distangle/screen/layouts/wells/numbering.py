@@ -1,4 +1,4 @@
-"""Wells by number, 1 to 384: row by row or column by column, on a plate that nobody may have named."""
+"""Wells by number, 1 to 384: row by row or column by column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,9 @@ def numberings(numbers: Sequence[set[int]], *, plate: tuple[int, int] | None, or
 
 
 def of_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[int]]) -> list[Numbering]:
-    """Return the numberings of a plate of 96, 384 or 1536 wells of which all numbers are there; all if there is none.
+    """Return numberings of standard plates whose numbers are all there, else all.
+
+    The plates are of 96, 384 or 1536 wells.
 
     Args:
         candidates: From `numberings`.
@@ -69,7 +71,7 @@ def matching(
     *,
     are_rows: bool,
 ) -> list[Numbering]:
-    """Return the numberings by which every well with images has a row; all where none does or no plate has both.
+    """Return numberings by which every well with images has a row, else all.
 
     Args:
         candidates: From `numberings`.
@@ -96,7 +98,7 @@ def first_difference(
     *,
     are_rows: bool,
 ) -> int | None:
-    """Return the first number that two numberings take for different wells; None where all agree.
+    """Return the first number that two numberings read differently; None if none.
 
     Of a table only the rows of wells with images count, where there are some.
     """

@@ -1,4 +1,4 @@
-"""The wells of one plate as one side of a source writes them: the names of its images, or a table."""
+"""Well names of one plate as written by its images or by a table."""
 
 import functools
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class PlateNames:
 
     @functools.cached_property
     def has_two_letters(self) -> bool:
-        """Whether row 27 is `AA` to who wrote the wells, so that small letters are only small."""
+        """Whether the writer calls row 27 `AA`, so that small letters are only small."""
         return any(len(letters) == 2 for letters, _ in self.lettered)
 
     @property

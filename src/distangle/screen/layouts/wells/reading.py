@@ -1,9 +1,9 @@
-"""Which well each name means: one reading for a whole source, or a plate refused with every reading it may have."""
+"""Read well names in one way for a source; refuse plates with two readings."""
 
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from distangle.screen.entry import Entry, Request
 from distangle.screen.layouts.wells.base import FORMS, bases_of_sides
@@ -31,6 +31,23 @@ Position = tuple[int, int]
 P = TypeVar("P", bound=Place)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WellReading(Generic[P]):
+    """Places and rows whose wells can be read in one way.
+
+    Attributes:
+        places: Images, sites or rows of the only table.
+        labels: Rows of wells; None where there is no table of them. It counts its refused rows by itself.
+        problems: Refusals and remarks.
+        n_refused: How many entries of places were refused.
+    """
+
+    places: list[P]
+    labels: Labels | None
+    problems: list[Problem]
+    n_refused: int
+
+
 def read_wells(
     places: Sequence[Place],
     rows: Sequence[Place],
@@ -38,10 +55,9 @@ def read_wells(
     shared: frozenset[str],
     request: Request,
     base: int | None = None,
-    order: str | None = None,
     seen: Iterable[str] = (),
 ) -> tuple[dict[tuple[Side, PlateKey], Doubt], list[Problem]]:
-    """Write every well that can be read in one way as the plate has it, `A01` or `AA01`.
+    """Write every unambiguous well as the plate has it, `A01` or `AA01`.
 
     What is no well stays as it is, to be refused by itself.
 
@@ -51,7 +67,6 @@ def read_wells(
         shared: Which of `experiment` and `plate` both sides name.
         request: For the size of the plates, `well_base` and `well_order`.
         base: What a known naming of files counts from.
-        order: How a known naming of files counts wells: `rows` or `columns`.
         seen: Other names of wells that a source mentions.
 
     Returns:
@@ -78,7 +93,7 @@ def read_wells(
     )
     _doubt_parts(plates)
     wells = _read_letters(plates, bases, request.plate)
-    remarks = _read_numbers(plates, bases, wells, request, order)
+    remarks = _read_numbers(plates, bases, wells, request)
     return {(plate.side, plate.key): plate.doubt for plate in plates if plate.doubt is not None}, remarks
 
 
@@ -91,10 +106,9 @@ def sort_out(
     count: Callable[[Sequence[P]], int] = len,
     side: Side = "images",
     base: int | None = None,
-    order: str | None = None,
     seen: Iterable[str] = (),
-) -> tuple[list[P], Labels | None, list[Problem], int]:
-    """Read the wells of images and of their table, and put the plates aside that may be read in two ways.
+) -> WellReading[P]:
+    """Read the wells of images and of their table; refuse plates with two readings.
 
     Args:
         places: Images, sites, or the rows of the only table.
@@ -104,19 +118,14 @@ def sort_out(
         count: Says how many entries some places stand for.
         side: `tables` where the places are the rows of the only table.
         base: See `read_wells`.
-        order: See `read_wells`.
         seen: See `read_wells`.
-
-    Returns:
-        The places and the labels that stay, refusals and remarks, and how many entries of places were refused. Rows
-        that were refused are counted by the labels.
 
     Raises:
         ScreenError: See `read_wells`.
     """
     rows: Sequence[Place] = labels.rows if labels is not None else ()
     images, rows = (places, rows) if side == "images" else ((), places)
-    doubts, problems = read_wells(images, rows, shared=shared, request=request, base=base, order=order, seen=seen)
+    doubts, problems = read_wells(images, rows, shared=shared, request=request, base=base, seen=seen)
     of_places = {key: doubt for (where, key), doubt in doubts.items() if where == side}
     partners = {_partner(key, shared): doubt for (where, key), doubt in doubts.items() if where != side}
     kept: list[P] = []
@@ -137,7 +146,7 @@ def sort_out(
         left = {_partner((place.experiment, place.plate), shared) for place in kept}
         gone = {_partner(key, shared): of_places[key] for key in aside if _partner(key, shared) not in left}
         labels = _sorted_labels(labels, shared, {**gone, **partners})
-    return kept, labels, problems, refused
+    return WellReading(places=kept, labels=labels, problems=problems, n_refused=refused)
 
 
 def _sorted_labels(labels: Labels, shared: frozenset[str], doubts: Mapping[PlateKey, Doubt]) -> Labels:
@@ -183,7 +192,7 @@ def _is_zero(name: str) -> bool:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can be one well only, and is read so by all: large letters and a column, or no well at all."""
+    """Whether a name has one reading only: capital letters and a column, or no well."""
     spelling = spelling_of(name)
     if spelling is None:
         return True
@@ -218,7 +227,7 @@ def _doubt_parts(plates: Sequence[PlateNames]) -> None:
 def _read_letters(
     plates: Sequence[PlateNames], bases: Mapping[tuple[Side, str], int], size: Position | None
 ) -> dict[tuple[Side, PlateKey], set[Position]]:
-    """Read wells with row letters or figures; return those of each side by what its plates are called for both."""
+    """Read wells with row letters or digits; return them by side and plate."""
     large = has_large_plate(plates, bases)
     sure = sides_behind_z(plates) if large else set()
     wells: dict[tuple[Side, PlateKey], set[Position]] = defaultdict(set)
@@ -260,14 +269,13 @@ def _read_numbers(
     bases: Mapping[tuple[Side, str], int],
     wells: Mapping[tuple[Side, PlateKey], set[Position]],
     request: Request,
-    order: str | None,
 ) -> list[Problem]:
-    """Read wells by number, where they are all that a plate has; return remarks on how."""
+    """Read wells by number, where a plate has no others; return remarks on how."""
     counted = [plate for plate in plates if plate.of("number") and not (plate.of("letters") or plate.of("figures"))]
     if not counted:
         return []
     numbers = {id(plate): _numbers(plate, bases[plate.side, "number"]) for plate in counted}
-    candidates = numberings(list(numbers.values()), plate=request.plate, order=request.well_order or order)
+    candidates = numberings(list(numbers.values()), plate=request.plate, order=request.well_order)
     side: Side = "images" if any(plate.side == "images" for plate in counted) else "tables"
     ours: dict[object, set[int]] = defaultdict(set)
     theirs: dict[object, set[Position]] = {}
@@ -289,7 +297,7 @@ def _read_numbers(
         for name, spelling in plate.of("number"):
             if spelling.column >= bases[plate.side, "number"]:
                 _rename(plate.places[name], possible[0].name(spelling.column - bases[plate.side, "number"]))
-    is_told = request.plate is not None and (request.well_order or order) is not None
+    is_told = request.plate is not None and request.well_order is not None
     return [] if is_told else [_remark(counted[0], possible)]
 
 

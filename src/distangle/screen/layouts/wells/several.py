@@ -1,4 +1,4 @@
-"""A folder with several tables of wells, one per plate perhaps: all are read, and one that is none is named."""
+"""Read a folder of well tables; report those that are none."""
 
 import dataclasses
 import re
@@ -38,7 +38,9 @@ class LabelTables:
         return {row.plate for part in self.parts for row in part.rows} - {""}
 
     def together(self, plates: Collection[str]) -> Labels:
-        """Return the rows of all; of several tables, one without a column of plates is of the plate in its name.
+        """Return the rows of all tables as one.
+
+        Of several tables, one without a column of plates is of the plate in its name.
 
         Args:
             plates: Those with images.
@@ -101,7 +103,7 @@ def read_all_labels(
 
 
 def tables_beside(source: AnyPath) -> list[Problem]:
-    """Return a remark on the tables that lie among the images, where no table was named."""
+    """Return a remark on tables among the images, where no table was named."""
     if not isinstance(source, Path):
         return []
     there: list[str] = []

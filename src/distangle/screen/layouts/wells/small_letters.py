@@ -1,4 +1,4 @@
-"""Rows in small letters: rows behind Z, as on plates of 1536 wells, or the rows A to F in small."""
+"""Read rows in small letters: rows after Z of 1536 wells, or rows A to F."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ def small_rows(
     large: bool,
     sure: bool,
 ) -> bool | Doubt:
-    """Return whether small letters are rows behind Z, as on plates of 1536 wells, or only small; or a doubt."""
+    """Return whether small letters are rows after Z or only small; or a doubt."""
     if not _may_be_behind_z(plate) or any(other.has_two_letters for other in alike):
         return False
     mixed = plate.is_mixed
@@ -36,7 +36,7 @@ def small_rows(
 
 
 def agreed(plate: PlateNames, others: Sequence[PlateNames], small: Mapping[int, bool | Doubt]) -> bool | Doubt:
-    """Return how small letters of a plate are read; a doubt where the other side reads one of its names otherwise."""
+    """Return how small letters of a plate are read; a doubt where sides disagree."""
     ours = small[id(plate)]
     for other in others:
         shared = plate.lettered & other.lettered if small[id(other)] != ours else ()
@@ -57,13 +57,13 @@ def _doubt_of_case(plate: PlateNames) -> Doubt:
 
 
 def sides_behind_z(plates: Sequence[PlateNames]) -> set[Side]:
-    """Return the sides of which a plate has rows in both cases, as on a plate of 1536 wells with rows A..Z, a..f."""
+    """Return the sides of a plate that write rows in both cases, as 1536 wells do."""
     sure = {plate.side for plate in plates if plate.is_mixed and _may_be_behind_z(plate)}
     return sure - {plate.side for plate in plates if plate.has_two_letters}
 
 
 def _may_be_behind_z(plate: PlateNames) -> bool:
-    """Whether there are rows in small letters, and none behind `f`, the last of 32 rows."""
+    """Whether rows are in small letters, none after `f`, the last of 32 rows."""
     return "" < max(plate.small_letters, default="") <= "f"
 
 
@@ -86,6 +86,6 @@ def has_large_plate(plates: Sequence[PlateNames], bases: Mapping[tuple[Side, str
 
 
 def _both_cases(plate: PlateNames) -> bool:
-    """Whether a row and a column stand there with a small letter and with a large one."""
+    """Whether a row and column occur with a small and with a capital letter."""
     written = plate.lettered
     return any(letters.islower() and (letters.upper(), column) in written for letters, column in written)

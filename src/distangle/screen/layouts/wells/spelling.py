@@ -1,4 +1,4 @@
-"""How a well is written: row letters and a column, row and column in figures, or one number for the well."""
+"""Parse well names: letters and column, row and column digits, or one number."""
 
 import functools
 import re
@@ -53,7 +53,7 @@ class Spelling:
         return self.form == "letters" and len(self.letters) == 1 and self.letters.islower()
 
     def position(self, base: int, *, behind_z: bool = False) -> tuple[int, int] | None:
-        """Return row and column from zero; None where the spelling has no such well, or not this alone.
+        """Return row and column from zero; None where the spelling is ambiguous.
 
         Args:
             base: What its figures count from.
@@ -71,7 +71,7 @@ class Spelling:
 
 @functools.lru_cache(maxsize=8192)
 def spelling_of(name: str) -> Spelling | None:
-    """Read how a well is written: `A1`, `A-01`, `Well A01`, `r02c07`, `R2C7`, `17`, `A01.a1`; None if it is no well."""
+    """Parse a well name: `A1`, `A-01`, `r02c07`, `17`, `A01.a1`; None if it is none."""
     text = name.strip()
     if not text.isascii():
         return None
@@ -86,7 +86,9 @@ def spelling_of(name: str) -> Spelling | None:
 
 @functools.lru_cache(maxsize=64)
 def bases_of(text: str | None) -> dict[str, int]:
-    """Return what each side counts from, as `--well-base` says: `0`, `1`, or `images=0,tables=1`.
+    """Return what each side counts from, by `--well-base`: 0, 1 or one each.
+
+    Such as `images=0,tables=1`.
 
     Args:
         text: As typed; None for nothing.
