@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from distangle.errors import ScreenError
 from distangle.screen import parse_well, smallest_plate, well_name
+from distangle.screen.plate import PlateTransform, place_words
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,16 @@ def test_the_smallest_standard_plate_is_chosen_and_the_largest_when_none_is_larg
     assert smallest_plate(8, 13) == (16, 24)
     assert smallest_plate(17, 24) == (32, 48)
     assert smallest_plate(40, 1) == (32, 48)
+
+
+def test_a_place_is_written_as_far_as_it_is_known() -> None:
+    assert place_words("HUVEC-01", "2", "B03", 0) == "HUVEC-01 plate 2 well B03 site 0"
+    assert place_words("HUVEC-01", "2", "B03") == "HUVEC-01 plate 2 well B03"
+    assert place_words("HUVEC-01", "2") == "HUVEC-01 plate 2"
+
+
+def test_a_transform_transposes_then_rotates_then_shifts() -> None:
+    transform = PlateTransform(transposed=True, rotated=True, rows=1, columns=-2)
+    assert transform.apply_to_set({(0, 3), (1, 2)}, (8, 12)) == {(8 - 1 - 3 + 1, 12 - 1 - 0 - 2), (6, 8)}
+    assert PlateTransform(rotated=True, size=(4, 6)).apply_to_set({(0, 0)}, (8, 12)) == {(3, 5)}
+    assert PlateTransform().apply_to_set(set()) == set()
