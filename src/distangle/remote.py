@@ -161,21 +161,21 @@ class RemotePath:
         Raises:
             RemoteError: It cannot be fetched, or came with another size than the server tells.
         """
-        local = cache_folder() / self.scheme / self._rest.strip("/")
-        if not fresh and local.exists():
-            return local
+        copy = cache_folder() / self.scheme / self._rest.strip("/")
+        if not fresh and copy.exists():
+            return copy
         if not self.is_dir():
-            return self._fetch(local)
+            return self._fetch(copy)
         for name in self.files():
-            (self / name)._fetch(local / name)
-        return local
+            (self / name)._fetch(copy / name)
+        return copy
 
-    def _fetch(self, local: Path) -> Path:
+    def _fetch(self, copy: Path) -> Path:
         size, mtime = self.size(), self.mtime()
-        with _LOCKS[hash(local) % len(_LOCKS)]:
-            if local.is_file() and mtime and (local.stat().st_size, local.stat().st_mtime) == (size, mtime):
-                return local
-            with committed(local, size=size or None) as temporary:
+        with _LOCKS[hash(copy) % len(_LOCKS)]:
+            if copy.is_file() and mtime and (copy.stat().st_size, copy.stat().st_mtime) == (size, mtime):
+                return copy
+            with committed(copy, size=size or None) as temporary:
                 self._ask("get_file", str(temporary))
                 arrived = temporary.stat().st_size
                 if size and arrived != size:
@@ -183,7 +183,7 @@ class RemotePath:
                     raise RemoteError(message)
                 if mtime:
                     os.utime(temporary, (mtime, mtime))
-        return local
+        return copy
 
     def _below(self, name: str) -> str:
         """Return a name of the file system relative to this folder; "" if not below."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from distangle.screen.checksNone import Checked
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -15,7 +16,7 @@ from distangle.images import probe_image, sample_sites, survey
 from distangle.images.checks import check_pixels
 from distangle.images.planes.measure import measure_plane, sharpness
 from distangle.screen import Screen, hold_out, index
-from distangle.screen.checks import Checked, Finding
+from distangle.screen.problems import Problem
 
 CHANNELS = ("dna", "actin")
 Edit = Callable[[np.ndarray], np.ndarray]
@@ -70,7 +71,7 @@ def checked(screen: Screen, **more: Any) -> Checked:
     return check_pixels(screen, range(len(screen.sites)), **more)[0]
 
 
-def only(found: Checked, kind: str | None = None) -> Finding:
+def only(found: Checked, kind: str | None = None) -> Problem:
     (one,) = [finding for finding in found.findings if kind in (None, finding.kind)]
     return one
 

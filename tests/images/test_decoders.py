@@ -16,7 +16,7 @@ from distangle.images.planes.decoders import Decoders
 from distangle.images.planes.site import measure_site, packed, unpacked
 from distangle.images.read import read_image
 from distangle.screen import Screen, index
-from distangle.screen.checks import Finding
+from distangle.screen.problems import Problem
 
 CHANNELS = ("dna", "actin")
 
@@ -35,7 +35,7 @@ def lab(folder: Path, words: Sequence[str] = (), n: int = 8) -> Screen:
     return index(folder / "wells.csv", layout="table", channels=list(CHANNELS), probe=probe_image)
 
 
-def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Finding]:
+def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
     checked, surveyed = check_pixels(
         screen, range(len(screen.sites)), limit=limit, read=stub_readers.treacherous, hash_files=False
     )

@@ -12,7 +12,7 @@ from distangle.images import read_image
 from distangle.images.checks.exchanged import check_exchanged
 from distangle.images.planes.measure import measure_plane
 from distangle.screen import index
-from distangle.screen.checks import Finding
+from distangle.screen.problems import Problem
 from distangle.synthetic import SimulationConfig, simulate
 
 # mean and low, middle and high in units of the spread, and sharpness: what five stains look like.
@@ -70,7 +70,7 @@ def found(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
 
 def test_two_channels_that_changed_places_are_named_with_their_plate() -> None:
     (finding,) = check_exchanged(surveyed(places(2, 4, E2P3=SWAP)))
-    assert isinstance(finding, Finding)
+    assert isinstance(finding, Problem)
     assert (finding.severity, finding.kind, finding.count) == ("warning", "channels exchanged", 1)
     assert (finding.experiment, finding.plate, finding.channel) == ("E2", "P3", "DNA, AGP")
     assert finding.what == "E2 plate P3: DNA looks like AGP, AGP looks like DNA of the others"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distangle.remote import RemotePath
 from distangle.screen import Screen, sha256_of_site
-from distangle.screen.checks import Finding
+from distangle.screen.problems import Problem
 from distangle.screen.stored import size_and_mtime
 
 _FIX = "If it was meant, index again: `distangle index`. If not, copy it again from where it came."
@@ -13,7 +13,7 @@ _FIX = "If it was meant, index again: `distangle index`. If not, copy it again f
 
 def check_changed(
     screen: Screen, rows: Sequence[int], *, hash_files: bool = True, progress: Callable[[], None] | None = None
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """Find sites whose files changed after indexing.
 
     Reading tells which files are gone.
@@ -30,7 +30,7 @@ def check_changed(
         words, surely = _compared(screen, row, paths, digests, hash_files=hash_files)
         if words:
             named = list(dict.fromkeys(site[f"path_{k}"] for k in range(1, len(screen.card.channels) + 1)))
-            yield Finding(
+            yield Problem(
                 severity="error" if surely else "warning",
                 kind="file changed since indexing",
                 what=words,

@@ -7,11 +7,11 @@ import pandas as pd
 
 from distangle.images.checks.planes import finding
 from distangle.screen import HELD_OUT, TRAIN
-from distangle.screen.checks import Finding
 from distangle.screen.checks.finding import Severity
+from distangle.screen.problems import Problem
 
 
-def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -> Iterator[Finding]:
+def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -> Iterator[Problem]:
     """Find planes with the same pixels at two sites, other than constant planes.
 
     Args:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from distangle.images.checks.planes import finding, first_of
-from distangle.screen.checks import Finding
+from distangle.screen.problems import Problem
 
 LEVELS = 16  # steps from the least to the most value, below which a plane is too empty to tell
 SIGN = 1 << 15  # what signed 16 bits become when they are stored as unsigned
 _FIX = "Export these planes as the others were; distangle never rescales a file by itself."
 
 
-def check_depths(planes: pd.DataFrame) -> Iterator[Finding]:
+def check_depths(planes: pd.DataFrame) -> Iterator[Problem]:
     """Find channels whose planes were written in different ways.
 
     Args:
@@ -27,7 +27,7 @@ def check_depths(planes: pd.DataFrame) -> Iterator[Finding]:
             yield from _bits(str(channel), varied)
 
 
-def _signed(group: pd.DataFrame) -> Iterator[Finding]:
+def _signed(group: pd.DataFrame) -> Iterator[Problem]:
     shifted = group["least"] >= SIGN
     if not shifted.any():
         return
@@ -38,7 +38,7 @@ def _signed(group: pd.DataFrame) -> Iterator[Finding]:
     yield finding(row, "error" if mixed else "warning", kind, what, f"Subtract {SIGN} on export. {_FIX}", count=n)
 
 
-def _stretched(group: pd.DataFrame) -> Iterator[Finding]:
+def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
     steps = Counter(int(step) for step in group["step"])
     usual, _ = steps.most_common(1)[0]
     for step in steps:
@@ -51,7 +51,7 @@ def _stretched(group: pd.DataFrame) -> Iterator[Finding]:
             yield finding(row, "error", "planes rescaled", what, _FIX, count=n)
 
 
-def _bits(channel: str, group: pd.DataFrame) -> Iterator[Finding]:
+def _bits(channel: str, group: pd.DataFrame) -> Iterator[Problem]:
     limits = group.loc[group["clipped"] > 0, "most"].astype(int)
     for limit in sorted(set(limits)):
         beyond = group["most"] > limit

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from distangle.images.checks.planes import finding
-from distangle.screen.checks import Finding
+from distangle.screen.problems import Problem
 
 FEWEST_SITES = 3  # of a plate, before it is judged
 FEWEST_EXPERIMENTS = 3  # of a cell type, before one of them can be called unlike the others
@@ -32,7 +32,7 @@ class _Measured:
     features: np.ndarray
 
 
-def check_exchanged(planes: pd.DataFrame) -> Iterator[Finding]:
+def check_exchanged(planes: pd.DataFrame) -> Iterator[Problem]:
     """Find plates, and whole experiments, on which channels have changed places.
 
     Judged by the shape of the histogram and the fineness of a channel's planes, which neither gain nor offset change.
@@ -140,7 +140,7 @@ def _odd_ones(
     return kept or list(odd)
 
 
-def _exchange(planes: pd.DataFrame, ours: Sequence[str], theirs: Sequence[str], places: Sequence[Place]) -> Finding:
+def _exchange(planes: pd.DataFrame, ours: Sequence[str], theirs: Sequence[str], places: Sequence[Place]) -> Problem:
     experiment, plate = places[0]
     here = (planes["experiment"] == experiment) & (planes["channel"] == ours[0])
     here &= (planes["plate"] == plate) | (plate == "")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.screen.checks import Finding
 from distangle.screen.checks.finding import Severity
+from distangle.screen.problems import Problem
 
 RUN = 2048  # pixels of one value in a row that no camera gives: half a block of 4 KiB at 16 bits
 TAIL = 2  # whole rows of one value at the end, in planes that have other rows
@@ -21,7 +21,7 @@ Row = Mapping[Hashable, Any]
 """A row of a survey by the names of its columns."""
 
 
-def check_planes(planes: pd.DataFrame) -> Iterator[Finding]:
+def check_planes(planes: pd.DataFrame) -> Iterator[Problem]:
     """Find what is odd in single planes.
 
     Args:
@@ -39,11 +39,11 @@ def check_planes(planes: pd.DataFrame) -> Iterator[Finding]:
     yield from _blurred(readable)
 
 
-def finding(row: Row, severity: Severity, kind: str, what: str, fix: str, *, count: int = 1) -> Finding:
+def finding(row: Row, severity: Severity, kind: str, what: str, fix: str, *, count: int = 1) -> Problem:
     """Return a finding at the place of a plane, a row of the survey."""
     page = f" page {row['page']}" if int(str(row["page"])) >= 0 else ""
     place = {name: str(row[name]) for name in ("experiment", "plate", "well", "site", "channel")}
-    return Finding(severity=severity, kind=kind, what=what, file=f"{row['path']}{page}", fix=fix, count=count, **place)
+    return Problem(severity=severity, kind=kind, what=what, file=f"{row['path']}{page}", fix=fix, count=count, **place)
 
 
 def groups_of_like(planes: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
@@ -83,7 +83,7 @@ def unlike(values: np.ndarray) -> np.ndarray:
     return np.asarray(away / max(1.4826 * float(np.median(np.abs(away))), 0.05))
 
 
-def _damaged(planes: pd.DataFrame) -> Iterator[Finding]:
+def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
     constant = planes["spread"] == 0
     for row in planes[constant].to_dict("records"):
         what = f"every pixel is {row['least']:.0f}"
@@ -103,7 +103,7 @@ def _damaged(planes: pd.DataFrame) -> Iterator[Finding]:
             )
         for channel in sorted(usual):
             n = int((chosen & (planes["channel"] == channel)).sum())
-            yield Finding(
+            yield Problem(
                 severity="note",
                 kind=f"{kind} in many planes",
                 what=f"{n} of {int((planes['channel'] == channel).sum())} planes: masked, cropped or stitched images?",
@@ -121,14 +121,14 @@ def _hole(row: Row) -> str:
     return f"{float(str(row['run'])):.0f} pixels from pixel {float(str(row['run_at'])):.0f} on hold one value"
 
 
-def _clipped(planes: pd.DataFrame) -> Iterator[Finding]:
+def _clipped(planes: pd.DataFrame) -> Iterator[Problem]:
     for row in planes[planes["clipped"] >= CLIPPED].to_dict("records"):
         what = f"{row['clipped']:.1%} of the pixels are at {row['most']:.0f}, where the camera or the file clips"
         fix = "Brightness above this is lost: expose shorter, or do without this channel's intensity."
         yield finding(row, "warning", "saturated", what, fix)
 
 
-def _empty(planes: pd.DataFrame) -> Iterator[Finding]:
+def _empty(planes: pd.DataFrame) -> Iterator[Problem]:
     contrast = (planes["high"] - planes["middle"]).to_numpy()
     spread = planes["spread"].to_numpy()
     records = planes.to_dict("records")
@@ -139,7 +139,7 @@ def _empty(planes: pd.DataFrame) -> Iterator[Finding]:
             yield finding(records[k], "warning", "empty field", what, "Look at it: no cells, no stain, or no light.")
 
 
-def _blurred(planes: pd.DataFrame) -> Iterator[Finding]:
+def _blurred(planes: pd.DataFrame) -> Iterator[Problem]:
     sharpness = planes["sharpness"].to_numpy()
     away = np.full(len(planes), np.nan)
     usual, group_of = np.full(len(planes), np.nan), np.full(len(planes), "", dtype=object)

@@ -12,7 +12,8 @@ from distangle.images.planes.decoders import LIMIT
 from distangle.images.planes.site import Read
 from distangle.images.read import read_image
 from distangle.screen import Folds, Screen
-from distangle.screen.checks import Checked, Finding, Law
+from distangle.screen.checks import Checked, Law
+from distangle.screen.problems import Problem
 
 
 def check_pixels(
@@ -87,8 +88,8 @@ def check_pixels(
     return Checked(findings=tuple(findings), laws=(law,), looked=looked), surveyed
 
 
-def _tried_again(n: int) -> Finding:
-    return Finding(
+def _tried_again(n: int) -> Problem:
+    return Problem(
         severity="note",
         kind="reads tried again",
         what=f"the storage failed {n} times for a moment (a stale handle, EIO) and was asked again",

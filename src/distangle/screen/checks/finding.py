@@ -22,9 +22,6 @@ FINDING_COLUMNS = (
     *("file", "fix", "count"),
 )
 
-Finding = Problem
-"""Name of `Problem` in the checks of images."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
