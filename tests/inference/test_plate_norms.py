@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distangle.errors import WeightsError
-from distangle.explain import ExplainSettings, explain_run
+from distangle.explain import AnalysisOptions, ExplainSettings, SiteSelection, explain_run
 from distangle.images import ImageStore, measure_sites
 from distangle.inference import kept_norms, open_model, predict_run, preparation_of
 from distangle.model import PlateNorms
@@ -121,7 +121,9 @@ def test_a_run_predicted_anew_without_plate_statistics_keeps_none(folder: Path, 
 def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     settings = ExplainSettings(sites_at_once=3, n_null_maps=5, n_draws=5)
-    found = explain_run(run, screen, n_sites=8, settings=settings, parts=())
+    found = explain_run(
+        run, screen, selection=SiteSelection(n_sites=8), settings=settings, options=AnalysisOptions(parts=())
+    )
     predicted = Predictions.read(run.predictions, level="site")
     wells = predicted.table["Metadata_Well"].tolist()
     held_out = predicted.table["Metadata_Fold"] == "held_out"

@@ -1,8 +1,8 @@
-"""Mark an explanation against a planted truth: did it name the stain and the place?"""
+"""Compare an explanation with a planted truth: the top channel and the map's peak."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,14 @@ from distangle.explain.summary import wells_of
 from distangle.intervals import share_interval
 
 SCORES = ("shapley", "eq15", "correlation")
-Circle = tuple[float, float, float]  # row, column, radius in pixels
+
+
+class Circle(NamedTuple):
+    """Where an effect was planted in an image, in pixels."""
+
+    row: float
+    column: float
+    radius: float
 
 
 def compare_with_truth(
@@ -22,7 +29,7 @@ def compare_with_truth(
     channels_of: Mapping[str, Sequence[int]],
     places: Mapping[int, Circle],
 ) -> dict[str, Any]:
-    """Count how often the top stain is the planted one and the map points at the planted place.
+    """Count how often the top channel and the map's peak are the planted ones.
 
     Only sites count whose own perturbation was explained: the map of another one has no planted answer. The stain is
     asked for where the prediction is right and the effect is in one stain; the place wherever there is one. A map
@@ -32,7 +39,7 @@ def compare_with_truth(
         table: Of an `Explanation`.
         maps: Of the same, [row, height, width].
         channels_of: Perturbation to the channels it changes, counted from 1; empty for none.
-        places: Position of a row to row, column and radius of a circle, in pixels of the maps.
+        places: Position of a row to a circle in pixels of the maps.
 
     Returns:
         `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each

@@ -1,4 +1,4 @@
-"""Deletion and insertion: places taken from the image in the order of the map, and what the network says then."""
+"""Deletion and insertion curves: places replaced in the order of the map."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def curves(
     maps replace as many places and share that.
 
     Args:
-        model: Left as it was found.
+        model: The network; evaluation mode and its gradient flags are restored.
         sites: With `controls` for `control`.
         maps: One per site on the grid of places, of any sign.
         replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
@@ -117,13 +117,14 @@ def curves(
     random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
     orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
     counts = taken(orders.shape[2], min(n_steps, orders.shape[2]))
-    device = next(model.parameters()).device
-    found = np.empty((*orders.shape[:2], len(counts)))
-    for piece in sites.pieces(at_once=max(1, at_once // 4), device=device):
-        found[piece.rows] = _asked(
-            model, piece, orders[piece.rows], grid=grid, counts=counts, replacement=replacement, at_once=at_once
-        )
-    return Curves(log_probability=found, counts=counts, replacement=replacement)
+
+    def score(piece: Piece) -> dict[str, np.ndarray]:
+        chosen = orders[list(piece.rows)]
+        values = _asked(model, piece, chosen, grid=grid, counts=counts, replacement=replacement, at_once=at_once)
+        return {"log_probability": values}
+
+    found = sites.map(score, at_once=max(1, at_once // 4), device=next(model.parameters()).device)
+    return Curves(log_probability=found["log_probability"], counts=counts, replacement=replacement)
 
 
 def without_detail(images: Images, grid: tuple[int, int]) -> Images:

@@ -1,4 +1,4 @@
-"""What the scores would be if they meant nothing: random maps and shuffled stains."""
+"""Null distributions of channel scores: random maps and shuffled channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +41,28 @@ class RandomMaps:
         """Return the maps at the size of the images, float32."""
         return enlarge(torch.from_numpy(self.grid), self.size).numpy().astype(np.float32)
 
+    def enlarging(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return two matrices [pixel, cell] with enlarged = rows @ grid @ columns.T."""
+        rows, columns = (
+            functional.interpolate(
+                torch.eye(cells, dtype=torch.float64)[:, None], size=pixels, mode="linear", align_corners=False
+            )[:, 0].T.numpy()
+            for cells, pixels in zip(self.grid.shape[1:], self.size, strict=True)
+        )
+        return rows, columns
+
+    def on_grid(self, pixels: np.ndarray) -> np.ndarray:
+        """Apply the adjoint of enlarging: <enlarged map, pixels> = <map on its grid, this>.
+
+        Args:
+            pixels: [..., height, width] of the images.
+
+        Returns:
+            [..., rows, columns] of the grid.
+        """
+        rows, columns = self.enlarging()
+        return np.asarray(rows.T @ pixels @ columns)
+
 
 def random_smooth_maps(
     n_maps: int, *, grid: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smoothness: float = 1.0
@@ -65,7 +87,7 @@ def random_smooth_maps(
 def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling) -> NullScores:
     """Return Eq. (15) of every image with every random map: `channel_attention`, vectorised."""
     pixels = scaled(raw, scaling=scaling).astype(np.float64)
-    enlarge_rows, enlarge_columns = _enlarging(maps)
+    enlarge_rows, enlarge_columns = maps.enlarging()
     map_squares = np.einsum(
         "nij,ik,jl,nkl->n",
         maps.grid,
@@ -74,7 +96,7 @@ def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling
         maps.grid,
         optimize=True,
     )
-    products = np.einsum("nij,scij->snc", maps.grid, _on_grid(pixels, maps), optimize=True)
+    products = np.einsum("nij,scij->snc", maps.grid, maps.on_grid(pixels), optimize=True)
     image_squares = np.square(pixels).sum((2, 3))
     squares = map_squares[None, :, None] - 2 * products + image_squares[:, None, :]
     return max_normalised(np.sqrt(np.maximum(squares, 0)))
@@ -83,7 +105,7 @@ def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling
 def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
     """Return the correlation of every channel with every random map: `map_channel_correlation`, vectorised."""
     channels = unit_length(raw.reshape(*raw.shape[:2], -1)).reshape(raw.shape)
-    enlarge_rows, enlarge_columns = _enlarging(maps)
+    enlarge_rows, enlarge_columns = maps.enlarging()
     pixels = maps.size[0] * maps.size[1]
     means = np.einsum("nij,i,j->n", maps.grid, enlarge_rows.sum(0), enlarge_columns.sum(0)) / pixels
     centred = maps.grid - means[:, None, None]
@@ -95,7 +117,7 @@ def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
         centred,
         optimize=True,
     )
-    products = np.einsum("nij,scij->snc", centred, _on_grid(channels, maps), optimize=True)
+    products = np.einsum("nij,scij->snc", centred, maps.on_grid(channels), optimize=True)
     lengths = np.sqrt(np.maximum(squares, 0))[None, :, None]
     correlations: np.ndarray = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return correlations
@@ -177,20 +199,3 @@ def shapley_null(
         p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
         p_family=(1 + (null.max(1)[:, None] >= reached).sum(0)) / (1 + n_draws),
     )
-
-
-def _enlarging(maps: RandomMaps) -> tuple[np.ndarray, np.ndarray]:
-    """Two matrices [pixel, cell] with enlarged = rows @ grid @ columns.T."""
-    rows, columns = (
-        functional.interpolate(
-            torch.eye(cells, dtype=torch.float64)[:, None], size=pixels, mode="linear", align_corners=False
-        )[:, 0].T.numpy()
-        for cells, pixels in zip(maps.grid.shape[1:], maps.size, strict=True)
-    )
-    return rows, columns
-
-
-def _on_grid(pixels: np.ndarray, maps: RandomMaps) -> np.ndarray:
-    """The adjoint of enlarging: <enlarged map, pixels> = <map on its grid, this>."""
-    rows, columns = _enlarging(maps)
-    return np.asarray(rows.T @ pixels @ columns)
