@@ -316,6 +316,25 @@ def test_pieces_that_do_not_belong_together_are_refused(given):
         explain_with(given, given.table[:9])
 
 
+def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(given):
+    sites = given.sites(norms=[StatisticsGroup([9, 1, 3], None), StatisticsGroup([0, 2, 4, 5, 6, 7, 8], None)])
+    sizes = []
+
+    def count(piece):
+        sizes.append(len(piece))
+        return {"rows": np.array(piece.rows), "targets": piece.targets.numpy()}
+
+    found = sites.map(count, at_once=2, device=torch.device("cpu"))
+    assert sizes == [2, 1, 2, 2, 2, 1]
+    assert found["rows"].tolist() == list(range(N))
+    assert found["targets"].tolist() == given.targets.tolist()
+
+
+def test_without_a_removal_controls_replace_a_channel_where_there_are_any(given):
+    assert given.explain(controls=given.images.flip(0)).settings["removal"] == "control"
+    assert given.explain().settings["removal"] == "mean"
+
+
 def test_an_unknown_setting_is_refused():
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         ExplainSettings(layers="features.norm5")

@@ -7,7 +7,7 @@ from torch import nn
 
 from distangle.correction import Correction
 from distangle.errors import ExplanationError
-from distangle.explain import Taking
+from distangle.explain import StatisticsGroup, Taking
 from distangle.explain.chosen import Piece
 from distangle.explain.faithfulness import cascade, likeness, map_method, maps_of, random_likeness, randomisation
 from distangle.explain.faithfulness.likeness import mean_of_random
@@ -263,7 +263,7 @@ def test_the_largest_stain_is_the_same_or_not():
 def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
     whole = maps_of(map_method(), model, given, at_once=6)
     split = given.take(range(6))
-    object.__setattr__(split, "norms", [([4, 1], None), ([0, 2, 5, 3], None)])
+    object.__setattr__(split, "norms", [StatisticsGroup([4, 1], None), StatisticsGroup([0, 2, 5, 3], None)])
     np.testing.assert_allclose(maps_of(map_method(), model, split, at_once=3), whole, atol=1e-6)
 
 

@@ -67,7 +67,7 @@ def coalition_answers(
     """
     settings = settings or Taking()
     images, absent = sites.images, stand_ins(sites, settings.removal)
-    _check(settings)
+    _check(settings.of, most_at_once=settings.most_at_once)
     own = None
     if asked is None:
         check_targets(model, sites.targets)
@@ -110,10 +110,10 @@ def _fit(images: Tensor) -> int:
     return max(1, PIXELS_AT_ONCE // pixels) if images.device.type == "cpu" else 2**31
 
 
-def _check(settings: Taking) -> None:
-    if settings.of not in get_args(Of):
-        message = f"No output is called {settings.of!r}. {nearest(settings.of, get_args(Of))}"
+def _check(of: str, *, most_at_once: int) -> None:
+    if of not in get_args(Of):
+        message = f"No output is called {of!r}. {nearest(of, get_args(Of))}"
         raise ExplanationError(message)
-    if settings.most_at_once < 1:
-        message = f"{settings.most_at_once} images at once were asked for; give at least 1."
+    if most_at_once < 1:
+        message = f"{most_at_once} images at once were asked for; give at least 1."
         raise ExplanationError(message)
