@@ -6,6 +6,7 @@ import pytest
 from distangle.errors import ExplanationError
 from distangle.explain import (
     channel_attention,
+    inverse_attention,
     map_channel_correlation,
     null_channel_attention,
     random_smooth_maps,
