@@ -118,7 +118,9 @@ def circle_masks(circles: Sequence[Circle], size: tuple[int, int]) -> np.ndarray
 
 
 def pointed(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each map whether its peak lies inside, and the share of its mass there; an empty map: no and 0.
+    """Return whether each map's peak lies inside, and its mass there.
+
+    An empty map has no peak and mass 0.
 
     Args:
         maps: [row, height, width], without negatives.
@@ -132,7 +134,9 @@ def pointed(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
-    """Return row and column of the maximum; of several equal ones that nearest to their middle.
+    """Return row and column of the maximum.
+
+    Of several equal ones it is the one nearest to their middle.
 
     Enlarging leaves a plateau where the peak lies at the border of the grid, and occlusion one as wide as its stride:
     its first pixel in memory would be its upper left corner.

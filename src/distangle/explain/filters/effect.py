@@ -34,7 +34,7 @@ def prune_effect(
     seed: int = 0,
     advance: Advance = no_progress,
 ) -> list[dict[str, Any]]:
-    """Predict the held-out sites without the filters that could be left out, and without as many random ones.
+    """Predict held-out sites without redundant filters, and without random ones.
 
     Args:
         run: Finished.

@@ -45,7 +45,9 @@ def examine_filters(
     settings: FilterSettings | None = None,
     advance: Advance = no_progress,
 ) -> FilterBands:
-    """Measure bands and blocks of all 1x1 filters of a run, and test what pruning them does where a screen is given.
+    """Measure bands and blocks of all 1x1 filters of a run.
+
+    Pruning is tested where a screen is given.
 
     Args:
         run: Finished.
@@ -90,7 +92,7 @@ def examine_filters(
 def survey(
     model: PerturbationClassifier, settings: FilterSettings, *, shown: Sequence[str], advance: Advance = no_progress
 ) -> list[dict[str, Any]]:
-    """Return bands and blocks of every 1x1 convolution beside shuffled and initial weights.
+    """Return bands and blocks of every 1x1 convolution, with their nulls.
 
     Args:
         model: Whose.

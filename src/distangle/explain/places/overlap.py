@@ -1,4 +1,4 @@
-"""Whether maps lie on nuclei and cells, beside random smooth maps on the same images."""
+"""Overlap of maps with nuclei and cells, against random smooth maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,9 @@ def overlap_with_cells(
     wells: Sequence[str] | None = None,
     n_maps: int = 200,
 ) -> CellOverlap:
-    """Ask what share of each map lies on nuclei, on cells and beside them, and what chance would have said.
+    """Measure the share of each map on nuclei, cells and background.
+
+    The shares of random maps are the null.
 
     A map that is one pixel of 8 x 8 wide covers nucleus and cytoplasm alike, so a share is only worth something
     beside that of random maps which are as coarse; and since cells cover most of a field, a high share in cells is no

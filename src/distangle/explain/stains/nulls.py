@@ -25,7 +25,7 @@ AT_ONCE = 1_000_000  # numbers shuffled together: 8 MB
 
 @dataclass(frozen=True, kw_only=True)
 class RandomMaps:
-    """Random smooth maps at the grid of an activation map, and the size they are enlarged to.
+    """Random smooth maps on the grid of attribution maps.
 
     Enlarging is linear, so scores against many maps are computed on the grid and the enlarged maps need not exist.
 
@@ -67,7 +67,7 @@ class RandomMaps:
 def random_smooth_maps(
     n_maps: int, *, grid: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smoothness: float = 1.0
 ) -> RandomMaps:
-    """Draw noise on the grid of an activation map, smooth it, stretch it to [0, 1] and enlarge it as maps are.
+    """Draw smooth random maps, stretched to [0, 1] and enlarged as maps are.
 
     Args:
         n_maps: How many.
@@ -85,7 +85,7 @@ def random_smooth_maps(
 
 
 def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling) -> NullScores:
-    """Return Eq. (15) of every image with every random map: `channel_attention`, vectorised."""
+    """Return `channel_attention` of every image with every random map."""
     pixels = scaled(raw, scaling=scaling).astype(np.float64)
     enlarge_rows, enlarge_columns = maps.enlarging()
     map_squares = np.einsum(
@@ -103,7 +103,7 @@ def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling
 
 
 def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
-    """Return the correlation of every channel with every random map: `map_channel_correlation`, vectorised."""
+    """Return `map_channel_correlation` of every image with every random map."""
     channels = unit_length(raw.reshape(*raw.shape[:2], -1)).reshape(raw.shape)
     enlarge_rows, enlarge_columns = maps.enlarging()
     pixels = maps.size[0] * maps.size[1]
@@ -124,14 +124,16 @@ def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
 
 
 def p_values(observed: ChannelArray, null: NullScores) -> ChannelArray:
-    """Return the share of draws that score at least as high, (1 + how many) / (1 + draws): never 0."""
+    """Return p of each score, (1 + draws at least as high) / (1 + draws)."""
     return np.asarray((1 + (null >= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
 def mean_over_sites(
     null: NullScores, *, rng: np.random.Generator, groups: Sequence[str] | None = None
 ) -> Float[np.ndarray, "draw channel"]:
-    """Return the mean over sites of each draw, every group of sites with a random map of its own.
+    """Return the mean of each draw over sites.
+
+    Every group of sites has a random map of its own.
 
     Maps shared by all sites would vary together. Those of the sites of a well may be alike, so they share one.
 
@@ -169,7 +171,7 @@ class ShapleyNull:
 def shapley_null(
     values: ChannelArray, *, rng: np.random.Generator, groups: Sequence[str] | None = None, n_draws: int = 1000
 ) -> ShapleyNull:
-    """Ask whether a stain's mean score exceeds that of a stain chosen at random in every group.
+    """Test whether a channel's mean score exceeds that of a random channel.
 
     Args:
         values: Of `channel_shapley` or `channel_ablation`.

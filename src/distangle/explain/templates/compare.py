@@ -51,7 +51,9 @@ def compare_templates(
     settings: TemplateSettings | None = None,
     advance: Advance = no_progress,
 ) -> TemplateMaps:
-    """Compare templates and embeddings of a run; with a second run, such as one with pseudo labels, in the same maps.
+    """Compare templates and embeddings of a run.
+
+    Those of a second run, such as one with pseudo labels, go into the same maps.
 
     Source: Figs. 7, 8 and 9
     Departs: the paper judges the spread from one t-SNE map. Here the numbers come from the full space, each beside
