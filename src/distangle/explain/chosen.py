@@ -71,7 +71,7 @@ class Piece:
             yield
 
     def logits(self, model: PerturbationClassifier, images: Images | None = None) -> Logits:
-        """Return the logits of the sites, float32, or those of other images in their place.
+        """Return the logits of the sites, or of other images there, float32.
 
         Args:
             model: The network; evaluation mode and its gradient flags are restored.
@@ -97,7 +97,7 @@ class StatisticsGroup(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenSites:
-    """Sites to explain with all that it takes: one row of everything per row of the table.
+    """Sites to explain, one row of everything per row of the table.
 
     Attributes:
         table: The `Metadata_*` columns, `perturbation` and `predicted`.
@@ -202,7 +202,7 @@ class ChosenSites:
         return sum(-(-len(group.rows) // at_once) for group in self._groups())
 
     def pieces(self, *, at_once: int, device: torch.device) -> Iterator[Piece]:
-        """Give all sites in batches of at most `at_once`, each with one set of statistics."""
+        """Yield all sites in batches, each with one set of statistics."""
         for group in self._groups():
             for start in range(0, len(group.rows), at_once):
                 rows = group.rows[start : start + at_once]
@@ -221,7 +221,7 @@ class ChosenSites:
     def map(
         self, function: Callable[[Piece], Mapping[str, np.ndarray]], *, at_once: int, device: torch.device
     ) -> dict[str, np.ndarray]:
-        """Apply a function to every batch and return its arrays with their rows in table order.
+        """Apply a function to every batch; return its arrays in table order.
 
         Args:
             function: Takes a batch; returns arrays by name, one row per site of the batch.

@@ -197,7 +197,7 @@ def _taking(settings: ExplainSettings) -> Taking:
 def _p_of_sites(
     model: PerturbationClassifier, sites: ChosenSites, found: Mapping[str, np.ndarray], *, settings: ExplainSettings
 ) -> dict[str, np.ndarray]:
-    """Return `NAME_p` [site, channel] of every score with a null: of random maps, or of control wells."""
+    """Return `NAME_p` [site, channel] of every score with a null."""
     p = {f"{name}_p": p_values(found[name], found[f"{name}_null"]) for name in SCORES if f"{name}_null" in found}
     if sites.untreated is None:
         return p

@@ -200,7 +200,7 @@ def _ready(store: ImageStore, rows: list[int]) -> torch.Tensor:
 
 
 def _readable(store: ImageStore, rows: list[int] | None) -> torch.Tensor | None:
-    """Return the images of some sites; None without sites or where one cannot be read."""
+    """Return the images of some sites; None where one cannot be read."""
     if rows is None or len(measure_sites(store, rows)[0]) < len(rows):
         return None
     return _ready(store, rows)

@@ -88,7 +88,7 @@ def tested(
 
 
 def of_the_network(run: RunFolder, screen: Screen, options: AnalysisOptions, *, advance: Advance) -> list[Path]:
-    """Compare the templates and examine the filters of a run; return the files written.
+    """Compare templates and examine filters of a run; return the files written.
 
     Args:
         run: A run that has been predicted.

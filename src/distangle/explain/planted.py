@@ -1,4 +1,4 @@
-"""Compare an explanation with a planted truth: the top channel and the map's peak."""
+"""Comparison of an explanation with a planted truth."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -92,7 +92,7 @@ def explain_run(
 
 
 def n_steps(parts: Sequence[Part]) -> int:
-    """Return how many steps `explain_run` has: reading and explaining sites, then each part."""
+    """Return how many steps `explain_run` has: two for sites, one per part."""
     return 2 + len(parts)
 
 

@@ -58,7 +58,7 @@ def scores_by_method(
 
 
 class MethodMaps(NamedTuple):
-    """Maps of one method, [site, height, width] at the size of the images, and the layer that it looked at."""
+    """Maps of one method, [site, height, width], and the layer it looked at."""
 
     maps: np.ndarray
     layer: str

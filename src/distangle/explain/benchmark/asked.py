@@ -78,7 +78,7 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
 
 
 def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) -> Asked:
-    """Keep the sites that the network predicts correctly, with what was planted there.
+    """Keep correctly predicted sites, with what was planted there.
 
     Args:
         opened: The run, opened at `rows`.
@@ -151,7 +151,7 @@ def untrained(opened: Opened, asked: Asked, run: RunFolder, screen: Screen, *, s
 
 
 def _references(model: PerturbationClassifier, store: ImageStore, rows: Sequence[int]) -> torch.Tensor:
-    """Return the references of sites for an untrained network, float32 [row, reference]."""
+    """Return the references of an untrained network, float32 [row, reference]."""
     screen, everybody = store.screen, np.arange(len(store.screen.sites))
     training = everybody if store.fold is None else np.flatnonzero(store.fold == TRAIN)
     wells = reference_wells(

@@ -174,7 +174,10 @@ def examine(
 
 
 def _dealt(sites: ChosenSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
-    """Return rows in the order of the tests: each explained perturbation in turn, controls last."""
+    """Return rows in the order of the tests, controls last.
+
+    Each explained perturbation is taken in turn.
+    """
     order = pd.DataFrame({"row": rng.permutation(len(sites))})
     order["target"] = sites.targets.cpu().numpy()[order["row"]]
     order["turn"] = order.groupby("target").cumcount()

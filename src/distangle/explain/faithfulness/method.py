@@ -22,7 +22,7 @@ LARGEST_SIDE = 16  # places on a side: a curve over thousands of them would take
 
 
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
-    """Return a method of `place_maps` whose signed maps are examined at their own size.
+    """Return a method of `place_maps` that gives signed maps at their own size.
 
     Args:
         method: A name of `PLACE_METHODS`.

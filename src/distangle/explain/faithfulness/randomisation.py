@@ -1,4 +1,4 @@
-"""The model randomisation test: whether maps and channel scores follow the weights."""
+"""Model randomisation: whether maps and channel scores follow the weights."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Copies of a network with random weights, from the output down to the first layer."""
+"""Copies of a network with random weights, from the output to the input."""
 
 import copy
 import dataclasses

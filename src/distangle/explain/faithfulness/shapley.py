@@ -1,4 +1,4 @@
-"""Shapley values of the channels of a few sites, of a network or a changed copy of it."""
+"""Shapley values of the channels at a few sites, also of changed networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ StainValues = Float[np.ndarray, "few channel"]
 
 @dataclass(frozen=True, kw_only=True)
 class SiteShapley:
-    """A few sites with their Shapley values, which those of changed networks or images are compared with.
+    """A few sites with the Shapley values that others are compared with.
 
     Attributes:
         sites: Few: each takes as many forward passes as there are coalitions of channels.

@@ -23,7 +23,7 @@ def likeness_of_views(
     method: MapMethod,
     at_once: int = 16,
 ) -> Float[np.ndarray, "view site"]:
-    """Return the similarity of the map of the image and those of its seven other views.
+    """Return the similarity of the maps of an image and of its other views.
 
     The views show the same cells, so their maps, turned back, should be the map of the image.
 

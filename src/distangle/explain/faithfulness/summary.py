@@ -120,7 +120,7 @@ def _curves(one: Curves, mean: Any, *, wells: Sequence[str], rng: np.random.Gene
 
 
 def _stains(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, Any] | None:
-    """Standard deviation of Shapley values over views, beside their size; how often the largest stays the largest."""
+    """Summarise how Shapley values vary over views."""
     if values is None:
         return None
     return {

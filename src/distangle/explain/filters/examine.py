@@ -1,4 +1,4 @@
-"""Examine the 1x1 filters of a run: bands and blocks of every layer, and the claim that two layers stand out."""
+"""Analysis of the 1x1 filters of a run, and of the claim on two layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -125,7 +125,9 @@ def _kinds(layer: FilterLayer) -> dict[str, Filters]:
 
 
 def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator) -> dict[str, Iterator[Filters]]:
-    """Shuffled weights, and normal ones as before the first step; the norm before them stays what it is.
+    """Draw shuffled weights, and normal ones as before training.
+
+    The norm before them stays as it is.
 
     Initial weights are given up to a factor, which no number here depends on.
     """
@@ -139,7 +141,10 @@ def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator
 
 
 def _claim(found: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> dict[str, Any] | None:
-    """The layers of Fig. 10 among all dense ones, ranked by what is more banded than their own shuffled weights."""
+    """Rank the layers of Fig. 10 among all dense layers.
+
+    The rank counts what is more banded than the layer's own shuffled weights.
+    """
     dense = [one for one in found if one["dense"]]
     if not dense:
         return None

@@ -1,4 +1,4 @@
-"""Integrated gradients and occlusion: what the pixels are worth to the explained output, by captum."""
+"""Integrated gradients and occlusion of the pixels, computed by captum."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ def integrated_gradients(
     head: Head = "softmax",
     settings: PixelAttributionSettings | None = None,
 ) -> SignedAttribution:
-    r"""Integrate the gradient from a baseline image to the image; sum it over the channels.
+    r"""Integrate gradients from a baseline to the image, summed over channels.
 
     $$ \sum_i (x_i - x'_i) \int_0^1 \frac{\partial y^c}{\partial x_i}\big(x' + a(x - x')\big)\, da $$
 
@@ -100,7 +100,7 @@ def occlusion(
     head: Head = "softmax",
     settings: PixelAttributionSettings | None = None,
 ) -> SignedAttribution:
-    """Cover one square of all channels after the other and measure the fall of the output.
+    """Cover square after square of all channels and measure the fall.
 
     A place's value is the mean fall over the squares that cover it.
 

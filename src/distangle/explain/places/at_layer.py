@@ -1,4 +1,4 @@
-"""Activations of a layer and the gradient of the explained output there, by one hook."""
+"""Activations of a layer and the gradient of the output there."""
 
 from dataclasses import dataclass
 from typing import get_args, overload
@@ -96,7 +96,7 @@ def at_pool(model: PerturbationClassifier, sites: Piece, *, head: Head) -> AtLay
 def pooled_gradient(
     model: PerturbationClassifier, pooled: Tensor, sites: Piece, *, head: Head
 ) -> tuple[Outputs, Tensor]:
-    """Return the outputs for pooled features, and the gradient of the explained one there."""
+    """Return the outputs for pooled features, and their gradient."""
     with torch.enable_grad():
         pooled = pooled.detach().requires_grad_()
         outputs = model.classify(pooled, ordinary(sites.cell_types), ordinary(sites.references))
@@ -105,7 +105,10 @@ def pooled_gradient(
 
 
 def explained(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
-    """Return the sum over sites of y^c: sites are independent, so its gradient is that of each."""
+    """Return the sum over sites of y^c.
+
+    Sites are independent, so its gradient is that of each.
+    """
     values = outputs.logits if head == "softmax" else outputs.cosines
     return values.gather(1, ordinary(targets).long()[:, None]).sum()
 
@@ -115,12 +118,12 @@ def ordinary(tensor: Tensor) -> Tensor: ...
 @overload
 def ordinary(tensor: Tensor | None) -> Tensor | None: ...
 def ordinary(tensor: Tensor | None) -> Tensor | None:
-    """Copy a tensor that was made in inference mode, which cannot take part in a gradient."""
+    """Copy a tensor of inference mode, which cannot take part in a gradient."""
     return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
 
 
 def of_sites(maps: Tensor, n_sites: int) -> Tensor:
-    """Concatenate the maps of a site's channels, for a backbone that sees each by itself."""
+    """Concatenate the maps of a site's channels, seen one by one."""
     return maps.reshape(n_sites, -1, *maps.shape[2:])
 
 

@@ -59,7 +59,7 @@ def closed_form_maps(
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
 ) -> ActivationMaps:
-    r"""Draw Grad-CAM of the last layers without a backward pass: Eq. (10) solved on paper.
+    r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
 
     The backbone ends in a mean over places, so with w_k the gradient of the output with respect to the pooled feature
     k (which needs the head only) and Z = height x width:
@@ -122,7 +122,7 @@ def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _BeforePooling:
-    """A layer with nothing but `norm` (or nothing) and the final ReLU between it and the mean."""
+    """A layer with at most `norm` and the final ReLU before the mean."""
 
     module: nn.Module
     norm: nn.BatchNorm2d | None
@@ -150,7 +150,7 @@ def pooled_name(model: PerturbationClassifier) -> str:
 
 
 def _slope(norm: nn.BatchNorm2d) -> Tensor:
-    """Derivative of each feature of the norm with respect to its input, in evaluation mode."""
+    """Return the derivative of each feature of the norm by its input."""
     if norm.running_var is None:
         message = "This norm keeps no running variance."
         raise ExplanationError(message)

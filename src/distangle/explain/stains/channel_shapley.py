@@ -31,7 +31,7 @@ class ChannelShapley:
 
 
 def channel_shapley(model: PerturbationClassifier, sites: Piece, settings: Taking | None = None) -> ChannelShapley:
-    r"""Average what each channel adds to the target's output over all orders of adding.
+    r"""Average what each channel adds to the output over all orders.
 
     All 2^channels coalitions are run, so the values are exact, not sampled:
 

@@ -1,4 +1,4 @@
-"""Pooled features of images with replaced channels, at less than one pass per mixture."""
+"""Pooled features of images with some of their channels replaced."""
 
 import itertools
 from collections.abc import Iterator
@@ -164,7 +164,7 @@ def _measured(
 
 
 def covering(channels: int) -> Coalitions:
-    """Return six coalitions in which every pair of at most ten channels has all four states.
+    """Return six coalitions that show every pair of channels in all states.
 
     A pair is there as both, either one, and none. The first coalition is empty. In the others each channel is a
     different choice of three out of five: two such choices differ, so each of the two is somewhere alone, and share

@@ -52,7 +52,9 @@ class RandomMaps:
         return rows, columns
 
     def on_grid(self, pixels: np.ndarray) -> np.ndarray:
-        """Apply the adjoint of enlarging: <enlarged map, pixels> = <map on its grid, this>.
+        """Apply the adjoint of enlarging to images.
+
+        <enlarged map, pixels> = <map on its grid, this>.
 
         Args:
             pixels: [..., height, width] of the images.

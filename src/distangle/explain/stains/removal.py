@@ -21,12 +21,12 @@ NEEDS = {
 
 
 def default_removal(sites: Piece | ChosenSites) -> Removal:
-    """Return how channels are taken away where nobody says how: `control` with controls, else `mean`."""
+    """Return the default removal: `control` with controls, else `mean`."""
     return "mean" if sites.controls is None else "control"
 
 
 def stand_ins(sites: Piece, removal: Removal | None = None) -> StandIns:
-    """Return the images whose channels replace absent ones: one per site, or one for all.
+    """Return replacement images: one per site, or one for all.
 
     - `mean`: the channel's own mean over the image, everywhere. Nothing comes from outside the image, but no well
       looks like it; and where images are not standardised one by one, what a channel says by its brightness is not

@@ -1,4 +1,4 @@
-"""All channel scores that come from taking channels away, from one run of the coalitions."""
+"""Channel scores by removal, from one run of the coalitions."""
 
 from collections.abc import Mapping
 

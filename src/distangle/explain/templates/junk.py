@@ -41,7 +41,7 @@ def training_wells(
 def junk_apart(
     templates: Vectors, junk: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any] | None:
-    """Say how well the templates of junk classes are told from the others, without any map.
+    """Measure how separable the templates of unused classes are.
 
     Args:
         templates: Of one head.
