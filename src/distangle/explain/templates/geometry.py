@@ -92,7 +92,7 @@ def neighbour_purity(
 ) -> Float[np.ndarray, " vector"]:
     """Return the share of each vector's k nearest others with its label.
 
-    It is NaN for a vector without a label.
+    It is NaN for a vector that has no other to compare with.
 
     Args:
         pairs: From `cosines`.
