@@ -9,7 +9,7 @@ import sys
 import torch
 
 import measure
-from distangle.explain import channel_shapley, place_maps
+from distangle.explain import Piece, channel_shapley, place_maps
 from distangle.model import ModelConfig, PerturbationClassifier, build_classifier
 
 CALLS, WARM = 1000, 100
@@ -33,7 +33,7 @@ def main() -> int:
     ).eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, 48, 48, generator=generator)
-    given = (model, images, torch.eye(2), torch.tensor([1, 4]))
+    given = (model, Piece(images=images, cell_types=torch.eye(2), targets=torch.tensor([1, 4])))
     kinds = {
         "Grad-CAM, last maps": lambda: place_maps(*given),
         "Grad-CAM, within": lambda: place_maps(*given, layer="features.denseblock2"),

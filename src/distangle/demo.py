@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from distangle.errors import RunError
-from distangle.explain import PARTS, explain_run, n_steps, sentences
+from distangle.explain import PARTS, SiteSelection, explain_run, n_steps, sentences
 from distangle.images import probe_image
 from distangle.inference import predict_run
 from distangle.progress import by_percent, doing, progress
@@ -59,7 +59,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(run, screen, advance=advance)
     with progress("explain", 0, n_steps=n_steps(PARTS)) as advance:
-        explanation = explain_run(run, screen, n_sites=N_EXPLAINED, advance=advance)
+        explanation = explain_run(run, screen, selection=SiteSelection(n_sites=N_EXPLAINED), advance=advance)
     page = build_report(run, screen, progress=lambda part: doing("writing the report", part))
     said = [_score_sentence(scores, held_out=last), *sentences(explanation)]
     return Found(sentences=tuple(said), report=page)

@@ -7,10 +7,11 @@ from captum.attr import ShapleyValues
 from torch import nn
 
 from distangle.errors import ConfigError, ExplanationError
-from distangle.explain import channel_shapley
+from distangle.explain import Taking, channel_shapley
 from distangle.explain.stains.answers import _check
 from distangle.explain.stains.coalitions import coalitions, shapley_weights
 from distangle.model import ModelConfig, build_classifier
+from site_batches import batch
 
 SIZE = 16
 
@@ -68,7 +69,7 @@ def test_values_are_the_mean_over_every_order_of_three_channels(of, removal):
     beside = sites(seed=9)[0]
     given = {"mean": {}, "control": {"controls": beside}, "other_well": {"others": beside}}[removal]
     stand_in = means(images) if removal == "mean" else beside
-    found = channel_shapley(model, images, cell_types, targets, of=of, removal=removal, **given)
+    found = channel_shapley(model, batch(images, cell_types, targets, **given), Taking(of=of, removal=removal))
     expected = by_every_order(model, images, cell_types, targets, of=of, stand_in=stand_in)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-4)
@@ -84,7 +85,7 @@ def test_values_are_those_of_captum_with_one_feature_per_channel():
         additional_forward_args=cell_types,
         feature_mask=torch.arange(4)[None, :, None, None],
     )
-    found = channel_shapley(model, images, cell_types, targets)
+    found = channel_shapley(model, batch(images, cell_types, targets))
     torch.testing.assert_close(found.values, theirs[:, :, 0, 0].detach(), atol=1e-5, rtol=1e-4)
 
 
@@ -92,7 +93,7 @@ def test_values_are_those_of_captum_with_one_feature_per_channel():
 def test_the_values_of_six_stains_add_up_to_all_minus_none(of):
     model = network(6)
     images, cell_types, targets = sites(6)
-    found = channel_shapley(model, images, cell_types, targets, of=of)
+    found = channel_shapley(model, batch(images, cell_types, targets), Taking(of=of))
     torch.testing.assert_close(found.values.sum(1), found.with_all - found.with_none, atol=1e-5, rtol=1e-5)
     expected = answer(model, images, cell_types, targets, of).float()
     torch.testing.assert_close(found.with_all, expected, atol=1e-5, rtol=1e-5)
@@ -108,7 +109,7 @@ def test_a_stain_that_the_network_does_not_see_is_worth_nothing_and_twins_are_wo
         first[:, 1] = first[:, 0]
     images, cell_types, targets = sites(4)
     images[:, 1] = images[:, 0]
-    values = channel_shapley(model, images, cell_types, targets).values
+    values = channel_shapley(model, batch(images, cell_types, targets)).values
     torch.testing.assert_close(values[:, 2], torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(values[:, 0], values[:, 1], atol=1e-6, rtol=0)
     assert (values[:, 0].abs() > 1e-4).all()
@@ -130,7 +131,7 @@ def test_an_output_that_needs_all_stains_is_shared_equally():
 def test_one_channel_gets_everything():
     model = network(1)
     images, cell_types, targets = sites(1)
-    found = channel_shapley(model, images, cell_types, targets)
+    found = channel_shapley(model, batch(images, cell_types, targets))
     torch.testing.assert_close(found.values[:, 0], found.with_all - found.with_none, atol=1e-6, rtol=1e-6)
 
 
@@ -139,13 +140,13 @@ def test_no_more_images_at_once_than_asked_for_and_the_same_values():
     images, cell_types, targets = sites()
     sizes = []
     hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    few = channel_shapley(model, images, cell_types, targets, most_at_once=5)
+    few = channel_shapley(model, batch(images, cell_types, targets), Taking(most_at_once=5))
     assert sizes == [5, 3, 5, 3, 5, 3]
     sizes.clear()
-    channel_shapley(model, images, cell_types, targets, most_at_once=17)
+    channel_shapley(model, batch(images, cell_types, targets), Taking(most_at_once=17))
     hook.remove()
     assert sizes == [16, 8]
-    many = channel_shapley(model, images, cell_types, targets, most_at_once=1000)
+    many = channel_shapley(model, batch(images, cell_types, targets), Taking(most_at_once=1000))
     torch.testing.assert_close(few.values, many.values, atol=1e-5, rtol=1e-4)
 
 
@@ -153,23 +154,25 @@ def test_one_control_image_serves_all_sites():
     model = network()
     images, cell_types, targets = sites()
     control = sites(seed=9)[0][:1]
-    one = channel_shapley(model, images, cell_types, targets, removal="control", controls=control)
-    each = channel_shapley(model, images, cell_types, targets, removal="control", controls=control.repeat(3, 1, 1, 1))
+    one = channel_shapley(model, batch(images, cell_types, targets, controls=control), Taking(removal="control"))
+    each = channel_shapley(
+        model, batch(images, cell_types, targets, controls=control.repeat(3, 1, 1, 1)), Taking(removal="control")
+    )
     torch.testing.assert_close(one.values, each.values, atol=1e-6, rtol=1e-5)
 
 
 def test_an_image_that_is_its_control_owes_nothing_to_any_stain():
     model = network()
     images, cell_types, targets = sites()
-    found = channel_shapley(model, images, cell_types, targets, removal="control", controls=images)
+    found = channel_shapley(model, batch(images, cell_types, targets, controls=images), Taking(removal="control"))
     torch.testing.assert_close(found.values, torch.zeros(3, 3), atol=1e-6, rtol=0)
 
 
 def test_values_in_bfloat16_are_near_and_the_model_is_left_alone():
     model = network().train()
     images, cell_types, targets = sites()
-    exact = channel_shapley(model, images, cell_types, targets)
-    rough = channel_shapley(model, images, cell_types, targets, bf16=True)
+    exact = channel_shapley(model, batch(images, cell_types, targets))
+    rough = channel_shapley(model, batch(images, cell_types, targets), Taking(bf16=True))
     assert not torch.equal(exact.values, rough.values)
     torch.testing.assert_close(exact.values, rough.values, atol=0.05, rtol=0.1)
     assert model.training
@@ -179,22 +182,22 @@ def test_values_in_bfloat16_are_near_and_the_model_is_left_alone():
 def test_more_than_eight_channels_are_refused_with_advice():
     images = torch.zeros(1, 9, SIZE, SIZE)
     with pytest.raises(ExplanationError, match="9 channels need 512 forward passes per site.*ShapleyValueSampling"):
-        channel_shapley(network(9), images, torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+        channel_shapley(network(9), batch(images, torch.tensor([[1.0, 0.0]]), torch.tensor([0])))
 
 
 def test_unknown_choices_are_refused_with_the_nearest_name():
     with pytest.raises(ExplanationError, match="No output is called 'logits'. Did you mean 'logit'"):
         _check("logits", most_at_once=1)
     with pytest.raises(ExplanationError, match="0 images at once"):
-        channel_shapley(network(), *sites(), most_at_once=0)
+        channel_shapley(network(), batch(*sites()), Taking(most_at_once=0))
 
 
 def test_images_of_another_number_of_channels_are_refused():
     with pytest.raises(ConfigError, match="Images with 4 channels were given to a model of 3"):
-        channel_shapley(network(3), *sites(4))
+        channel_shapley(network(3), batch(*sites(4)))
 
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
     with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 4; the model knows 4, from 0 to 3"):
-        channel_shapley(network(), images, cell_types, torch.tensor([0, 4, 1]))
+        channel_shapley(network(), batch(images, cell_types, torch.tensor([0, 4, 1])))

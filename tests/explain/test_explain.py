@@ -9,7 +9,10 @@ from rich.console import Console
 from distangle.errors import ExplanationError
 from distangle.explain import (
     ChosenSites,
+    Circle,
     ExplainSettings,
+    StatisticsGroup,
+    Taking,
     activation_maps,
     channel_ablation,
     channel_attention,
@@ -23,6 +26,7 @@ from distangle.model import ModelConfig, build_classifier, collect_statistics, l
 from distangle.progress import progress
 from distangle.randomness import generator
 from distangle.results import Explanation
+from site_batches import batch
 
 N, CHANNELS, SIZE = 10, 3, 32
 NAMES = ("actin", "mito", "nothing", "nuclei")
@@ -82,12 +86,12 @@ def explanation(given):
 
 def test_every_column_is_what_its_own_function_says(given, explanation):
     table = explanation.table
-    looked = activation_maps(given.model, given.images, None, given.targets)
-    stains = channel_shapley(given.model, given.images, None, given.targets)
+    looked = activation_maps(given.model, batch(given.images, None, given.targets))
+    stains = channel_shapley(given.model, batch(given.images, None, given.targets))
     np.testing.assert_allclose(explanation.maps, looked.maps, atol=1e-5)
     np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
     maps = looked.maps.numpy()
-    ablated = channel_ablation(given.model, given.images, None, given.targets)
+    ablated = channel_ablation(given.model, batch(given.images, None, given.targets))
     np.testing.assert_allclose(table[["ablation_1", "ablation_2", "ablation_3"]], ablated.values, atol=1e-5)
     np.testing.assert_allclose(explanation.interactions, stains.interactions, atol=1e-5)
     np.testing.assert_allclose(
@@ -171,11 +175,11 @@ def explain_with(given, table):
 
 def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(given, explanation):
     odd, even = list(range(1, N, 2)), list(range(0, N, 2))
-    apart = given.explain(norms=[(odd, None), (even, None)])
+    apart = given.explain(norms=[StatisticsGroup(odd, None), StatisticsGroup(even, None)])
     np.testing.assert_allclose(apart.maps, explanation.maps, atol=1e-5)
     np.testing.assert_allclose(apart.table["shapley_1"], explanation.table["shapley_1"], atol=1e-5)
     lent = collect_statistics(given.model, lambda: [(given.images[odd], None)])
-    mixed = given.explain(norms=[(odd, lent), (even, None)]).table["probability"]
+    mixed = given.explain(norms=[StatisticsGroup(odd, lent), StatisticsGroup(even, None)]).table["probability"]
     with lent_statistics(given.model, lent):
         whole = given.explain().table["probability"]
     np.testing.assert_allclose(mixed[odd], whole[odd], atol=1e-5)
@@ -223,10 +227,14 @@ def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
     found = given.explain(settings=settings, controls=given.images.flip(0))
     assert found.settings["scaling"] == "min_max"
     assert found.settings["layer"] == "features.layer1"
-    expected = activation_maps(given.model, given.images, None, given.targets, layer="features.layer1", head="arc")
+    expected = activation_maps(
+        given.model, batch(given.images, None, given.targets), layer="features.layer1", head="arc"
+    )
     np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5)
     stains = channel_shapley(
-        given.model, given.images, None, given.targets, of="logit", removal="control", controls=given.images.flip(0)
+        given.model,
+        batch(given.images, None, given.targets, controls=given.images.flip(0)),
+        Taking(of="logit", removal="control"),
     )
     np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
 
@@ -245,7 +253,9 @@ def test_wells_and_perturbations_are_the_sites_together(explanation):
 def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(given, explanation):
     rows = [4, 6, 8]
     beside = given.sites().take(rows)
-    found = given.explain(untreated=beside, norms=[([0, 2, 4, 6, 8], None), ([1, 3, 5, 7, 9], None)])
+    found = given.explain(
+        untreated=beside, norms=[StatisticsGroup([0, 2, 4, 6, 8], None), StatisticsGroup([1, 3, 5, 7, 9], None)]
+    )
     values = explanation.table[["shapley_1", "shapley_2", "shapley_3"]].to_numpy()
     wells = explanation.table["Metadata_Well"].tolist()
     for site in range(N):
@@ -262,7 +272,7 @@ def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(give
 def test_other_wells_of_the_plate_can_stand_in(given):
     found = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), others=given.images.flip(0))
     stains = channel_shapley(
-        given.model, given.images, None, given.targets, removal="other_well", others=given.images.flip(0)
+        given.model, batch(given.images, None, given.targets, others=given.images.flip(0)), Taking(removal="other_well")
     )
     np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
 
@@ -275,7 +285,7 @@ def test_labels_are_permuted_where_there_are_several(given, explanation):
 
 def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):
     assert explanation.planted is None
-    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: (8.0, 8.0, 4.0)})
+    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: Circle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
     assert found.planted["top_shapley_is_planted"]["of"] == 5
     assert found.planted["map_peak_in_place"]["of"] == 1
@@ -304,6 +314,25 @@ def test_pieces_that_do_not_belong_together_are_refused(given):
         explain_with(given, given.table.drop(columns="predicted"))
     with pytest.raises(ExplanationError, match="'rows': 9, 'images': 10"):
         explain_with(given, given.table[:9])
+
+
+def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(given):
+    sites = given.sites(norms=[StatisticsGroup([9, 1, 3], None), StatisticsGroup([0, 2, 4, 5, 6, 7, 8], None)])
+    sizes = []
+
+    def count(piece):
+        sizes.append(len(piece))
+        return {"rows": np.array(piece.rows), "targets": piece.targets.numpy()}
+
+    found = sites.map(count, at_once=2, device=torch.device("cpu"))
+    assert sizes == [2, 1, 2, 2, 2, 1]
+    assert found["rows"].tolist() == list(range(N))
+    assert found["targets"].tolist() == given.targets.tolist()
+
+
+def test_without_a_removal_controls_replace_a_channel_where_there_are_any(given):
+    assert given.explain(controls=given.images.flip(0)).settings["removal"] == "control"
+    assert given.explain().settings["removal"] == "mean"
 
 
 def test_an_unknown_setting_is_refused():

@@ -8,7 +8,7 @@ from torch import nn
 import hand_made
 from distangle.correction import Correction
 from distangle.errors import ExplanationError
-from distangle.explain import random_smooth_maps
+from distangle.explain import StatisticsGroup, random_smooth_maps
 from distangle.explain.faithfulness import curves, on_grid
 from distangle.explain.faithfulness.curves import _check, null_p, site_p, without_detail
 from distangle.explain.faithfulness.order import area, order_of, taken
@@ -131,7 +131,7 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
         cell_types=torch.nn.functional.one_hot(torch.tensor([0, 1, 1]), 2).float(),
         references=torch.randn(3, model.n_numbers),
         controls=torch.randn_like(sites.images),
-        norms=[([2], lent), ([0, 1], None)],
+        norms=[StatisticsGroup([2], lent), StatisticsGroup([0, 1], None)],
     )
     maps = np.random.default_rng(0).normal(size=(3, 4, 4))
     found = curves(model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, n_steps=4)

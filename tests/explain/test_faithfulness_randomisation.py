@@ -7,11 +7,12 @@ from torch import nn
 
 from distangle.correction import Correction
 from distangle.errors import ExplanationError
+from distangle.explain import StatisticsGroup, Taking
 from distangle.explain.chosen import Piece
 from distangle.explain.faithfulness import cascade, likeness, map_method, maps_of, random_likeness, randomisation
 from distangle.explain.faithfulness.likeness import mean_of_random
 from distangle.explain.faithfulness.randomised import stages_of
-from distangle.explain.faithfulness.shapley import same_top, shapley_values
+from distangle.explain.faithfulness.shapley import SiteShapley, same_top, shapley_values
 from distangle.explain.faithfulness.targets import likeness_to_other_targets
 from distangle.model import ModelConfig, build_classifier
 from distangle.randomness import generator
@@ -166,12 +167,18 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
 
 def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them_does_not(model, given):
     few = given.take(range(2))
-    stains = shapley_values(model, few, at_once=64)
+    stains = shapley_values(model, few, settings=Taking())
     results = {}
     for method in (map_method(), brightness):
         own = maps_of(method, model, given, at_once=4)
         results[method] = randomisation(
-            model, given, own, method=method, rng=rng(), few=few, stains=stains, n_networks=3
+            model,
+            given,
+            own,
+            method=method,
+            rng=rng(),
+            shapley=SiteShapley(sites=few, values=stains, settings=Taking()),
+            n_networks=3,
         )
     true, false = results.values()
     assert (false.likeness == 1).all()
@@ -187,15 +194,23 @@ def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them
 
 def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given):
     few = given.take([1])
-    stains = shapley_values(model, few, at_once=64)
+    stains = shapley_values(model, few, settings=Taking())
     own = maps_of(map_method(), model, given, at_once=6)
-    found = randomisation(model, given, own, method=map_method(), rng=rng(), few=few, stains=stains, n_networks=1)
+    found = randomisation(
+        model,
+        given,
+        own,
+        method=map_method(),
+        rng=rng(),
+        shapley=SiteShapley(sites=few, values=stains, settings=Taking()),
+        n_networks=1,
+    )
     seed = int(rng().integers(2**31, size=1)[0])
     fresh = build_classifier(model.config, seed=seed)
     maps = maps_of(map_method(), fresh, given, at_once=6)
     np.testing.assert_allclose(found.untrained["features.conv1"], maps, atol=1e-6)
     np.testing.assert_allclose(found.likeness[-1, 0], likeness(own, maps), atol=1e-9)
-    values = shapley_values(fresh, few, at_once=64)
+    values = shapley_values(fresh, few, settings=Taking())
     np.testing.assert_allclose(found.stains["features.conv1"], likeness(stains, values), atol=1e-9)
     assert found.same_top["features.conv1"].tolist() == [float(stains.argmax() == values.argmax())]
 
@@ -248,7 +263,7 @@ def test_the_largest_stain_is_the_same_or_not():
 def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
     whole = maps_of(map_method(), model, given, at_once=6)
     split = given.take(range(6))
-    object.__setattr__(split, "norms", [([4, 1], None), ([0, 2, 5, 3], None)])
+    object.__setattr__(split, "norms", [StatisticsGroup([4, 1], None), StatisticsGroup([0, 2, 5, 3], None)])
     np.testing.assert_allclose(maps_of(map_method(), model, split, at_once=3), whole, atol=1e-6)
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from distangle.errors import ExplanationError
-from distangle.explain import examine_seeds
+from distangle.explain import NetworkSites, Taking, examine_seeds
 from distangle.explain.faithfulness import map_method, maps_of
-from distangle.explain.faithfulness.shapley import shapley_values
+from distangle.explain.faithfulness.shapley import SiteShapley, shapley_values
 from distangle.explain.faithfulness.stability import likeness_of_views, shapley_of_views, turned
 from distangle.images import View, take_view
 from distangle.model import ModelConfig, build_classifier
@@ -36,13 +36,14 @@ def given():
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_a_turned_piece_is_the_view_of_images_and_controls(given, number):
+def test_a_turned_batch_is_the_view_of_its_images_controls_and_other_wells(given, number):
     piece = next(given.pieces(at_once=2, device=torch.device("cpu")))
     images = torch.randn(2, 3, 6, 4)
-    wide = dataclasses.replace(piece, images=images, controls=images[:1] + 1)
+    wide = dataclasses.replace(piece, images=images, controls=images[:1] + 1, others=images - 2)
     seen = turned(wide, number=number)
     shape = (3, 4, 6) if number & 4 else (3, 6, 4)
-    for before, after in ((wide.images, seen.images), (wide.controls, seen.controls)):
+    for name in ("images", "controls", "others"):
+        before, after = getattr(wide, name), getattr(seen, name)
         expected = [take_view(one.numpy(), View(number), out=np.empty(shape, np.float32)) for one in before]
         np.testing.assert_array_equal(after.numpy(), np.stack(expected))
     assert turned(dataclasses.replace(wide, controls=None), number=number).controls is None
@@ -78,8 +79,8 @@ def test_each_view_is_turned_back_by_itself(model):
 
 def test_stains_of_turned_images_are_the_same_where_the_network_sees_no_direction(model, given):
     few = given.take([0, 1])
-    stains = shapley_values(model, few, at_once=64)
-    found = shapley_of_views(model, few, stains, numbers=(4, 3), at_once=64)
+    stains = shapley_values(model, few, settings=Taking())
+    found = shapley_of_views(model, SiteShapley(sites=few, values=stains, settings=Taking()), numbers=(4, 3))
     assert found.shape == (3, 2, 3)
     np.testing.assert_allclose(found, np.broadcast_to(stains, found.shape), atol=1e-5)
     assert stains.argmax(1).tolist() == [0, 1]
@@ -89,10 +90,10 @@ def test_stains_of_turned_images_are_the_same_where_the_network_sees_no_directio
 
 def test_shapley_values_take_the_control_image_for_an_absent_stain(model, given):
     as_control = dataclasses.replace(given, controls=given.images.clone())
-    np.testing.assert_allclose(shapley_values(model, as_control, at_once=64), 0, atol=1e-6)
+    np.testing.assert_allclose(shapley_values(model, as_control, settings=Taking()), 0, atol=1e-6)
     # Without controls a stain's own mean stands in; a network that is a mean of places does not notice.
     none = dataclasses.replace(given, controls=None)
-    np.testing.assert_allclose(shapley_values(model, none, at_once=64), 0, atol=1e-5)
+    np.testing.assert_allclose(shapley_values(model, none, settings=Taking()), 0, atol=1e-5)
 
 
 def other_network():
@@ -101,7 +102,11 @@ def other_network():
 
 
 def test_networks_that_agree_are_alike_and_others_are_not(model, given):
-    said = examine_seeds([(model, given), (model, given), (model, given)], rng=rng(), n_shapley_sites=2)
+    said = examine_seeds(
+        [NetworkSites(model, given), NetworkSites(model, given), NetworkSites(model, given)],
+        rng=rng(),
+        n_shapley_sites=2,
+    )
     assert said["networks"] == 3
     assert said["sites"] == 6
     np.testing.assert_allclose(said["likeness"]["pairs"], [1, 1, 1])
@@ -109,7 +114,9 @@ def test_networks_that_agree_are_alike_and_others_are_not(model, given):
     low, high = said["likeness"]["null"]
     assert -0.6 < low < 0 < high < 0.6
     assert said["top_stain"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
-    apart = examine_seeds([(model, given), (other_network(), given)], rng=rng(), n_shapley_sites=0)
+    apart = examine_seeds(
+        [NetworkSites(model, given), NetworkSites(other_network(), given)], rng=rng(), n_shapley_sites=0
+    )
     assert apart["likeness"]["mean"] < 0.6
     assert apart["top_stain"] is None
 
@@ -124,21 +131,21 @@ def test_targets_are_those_of_the_first_network_by_name(model, given):
     with torch.no_grad():
         for part in (other.linear_templates.weight, other.linear_templates.bias):
             part.copy_(part[[2, 0, 1]].clone())
-    said = examine_seeds([(model, given), (other, turned_names)], rng=rng(), n_shapley_sites=2)
+    said = examine_seeds([NetworkSites(model, given), NetworkSites(other, turned_names)], rng=rng(), n_shapley_sites=2)
     np.testing.assert_allclose(said["likeness"]["pairs"], [1])
     assert said["top_stain"]["same"] == 1
 
 
 def test_what_cannot_be_compared_is_refused(model, given):
     with pytest.raises(ExplanationError, match=r"1 network\(s\) to compare; give at least two"):
-        examine_seeds([(model, given)], rng=rng())
+        examine_seeds([NetworkSites(model, given)], rng=rng())
     with pytest.raises(ExplanationError, match=r"Network 2 was given other sites than the first \(3 and 6\)"):
-        examine_seeds([(model, given), (model, given.take(range(3)))], rng=rng())
+        examine_seeds([NetworkSites(model, given), NetworkSites(model, given.take(range(3)))], rng=rng())
     with pytest.raises(ExplanationError, match="Network 2 was given other sites"):
-        examine_seeds([(model, given), (model, given.take([1, 0, 2, 3, 4, 5]))], rng=rng())
+        examine_seeds([NetworkSites(model, given), NetworkSites(model, given.take([1, 0, 2, 3, 4, 5]))], rng=rng())
     renamed = dataclasses.replace(given, perturbations=("nothing", "first stain", "third stain"))
     with pytest.raises(ExplanationError, match=r"Network 2 has no output for \['second stain'\], which the first"):
-        examine_seeds([(model, given), (model, renamed)], rng=rng())
+        examine_seeds([NetworkSites(model, given), NetworkSites(model, renamed)], rng=rng())
 
     def method(model, piece):
         return piece.images[:, 0, :: 1 + len(sizes), :]
@@ -146,4 +153,4 @@ def test_what_cannot_be_compared_is_refused(model, given):
     sizes = []
     wide = dataclasses.replace(given, images=torch.zeros(6, 3, 8, 64))
     with pytest.raises(ExplanationError, match=r"maps of \[\(16, 16\), \(8, 16\)\] places, which cannot be compared"):
-        examine_seeds([(model, given), (model, wide)], rng=rng(), method=method)
+        examine_seeds([NetworkSites(model, given), NetworkSites(model, wide)], rng=rng(), method=method)

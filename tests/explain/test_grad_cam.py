@@ -9,6 +9,7 @@ from distangle.explain import activation_maps, closed_form_maps
 from distangle.explain.places import activation_map, at_layer
 from distangle.explain.places import grad_cam as room
 from distangle.model import ModelConfig, build_classifier, find_layer
+from site_batches import batch
 
 SIZE = 40
 
@@ -79,7 +80,7 @@ def textbook(model, images, cell_types, targets):
 def test_the_pooled_maps_are_equations_10_and_11_in_plain_loops(final_relu):
     model = network(final_relu=final_relu)
     images, cell_types, targets = sites()
-    found = activation_maps(model, images, cell_types, targets)
+    found = activation_maps(model, batch(images, cell_types, targets))
     torch.testing.assert_close(found.raw, textbook(model, images, cell_types, targets), atol=1e-7, rtol=1e-4)
     assert found.layer == ("features.norm5, after the final ReLU" if final_relu else "features.norm5")
 
@@ -101,7 +102,7 @@ def test_maps_of_a_layer_are_those_of_captum(backbone, layer, head):
     model = network(backbone)
     layer = last_layer(model) if layer == "the last" else layer
     images, cell_types, targets = sites()
-    found = activation_maps(model, images, cell_types, targets, layer=layer, head=head)
+    found = activation_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
     expected = captum_maps(model, layer, images, cell_types, targets, head=head)
     assert expected.amax() == 1
     torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
@@ -123,9 +124,9 @@ def test_the_closed_form_is_the_gradient(backbone, layer, final_relu, head, monk
     model = network(backbone, final_relu=final_relu)
     layer = last_layer(model) if layer == "the last" else layer
     images, cell_types, targets = sites()
-    closed = closed_form_maps(model, images, cell_types, targets, layer=layer, head=head)
+    closed = closed_form_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
     monkeypatch.setattr(room, "_before_pooling", lambda model, layer: None)
-    generic = activation_maps(model, images, cell_types, targets, layer=layer, head=head)
+    generic = activation_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
     torch.testing.assert_close(closed.raw, generic.raw, atol=1e-7, rtol=1e-4)
     torch.testing.assert_close(closed.maps, generic.maps, atol=1e-5, rtol=0)
     assert closed.maps.amax() == 1
@@ -138,31 +139,31 @@ def test_the_closed_form_is_chosen_without_a_backward_pass_through_the_backbone(
     original = model.pool
     monkeypatch.setattr(model, "pool", lambda maps: graphs.append(maps.requires_grad) or original(maps))
     for layer in (None, "features.norm5", "features.denseblock3"):
-        activation_maps(model, images, cell_types, targets, layer=layer)
-    activation_maps(model, images, cell_types, targets, layer="features.denseblock2")
+        activation_maps(model, batch(images, cell_types, targets), layer=layer)
+    activation_maps(model, batch(images, cell_types, targets), layer="features.denseblock2")
     assert graphs == [False, False, False, True]
 
 
 def test_maps_lie_in_0_to_1_with_their_maximum_at_1_at_the_size_asked_for():
     model = network()
     images, cell_types, targets = sites()
-    found = activation_maps(model, images, cell_types, targets, size=(31, 57))
+    found = activation_maps(model, batch(images, cell_types, targets), size=(31, 57))
     assert found.maps.shape == (3, 31, 57)
     assert found.maps.min() >= 0
     positive = (found.raw > 0).flatten(1).any(1)
     assert positive.any()
     assert torch.equal(found.maps.amax((1, 2)), positive.float())
-    assert activation_maps(model, images, cell_types, targets).maps.shape == (3, SIZE, SIZE)
+    assert activation_maps(model, batch(images, cell_types, targets)).maps.shape == (3, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("layer", [None, "features.denseblock1", "features.denseblock3"])
 def test_a_map_does_not_depend_on_the_sites_beside_it_even_in_training(layer):
     model = network().train()
     images, cell_types, targets = sites(5)
-    together = activation_maps(model, images, cell_types, targets, layer=layer)
+    together = activation_maps(model, batch(images, cell_types, targets), layer=layer)
     for site in range(5):
         one = slice(site, site + 1)
-        alone = activation_maps(model, images[one], cell_types[one], targets[one], layer=layer)
+        alone = activation_maps(model, batch(images[one], cell_types[one], targets[one]), layer=layer)
         torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
         torch.testing.assert_close(alone.outputs.logits, together.outputs.logits[one], atol=1e-4, rtol=1e-4)
 
@@ -177,9 +178,9 @@ def test_the_model_is_left_as_it_was_found(layer):
     modes = [part.training for part in model.modules()]
     asking = [parameter.requires_grad for parameter in model.parameters()]
     images, cell_types, targets = sites()
-    activation_maps(model, images, cell_types, targets, layer=layer)
+    activation_maps(model, batch(images, cell_types, targets), layer=layer)
     with pytest.raises(ExplanationError):
-        activation_maps(model, images, cell_types, torch.tensor([0, 1, 99]), layer=layer)
+        activation_maps(model, batch(images, cell_types, torch.tensor([0, 1, 99])), layer=layer)
     assert [part.training for part in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == asking
     assert not any(part._forward_hooks for part in model.modules())
@@ -194,7 +195,7 @@ def test_a_failure_inside_the_network_leaves_no_hook_behind():
     images, _, targets = sites()
     for layer in (None, "features.denseblock1", "features.denseblock3"):
         with pytest.raises(ValueError, match="cell types"):
-            activation_maps(model, images, None, targets, layer=layer)
+            activation_maps(model, batch(images, None, targets), layer=layer)
     assert not any(part._forward_hooks for part in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -203,7 +204,9 @@ def test_a_failure_inside_the_network_leaves_no_hook_behind():
 def test_recomputation_changes_no_map(layer):
     plain, recomputing = network(), network(recompute=True).train()
     images, cell_types, targets = sites()
-    first, second = (activation_maps(model, images, cell_types, targets, layer=layer) for model in (plain, recomputing))
+    first, second = (
+        activation_maps(model, batch(images, cell_types, targets), layer=layer) for model in (plain, recomputing)
+    )
     assert torch.equal(first.raw, second.raw)
 
 
@@ -212,7 +215,8 @@ def test_a_step_in_place_after_the_layer_does_not_change_what_is_explained():
     in_place.backbone.features.relu0 = nn.ReLU(inplace=True)
     images, cell_types, targets = sites()
     first, second = (
-        activation_maps(model, images, cell_types, targets, layer="features.norm0") for model in (plain, in_place)
+        activation_maps(model, batch(images, cell_types, targets), layer="features.norm0")
+        for model in (plain, in_place)
     )
     assert torch.equal(first.raw, second.raw)
 
@@ -220,11 +224,11 @@ def test_a_step_in_place_after_the_layer_does_not_change_what_is_explained():
 def test_maps_can_be_asked_for_where_gradients_are_off():
     model = network()
     images, cell_types, targets = sites()
-    expected = activation_maps(model, images, cell_types, targets, layer="features.denseblock2")
+    expected = activation_maps(model, batch(images, cell_types, targets), layer="features.denseblock2")
     with torch.no_grad():
-        quiet = activation_maps(model, images, cell_types, targets, layer="features.denseblock2")
+        quiet = activation_maps(model, batch(images, cell_types, targets), layer="features.denseblock2")
     with torch.inference_mode():
-        inferring = activation_maps(model, images, cell_types, targets, layer="features.denseblock2")
+        inferring = activation_maps(model, batch(images, cell_types, targets), layer="features.denseblock2")
     assert torch.equal(expected.maps, quiet.maps)
     assert torch.equal(expected.maps, inferring.maps)
 
@@ -239,7 +243,7 @@ def test_a_map_points_at_the_place_that_decides():
         images[:, :, 24:34, 4:14] = 4.0
         spot = model(images, cell_types).embedding
         model.linear_templates.weight[0] = (spot - empty)[0]
-    found = activation_maps(model, images, cell_types, torch.tensor([0]), layer="features.denseblock1")
+    found = activation_maps(model, batch(images, cell_types, torch.tensor([0])), layer="features.denseblock1")
     row, column = np.unravel_index(int(found.maps[0].argmax()), (SIZE, SIZE))
     assert 20 <= row < 38
     assert 0 <= column < 18
@@ -250,7 +254,7 @@ def test_a_constant_image_has_an_empty_map_and_no_nan():
     images, cell_types, targets = sites(2)
     images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
     for layer in (None, "features.denseblock1"):
-        found = activation_maps(model, images, cell_types, targets, layer=layer)
+        found = activation_maps(model, batch(images, cell_types, targets), layer=layer)
         assert torch.equal(found.maps[0], torch.zeros(SIZE, SIZE))
         assert found.maps[1].amax() == 1
 
@@ -267,28 +271,28 @@ def test_an_image_with_nan_is_refused_by_row():
     images, cell_types, targets = sites(2)
     images[1, 0, 3, 3] = float("nan")
     with pytest.raises(ExplanationError, match="activations of row 1 at layer 'features.norm5, after the final ReLU'"):
-        activation_maps(model, images, cell_types, targets)
+        activation_maps(model, batch(images, cell_types, targets))
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest_names():
     model = network()
     with pytest.raises(ExplanationError, match="no layer 'features.denseblok3'.*Did you mean 'features.denseblock3'"):
-        activation_maps(model, *sites(), layer="features.denseblok3")
+        activation_maps(model, batch(*sites()), layer="features.denseblok3")
     with pytest.raises(ExplanationError, match="Did you mean"):
-        closed_form_maps(model, *sites(), layer="features.denseblok3")
+        closed_form_maps(model, batch(*sites()), layer="features.denseblok3")
 
 
 def test_a_layer_without_a_closed_form_is_refused_there():
     with pytest.raises(ExplanationError, match="'features.denseblock1' has no closed form.*'features.denseblock3'"):
-        closed_form_maps(network(), *sites(), layer="features.denseblock1")
+        closed_form_maps(network(), batch(*sites()), layer="features.denseblock1")
 
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
     with pytest.raises(ExplanationError, match="Row 2 asks for perturbation 5; the model knows 5, from 0 to 4"):
-        activation_maps(network(), images, cell_types, torch.tensor([0, 4, 5]))
+        activation_maps(network(), batch(images, cell_types, torch.tensor([0, 4, 5])))
     with pytest.raises(ExplanationError, match="Row 0 asks for perturbation -1"):
-        activation_maps(network(), images, cell_types, torch.tensor([-1, 4, 0]), layer="features.denseblock1")
+        activation_maps(network(), batch(images, cell_types, torch.tensor([-1, 4, 0])), layer="features.denseblock1")
 
 
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
@@ -299,4 +303,4 @@ def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
 
 def test_a_layer_passed_more_than_once_is_refused():
     with pytest.raises(ExplanationError, match="'features.layer1.0.relu' is passed 2 times"):
-        activation_maps(network("resnet_small"), *sites(), layer="features.layer1.0.relu")
+        activation_maps(network("resnet_small"), batch(*sites()), layer="features.layer1.0.relu")

@@ -8,6 +8,7 @@ from torch.nn import functional
 from distangle.explain import activation_maps, channel_shapley, map_channel_correlation, shapley_null
 from distangle.model import ModelConfig, build_classifier
 from distangle.randomness import generator
+from site_batches import batch
 
 SIZE, STAIN = 32, 1
 
@@ -50,7 +51,7 @@ def explained():
 
 def test_the_planted_stain_has_the_largest_shapley_value_and_no_other_stain_is_named(explained):
     model, images, targets, _ = explained
-    values = channel_shapley(model, images, None, targets).values.numpy()
+    values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert (values.argmax(1) == STAIN).mean() >= 0.95
     found = shapley_null(values.astype(np.float64), rng=generator(1, "null"))
     assert found.p_family[STAIN] < 0.01
@@ -59,7 +60,7 @@ def test_the_planted_stain_has_the_largest_shapley_value_and_no_other_stain_is_n
 
 def test_the_map_points_at_the_planted_place(explained):
     model, images, targets, places = explained
-    maps = activation_maps(model, images, None, targets, layer="features.layer2").maps
+    maps = activation_maps(model, batch(images, None, targets), layer="features.layer2").maps
     peaks = np.stack(np.unravel_index(maps.flatten(1).argmax(1).numpy(), (SIZE, SIZE)), axis=1)
     near = np.hypot(*(peaks - places).T) <= 6
     assert near.mean() >= 0.8  # a circle of 6 pixels covers 11 % of the image
@@ -70,5 +71,5 @@ def test_the_map_points_at_the_planted_place(explained):
 def test_where_nothing_was_planted_no_stain_is_named():
     model = trained(planted=False)
     images, targets, _ = noisy_sites(40, planted=False, seed=1000)
-    values = channel_shapley(model, images, None, targets).values.numpy()
+    values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert shapley_null(values.astype(np.float64), rng=generator(1, "null")).p_family.min() > 0.05

@@ -12,8 +12,8 @@ from distangle.errors import ExplanationError, RunError, ScreenError
 from distangle.explain import PLACE_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
 from distangle.explain.benchmark import asked as room
 from distangle.explain.benchmark.rows import aims_of, mean_row, place_row, stain_rows
-from distangle.explain.opened import open_run
-from distangle.explain.planted import circle_masks, peak_of, pointed
+from distangle.explain.opened import SiteSelection, open_run
+from distangle.explain.planted import Circle, circle_masks, peak_of, pointed
 from distangle.inference import predict_run
 from distangle.progress import no_progress
 from distangle.results import Benchmark, Predictions
@@ -49,7 +49,7 @@ def test_places_are_counted_by_peak_and_by_mass():
     maps = np.zeros((3, 10, 10), dtype=np.float32)
     maps[0, 2, 7], maps[0, 9, 9] = 1, 0.5
     maps[1, 7, 2] = 1  # row and column exchanged
-    circles = [(2.0, 7.0, 1.0), (2.0, 7.0, 1.0), (7.0, 2.0, 1.0)]  # 5 pixels of 100
+    circles = [Circle(2.0, 7.0, 1.0), Circle(2.0, 7.0, 1.0), Circle(7.0, 2.0, 1.0)]  # 5 pixels of 100
     inside = circle_masks(circles, (10, 10))
     row = place_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
     assert (row["hits"], row["of"]) == (1, 3)
@@ -221,7 +221,7 @@ def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made
 def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = open_run(run, screen, rows=rows)
+    opened = open_run(run, screen, selection=SiteSelection(rows=rows))
     asked = room.ask(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
     # Every well counts as right here: also the one whose sites are predicted to be another.
     assert len(asked.sites) == len(rows)
@@ -251,7 +251,7 @@ def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_place_first(
 def test_a_network_with_random_weights_is_another_network_with_its_own_references(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
-    opened = open_run(run, screen, rows=rows)
+    opened = open_run(run, screen, selection=SiteSelection(rows=rows))
     asked = room.ask(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
     blank, sites = room.untrained(opened, asked, run, screen, seed=3)
     again, _ = room.untrained(opened, asked, run, screen, seed=3)
@@ -280,7 +280,7 @@ def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
 def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = open_run(run, screen, rows=rows)
+    opened = open_run(run, screen, selection=SiteSelection(rows=rows))
     with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
         room.ask(
             replace(opened, channels_of=None, about=replace(opened.about, target="cell_type")), rows, right_wells=set()

@@ -11,13 +11,14 @@ from torch import nn
 
 from distangle.correction import Correction
 from distangle.errors import ExplanationError
-from distangle.explain import PLACE_METHODS, place_maps
+from distangle.explain import PLACE_METHODS, PixelAttributionSettings, place_maps
 from distangle.explain.places import door
 from distangle.model import ModelConfig, build_classifier, find_layer
+from site_batches import batch
 
 SIZE = 24
 DEEP = "features.denseblock4.denselayer24"
-QUICK = {"steps": 4, "window": 8, "stride": 8}
+QUICK = {"pixels": PixelAttributionSettings(steps=4, window=8, stride=8)}
 
 
 def network(backbone="densenet_small", *, seed=1, **changed):
@@ -71,7 +72,7 @@ def deep():
 @pytest.mark.parametrize("head", ["softmax", "arc"])
 def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    found = place_maps(deep, images, cell_types, targets, layer=DEEP, head=head)
+    found = place_maps(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
     assert deep.training
     expected = captum_maps(deep.eval(), DEEP, images, cell_types, targets, head=head)
     deep.train()
@@ -83,7 +84,7 @@ def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
 @pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
 def test_the_products_work_at_figure_12s_layer(deep, method):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    found = place_maps(deep, images, cell_types, targets, layer=DEEP, method=method)
+    found = place_maps(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
     assert (found.layer, found.method, found.raw.shape) == (DEEP, method, (2, 2, 2))
     assert found.raw.abs().amax() > 0
 
@@ -114,7 +115,7 @@ def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
 def test_the_products_are_their_printed_sums(method, layer):
     model = network()
     images, cell_types, targets = sites(2)
-    found = place_maps(model, images, cell_types, targets, method=method, layer=layer)
+    found = place_maps(model, batch(images, cell_types, targets), method=method, layer=layer)
     expected = by_loops(model, layer, images, cell_types, targets, positive_gradients=method == "layer_cam")
     torch.testing.assert_close(found.raw, expected, atol=1e-6, rtol=1e-4)
     positive = expected.clamp(min=0)
@@ -126,10 +127,10 @@ def test_the_products_are_their_printed_sums(method, layer):
 
 def test_hires_cam_of_the_pooled_maps_is_grad_cam_and_sums_to_the_linear_part():
     model = network()
-    cam, hires = (place_maps(model, *sites(), method=method) for method in ("grad_cam", "hires_cam"))
+    cam, hires = (place_maps(model, batch(*sites()), method=method) for method in ("grad_cam", "hires_cam"))
     torch.testing.assert_close(cam.raw, hires.raw, atol=1e-7, rtol=1e-5)
     assert cam.layer == hires.layer
-    layered = place_maps(model, *sites(), method="layer_cam")
+    layered = place_maps(model, batch(*sites()), method="layer_cam")
     assert (layered.raw >= hires.raw - 1e-7).all()  # pooled maps after the ReLU have no negatives
     assert not torch.allclose(layered.raw, hires.raw)
 
@@ -141,7 +142,11 @@ def test_integrated_gradients_sum_to_what_the_image_adds(head):
     baseline = 0.3 * torch.ones(1, 3, SIZE, SIZE)
     for start in (None, baseline):
         found = place_maps(
-            model, images, cell_types, targets, method="integrated_gradients", head=head, steps=200, baseline=start
+            model,
+            batch(images, cell_types, targets),
+            method="integrated_gradients",
+            head=head,
+            pixels=PixelAttributionSettings(steps=200, baseline=start),
         )
         shown = torch.zeros_like(images) if start is None else start.expand_as(images)
         with_image = value(model, images, cell_types, targets, head=head)
@@ -162,7 +167,12 @@ def test_integrated_gradients_are_a_sum_over_the_stains_in_plain_loops():
         model(at, cell_types).logits[0, targets[0]].backward()
         total += at.grad / steps
     expected = (total * images).sum(1)
-    found = place_maps(model, images, cell_types, targets, method="integrated_gradients", steps=150)
+    found = place_maps(
+        model,
+        batch(images, cell_types, targets),
+        method="integrated_gradients",
+        pixels=PixelAttributionSettings(steps=150),
+    )
     assert (found.raw - expected).abs().max() < 0.05 * expected.abs().max()
     assert (found.raw < 0).any()
     assert torch.equal(found.maps > 0, found.raw > 0)
@@ -176,15 +186,10 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, 
     shown = 0.2 * torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
     found = place_maps(
         model,
-        images,
-        cell_types,
-        targets,
+        batch(images, cell_types, targets),
         method="occlusion",
         head=head,
-        window=window,
-        stride=stride,
-        baseline=shown,
-        most_at_once=5,
+        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=shown, most_at_once=5),
     )
     whole = value(model, images, cell_types, targets, head=head)
     falls, covered = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
@@ -202,23 +207,23 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, 
 
 def test_the_window_of_occlusion_is_an_eighth_of_the_side_by_itself():
     model = network("resnet_small")
-    asked = place_maps(model, *sites(1), method="occlusion", window=3, stride=1)
-    assert torch.equal(place_maps(model, *sites(1), method="occlusion").raw, asked.raw)
+    asked = place_maps(model, batch(*sites(1)), method="occlusion", pixels=PixelAttributionSettings(window=3, stride=1))
+    assert torch.equal(place_maps(model, batch(*sites(1)), method="occlusion").raw, asked.raw)
 
 
 @pytest.mark.parametrize("method", PLACE_METHODS)
 def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(method):
     model = network("resnet_small").train()
     images, cell_types, targets = sites(4)
-    together = place_maps(model, images, cell_types, targets, method=method, **QUICK)
-    again = place_maps(model, images, cell_types, targets, method=method, **QUICK)
+    together = place_maps(model, batch(images, cell_types, targets), method=method, **QUICK)
+    again = place_maps(model, batch(images, cell_types, targets), method=method, **QUICK)
     assert torch.equal(together.maps, again.maps)
     assert together.method == method
     assert together.maps.amax((1, 2)).tolist() == [1, 1, 1, 1]
     assert together.maps.min() >= 0
     for site in range(4):
         one = slice(site, site + 1)
-        alone = place_maps(model, images[one], cell_types[one], targets[one], method=method, **QUICK)
+        alone = place_maps(model, batch(images[one], cell_types[one], targets[one]), method=method, **QUICK)
         torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
 
 
@@ -226,7 +231,7 @@ def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(m
 def test_a_constant_image_has_an_empty_map_and_no_nan(method):
     images, cell_types, targets = sites(2)
     images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
-    found = place_maps(network("resnet_small"), images, cell_types, targets, method=method, **QUICK)
+    found = place_maps(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
     assert torch.equal(found.maps[0], torch.zeros(SIZE, SIZE))
     assert found.maps[1].amax() == 1
     assert found.maps.isfinite().all()
@@ -237,13 +242,13 @@ def test_a_centred_network_is_explained_with_its_references(method):
     model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
     images, cell_types, targets = sites(2)
     references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
-    found = place_maps(model, images, cell_types, targets, method=method, references=references, **QUICK)
-    moved = place_maps(model, images, cell_types, targets, method=method, references=100 * references, **QUICK)
+    found = place_maps(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
+    moved = place_maps(model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK)
     assert found.maps.amax() == 1
     assert not torch.allclose(found.raw, moved.raw)
     if method == "grad_cam":
         layer = "features.layer2"
-        found = place_maps(model, images, cell_types, targets, references=references, layer=layer)
+        found = place_maps(model, batch(images, cell_types, targets, references=references), layer=layer)
         expected = captum_maps(model, layer, images, cell_types, targets, references=references)
         torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
 
@@ -255,9 +260,9 @@ def test_activations_in_place_and_inference_mode_change_nothing(method):
         if isinstance(part, nn.ReLU):
             part.inplace = True
     layer = None if method in door.AT_IMAGE else "features.norm0"
-    expected = place_maps(plain, *sites(2), method=method, layer=layer, **QUICK)
+    expected = place_maps(plain, batch(*sites(2)), method=method, layer=layer, **QUICK)
     with torch.inference_mode():
-        found = place_maps(in_place, *sites(2), method=method, layer=layer, **QUICK)
+        found = place_maps(in_place, batch(*sites(2)), method=method, layer=layer, **QUICK)
     assert torch.equal(expected.raw, found.raw)
 
 
@@ -273,7 +278,13 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
     def call(number):
         method = PLACE_METHODS[number % len(PLACE_METHODS)]
         layer = "features.layer1" if method not in door.AT_IMAGE else None
-        place_maps(model, images, cell_types, targets, method=method, layer=layer, steps=1, window=8, stride=8)
+        place_maps(
+            model,
+            batch(images, cell_types, targets),
+            method=method,
+            layer=layer,
+            pixels=PixelAttributionSettings(steps=1, window=8, stride=8),
+        )
 
     for number in range(10):
         call(number)
@@ -297,20 +308,20 @@ def test_captum_missing_names_the_extra(monkeypatch):
         with pytest.raises(
             ExplanationError, match=rf"{name} is computed by captum.*pip install 'distangle\[explain\]'"
         ):
-            place_maps(network("resnet_small"), *sites(1), method=method)
-    place_maps(network("resnet_small"), *sites(1), method="layer_cam")
+            place_maps(network("resnet_small"), batch(*sites(1)), method=method)
+    place_maps(network("resnet_small"), batch(*sites(1)), method="layer_cam")
 
 
 def test_what_is_not_there_is_refused_with_the_nearest_names():
     model = network()
     with pytest.raises(ExplanationError, match="no layer 'features.denseblok2'.*Did you mean 'features.denseblock2'"):
-        place_maps(model, *sites(), method="hires_cam", layer="features.denseblok2")
+        place_maps(model, batch(*sites()), method="hires_cam", layer="features.denseblok2")
     with pytest.raises(ExplanationError, match="occlusion looks at the pixels .* but 'features.conv0'"):
-        place_maps(model, *sites(), method="occlusion", layer="features.conv0")
+        place_maps(model, batch(*sites()), method="occlusion", layer="features.conv0")
     for method in PLACE_METHODS:
         images, cell_types, _ = sites()
         with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 9; the model knows 5, from 0 to 4"):
-            place_maps(model, images, cell_types, torch.tensor([0, 9, 1]), method=method)
+            place_maps(model, batch(images, cell_types, torch.tensor([0, 9, 1])), method=method)
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name():
@@ -319,7 +330,7 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
     with pytest.raises(ExplanationError, match="No method of place is called 'grad-cam'. Did you mean 'grad_cam'"):
-        plain(network(), *sites(), method="grad-cam")
+        plain(network(), batch(*sites()), method="grad-cam")
 
 
 def test_an_image_with_nan_is_refused_by_row():
@@ -327,22 +338,34 @@ def test_an_image_with_nan_is_refused_by_row():
     images[1, 0, 3, 3] = float("nan")
     for method in PLACE_METHODS:
         with pytest.raises(ExplanationError, match="row 1 .* not finite"):
-            place_maps(network("resnet_small"), images, cell_types, targets, method=method, **QUICK)
+            place_maps(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"method": "occlusion", "window": 25}, "window of 25 px moved by 12 px does not cover images of 24 x 24"),
-        ({"method": "occlusion", "window": 4, "stride": 5}, "a stride no larger than the window"),
-        ({"method": "occlusion", "stride": 0}, "stride=0 was asked for; give at least 1"),
-        ({"method": "integrated_gradients", "steps": 0}, "steps=0 was asked for; give at least 1"),
         (
-            {"method": "integrated_gradients", "baseline": torch.zeros(2, 3, 24, 24)},
+            {"method": "occlusion", "pixels": PixelAttributionSettings(window=25)},
+            "window of 25 px moved by 12 px does not cover images of 24 x 24",
+        ),
+        (
+            {"method": "occlusion", "pixels": PixelAttributionSettings(window=4, stride=5)},
+            "a stride no larger than the window",
+        ),
+        (
+            {"method": "occlusion", "pixels": PixelAttributionSettings(stride=0)},
+            "stride=0 was asked for; give at least 1",
+        ),
+        (
+            {"method": "integrated_gradients", "pixels": PixelAttributionSettings(steps=0)},
+            "steps=0 was asked for; give at least 1",
+        ),
+        (
+            {"method": "integrated_gradients", "pixels": PixelAttributionSettings(baseline=torch.zeros(2, 3, 24, 24))},
             r"baseline of shape \(2, 3, 24, 24\) does not fit images of shape \(3, 3, 24, 24\)",
         ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(chosen, words):
     with pytest.raises(ExplanationError, match=words):
-        place_maps(network("resnet_small"), *sites(3), **chosen)
+        place_maps(network("resnet_small"), batch(*sites(3)), **chosen)

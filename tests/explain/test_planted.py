@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import binomtest
 
 from distangle.errors import ExplanationError
-from distangle.explain import compare_with_truth
+from distangle.explain import Circle, compare_with_truth
 from distangle.explain.planted import share_of
 
 CHANNELS_OF = {"actin": (2,), "mito": (3,), "two stains": (1, 2), "nothing": ()}
@@ -62,7 +62,7 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
     maps[0, 9, 0] = 0.5
     maps[1, 7, 2] = 1  # row and column exchanged: outside
     maps[2, 2, 7] = 1  # not asked
-    circle = (2.0, 7.0, 1.0)  # 5 pixels of 100
+    circle = Circle(2.0, 7.0, 1.0)  # 5 pixels of 100
     said = compare_with_truth(table, maps, channels_of=CHANNELS_OF, places=dict.fromkeys(range(4), circle))
     assert (said["map_peak_in_place"]["sites"], said["map_peak_in_place"]["of"]) == (1, 3)  # the empty map is a miss
     assert said["map_peak_in_place"]["chance"] == pytest.approx(0.05)
@@ -71,7 +71,7 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
 
 def test_an_empty_map_misses_even_a_place_in_the_corner():
     table = rows(("actin", "actin", "actin", 2, 1, 2))
-    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={0: (0.0, 0.0, 3.0)})
+    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={0: Circle(0.0, 0.0, 3.0)})
     assert said["map_peak_in_place"]["sites"] == 0
     assert said["map_mass_in_place"]["share"] == 0
 

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from distangle.explain import channel_ablation, channel_shapley, stand_ins
+from distangle.explain import Taking, channel_ablation, channel_shapley, stand_ins
 from distangle.explain.stains.answers import coalition_answers
 from distangle.explain.stains.coalitions import coalitions
 from distangle.model import ModelConfig, build_classifier, collect_statistics, lent_statistics
+from site_batches import batch
 
 N, SIZE = 3, 32
+TARGETS = torch.zeros(N, dtype=torch.int64)
 
 
 def network(backbone, *, channels=4, **changed):
@@ -57,14 +59,12 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
     model = network(backbone, channels=3, **VARIANTS[variant])
     images, cell_types = sites(3)
     controls = None if removal == "mean" else sites(3, seed=9)[0][: 1 if removal == "one control" else N]
-    absent = stand_ins(images, "mean" if removal == "mean" else "control", controls=controls)
     references = None
     if variant == "centred":
         references = 0.1 * torch.randn(N, model.n_numbers, generator=torch.Generator().manual_seed(3))
-    present = coalitions(3)
-    found = coalition_answers(
-        model, images, cell_types, asked=torch.arange(5), present=present, absent=absent, references=references
-    )
+    given = batch(images, cell_types, TARGETS, references=references, controls=controls)
+    absent, present = stand_ins(given), coalitions(3)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present, references=references)
     assert expected.std(1).max() > 5e-3
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -74,17 +74,10 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
 def test_answers_do_not_depend_on_how_many_go_together(most_at_once):
     model = network("densenet_small", measurements=True)
     images, cell_types = sites()
-    absent = stand_ins(images, "control", controls=sites(seed=9)[0])
-    present = coalitions(4)[[3, 0, 9, 15, 0, 6]]
-    found = coalition_answers(
-        model,
-        images,
-        cell_types,
-        asked=torch.tensor([4, 0]),
-        present=present,
-        absent=absent,
-        most_at_once=most_at_once,
-    )
+    given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
+    absent, present = stand_ins(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
+    settings = Taking(removal="control", most_at_once=most_at_once)
+    found = coalition_answers(model, given, asked=torch.tensor([4, 0]), present=present, settings=settings)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)[:, :, [4, 0]]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -93,13 +86,14 @@ def test_answers_use_the_norms_that_are_lent():
     model = network("resnet_small")
     images, cell_types = sites()
     lent = collect_statistics(model, lambda: [(images, cell_types)])
-    absent, present = stand_ins(images, "mean"), coalitions(4)
+    given = batch(images, cell_types, TARGETS)
+    absent, present = stand_ins(given, "mean"), coalitions(4)
     with lent_statistics(model, lent):
-        found = coalition_answers(model, images, cell_types, asked=torch.arange(5), present=present, absent=absent)
+        found = coalition_answers(model, given, asked=torch.arange(5), present=present)
         expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     # The variance of three sites is small: it makes much of rounding.
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
-    without = coalition_answers(model, images, cell_types, asked=torch.arange(5), present=present, absent=absent)
+    without = coalition_answers(model, given, asked=torch.arange(5), present=present)
     assert (found - without).abs().max() > 0.1
 
 
@@ -107,8 +101,9 @@ def test_images_that_are_not_square_and_not_whole_multiples():
     model = network("densenet_small", measurements=True)
     images, cell_types = sites(size=50)
     images = images[:, :, :34]
-    absent, present = stand_ins(images, "mean"), coalitions(4)
-    found = coalition_answers(model, images, cell_types, asked=torch.arange(5), present=present, absent=absent)
+    given = batch(images, cell_types, TARGETS)
+    absent, present = stand_ins(given, "mean"), coalitions(4)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -129,7 +124,7 @@ def test_a_backbone_that_looks_at_stains_one_by_one_looks_twice():
     layer, targets = model.backbone.features.conv_stem, torch.tensor([0, 1, 2])
 
     def explain():
-        channel_shapley(model, images, cell_types, targets, removal="control", controls=controls)
+        channel_shapley(model, batch(images, cell_types, targets, controls=controls), Taking(removal="control"))
 
     assert counted(model, layer, explain) == 2 * N * 6  # gray images: 6 of each site, 6 of its control
 
@@ -141,7 +136,9 @@ def test_the_empty_coalition_is_shared_where_the_stand_in_is():
     layer = model.backbone.features.layer1
 
     def explain(beside):
-        return lambda: channel_shapley(model, images, cell_types, targets, removal="control", controls=beside)
+        return lambda: channel_shapley(
+            model, batch(images, cell_types, targets, controls=beside), Taking(removal="control")
+        )
 
     assert counted(model, layer, explain(controls)) == N * 16
     assert counted(model, layer, explain(controls[:1])) == N * 15 + 1
@@ -151,8 +148,8 @@ def test_the_values_of_bfloat16_are_within_two_hundredths():
     model = network("densenet_small", channels=6, measurements=True)
     images, cell_types = sites(6)
     targets = torch.tensor([0, 1, 2])
-    exact = channel_shapley(model, images, cell_types, targets)
-    rough = channel_shapley(model, images, cell_types, targets, bf16=True)
+    exact = channel_shapley(model, batch(images, cell_types, targets))
+    rough = channel_shapley(model, batch(images, cell_types, targets), Taking(bf16=True))
     assert exact.values.abs().max() > 0.02
     assert not torch.equal(exact.values, rough.values)
     torch.testing.assert_close(exact.values, rough.values, atol=2e-2, rtol=0)
@@ -162,9 +159,9 @@ def test_ablation_is_two_of_the_steps_that_shapley_averages():
     model = network("resnet_small")
     images, cell_types = sites()
     targets = torch.tensor([0, 1, 2])
-    absent = stand_ins(images, "mean")
+    absent = stand_ins(batch(images, cell_types, targets), "mean")
     expected = one_by_one(model, images, cell_types, absent=absent, present=coalitions(4))[torch.arange(N), :, targets]
-    found = channel_ablation(model, images, cell_types, targets)
+    found = channel_ablation(model, batch(images, cell_types, targets))
     for channel in range(4):
         without, alone = 15 - 2**channel, 2**channel
         torch.testing.assert_close(
@@ -180,7 +177,7 @@ def test_ablation_is_two_of_the_steps_that_shapley_averages():
 def test_ablation_takes_more_than_eight_channels():
     model = network("resnet_small", channels=9)
     images, cell_types = sites(9)
-    found = channel_ablation(model, images, cell_types, torch.tensor([0, 1, 2]))
+    found = channel_ablation(model, batch(images, cell_types, torch.tensor([0, 1, 2])))
     assert found.values.shape == found.alone.shape == (N, 9)
     assert torch.isfinite(found.values).all()
 
@@ -189,7 +186,7 @@ def test_a_backbone_that_begins_with_something_else_is_refused():
     model = network("resnet_small")
     model.backbone.features = nn.Sequential(nn.Identity(), model.backbone.features)
     with pytest.raises(TypeError, match="begins with Identity cannot be split into stains"):
-        channel_shapley(model, *sites(), torch.tensor([0, 1, 2]))
+        channel_shapley(model, batch(*sites(), torch.tensor([0, 1, 2])))
 
 
 def test_the_bias_of_a_first_convolution_is_counted_once():
@@ -197,8 +194,9 @@ def test_the_bias_of_a_first_convolution_is_counted_once():
     first = model.backbone.features.conv1
     first.bias = nn.Parameter(torch.linspace(-1, 1, first.out_channels))
     images, cell_types = sites()
-    absent, present = stand_ins(images, "mean"), coalitions(4)
-    found = coalition_answers(model, images, cell_types, asked=torch.arange(5), present=present, absent=absent)
+    given = batch(images, cell_types, TARGETS)
+    absent, present = stand_ins(given, "mean"), coalitions(4)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -209,6 +207,6 @@ def test_more_images_than_fit_into_a_cache_go_apart(monkeypatch):
     images, cell_types = sites()
     sizes = []
     hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    channel_shapley(model, images[:1], cell_types[:1], torch.tensor([0]))
+    channel_shapley(model, batch(images[:1], cell_types[:1], torch.tensor([0])))
     hook.remove()
     assert sizes == [1, 3, 3, 3, 3, 3]  # the empty one is shared by all sites, here one

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from distangle.errors import WeightsError
-from distangle.explain import ExplainSettings, explain_run
+from distangle.explain import AnalysisOptions, ExplainSettings, SiteSelection, explain_run
 from distangle.images import ImageStore, measure_sites
-from distangle.inference import kept_norms, open_model, predict_run, preparation_of
+from distangle.inference import kept_norms, open_model, predict_run
 from distangle.model import PlateNorms
 from distangle.model.plate_norms import norm_parts
 from distangle.results import Predictions, RunFolder
@@ -50,7 +50,7 @@ def part_of(screen: Screen, rows: list[int]) -> Screen:
 def test_prediction_is_what_the_network_in_training_mode_says_of_the_plate_as_one_batch(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     model, card = open_model(run)
-    store = ImageStore(screen, preparation_of(card))
+    store = ImageStore(screen, card.preparation)
     rows = np.flatnonzero(screen.sites["experiment"] == "E3").tolist()
     _, statistics = measure_sites(store, rows)
     seen = np.stack([(store.image(row) - statistics[row, 0, :, None, None]) for row in rows])
@@ -121,7 +121,9 @@ def test_a_run_predicted_anew_without_plate_statistics_keeps_none(folder: Path, 
 def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     settings = ExplainSettings(sites_at_once=3, n_null_maps=5, n_draws=5)
-    found = explain_run(run, screen, n_sites=8, settings=settings, parts=())
+    found = explain_run(
+        run, screen, selection=SiteSelection(n_sites=8), settings=settings, options=AnalysisOptions(parts=())
+    )
     predicted = Predictions.read(run.predictions, level="site")
     wells = predicted.table["Metadata_Well"].tolist()
     held_out = predicted.table["Metadata_Fold"] == "held_out"

@@ -4,6 +4,7 @@ import torch
 from distangle.explain import activation_maps
 from distangle.model import ModelConfig, build_classifier
 from distangle.model.measurements import LEVELS, N_SCALES, SOFTNESS, Measurements
+from site_batches import batch
 
 
 def images(n: int = 3, channels: int = 3, size: int = 32) -> torch.Tensor:
@@ -74,15 +75,15 @@ def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them()
     n_maps = model.backbone.n_features + Measurements(3).n_maps
     assert model.feature_maps(seen).shape == (3, n_maps, 4, 4)
     targets = torch.tensor([0, 1, 2])
-    closed = activation_maps(model, seen, None, targets, layer="features.layer4")
-    general = activation_maps(model, seen, None, targets, layer="features.layer4.0")
+    closed = activation_maps(model, batch(seen, None, targets), layer="features.layer4")
+    general = activation_maps(model, batch(seen, None, targets), layer="features.layer4.0")
     torch.testing.assert_close(closed.maps, general.maps, rtol=1e-4, atol=1e-5)
     # By hand: the gradient of the logit with respect to the pooled maps, weighted and summed over all of them.
     maps = model.feature_maps(seen).detach().requires_grad_()
     logits = model.classify(model.pool(maps), None).logits
     (gradient,) = torch.autograd.grad(logits[torch.arange(3), targets].sum(), maps)
     printed = (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu()
-    everything = activation_maps(model, seen, None, targets)
+    everything = activation_maps(model, batch(seen, None, targets))
     torch.testing.assert_close(everything.raw.relu(), printed.detach(), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(everything.maps, closed.maps)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from distangle.explain.planted import compare_with_truth
+from distangle.explain.planted import Circle, compare_with_truth
 from distangle.explain.summary import summarise
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow, Scores
 from distangle.screen import (
@@ -263,7 +263,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
             table,
             maps,
             channels_of={name: [strong_channel(screen, name)] for name in screen.card.perturbations},
-            places={0: (shape[0] / 2, shape[1] / 2, shape[0] / 4)},
+            places={0: Circle(shape[0] / 2, shape[1] / 2, shape[0] / 4)},
         ),
         settings={"of": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
                   "n_null_maps": 50,

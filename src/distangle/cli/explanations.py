@@ -96,27 +96,34 @@ def explain(
     refuse_altered(opened, *RESTS_ON)
     indexed = open_own_screen(opened, screen, images)
     doing("loading the network code")
-    from distangle.explain import PARTS, ExplainSettings, explain_run, n_steps, part_sentences, sentences
+    from distangle.explain import (
+        PARTS,
+        AnalysisOptions,
+        ExplainSettings,
+        SiteSelection,
+        explain_run,
+        n_steps,
+        part_sentences,
+        sentences,
+    )
 
-    n_sites = 96 if n_sites is None else n_sites
-    settings = ExplainSettings(method=method, layer=layer, head=head)
     asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
+    options = AnalysisOptions(
+        parts=asked,
+        nuclear=nuclear,
+        beside=None if beside is None else RunFolder.open(beside),
+        embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
+        prune=prune,
+        seeds=[RunFolder.open(other) for other in seeds],
+        shuffled=None if shuffled is None else RunFolder.open(shuffled),
+    )
     with progress("explain", 0, n_steps=n_steps(asked)) as advance:
         found = explain_run(
             opened,
             indexed,
-            n_sites=n_sites,
-            only=chosen,
-            perturbation=perturbation,
-            settings=settings,
-            removal=removal,
-            parts=asked,
-            nuclear=nuclear,
-            beside=None if beside is None else RunFolder.open(beside),
-            embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
-            prune=prune,
-            seeds=[RunFolder.open(other) for other in seeds],
-            shuffled=None if shuffled is None else RunFolder.open(shuffled),
+            selection=SiteSelection(n_sites=96 if n_sites is None else n_sites, only=chosen, perturbation=perturbation),
+            settings=ExplainSettings(method=method, layer=layer, head=head, removal=removal),
+            options=options,
             advance=advance,
             say=remark,
         )

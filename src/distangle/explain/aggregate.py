@@ -1,4 +1,4 @@
-"""Sites together: one row per well, and one per explained perturbation and cell type."""
+"""Average scores and maps by well, and by explained perturbation and cell type."""
 
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +64,7 @@ def perturbation_scores(
     maps: np.ndarray,
     found: Mapping[str, np.ndarray],
 ) -> MeanMaps:
-    """Average scores and maps over the sites of each explained perturbation and cell type.
+    """Average scores and maps by explained perturbation and cell type.
 
     Args:
         table: Of the explanation: one row per site.

@@ -12,7 +12,9 @@ from distangle.screen import NEGATIVE, Screen
 
 
 def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequence[str]] | None = None) -> list[int]:
-    """Return positions of held-out, readable sites: one of each perturbation in turn, treatments before controls.
+    """Return positions of readable held-out sites, spread over perturbations.
+
+    One of each perturbation is taken in turn, treatments before controls.
 
     Of a run that held nothing out, these are sites that it was trained on.
 
@@ -49,7 +51,9 @@ def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequenc
 
 
 def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
-    """Return, for each site, a site of another untreated well of its plate; None when a plate has none.
+    """Return a control site of another well of the plate for every site.
+
+    The result is None when a plate has none.
 
     Args:
         screen: The screen.
@@ -69,7 +73,9 @@ def untreated_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
 
 
 def other_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
-    """Return, for each site, a site of any other well of its plate; None when a plate has only one well.
+    """Return a site of another well of the plate for every site.
+
+    The result is None when a plate has only one well.
 
     Args:
         screen: The screen.
@@ -88,7 +94,9 @@ def other_beside(screen: Screen, rows: Sequence[int]) -> list[int] | None:
 
 
 def untreated_wells(table: pd.DataFrame, *, folds: Sequence[str], n_wells: int) -> list[int]:
-    """Return the position of one readable site of each untreated well, the plates in turn; may be empty.
+    """Return one readable site of each control well, the plates in turn.
+
+    The list may be empty.
 
     One site of a well, so that what they say of the untreated are independent draws.
 

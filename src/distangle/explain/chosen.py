@@ -1,9 +1,10 @@
-"""The sites to be explained, ready for the network, in pieces that fit into memory."""
+"""Sites to be explained, ready for the network, and the batches they are run in."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,36 +37,44 @@ class Piece:
     """Sites that go through the network together, on its device.
 
     Attributes:
-        rows: Their positions in the table of all chosen sites.
         images: Standardised intensities.
-        cell_types: As the model takes them.
         targets: Index of the perturbation to explain, per site.
-        references: As the model takes them.
-        controls: Standardised images of untreated wells, one per site or one for all; None where there are none.
-        others: Standardised images of other wells of the same plate, the same.
-        lent: Norm statistics of their plate; None for the running ones.
+        cell_types: One-hot cell type per site; None for a network that is not told the cell type.
+        references: Control features that the network subtracts, per site; None for a network without that correction.
+        controls: Standardised images of control wells of the same plate, one per site or one for all; None without.
+        others: Standardised images of any other wells of the same plate, one per site or one for all; None without.
+        lent: Batch-norm statistics of their plate; None for the running ones.
+        rows: Positions in the table of all chosen sites; empty for a batch without a table.
     """
 
-    rows: list[int]
     images: Images
-    cell_types: CellTypes | None
     targets: Labels
-    references: References | None
-    controls: Float[Tensor, "control _ _ _"] | None
-    others: Float[Tensor, "other _ _ _"] | None
-    lent: NormStatistics | None
+    cell_types: CellTypes | None = None
+    references: References | None = None
+    controls: Float[Tensor, "control _ _ _"] | None = None
+    others: Float[Tensor, "other _ _ _"] | None = None
+    lent: NormStatistics | None = None
+    rows: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images.device
 
     @contextlib.contextmanager
     def norms_of_plate(self, model: PerturbationClassifier) -> Iterator[None]:
-        """Lend the network the norm statistics that these sites are predicted with."""
+        """Run the network with the batch-norm statistics of the plate, inside a `with`."""
         with lent_statistics(model, self.lent):
             yield
 
     def logits(self, model: PerturbationClassifier, images: Images | None = None) -> Logits:
-        """Return what the network says of the sites, with other images in the place of their own if given.
+        """Return the logits of the sites, or of other images there, float32.
 
         Args:
-            model: Left as it was found.
+            model: The network; evaluation mode and its gradient flags are restored.
             images: One per site; None for their own.
         """
         with frozen(model), torch.no_grad(), self.norms_of_plate(model):
@@ -74,24 +83,36 @@ class Piece:
         return logits
 
 
+class StatisticsGroup(NamedTuple):
+    """Sites that are normalised with the same batch-norm statistics.
+
+    Attributes:
+        rows: Their positions in the table of all chosen sites.
+        statistics: Those of their plate; None for the running ones.
+    """
+
+    rows: list[int]
+    statistics: NormStatistics | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChosenSites:
-    """Sites with all that an explanation of them needs; one row of everything per row of the table.
+    """Sites to explain, one row of everything per row of the table.
 
     Attributes:
         table: The `Metadata_*` columns, `perturbation` and `predicted`.
         images: Standardised as the model was trained.
         raw: The same images as they were read, uint8 or uint16.
-        cell_types: As the model takes them.
+        cell_types: One-hot cell type per site; None for a network that is not told the cell type.
         targets: Index of the perturbation to explain, per site.
         channels: Names of the channels.
         perturbations: Names of the model's logits.
-        references: As the model takes them.
-        controls: Standardised images of untreated wells: one per site or one for all; None where there are none.
-        others: Standardised images of other wells of the same plate, whatever was done there: the same.
-        untreated: Sites of untreated wells, one per well, with what is to be explained of them chosen as for these:
-            what the values of the stains are where nothing was done. None where there are none.
-        norms: Rows of the table with the norm statistics of their plate, every row once; None: the running ones.
+        references: Control features that the network subtracts, per site; None for a network without that correction.
+        controls: Standardised images of control wells of the same plate: one per site or one for all; None without.
+        others: Standardised images of any other wells of the same plate: one per site or one for all; None without.
+        untreated: Sites of control wells, one per well, whose target is chosen by the same rule: their channel scores
+            are the null of those of the sites. None without.
+        norms: Batch-norm statistics by group of rows, every row in one group; None: the running ones for all.
 
     Raises:
         ExplanationError: Rows, images, targets or names that do not belong together.
@@ -108,7 +129,7 @@ class ChosenSites:
     controls: Float[Tensor, "control _ _ _"] | None = None
     others: Float[Tensor, "other _ _ _"] | None = None
     untreated: "ChosenSites | None" = None
-    norms: Sequence[tuple[list[int], NormStatistics | None]] | None = None
+    norms: Sequence[StatisticsGroup] | None = None
 
     def __post_init__(self) -> None:
         rows = {
@@ -140,7 +161,7 @@ class ChosenSites:
         return int(self.raw.shape[2]), int(self.raw.shape[3])
 
     def fit(self, model: PerturbationClassifier) -> None:
-        """Check that these are sites for this network.
+        """Check that the targets are outputs of this network.
 
         Raises:
             ExplanationError: The names of the perturbations are not its.
@@ -158,8 +179,11 @@ class ChosenSites:
         chosen, place = list(rows), {row: k for k, row in enumerate(rows)}
         norms = None
         if self.norms is not None:
-            members = [([place[row] for row in group if row in place], lent) for group, lent in self.norms]
-            norms = [(group, lent) for group, lent in members if group]
+            groups = [
+                StatisticsGroup([place[row] for row in group.rows if row in place], group.statistics)
+                for group in self.norms
+            ]
+            norms = [group for group in groups if group.rows]
         return dataclasses.replace(
             self,
             table=self.table.iloc[chosen].reset_index(drop=True),
@@ -174,14 +198,14 @@ class ChosenSites:
         )
 
     def n_pieces(self, *, at_once: int) -> int:
-        """Return how many pieces `pieces` gives."""
-        return sum(-(-len(members) // at_once) for members, _ in self.norms or [(list(range(len(self))), None)])
+        """Return how many batches `pieces` gives."""
+        return sum(-(-len(group.rows) // at_once) for group in self._groups())
 
     def pieces(self, *, at_once: int, device: torch.device) -> Iterator[Piece]:
-        """Give all sites, at most `at_once` together, those of one plate's norm statistics by themselves."""
-        for members, lent in self.norms or [(list(range(len(self))), None)]:
-            for start in range(0, len(members), at_once):
-                rows = members[start : start + at_once]
+        """Yield all sites in batches, each with one set of statistics."""
+        for group in self._groups():
+            for start in range(0, len(group.rows), at_once):
+                rows = group.rows[start : start + at_once]
                 controls, others = (_beside(images, rows) for images in (self.controls, self.others))
                 yield Piece(
                     rows=rows,
@@ -191,10 +215,38 @@ class ChosenSites:
                     references=None if self.references is None else self.references[rows].to(device),
                     controls=None if controls is None else controls.to(device),
                     others=None if others is None else others.to(device),
-                    lent=lent,
+                    lent=group.statistics,
                 )
+
+    def map(
+        self, function: Callable[[Piece], Mapping[str, np.ndarray]], *, at_once: int, device: torch.device
+    ) -> dict[str, np.ndarray]:
+        """Apply a function to every batch; return its arrays in table order.
+
+        Args:
+            function: Takes a batch; returns arrays by name, one row per site of the batch.
+            at_once: Sites in one batch.
+            device: Where the batches lie.
+        """
+        order: list[int] = []
+        results: list[Mapping[str, np.ndarray]] = []
+        for piece in self.pieces(at_once=at_once, device=device):
+            results.append(function(piece))
+            order += piece.rows
+        back = np.argsort(order)
+        return {name: np.concatenate([result[name] for result in results])[back] for name in results[0]}
+
+    def _groups(self) -> Sequence[StatisticsGroup]:
+        return self.norms or [StatisticsGroup(list(range(len(self))), None)]
+
+
+class NetworkSites(NamedTuple):
+    """A network and the sites to explain as this network takes them."""
+
+    model: PerturbationClassifier
+    sites: ChosenSites
 
 
 def _beside(images: Tensor | None, rows: list[int]) -> Tensor | None:
-    """Of images one per site those of some sites; one for all stays one."""
+    """Return the images of some sites; an image for all sites stays one."""
     return images if images is None or len(images) == 1 else images[rows]

@@ -1,17 +1,18 @@
-"""Explain a table of sites: maps, stains, the nulls beside them and what they say together."""
+"""Explain a table of sites: maps, channel scores, their nulls and their summary."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.explain.aggregate import perturbation_scores, well_scores
-from distangle.explain.chosen import ChosenSites
+from distangle.explain.chosen import ChosenSites, Piece
 from distangle.explain.places.activation_map import Head, Method
 from distangle.explain.places.door import place_maps
-from distangle.explain.planted import compare_with_truth
-from distangle.explain.stains.answers import Of
+from distangle.explain.planted import Circle, compare_with_truth
+from distangle.explain.stains.answers import Of, Taking
 from distangle.explain.stains.channel_attention import (
     Scaling,
     channel_attention,
@@ -26,8 +27,8 @@ from distangle.explain.stains.nulls import (
     p_values,
     random_smooth_maps,
 )
-from distangle.explain.stains.removal import Removal
-from distangle.explain.stains.scores import Taking, stain_scores, untreated_scores
+from distangle.explain.stains.removal import Removal, default_removal
+from distangle.explain.stains.scores import stain_scores, untreated_scores
 from distangle.explain.summary import SCORES, summarise, wells_of
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, begin_step, doing, no_progress
@@ -43,7 +44,9 @@ class ExplainSettings(BaseModel):
     layer: str | None = Field(default=None, description="layer of the maps; none: the maps that are pooled")
     head: Head = Field(default="softmax", description="head whose output the maps explain")
     of: Of = Field(default="log_probability", description="what the Shapley values share out between the stains")
-    removal: Removal = Field(default="mean", description="what stands in for an absent stain")
+    removal: Removal | None = Field(
+        default=None, description="what replaces an absent channel; none: control where every plate has one, else mean"
+    )
     scaling: Scaling | None = Field(
         default=None, description="of pixels in Eq. 15; none: raw255 for 8-bit, else min_max"
     )
@@ -61,86 +64,37 @@ def explain_sites(
     rng: np.random.Generator,
     settings: ExplainSettings | None = None,
     channels_of: Mapping[str, Sequence[int]] | None = None,
-    places: Mapping[int, tuple[float, float, float]] | None = None,
+    places: Mapping[int, Circle] | None = None,
     advance: Advance = no_progress,
 ) -> Explanation:
-    """Say for every site where the network looked and which stain moved it, with the nulls beside both.
+    """Return maps and channel scores of every site, with the null of each.
 
     Args:
-        model: Left as it was found; the images are moved to its device in pieces.
+        model: The network; its mode, gradient flags and hooks are restored. Images are moved to its device in batches.
         sites: What to explain; with `controls` or `others` where the removal needs them, and `untreated` for the
             p-values of single sites.
-        rng: Of the random maps, shuffles.
+        rng: Of the random maps and shuffles.
         settings: None for the defaults.
         channels_of: Planted truth: perturbation to its channels, counted from 1. None on a real screen.
-        places: Planted truth: row of the table to row, column and radius of a circle in pixels of `sites.raw`.
-        advance: Called after each piece of `sites_at_once` sites.
+        places: Planted truth: row of the table to a circle in pixels of `sites.raw`.
+        advance: Called after each batch of `sites_at_once` sites.
 
     Raises:
         ExplanationError: A model that these sites do not belong to, and whatever the parts refuse.
     """
     settings = settings or ExplainSettings()
+    settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
     sites.fit(model)
-    raw, channels = sites.raw, sites.channels
-    scaling = settings.scaling or ("raw255" if raw.dtype == np.uint8 else "min_max")
-    device = next(model.parameters()).device
-    taking = Taking(of=settings.of, removal=settings.removal, most_at_once=settings.most_at_once, bf16=settings.bf16)
-    asked = torch.unique(sites.targets)
-    pieces: list[dict[str, np.ndarray]] = []
-    random_maps: RandomMaps | None = None
-    layer = ""
-    order: list[int] = []
+    channels = sites.channels
     begin_step(advance, "maps and stains", sites.n_pieces(at_once=settings.sites_at_once), unit="piece")
-    for piece in sites.pieces(at_once=settings.sites_at_once, device=device):
-        with piece.norms_of_plate(model):
-            looked = place_maps(
-                model,
-                piece.images,
-                piece.cell_types,
-                piece.targets,
-                method=settings.method,
-                references=piece.references,
-                layer=settings.layer,
-                head=settings.head,
-                size=sites.size,
-            )
-        layer = looked.layer
-        if random_maps is None:
-            random_maps = random_smooth_maps(
-                settings.n_null_maps,
-                grid=(looked.raw.shape[1], looked.raw.shape[2]),
-                size=sites.size,
-                rng=rng,
-            )
-        maps, seen = looked.maps.cpu().numpy(), raw[piece.rows]
-        correlation = map_channel_correlation(maps, seen)
-        correlation_null = null_correlation(random_maps, seen)
-        attention = channel_attention(maps, seen, scaling=scaling)
-        attention_null = null_channel_attention(random_maps, seen, scaling=scaling)
-        probabilities = looked.outputs.logits.float().softmax(1).gather(1, piece.targets.long()[:, None])[:, 0]
-        pieces.append(
-            {
-                "maps": maps,
-                "probability": probabilities.cpu().numpy(),
-                **stain_scores(model, piece, asked=asked, taking=taking),
-                "eq15": attention,
-                "eq15_null": attention_null,
-                "eq15_inverse": inverse_attention(attention),
-                "eq15_inverse_null": inverse_attention(attention_null),
-                "correlation": correlation,
-                "correlation_null": correlation_null,
-            }
-        )
-        order += piece.rows
-        advance(f"{len(order)} sites")
+    explainer = _Explainer(model=model, sites=sites, settings=settings, rng=rng, advance=advance)
+    found = sites.map(explainer.explain, at_once=settings.sites_at_once, device=next(model.parameters()).device)
     doing("valuing the stains of untreated wells, and drawing what chance gives")
-    back = np.argsort(order)
-    found = {name: np.concatenate([piece[name] for piece in pieces])[back] for name in pieces[0]}
     explained = sites.table.reset_index(drop=True).assign(
         explained=[sites.perturbations[int(index)] for index in sites.targets], probability=found["probability"]
     )
-    found["target"] = torch.searchsorted(asked, sites.targets).numpy()
-    found |= _p_of_sites(model, sites, found, taking=taking, at_once=settings.sites_at_once)
+    found["target"] = torch.searchsorted(explainer.asked, sites.targets).numpy()
+    found |= _p_of_sites(model, sites, found, settings=settings)
     columns = {
         f"{name}_{k + 1}": found[name][:, k]
         for score in SCORES
@@ -152,7 +106,7 @@ def explain_sites(
     planted = None
     if channels_of is not None:
         planted = compare_with_truth(explained, found["maps"], channels_of=channels_of, places=places or {})
-    grid = None if random_maps is None else list(random_maps.grid.shape[1:])
+    grid = None if explainer.random_maps is None else list(explainer.random_maps.grid.shape[1:])
     wells = well_scores(explained, found["maps"], found, rng=rng)
     perturbations = perturbation_scores(explained, found["maps"], found)
     return Explanation(
@@ -160,8 +114,8 @@ def explain_sites(
         maps=found["maps"],
         settings={
             **settings.model_dump(),
-            "layer": layer,
-            "scaling": scaling,
+            "layer": explainer.layer,
+            "scaling": explainer.scaling,
             "channels": list(channels),
             "map_grid": grid,
             "untreated_wells": 0 if sites.untreated is None else len(sites.untreated),
@@ -176,16 +130,80 @@ def explain_sites(
     )
 
 
+@dataclass(kw_only=True)
+class _Explainer:
+    """Explains batch after batch; all are compared with the same random maps.
+
+    Attributes:
+        layer: Whose activations the maps weight, known after the first batch.
+        random_maps: At the size of the maps, drawn with the first batch.
+    """
+
+    model: PerturbationClassifier
+    sites: ChosenSites
+    settings: ExplainSettings
+    rng: np.random.Generator
+    advance: Advance
+    layer: str = ""
+    random_maps: RandomMaps | None = None
+    n_explained: int = 0
+
+    @property
+    def asked(self) -> torch.Tensor:
+        """Indices of the explained perturbations, each once."""
+        indices: torch.Tensor = torch.unique(self.sites.targets)
+        return indices
+
+    @property
+    def scaling(self) -> Scaling:
+        """How pixels become comparable with maps in Eq. (15)."""
+        return self.settings.scaling or ("raw255" if self.sites.raw.dtype == np.uint8 else "min_max")
+
+    def explain(self, piece: Piece) -> dict[str, np.ndarray]:
+        """Return maps, scores and nulls of a batch, one row per site."""
+        chosen = self.settings
+        looked = place_maps(
+            self.model, piece, method=chosen.method, layer=chosen.layer, head=chosen.head, size=self.sites.size
+        )
+        self.layer = looked.layer
+        if self.random_maps is None:
+            grid = (looked.raw.shape[1], looked.raw.shape[2])
+            self.random_maps = random_smooth_maps(chosen.n_null_maps, grid=grid, size=self.sites.size, rng=self.rng)
+        maps, raw = looked.maps.cpu().numpy(), self.sites.raw[list(piece.rows)]
+        attention = channel_attention(maps, raw, scaling=self.scaling)
+        attention_null = null_channel_attention(self.random_maps, raw, scaling=self.scaling)
+        probabilities = looked.outputs.logits.float().softmax(1).gather(1, piece.targets.long()[:, None])[:, 0]
+        scores = {
+            "maps": maps,
+            "probability": probabilities.cpu().numpy(),
+            **stain_scores(self.model, piece, asked=self.asked, settings=_taking(chosen)),
+            "eq15": attention,
+            "eq15_null": attention_null,
+            "eq15_inverse": inverse_attention(attention),
+            "eq15_inverse_null": inverse_attention(attention_null),
+            "correlation": map_channel_correlation(maps, raw),
+            "correlation_null": null_correlation(self.random_maps, raw),
+        }
+        self.n_explained += len(piece)
+        self.advance(f"{self.n_explained} sites")
+        return scores
+
+
+def _taking(settings: ExplainSettings) -> Taking:
+    """Return how the settings take channels away."""
+    return Taking(of=settings.of, removal=settings.removal, most_at_once=settings.most_at_once, bf16=settings.bf16)
+
+
 def _p_of_sites(
-    model: PerturbationClassifier, sites: ChosenSites, found: Mapping[str, np.ndarray], *, taking: Taking, at_once: int
+    model: PerturbationClassifier, sites: ChosenSites, found: Mapping[str, np.ndarray], *, settings: ExplainSettings
 ) -> dict[str, np.ndarray]:
-    """`NAME_p` [site, channel] of every score that has a null: of random maps, or of untreated wells."""
-    said = {f"{name}_p": p_values(found[name], found[f"{name}_null"]) for name in SCORES if f"{name}_null" in found}
+    """Return `NAME_p` [site, channel] of every score with a null."""
+    p = {f"{name}_p": p_values(found[name], found[f"{name}_null"]) for name in SCORES if f"{name}_null" in found}
     if sites.untreated is None:
-        return said
-    beside = untreated_scores(model, sites.untreated, taking=taking, at_once=at_once)
+        return p
+    controls = untreated_scores(model, sites.untreated, settings=_taking(settings), at_once=settings.sites_at_once)
     wells, untreated_in = wells_of(sites.table), wells_of(sites.untreated.table)
-    return said | {
+    return p | {
         f"{name}_p": untreated_p(found[name], wells, untreated=scores, untreated_in=untreated_in)
-        for name, scores in beside.items()
+        for name, scores in controls.items()
     }

@@ -11,7 +11,9 @@ from distangle.model import PerturbationClassifier, evaluating
 
 @contextlib.contextmanager
 def frozen(model: PerturbationClassifier) -> Iterator[None]:
-    """Hold the network in evaluation mode with no parameter asking for a gradient; put all back afterwards.
+    """Hold the network in evaluation mode without parameter gradients.
+
+    Mode and gradient flags are restored afterwards.
 
     In evaluation mode the norms use their running statistics, so that a site's explanation does not depend on
     the sites beside it, and nothing is recomputed in the backward pass.

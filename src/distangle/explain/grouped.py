@@ -1,4 +1,4 @@
-"""What was found out about single sites after their stains were valued, by well and by perturbation."""
+"""Means by well and perturbation of what was measured per site."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ FIRST = ("Metadata_", *SCORES, "confidence", "probability")  # what `well_scores
 
 
 def with_later_means(explanation: Explanation) -> Explanation:
-    """Return an explanation whose wells and perturbations have the means of what was added to its sites.
+    """Return an explanation with means of added columns by well and group.
 
     A p-value is of one site and is not averaged.
     """

@@ -1,4 +1,4 @@
-"""How much of the maps of an explanation lies on nuclei and cells, where a stain shows nuclei."""
+"""Overlap of an explanation's maps with nuclei and cells."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from distangle.screen import Channel
 def on_cells(
     explanation: Explanation, sites: ChosenSites, channels: Sequence[Channel], *, nuclear: str | None
 ) -> Explanation:
-    """Return an explanation with the shares of its maps on nuclei, cells and background.
+    """Return an explanation with the map shares of nuclei, cells, background.
 
     Args:
         explanation: Of the sites.

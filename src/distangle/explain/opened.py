@@ -1,4 +1,4 @@
-"""A run opened for explaining: its network, the chosen sites ready for it, and what was planted in them."""
+"""A run opened for explaining: its network, sites and planted truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import torch
 
 from distangle.errors import ExplanationError
 from distangle.explain.choose import choose_rows, other_beside, untreated_beside, untreated_wells
-from distangle.explain.chosen import ChosenSites, target_of
+from distangle.explain.chosen import ChosenSites, StatisticsGroup, target_of
 from distangle.explain.planted import Circle
 from distangle.explain.stains.removal import Removal
 from distangle.images import ImageStore, measure_sites, ready_batches
@@ -20,6 +20,36 @@ from distangle.progress import Advance, no_progress
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import truth_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSelection:
+    """Which sites of a run are explained, and for which perturbation.
+
+    Attributes:
+        n_sites: How many at most, spread over the perturbations.
+        only: Values wanted by column of the predictions, as `choose_rows` takes it; None for any held-out site.
+        rows: Positions of sites in the screen, instead of choosing them; each must have been predicted.
+        perturbation: What is explained at every site; None for what was predicted there.
+    """
+
+    n_sites: int = 96
+    only: Mapping[str, Sequence[str]] | None = None
+    rows: Sequence[int] | None = None
+    perturbation: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedTruth:
+    """What was planted in the sites of a table of a synthetic screen.
+
+    Attributes:
+        channels_of: Perturbation to its channels, counted from 1; empty for none.
+        places: Row of the table to a circle, in pixels of the network's images.
+    """
+
+    channels_of: Mapping[str, Sequence[int]]
+    places: Mapping[int, Circle]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +80,20 @@ def open_run(
     run: RunFolder,
     screen: Screen,
     *,
-    n_sites: int = 96,
-    only: Mapping[str, Sequence[str]] | None = None,
-    rows: Sequence[int] | None = None,
-    perturbation: str | None = None,
+    selection: SiteSelection | None = None,
     removal: Removal | None = None,
     n_untreated: int = 32,
     say: Advance = no_progress,
 ) -> Opened:
-    """Choose held-out sites of a run and make them ready for its network.
+    """Choose held-out sites of a run and prepare them for its network.
 
     Args:
         run: A run that has been predicted.
         screen: Its screen.
-        n_sites: How many sites at most, dealt out over the perturbations.
-        only: As `choose_rows` takes it.
-        rows: Positions of sites in the screen, instead of choosing them; each must have been predicted.
-        perturbation: What is to be explained of every site, instead of what was predicted for it.
-        removal: What is to stand in for an absent stain. None takes the same stain of an untreated well of the same
-            plate where every plate has one, else the channel's mean.
-        n_untreated: Untreated wells, at most, whose stains are valued too: what the chosen sites' are compared with.
+        selection: Which sites; None for the defaults.
+        removal: What replaces an absent channel. None takes the same channel of a control well of the same plate where
+            every plate has one, else the channel's mean.
+        n_untreated: Control wells, at most, whose channels are scored too: the null of the chosen sites' scores.
         say: Told of a `truth.json` that is not of this screen.
 
     Raises:
@@ -78,6 +102,8 @@ def open_run(
             perturbation is not.
         WeightsError: The norm statistics of the run are damaged.
     """
+    selection = selection or SiteSelection()
+    perturbation = selection.perturbation
     model, about = open_model(run)
     model.to(named_device())
     check_fits(screen, about)
@@ -85,7 +111,11 @@ def open_run(
     index = {name: k for k, name in enumerate(predictions.perturbations)}
     if perturbation is not None:
         target_of(perturbation, predictions.perturbations)
-    chosen = choose_rows(predictions.table, n_sites=n_sites, only=only) if rows is None else list(rows)
+    chosen = (
+        choose_rows(predictions.table, n_sites=selection.n_sites, only=selection.only)
+        if selection.rows is None
+        else list(selection.rows)
+    )
     folds = predictions.table["Metadata_Fold"].iloc[chosen].unique().tolist()
     store = store_of(run, screen, about)
     try:
@@ -115,7 +145,7 @@ def open_run(
                 references=reference_rows(references, rows),
                 controls=_readable(store, untreated_beside(screen, rows)),
                 others=_readable(store, other_beside(screen, rows)) if removal == "other_well" else None,
-                norms=[([place[row] for row in members], lent) for members, lent in parts],
+                norms=[StatisticsGroup([place[row] for row in members], statistics) for members, statistics in parts],
             )
 
         sites = sites_of(readable)
@@ -131,24 +161,23 @@ def open_run(
         sites=sites,
         rows=readable,
         removal=removal,
-        channels_of=truth[0] if truth and about.target == "perturbation" else None,
-        places=truth[1] if truth else None,
+        channels_of=truth.channels_of if truth and about.target == "perturbation" else None,
+        places=truth.places if truth else None,
     )
 
 
 def planted_truth(
     screen: Screen, table: pd.DataFrame, *, binning: int, say: Advance = no_progress
-) -> tuple[dict[str, Sequence[int]], dict[int, Circle]] | None:
-    """Return what was planted in the sites of a table, or None where no `truth.json` of the screen lies beside it.
+) -> PlantedTruth | None:
+    """Return what was planted in the sites of a table; None for a real screen.
+
+    A `truth.json` beside the images that is not of this screen is left aside.
 
     Args:
         screen: Its source folder is looked into.
         table: Of the predictions of sites.
         binning: Of the network's images; places are given in its pixels.
         say: Told of a `truth.json` that is not of this screen.
-
-    Returns:
-        Channels by perturbation (empty for none), and circles by row.
     """
     truth = truth_of(screen, say=say)
     if truth is None:
@@ -159,8 +188,8 @@ def planted_truth(
     for row, (experiment, plate, well, site) in enumerate(keys.itertuples(index=False, name=None)):
         place = truth.place(experiment, plate, well, int(site))
         if place is not None:
-            circles[row] = (place.row / binning, place.column / binning, place.radius / binning)
-    return channels, circles
+            circles[row] = Circle(place.row / binning, place.column / binning, place.radius / binning)
+    return PlantedTruth(channels_of=channels, places=circles)
 
 
 def _ready(store: ImageStore, rows: list[int]) -> torch.Tensor:
@@ -170,7 +199,7 @@ def _ready(store: ImageStore, rows: list[int]) -> torch.Tensor:
 
 
 def _readable(store: ImageStore, rows: list[int] | None) -> torch.Tensor | None:
-    """The images of some sites; None where there are no such sites or one cannot be read."""
+    """Return the images of some sites; None where one cannot be read."""
     if rows is None or len(measure_sites(store, rows)[0]) < len(rows):
         return None
     return _ready(store, rows)

@@ -1,8 +1,8 @@
-"""Mark an explanation against a planted truth: did it name the stain and the place?"""
+"""Comparison of an explanation with a planted truth."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,14 @@ from distangle.explain.summary import wells_of
 from distangle.intervals import share_interval
 
 SCORES = ("shapley", "eq15", "correlation")
-Circle = tuple[float, float, float]  # row, column, radius in pixels
+
+
+class Circle(NamedTuple):
+    """Where an effect was planted in an image, in pixels."""
+
+    row: float
+    column: float
+    radius: float
 
 
 def compare_with_truth(
@@ -22,7 +29,7 @@ def compare_with_truth(
     channels_of: Mapping[str, Sequence[int]],
     places: Mapping[int, Circle],
 ) -> dict[str, Any]:
-    """Count how often the top stain is the planted one and the map points at the planted place.
+    """Count how often the top channel and the map's peak are the planted ones.
 
     Only sites count whose own perturbation was explained: the map of another one has no planted answer. The stain is
     asked for where the prediction is right and the effect is in one stain; the place wherever there is one. A map
@@ -32,7 +39,7 @@ def compare_with_truth(
         table: Of an `Explanation`.
         maps: Of the same, [row, height, width].
         channels_of: Perturbation to the channels it changes, counted from 1; empty for none.
-        places: Position of a row to row, column and radius of a circle, in pixels of the maps.
+        places: Position of a row to a circle in pixels of the maps.
 
     Returns:
         `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each
@@ -111,7 +118,9 @@ def circle_masks(circles: Sequence[Circle], size: tuple[int, int]) -> np.ndarray
 
 
 def pointed(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each map whether its peak lies inside, and the share of its mass there; an empty map: no and 0.
+    """Return whether each map's peak lies inside, and its mass there.
+
+    An empty map has no peak and mass 0.
 
     Args:
         maps: [row, height, width], without negatives.
@@ -125,7 +134,9 @@ def pointed(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
-    """Return row and column of the maximum; of several equal ones that nearest to their middle.
+    """Return row and column of the maximum.
+
+    Of several equal ones it is the one nearest to their middle.
 
     Enlarging leaves a plateau where the peak lies at the border of the grid, and occlusion one as wide as its stride:
     its first pixel in memory would be its upper left corner.

@@ -1,4 +1,4 @@
-"""Which sites there are to explain, and whether the network that is explained was trained on them."""
+"""Sites that can be explained, and whether the network was trained on them."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,9 @@ FOLD = "Metadata_Fold"
 
 
 def asked_sites(table: pd.DataFrame) -> pd.Series:
-    """Tell which rows are asked about: held out, or trained on where a run held nothing out, and readable.
+    """Return which rows can be explained: readable and held out.
+
+    Rows that were trained on count where a run held nothing out.
 
     Args:
         table: Of the predictions of sites.
@@ -23,7 +25,9 @@ def asked_sites(table: pd.DataFrame) -> pd.Series:
 
 
 def trained_on(table: pd.DataFrame) -> np.ndarray:
-    """Tell which rows the final network of a run was trained on, bool [row]; after a cross-validation all folds.
+    """Return which rows the final network was trained on, bool [row].
+
+    After a cross-validation these are the rows of all folds.
 
     Args:
         table: Of the predictions of sites, or some of its rows.
@@ -33,7 +37,7 @@ def trained_on(table: pd.DataFrame) -> np.ndarray:
 
 
 def remark_on(run: RunFolder, table: pd.DataFrame) -> str:
-    """Say that sites were trained on, and how to ask a network that had not seen them; "" where none was.
+    """Warn that sites were trained on, and name the remedy; "" where none was.
 
     Args:
         run: Whose final network is asked.

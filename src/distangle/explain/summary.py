@@ -1,4 +1,4 @@
-"""What all explained sites say together, with intervals over whole experiments and the nulls beside them."""
+"""Summary of all explained sites, with intervals and nulls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,9 @@ def summarise(
     rng: np.random.Generator,
     n_draws: int,
 ) -> dict[str, Any]:
-    """Return the means per channel with intervals and nulls, over all rows and per explained perturbation.
+    """Return means per channel with intervals and nulls.
+
+    They are over all rows and per explained perturbation.
 
     Args:
         table: Of the explanation, with `explained`.
@@ -106,7 +108,10 @@ def wells_of(table: pd.DataFrame) -> list[str]:
 
 
 def groups_of(table: pd.DataFrame) -> tuple[str, list[str]]:
-    """Return what an interval is taken over and each row's: experiments, or plates of a single experiment."""
+    """Return the unit of intervals and its value per row.
+
+    It is the experiment, or the plate of a single experiment.
+    """
     experiments = table[EXPERIMENT[0]].astype(str)
     if experiments.nunique() > 1:
         return "experiment", experiments.tolist()
@@ -114,7 +119,7 @@ def groups_of(table: pd.DataFrame) -> tuple[str, list[str]]:
 
 
 def means_over(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    """Return the mean of each column of [row, column] and its 95 % interval over groups of rows.
+    """Return column means and their 95 % intervals over groups of rows.
 
     Returns:
         `mean` [column] and `interval` [column][low, high]; for too few groups (`mean_intervals`) this is None, and

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distangle.errors import brief
-from distangle.explain.parts import Part
 from distangle.results import STANDS_OUT, Explanation, Faithfulness, FilterBands, TemplateMaps
+
+Part = Literal["faithfulness", "templates", "filters"]
+PARTS: tuple[Part, ...] = ("faithfulness", "templates", "filters")
 
 
 def sentences(explanation: Explanation) -> tuple[str, ...]:
-    """Return a few sentences: which stain, how far it can be believed, a warning, what of a planted truth was found."""
+    """Return sentences on the top channel, its null, and the planted truth."""
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     asked, p = explanation.settings.get("perturbation"), explanation.p_of_top
     moved = "the prediction" if asked is None else f"the answer {brief(str(asked))}"

@@ -10,7 +10,6 @@ from distangle.inference.predict import (
     check_fits,
     predict_by_views,
     predict_sites,
-    preparation_of,
 )
 from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
 
@@ -30,7 +29,6 @@ __all__ = [
     "predict_run",
     "predict_by_views",
     "predict_sites",
-    "preparation_of",
     "score",
     "sides_of",
     "store_of",

@@ -7,7 +7,7 @@ import numpy as np
 
 from distangle.images import ImageStore
 from distangle.inference.naive import guess_without_cells
-from distangle.inference.predict import PredictionOptions, joined, predict_by_views, preparation_of
+from distangle.inference.predict import PredictionOptions, joined, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
@@ -56,7 +56,7 @@ def out_of_fold(
         model, card = open_model(part)
         model.to(named_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
-        store = ImageStore(screen, preparation_of(card), fold=sides_of(part, screen))
+        store = ImageStore(screen, card.preparation, fold=sides_of(part, screen))
         options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())
         try:
             predicted = predict_by_views(model, card, store, options)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from distangle.errors import ConfigError, RunError
-from distangle.images import N_VIEWS, ImageStore, Preparation, measure_sites
+from distangle.images import N_VIEWS, ImageStore, measure_sites
 from distangle.model import ModelCard, PerturbationClassifier, PlateNorms, evaluating, references_of
 from distangle.model.evaluating import channels_last
 from distangle.model.features import Features
@@ -22,11 +22,6 @@ from distangle.screen import Screen, rename_columns
 # Always full and of one size, so that a prediction does not depend on its neighbours.
 BATCHES = BatchPlan(size=32, always_full=True, channels_last=True)
 PLACE = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
-
-
-def preparation_of(card: ModelCard) -> Preparation:
-    """Return how images were prepared for the network of a card."""
-    return card.preparation
 
 
 def check_fits(screen: Screen, card: ModelCard) -> None:

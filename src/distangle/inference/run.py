@@ -15,7 +15,7 @@ from distangle.inference.naive import guess_without_cells
 from distangle.inference.new_screen import compare_with_expected, guesses_of_new, new_sites
 from distangle.inference.norms import keep_norms, norms_for
 from distangle.inference.out_of_fold import Guesses, out_of_fold
-from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views, preparation_of
+from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
@@ -73,7 +73,7 @@ def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
         screen: Its own, a part of it, or another, which is one fold.
         card: Of the network of the run.
     """
-    return ImageStore(screen, preparation_of(card), fold=sides_of(run, screen))
+    return ImageStore(screen, card.preparation, fold=sides_of(run, screen))
 
 
 def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
@@ -94,7 +94,7 @@ def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | N
     if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
         return None
     features = Features(run.features)
-    same = features.card["preparation"] == preparation_of(card).model_dump(mode="json")
+    same = features.card["preparation"] == card.preparation.model_dump(mode="json")
     return features if same and features.n_sites == len(screen.sites) else None
 
 

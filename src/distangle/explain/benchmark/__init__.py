@@ -1,1 +1,1 @@
-"""The truth table: how often each method of explanation finds what was planted in a synthetic screen."""
+"""Benchmark of the explanation methods on a planted truth."""

@@ -1,4 +1,4 @@
-"""Which sites a benchmark asks about, and what was planted in them."""
+"""Sites of a benchmark, and what was planted in them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from distangle.errors import ExplanationError
-from distangle.explain.chosen import ChosenSites
+from distangle.explain.chosen import ChosenSites, NetworkSites
 from distangle.explain.opened import Opened
 from distangle.explain.planted import Circle
 from distangle.explain.seen import asked_sites
@@ -23,10 +23,11 @@ from distangle.synthetic import Truth
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The sites of a benchmark, their true perturbation as what is explained, and what was planted in them.
+    """Sites of a benchmark and what was planted in them.
 
     Attributes:
-        sites: Only those that the trained network predicts rightly, by themselves or as a well.
+        sites: With their true perturbation as target; only those that the trained network predicts correctly, by
+            themselves or as a well.
         site_is_right: Which of them it predicts rightly by themselves.
         well_is_right: Of which of them it predicts the well rightly.
         channel: Index of the one planted channel per site; -1 where several or none are planted.
@@ -45,7 +46,9 @@ class Asked:
 
 
 def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[int]:
-    """Return positions of held-out, readable sites with a planted effect, spread over perturbations.
+    """Return positions of readable held-out sites with a planted effect.
+
+    They are spread over the perturbations.
 
     Of a run that held nothing out, these are sites that it was trained on.
 
@@ -75,7 +78,7 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
 
 
 def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) -> Asked:
-    """Keep the sites that the network predicts rightly, and look up what was planted in them.
+    """Keep correctly predicted sites, with what was planted there.
 
     Args:
         opened: The run, opened at `rows`.
@@ -122,10 +125,8 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
     )
 
 
-def untrained(
-    opened: Opened, asked: Asked, run: RunFolder, screen: Screen, *, seed: int
-) -> tuple[PerturbationClassifier, ChosenSites]:
-    """Return a network with random weights, and the sites with what it needs of them in place of the trained one's.
+def untrained(opened: Opened, asked: Asked, run: RunFolder, screen: Screen, *, seed: int) -> NetworkSites:
+    """Return a network with random weights, and the sites with its own references.
 
     Its norms use the statistics that it was made with (mean 0, variance 1), for every plate; how much groups differ
     for it is estimated from the training wells, as for the trained one.
@@ -146,11 +147,11 @@ def untrained(
             references = _references(model, store, asked.rows)
         finally:
             store.close()
-    return model, replace(asked.sites, references=references, norms=None)
+    return NetworkSites(model, replace(asked.sites, references=references, norms=None))
 
 
 def _references(model: PerturbationClassifier, store: ImageStore, rows: Sequence[int]) -> torch.Tensor:
-    """Return the references of sites for a network that has none of its own yet, float32 [row, reference]."""
+    """Return the references of an untrained network, float32 [row, reference]."""
     screen, everybody = store.screen, np.arange(len(store.screen.sites))
     training = everybody if store.fold is None else np.flatnonzero(store.fold == TRAIN)
     wells = reference_wells(

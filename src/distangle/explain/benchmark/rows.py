@@ -18,7 +18,7 @@ def stain_rows(
     unit: Literal["wells", "sites"],
     network: str,
 ) -> list[dict[str, Any]]:
-    """Count how often the top stain is the planted one.
+    """Count how often the top channel and the map's peak are planted ones.
 
     Args:
         scores: Method to scores [site, channel].
@@ -92,7 +92,9 @@ def place_row(
 
 
 def aims_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Say which of the four aims are met: two of the trained network, two of the untrained ones.
+    """Compare the benchmark with its four aims.
+
+    Two are of the trained network and two of untrained ones.
 
     An untrained network is asked by the same method that answered for the trained one: what the other methods hit
     there is in the rows.
@@ -135,7 +137,7 @@ def _aim(words: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_leas
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one row for the same question asked of several networks: a site is not counted twice.
+    """Return the mean of the rows of several networks, each site counted once.
 
     Args:
         rows: One per network.

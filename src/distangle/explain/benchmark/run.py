@@ -1,4 +1,4 @@
-"""Mark every method on a run whose screen has a planted truth."""
+"""Benchmark every method on a run whose screen has a planted truth."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from distangle.errors import ExplanationError, ScreenError
 from distangle.explain.benchmark.answers import maps_by, scores_by_method
 from distangle.explain.benchmark.asked import Asked, ask, planted_rows, untrained
 from distangle.explain.benchmark.rows import aims_of, mean_row, place_row, stain_rows
-from distangle.explain.opened import open_run
+from distangle.explain.opened import SiteSelection, open_run
 from distangle.explain.places.activation_map import Head
 from distangle.explain.places.door import PLACE_METHODS
 from distangle.explain.planted import circle_masks
@@ -38,11 +38,12 @@ def benchmark_run(
     n_untrained: int = N_UNTRAINED,
     advance: Advance = no_progress,
 ) -> Benchmark:
-    """Mark every method on the held-out sites of a synthetic screen, and write `explanations/benchmark.json`.
+    """Benchmark every method on held-out sites of a synthetic screen.
 
-    Explained is the true perturbation, at sites where the network predicts it: whether a wrong prediction is explained
-    well has no planted answer. The same sites are explained for networks of the same architecture with random
-    weights, which know nothing of the cells: what they hit comes from the method and the images.
+    Writes `explanations/benchmark.json`. Explained is the true perturbation, at sites where the network predicts it:
+    whether a wrong prediction is explained well has no planted answer. The same sites are explained for networks of
+    the same architecture with random weights, which know nothing of the cells: what they hit comes from the method
+    and the images.
 
     Args:
         run: A run that has been predicted.
@@ -69,7 +70,7 @@ def benchmark_run(
         message = f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
         raise ScreenError(message)
     rows = planted_rows(run, truth, n_sites=n_sites)
-    opened = open_run(run, screen, rows=rows, removal=removal)
+    opened = open_run(run, screen, selection=SiteSelection(rows=rows), removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
     right = wells[wells["predicted"] == wells["perturbation"]]
     asked = ask(opened, rows, right_wells=set(wells_of(right)))
@@ -77,11 +78,10 @@ def benchmark_run(
     found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
     blind = []
     for seed in range(n_untrained):
-        model, sites = untrained(opened, asked, run, screen, seed=seed)
-        blind.append(
-            _marked(model, replace(asked, sites=sites), network="untrained", layer=layer, head=head, advance=advance)
-        )
-    found += [mean_row(same) for same in zip(*blind, strict=True)]
+        other = untrained(opened, asked, run, screen, seed=seed)
+        same = replace(asked, sites=other.sites)
+        blind.append(_marked(other.model, same, network="untrained", layer=layer, head=head, advance=advance))
+    found += [mean_row(rows_of_networks) for rows_of_networks in zip(*blind, strict=True)]
     settings |= {"sites": len(asked.sites), "held_out_with_effect": len(rows)}
     settings["remark"] = remark_on(run, asked.sites.table)
     benchmark = Benchmark(rows=found, aims=aims_of(found), settings=settings)
@@ -116,7 +116,7 @@ def _marked(
         sites = asked.sites.take(list(asked.places))
         inside, wells = circle_masks(list(asked.places.values()), sites.size), np.array(wells_of(sites.table))
         for method in PLACE_METHODS:
-            maps, named = maps_by(model, sites, method=method, layer=layer, head=head)
-            rows.append(place_row(maps, inside, wells=wells, network=network, method=method, layer=named))
+            drawn = maps_by(model, sites, method=method, layer=layer, head=head)
+            rows.append(place_row(drawn.maps, inside, wells=wells, network=network, method=method, layer=drawn.layer))
             advance(f"{network}: {method}")
     return rows

@@ -1,7 +1,7 @@
-"""Whether a map is true of the network: what happens when places, weights, targets or the camera's side change."""
+"""Tests of whether maps reflect the network that they explain."""
 
 from distangle.explain.faithfulness.curves import Curves, curves
-from distangle.explain.faithfulness.examine import examine
+from distangle.explain.faithfulness.examine import OtherNetworks, examine
 from distangle.explain.faithfulness.likeness import likeness, random_likeness
 from distangle.explain.faithfulness.method import MapMethod, map_method, maps_of, on_grid
 from distangle.explain.faithfulness.randomisation import Randomisation, randomisation
@@ -9,12 +9,12 @@ from distangle.explain.faithfulness.randomised import Randomised, cascade, stage
 from distangle.explain.faithfulness.seeds import examine_seeds
 from distangle.explain.faithfulness.settings import FaithfulnessSettings
 from distangle.explain.faithfulness.verdicts import verdicts
-from distangle.explain.faithfulness.words import sentences
 
 __all__ = [
     "Curves",
     "FaithfulnessSettings",
     "MapMethod",
+    "OtherNetworks",
     "Randomisation",
     "Randomised",
     "cascade",
@@ -27,7 +27,6 @@ __all__ = [
     "on_grid",
     "random_likeness",
     "randomisation",
-    "sentences",
     "stages_of",
     "verdicts",
 ]

@@ -1,4 +1,4 @@
-"""Deletion and insertion: places taken from the image in the order of the map, and what the network says then."""
+"""Deletion and insertion curves: places replaced in the order of the map."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -44,11 +44,11 @@ class Curves:
     replacement: Replacement
 
     def deletion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the curve from the image to its replacement, the places of the map's top first."""
+        """Return the deletion curve, the top places of the map replaced first."""
         return self._values(of)[:, 0]
 
     def insertion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the curve from the replacement to the image, the places of the map's top first; see `put_back`."""
+        """Return the insertion curve, the top places of the map first; see `put_back`."""
         return self._values(of)[:, 1, ::-1]
 
     @property
@@ -61,11 +61,11 @@ class Curves:
         return np.asarray(self._values(of)[:, 2:].mean(1))
 
     def deletion_area(self, *, of: Of = "probability") -> PerSite:
-        """Return the mean height of the deletion curve: low where the map names what the network needs."""
+        """Return the area of the deletion curve: low for a faithful map."""
         return area(self.deletion(of=of), self.counts)
 
     def insertion_area(self, *, of: Of = "probability") -> PerSite:
-        """Return the mean height of the insertion curve: high where the map names what is enough for the network."""
+        """Return the area of the insertion curve: high for a faithful map."""
         return area(self.insertion(of=of), self.put_back)
 
     def null_area(self, *, of: Of = "probability") -> Float[np.ndarray, "site draw"]:
@@ -94,7 +94,7 @@ def curves(
     maps replace as many places and share that.
 
     Args:
-        model: Left as it was found.
+        model: The network; evaluation mode and its gradient flags are restored.
         sites: With `controls` for `control`.
         maps: One per site on the grid of places, of any sign.
         replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
@@ -117,17 +117,18 @@ def curves(
     random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
     orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
     counts = taken(orders.shape[2], min(n_steps, orders.shape[2]))
-    device = next(model.parameters()).device
-    found = np.empty((*orders.shape[:2], len(counts)))
-    for piece in sites.pieces(at_once=max(1, at_once // 4), device=device):
-        found[piece.rows] = _asked(
-            model, piece, orders[piece.rows], grid=grid, counts=counts, replacement=replacement, at_once=at_once
-        )
-    return Curves(log_probability=found, counts=counts, replacement=replacement)
+
+    def score(piece: Piece) -> dict[str, np.ndarray]:
+        chosen = orders[list(piece.rows)]
+        values = _asked(model, piece, chosen, grid=grid, counts=counts, replacement=replacement, at_once=at_once)
+        return {"log_probability": values}
+
+    found = sites.map(score, at_once=max(1, at_once // 4), device=next(model.parameters()).device)
+    return Curves(log_probability=found["log_probability"], counts=counts, replacement=replacement)
 
 
 def without_detail(images: Images, grid: tuple[int, int]) -> Images:
-    """Return images of the same size without what is smaller than a place: means of places, joined smoothly."""
+    """Return images blurred to the means of places, at the same size."""
     rows, columns = (min(cells, side) for cells, side in zip(grid, images.shape[2:], strict=True))
     means = functional.adaptive_avg_pool2d(images, (rows, columns))
     return enlarge(means.flatten(0, 1), (images.shape[2], images.shape[3])).view_as(images)
@@ -141,7 +142,9 @@ def null_p(
     groups: Sequence[str] | None = None,
     n_draws: int = 1000,
 ) -> float:
-    """Return how often a site's area, drawn anew from its map's and its random maps', gives as low a mean over sites.
+    """Test a mean area against the areas of random maps.
+
+    The p-value counts how often areas drawn anew give as low a mean over sites.
 
     Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
     areas give both with the opposite sign.
@@ -166,7 +169,7 @@ def null_p(
 
 
 def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
-    """Return, for each site, the share of random maps with as low an area, (1 + how many) / (1 + maps)."""
+    """Return p of each site: (1 + random maps with as low an area) / (1 + maps)."""
     return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 

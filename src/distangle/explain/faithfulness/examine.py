@@ -1,6 +1,7 @@
-"""Examine maps: delete, insert, randomise, ask for other targets, turn; and say whether they can be believed."""
+"""Test whether maps reflect their network, and give a verdict on each test."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,40 @@ import torch
 from jaxtyping import Float
 
 from distangle.errors import ExplanationError
-from distangle.explain.chosen import ChosenSites
+from distangle.explain.chosen import ChosenSites, NetworkSites
 from distangle.explain.faithfulness.curves import Curves, Replacement, curves, site_p
 from distangle.explain.faithfulness.method import MapMethod, map_method, maps_of, on_grid
 from distangle.explain.faithfulness.randomisation import Randomisation, randomisation
 from distangle.explain.faithfulness.seeds import examine_seeds
 from distangle.explain.faithfulness.settings import FaithfulnessSettings
-from distangle.explain.faithfulness.shapley import shapley_values
+from distangle.explain.faithfulness.shapley import SiteShapley, shapley_values
 from distangle.explain.faithfulness.stability import likeness_of_views, shapley_of_views
 from distangle.explain.faithfulness.summary import Found, summarise
 from distangle.explain.faithfulness.targets import likeness_to_other_targets
 from distangle.explain.faithfulness.verdicts import verdicts
 from distangle.explain.faithfulness.words import sentences_of
-from distangle.explain.places.activation_map import Head, enlarge, normalised_maps
+from distangle.explain.places.activation_map import enlarge, normalised_maps
+from distangle.explain.stains.answers import Taking
+from distangle.explain.stains.removal import default_removal
 from distangle.model import PerturbationClassifier
 from distangle.progress import Advance, begin_step, doing, no_progress
 from distangle.results import Faithfulness
 from distangle.screen import NEGATIVE
 
 VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherNetworks:
+    """Networks whose maps of the same sites are compared with those of the network.
+
+    Attributes:
+        seeds: Trained from other seeds.
+        shuffled: Trained on shuffled labels; None without.
+    """
+
+    seeds: Sequence[NetworkSites] = ()
+    shuffled: NetworkSites | None = None
 
 
 def examine(
@@ -37,44 +53,46 @@ def examine(
     *,
     rng: np.random.Generator,
     settings: FaithfulnessSettings | None = None,
-    head: Head = "softmax",
-    layer: str | None = None,
     method: MapMethod | None = None,
-    beside: Sequence[tuple[PerturbationClassifier, ChosenSites]] = (),
-    shuffled: tuple[PerturbationClassifier, ChosenSites] | None = None,
+    others: OtherNetworks | None = None,
     advance: Advance = no_progress,
 ) -> Faithfulness:
-    """Put maps to the tests that a map true of its network has to stand.
+    """Put maps to the tests that a map which reflects its network passes.
 
     Deletion and insertion judge `maps` as they are shown; the other tests ask the method anew, of changed networks,
     targets and views, and compare what it says before the ReLU.
 
     Args:
-        model: Left as it was found.
+        model: The network; evaluation mode and its gradient flags are restored.
         sites: What was explained.
         maps: One per site, in [0, 1], at any size.
         rng: Of everything that is drawn.
         settings: None for the defaults.
-        head: Whose output Grad-CAM explains; of no use with `method`.
-        layer: Of Grad-CAM; of no use with `method`.
-        method: What drew the maps; None for Grad-CAM.
-        beside: Networks of other seeds, each with the same sites as it takes them.
-        shuffled: A network trained on shuffled labels, with the same sites as it takes them.
+        method: What drew the maps, such as a `map_method`; None for Grad-CAM of the maps that are pooled.
+        others: Other networks to compare with; None for none.
         advance: Called after each test.
 
     Raises:
         ExplanationError: A model or maps that these sites do not belong to, and whatever the method refuses.
     """
-    settings = settings or FaithfulnessSettings()
+    settings, others = settings or FaithfulnessSettings(), others or OtherNetworks()
+    settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
+    taking = Taking(removal=settings.removal, most_at_once=settings.most_at_once)
     sites.fit(model)
     if len(maps) != len(sites):
         message = f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation."
         raise ExplanationError(message)
-    drawn_by = {"method": "grad_cam", "layer": layer, "head": head} if method is None else {"method": "given"}
-    method = method or map_method(layer=layer, head=head)
+    drawn_by = {"method": "grad_cam", "layer": None, "head": "softmax"} if method is None else {"method": "given"}
+    method = method or map_method()
     rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)
     chosen = sites.take(rows)
-    n_tests = len(_replacements(sites)) + bool(settings.n_stain_sites) + 3 + bool(beside) + (shuffled is not None)
+    n_tests = (
+        len(_replacements(sites))
+        + bool(settings.n_stain_sites)
+        + 3
+        + bool(others.seeds)
+        + (others.shuffled is not None)
+    )
     begin_step(advance, "tests of the maps", n_tests, unit="test", alike=False)
     own = maps_of(method, model, chosen, at_once=settings.sites_at_once)
     some = chosen.take(range(min(settings.n_curve_sites, len(rows))))
@@ -93,13 +111,12 @@ def examine(
             at_once=settings.most_at_once,
         )
         advance(f"curves, {replacement}")
-    few, stains, seen = None, None, None
+    shapley, seen = None, None
     if settings.n_stain_sites:
         doing("valuing the stains of turned images")
         few = chosen.take(range(min(settings.n_stain_sites, len(rows))))
-        stains = shapley_values(model, few, at_once=settings.most_at_once)
-        numbers = VIEWS[: settings.stain_views]
-        seen = shapley_of_views(model, few, stains, numbers=numbers, at_once=settings.most_at_once)
+        shapley = SiteShapley(sites=few, values=shapley_values(model, few, settings=taking), settings=taking)
+        seen = shapley_of_views(model, shapley, numbers=VIEWS[: settings.stain_views])
         advance("stains of turned images")
     doing("drawing maps of networks with random weights")
     weights = randomisation(
@@ -108,11 +125,9 @@ def examine(
         own,
         method=method,
         rng=rng,
-        few=few,
-        stains=stains,
+        shapley=shapley,
         n_networks=settings.n_networks,
         at_once=settings.sites_at_once,
-        most_at_once=settings.most_at_once,
     )
     advance("randomised weights")
     doing("drawing maps for other perturbations")
@@ -131,18 +146,21 @@ def examine(
     advance("turned images")
     doing("comparing them with chance")
     summary = summarise(chosen.table, found, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws)
-    for name, others in (("seeds", list(beside)), ("shuffled", [] if shuffled is None else [shuffled])):
+    for name, networks in (("seeds", others.seeds), ("shuffled", [others.shuffled] if others.shuffled else [])):
         summary[name] = None
-        if others:
+        if networks:
             doing(f"comparing with the runs of --{name}")
-            taken = [(model, chosen), *((other, given.take(rows)) for other, given in others)]
+            taken = [
+                NetworkSites(model, chosen),
+                *(NetworkSites(other.model, other.sites.take(rows)) for other in networks),
+            ]
             summary[name] = examine_seeds(
                 taken,
                 rng=rng,
                 method=method,
                 n_shapley_sites=settings.n_stain_sites,
                 at_once=settings.sites_at_once,
-                most_at_once=settings.most_at_once,
+                shapley=taking,
             )
             advance(name)
     summary["verdicts"] = verdicts(summary)
@@ -156,7 +174,10 @@ def examine(
 
 
 def _dealt(sites: ChosenSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
-    """Rows in the order in which tests take them: one of each explained perturbation in turn, untreated wells last."""
+    """Return rows in the order of the tests, controls last.
+
+    Each explained perturbation is taken in turn.
+    """
     order = pd.DataFrame({"row": rng.permutation(len(sites))})
     order["target"] = sites.targets.cpu().numpy()[order["row"]]
     order["turn"] = order.groupby("target").cumcount()

@@ -1,4 +1,4 @@
-"""How alike two maps are: the rank correlation over their places, beside that of two random smooth maps."""
+"""Similarity of maps: rank correlation over places, with its null."""
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +10,9 @@ PerSite = Float[np.ndarray, " site"]
 
 
 def likeness(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, "site *place"]) -> PerSite:  # noqa: F821 - axes
-    """Return Spearman's correlation of each pair of maps (or rows of Shapley values), in [-1, 1].
+    """Return Spearman's correlation of each pair of maps, in [-1, 1].
+
+    Rows of Shapley values are compared the same way.
 
     Args:
         first: One per site, of any sign.
@@ -28,7 +30,7 @@ def likeness(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, 
 def random_likeness(
     *, grid: tuple[int, int], rng: np.random.Generator, n_draws: int = 1000
 ) -> Float[np.ndarray, " draw"]:
-    """Return the likeness of pairs of random smooth maps: what maps that share nothing would have.
+    """Return the similarity of pairs of unrelated random smooth maps.
 
     Args:
         grid: Height and width of the maps.
@@ -42,7 +44,10 @@ def random_likeness(
 def mean_of_random(
     null: Float[np.ndarray, " draw"], *, n_sites: int, rng: np.random.Generator, n_draws: int = 1000
 ) -> tuple[float, float]:
-    """Return the central 95 % of the mean over so many sites, each with a draw of its own."""
+    """Return the central 95 % of the mean similarity of random maps.
+
+    Each of `n_sites` sites has a draw of its own.
+    """
     means = null[rng.integers(len(null), size=(n_draws, n_sites))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The method that is examined: a network and sites in, a map of places out; here those are called and gathered."""
+"""The attribution method that is examined, applied to all sites."""
 
 from collections.abc import Callable
 
@@ -15,34 +15,25 @@ from distangle.explain.places.door import place_maps
 from distangle.model import PerturbationClassifier
 
 MapMethod = Callable[[PerturbationClassifier, Piece], Tensor]
-"""Called as `method(model, piece)` with the norms of the plate lent; returns maps [site, height, width] of any size and
-sign, larger where the place speaks more for the target."""
+"""Called as `method(model, piece)` with the batch-norm statistics of the plate in use; returns maps
+[site, height, width] of any size and sign, larger where the place speaks more for the target."""
 
 LARGEST_SIDE = 16  # places on a side: a curve over thousands of them would take as many more forward passes to differ
 
 
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
-    """Return a method of `place_maps` as one to examine: what it says before its negatives are cut, at its own size.
+    """Return a method of `place_maps` that gives signed maps at their own size.
 
     Args:
         method: A name of `PLACE_METHODS`.
-        layer: As `place_maps` takes it.
-        head: The same.
+        layer: A layer of the backbone; None for the maps that are pooled, or the pixels.
+        head: `softmax` explains the logit, `arc` the cosine.
     """
 
-    def drawn(model: PerturbationClassifier, piece: Piece) -> Tensor:
-        return place_maps(
-            model,
-            piece.images,
-            piece.cell_types,
-            piece.targets,
-            method=method,
-            references=piece.references,
-            layer=layer,
-            head=head,
-        ).raw
+    def draw(model: PerturbationClassifier, piece: Piece) -> Tensor:
+        return place_maps(model, piece, method=method, layer=layer, head=head).raw
 
-    return drawn
+    return draw
 
 
 def maps_of(
@@ -53,34 +44,32 @@ def maps_of(
     at_once: int,
     changed: Callable[[Piece], Piece] = lambda piece: piece,
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return what a method says of every site, on a grid of at most 16 x 16 places, float64.
+    """Return the map of every site, on a grid of at most 16 x 16 places, float64.
 
     Args:
         method: What is examined.
-        model: Left as it was found.
+        model: The network that it explains.
         sites: Whose maps.
         at_once: Sites in one call.
-        changed: Applied to every piece first.
+        changed: Applied to every batch first.
 
     Raises:
         ExplanationError: The method does not give one finite map per site.
     """
-    device = next(model.parameters()).device
-    order: list[int] = []
-    found: list[np.ndarray] = []
-    for piece in sites.pieces(at_once=at_once, device=device):
+
+    def draw(piece: Piece) -> dict[str, np.ndarray]:
         shown = changed(piece)
         with shown.norms_of_plate(model):
             maps = method(model, shown).detach().float().cpu()
-        if maps.dim() != 3 or len(maps) != len(piece.rows) or not bool(maps.isfinite().all()):
+        if maps.dim() != 3 or len(maps) != len(piece) or not bool(maps.isfinite().all()):
             message = (
-                f"The method gave an array of shape {tuple(maps.shape)} for {len(piece.rows)} sites. Expected one map "
+                f"The method gave an array of shape {tuple(maps.shape)} for {len(piece)} sites. Expected one map "
                 "[height, width] of finite numbers per site."
             )
             raise ExplanationError(message)
-        found.append(on_grid(maps.numpy()))
-        order += piece.rows
-    return np.concatenate(found)[np.argsort(order)]
+        return {"maps": on_grid(maps.numpy())}
+
+    return sites.map(draw, at_once=at_once, device=next(model.parameters()).device)["maps"]
 
 
 def on_grid(

@@ -1,4 +1,4 @@
-"""The order in which a map names places, and how many of them each step of a curve takes."""
+"""Order of places in a map, and places per step of a curve."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -7,7 +7,9 @@ from distangle.randomness import generator
 
 
 def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
-    """Return the places of each map, counted row by row, from the largest value to the smallest.
+    """Return the places of each map from the largest value to the smallest.
+
+    Places are counted row by row.
 
     Places of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
     position they would begin in a corner, which is a map of its own.
@@ -21,7 +23,9 @@ def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*
 
 
 def taken(n_places: int, n_steps: int) -> list[int]:
-    """Return how many places each step has taken, from 0 to all; from the end as from the start.
+    """Return how many places each step has replaced, from 0 to all.
+
+    The steps are the same from the end as from the start.
 
     Args:
         n_places: In all.
@@ -32,7 +36,7 @@ def taken(n_places: int, n_steps: int) -> list[int]:
 
 
 def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
-    """Return the area under curves over the share of places taken: the mean height, by the trapezium rule.
+    """Return the mean height of curves, by the trapezium rule.
 
     Args:
         curves: Values at each step.

@@ -1,4 +1,4 @@
-"""The randomisation test: do maps and stains change when the weights that made them are drawn anew?"""
+"""Model randomisation: whether maps and channel scores follow the weights."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from distangle.explain.chosen import ChosenSites
 from distangle.explain.faithfulness.likeness import likeness
 from distangle.explain.faithfulness.method import MapMethod, maps_of
 from distangle.explain.faithfulness.randomised import cascade, stages_of
-from distangle.explain.faithfulness.shapley import StainValues, same_top, shapley_values
+from distangle.explain.faithfulness.shapley import SiteShapley, same_top, shapley_values
 from distangle.model import PerturbationClassifier
 
 
@@ -41,29 +41,25 @@ def randomisation(
     *,
     method: MapMethod,
     rng: np.random.Generator,
-    few: ChosenSites | None = None,
-    stains: StainValues | None = None,
+    shapley: SiteShapley | None = None,
     n_networks: int = 2,
     at_once: int = 16,
-    most_at_once: int = 64,
 ) -> Randomisation:
-    """Draw a copy of the network anew, part by part from its output, and compare maps and stains after each.
+    """Randomise a copy of the network part by part and compare its maps and channels.
 
     A map that stays is drawn by the image or by the architecture, not by what was learnt.
 
     Source: Adebayo et al. 2018, arXiv:1810.03292, the cascading randomisation.
 
     Args:
-        model: Left as it was found.
+        model: The network; copies of it are changed.
         sites: Whose maps.
         maps: Of the network, by the same method.
         method: What is examined.
         rng: Of the weights.
-        few: Sites whose Shapley values are compared, at the end only: they are dear. None: no sites.
-        stains: Their Shapley values of the network.
+        shapley: Shapley values to compare with, at the end only: they are slow. None: of no site.
         n_networks: Copies, each of other weights.
         at_once: Sites in one call of the method.
-        most_at_once: Images in one forward pass of the Shapley values.
     """
     names = tuple(name for name, _ in stages_of(model))
     found = np.zeros((len(names), n_networks, len(sites)))
@@ -78,9 +74,10 @@ def randomisation(
             before_training = position if step.trained_parts else before_training
             if network == 0 and (step.trained_parts or position == len(names) - 1):
                 kept[step.stage] = drawn
-                if few is not None and stains is not None:
-                    values = shapley_values(step.model, few, at_once=most_at_once, changed=step.fitting)
-                    agreement[step.stage], tops[step.stage] = likeness(stains, values), same_top(stains, values)
+                if shapley is not None:
+                    values = shapley_values(step.model, shapley.sites, settings=shapley.settings, changed=step.fitting)
+                    agreement[step.stage] = likeness(shapley.values, values)
+                    tops[step.stage] = same_top(shapley.values, values)
     return Randomisation(
         stages=names,
         likeness=found,

@@ -1,4 +1,4 @@
-"""Copies of a network whose weights are drawn anew, from the templates down to the first layer."""
+"""Copies of a network with random weights, from the output to the input."""
 
 import copy
 import dataclasses
@@ -61,7 +61,7 @@ class Randomised:
 
 
 def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the name of each part with parameters and where its tensors are, from the output to the input."""
+    """Return the name and tensor prefixes of each part, from the output to the input."""
     stages: list[tuple[str, tuple[str, ...]]] = [("templates", TEMPLATES), ("neck", ("neck",))]
     inside = dict(model.backbone.features.named_children())
     size = {name: sum(p.numel() for p in part.parameters()) for name, part in inside.items()}
@@ -76,14 +76,14 @@ def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]
 
 
 def cascade(model: PerturbationClassifier, *, seed: int) -> Iterator[Randomised]:
-    """Draw the parts of a copy of the network anew, one after the other, from the templates to the first layer.
+    """Randomise the parts of a copy of the network, from its output to its input.
 
     Values are drawn as before a training (`build_classifier`): weights random, norms the identity.
 
     Source: Adebayo et al. 2018, arXiv:1810.03292.
 
     Args:
-        model: Left as it was found.
+        model: What is copied.
         seed: Equal seeds give equal networks.
     """
     changed = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""Several networks on the same sites: trained from other seeds, or on shuffled labels."""
+"""Networks of other seeds, or trained on shuffled labels, on the same sites."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 
 from distangle.errors import ExplanationError
-from distangle.explain.chosen import ChosenSites
+from distangle.explain.chosen import ChosenSites, NetworkSites
 from distangle.explain.faithfulness.likeness import likeness, mean_of_random, random_likeness
 from distangle.explain.faithfulness.method import MapMethod, map_method, maps_of
 from distangle.explain.faithfulness.shapley import same_top, shapley_values
-from distangle.model import PerturbationClassifier
+from distangle.explain.stains.answers import Taking
 
 SITE = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site")
 
 
 def examine_seeds(
-    networks: Sequence[tuple[PerturbationClassifier, ChosenSites]],
+    networks: Sequence[NetworkSites],
     *,
     rng: np.random.Generator,
     method: MapMethod | None = None,
     n_shapley_sites: int = 4,
     at_once: int = 16,
-    most_at_once: int = 64,
+    shapley: Taking | None = None,
 ) -> dict[str, Any]:
-    """Compare maps and stains of networks that differ in their seed, each with the sites as it takes them.
+    """Compare maps and channel scores of networks that differ in their seed.
 
     All explain the targets of the first. Given a network trained on shuffled labels instead, the same numbers say how
     much of a map needs the right labels.
@@ -37,7 +37,7 @@ def examine_seeds(
         method: What is examined; None for Grad-CAM of the pooled maps.
         n_shapley_sites: How many sites' stains are compared; from the first.
         at_once: Sites in one call of the method.
-        most_at_once: Images in one forward pass of the Shapley values.
+        shapley: How channels are taken away; None for the defaults.
 
     Returns:
         Ready for JSON: `networks`, `sites`; `likeness`: its `mean`, that of each pair (`pairs`) and `null` [low, high],
@@ -55,6 +55,7 @@ def examine_seeds(
             "runs of one architecture and preparation."
         )
         raise ExplanationError(message)
+    shapley = shapley or Taking()
     pairs = list(combinations(range(len(maps)), 2))
     alike = [float(likeness(maps[a], maps[b]).mean()) for a, b in pairs]
     null = random_likeness(grid=(maps[0].shape[1], maps[0].shape[2]), rng=rng)
@@ -67,21 +68,18 @@ def examine_seeds(
     }
     n_few = min(n_shapley_sites, len(maps[0]))
     if n_few:
-        few = [(model, sites.take(range(n_few))) for model, sites in shown]
-        stains = [shapley_values(model, sites, at_once=most_at_once) for model, sites in few]
+        stains = [shapley_values(model, sites.take(range(n_few)), settings=shapley) for model, sites in shown]
         same = float(np.mean([same_top(stains[a], stains[b]).mean() for a, b in pairs]))
         said["top_stain"] = {"sites": n_few, "same": same, "chance": 1 / stains[0].shape[1]}
     return said
 
 
-def _aligned(
-    networks: Sequence[tuple[PerturbationClassifier, ChosenSites]],
-) -> list[tuple[PerturbationClassifier, ChosenSites]]:
-    """The same sites for every network, each with the targets of the first."""
+def _aligned(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
+    """Return the same sites for every network, each with the targets of the first."""
     if len(networks) < 2:
         message = f"{len(networks)} network(s) to compare; give at least two, each with its sites."
         raise ExplanationError(message)
-    first = networks[0][1]
+    first = networks[0].sites
     names = [first.perturbations[int(target)] for target in first.targets]
     aligned = []
     for position, (model, sites) in enumerate(networks):
@@ -98,7 +96,7 @@ def _aligned(
             raise ExplanationError(message)
         outputs = list(sites.perturbations)
         targets = first.targets.new_tensor([outputs.index(name) for name in names])
-        aligned.append((model, dataclasses.replace(sites, targets=targets)))
+        aligned.append(NetworkSites(model, dataclasses.replace(sites, targets=targets)))
     return aligned
 
 

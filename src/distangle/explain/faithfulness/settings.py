@@ -2,9 +2,14 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distangle.explain.stains.removal import Removal
+
 
 class FaithfulnessSettings(BaseModel):
-    """How maps are examined; written beside the result. The defaults are a few thousand forward passes in all."""
+    """How maps are examined; written beside the result.
+
+    The defaults are a few thousand forward passes in all.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -17,6 +22,9 @@ class FaithfulnessSettings(BaseModel):
     n_networks: int = Field(default=2, ge=1, description="draws of random weights")
     n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
     stain_views: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
+    removal: Removal | None = Field(
+        default=None, description="what replaces an absent channel; none: control where there are controls, else mean"
+    )
     n_draws: int = Field(default=1000, ge=1, description="of nulls")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")

@@ -1,4 +1,4 @@
-"""Stability: the eight views of an image show the same cells, so their maps, turned back, should be one map."""
+"""Stability: whether the maps of the eight views of an image are one map."""
 
 import dataclasses
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 from distangle.explain.chosen import ChosenSites, Piece
 from distangle.explain.faithfulness.likeness import likeness
 from distangle.explain.faithfulness.method import MapMethod, maps_of
-from distangle.explain.faithfulness.shapley import StainValues, shapley_values
+from distangle.explain.faithfulness.shapley import SiteShapley, shapley_values
 from distangle.images import N_VIEWS, undo_view
 from distangle.model import PerturbationClassifier
 
@@ -23,10 +23,12 @@ def likeness_of_views(
     method: MapMethod,
     at_once: int = 16,
 ) -> Float[np.ndarray, "view site"]:
-    """Return how alike the maps of the seven other views, turned back, are to the map of the image itself.
+    """Return the similarity of the maps of an image and of its other views.
+
+    The views show the same cells, so their maps, turned back, should be the map of the image.
 
     Args:
-        model: Left as it was found.
+        model: The network that the method explains.
         sites: Whose maps.
         maps: Of the images as they are, by the same method.
         method: What is examined.
@@ -40,33 +42,29 @@ def likeness_of_views(
 
 
 def shapley_of_views(
-    model: PerturbationClassifier,
-    few: ChosenSites,
-    stains: StainValues,
-    *,
-    numbers: tuple[int, ...],
-    at_once: int = 64,
+    model: PerturbationClassifier, shapley: SiteShapley, *, numbers: tuple[int, ...]
 ) -> Float[np.ndarray, "seen few channel"]:
     """Return the Shapley values of the image and of some of its views.
 
     Args:
-        model: Left as it was found.
-        few: Whose stains.
-        stains: Of the images as they are.
+        model: The network; evaluation mode and its gradient flags are restored.
+        shapley: Of the images as they are.
         numbers: The other views, 1 to 7.
-        at_once: Images in one forward pass.
     """
-    seen = [shapley_values(model, few, at_once=at_once, changed=partial(turned, number=number)) for number in numbers]
-    return np.stack([stains, *seen])
+    views = [
+        shapley_values(model, shapley.sites, settings=shapley.settings, changed=partial(turned, number=number))
+        for number in numbers
+    ]
+    return np.stack([shapley.values, *views])
 
 
 def turned(piece: Piece, *, number: int) -> Piece:
-    """Return a view of every image, and of the control images beside them; as `images.take_view`."""
-    return dataclasses.replace(
-        piece,
-        images=_turned(piece.images, number),
-        controls=None if piece.controls is None else _turned(piece.controls, number),
-    )
+    """Return a view of every image, and of the images that replace its channels.
+
+    The views are those of `images.take_view`.
+    """
+    controls, others = (None if given is None else _turned(given, number) for given in (piece.controls, piece.others))
+    return dataclasses.replace(piece, images=_turned(piece.images, number), controls=controls, others=others)
 
 
 def _turned(images: Tensor, number: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the tests of a map amount to, in numbers ready for JSON, each beside its null."""
+"""Results of the faithfulness tests as numbers for JSON, with their nulls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ class Found:
 def summarise(
     table: pd.DataFrame, found: Found, *, grid: tuple[int, int], rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any]:
-    """Return means with 95 % intervals over experiments (plates where there is one), and the nulls.
+    """Return means with 95 % intervals and nulls.
+
+    Intervals are over experiments, or over plates of a single one.
 
     Args:
         table: Of the examined sites, in the order of `found`.
@@ -118,7 +120,7 @@ def _curves(one: Curves, mean: Any, *, wells: Sequence[str], rng: np.random.Gene
 
 
 def _stains(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, Any] | None:
-    """Standard deviation of Shapley values over views, beside their size; how often the largest stays the largest."""
+    """Summarise how Shapley values vary over views."""
     if values is None:
         return None
     return {

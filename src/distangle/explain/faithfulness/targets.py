@@ -1,4 +1,4 @@
-"""Sensitivity to the class: is the map of another perturbation another map?"""
+"""Sensitivity to the target: whether another perturbation has another map."""
 
 import dataclasses
 
@@ -22,13 +22,13 @@ def likeness_to_other_targets(
     n_targets: int = 3,
     at_once: int = 16,
 ) -> Float[np.ndarray, "draw site"] | None:
-    """Explain other perturbations of the same images and compare with the right maps, by Spearman over places.
+    """Return the similarity of the right maps and the maps of other perturbations.
 
     The labels are shuffled after the training, not before it: a network trained on shuffled labels is another
     training, and `examine_seeds` compares with it where there is one.
 
     Args:
-        model: Left as it was found.
+        model: The network that the method explains.
         sites: Whose maps.
         maps: Of the right targets, by the same method.
         method: What is examined.

@@ -3,14 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distangle.results import Faithfulness
-
 IN_PLACE = {"control": "untreated image", "blur": "blurred image"}
-
-
-def sentences(faithfulness: Faithfulness) -> tuple[str, ...]:
-    """Return four or five sentences: what each test found, and whether the maps can be believed."""
-    return faithfulness.sentences
 
 
 def sentences_of(summary: Mapping[str, Any]) -> tuple[str, ...]:

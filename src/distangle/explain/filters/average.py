@@ -9,7 +9,7 @@ from distangle.explain.filters.layers import Filters
 def averaged_channels(
     maps: Float[np.ndarray, "site input height width"], filters: Filters
 ) -> Float[np.ndarray, "site filter height width"]:
-    r"""Return what 1x1 filters make of maps: at every place the sum of the channels, each times its weight.
+    r"""Apply 1x1 filters to maps: the weighted sum of channels at every place.
 
     $$ I_{out,k} = w_{1,k} I_{in,1} + w_{2,k} I_{in,2} + \dots + w_{C_{in},k} I_{in,C_{in}} $$
 

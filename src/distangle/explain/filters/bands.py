@@ -1,4 +1,4 @@
-"""Bands and blocks: how alike the weights of a filter are, and how alike the filters of a layer."""
+"""Bands and blocks: similarity of weights within and between filters."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,9 @@ class Thresholds:
 
 
 def coefficient_of_variation(filters: Filters) -> Float[np.ndarray, " filter"]:
-    """Return standard deviation over |mean| of the weights of each filter; infinite where the mean is 0.
+    """Return standard deviation over |mean| of each filter's weights.
+
+    It is infinite where the mean is 0.
 
     0 is a band: every channel weighs the same, and the output is their average.
     """
@@ -49,7 +51,9 @@ def coefficient_of_variation(filters: Filters) -> Float[np.ndarray, " filter"]:
 
 
 def variation(filters: Filters) -> Float[np.ndarray, " filter"]:
-    """Return standard deviation over root mean square of each filter, in [0, 1]: 0 for a band, 1 for mean 0.
+    """Return standard deviation over root mean square of each filter.
+
+    It lies in [0, 1]: 0 for a band, 1 for mean 0.
 
     The same as the coefficient of variation, on a scale that has an average; a filter of zeros counts as a band.
     """
@@ -58,7 +62,9 @@ def variation(filters: Filters) -> Float[np.ndarray, " filter"]:
 
 
 def looks_alike(filters: Filters, *, flat: float) -> Bool[np.ndarray, " filter"]:
-    """Return which filters look like one colour in a heat map of the layer: no average need be behind it.
+    """Return which filters look like one colour in a heat map of the layer.
+
+    Such a filter need not be an average.
 
     Args:
         filters: Of a whole layer, whose spread sets the colours.
@@ -68,13 +74,15 @@ def looks_alike(filters: Filters, *, flat: float) -> Bool[np.ndarray, " filter"]
 
 
 def are_bands(filters: Filters, thresholds: Thresholds) -> Bool[np.ndarray, " filter"]:
-    """Return which filters are bands: nearly constant, or of one colour beside the others."""
+    """Return which filters are bands: nearly constant, or of one colour."""
     constant = coefficient_of_variation(filters) <= thresholds.constant
     return np.asarray(constant | looks_alike(filters, flat=thresholds.flat))
 
 
 def effective_rank(filters: Filters, products: Float[np.ndarray, "filter filter"] | None = None) -> float:
-    """Return how many directions the filters of a layer really span: exp of the entropy of the singular values.
+    """Return the effective number of directions that the filters span.
+
+    It is exp of the entropy of the singular values.
 
     Source: Roy & Vetterli 2007, The effective rank.
 
@@ -98,7 +106,7 @@ def effective_rank(filters: Filters, products: Float[np.ndarray, "filter filter"
 
 
 def duplicate_groups(pairs: Cosines, *, above: float) -> Int[np.ndarray, " filter"]:
-    """Return the first filter that each is a duplicate of, itself where it is the first.
+    """Return the first filter that each one duplicates, or its own index.
 
     A filter is compared with the first of each group so far and joins the nearest: a chain of small steps is no group.
 
@@ -141,7 +149,7 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
 
 
 def shuffled(filters: Filters, rng: np.random.Generator) -> Filters:
-    """Return all weights of a layer in another order: the same values, no filter and no channel kept."""
+    """Shuffle all weights of a layer over filters and channels."""
     return np.asarray(rng.permuted(filters.ravel()).reshape(filters.shape))
 
 

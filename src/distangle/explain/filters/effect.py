@@ -34,7 +34,7 @@ def prune_effect(
     seed: int = 0,
     advance: Advance = no_progress,
 ) -> list[dict[str, Any]]:
-    """Predict the held-out sites without the filters that could be left out, and without as many random ones.
+    """Predict held-out sites without redundant filters, and without random ones.
 
     Args:
         run: Finished.
@@ -136,7 +136,7 @@ def check_held_out(run: RunFolder) -> None:
 
 @dataclass(frozen=True)
 class _Held:
-    """The held-out sites with a label that the network was trained on, and how they are predicted."""
+    """The labelled held-out sites, and how they are predicted."""
 
     store: ImageStore
     about: ModelCard
@@ -170,6 +170,6 @@ class _Held:
         )
 
     def predict(self, model: PerturbationClassifier) -> np.ndarray:
-        """The predicted name of each site; "" for one that cannot be read, which is never right."""
+        """Return the predicted name of each site; "" for an unreadable one."""
         found = predict_sites(model, self.about, self.store, norms=self.norms)
         return np.asarray(found.table["predicted"].to_numpy(dtype=object)[self.rows])

@@ -1,4 +1,4 @@
-"""Examine the 1x1 filters of a run: bands and blocks of every layer, and the claim that two layers stand out."""
+"""Analysis of the 1x1 filters of a run, and of the claim on two layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,7 +45,9 @@ def examine_filters(
     settings: FilterSettings | None = None,
     advance: Advance = no_progress,
 ) -> FilterBands:
-    """Measure bands and blocks of all 1x1 filters of a run, and test what pruning them does where a screen is given.
+    """Measure bands and blocks of all 1x1 filters of a run.
+
+    Pruning is tested where a screen is given.
 
     Args:
         run: Finished.
@@ -90,7 +92,7 @@ def examine_filters(
 def survey(
     model: PerturbationClassifier, settings: FilterSettings, *, shown: Sequence[str], advance: Advance = no_progress
 ) -> list[dict[str, Any]]:
-    """Return bands and blocks of every 1x1 convolution beside shuffled and initial weights.
+    """Return bands and blocks of every 1x1 convolution, with their nulls.
 
     Args:
         model: Whose.
@@ -123,7 +125,9 @@ def _kinds(layer: FilterLayer) -> dict[str, Filters]:
 
 
 def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator) -> dict[str, Iterator[Filters]]:
-    """Shuffled weights, and normal ones as before the first step; the norm before them stays what it is.
+    """Draw shuffled weights, and normal ones as before training.
+
+    The norm before them stays as it is.
 
     Initial weights are given up to a factor, which no number here depends on.
     """
@@ -137,7 +141,10 @@ def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator
 
 
 def _claim(found: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> dict[str, Any] | None:
-    """The layers of Fig. 10 among all dense ones, ranked by what is more banded than their own shuffled weights."""
+    """Rank the layers of Fig. 10 among all dense layers.
+
+    The rank counts what is more banded than the layer's own shuffled weights.
+    """
     dense = [one for one in found if one["dense"]]
     if not dense:
         return None

@@ -1,4 +1,4 @@
-"""The 1x1 convolutions of a network by name, with the norms before and behind them."""
+"""The 1x1 convolutions of a network, with the norms around them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,9 @@ class FilterLayer:
         return _array(self.convolution.weight[:, :, 0, 0])
 
     def gain(self, *, spread: bool = False) -> Float[np.ndarray, " input"] | None:
-        """Return what the norm before the filters multiplies each channel by; None where there is no norm.
+        """Return the gain of the norm before the filters, per channel.
+
+        The result is None without a norm.
 
         A filter adds up not its input but the ReLU of the norm of it: where the ReLU is open, an input that rises by
         one standard deviation moves the output by weight times gamma.
@@ -62,7 +64,7 @@ class FilterLayer:
         return np.asarray(gamma / np.sqrt(_array(self.before.running_var) + self.before.eps))
 
     def folded(self, *, spread: bool = False) -> Filters | None:
-        """Return the filters with the `gain` of the norm multiplied in; None where there is no norm.
+        """Return the filters times the `gain` of the norm; None without a norm.
 
         Args:
             spread: Of `gain`.

@@ -33,7 +33,7 @@ class Removal:
 
 
 def suggest_removals(layers: Sequence[FilterLayer], kind: Kind, thresholds: Thresholds) -> list[Removal]:
-    """Return the filters of layers that are duplicates, or bands; of layers that allow it.
+    """Return duplicate and banded filters of layers that can be pruned.
 
     Leaving a filter out means that the next convolution no longer listens to it. Filters are compared with the norm
     before them folded in, where there is one.
@@ -60,7 +60,9 @@ def suggest_removals(layers: Sequence[FilterLayer], kind: Kind, thresholds: Thre
 
 
 def _share(layer: FilterLayer, removed: int, kept: int) -> float:
-    """How much of the kept filter's output stands in best for the removed one's, behind norm and ReLU.
+    """Return the share of the kept filter's output that best replaces the other.
+
+    Outputs are compared behind norm and ReLU.
 
     Both filters look in one direction, so the norm makes one standardised map of both; only gamma and beta differ.
     The share has the least squared error over a standard normal map, and is exact where they are proportional.
@@ -80,7 +82,7 @@ def _share(layer: FilterLayer, removed: int, kept: int) -> float:
 def random_removals(
     layers: Sequence[FilterLayer], removals: Sequence[Removal], rng: np.random.Generator
 ) -> list[Removal]:
-    """Return as many filters of each layer, drawn at random, with nobody to take over.
+    """Draw as many random filters of each layer, without replacements.
 
     Args:
         layers: Those of the removals.

@@ -11,7 +11,7 @@ def filter_sentences(
     claim: Mapping[str, Any] | None,
     prune: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Return sentences on the layers shown, on the claim of Sec. 4.6, and on what pruning does.
+    """Return sentences on the layers, the claim of Sec. 4.6, and pruning.
 
     Args:
         found: The `layers` of `FilterBands`.

@@ -1,4 +1,4 @@
-"""What every method of place gives: one map per site in [0, 1] at the size of the image."""
+"""Attribution maps: one per site in [0, 1] at the size of the image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +50,9 @@ def finished(
     size: tuple[int, int] | None,
     method: Method = "grad_cam",
 ) -> ActivationMaps:
-    """Keep the positive part of signed maps, enlarge it to the image and divide by its maximum.
+    """Turn signed maps into attribution maps at the size of the image.
+
+    The positive part is enlarged and divided by its maximum.
 
     Raises:
         ExplanationError: A map is not finite.
@@ -75,12 +77,12 @@ def finished(
 
 
 def enlarge(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "site _ _"]:
-    """Enlarge maps to `size` (height, width), bilinear between the centres of the pixels."""
+    """Enlarge maps to `size` (height, width), bilinear between pixel centres."""
     return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def normalised_maps(maps: Maps) -> Maps:
-    """Divide each non-negative map by its maximum; a constant one, zero included, becomes zero."""
+    """Divide each non-negative map by its maximum; constant maps become 0."""
     top, low = maps.amax((1, 2), keepdim=True), maps.amin((1, 2), keepdim=True)
     pointing = top - low > FLAT * top
     return torch.where(pointing, maps / torch.where(pointing, top, torch.ones_like(top)), torch.zeros_like(maps))

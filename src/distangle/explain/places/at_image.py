@@ -1,13 +1,14 @@
-"""Integrated gradients and occlusion: what the pixels are worth to the explained output, by captum."""
+"""Integrated gradients and occlusion of the pixels, computed by captum."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError
+from distangle.explain.chosen import Piece
 from distangle.explain.frozen import frozen
 from distangle.explain.places.activation_map import Head
 from distangle.explain.places.at_layer import check_asked, ordinary
@@ -18,19 +19,41 @@ SignedMaps = Float[Tensor, "site _ _"]
 WINDOWS_PER_SIDE = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class PixelAttributionSettings:
+    """How the pixels are attributed to, by integrated gradients or by occlusion.
+
+    Attributes:
+        baseline: Standardised images without the effect, one per site or one for all, from which the gradient is
+            integrated or which the square shows; None: every channel's mean (0).
+        steps: Points between baseline and image, of integrated gradients.
+        window: Side of the square of occlusion, in pixels; None for an eighth of the image's shorter side.
+        stride: From square to square, in pixels; None for half of the window.
+        most_at_once: Images in one pass; bounds the memory.
+    """
+
+    baseline: Baseline | None = None
+    steps: int = 32
+    window: int | None = None
+    stride: int | None = None
+    most_at_once: int = 64
+
+
+class SignedAttribution(NamedTuple):
+    """Signed maps at the size of the images, and the outputs for the images."""
+
+    maps: SignedMaps
+    outputs: Outputs
+
+
 def integrated_gradients(
     model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
+    sites: Piece,
     *,
-    references: References | None = None,
     head: Head = "softmax",
-    baseline: Baseline | None = None,
-    steps: int = 32,
-    most_at_once: int = 64,
-) -> tuple[SignedMaps, Outputs]:
-    r"""Integrate the gradient along the straight way from a baseline image to the image; sum it over the stains.
+    settings: PixelAttributionSettings | None = None,
+) -> SignedAttribution:
+    r"""Integrate gradients from a baseline to the image, summed over channels.
 
     $$ \sum_i (x_i - x'_i) \int_0^1 \frac{\partial y^c}{\partial x_i}\big(x' + a(x - x')\big)\, da $$
 
@@ -41,107 +64,82 @@ def integrated_gradients(
         computed by captum.
 
     Args:
-        model: Left as it was found.
-        images: Standardised intensities.
-        cell_types: As the model takes them.
-        targets: Index of the perturbation to explain, per site.
-        references: As the model takes them.
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
         head: `softmax` explains the logit, `arc` the cosine.
-        baseline: Standardised images without the effect, one per site or one for all; None puts every stain's mean
-            (0) everywhere.
-        steps: Points on the way.
-        most_at_once: Images in one pass; bounds the memory.
-
-    Returns:
-        Signed maps at the size of the images, and what the network said of the images.
+        settings: None for the defaults; window and stride are not used.
 
     Raises:
         ExplanationError: captum is not installed; unknown head or perturbation; a baseline that does not fit.
     """
     method = borrowed("IntegratedGradients")
-    check_asked(model, targets, head)
-    _at_least_1(steps=steps, most_at_once=most_at_once)
-    with frozen(model), torch.inference_mode(mode=False):
-        images, cell_types, references = ordinary(images), ordinary(cell_types), ordinary(references)
-        start = _baseline(images, baseline)
+    settings = settings or PixelAttributionSettings()
+    check_asked(model, sites.targets, head)
+    _at_least_1(steps=settings.steps, most_at_once=settings.most_at_once)
+    with frozen(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
+        images, given = ordinary(sites.images), (ordinary(sites.cell_types), ordinary(sites.references))
+        start = _baseline(images, settings.baseline)
         with torch.no_grad():
-            outputs = model(images, cell_types, references)
+            outputs = model(images, *given)
         with torch.enable_grad():
             signed = method(_answer(model, head)).attribute(
                 images,
                 baselines=start,
-                target=ordinary(targets).long(),
-                additional_forward_args=(cell_types, references),
-                n_steps=steps,
-                internal_batch_size=max(most_at_once, len(images)),
+                target=ordinary(sites.targets).long(),
+                additional_forward_args=given,
+                n_steps=settings.steps,
+                internal_batch_size=max(settings.most_at_once, len(images)),
             )
-    return signed.detach().sum(1).float(), outputs
+    return SignedAttribution(signed.detach().sum(1).float(), outputs)
 
 
 def occlusion(
     model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
+    sites: Piece,
     *,
-    references: References | None = None,
     head: Head = "softmax",
-    baseline: Baseline | None = None,
-    window: int | None = None,
-    stride: int | None = None,
-    most_at_once: int = 64,
-) -> tuple[SignedMaps, Outputs]:
-    """Cover one square of all stains after the other and see how far the explained output falls.
+    settings: PixelAttributionSettings | None = None,
+) -> SignedAttribution:
+    """Cover square after square of all channels and measure the fall.
 
     A place's value is the mean fall over the squares that cover it.
 
     Source: Zeiler and Fergus 2013, Visualizing and understanding convolutional networks (arXiv:1311.2901), Sec. 4.2;
         computed by captum.
 
-    Args:
-        model: Left as it was found.
-        images: Standardised intensities.
-        cell_types: As the model takes them.
-        targets: Index of the perturbation to explain, per site.
-        references: As the model takes them.
-        head: `softmax` explains the logit, `arc` the cosine.
-        baseline: What the square shows: standardised images, one per site or one for all; None: every stain's mean.
-        window: Side of the square, in pixels; None for an eighth of the shorter side of the image.
-        stride: From square to square, in pixels; None for half of the window.
-        most_at_once: Images in one pass; bounds the memory.
-
-    Returns:
-        Signed maps at the size of the images, and what the network said of the images.
+    Arguments are those of `integrated_gradients`; the number of steps is not used.
 
     Raises:
         ExplanationError: captum is not installed; unknown head or perturbation; a baseline or window that does not
             fit.
     """
     method = borrowed("Occlusion")
-    check_asked(model, targets, head)
-    _at_least_1(window=window, stride=stride, most_at_once=most_at_once)
+    settings = settings or PixelAttributionSettings()
+    check_asked(model, sites.targets, head)
+    _at_least_1(window=settings.window, stride=settings.stride, most_at_once=settings.most_at_once)
+    images, given = sites.images, (sites.cell_types, sites.references)
     channels, *size = images.shape[1:]
-    window = window or max(1, min(size) // WINDOWS_PER_SIDE)
-    stride = stride or max(1, window // 2)
+    window = settings.window or max(1, min(size) // WINDOWS_PER_SIDE)
+    stride = settings.stride or max(1, window // 2)
     if window > min(size) or stride > window:
         message = (
             f"A window of {window} px moved by {stride} px does not cover images of {size[0]} x {size[1]} px. "
             "Give a window no larger than the image and a stride no larger than the window."
         )
         raise ExplanationError(message)
-    with frozen(model), torch.no_grad():
-        outputs = model(images, cell_types, references)
+    with frozen(model), sites.norms_of_plate(model), torch.no_grad():
+        outputs = model(images, *given)
         signed = method(_answer(model, head)).attribute(
             images,
             sliding_window_shapes=(channels, window, window),
             strides=(channels, stride, stride),
-            baselines=_baseline(images, baseline),
-            target=ordinary(targets).long(),
-            additional_forward_args=(cell_types, references),
-            perturbations_per_eval=max(1, most_at_once // len(images)),
+            baselines=_baseline(images, settings.baseline),
+            target=ordinary(sites.targets).long(),
+            additional_forward_args=given,
+            perturbations_per_eval=max(1, settings.most_at_once // len(images)),
         )
-    # The square covers all stains at once, so they all carry the same value.
-    return signed[:, 0].float(), outputs
+    # The square covers all channels at once, so they all carry the same value.
+    return SignedAttribution(signed[:, 0].float(), outputs)
 
 
 def borrowed(name: str) -> Any:

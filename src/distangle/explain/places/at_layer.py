@@ -1,4 +1,4 @@
-"""Activations of a layer and the gradient of the explained output there, by one hook."""
+"""Activations of a layer and the gradient of the output there."""
 
 from dataclasses import dataclass
 from typing import get_args, overload
@@ -6,8 +6,9 @@ from typing import get_args, overload
 import torch
 from torch import Tensor, nn
 
-from distangle.axes import CellTypes, FeatureMaps, Images, Labels, References
+from distangle.axes import FeatureMaps
 from distangle.errors import ExplanationError, nearest
+from distangle.explain.chosen import Piece
 from distangle.explain.frozen import check_targets, frozen
 from distangle.explain.places.activation_map import Head
 from distangle.model import Outputs, PerturbationClassifier, find_layer
@@ -28,23 +29,14 @@ class AtLayer:
     outputs: Outputs
 
 
-def at_layer(
-    model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    *,
-    references: References | None,
-    layer: str,
-    head: Head,
-) -> AtLayer:
-    """Differentiate from a named layer to the output, and no further.
+def at_layer(model: PerturbationClassifier, sites: Piece, *, layer: str, head: Head) -> AtLayer:
+    """Differentiate the explained output with respect to a named layer.
 
     Raises:
         ExplanationError: Unknown layer, head or perturbation; a layer without feature maps, passed several times, or
             without influence.
     """
-    check_asked(model, targets, head)
+    check_asked(model, sites.targets, head)
     module = find_layer(model, layer)
     kept: list[Tensor] = []
 
@@ -57,10 +49,10 @@ def at_layer(
         # A copy goes on, so that a step in place cannot change what is explained.
         return leaf.clone()
 
-    with frozen(model), torch.inference_mode(mode=False), torch.enable_grad():
+    with frozen(model), sites.norms_of_plate(model), torch.inference_mode(mode=False), torch.enable_grad():
         hook = module.register_forward_hook(keep)
         try:
-            outputs = model(ordinary(images), ordinary(cell_types), ordinary(references))
+            outputs = model(ordinary(sites.images), ordinary(sites.cell_types), ordinary(sites.references))
         finally:
             hook.remove()
         if len(kept) != 1:
@@ -70,37 +62,31 @@ def at_layer(
             )
             raise ExplanationError(message)
         activations = kept[0]
-        (gradient,) = torch.autograd.grad(explained(outputs, targets, head), activations, allow_unused=True)
+        (gradient,) = torch.autograd.grad(explained(outputs, sites.targets, head), activations, allow_unused=True)
     if gradient is None:
         message = f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
         raise ExplanationError(message)
     return AtLayer(
-        activations=of_sites(activations.detach(), len(images)).float(),
-        gradient=of_sites(gradient, len(images)).float(),
+        activations=of_sites(activations.detach(), len(sites)).float(),
+        gradient=of_sites(gradient, len(sites)).float(),
         outputs=outputs,
     )
 
 
-def at_pool(
-    model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    *,
-    references: References | None,
-    head: Head,
-) -> AtLayer:
-    """Give the same for the maps that are pooled: the mean hands each place an equal part of the head's gradient.
+def at_pool(model: PerturbationClassifier, sites: Piece, *, head: Head) -> AtLayer:
+    """Differentiate the explained output with respect to the maps that are pooled.
+
+    The mean over places hands each place an equal part of the gradient at the pooled features.
 
     Raises:
         ExplanationError: Unknown head or perturbation.
     """
-    check_asked(model, targets, head)
-    with frozen(model), torch.inference_mode(mode=False):
+    check_asked(model, sites.targets, head)
+    with frozen(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
         with torch.no_grad():
-            maps = model.feature_maps(images)
+            maps = model.feature_maps(sites.images)
             pooled = model.pool(maps)
-        outputs, slope = pooled_gradient(model, pooled, cell_types, targets, references=references, head=head)
+        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
     places = maps.shape[2] * maps.shape[3]
     return AtLayer(
         activations=maps.float(), gradient=(slope / places)[:, :, None, None].expand(maps.shape), outputs=outputs
@@ -108,24 +94,21 @@ def at_pool(
 
 
 def pooled_gradient(
-    model: PerturbationClassifier,
-    pooled: Tensor,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    *,
-    references: References | None,
-    head: Head,
+    model: PerturbationClassifier, pooled: Tensor, sites: Piece, *, head: Head
 ) -> tuple[Outputs, Tensor]:
-    """Return what the network says of pooled features, and the gradient of the explained output there."""
+    """Return the outputs for pooled features, and their gradient."""
     with torch.enable_grad():
         pooled = pooled.detach().requires_grad_()
-        outputs = model.classify(pooled, ordinary(cell_types), ordinary(references))
-        (gradient,) = torch.autograd.grad(explained(outputs, targets, head), pooled)
+        outputs = model.classify(pooled, ordinary(sites.cell_types), ordinary(sites.references))
+        (gradient,) = torch.autograd.grad(explained(outputs, sites.targets, head), pooled)
     return outputs, gradient.float()
 
 
 def explained(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
-    """The sum over sites of y^c: sites do not touch each other, so its gradient is that of each."""
+    """Return the sum over sites of y^c.
+
+    Sites are independent, so its gradient is that of each.
+    """
     values = outputs.logits if head == "softmax" else outputs.cosines
     return values.gather(1, ordinary(targets).long()[:, None]).sum()
 
@@ -135,12 +118,12 @@ def ordinary(tensor: Tensor) -> Tensor: ...
 @overload
 def ordinary(tensor: Tensor | None) -> Tensor | None: ...
 def ordinary(tensor: Tensor | None) -> Tensor | None:
-    """Return a copy of a tensor that was made in inference mode: those cannot take part in a gradient."""
+    """Copy a tensor of inference mode, which cannot take part in a gradient."""
     return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
 
 
 def of_sites(maps: Tensor, n_sites: int) -> Tensor:
-    """Put the maps of a site's stains one behind the other, where the backbone sees each stain by itself."""
+    """Concatenate the maps of a site's channels, seen one by one."""
     return maps.reshape(n_sites, -1, *maps.shape[2:])
 
 

@@ -1,4 +1,4 @@
-"""Nuclei and cells by simple thresholds: enough to ask whether a map lies on them."""
+"""Nuclei and cells by thresholds, to ask whether a map lies on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def _nuclei(stain: np.ndarray) -> np.ndarray:
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """Drop what is smaller than a fifth of the object that a typical pixel of the mask lies in."""
+    """Drop specks: less than a fifth of the typical pixel's object."""
     from scipy import ndimage
 
     labels, n_objects = ndimage.label(mask)

@@ -1,12 +1,12 @@
-"""Grad-CAM: where a network looked; Eqs. (10) and (11), without a backward pass where algebra replaces it."""
+"""Grad-CAM, Eqs. (10) and (11), in closed form for the last layers."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError
+from distangle.explain.chosen import Piece
 from distangle.explain.frozen import frozen
 from distangle.explain.places.activation_map import ActivationMaps, Head, finished
 from distangle.explain.places.at_layer import at_layer, check_asked, of_sites, pooled_gradient
@@ -15,16 +15,13 @@ from distangle.model import PerturbationClassifier, find_layer
 
 def activation_maps(
     model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
+    sites: Piece,
     *,
-    references: References | None = None,
     layer: str | None = None,
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
 ) -> ActivationMaps:
-    r"""Weight the activations of a layer by the mean gradient of the target's output and keep the positive part.
+    r"""Draw Grad-CAM: the activations of a layer weighted by their mean gradients.
 
     $$ \alpha_k^c = \frac1Z \sum_{ij} \frac{\partial y^c}{\partial A_{ij}^k} \qquad
        L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big) $$
@@ -37,11 +34,8 @@ def activation_maps(
     last layers `closed_form_maps` gives the same without any backward pass through the backbone.
 
     Args:
-        model: Left as it was found: mode, gradients and hooks.
-        images: Standardised intensities.
-        cell_types: As the model takes them.
-        targets: Index of the perturbation to explain, per site.
-        references: As the model takes them.
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
         layer: A name of `model.layer_names`; None for the maps that are pooled.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
@@ -51,26 +45,21 @@ def activation_maps(
             without influence; activations that are not finite.
     """
     if layer is None or _before_pooling(model, layer) is not None:
-        return closed_form_maps(
-            model, images, cell_types, targets, references=references, layer=layer, head=head, size=size
-        )
-    here = at_layer(model, images, cell_types, targets, references=references, layer=layer, head=head)
+        return closed_form_maps(model, sites, layer=layer, head=head, size=size)
+    here = at_layer(model, sites, layer=layer, head=head)
     raw = _weighted(here.activations, here.gradient.mean((2, 3)))
-    return finished(raw, here.outputs, images, layer=layer, head=head, size=size)
+    return finished(raw, here.outputs, sites.images, layer=layer, head=head, size=size)
 
 
 def closed_form_maps(
     model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
+    sites: Piece,
     *,
-    references: References | None = None,
     layer: str | None = None,
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
 ) -> ActivationMaps:
-    r"""Give Grad-CAM of the last layers from one forward pass without gradients: Eq. (10) solved on paper.
+    r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
 
     The backbone ends in a mean over places, so with w_k the gradient of the output with respect to the pooled feature
     k (which needs the head only) and Z = height x width:
@@ -78,20 +67,17 @@ def closed_form_maps(
     the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
 
     Args:
-        model: Left as it was found.
-        images: Standardised intensities.
-        cell_types: As the model takes them.
-        targets: Index of the perturbation to explain, per site.
-        references: As the model takes them.
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
         layer: None for the maps that are pooled; or the name of the backbone's last layer, or of the layer before its
             last norm (`features.denseblock4` of DenseNet-161).
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
 
     Raises:
-        ExplanationError: As `activation_maps`, and for a layer that has no closed form.
+        ExplanationError: What `activation_maps` refuses, and a layer that has no closed form.
     """
-    check_asked(model, targets, head)
+    check_asked(model, sites.targets, head)
     if layer is None:
         before = None
     else:
@@ -105,21 +91,21 @@ def closed_form_maps(
             )
             raise ExplanationError(message)
     kept: list[Tensor] = []
-    with frozen(model), torch.inference_mode(mode=False):
+    with frozen(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
         hook = None if before is None else before.module.register_forward_hook(lambda *call: kept.append(call[2]))
         try:
             with torch.no_grad():
-                pooled_maps = model.feature_maps(images)
+                pooled_maps = model.feature_maps(sites.images)
                 pooled = model.pool(pooled_maps)
         finally:
             if hook is not None:
                 hook.remove()
-        outputs, slope = pooled_gradient(model, pooled, cell_types, targets, references=references, head=head)
+        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
         places = pooled_maps.shape[2] * pooled_maps.shape[3]
         weights = slope / places
         activations = pooled_maps
         if before is not None:
-            activations = of_sites(kept[0], len(images))
+            activations = of_sites(kept[0], len(sites))
             seen = activations.shape[1]  # maps of measurements lie behind the backbone's
             weights, pooled_maps = weights[:, :seen], pooled_maps[:, :seen]
             if model.config.final_relu:
@@ -127,7 +113,7 @@ def closed_form_maps(
             if before.norm is not None:
                 weights = weights * _slope(before.norm).float()
     raw = _weighted(activations, weights)
-    return finished(raw, outputs, images, layer=layer or pooled_name(model), head=head, size=size)
+    return finished(raw, outputs, sites.images, layer=layer or pooled_name(model), head=head, size=size)
 
 
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
@@ -136,7 +122,7 @@ def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _BeforePooling:
-    """A layer with nothing but `norm` (or nothing) and the final ReLU between it and the mean."""
+    """A layer with at most `norm` and the final ReLU before the mean."""
 
     module: nn.Module
     norm: nn.BatchNorm2d | None
@@ -164,7 +150,7 @@ def pooled_name(model: PerturbationClassifier) -> str:
 
 
 def _slope(norm: nn.BatchNorm2d) -> Tensor:
-    """Derivative of each feature of the norm with respect to its input, in evaluation mode."""
+    """Return the derivative of each feature of the norm by its input."""
     if norm.running_var is None:
         message = "This norm keeps no running variance."
         raise ExplanationError(message)

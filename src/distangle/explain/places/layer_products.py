@@ -1,4 +1,4 @@
-"""HiResCAM and LayerCAM: the gradient kept at its place instead of averaged over the map."""
+"""HiResCAM and LayerCAM: gradients at each place, not averaged."""
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,7 @@ def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps
 
 
 def layer_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
-    r"""Weight each activation by the positive part of its own gradient and sum over features.
+    r"""Sum activations weighted by the positive part of their gradients.
 
     $$ M^c = \mathrm{ReLU}\Big(\sum_k \mathrm{ReLU}\big(g^{kc}_{ij}\big) \cdot A^k_{ij}\Big),
        \quad g^{kc}_{ij} = \frac{\partial y^c}{\partial A^k_{ij}} $$

@@ -1,4 +1,4 @@
-"""Maps of many images together: by well, by perturbation, by perturbation and cell type."""
+"""Mean maps by well, perturbation and cell type."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ def mean_maps(table: pd.DataFrame, maps: MapArray, *, by: Sequence[str] = PERTUR
 
 
 def edge_shares(maps: MapArray, *, band: float = BAND) -> Float[np.ndarray, " site"]:
-    """Return the share of each map's mass that lies in the outer band of the field; NaN for an empty map.
+    """Return the share of each map's mass near the border of the field.
+
+    It is NaN for an empty map.
 
     Args:
         maps: Without negatives.
@@ -93,7 +95,7 @@ def edge_shares(maps: MapArray, *, band: float = BAND) -> Float[np.ndarray, " si
 
 
 def edge_area(size: tuple[int, ...], *, band: float = BAND) -> float:
-    """Return the share of the field that the outer band covers: what an even map has there."""
+    """Return the share of the field that the outer band covers."""
     return float(_outer(size, band).mean())
 
 

@@ -1,4 +1,4 @@
-"""Whether maps lie on nuclei and cells, beside random smooth maps on the same images."""
+"""Overlap of maps with nuclei and cells, against random smooth maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Shaped
 
 from distangle.errors import ExplanationError
-from distangle.explain.places.activation_map import enlarge
 from distangle.explain.places.cells import segment
 from distangle.explain.stains.nulls import RandomMaps, mean_over_sites, random_smooth_maps
 from distangle.intervals import mean_interval
@@ -49,7 +47,9 @@ def overlap_with_cells(
     wells: Sequence[str] | None = None,
     n_maps: int = 200,
 ) -> CellOverlap:
-    """Ask what share of each map lies on nuclei, on cells and beside them, and what chance would have said.
+    """Measure the share of each map on nuclei, cells and background.
+
+    The shares of random maps are the null.
 
     A map that is one pixel of 8 x 8 wide covers nucleus and cytoplasm alike, so a share is only worth something
     beside that of random maps which are as coarse; and since cells cover most of a field, a high share in cells is no
@@ -75,14 +75,14 @@ def overlap_with_cells(
         message = f"The images have no channel {nuclear}: there are {raw.shape[1]}, from 0."
         raise ExplanationError(message)
     drawn = random_smooth_maps(n_maps, grid=grid, size=(maps.shape[1], maps.shape[2]), rng=rng)
-    spread = _on_grid(drawn, np.ones((1, *drawn.size)))
+    spread = _masses(drawn, np.ones((1, *drawn.size)))
     rows, nulls = [], []
     for activation_map, image in zip(maps, raw, strict=True):
         found = segment(image, nuclear=nuclear)
         parts = np.stack([found.nuclei > 0, found.cells, ~found.cells]).astype(np.float64)
         total = float(activation_map.sum(dtype=np.float64))
         share = (parts * activation_map).sum(axis=(1, 2)) / total if total > 0 else np.full(len(parts), np.nan)
-        null = _on_grid(drawn, parts) / spread
+        null = _masses(drawn, parts) / spread
         # Rounding: a share of all of the map must not lose against a random one's.
         reached = (null >= share - 1e-9).sum(axis=0)
         row: dict[str, Any] = {"n_nuclei": int(found.nuclei.max())}
@@ -124,9 +124,8 @@ def _together(
     return said
 
 
-def _on_grid(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
-    """Mass of each enlarged random map in each mask, [draw, mask]: enlarging is linear, so none has to be."""
-    cells, size = maps.grid.shape[1:], maps.size
-    rows = enlarge(torch.eye(cells[0], dtype=torch.float64)[None], (size[0], cells[0]))[0].numpy()
-    columns = enlarge(torch.eye(cells[1], dtype=torch.float64)[None], (size[1], cells[1]))[0].numpy()
+def _masses(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
+    """Return the mass of each enlarged random map in each mask, [draw, mask]."""
+    # Copied row by row: the layout decides the last bit of the sums, which stays that of earlier releases.
+    rows, columns = (np.ascontiguousarray(matrix) for matrix in maps.enlarging())
     return np.asarray(np.einsum("dij,mij->dm", maps.grid, rows.T @ masks @ columns))

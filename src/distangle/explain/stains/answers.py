@@ -1,18 +1,19 @@
-"""The network's answers to an image with every coalition of its stains."""
+"""The network's outputs for an image with every coalition of its channels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distangle.axes import CellTypes, Images, Labels, References
 from distangle.errors import ExplanationError, nearest
+from distangle.explain.chosen import Piece
 from distangle.explain.frozen import check_targets, frozen
 from distangle.explain.stains.coalitions import Coalitions
 from distangle.explain.stains.mixtures import pooled_mixtures
-from distangle.explain.stains.removal import StandIns
+from distangle.explain.stains.removal import Removal, stand_ins
 from distangle.model import PerturbationClassifier, StainwiseEfficientNet
 
 Of = Literal["log_probability", "logit", "probability"]
@@ -20,102 +21,88 @@ Of = Literal["log_probability", "logit", "probability"]
 PIXELS_AT_ONCE = 2**18
 
 
-def coalition_answers(
-    model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    *,
-    asked: Int[Tensor, " asked"],
-    present: Coalitions,
-    absent: StandIns,
-    references: References | None = None,
-    of: Of = "log_probability",
-    most_at_once: int = 64,
-    bf16: bool = False,
-) -> Float[Tensor, "site coalition asked"]:
-    """Return the network's output for some perturbations, for every image with every coalition of its stains.
+@dataclass(frozen=True, kw_only=True)
+class Taking:
+    """How channels are taken away, and which output is looked at then.
 
-    Args:
-        model: Left as it was found.
-        images: Standardised intensities.
-        cell_types: As the model takes them; never taken away.
-        asked: Indices of the perturbations.
-        present: The coalitions.
-        absent: What stands in for absent stains, from `stand_ins`.
-        references: As the model takes them; never taken away.
-        of: The softmax head's `log_probability` (nats), `logit` or `probability`.
+    Attributes:
+        of: The softmax head's `log_probability` (nats), `logit` or `probability` of a perturbation.
+        removal: What replaces an absent channel, see `stand_ins`; None: controls where there are any, else the mean.
         most_at_once: Images that the network sees together, at most; bounds the memory.
         bf16: Run the backbone under bfloat16 autocast.
+    """
+
+    of: Of = "log_probability"
+    removal: Removal | None = None
+    most_at_once: int = 64
+    bf16: bool = False
+
+
+def coalition_answers(
+    model: PerturbationClassifier,
+    sites: Piece,
+    *,
+    present: Coalitions,
+    asked: Int[Tensor, " asked"] | None = None,
+    settings: Taking | None = None,
+) -> Float[Tensor, "site coalition asked"]:
+    """Return outputs for every site with every coalition of its channels.
+
+    Cell types and references are never taken away.
+
+    Args:
+        model: The network; evaluation mode and its gradient flags are restored.
+        sites: Whose images are mixed with their stand-ins.
+        present: The coalitions.
+        asked: Indices of the perturbations whose output is returned; None: of every site its own target alone.
+        settings: None for the defaults.
 
     Returns:
         float64, on the CPU.
 
     Raises:
-        ExplanationError: Unknown output, perturbation out of range, fewer than one image at once.
+        ExplanationError: Unknown output, perturbation out of range, fewer than one image at once; missing or
+            misfitting stand-ins.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
-    _check(of, most_at_once=most_at_once)
+    settings = settings or Taking()
+    images, absent = sites.images, stand_ins(sites, settings.removal)
+    _check(settings.of, most_at_once=settings.most_at_once)
+    own = None
+    if asked is None:
+        check_targets(model, sites.targets)
+        asked, own = torch.unique(sites.targets, return_inverse=True)
     check_targets(model, asked)
     model.check_channels(images)
     present = present.to(images.device)
     answers = torch.empty(len(images), len(present), len(asked), dtype=torch.float64)
     none = ~present.any(1)
-    # With one stand-in for all, the image without any stain is the same for all; stain by stain that is so anyway.
+    # With one stand-in for all, the image without any channel is the same for all; channel by channel it is so anyway.
     shared = len(absent) == 1 and bool(none.any()) and not isinstance(model.backbone, StainwiseEfficientNet)
     run = (~none if shared else torch.ones_like(none)).nonzero()[:, 0]
 
-    def say(pooled: Tensor, sites: slice, members: Sequence[int]) -> None:
-        kinds, beside = (
-            None if rows is None else rows[sites].repeat_interleave(len(members), 0)
-            for rows in (cell_types, references)
+    def write(pooled: Tensor, rows: slice, members: Sequence[int]) -> None:
+        cell_types, references = (
+            None if given is None else given[rows].repeat_interleave(len(members), 0)
+            for given in (sites.cell_types, sites.references)
         )
-        logits = model.classify(pooled, kinds, beside).logits.float()
-        values = logits if of == "logit" else logits.log_softmax(1)
+        logits = model.classify(pooled, cell_types, references).logits.float()
+        values = logits if settings.of == "logit" else logits.log_softmax(1)
         chosen = values[:, asked.long()]
-        chosen = chosen.exp() if of == "probability" else chosen
-        answers[sites, members] = chosen.reshape(-1, len(members), len(asked)).double().cpu()
+        chosen = chosen.exp() if settings.of == "probability" else chosen
+        answers[rows, members] = chosen.reshape(-1, len(members), len(asked)).double().cpu()
 
-    with frozen(model), torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=settings.bf16)
+    with frozen(model), sites.norms_of_plate(model), torch.no_grad(), autocast:
         if shared:
             every = slice(0, len(images))
-            for _, _, pooled in pooled_mixtures(model, absent, absent, present[none][:1], most_at_once=1):
+            for block in pooled_mixtures(model, absent, absent, present[none][:1], most_at_once=1):
                 for member in none.nonzero()[:, 0].tolist():
-                    say(pooled.expand(len(images), -1), every, [member])
-        together = min(most_at_once, _fit(images))
-        for sites, members, pooled in pooled_mixtures(model, images, absent, present[run], most_at_once=together):
-            say(pooled, sites, run[members].tolist())
-    return answers
-
-
-def own_answers(
-    model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    *,
-    present: Coalitions,
-    absent: StandIns,
-    references: References | None = None,
-    of: Of = "log_probability",
-    most_at_once: int = 64,
-    bf16: bool = False,
-) -> Float[Tensor, "site coalition"]:
-    """Return what `coalition_answers` does for every site's own target alone; takes and raises the same."""
-    check_targets(model, targets)
-    asked, which = torch.unique(targets, return_inverse=True)
-    answers = coalition_answers(
-        model,
-        images,
-        cell_types,
-        asked=asked,
-        present=present,
-        absent=absent,
-        references=references,
-        of=of,
-        most_at_once=most_at_once,
-        bf16=bf16,
-    )
-    return answers[torch.arange(len(images)), :, which.cpu()]
+                    write(block.features.expand(len(images), -1), every, [member])
+        together = min(settings.most_at_once, _fit(images))
+        for block in pooled_mixtures(model, images, absent, present[run], most_at_once=together):
+            write(block.features, block.sites, run[block.coalitions].tolist())
+    return answers if own is None else answers[torch.arange(len(sites)), :, own.cpu()][:, :, None]
 
 
 def _fit(images: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Ablation of the stains: what the answer loses without each one, and what each one alone gives."""
+"""Ablation of the channels: the output without each one, and with each one alone."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.axes import CellTypes, ChannelScores, Images, Labels, References
-from distangle.explain.stains.answers import Of, own_answers
-from distangle.explain.stains.removal import Removal, stand_ins
+from distangle.axes import ChannelScores
+from distangle.explain.chosen import Piece
+from distangle.explain.stains.answers import Taking, coalition_answers
 from distangle.model import PerturbationClassifier
 
 
@@ -29,55 +29,25 @@ class ChannelAblation:
     with_none: Float[Tensor, " site"]
 
 
-def channel_ablation(
-    model: PerturbationClassifier,
-    images: Images,
-    cell_types: CellTypes | None,
-    targets: Labels,
-    *,
-    references: References | None = None,
-    of: Of = "log_probability",
-    removal: Removal = "mean",
-    controls: Float[Tensor, "control _ _ _"] | None = None,
-    others: Float[Tensor, "other _ _ _"] | None = None,
-    most_at_once: int = 64,
-    bf16: bool = False,
-) -> ChannelAblation:
-    """Take each stain away by itself, and all others but it; look at the target's output.
+def channel_ablation(model: PerturbationClassifier, sites: Piece, settings: Taking | None = None) -> ChannelAblation:
+    """Compare the target's output with, without and with only each channel.
 
-    These are two of the steps that `channel_shapley` averages, the last and the first; for any number of channels.
+    Each channel is taken away by itself, and all others but it. These are two of the steps that `channel_shapley`
+    averages, the last and the first; for any number of channels.
 
     Args:
-        model: Left as it was found.
-        images: Standardised intensities.
-        cell_types: As the model takes them; never taken away.
-        targets: Index of the perturbation to explain, per site.
-        references: As the model takes them; never taken away.
-        of: The softmax head's `log_probability` (nats), `logit` or `probability` of the target.
-        removal: What stands in for an absent stain; see `stand_ins`.
-        controls: For `control`, as `channel_shapley` takes them.
-        others: For `other_well`, the same.
-        most_at_once: Images that the network sees together; bounds the memory.
-        bf16: Run the backbone under bfloat16 autocast.
+        model: The network; evaluation mode and its gradient flags are restored.
+        sites: Whose targets are explained; their cell types and references are never taken away.
+        settings: How channels are taken away; None for the defaults.
 
     Raises:
         ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
-    one = torch.eye(images.shape[1], dtype=torch.bool)
-    none = torch.zeros(1, images.shape[1], dtype=torch.bool)
-    table = own_answers(
-        model,
-        images,
-        cell_types,
-        targets,
-        present=torch.cat([none, ~none, one, ~one]),
-        absent=stand_ins(images, removal, controls=controls, others=others),
-        references=references,
-        of=of,
-        most_at_once=most_at_once,
-        bf16=bf16,
-    )
+    channels = sites.images.shape[1]
+    one = torch.eye(channels, dtype=torch.bool)
+    none = torch.zeros(1, channels, dtype=torch.bool)
+    table = coalition_answers(model, sites, present=torch.cat([none, ~none, one, ~one]), settings=settings)[:, :, 0]
     with_none, with_all, alone, without = torch.split(table, [1, 1, len(one), len(one)], 1)
     return ChannelAblation(
         values=(with_all - without).float(),

@@ -1,4 +1,4 @@
-"""Scores that compare a map with each stain: Eq. (15) as printed, and the correlation."""
+"""Scores that compare a map with each channel: Eq. (15), correlation."""
 
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ ChannelArray = Float[np.ndarray, "site channel"]
 
 
 def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> ChannelArray:
-    r"""Return the distance of the activation map to each channel, divided by the largest.
+    r"""Return the distance of the map to each channel, divided by the largest.
 
     $$ \mathrm{Attention}_i = \lVert L_{CAM}(\mathrm{Image}) - \mathrm{Image}_i \rVert_2 $$
 
@@ -43,7 +43,7 @@ def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> Ch
 
 
 def inverse_attention(attention: Float[np.ndarray, "*_ channel"]) -> Float[np.ndarray, "*_ channel"]:
-    """Return the reciprocal of Eq. (15), max-normalised: what its reading as agreement would need.
+    """Return the reciprocal of Eq. (15), divided by its largest value.
 
     High for the channel that is nearest to the map, as the paper wants to read it; but still a distance between a map
     and pixels, so the channel whose brightness is nearest to the map's wins: look at it beside random maps.
@@ -102,7 +102,9 @@ def scaled(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site channel h
 
 
 def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
-    """Refuse maps that do not lie on the images: NumPy would broadcast one over many in silence.
+    """Refuse maps whose sizes are not those of the images.
+
+    NumPy would broadcast one map over many images silently.
 
     Raises:
         ExplanationError: Names both shapes.
@@ -122,7 +124,10 @@ def max_normalised(values: np.ndarray) -> np.ndarray:
 
 
 def unit_length(values: np.ndarray) -> np.ndarray:
-    """Subtract the mean along the last axis and divide by the length: dot products are correlations; 0 if constant."""
+    """Standardise the last axis to mean 0 and length 1.
+
+    Dot products are then correlations; constant values become 0.
+    """
     centred = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
     # Rounding leaves a constant row with a length of about 1e-16 of its values.

@@ -1,4 +1,4 @@
-"""Coalitions of stains, and what the network's answers to all of them amount to for each stain and each pair."""
+"""Coalitions of channels, and the scores that follow from their outputs."""
 
 import math
 
@@ -15,7 +15,7 @@ Answers = Float[Tensor, "site coalition"]
 
 
 def coalitions(channels: int) -> Coalitions:
-    """Return which channels each coalition has: [2^channels, channel], none first, all last."""
+    """Return the channels of all 2^channels coalitions, none first, all last."""
     return (torch.arange(2**channels)[:, None] >> torch.arange(channels)) % 2 == 1
 
 
@@ -35,7 +35,7 @@ def check_channels(channels: int) -> None:
 
 
 def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:
-    """Return the matrix that takes the answers of `coalitions` to Shapley values, float64."""
+    """Return the matrix from outputs of `coalitions` to Shapley values, float64."""
     present = coalitions(channels)
     size = present.sum(1)
     weight = [math.factorial(s) * math.factorial(channels - s - 1) / math.factorial(channels) for s in range(channels)]
@@ -45,7 +45,7 @@ def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:
 
 
 def interaction_weights(channels: int) -> Float[Tensor, "coalition channel channel"]:
-    r"""Return the array that takes the answers of `coalitions` to interactions of pairs, float64.
+    r"""Return the array from outputs of `coalitions` to interactions, float64.
 
     Off the diagonal, the Shapley interaction index: what two stains do together beyond what each does alone, averaged
     over the sets of the others,
@@ -97,7 +97,7 @@ def interactions_of(answers: Answers) -> Float[Tensor, "site channel channel"]:
 
 
 def ablation_of(answers: Answers) -> Float[Tensor, "site channel"]:
-    """Return what the answer loses when one channel is taken away: v(all) - v(all without it).
+    """Return v(all) - v(all without a channel), for every channel.
 
     Args:
         answers: To all `coalitions`, in their order; float64.
@@ -108,7 +108,7 @@ def ablation_of(answers: Answers) -> Float[Tensor, "site channel"]:
 
 
 def alone_of(answers: Answers) -> Float[Tensor, "site channel"]:
-    """Return what the answer gains when only one channel is there: v(it alone) - v(none).
+    """Return v(a channel alone) - v(none), for every channel.
 
     Args:
         answers: To all `coalitions`, in their order; float64.

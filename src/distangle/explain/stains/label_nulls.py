@@ -1,4 +1,4 @@
-"""What a stain's scores would be for other labels, and for wells where nothing was done."""
+"""Null distributions of channel scores: permuted labels and control wells."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,9 @@ def labels_null(
     within: Sequence[str] | None = None,
     n_draws: int = 1000,
 ) -> ShapleyNull | None:
-    """Ask whether a stain moved the answers asked for more than it moves answers handed round at random.
+    """Test channel scores against those for permuted labels.
+
+    The question is whether a channel moved its own targets more than random ones.
 
     The labels of whole groups are permuted; each image then gets the score of the stain for another image's label. A
     stain that moves every image towards the same answers, or that only brings noise, does not differ from that.
@@ -71,7 +73,9 @@ def _blocks(where: np.ndarray) -> list[np.ndarray]:
 
 
 def family_p(reached: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
-    """Return p against the largest of all stains in each draw, in units of each stain's spread: they differ in scale.
+    """Return p of each channel against the largest channel of each draw.
+
+    Scores are taken in units of each channel's spread, as they differ in scale.
 
     Args:
         reached: Observed scores.
@@ -94,7 +98,9 @@ def untreated_p(
     untreated: Float[np.ndarray, "untreated channel"],
     untreated_in: Sequence[str],
 ) -> ChannelArray:
-    """Return, per site and stain, how often an untreated well scores as high: (1 + how many) / (1 + wells).
+    """Return p of each site and channel against control wells.
+
+    It is (1 + control wells that score as high) / (1 + control wells).
 
     The untreated wells are explained by the same rule: what was predicted for them, or what was asked for. So if
     the site were just another untreated well, its rank among them would be any with equal chance, and p uniform:
@@ -118,7 +124,9 @@ def untreated_p(
 
 
 def joined_p(p: Float[np.ndarray, "site channel"]) -> Float[np.ndarray, " channel"]:
-    """Return one p-value from those of several sites: twice their mean, at most 1; of one site its own.
+    """Combine the p-values of several sites: twice their mean, at most 1.
+
+    The p-value of one site stays.
 
     Valid however the sites depend on each other, as those of a well do; Fisher's and Stouffer's ways are not.
 

@@ -1,7 +1,8 @@
-"""What the pooled features become when stains are replaced, without running the whole network on every mixture."""
+"""Pooled features of images with some of their channels replaced."""
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,26 @@ from distangle.explain.stains.removal import StandIns
 from distangle.model import PerturbationClassifier, StainwiseEfficientNet
 
 
+class PooledBlock(NamedTuple):
+    """Pooled features of some mixtures.
+
+    Attributes:
+        sites: Which images.
+        coalitions: Which coalitions of their channels.
+        features: [site * coalition, feature], coalitions fastest.
+        size: Height and width of the maps that were pooled.
+    """
+
+    sites: slice
+    coalitions: slice
+    features: Pooled
+    size: tuple[int, int]
+
+
 def pooled_mixtures(
     model: PerturbationClassifier, images: Images, absent: StandIns, present: Coalitions, *, most_at_once: int
-) -> Iterator[tuple[slice, slice, Pooled]]:
-    """Give the pooled features of every image with every coalition of its own stains, the others replaced.
+) -> Iterator[PooledBlock]:
+    """Give the pooled features of every image with every coalition of its channels.
 
     The numbers are those of `model.pool(model.feature_maps(mixture))`, for less work: a backbone that looks at each
     stain by itself sees the stains of the images and of the stand-ins once; any other begins with a convolution, whose
@@ -29,17 +46,16 @@ def pooled_mixtures(
         absent: One per site, or one for all.
         present: Which coalitions.
         most_at_once: Images that the network sees together; bounds the memory.
-
-    Yields:
-        Sites, coalitions, and their pooled features, [site * coalition, feature], coalitions fastest.
     """
     features = _stainwise if isinstance(model.backbone, StainwiseEfficientNet) else _convolved
-    for sites, members, pooled, size in features(model, images, absent, present, most_at_once=most_at_once):
-        if model.measurements is not None:
-            stand_in = absent if len(absent) == 1 else absent[sites]
-            measured = _measured(model, images[sites], stand_in, present[members], size=size, at_once=most_at_once)
-            pooled = torch.cat([pooled, measured.to(pooled.dtype)], 1)
-        yield sites, members, pooled
+    for block in features(model, images, absent, present, most_at_once=most_at_once):
+        if model.measurements is None:
+            yield block
+            continue
+        stand_in = absent if len(absent) == 1 else absent[block.sites]
+        chosen = present[block.coalitions]
+        measured = _measured(model, images[block.sites], stand_in, chosen, size=block.size, at_once=most_at_once)
+        yield block._replace(features=torch.cat([block.features, measured.to(block.features.dtype)], 1))
 
 
 def _pieces(n_sites: int, n_coalitions: int, *, most_at_once: int) -> Iterator[tuple[slice, slice]]:
@@ -52,16 +68,13 @@ def _pieces(n_sites: int, n_coalitions: int, *, most_at_once: int) -> Iterator[t
             )
 
 
-Found = Iterator[tuple[slice, slice, Tensor, tuple[int, int]]]
-
-
 def _seen(model: PerturbationClassifier, maps: Tensor) -> Tensor:
     return model.pool(functional.relu(maps) if model.config.final_relu else maps)
 
 
 def _stainwise(
     model: PerturbationClassifier, images: Tensor, absent: Tensor, present: Tensor, *, most_at_once: int
-) -> Found:
+) -> Iterator[PooledBlock]:
     channels = images.shape[1]
     size = (0, 0)
     looked = []
@@ -75,12 +88,12 @@ def _stainwise(
     own, instead = looked[0][:, None], looked[1].expand_as(looked[0])[:, None]
     for sites, members in _pieces(len(images), len(present), most_at_once=most_at_once):
         chosen = torch.where(present[members][:, :, None], own[sites], instead[sites])
-        yield sites, members, chosen.flatten(2).flatten(0, 1), size
+        yield PooledBlock(sites, members, chosen.flatten(2).flatten(0, 1), size)
 
 
 def _convolved(
     model: PerturbationClassifier, images: Tensor, absent: Tensor, present: Tensor, *, most_at_once: int
-) -> Found:
+) -> Iterator[PooledBlock]:
     first, *rest = model.backbone.features.children()
     if not isinstance(first, nn.Conv2d):
         message = f"A backbone that begins with {type(first).__name__} cannot be split into stains."
@@ -97,11 +110,14 @@ def _convolved(
         mixed = (chosen @ change.flatten(2)).reshape(len(change), len(chosen), *change.shape[2:]) + none[:, None]
         # [site coalition height width feature] -> channels_last, in which convolutions are fastest
         maps = behind(_as_autocast(mixed.flatten(0, 1).permute(0, 3, 1, 2)))
-        yield sites, members, _seen(model, maps), (int(maps.shape[2]), int(maps.shape[3]))
+        yield PooledBlock(sites, members, _seen(model, maps), (int(maps.shape[2]), int(maps.shape[3])))
 
 
 def _added(first: nn.Conv2d, images: Tensor) -> Tensor:
-    """What each stain adds to the first maps: float32 [site channel height width feature]; their sum is the maps."""
+    """Return what each channel adds to the first maps.
+
+    float32 [site channel height width feature]; the sum over channels is the maps.
+    """
     channels, features = images.shape[1], first.out_channels
     with torch.autocast(images.device.type, enabled=False):
         maps = functional.conv2d(
@@ -132,7 +148,7 @@ def _measured(
     size: tuple[int, int],
     at_once: int,
 ) -> Tensor:
-    """Means of the maps of the measurements, [site * coalition, map]."""
+    """Return the means of the maps of the measurements, [site * coalition, map]."""
     if model.measurements is None:
         message = "This network has no measurements."
         raise TypeError(message)
@@ -148,10 +164,11 @@ def _measured(
 
 
 def covering(channels: int) -> Coalitions:
-    """Return six coalitions in which every pair of at most ten channels is: both, either one, and none of them.
+    """Return six coalitions that show every pair of channels in all states.
 
-    The first is empty. In the others each channel is a different choice of three out of five: two such choices
-    differ, so each of the two is somewhere alone, and share one.
+    A pair is there as both, either one, and none. The first coalition is empty. In the others each channel is a
+    different choice of three out of five: two such choices differ, so each of the two is somewhere alone, and share
+    one.
     """
     chosen = list(itertools.combinations(range(5), 3))[:channels]
     tried = torch.zeros(6, len(chosen), dtype=torch.bool)

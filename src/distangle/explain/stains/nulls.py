@@ -1,4 +1,4 @@
-"""What the scores would be if they meant nothing: random maps and shuffled stains."""
+"""Null distributions of channel scores: random maps and shuffled channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ AT_ONCE = 1_000_000  # numbers shuffled together: 8 MB
 
 @dataclass(frozen=True, kw_only=True)
 class RandomMaps:
-    """Random smooth maps at the grid of an activation map, and the size they are enlarged to.
+    """Random smooth maps on the grid of attribution maps.
 
     Enlarging is linear, so scores against many maps are computed on the grid and the enlarged maps need not exist.
 
@@ -41,11 +41,35 @@ class RandomMaps:
         """Return the maps at the size of the images, float32."""
         return enlarge(torch.from_numpy(self.grid), self.size).numpy().astype(np.float32)
 
+    def enlarging(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return two matrices [pixel, cell] with enlarged = rows @ grid @ columns.T."""
+        rows, columns = (
+            functional.interpolate(
+                torch.eye(cells, dtype=torch.float64)[:, None], size=pixels, mode="linear", align_corners=False
+            )[:, 0].T.numpy()
+            for cells, pixels in zip(self.grid.shape[1:], self.size, strict=True)
+        )
+        return rows, columns
+
+    def on_grid(self, pixels: np.ndarray) -> np.ndarray:
+        """Apply the adjoint of enlarging to images.
+
+        <enlarged map, pixels> = <map on its grid, this>.
+
+        Args:
+            pixels: [..., height, width] of the images.
+
+        Returns:
+            [..., rows, columns] of the grid.
+        """
+        rows, columns = self.enlarging()
+        return np.asarray(rows.T @ pixels @ columns)
+
 
 def random_smooth_maps(
     n_maps: int, *, grid: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smoothness: float = 1.0
 ) -> RandomMaps:
-    """Draw noise on the grid of an activation map, smooth it, stretch it to [0, 1] and enlarge it as maps are.
+    """Draw smooth random maps, stretched to [0, 1] and enlarged as maps are.
 
     Args:
         n_maps: How many.
@@ -63,9 +87,9 @@ def random_smooth_maps(
 
 
 def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling) -> NullScores:
-    """Return Eq. (15) of every image with every random map: `channel_attention`, vectorised."""
+    """Return `channel_attention` of every image with every random map."""
     pixels = scaled(raw, scaling=scaling).astype(np.float64)
-    enlarge_rows, enlarge_columns = _enlarging(maps)
+    enlarge_rows, enlarge_columns = maps.enlarging()
     map_squares = np.einsum(
         "nij,ik,jl,nkl->n",
         maps.grid,
@@ -74,16 +98,16 @@ def null_channel_attention(maps: RandomMaps, raw: RawImages, *, scaling: Scaling
         maps.grid,
         optimize=True,
     )
-    products = np.einsum("nij,scij->snc", maps.grid, _on_grid(pixels, maps), optimize=True)
+    products = np.einsum("nij,scij->snc", maps.grid, maps.on_grid(pixels), optimize=True)
     image_squares = np.square(pixels).sum((2, 3))
     squares = map_squares[None, :, None] - 2 * products + image_squares[:, None, :]
     return max_normalised(np.sqrt(np.maximum(squares, 0)))
 
 
 def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
-    """Return the correlation of every channel with every random map: `map_channel_correlation`, vectorised."""
+    """Return `map_channel_correlation` of every image with every random map."""
     channels = unit_length(raw.reshape(*raw.shape[:2], -1)).reshape(raw.shape)
-    enlarge_rows, enlarge_columns = _enlarging(maps)
+    enlarge_rows, enlarge_columns = maps.enlarging()
     pixels = maps.size[0] * maps.size[1]
     means = np.einsum("nij,i,j->n", maps.grid, enlarge_rows.sum(0), enlarge_columns.sum(0)) / pixels
     centred = maps.grid - means[:, None, None]
@@ -95,21 +119,23 @@ def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
         centred,
         optimize=True,
     )
-    products = np.einsum("nij,scij->snc", centred, _on_grid(channels, maps), optimize=True)
+    products = np.einsum("nij,scij->snc", centred, maps.on_grid(channels), optimize=True)
     lengths = np.sqrt(np.maximum(squares, 0))[None, :, None]
     correlations: np.ndarray = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return correlations
 
 
 def p_values(observed: ChannelArray, null: NullScores) -> ChannelArray:
-    """Return the share of draws that score at least as high, (1 + how many) / (1 + draws): never 0."""
+    """Return p of each score, (1 + draws at least as high) / (1 + draws)."""
     return np.asarray((1 + (null >= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
 def mean_over_sites(
     null: NullScores, *, rng: np.random.Generator, groups: Sequence[str] | None = None
 ) -> Float[np.ndarray, "draw channel"]:
-    """Return the mean over sites of each draw, every group of sites with a random map of its own.
+    """Return the mean of each draw over sites.
+
+    Every group of sites has a random map of its own.
 
     Maps shared by all sites would vary together. Those of the sites of a well may be alike, so they share one.
 
@@ -147,7 +173,7 @@ class ShapleyNull:
 def shapley_null(
     values: ChannelArray, *, rng: np.random.Generator, groups: Sequence[str] | None = None, n_draws: int = 1000
 ) -> ShapleyNull:
-    """Ask whether a stain's mean score exceeds that of a stain chosen at random in every group.
+    """Test whether a channel's mean score exceeds that of a random channel.
 
     Args:
         values: Of `channel_shapley` or `channel_ablation`.
@@ -177,20 +203,3 @@ def shapley_null(
         p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
         p_family=(1 + (null.max(1)[:, None] >= reached).sum(0)) / (1 + n_draws),
     )
-
-
-def _enlarging(maps: RandomMaps) -> tuple[np.ndarray, np.ndarray]:
-    """Two matrices [pixel, cell] with enlarged = rows @ grid @ columns.T."""
-    rows, columns = (
-        functional.interpolate(
-            torch.eye(cells, dtype=torch.float64)[:, None], size=pixels, mode="linear", align_corners=False
-        )[:, 0].T.numpy()
-        for cells, pixels in zip(maps.grid.shape[1:], maps.size, strict=True)
-    )
-    return rows, columns
-
-
-def _on_grid(pixels: np.ndarray, maps: RandomMaps) -> np.ndarray:
-    """The adjoint of enlarging: <enlarged map, pixels> = <map on its grid, this>."""
-    rows, columns = _enlarging(maps)
-    return np.asarray(rows.T @ pixels @ columns)

@@ -1,4 +1,4 @@
-"""What stands in for a stain that is taken away."""
+"""Images whose channels replace the channels that are taken away."""
 
 from typing import Literal, get_args
 
@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.axes import Images
 from distangle.errors import ExplanationError, nearest
+from distangle.explain.chosen import ChosenSites, Piece
 
 Removal = Literal["mean", "control", "other_well"]
 StandIns = Float[Tensor, "stand_in channel height width"]
@@ -20,45 +20,38 @@ NEEDS = {
 }
 
 
-def stand_ins(
-    images: Images,
-    removal: Removal,
-    *,
-    controls: Float[Tensor, "control _ _ _"] | None = None,
-    others: Float[Tensor, "other _ _ _"] | None = None,
-) -> StandIns:
-    """Return the images whose stains take the place of absent ones: one per site, or one for all.
+def default_removal(sites: Piece | ChosenSites) -> Removal:
+    """Return the default removal: `control` with controls, else `mean`."""
+    return "mean" if sites.controls is None else "control"
 
-    - `mean`: the stain's own mean over the image, everywhere. Nothing comes from outside the image, but no well looks
-      like it; and where images are not standardised one by one, what a stain says by its brightness is not removed.
-    - `control`: the same stain of an untreated well of the same plate: what the stain would be without the
-      perturbation, close to what the network was trained on.
-    - `other_well`: the same stain of any other well of the plate: what the stain is on this plate at large, whatever
-      was done there. The other well's perturbation comes along.
+
+def stand_ins(sites: Piece, removal: Removal | None = None) -> StandIns:
+    """Return replacement images: one per site, or one for all.
+
+    - `mean`: the channel's own mean over the image, everywhere. Nothing comes from outside the image, but no well
+      looks like it; and where images are not standardised one by one, what a channel says by its brightness is not
+      removed.
+    - `control`: the same channel of a control well of the same plate: what it would be without the perturbation,
+      close to what the network was trained on.
+    - `other_well`: the same channel of any other well of the plate: what it is on this plate at large, whatever was
+      done there. The other well's perturbation comes along.
 
     Args:
-        images: Standardised intensities.
-        removal: Which of them.
-        controls: For `control`: standardised images, one per site or one for all.
-        others: For `other_well`: the same.
+        sites: With `controls` for `control`, with `others` for `other_well`.
+        removal: Which of them; None as `default_removal`.
 
     Raises:
-        ExplanationError: Unknown removal; images that are missing, unasked for, or do not fit.
+        ExplanationError: Unknown removal; images that are missing or do not fit.
     """
+    removal = default_removal(sites) if removal is None else removal
     if removal not in get_args(Removal):
         message = f"No removal is called {removal!r}. {nearest(removal, get_args(Removal))}"
         raise ExplanationError(message)
-    given = {"control": controls, "other_well": others}
-    for unused in set(given) - {removal}:
-        if given[unused] is not None:
-            message = (
-                f"`{NEEDS[unused][0]}` were given, but removal is {removal!r}. Say removal={unused!r} to use them."
-            )
-            raise ExplanationError(message)
+    images = sites.images
     if removal == "mean":
         return _means(images)
     name, words = NEEDS[removal]
-    chosen = given[removal]
+    chosen = sites.controls if removal == "control" else sites.others
     if chosen is None:
         message = (
             f"Removal {removal!r} needs the {words}. Give `{name}`, one per site or one for all, or say removal='mean'."

@@ -1,1 +1,1 @@
-"""How the templates of both heads and the embeddings lie in their full space, and maps of them beside those numbers."""
+"""Geometry of templates and embeddings in full space and on maps."""

@@ -1,4 +1,4 @@
-"""Compare the templates and embeddings of a run, and those of another beside it, in the full space and on maps."""
+"""Comparison of templates and embeddings of one or two runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from distangle.screen import Screen
 
 
 class TemplateSettings(BaseModel):
-    """How templates and embeddings are compared and laid out; written beside the maps."""
+    """How templates and embeddings are compared and laid out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,7 +51,9 @@ def compare_templates(
     settings: TemplateSettings | None = None,
     advance: Advance = no_progress,
 ) -> TemplateMaps:
-    """Compare templates and embeddings of a run; with a second run, such as one with pseudo labels, in the same maps.
+    """Compare templates and embeddings of a run.
+
+    Those of a second run, such as one with pseudo labels, go into the same maps.
 
     Source: Figs. 7, 8 and 9
     Departs: the paper judges the spread from one t-SNE map. Here the numbers come from the full space, each beside
@@ -122,7 +124,7 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _spreads(found: Sequence[TrainedTemplates], settings: TemplateSettings) -> dict[str, Any]:
-    """The spread of the templates that something was trained on, beside random ones of their shape."""
+    """Return the spread of trained templates beside random ones."""
     draws: dict[tuple[int, int], list[dict[str, float]]] = {}
     said: dict[str, dict[str, Any]] = {}
     for one in found:
@@ -153,7 +155,7 @@ def _junk(one: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
 def _means(
     found: Sequence[TrainedTemplates], predictions: Sequence[Predictions], settings: TemplateSettings
 ) -> dict[str, Any]:
-    """The spread of the mean embeddings of all held-out perturbations around their common mean."""
+    """Return the spread of the mean embeddings of held-out perturbations."""
     said = {}
     for one, sites in zip(found, predictions, strict=True):
         table = sites.table
@@ -217,7 +219,7 @@ def _embeddings(
 def _maps(
     sets: Mapping[str, Vectors], settings: TemplateSettings, *, of: str
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Lay all sets out together; return the places column by column, and what is to be said of each map."""
+    """Lay all sets out together; return coordinates and facts on each map."""
     methods: list[Method] = ["pca", "tsne"] if is_installed("tsne") else ["pca"]
     together = np.concatenate(list(sets.values()))
     ends = np.cumsum([len(vectors) for vectors in sets.values()])

@@ -1,4 +1,4 @@
-"""Embeddings of a few perturbations: which ones, and whether those of one lie together in the full space."""
+"""Embeddings of a few perturbations, and whether those of one lie together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,9 @@ class ChosenPerturbations:
 def choose_perturbations(
     table: pd.DataFrame, *, named: Sequence[str] | None = None, most: int = 3
 ) -> ChosenPerturbations:
-    """Choose perturbations with held-out sites: those named, else the ones with most wells, ties in natural order.
+    """Choose perturbations with held-out sites.
+
+    Those named, else the ones with most wells, ties in natural order.
 
     Args:
         table: Of the predictions of sites.
@@ -76,7 +78,9 @@ def choose_perturbations(
 def chosen_sites(
     predictions: Sequence[Predictions], names: Sequence[str], *, most: int, rng: np.random.Generator
 ) -> list[tuple[pd.DataFrame, Vectors]]:
-    """Return table and embeddings of the held-out sites of perturbations, of several runs the same sites in one order.
+    """Return table and embeddings of held-out sites of perturbations.
+
+    For several runs these are the same sites in one order.
 
     Args:
         predictions: Of sites, one per run.
@@ -127,7 +131,7 @@ class Clustering:
 
 
 def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.Generator, n_draws: int) -> Clustering:
-    """Measure in the full space whether sites lie with those of their own perturbation.
+    """Measure in full space whether sites of a perturbation lie together.
 
     Sites of one well are never counted as each other's neighbours, and a shuffle of the labels moves whole wells:
     they are pictures of the same cells. It moves them within their experiment: where experiments hold different

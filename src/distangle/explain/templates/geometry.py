@@ -1,4 +1,4 @@
-"""How vectors lie to each other in the full space: angles, clusters, and the distance from a simplex."""
+"""Geometry of vectors: angles, clusters, distance from a simplex."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ def unit(vectors: Vectors) -> Vectors:
 
 
 def cosines(vectors: Vectors) -> Cosines:
-    """Return the cosine of every pair, in [-1, 1]; 0 with a vector of zeros, also with itself.
+    """Return the cosine of every pair, in [-1, 1].
+
+    With a vector of zeros it is 0, also with itself.
 
     Raises:
         ExplanationError: There is only one vector, so that there is no pair.
@@ -33,7 +35,7 @@ def cosines(vectors: Vectors) -> Cosines:
 
 
 def cosines_of(products: Float[np.ndarray, "vector vector"]) -> Cosines:
-    """Return the cosine of every pair from the products of all pairs, as `cosines` does."""
+    """Return the cosine of every pair from the products of all pairs."""
     lengths = np.sqrt(np.diagonal(products))
     directions = np.where(lengths > 0, lengths, 1)
     return np.asarray((products / directions[:, None] / directions[None, :]).clip(-1.0, 1.0))
@@ -69,7 +71,9 @@ def nearest(pairs: Cosines) -> Nearest:
 
 
 def simplex_gap(pairs: Cosines) -> float:
-    """Return how far the angles are from those of a simplex, where all are equal and as large as can be.
+    """Return how far the angles are from those of a simplex.
+
+    In a simplex all angles are equal and as large as can be.
 
     The mean over pairs of |cos + 1 / (C - 1)|: 0 for a simplex equiangular tight frame, 1 / (C - 1) for vectors at
     right angles. C vectors can form a simplex only in C - 1 dimensions or more: the 1,139 templates of RxRx1 cannot
@@ -86,7 +90,9 @@ def simplex_gap(pairs: Cosines) -> float:
 def neighbour_purity(
     pairs: Cosines, labels: Sequence[str], *, k: int, apart: Sequence[str] | None = None
 ) -> Float[np.ndarray, " vector"]:
-    """Return, for each vector, the share of its k nearest others that have its label; NaN where it has none.
+    """Return the share of each vector's k nearest others with its label.
+
+    It is NaN for a vector that has no other to compare with.
 
     Args:
         pairs: From `cosines`.
@@ -108,7 +114,9 @@ def neighbour_purity(
 
 
 def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " vector"] | None:
-    """Return the silhouette of each vector among the labels, by cosine distance; None where they are no grouping.
+    """Return the silhouette of each vector by cosine distance.
+
+    The result is None where labels are no grouping.
 
     Args:
         pairs: From `cosines`.

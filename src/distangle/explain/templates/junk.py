@@ -1,4 +1,4 @@
-"""Junk classes: outputs of the network that no training well has, told apart from the others in the full space."""
+"""Unused classes: outputs of the network without a training well."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,9 @@ from distangle.screen import TRAIN, Folds, Screen
 def training_wells(
     screen: Screen, folds: Folds, classes: Sequence[str], *, target: str
 ) -> Int[np.ndarray, " perturbation"]:
-    """Return how many labelled wells of the training fold each output has; an output with none is a junk class.
+    """Return the number of labelled training wells of each output.
+
+    An output without one is an unused class.
 
     Args:
         screen: The screen of the run.
@@ -39,7 +41,7 @@ def training_wells(
 def junk_apart(
     templates: Vectors, junk: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any] | None:
-    """Say how well the templates of junk classes are told from the others, without any map.
+    """Measure how separable the templates of unused classes are.
 
     Args:
         templates: Of one head.

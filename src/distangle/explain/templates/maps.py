@@ -1,4 +1,4 @@
-"""Maps: vectors laid out on a plane by PCA, t-SNE or UMAP, each with how well it keeps the neighbours."""
+"""Maps of vectors by PCA, t-SNE or UMAP, and their trustworthiness."""
 
 import importlib
 import importlib.util
@@ -50,7 +50,9 @@ def is_installed(method: Method) -> bool:
 def layouts(
     n: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
 ) -> Iterator[Layout]:
-    """Give the layouts of n vectors; perplexities that n is too small for become the largest that it allows.
+    """Return the layouts of n vectors.
+
+    Perplexities that n is too small for become the largest that it allows.
 
     Args:
         n: Vectors. Below `FEWEST`, only PCA is given.
@@ -70,7 +72,7 @@ def layouts(
 
 
 def lay_out(vectors: Vectors, layout: Layout) -> Points:
-    """Lay vectors out on a plane by their directions: lengths are a number beside the map, not in it.
+    """Lay vectors out on a plane by their directions, not their lengths.
 
     t-SNE begins at random positions, as in van der Maaten & Hinton 2008, so that what another seed changes is seen.
     One thread and a fixed seed: equal vectors give equal points.
@@ -95,7 +97,9 @@ def lay_out(vectors: Vectors, layout: Layout) -> Points:
 
 
 def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None:
-    """Return how far the neighbours on the map are neighbours in the full space: 1 for all, about .5 for chance.
+    """Return how far neighbours on the map are neighbours in full space.
+
+    It is 1 for all and about 0.5 for chance.
 
     Source: Venna & Kaski 2001, as scikit-learn has it.
 

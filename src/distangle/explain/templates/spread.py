@@ -36,7 +36,7 @@ def spread(vectors: Vectors) -> dict[str, float]:
 
 
 def random_spreads(n: int, dimension: int, *, rng: np.random.Generator, n_draws: int) -> list[dict[str, float]]:
-    """Return the spreads of sets of normal random vectors, which depend on nothing but their shape.
+    """Return the spreads of sets of normal random vectors of one shape.
 
     Args:
         n: Vectors of a set.

@@ -44,12 +44,15 @@ class TrainedTemplates:
 
     @property
     def with_bias(self) -> Vectors:
-        """Softmax templates with their bias as one dimension more: the logit is their product with (embedding, 1)."""
+        """Return softmax templates with their bias as one more dimension.
+
+        The logit is their product with (embedding, 1).
+        """
         return np.concatenate([self.heads["softmax"], self.bias[:, None]], axis=1)
 
 
 def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTemplates:
-    """Read the templates of a run, and count the labelled training wells of its outputs.
+    """Read the templates of a run with the training wells per output.
 
     Args:
         run: Finished.

@@ -15,7 +15,7 @@ PUSHED = (
 
 
 def template_sentences(numbers: Mapping[str, Any]) -> list[str]:
-    """Return a sentence each on the spread, the junk classes and the embeddings, for every run side by side.
+    """Return sentences on spread, unused classes and embeddings of every run.
 
     Args:
         numbers: Of `TemplateMaps`.
