@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from distangle.images import ImageStore, probe_image
-from distangle.inference import fold_of_sites, norms_for, open_model, predict_run, predict_sites, preparation_of
+from distangle.inference import fold_of_sites, norms_for, open_model, predict_run, predict_sites
 from distangle.inference.run import training_rows
 from distangle.progress import no_progress
 from distangle.results import Predictions, RunFolder
@@ -122,7 +122,7 @@ def one_treatment_a_plate(out: Path, seed: int, name: str, at_test: AtTest) -> f
         for treatment in sorted(set(sites["perturbation"][sites["role"] == "treatment"])):
             chosen = ~held_out | (sites["role"] != "treatment") | (sites["perturbation"] == treatment)
             part = dataclasses.replace(screen, sites=sites[chosen].reset_index(drop=True))
-            store = ImageStore(part, preparation_of(about))
+            store = ImageStore(part, about.preparation)
             rows = training_rows(run, part, fold)
             norms = norms_for(run, model, about, store, at_test=at_test, training=rows, say=no_progress)
             table = predict_sites(model, about, store, fold=fold, norms=norms).table

@@ -269,11 +269,11 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
 
     from distangle.images import ImageStore, ready_batches
     from distangle.images.batches import measure_sites
-    from distangle.inference import cell_type_rows, open_model, preparation_of
+    from distangle.inference import cell_type_rows, open_model
 
     model, card = open_model(RunFolder.open(folder / "runs/a"))
     screen = read_screen(folder / "screen")
-    store = ImageStore(screen, preparation_of(card))
+    store = ImageStore(screen, card.preparation)
     rows, statistics = measure_sites(store, [0, 1])
     passes = []
     for view in range(8):
