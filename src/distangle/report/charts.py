@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -157,31 +158,43 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         return svg_of(drawn, stamp)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelColumn:
+    """One quantity per channel, over all explained sites.
+
+    Attributes:
+        mean: [channel].
+        interval: [channel, 2], low and high; None when unknown.
+        null: [channel, 2], range of the null distribution; None when unknown.
+        by_group: [channel] of each experiment (plate) by name, where they are too few for an interval.
+    """
+
+    mean: np.ndarray
+    interval: np.ndarray | None = None
+    null: np.ndarray | None = None
+    by_group: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
 def channel_chart(
     names: Sequence[str],
-    means: np.ndarray,
-    intervals: np.ndarray | None,
+    column: ChannelColumn,
     *,
     title: str,
     unit: str,
-    null: np.ndarray | None = None,
     highlighted: int | None = None,
-    by_group: Mapping[str, np.ndarray] | None = None,
     stamp: str = "",
 ) -> str:
     """Draw one value per channel with its interval and its null distribution, as SVG text.
 
     Args:
         names: One per channel.
-        means: [channel].
-        intervals: [channel, 2], low and high; None when unknown.
+        column: The values; the null is a grey band, groups are rings.
         title: Above the chart.
         unit: On the value axis.
-        null: [channel, 2], range of the null distribution, drawn as a grey band; None for none.
         highlighted: The channel in orange; None for none.
-        by_group: [channel] of each group, as rings; None for none.
         stamp: Words in the corner, such as "forced split".
     """
+    null, intervals = column.null, column.interval
     places = np.arange(len(names))
     with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
@@ -189,10 +202,10 @@ def channel_chart(
         colours = [ORANGE if place == highlighted else BLUE for place in places]
         if null is not None:
             axes.barh(places, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
-        axes.barh(places, means, height=0.42, color=colours, zorder=2)
+        axes.barh(places, column.mean, height=0.42, color=colours, zorder=2)
         if intervals is not None:
             axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
-        for values in (by_group or {}).values():
+        for values in column.by_group.values():
             axes.plot(values, places, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
         axes.set_yticks(places, [_short(name, 28) for name in names], color=INK)
         axes.invert_yaxis()

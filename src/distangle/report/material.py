@@ -84,10 +84,9 @@ class Material:
 
     @property
     def typed(self) -> str:
-        """The folder of the run as it is typed in a command; its name where a page would tell where it lies."""
-        root = self.run.root.resolve()
-        here = Path.cwd()
-        return shlex.quote(root.relative_to(here).as_posix() if root.is_relative_to(here) else root.name)
+        """The folder of the run for a command line: from the working folder if inside it, else as it was given."""
+        root, here = self.run.root.resolve(), Path.cwd()
+        return shlex.quote((root.relative_to(here) if root.is_relative_to(here) else self.run.root).as_posix())
 
     @property
     def stamp(self) -> str:

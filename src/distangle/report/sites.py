@@ -161,7 +161,7 @@ class Painter:
         for place, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
             small = composites.enlarged(composites.reduced(picture, most=STAIN_PX), least=120)
-            stains.append(self._write(small, f"{name}-stain-{place + 1}.png"))
+            stains.append(self._write(small, f"{name}-channel-{place + 1}.png"))
         shown = self._shown(merged)
         width = min(400, shown.shape[1])
         painted = self._write(shown, f"{name}-composite.png")
