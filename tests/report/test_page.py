@@ -1,6 +1,7 @@
 """Pages: every text is escaped, the policy comes first, and no address leaves the folder of the page."""
 
 import re
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -123,6 +124,15 @@ def test_none_is_never_printed() -> None:
 def test_templates_keep_the_escaping_on(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert not re.search(r"\|\s*safe|autoescape|Markup|https?:|=\{\{|='\{\{", source)
+
+
+def test_a_wheel_contains_every_template_and_the_style() -> None:
+    package = Path(str(files("distangle")))
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["distangle"]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert {*TEMPLATES, package / "report" / "assets" / "style.css"} <= packed
+    assert {"jinja2", "markupsafe"} <= {re.split("[>=]", line)[0] for line in project["project"]["dependencies"]}
 
 
 def test_every_template_of_the_code_exists() -> None:

@@ -1,4 +1,4 @@
-"""Write the ablation as tables (CSV, JSON), a chart, and one page in the style of the report."""
+"""Write the ablation as tables (CSV, JSON), a chart and a page."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def write_comparison(plan: Plan, found: Comparison) -> Path:
 
 
 def table_lines(found: Comparison) -> Iterator[tuple[str, ...]]:
-    """Yield the lines of the terminal table: both accuracies, each with its difference.
+    """Yield the rows of the terminal table: both accuracies with their differences.
 
     Args:
         found: From `compare`.
@@ -88,8 +88,8 @@ def beware(found: Comparison) -> list[str]:
         caveats.append("A single experiment is held out: intervals are over its plates, which share a batch effect.")
     if found.unchanged:
         caveats.append(
-            f"{', '.join(found.unchanged)}: every run predicts exactly what the baseline predicts, so the component "
-            "that was switched on never took effect. Check run.json and metrics.csv of its runs."
+            f"{', '.join(found.unchanged)}: every run predicts, to the last bit, what the baseline predicts, so the "
+            "component that was switched on never took effect. Check run.json and metrics.csv of its runs."
         )
     counted = {(row.condition, tuple(row.by_seed)) for row in found.rows}
     if len({seeds for _, seeds in counted}) > 1:
@@ -115,7 +115,7 @@ def _header(plan: Plan, found: Comparison) -> Content:
 
 
 def _verdict(rows: list[Row]) -> str:
-    """Return which conditions differ from the baseline by more than their interval; no best one is picked."""
+    """Return which conditions differ from the baseline by more than their interval."""
     sentences = []
     for side, sign in (("above", 1), ("below", -1)):
         beyond = [row for row in rows if row.difference_interval and sign * row.difference_interval[sign < 0] > 0]
@@ -149,7 +149,7 @@ def _results(found: Comparison) -> Content:
 
 
 def _table(found: Comparison, rows: list[Row], *, caption: str) -> Table:
-    """Return the rows of one level and metric; columns of intervals only where there is one."""
+    """Return the table of one level and metric; no empty columns of intervals."""
     lines = [
         (
             row.condition,

@@ -1,4 +1,4 @@
-"""Compute the tests of the attribution maps, and the sentences on templates and filters."""
+"""Compute the sections on faithfulness, templates and filters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,12 +63,12 @@ def maps_believed(material: Material, faithfulness: Faithfulness | None, write: 
 
 
 def templates_said(templates: TemplateMaps | None) -> Content | None:
-    """Report in sentences how templates and embeddings compare; None before they were compared."""
+    """Report how templates and embeddings compare; None before they were compared."""
     return None if templates is None else _bullets(templates.numbers["sentences"])
 
 
 def filters_said(filters: FilterBands | None) -> Content | None:
-    """Report in sentences what the 1x1 filters are like; None before they were examined."""
+    """Report what the 1x1 filters are like; None before they were examined."""
     return None if filters is None else _bullets(filters.sentences)
 
 

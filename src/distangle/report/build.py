@@ -1,4 +1,4 @@
-"""Build the report: one folder with a page, its pictures and its style, to mail to a colleague."""
+"""Build the report: one folder with a page, its pictures and its style."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +98,7 @@ def _planted_beside(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None
 
 
 def _remove_others(run: RunFolder, *, keep: list[Path]) -> None:
-    """Remove pictures of an earlier report, which the page no longer shows; those that the run itself has listed."""
+    """Remove pictures of an earlier report, if the manifest of the run lists them."""
     for name in run.listed():
         path = run.root / name
         if path.parent == run.report / "figures" and path.suffix in (".png", ".svg") and path not in keep:

@@ -1,4 +1,4 @@
-"""The charts that lie as SVG files beside the page: no pyplot, no state left behind, same bytes each time."""
+"""Draw charts as SVG text: no pyplot, no state left behind, same bytes each time."""
 
 import io
 import re
@@ -61,7 +61,7 @@ _CURVES = (
 
 
 def training_curves(metrics: pd.DataFrame, *, chance: float | None = None, stamp: str = "") -> dict[str, str]:
-    """Draw what was measured after every epoch, as SVG texts by name: `accuracy`, `loss`, `rate`.
+    """Draw the training curves, as SVG texts by name: `accuracy`, `loss`, `rate`.
 
     Args:
         metrics: One row per epoch: `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
@@ -120,7 +120,7 @@ def _curve(
 
 
 def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
-    """Draw the share of every true perturbation (row) that was predicted as each (column), as SVG text.
+    """Draw a confusion matrix, true (row) by predicted (column), as SVG text.
 
     Args:
         perturbations: Names, in the order of rows and columns.
@@ -184,7 +184,7 @@ def channel_chart(
     highlighted: int | None = None,
     stamp: str = "",
 ) -> str:
-    """Draw one value per channel with its interval and its null distribution, as SVG text.
+    """Draw one value per channel with its interval and its null, as SVG text.
 
     Args:
         names: One per channel.
@@ -228,7 +228,9 @@ def stain_matrix(
     planted: Sequence[Sequence[int]] = (),
     stamp: str = "",
 ) -> str:
-    """Draw one value per perturbation (row) and channel (column), blue above zero and orange below, as SVG text.
+    """Draw one value per perturbation (row) and channel (column), as SVG text.
+
+    Blue is above zero, orange below.
 
     Args:
         perturbations: Names of the rows.

@@ -1,4 +1,4 @@
-"""Compute the section on batch correction: what was chosen, for which new data, and the alternatives."""
+"""Compute the section on batch correction."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from distangle.report.page import Content, Table, count, percent
 
 
 def batch_correction(material: Material) -> Content | None:
-    """Report which correction was chosen, for which new data and why, and all that were compared.
+    """Report which correction was chosen, why, and all that were compared.
 
     Args:
         material: The run.
@@ -47,6 +47,6 @@ def _row(one: Mapping[str, Any], *, n_folds: int) -> tuple[str, ...]:
 
 
 def _folds(material: Material) -> str:
-    """Return what the folds of a cross-validation chose, each on its own training wells; "" without folds."""
+    """Return what each fold of a cross-validation chose; "" without folds."""
     counts = Counter(str(Correction.model_validate(one["chosen"])) for one in material.corrections_of_folds)
     return ", ".join(f"{name} in {count(n, 'fold')}" for name, n in counts.most_common())

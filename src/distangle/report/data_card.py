@@ -1,4 +1,4 @@
-"""Write the data card of a screen: one page and one JSON of its contents and its problems."""
+"""Write the data card of a screen: a page and a JSON of its contents."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

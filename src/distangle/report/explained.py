@@ -1,4 +1,4 @@
-"""Compute the example sites: the image, the attribution map, the channels, and the value of each channel."""
+"""Compute the section on example sites: images, attribution maps, channels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _KINDS = {
 
 
 def explained_sites(material: Material, painter: Painter, *, advance: Callable[[str], None]) -> Content:
-    """Show the chosen sites with their channels, attribution maps and channel attributions."""
+    """Show the chosen sites with their attribution maps and channel attributions."""
     explanation = material.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {material.typed}")
@@ -44,7 +44,7 @@ def explained_sites(material: Material, painter: Painter, *, advance: Callable[[
 
 
 def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
-    """Return the caption of a site: where it lies, its labels, and what was explained how."""
+    """Return the caption of a site: its position, its labels, and what was explained."""
     entry = site.entry
     experiment, plate, well, number = site.key
     true = str(entry["perturbation"]) or "unknown"
@@ -64,7 +64,7 @@ def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
 
 
 def site_bars(site: ChosenSite, material: Material, explanation: Explanation) -> dict[str, str]:
-    """Draw the Shapley values of one site, with the channel that its map follows; empty without values."""
+    """Draw the Shapley values of one site with a caption; empty without values."""
     names, channels = channel_names(material), material.screen.card.channels
     columns = [f"shapley_{k}" for k in range(1, len(names) + 1)]
     if not set(columns) <= set(site.entry):

@@ -1,4 +1,4 @@
-"""Compute the provenance: commands, settings, folds, hashes, version, and the refused entries."""
+"""Compute the sections on provenance and on refused entries."""
 
 import json
 import re

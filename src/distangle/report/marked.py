@@ -1,4 +1,4 @@
-"""Compute the benchmark tables: every method against the planted truth, chance and untrained networks."""
+"""Compute the benchmark tables: every method against the planted truth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ _QUESTIONS = {
 
 
 def truth_table(benchmark: Benchmark) -> Content | None:
-    """Compute how often every method named what was planted, and which criteria were missed.
+    """Count how often every method named what was planted; list the missed criteria.
 
     Args:
         benchmark: Of the run.

@@ -1,4 +1,4 @@
-"""Small drawings that live inside the page: they take its colours, light or dark, and its fonts."""
+"""Draw small inline SVG charts, in the colours and fonts of the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from distangle.screen import NEGATIVE, Role, well_name
 def interval_bar(
     value: float, interval: tuple[float, float] | None, *, chance: float, by_group: Mapping[str, float] | None = None
 ) -> Markup:
-    """Draw a score in [0, 1]: a dot, chance as a dashed tick, its interval as a line or the groups as rings."""
+    """Draw a score in [0, 1] with chance (dashed tick) and its interval or groups."""
     width, middle = 108.0, 10.0
 
     def at(share: float) -> float:
@@ -61,7 +61,7 @@ class Bar:
 
 
 def bars(items: Sequence[Bar], *, said: str, width: float = 320.0, row: float = 22.0) -> Markup:
-    """Draw horizontal bars around a common zero, each with its name, its swatch and its value."""
+    """Draw horizontal bars around a common zero, with names and values."""
     left, right = 0.42 * width, width - 46.0
     reach = [0.0]
     for item in items:
@@ -97,7 +97,7 @@ def bars(items: Sequence[Bar], *, said: str, width: float = 320.0, row: float = 
 
 
 def plate_map(grid: PlateGrid) -> Markup:
-    """Draw one plate: a square per well, blue where right and orange where wrong, fuller where more confident.
+    """Draw one plate: a square per well, blue if correct, orange if wrong.
 
     A ring marks a negative control, a diamond a positive one.
     """

@@ -1,4 +1,4 @@
-"""HTML pages from Jinja2 templates: every text is escaped, and no address leaves the folder."""
+"""Render HTML pages from Jinja2 templates, escaped and without outside addresses."""
 
 import functools
 import importlib.resources
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Content:
-    """A part of a page: a template with the values that it lays out; `{{ part }}` places it.
+    """A part of a page: a template and its values; `{{ part }}` renders it.
 
     Attributes:
         template: Name inside `report/templates`.
@@ -153,7 +153,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def spaced(key: str) -> str:
-    """Return a key of a results file as words: `negative_control` becomes `negative control`."""
+    """Replace underscores: `negative_control` becomes `negative control`."""
     return key.replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""Compute the score sentence and the score table: with intervals, or by group where groups are too few."""
+"""Compute the score sentence and the score table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from distangle.results import ScoreRow, Scores
 
 
 def score_sentence(scores: Scores, row: ScoreRow) -> str:
-    """Return the main score as a sentence, with its interval, chance, and how the two compare."""
+    """Return the main score as a sentence, with its interval and chance."""
     units = "wells" if row.level == "well" else "sites"
     sentence = (
         f"On {row.n:,} held-out {units} ({row.wells}) the network predicted the right {spaced(scores.target)} with "
@@ -37,7 +37,7 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
 
 
 def score_table(material: Material) -> Content:
-    """Compute the score table: every row, grouped by level and wells, the main group first."""
+    """Compute the score table, grouped by level and wells, the main group first."""
     if material.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", material))
     rows, main = material.scores.rows, material.main_row
@@ -64,7 +64,7 @@ def not_scored(material: Material) -> str:
 
 
 def score_bar(row: ScoreRow) -> Markup:
-    """Draw a score with its interval, or with its groups where they are too few for one."""
+    """Draw a score with its interval, or with its groups if they are too few."""
     return interval_bar(row.value, row.interval, chance=row.chance, by_group=row.by_group)
 
 

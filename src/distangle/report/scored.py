@@ -1,4 +1,4 @@
-"""Compute the headline, the training curves, the confusion, the plate maps and the control checks."""
+"""Compute the sections on scores, training curves, plate maps and controls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,7 +113,7 @@ def curves(material: Material, write: Write) -> Content:
 
 
 def confusion(material: Material, write: Write) -> Content:
-    """Draw the confusion matrix of the held-out sites, or list the most confused pairs of a large one."""
+    """Draw the confusion matrix of the held-out sites, or list its largest errors."""
     if material.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", material))
     names, counts = _confusion(material.scores)
@@ -144,7 +144,7 @@ def confusion(material: Material, write: Write) -> Content:
 
 
 def confused_pairs(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, str, int, int]]:
-    """Return (true, predicted, sites, sites of the true one) of the errors, the most frequent first."""
+    """Return (true, predicted, sites, true sites) of the errors, most frequent first."""
     wrong = counts.astype(np.int64)
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]

@@ -1,4 +1,4 @@
-"""Compute the sections on channel attribution and on the planted effects of a synthetic screen."""
+"""Compute the sections on channel attribution and on planted effects."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def attribution(material: Material, write: Write) -> Content:
 
 
 def explanation_sentence(material: Material) -> str:
-    """Return what the explanation says, for the top of the page; "" before explaining."""
+    """Summarise the explanation for the top of the page; "" before explaining."""
     explanation, names = material.explanation, channel_names(material)
     column = None if explanation is None else channel_column(explanation, "shapley", len(names))
     if explanation is None or column is None or not np.isfinite(column.mean).any():
@@ -84,7 +84,7 @@ def _none_stands_out(explanation: Explanation) -> str:
 
 
 def _tops_by_perturbation(explanation: Explanation, labels: Sequence[str]) -> str:
-    """Return for how many perturbations each channel comes first, and where it stands out; "" for only one."""
+    """Count the perturbations whose top channel is each channel; "" for only one."""
     tops = _top_channels(explanation)
     if len(tops) < 2:
         return ""
@@ -169,7 +169,7 @@ def planted_effects(truth: Mapping[str, Any] | None) -> Mapping[str, Mapping[str
 
 
 def planted_rows(material: Material) -> list[tuple[str, ...]]:
-    """Return a row per explained or planted perturbation: planted effect, top channel, recall."""
+    """Return a row per perturbation: planted effect, top channel, recall."""
     names, explanation = channel_names(material), material.explanation
     effects, recall = planted_effects(material.truth), _recall(material)
     tops: Mapping[str, int] = {} if explanation is None else _top_channels(explanation)
@@ -230,7 +230,7 @@ def _literal(material: Material, explanation: Explanation, names: Sequence[str],
     columns = [("Eq. (15)", [f"{value:.3f}" for value in column.mean])]
     if column.null is not None:
         columns.append(("random maps", [f"{low:.3f} – {high:.3f}" for low, high in column.null]))
-    random_too = {"largest in": "eq15_top_channel", "with random maps": "eq15_top_channel_of_random_maps"}
+    random_too = {"largest in": "eq15_top_channel", "at random": "eq15_top_channel_of_random_maps"}
     columns += _tops(explanation, random_too, names)
     caption = "Eq. (15), and the number of sites where it is largest: with the network's maps and with random maps"
     return {
@@ -327,7 +327,7 @@ def _recall(material: Material) -> dict[str, tuple[int, int]]:
 
 
 def _top_channels(explanation: Explanation) -> dict[str, int]:
-    """Return the channel, counted from 1, of the largest mean Shapley value by explained perturbation."""
+    """Return the top channel, counted from 1, by explained perturbation."""
     means = stains_by_perturbation(explanation)
     return {name: int(np.nanargmax(values)) + 1 for name, values in means.items() if np.isfinite(values).any()}
 

@@ -1,4 +1,4 @@
-"""Compute the comparison of channel attribution methods, the values by cell type, and the channel pairs."""
+"""Compute the tables of attribution methods, cell types and channel pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ _PAIRS_NOTE = (
 
 
 def ways(explanation: Explanation, names: Sequence[str]) -> Content | None:
-    """Compare the channel attribution methods; None where an explanation holds none of it.
+    """Compare the channel attribution methods; None without any of them.
 
     Args:
         explanation: Of the run.
