@@ -299,7 +299,7 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
     assert one.endswith("contributed most to the predictions (p = 0.01).")
     # What every perturbation says comes first.
     assert none.startswith(
-        f"The channel that changed the output most in {len(summary['perturbations'])} explained perturbations is "
+        f"Across {len(summary['perturbations'])} explained perturbations, the channel with the largest Shapley value"
     )
 
 

@@ -113,8 +113,9 @@ def _result(name: str, summary: Mapping[str, Any]) -> str:
         parts = []
         for replacement, one in summary["curves"].items():
             curve = one[name]["probability"]
+            how = "replaced by" if name == "deletion" else "inserted into"
             parts.append(
-                f"replaced by {_REPLACEMENTS.get(replacement, replacement)}: mean probability {curve['mean']:.2f}, "
+                f"{how} {_REPLACEMENTS.get(replacement, replacement)}: mean probability {curve['mean']:.2f}, "
                 f"random maps {curve['random']:.2f}, p = {curve['p']:.2g}"
             )
         return "; ".join(parts)

@@ -90,13 +90,13 @@ def _tops_by_perturbation(explanation: Explanation, labels: Sequence[str]) -> st
         return ""
     counts = Counter(tops.values()).most_common()
     listed = ", ".join(f"{labels[channel - 1]} for {n:,}" for channel, n in counts)
-    sentence = f"The channel that changed the output most in {len(tops):,} explained perturbations is {listed}"
+    sentence = f"Across {len(tops):,} explained perturbations, the channel with the largest Shapley value is {listed}"
     entries = [entry["shapley"].get("p_family") for entry in explanation.summary.get("perturbations", {}).values()]
     if not all(entries):
         return f"{sentence}."
     clear = sum(min(p) <= STANDS_OUT for p in entries)
     return (
-        f"{sentence}. Within the wells of one perturbation, it stands out for {clear:,} of them (p at most "
+        f"{sentence}. This channel stands out among the wells of {clear:,} of these perturbations (p at most "
         f"{STANDS_OUT}; by chance 1 in 20)."
     )
 
