@@ -90,7 +90,7 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(made: Made, run
         fold.mkdir(parents=True)
         (fold / "correction.json").write_text(json.dumps({**TOLD, "chosen": chosen}))
     said = text_of(build_report(run, made.screen))
-    assert "Scores are out of fold. In each of 4 folds a network was trained with some whole plates held out" in said
+    assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in said
     assert "The final network, which predicts new screens, was then trained on everything" in said
     assert "the final network, trained on everything: it has no held-out wells." in said
     assert "none in 3 folds, centre by the negative controls of the plate in 1 fold" in said

@@ -49,7 +49,7 @@ _HEADLINE = "sections/headline.html.j2"
 
 def _out_of_fold(plan: Mapping[str, Any]) -> str:
     return (
-        f"Scores are out of fold. In each of {plan['n_folds']} folds a network was trained with some whole "
+        f"Scores are out of fold: in each of {plan['n_folds']} folds a network was trained with some whole "
         f"{plan['expect']} held out, and every well is scored by the network that had not seen it. The final network, "
         "which predicts new screens, was then trained on everything, so no well is left to score it on."
     )
