@@ -99,9 +99,9 @@ def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Content:
         "variance.svg",
         card_charts.variance_shares(channels),
         alternative="Share of the variance by level",
-        caption=f"Where {pixels['quantity']} varies: between experiments, plates of one experiment, wells of one plate "
-        "and sites of one well (nested analysis of variance, unbiased). A level that cannot be estimated is part of "
-        "the next coarser one.",
+        caption=f"Where the {pixels['quantity']} varies: between experiments, plates of one experiment, wells of "
+        "one plate and sites of one well (nested analysis of variance, unbiased). A level that cannot be "
+        "estimated is part of the next coarser one.",
     )
     return Content(
         "sections/intensity.html.j2", {"intensity": intensity, "table": _intensities(channels), "variance": variance}
