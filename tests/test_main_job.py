@@ -153,7 +153,7 @@ def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: 
     ]
     assert shlex.split(commands[0])[2:] == [str(folder / "screen"), "--out", str(run.root), *TRAINING,
                                             "--hold-out", "experiment=HUVEC-02,RPE-02"]  # fmt: skip
-    assert html.escape(commands[1]) in (run.report / "index.html").read_text(encoding="utf-8")
+    assert commands[1] in html.unescape((run.report / "index.html").read_text(encoding="utf-8"))
     assert json.loads(run.manifest.read_text())["files"]["run.json"]["sha256"] == sha256_of(run.run)
     run.add_command(commands[-1])
     assert run.describe()["commands"] == commands

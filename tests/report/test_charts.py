@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle import report
-from distangle.report.charts import channel_chart, confusion_matrix, stain_matrix, training_curves
+from distangle.report.charts import ChannelColumn, channel_chart, confusion_matrix, stain_matrix, training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -45,7 +45,8 @@ def test_names_of_curves_that_end_together_stay_apart() -> None:
 
 def test_drawing_twice_gives_the_same_bytes_and_leaves_no_state() -> None:
     before = dict(matplotlib.rcParams)
-    drawings = [channel_chart(["a", "b"], np.array([1.0, -1.0]), None, title="t", unit="u") for _ in range(2)]
+    both = ChannelColumn(mean=np.array([1.0, -1.0]))
+    drawings = [channel_chart(["a", "b"], both, title="t", unit="u") for _ in range(2)]
     assert drawings[0] == drawings[1]
     assert dict(matplotlib.rcParams) == before
     loaded = sys.modules.get("matplotlib.pyplot")  # by another test, never by us
@@ -93,7 +94,7 @@ def test_a_forced_split_is_stamped_on_every_chart() -> None:
     drawn = [
         *training_curves(metrics, stamp=stamp).values(),
         confusion_matrix(["a", "b"], np.eye(2), stamp=stamp),
-        channel_chart(["a"], np.ones(1), None, title="t", unit="u", stamp=stamp),
+        channel_chart(["a"], ChannelColumn(mean=np.ones(1)), title="t", unit="u", stamp=stamp),
         stain_matrix(["p"], ["a"], np.ones((1, 1)), unit="u", stamp=stamp),
     ]
     assert len(drawn) == 5
@@ -101,6 +102,6 @@ def test_a_forced_split_is_stamped_on_every_chart() -> None:
 
 
 def test_dark_pages_get_light_ink() -> None:
-    drawn = channel_chart(["a"], np.ones(1), None, title="t", unit="u")
+    drawn = channel_chart(["a"], ChannelColumn(mean=np.ones(1)), title="t", unit="u")
     assert "prefers-color-scheme:dark" in drawn
     assert '[style*="fill: #1d2733"]{fill:#e4e8ec!important}' in drawn

@@ -1,5 +1,7 @@
 """Commands on a page and in a terminal can be typed: with the path of the run, and with every changed setting."""
 
+import html
+import re
 import shlex
 from pathlib import Path
 
@@ -40,6 +42,24 @@ def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(
     (made_name := made.name)
     assert material.typed in (made_name, str(run.root.relative_to("/")))
     assert not material.typed.startswith("/")
+
+
+def test_a_command_names_a_run_elsewhere_as_it_was_given(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distangle.report import build_report
+    from distangle.results import RunFolder
+    from distangle.screen import read_screen
+
+    absolute = made.resolve()
+    screen = read_screen(RunFolder.open(absolute).screen_folder())
+    elsewhere = absolute.parents[2] / "else where"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for given in (absolute, Path("..") / absolute.relative_to(elsewhere.parent)):
+        text = html.unescape(build_report(RunFolder.open(given), screen).read_text(encoding="utf-8"))
+        typed = re.findall("<code>(distangle (?:explain|verify) [^<]+)</code>", text)
+        assert len(typed) >= 3
+        for command in typed:
+            assert Path(shlex.split(command)[2]).samefile(absolute), command
 
 
 @pytest.mark.parametrize(

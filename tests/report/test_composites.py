@@ -97,7 +97,7 @@ def test_the_overlay_mixes_by_value_times_strength() -> None:
 @pytest.mark.parametrize(
     ("activation_map", "said"),
     [
-        (np.zeros((3, 4)), "An activation map of (3, 4) does not lie on a picture of (4, 4)"),
+        (np.zeros((3, 4)), "An attribution map of (3, 4) does not lie on a picture of (4, 4)"),
         (np.full((4, 4), 1.5), "lies in [0, 1]; this one reaches from 1.5 to 1.5"),
         (np.full((4, 4), -0.1), "reaches from -0.1"),
         (np.full((4, 4), np.nan), "reaches from nan"),

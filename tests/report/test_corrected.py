@@ -61,7 +61,7 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(mad
     assert "<strong>62.5\u202f%</strong>" in page.read_text()
     assert "<strong>50.0\u202f%</strong>" not in page.read_text()
     assert "fades to no correction" in said
-    assert "each side of a division has an estimate of its own" in said
+    assert "Training and held-out wells have separate estimates" in said
 
 
 def test_a_run_that_chose_nothing_has_no_such_section_and_one_that_could_not_compare_no_table(
@@ -90,9 +90,9 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(made: Made, run
         fold.mkdir(parents=True)
         (fold / "correction.json").write_text(json.dumps({**TOLD, "chosen": chosen}))
     said = text_of(build_report(run, made.screen))
-    assert "Scores are out of fold: in each of 4 folds a network was trained without some whole plates" in said
+    assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in said
     assert "The final network, which predicts new screens, was then trained on everything" in said
-    assert "Of the final network, trained on everything: nothing is held out of it." in said
+    assert "the final network, trained on everything: it has no held-out wells." in said
     assert "none in 3 folds, centre by the negative controls of the plate in 1 fold" in said
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in said.replace("--preset small ", "")
 
@@ -118,9 +118,9 @@ def test_a_run_that_held_nothing_out_says_so_in_every_section(made: Made, run: R
     assert "There is no score yet" not in said
     if predicted:
         assert said.count("Nothing was held out, so nothing is scored.") == 1
-        assert "no mistake can be counted" in said
-        assert "No well is held out, so no plate can be tested." in said
-        assert "Nothing was held out, so these checks of Sec. 2.2 could not be made." in said
+        assert "no error can be counted" in said
+        assert "No well is held out, so there is no plate to show." in said
+        assert "Nothing was held out, so the controls could not be checked (Sec. 2.2)." in said
 
 
 def test_held_out_wells_without_a_known_label_are_no_missing_prediction(made: Made, run: RunFolder) -> None:

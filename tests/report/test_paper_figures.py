@@ -126,9 +126,9 @@ def test_a_run_without_explanation_says_which_command_makes_it(tmp_path: Path) -
     (made.run.explanations / "explanation.json").unlink()
     said = draw_figures(made.run, made.screen)
     assert said["12"] == {
-        "title": "Which stain, by Eq. (15) and by Shapley values",
+        "title": "Channel attribution by Eq. (15) and by Shapley values",
         "missing": "No site has been explained.",
-        "command": f"distangle explain {made.run.root.name}",
+        "command": f"distangle explain {made.run.root}",
     }
     assert said["1"]["files"] == ["figure-01.png", "figure-01.svg"]
     assert not (made.run.explanations / "figures" / "figure-12.png").exists()

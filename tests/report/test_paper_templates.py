@@ -154,7 +154,7 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
         (figure_9.draw, "Embeddings of the held-out sites", "The embeddings have not been compared."),
         (figure_10.draw, "1x1 filters", "The filters have not been examined."),
     ):
-        missing = Missing(title=title, reason=reason, command="distangle explain alone")
+        missing = Missing(title=title, reason=reason, command=f"distangle explain {alone.root}")
         assert draw(gather(alone, screen)) == missing
     go_on(alone)
     predict_run(alone, screen)

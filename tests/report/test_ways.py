@@ -1,4 +1,4 @@
-"""All ways to ask which stain mattered, read back from the page."""
+"""The channel attribution methods, read back from the page."""
 
 import re
 
@@ -13,7 +13,8 @@ NAMES = ("nuclei", "actin", "Golgi")
 
 def page(**summary: object) -> str:
     empty = np.zeros((0, 2, 2), dtype=np.float32)
-    return str(ways(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES))
+    content = ways(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES)
+    return "" if content is None else str(content.__html__())
 
 
 def cells(text: str) -> list[list[str]]:
@@ -25,9 +26,9 @@ def test_every_way_has_its_mean_and_p_and_the_largest_stands_out() -> None:
     shapley = {"mean": [0.1, 0.7, -0.2], "p": [0.5, 0.001, 1.0], "p_family": [0.9, 0.004, 1.0]}
     text = page(shapley=shapley, eq15={"mean": [0.99, 0.4, 0.3], "p_family": [0.3, 0.2, 0.1]})
     found = cells(text)
-    assert found[0] == ["stain", "Shapley, p", "Eq. (15), p"]
+    assert found[0] == ["channel", "Shapley, p", "Eq. (15), p"]
     assert found[2] == ["actin", "+0.700, 0.004", "+0.400, 0.2"]
-    assert set(re.findall("<b>(.*?)</b>", text)) == {"+0.700, 0.004", "+0.990, 0.3"}
+    assert set(re.findall("<strong>(.*?)</strong>", text)) == {"+0.700, 0.004", "+0.990, 0.3"}
 
 
 def test_cell_types_stand_below_each_other_and_one_alone_does_not() -> None:

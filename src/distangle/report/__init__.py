@@ -1,4 +1,4 @@
-"""The report of a run as one folder of pages and pictures to mail; the only room with matplotlib."""
+"""Build the pages and figures of a run; the only package with matplotlib."""
 
 from distangle.report.build import build_report
 from distangle.report.composites import (

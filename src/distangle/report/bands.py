@@ -1,4 +1,4 @@
-"""Curves of several runs as a mean with a band, one panel a condition, each beside the same reference."""
+"""Draw training curves of several runs as a mean with a band."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ def curve_panels(
     stamp: str = "",
     n_columns: int = 3,
 ) -> str:
-    """Draw a panel for every condition but the reference, which lies behind each in grey, as SVG text.
+    """Draw a panel per condition, with the reference behind it in grey, as SVG text.
 
     A line is the mean over the runs that have come so far, its band reaches from the lowest run to the highest.
 

@@ -1,15 +1,14 @@
-"""One folder to mail to a colleague: a page, its pictures, its style, and nothing from elsewhere."""
+"""Build the report: one folder with a page, its pictures and its style."""
 
-import importlib.resources
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distangle.commit import commit_text, sweep
 from distangle.progress import Advance, no_progress
-from distangle.report import believed, corrected, explained, illustrated, made, marked, score_table, scored, stains
+from distangle.report import believed, corrected, explained, illustrated, made, score_table, scored, stains
 from distangle.report.material import gather
-from distangle.report.page import Markup, document, section
+from distangle.report.page import Content, Section, render_page, write_style
 from distangle.report.sites import Painter
 from distangle.results import RunFolder
 from distangle.screen import Screen
@@ -24,17 +23,16 @@ def build_report(
     progress: Advance | None = None,
     say: Advance = no_progress,
 ) -> Path:
-    """Write the report of a run: `report/index.html`, `report/figures/` and `report/style.css`.
+    """Write `index.html`, `figures/` and `style.css` into the report folder of a run.
 
-    No number is computed here: the report draws what `predict` and `explain` wrote, and says which command makes
-    what is not there yet.
+    The report draws what `predict` and `explain` wrote, and names the command for each part that does not exist yet.
 
     Args:
         run: The folder of the run.
         screen: The screen that was predicted; its images are read for the pictures.
-        truth: What was planted into a synthetic screen; None looks for the `truth.json` that one brings along.
-        progress: Called with a few words after every finished part.
-        say: Told of a `truth.json` that is not of this screen.
+        truth: Planted effects of a synthetic screen; None looks for the `truth.json` of the screen.
+        progress: Called with the heading of every finished section, and with every drawn site.
+        say: Receives a message if `truth.json` belongs to another screen.
 
     Returns:
         The path of `index.html`.
@@ -57,49 +55,38 @@ def build_report(
         return f"figures/{name}"
 
     painter = Painter(screen, folder)
-    sections: list[tuple[str, str, Markup]] = []
+    sections: list[Section] = []
 
-    def add(name: str, short: str, title: str, *parts: str) -> None:
-        sections.append((name, short, section(name, title, *parts)))
-        advance(short)
+    def add(name: str, title: str, content: Content | None) -> None:
+        if content is not None:
+            sections.append(Section(name=name, title=title, content=content))
+            advance(title)
 
-    add("scores", "Scores", "How well it predicts", score_table.score_table(material))
-    add("curves", "Training", "How it learnt", scored.curves(material, write))
-    chosen = corrected.batch_correction(material)
-    if chosen is not None:
-        add("correction", "Correction", "Batch correction", chosen)
-    add("confusion", "Confusion", "What it mistakes for what", scored.confusion(material, write))
-    add("plates", "Plates", "Where on the plates it is right", scored.plate_maps(material))
-    add("sites", "Sites", "What it looked at", explained.explained_sites(material, painter, advance=advance))
-    add("stains", "Stains", "Which stain gave it away", stains.attribution(material, write))
+    add("scores", "Scores", score_table.score_table(material))
+    add("curves", "Training curves", scored.curves(material, write))
+    add("correction", "Batch correction", corrected.batch_correction(material))
+    add("confusion", "Confusion", scored.confusion(material, write))
+    add("plates", "Plate maps", scored.plate_maps(material))
+    add("sites", "Example sites", explained.explained_sites(material, painter, advance=advance))
+    add("channels", "Channel attribution", stains.attribution(material, write))
     tested = believed.maps_believed(material, material.faithfulness, write, folder)
-    add("believed", "Belief", "Whether the maps can be believed", tested)
-    written += sorted((folder / "figures").glob("believed-*.png"))
-    for name, short, title, said in (
-        ("templates", "Templates", "How templates and embeddings lie", believed.templates_said(material.templates)),
-        ("filters", "Filters", "What the 1 × 1 filters are like", believed.filters_said(material.filters)),
-    ):
-        if said is not None:
-            add(name, short, title, said)
-    add("controls", "Controls", "What the controls say", scored.control_checks(material))
-    compared = stains.planted(material)
-    if compared is not None:
-        marks = [] if material.benchmark is None else [marked.truth_table(material.benchmark)]
-        add("planted", "Planted", "What was planted and what was found", compared, *marks)
-    drawn = illustrated.figures(material, folder)
-    if drawn is not None:
-        add("figures", "Figures", "The figures of the paper, from this run", drawn)
-        written += sorted((folder / "figures").glob("figure-*.png"))
-    add("made", "Methods", "How this was made", made.provenance(material))
-    add("refused", "Refused", "What was refused", made.refused(material))
+    add("faithfulness", "Faithfulness of the maps", tested)
+    written += sorted((folder / "figures").glob(f"{believed.STRIPS}-*.png"))
+    add("templates", "Templates", believed.templates_said(material.templates))
+    add("filters", "Filters", believed.filters_said(material.filters))
+    add("controls", "Controls", scored.control_checks(material))
+    add("planted", "Planted effects", stains.planted(material))
+    add("figures", "Figures of the paper", illustrated.figures(material, folder))
+    written += sorted((folder / "figures").glob("figure-*.png"))
+    add("provenance", "Provenance", made.provenance(material))
+    add("refused", "Refused entries", made.refused(material))
 
     top = scored.headline(material, explanation=stains.explanation_sentence(material))
-    page = document(material.name, stamp=material.stamp, header=top, sections=sections)
-    style = folder / "style.css"
-    commit_text(style, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
+    title = f"{material.name} · distangle report"
+    page = render_page(title, stamp=material.stamp, header=top, sections=sections)
     index = folder / "index.html"
     commit_text(index, page)
-    written += [*painter.written, style, index]
+    written += [*painter.written, write_style(folder), index]
     _remove_others(run, keep=written)
     run.record(*written)
     return index
@@ -111,7 +98,7 @@ def _planted_beside(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None
 
 
 def _remove_others(run: RunFolder, *, keep: list[Path]) -> None:
-    """Remove pictures of an earlier report, which the page no longer shows; those that the run itself has listed."""
+    """Remove pictures of an earlier report, if the manifest of the run lists them."""
     for name in run.listed():
         path = run.root / name
         if path.parent == run.report / "figures" and path.suffix in (".png", ".svg") and path not in keep:

@@ -44,7 +44,7 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
 
 
 def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, most: int = 320) -> bytes:
-    """Draw every channel of a site in grey and all of them merged at the end, each between its percentiles, as PNG.
+    """Draw every channel of a site in grey and all of them merged, as PNG.
 
     Source: Fig. 1
 
@@ -66,7 +66,7 @@ def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, mos
 
 
 def intensity_by_experiment(channels: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the mean intensity of sites, quartiles and range, by channel and experiment.
+    """Draw quartiles and range of the mean site intensity, by channel and experiment.
 
     Source: Fig. 3
     """
@@ -90,7 +90,7 @@ def intensity_by_experiment(channels: Sequence[Mapping[str, Any]]) -> str:
 
 
 def variance_shares(channels: Sequence[Mapping[str, Any]]) -> str:
-    """Draw which share of the variance lies between experiments, plates, wells and sites, a bar for each channel."""
+    """Draw the shares of variance between experiments, plates, wells and sites."""
     with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(6.4, 0.9 + 0.32 * len(channels)), layout="constrained")
         axes = drawn.add_subplot()

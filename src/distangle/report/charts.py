@@ -1,8 +1,9 @@
-"""The charts that lie as SVG files beside the page: no pyplot, no state left behind, same bytes each time."""
+"""Draw charts as SVG text: no pyplot, no state left behind, same bytes each time."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -60,7 +61,7 @@ _CURVES = (
 
 
 def training_curves(metrics: pd.DataFrame, *, chance: float | None = None, stamp: str = "") -> dict[str, str]:
-    """Draw what was measured after every epoch, as SVG texts by name: `accuracy`, `loss`, `rate`.
+    """Draw the training curves, as SVG texts by name: `accuracy`, `loss`, `rate`.
 
     Args:
         metrics: One row per epoch: `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
@@ -119,7 +120,7 @@ def _curve(
 
 
 def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
-    """Draw the share of every true perturbation (row) that was predicted as each (column), as SVG text.
+    """Draw a confusion matrix, true (row) by predicted (column), as SVG text.
 
     Args:
         perturbations: Names, in the order of rows and columns.
@@ -157,31 +158,43 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         return svg_of(drawn, stamp)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelColumn:
+    """One quantity per channel, over all explained sites.
+
+    Attributes:
+        mean: [channel].
+        interval: [channel, 2], low and high; None when unknown.
+        null: [channel, 2], range of the null distribution; None when unknown.
+        by_group: [channel] of each experiment (plate) by name, where they are too few for an interval.
+    """
+
+    mean: np.ndarray
+    interval: np.ndarray | None = None
+    null: np.ndarray | None = None
+    by_group: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
 def channel_chart(
     names: Sequence[str],
-    means: np.ndarray,
-    intervals: np.ndarray | None,
+    column: ChannelColumn,
     *,
     title: str,
     unit: str,
-    null: np.ndarray | None = None,
     highlighted: int | None = None,
-    by_group: Mapping[str, np.ndarray] | None = None,
     stamp: str = "",
 ) -> str:
-    """Draw one value per channel with its interval and its null distribution, as SVG text.
+    """Draw one value per channel with its interval and its null, as SVG text.
 
     Args:
         names: One per channel.
-        means: [channel].
-        intervals: [channel, 2], low and high; None when unknown.
+        column: The values; the null is a grey band, groups are rings.
         title: Above the chart.
         unit: On the value axis.
-        null: [channel, 2], range of the null distribution, drawn as a grey band; None for none.
         highlighted: The channel in orange; None for none.
-        by_group: [channel] of each group, as rings; None for none.
         stamp: Words in the corner, such as "forced split".
     """
+    null, intervals = column.null, column.interval
     places = np.arange(len(names))
     with matplotlib.rc_context(svg_settings()):
         drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
@@ -189,10 +202,10 @@ def channel_chart(
         colours = [ORANGE if place == highlighted else BLUE for place in places]
         if null is not None:
             axes.barh(places, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
-        axes.barh(places, means, height=0.42, color=colours, zorder=2)
+        axes.barh(places, column.mean, height=0.42, color=colours, zorder=2)
         if intervals is not None:
             axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
-        for values in (by_group or {}).values():
+        for values in column.by_group.values():
             axes.plot(values, places, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
         axes.set_yticks(places, [_short(name, 28) for name in names], color=INK)
         axes.invert_yaxis()
@@ -215,7 +228,9 @@ def stain_matrix(
     planted: Sequence[Sequence[int]] = (),
     stamp: str = "",
 ) -> str:
-    """Draw one value per perturbation (row) and channel (column), blue above zero and orange below, as SVG text.
+    """Draw one value per perturbation (row) and channel (column), as SVG text.
+
+    Blue is above zero, orange below.
 
     Args:
         perturbations: Names of the rows.

@@ -1,4 +1,4 @@
-"""From an image with many stains to pictures that an eye can read: pure arrays, no files."""
+"""Turn images of many channels into pictures: arrays only, no files."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def channel_colours(channels: Sequence[Channel]) -> np.ndarray:
 def contrast_limits(
     images: Sequence[np.ndarray], *, low: float = LOW_PERCENTILE, high: float = HIGH_PERCENTILE
 ) -> np.ndarray:
-    """Return the pixel values that are drawn as black and as full colour, float [channel, 2].
+    """Return the pixel values drawn as black and as full colour, float [channel, 2].
 
     Images of one plate given together share their limits, so that their brightness can be compared.
 
@@ -59,7 +59,7 @@ def contrast_limits(
 
 
 def stretched(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Return each channel between its limits, float32 [channel, height, width] in [0, 1].
+    """Scale each channel between its limits, float32 [channel, height, width].
 
     A channel whose limits coincide is black: it holds no contrast to show.
     """
@@ -69,9 +69,9 @@ def stretched(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985) -> float:
-    """Return the gain at which all but `1 - share` of the pixels of a merge stay below full brightness.
+    """Return the gain that keeps a share of the merged pixels below full brightness.
 
-    Six stains added at full strength are white nearly everywhere.
+    Six channels added at full strength are white nearly everywhere.
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
@@ -84,7 +84,7 @@ def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985)
 
 
 def composite(channels: np.ndarray, colours: np.ndarray, *, gain: float = 1.0) -> np.ndarray:
-    """Add the channels in their colours, uint8 [height, width, 3]; what exceeds full brightness is clipped.
+    """Add the channels in their colours, clipped, uint8 [height, width, 3].
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
@@ -103,7 +103,9 @@ def grey(channels: np.ndarray) -> np.ndarray:
 def overlay(
     picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLOURS
 ) -> np.ndarray:
-    """Lay an activation map over a picture, uint8 [height, width, 3]; where the map is 0 nothing changes.
+    """Blend an attribution map over a picture, uint8 [height, width, 3].
+
+    Where the map is 0, the picture is unchanged.
 
     Args:
         picture: uint8 [height, width, 3].
@@ -115,11 +117,11 @@ def overlay(
         ImageError: The map has another size than the picture, or leaves [0, 1].
     """
     if activation_map.shape != picture.shape[:2]:
-        message = f"An activation map of {activation_map.shape} does not lie on a picture of {picture.shape[:2]}."
+        message = f"An attribution map of {activation_map.shape} does not lie on a picture of {picture.shape[:2]}."
         raise ImageError(message)
     if not np.isfinite(activation_map).all() or activation_map.min() < 0 or activation_map.max() > 1:
         message = (
-            f"An activation map lies in [0, 1]; this one reaches from {np.min(activation_map)} "
+            f"An attribution map lies in [0, 1]; this one reaches from {np.min(activation_map)} "
             f"to {np.max(activation_map)}."
         )
         raise ImageError(message)
@@ -129,13 +131,13 @@ def overlay(
 
 
 def activation_scale(width: int = 256, height: int = 12) -> np.ndarray:
-    """Return the colour bar of `overlay` from 0 to 1 over a middle grey, uint8 [height, width, 3]."""
+    """Return the colour bar of `overlay` over grey, uint8 [height, width, 3]."""
     ramp = np.tile(np.linspace(0, 1, width), (height, 1))
     return overlay(np.full((height, width, 3), 90, dtype=np.uint8), ramp)
 
 
 def enlarged(picture: np.ndarray, *, least: int = 200) -> np.ndarray:
-    """Repeat pixels by the smallest whole number that makes the shorter side at least `least`.
+    """Repeat pixels until the shorter side is at least `least`.
 
     Pixels stay squares: a picture of 68 x 68 becomes 204 x 204, and nothing is invented between them.
     """
@@ -144,7 +146,7 @@ def enlarged(picture: np.ndarray, *, least: int = 200) -> np.ndarray:
 
 
 def reduced(picture: np.ndarray, *, most: int) -> np.ndarray:
-    """Average blocks of pixels by the smallest whole number that makes the longer side at most `most`."""
+    """Average blocks of pixels until the longer side is at most `most`."""
     times = max(1, math.ceil(max(picture.shape[:2]) / most))
     if times == 1:
         return picture

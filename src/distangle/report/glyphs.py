@@ -1,4 +1,4 @@
-"""Names in scripts that the font of the figures lacks: drawn from another installed font, or by their code."""
+"""Find fonts for letters that the figures lack, or print their codes."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ MOST_CODES = 3  # of one text; what follows is cut
 
 @functools.cache
 def families() -> tuple[str, ...]:
-    """Return the font of the figures, and behind it those that stand in for its missing letters."""
+    """Return the font of the figures and the fallbacks for its missing letters."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return (OWN, *(name for name in OTHERS if name in installed))
 
@@ -34,7 +34,7 @@ def _known() -> frozenset[int]:
 
 
 def plain(text: str) -> str:
-    """Return a text with the codes of letters that no font has, such as `U+1F9EC`; a long one is cut behind a few."""
+    """Replace letters that no font has by a few codes such as `U+1F9EC`."""
     found: list[str] = []
     codes = 0
     for letter in text:

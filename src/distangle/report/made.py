@@ -1,4 +1,4 @@
-"""The section that says how this was made: commands, settings, folds, hashes, version, and what was refused."""
+"""Compute the sections on provenance and on refused entries."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from distangle import __version__
 from distangle.report.material import Material
-from distangle.report.page import Markup, count, definitions, element, joined, paragraph, table
+from distangle.report.page import Content, Table, spaced
 from distangle.report.scored import printed
 from distangle.training import PRESETS, resolve_config, values_of
 
@@ -18,54 +18,47 @@ _STEPS = ("index", "train", "predict", "explain", "report")
 _PARTS = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
 
 
-def refused(material: Material) -> Markup:
-    """Account for everything that was found: found = indexed + refused, with the kinds of what was refused."""
+def refused(material: Material) -> Content:
+    """Account for every entry: found = indexed + refused, with the kinds of problem."""
     card, problems = material.screen.card, material.screen.problems
-    law = element(
-        "p",
-        element("strong", f"{card.found:,} found = {card.indexed:,} indexed + {card.refused:,} refused"),
-        ". An entry is a site seen as image files, or a row of the table without any image.",
-    )
-    if not len(problems):
-        return joined([law, paragraph("Nothing was refused and nothing was warned of.")])
-    rows = []
-    groups = problems.groupby(["severity", "kind"], sort=False)
-    for (severity, kind), group in groups:
-        first = group.iloc[0]
-        example = " · ".join(
-            str(first[name]) for name in ("file", "experiment", "plate", "well", "site") if str(first[name])
-        )
-        rows.append((str(severity), str(kind), f"{int(group['count'].sum()):,}", example, str(first["fix"])))
-    rows.sort(key=lambda row: (row[0] != "refused", -int(row[2].replace(",", ""))))
-    return joined([law, table(("", "kind", "entries", "for example", "what to do"), rows, numeric=(2,)),
-                   paragraph("Every one is listed in the screen's problems.csv.", class_="small")])  # fmt: skip
+    values: dict[str, Any] = {"found": card.found, "indexed": card.indexed, "refused": card.refused}
+    if len(problems):
+        rows = []
+        for (severity, kind), group in problems.groupby(["severity", "kind"], sort=False):
+            first = group.iloc[0]
+            example = " · ".join(
+                str(first[name]) for name in ("file", "experiment", "plate", "well", "site") if str(first[name])
+            )
+            rows.append((str(severity), str(kind), f"{int(group['count'].sum()):,}", example, str(first["fix"])))
+        rows.sort(key=lambda row: (row[0] != "refused", -int(row[2].replace(",", ""))))
+        values["kinds"] = Table(columns=("", "kind", "entries", "example", "what to do"), rows=rows, numeric=(2,))
+    return Content("sections/refused.html.j2", values)
 
 
-def provenance(material: Material) -> Markup:
-    """Say how the run was made, so that it can be made again."""
+def provenance(material: Material) -> Content:
+    """Report how the run was made, so that it can be repeated."""
     described = dict(material.described)
-    commands = described.pop("commands", None) or described.pop("command", None)
-    lines = [commands] if isinstance(commands, str) else [str(line) for line in commands or _typical(material)]
-    title = "Commands" if commands else "Commands (as such a run is made)"
-    parts = [element("h3", title), element("pre", element("code", "\n".join(lines)), class_="scroll", tabindex=0)]
-    parts += [element("h3", "This run"), definitions([
-        ("report by distangle", __version__),
-        ("layout", material.screen.card.layout),
-        *((_words(key), _short(key, value)) for key, value in described.items() if not isinstance(value, Mapping)),
-        ("class list sha256", material.screen.card.perturbations_sha256[:16]),
-    ])]  # fmt: skip
+    typed = described.pop("commands", None) or described.pop("command", None)
+    values: dict[str, Any] = {
+        "commands_title": "Commands" if typed else "Commands (as such a run is made)",
+        "commands": [typed] if isinstance(typed, str) else [str(line) for line in typed or _typical(material)],
+        "facts": [
+            ("report by distangle", __version__),
+            ("layout", material.screen.card.layout),
+            *((spaced(key), _short(key, value)) for key, value in described.items() if not isinstance(value, Mapping)),
+            ("class list sha256", material.screen.card.perturbations_sha256[:16]),
+        ],
+        "hashes": [],
+        "run": material.typed,
+    }
     if material.config:
         settings = [(key, printed(value)) for key, value in flattened(material.config)]
-        parts.append(_folded(f"Settings ({len(settings)})", table(("setting", "value"), settings)))
+        values["settings"] = Table(columns=("setting", "value"), rows=settings)
     if material.hashes:
         first = [name for name in _PARTS if name in material.hashes]
         names = first + [name for name in material.hashes if name not in first]
-        hashes = [(name, element("code", material.hashes[name])) for name in names]
-        parts.append(_folded(f"SHA-256 of {count(len(hashes), 'file')}", table(("file", "SHA-256"), hashes)))
-        parts.append(
-            paragraph(element("code", f"distangle verify {material.typed}"), " compares them all.", class_="small")
-        )
-    return joined(parts)
+        values["hashes"] = [(name, material.hashes[name]) for name in names]
+    return Content("sections/provenance.html.j2", values)
 
 
 def flattened(settings: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,7 +97,7 @@ def _typical(material: Material) -> list[str]:
 
 
 def _changes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Give the settings that differ from those of the preset, as they are typed."""
+    """Yield the settings that differ from those of the preset, as they are typed."""
     if config.get("preset") not in PRESETS:
         return
     preset = values_of(resolve_config(config["preset"]))
@@ -116,15 +109,7 @@ def _changes(config: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
 def _short(key: str, value: object) -> str:
     if "sha256" in key:
         return str(value)[:16]
     return f"{len(value):,}" if key == "classes" and isinstance(value, list) else printed(value)
-
-
-def _folded(title: str, *parts: str) -> Markup:
-    return element("details", element("summary", title), *parts)

@@ -54,7 +54,7 @@ def cascade(
     up: str,
     stamp: str = "",
 ) -> str:
-    """Draw a likeness after each stage of a cascade, over the range of random maps, as SVG text.
+    """Draw the similarity after each stage, over that of random maps, as SVG text.
 
     Args:
         stages: Names, in the order in which weights were drawn anew.

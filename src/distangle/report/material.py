@@ -1,4 +1,4 @@
-"""Everything of a run that the report speaks of, read once; what does not exist yet is None."""
+"""Read everything of a run that the report shows, once."""
 
 import shlex
 from collections.abc import Mapping
@@ -84,10 +84,12 @@ class Material:
 
     @property
     def typed(self) -> str:
-        """The folder of the run as it is typed in a command; its name where a page would tell where it lies."""
-        root = self.run.root.resolve()
-        here = Path.cwd()
-        return shlex.quote(root.relative_to(here).as_posix() if root.is_relative_to(here) else root.name)
+        """The folder of the run as the user can type it in a command line.
+
+        Relative to the working folder if inside it, else as it was given.
+        """
+        root, here = self.run.root.resolve(), Path.cwd()
+        return shlex.quote((root.relative_to(here) if root.is_relative_to(here) else self.run.root).as_posix())
 
     @property
     def stamp(self) -> str:
@@ -101,7 +103,7 @@ class Material:
 
     @property
     def holds_nothing_out(self) -> bool:
-        """Whether the run was trained on everything, with no cross-validation to score it."""
+        """Whether the run was trained on everything, without cross-validation."""
         return bool(self.described.get("held_out") == NOTHING)
 
     @property
@@ -139,9 +141,9 @@ def gather(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = 
 
 
 def main_row(scores: Scores) -> ScoreRow | None:
-    """Return the row that answers "how good is it": wells, treatments, everything held out, nothing seen of it.
+    """Return the main score: wells, treatments, all held out, not transductive.
 
-    Each wish gives way to the next one on the list where no row fulfils it.
+    A property that no row has gives way to the next one.
     """
     if not scores.rows:
         return None

@@ -1,164 +1,145 @@
-"""HTML by small functions: what is not markup already is escaped, and nothing can point outside the folder."""
+"""Render HTML pages from Jinja2 templates, escaped and without outside addresses."""
 
-import html
+import functools
+import importlib.resources
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from distangle import __version__
+from distangle.commit import commit_text
 
 # Control characters, lone surrogates of undecodable file names, and the signs that reverse text direction.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_VOID = frozenset({"meta", "link", "img", "br", "hr"})
-_RELATIVE = re.compile(r"#[a-z0-9-]+|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*", re.IGNORECASE)
-POLICY = "default-src 'none'; img-src 'self' data:; style-src 'self'"
+_LOCAL = re.compile(r"#[a-z0-9-]+|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*", re.IGNORECASE)
+_ADDRESSES = frozenset(
+    {"src", "href", "srcset", "xlink:href", "action", "formaction", "poster", "data", "background", "ping", "cite"}
+)
+_FORBIDDEN_TAGS = frozenset({"script", "style", "iframe", "frame", "object", "embed", "form", "base", "applet"})
 
 
-class Markup(str):
-    """Text that is HTML already; every other string is escaped when it enters a page."""
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The cells of a table; `ui.table` of the templates lays it out.
 
-    __slots__ = ()
+    Attributes:
+        columns: Titles.
+        rows: Cells, one per title; a text is escaped, a drawing (Markup) is taken as it is.
+        numeric: Columns of numbers, aligned to the right.
+        caption: A sentence above the table; "" for none.
+        bold: (row, column) of the cells in bold.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Container[int] = ()
+    caption: str = ""
+    bold: Container[tuple[int, int]] = ()
 
 
-def escaped(text: str) -> Markup:
-    """Return the text as HTML; characters that no reader can see become a replacement mark."""
-    return text if isinstance(text, Markup) else Markup(html.escape(_UNPRINTABLE.sub("\ufffd", text), quote=True))
+@dataclass(frozen=True)
+class Content:
+    """A part of a page: a template and its values; `{{ part }}` renders it.
+
+    Attributes:
+        template: Name inside `report/templates`.
+        values: Numbers, texts, tables and further parts by name.
+    """
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __html__(self) -> Markup:
+        """Return the rendered part; texts in it are escaped."""
+        return render(self.template, **self.values)
 
 
-def joined(parts: Iterable[str], separator: str = "") -> Markup:
-    """Return parts side by side, each escaped unless it is markup."""
-    return Markup(separator.join(escaped(part) for part in parts))
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of a page.
+
+    Attributes:
+        name: Its anchor.
+        title: Its heading, also in the menu.
+        content: What it shows.
+    """
+
+    name: str
+    title: str
+    content: Content
 
 
-def element(name: str, /, *parts: str, **attributes: str | int | float | None) -> Markup:
-    """Return one element.
+def render(template: str, /, **values: Any) -> Markup:
+    """Render a template.
 
     Args:
-        name: Tag name, written by the programmer.
-        parts: Children; strings are escaped, markup is taken as it is.
-        attributes: `class_` is `class`, `aria_label` is `aria-label`; None leaves the attribute out.
+        template: Name inside `report/templates`.
+        values: What the template names; a name that is missing is an error.
+    """
+    return Markup(printable(_environment().get_template(template).render(**values)))
+
+
+def render_page(title: str, *, stamp: str, header: Content, sections: Sequence[Section]) -> str:
+    """Render a whole page.
+
+    Args:
+        title: Of the window.
+        stamp: A word on every figure when the split was forced; "" otherwise.
+        header: What stands above the menu.
+        sections: In their order.
 
     Raises:
-        ValueError: `src` or `href` points outside the folder of the report, or `style` is asked for.
+        ValueError: An address of the page leaves its folder, or the page's own policy forbids a part of it.
     """
-    written = []
-    for key, value in attributes.items():
-        if value is None:
-            continue
-        key = key.rstrip("_").replace("_", "-")
-        if key == "style" or key.startswith("on"):
-            message = f"The page's own policy forbids the attribute {key!r}; use a class."
-            raise ValueError(message)
-        if key in ("src", "href") and not _RELATIVE.fullmatch(str(value)):
-            message = f"{key}={value!r} is no file of the report's folder."
-            raise ValueError(message)
-        written.append(f' {key}="{escaped(_short(value))}"')
-    opened = f"<{name}{''.join(written)}>"
-    return Markup(opened if name in _VOID else f"{opened}{joined(parts)}</{name}>")
+    page = render("page.html.j2", title=title, forced=bool(stamp), header=header, sections=sections)
+    check_page(page)
+    return f"{page}\n"
 
 
-def paragraph(*parts: str, class_: str | None = None) -> Markup:
-    """Return a paragraph."""
-    return element("p", *parts, class_=class_)
+def write_style(folder: Path) -> Path:
+    """Write the style sheet of all pages into the folder of a page; return its path."""
+    path = folder / "style.css"
+    commit_text(path, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
+    return path
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iterable[int] = (), caption: str | None = None
-) -> Markup:
-    """Return a table in a box that scrolls sideways on a narrow screen.
+def check_page(page: str) -> None:
+    """Check that a page loads nothing from outside its folder and runs no code.
+
+    Raises:
+        ValueError: It does; the message names the part.
+    """
+    checker = _PageChecker()
+    checker.feed(page)
+    checker.close()
+
+
+def printable(text: str) -> str:
+    """Replace characters that no reader can see by a replacement mark."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def paragraph(text: str) -> Content:
+    """Return a paragraph as a part of a page."""
+    return Content("paragraph.html.j2", {"text": text})
+
+
+def missing_notice(what: str, command: str) -> Content:
+    """Return the sentence that stands where a part of the run does not exist yet.
 
     Args:
-        head: Column titles.
-        rows: Cells, one per title.
-        numeric: Columns of numbers, aligned to the right.
-        caption: A sentence above the table.
+        what: What is missing, as a sentence.
+        command: The command that makes it.
     """
-    right = frozenset(numeric)
-    classes = ["number" if column in right else None for column in range(len(head))]
-    title = element(
-        "tr", *(element("th", cell, scope="col", class_=kind) for cell, kind in zip(head, classes, strict=True))
-    )
-    body = [
-        element("tr", *(element("td", cell, class_=kind) for cell, kind in zip(row, classes, strict=True)))
-        for row in rows
-    ]
-    said = [] if caption is None else [element("caption", caption)]
-    return scrolling(element("table", *said, element("thead", title), element("tbody", *body)))
-
-
-def scrolling(*parts: str) -> Markup:
-    """Return a box that scrolls sideways when its content is wider than the screen."""
-    return element("div", *parts, class_="scroll", tabindex=0)
-
-
-def figure(source: str, *, alternative: str, caption: str | Markup, width: int | None = None) -> Markup:
-    """Return a picture with its caption.
-
-    Args:
-        source: Path inside the folder of the report.
-        alternative: What the picture shows, for those who do not see it.
-        caption: Words below it.
-        width: Display width in CSS pixels.
-    """
-    picture = element("img", src=source, alt=alternative, width=width, loading="lazy")
-    return element("figure", element("a", picture, href=source), element("figcaption", caption))
-
-
-def notice(*parts: str, kind: str = "warning") -> Markup:
-    """Return a box that must not be overlooked."""
-    return element("div", *parts, class_=f"notice {kind}", role="note")
-
-
-def absent(what: str, command: str) -> Markup:
-    """Return the sentence that stands where a part of the run does not exist yet."""
-    return paragraph(what, " This part appears after ", element("code", command), ".", class_="absent")
-
-
-def listing(items: Iterable[str]) -> Markup:
-    """Return a bulleted list."""
-    return element("ul", *(element("li", item) for item in items))
-
-
-def definitions(pairs: Iterable[tuple[str, str]]) -> Markup:
-    """Return terms with their values."""
-    return element("dl", *(element("div", element("dt", term), element("dd", value)) for term, value in pairs))
-
-
-def section(name: str, title: str, *parts: str) -> Markup:
-    """Return a section that the contents list can point to."""
-    return element("section", element("h2", title), *parts, id=name, aria_label=title)
-
-
-def document(title: str, *, stamp: str, header: Markup, sections: Sequence[tuple[str, str, Markup]]) -> str:
-    """Return the whole page.
-
-    Args:
-        title: Name of the run.
-        stamp: A word on every page when the fold was forced; "" otherwise.
-        header: What stands above the contents list.
-        sections: Name, title and markup of each.
-    """
-    contents = element(
-        "nav", *(element("a", said, href=f"#{name}") for name, said, _ in sections), aria_label="Contents"
-    )
-    head = joined(
-        [
-            element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("meta", name="referrer", content="no-referrer"),
-            element("meta", name="generator", content=f"distangle {__version__}"),
-            element("title", f"{title} · distangle report"),
-            element("link", rel="stylesheet", href="style.css"),
-        ],
-        "\n",
-    )
-    body = joined([header, contents, *(markup for _, _, markup in sections)], "\n")
-    foot = element("footer", f"Made by distangle {__version__}. Works offline; loads nothing from elsewhere.")
-    main = element("main", body, foot, class_="forced" if stamp else None)
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{main}\n</body>\n</html>\n'
+    return Content("missing.html.j2", {"what": what, "command": command})
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -171,5 +152,42 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def _short(value: str | int | float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+def spaced(key: str) -> str:
+    """Replace underscores: `negative_control` becomes `negative control`."""
+    return key.replace("_", " ")
+
+
+class _PageChecker(HTMLParser):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _FORBIDDEN_TAGS:
+            message = f"The page's own policy forbids the element {tag!r}."
+            raise ValueError(message)
+        for name, value in attrs:
+            if name == "style" or name.startswith("on"):
+                message = f"The page's own policy forbids the attribute {name!r}; use a class."
+                raise ValueError(message)
+            if name in _ADDRESSES and not _LOCAL.fullmatch(value or ""):
+                message = f"{name}={value!r} is no file of the page's folder."
+                raise ValueError(message)
+
+
+def _no_none(value: object) -> object:
+    if value is None:
+        message = "A template prints None; give it a text."
+        raise TypeError(message)
+    return value
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("distangle.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_no_none,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "count": count, "spaced": spaced}
+    environment.globals["version"] = __version__
+    return environment

@@ -55,14 +55,14 @@ class PlateGrid:
 
 
 def held_out_plates(predictions: Predictions) -> list[tuple[str, str]]:
-    """Return (experiment, plate) of every plate with a held-out well, in the order of the table."""
+    """Return (experiment, plate) of every plate with a held-out well, in order."""
     held_out = predictions.table[predictions.table["Metadata_Fold"] == "held_out"]
     pairs = held_out[["Metadata_Experiment", "Metadata_Plate"]].astype(str).drop_duplicates()
     return [(str(experiment), str(plate)) for experiment, plate in pairs.itertuples(index=False)]
 
 
 def spread(items: list[tuple[str, str]], *, most: int) -> list[tuple[str, str]]:
-    """Return at most `most` plates, taking turns over the experiments, in their given order."""
+    """Choose at most `most` plates, spread over the experiments, in their order."""
     turns: dict[str, int] = {}
     ranked = []
     for place, (experiment, plate) in enumerate(items):

@@ -51,7 +51,7 @@ class SitePictures:
 
     Attributes:
         composite: All channels in their colours; "" when the image could not be read.
-        overlay: The activation map over the grey mean of the channels; "" when it could not be drawn.
+        overlay: The attribution map over the grey mean of the channels; "" when it could not be drawn.
         stains: One grey picture per channel.
         width: Display width of the larger pictures in CSS pixels.
         problem: Why there is no picture; "" otherwise.
@@ -75,7 +75,7 @@ def site_key(entry: dict[str, Any]) -> Key:
 
 
 def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, controls: int = 2) -> list[ChosenSite]:
-    """Choose which explained sites to show: correct ones of different perturbations, errors, controls last.
+    """Choose which explained sites to show: correct ones, then errors, then controls.
 
     The best supported come first: the highest probability of what was explained. A control is never shown
     among the treatments, whatever was predicted for it.
@@ -84,7 +84,7 @@ def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, contr
         table: The table of an `Explanation`.
         correct: Most sites predicted as they are.
         wrong: Most errors.
-        controls: Most controls or untreated wells.
+        controls: Most control wells.
     """
     entries = [{str(name): value for name, value in entry.items()} for entry in table.to_dict("records")]
     ranked = sorted(enumerate(entries), key=lambda pair: -float(pair[1]["probability"]))
@@ -102,7 +102,7 @@ def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, contr
 
 
 def fitted_map(activation_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return an activation map at the size of a picture, float32 in [0, 1].
+    """Return an attribution map at the size of a picture, float32 in [0, 1].
 
     A network that saw binned pixels has a smaller map than the image on disk.
 
@@ -161,7 +161,7 @@ class Painter:
         for place, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
             small = composites.enlarged(composites.reduced(picture, most=STAIN_PX), least=120)
-            stains.append(self._write(small, f"{name}-stain-{place + 1}.png"))
+            stains.append(self._write(small, f"{name}-channel-{place + 1}.png"))
         shown = self._shown(merged)
         width = min(400, shown.shape[1])
         painted = self._write(shown, f"{name}-composite.png")
@@ -175,7 +175,7 @@ class Painter:
         return SitePictures(composite=painted, overlay=laid, stains=tuple(stains), width=width)
 
     def scale(self) -> str:
-        """Write the colour bar of the activation maps; return its path inside the folder."""
+        """Write the colour bar of the attribution maps; return its path inside the folder."""
         return self._write(composites.activation_scale(), "map-scale.png")
 
     def _shown(self, picture: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ class Painter:
 
 
 def without_folder(text: str, screen: Screen) -> str:
-    """Return a message without the folder of the images: a mailed page tells no one where files lie."""
+    """Remove the folder of the images from a message, for pages that are mailed."""
     return text.replace(f"{screen.source}/", "").replace(str(screen.source), "the screen's source")
 
 

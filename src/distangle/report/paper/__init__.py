@@ -1,4 +1,4 @@
-"""The figures of the paper, a file each: drawn from any run, with the number that the caption claims."""
+"""Draw the figures of the paper from a run, one module per figure."""
 
 from distangle.report.paper.draw import FIGURES, draw_figures, read_listed
 from distangle.report.paper.drawn import Drawn, Missing

@@ -1,4 +1,4 @@
-"""Draw the figures of the paper from a run, each with the number that its caption claims."""
+"""Draw the figures of the paper from a run and write them with their captions."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -56,13 +56,13 @@ class Missing:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Hold matplotlib at the settings of all figures of the paper: ours, on white paper."""
+    """Set matplotlib for the figures of the paper: own style, white background."""
     with matplotlib.rc_context({**svg_settings(), "figure.facecolor": "white", "savefig.facecolor": "white"}):
         yield
 
 
 def save(drawn: Drawn, folder: Path, name: str, *, stamp: str = "") -> list[Path]:
-    """Write a figure as `NAME.png` and `NAME.svg`; the same figure gives the same bytes.
+    """Write a figure as `NAME.png` and `NAME.svg`, reproducible to the byte.
 
     Args:
         drawn: The figure.
@@ -112,7 +112,7 @@ def row_of(material: Material, key: tuple[str, str, str, int]) -> int:
 
 
 def read(material: Material, row: int) -> np.ndarray:
-    """Return the image of a site of the screen as it was read, [channel, height, width].
+    """Read the image of a site of the screen, [channel, height, width].
 
     Raises:
         RunError: It cannot be read; the folder of the images is not named.
@@ -127,7 +127,7 @@ def read(material: Material, row: int) -> np.ndarray:
 
 
 def shown_sites(material: Material, *, most: int) -> list[int]:
-    """Return rows of the screen worth showing: the best supported explained sites, else the first of different wells.
+    """Return rows of the screen to show: explained sites first, else different wells.
 
     Args:
         material: Of the run.
@@ -169,7 +169,7 @@ def merged(image: np.ndarray, material: Material, *, beside: Sequence[np.ndarray
 
 
 def stain_names(material: Material) -> list[tuple[str, str]]:
-    """Return what the channels are called on figures: the name, and what it stains where that says more."""
+    """Return the labels of the channels: the name, and the organelle or stain."""
     names = []
     for channel in material.screen.card.channels:
         what = channel.organelle or channel.stain

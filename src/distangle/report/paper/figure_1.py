@@ -21,7 +21,7 @@ TITLE = "The channels of one site"
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw every channel of a site in grey and all of them merged; say how alike the channels are.
+    """Draw every channel of a site in grey and all of them merged.
 
     Source: Fig. 1
     """
@@ -55,7 +55,7 @@ def draw(material: Material) -> Drawn | Missing:
     if len(pairs):
         said = (
             f" Two channels of this image correlate by {pairs.mean():.2f} on average (at most {pairs.max():.2f}): "
-            "where they are alike, a map over the image cannot tell one stain from the other."
+            "where they are alike, a map over the image cannot tell one channel from the other."
         )
     caption = (
         f"{place_of(material, row)}. Each channel at a contrast of its own; means are of the pixels as read.{said}"

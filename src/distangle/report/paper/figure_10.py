@@ -24,7 +24,7 @@ COMPARED = (("variation", "variation within a filter"), ("effective_rank", "effe
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw the weights of two layers, a filter a column, as printed and with the norm before them; all layers below.
+    """Draw the weights of two layers, one filter per column; all layers below.
 
     Source: Fig. 10
     """

@@ -22,7 +22,7 @@ SHOWN = 3
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw image and activation map of the best supported right site of three perturbations, a control last.
+    """Draw image and attribution map of one site of each of three perturbations.
 
     Below them stands the mean map of all sites of each.
 
@@ -60,7 +60,7 @@ def draw(material: Material) -> Drawn | Missing:
                 _mean_map(axes, explanation, entry, side=image.shape[1])
         scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLOURS)
         bar = figure.colorbar(scale, ax=panels[1].tolist(), shrink=0.7, aspect=18, pad=0.02)
-        bar.set_label("activation map", color=MUTED)
+        bar.set_label("attribution map", color=MUTED)
         bar.outline.set_visible(False)
     settings = explanation.settings
     numbers: dict[str, Any] = {
@@ -97,7 +97,7 @@ def _mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *,
 
 
 def _chosen(explanation: Explanation) -> list[ChosenSite]:
-    """Two treatments and an untreated well as in the paper, or three of whatever was predicted rightly."""
+    """Choose two treatments and a control, else any three correct predictions."""
     seen = explanation.maps.max(axis=(1, 2)) > 0
     ranked = choose_sites(explanation.table[seen], correct=SHOWN, wrong=0, controls=1)
     rows = seen.nonzero()[0]
@@ -114,13 +114,13 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     settings = explanation.settings
     shares = ", ".join(f"{site['share_above_half']:.0%}" for site in numbers["sites"])
     words = (
-        f"Activation maps of the {settings['head']} output at {settings['layer']}, the best supported right site of "
-        f"each perturbation. {shares} of the image lies above half of the map's maximum. "
+        f"Attribution maps of the {settings['head']} output at {settings['layer']}, for the correct site of each "
+        f"perturbation with the highest probability. {shares} of the image lies above half of the map's maximum. "
     )
     if numbers["without_map"]:
         words += (
-            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map: nothing in them "
-            "speaks for what was explained. "
+            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map: no region of "
+            "them supports the explained class. "
         )
     cells = explanation.summary.get("cells")
     if isinstance(cells, dict) and cells.get("nuclei"):
@@ -128,11 +128,11 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
             f"{one['share']:.0%} on {where} ({one['area']:.0%} of the image; p = {one['p']:.2g})"
             for one, where in ((cells["nuclei"], "nuclei"), (cells["cells"], "cells with their nuclei"))
         )
-        words += f"Over {cells['sites']} sites, of the maps' mass lie {parts}, against random maps. "
+        words += f"Over {cells['sites']} sites, the mass of the maps lies {parts}; p is against random maps. "
     if settings.get("map_grid"):
         size = explanation.maps.shape[1] / settings["map_grid"][0]
         words += (
-            f"A cell of the map covers {size:.0f} × {size:.0f} pixels of what the network saw: no claim about anything "
-            "smaller can rest on it."
+            f"One value of the map covers {size:.0f} × {size:.0f} pixels of the network's input; it cannot support "
+            "claims about anything smaller."
         )
     return words.rstrip()

@@ -1,4 +1,4 @@
-"""Figure 12: attention by channel, Eq. (15) as printed beside what taking stains away shows."""
+"""Draw figure 12: Eq. (15) by channel, and the Shapley values."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from distangle.report.material import Material
 from distangle.report.paper.drawn import Drawn, Missing, drawing
 from distangle.results import STANDS_OUT, Explanation
 
-TITLE = "Which stain, by Eq. (15) and by Shapley values"
+TITLE = "Channel attribution by Eq. (15) and by Shapley values"
 PRINTED_LAYER = "features.denseblock4.denselayer24"
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw Eq. (15) over all explained sites with what random maps give, beside the Shapley values.
+    """Draw Eq. (15) over all explained sites with its null, and the Shapley values.
 
     Source: Fig. 12
     """
@@ -33,7 +33,7 @@ def draw(material: Material) -> Drawn | Missing:
         left.set_ylim(None, 1.02)
         _points(right, channels, summary["shapley"], colour=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
-        right.set_title("Shapley value of the stain\ngrey: 95 % of shuffled stains")
+        right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["of"] == "log_probability" else "")
     numbers = _numbers(explanation, channels)
     return Drawn(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
@@ -82,9 +82,9 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     )
     mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
     if numbers["shapley_top_p"] <= STANDS_OUT:
-        words += f"By Shapley values {numbers['shapley_top']} moved the answer most ({mean})."
+        words += f"By Shapley values {numbers['shapley_top']} changed the output most ({mean})."
     else:
-        words += f"By Shapley values no single stain stands out; the first is {numbers['shapley_top']} ({mean})."
+        words += f"By Shapley values no single channel stands out; the first is {numbers['shapley_top']} ({mean})."
     if summary["shapley"]["interval"] is not None:
         words += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
     elif summary["shapley"].get("by_group"):

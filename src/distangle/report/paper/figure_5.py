@@ -13,7 +13,7 @@ TITLE = "CutMix"
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw two sites and the mixture that training makes of them, with the weights that their labels get.
+    """Draw two sites and their CutMix mixture, with the weights of their labels.
 
     Source: Fig. 5
     """

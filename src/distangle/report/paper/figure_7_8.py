@@ -1,4 +1,4 @@
-"""Figures 7 and 8: the templates of the arc head and of the softmax head, junk classes in blue."""
+"""Draw figures 7 and 8: templates of the two heads, unused classes in blue."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

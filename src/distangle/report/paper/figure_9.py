@@ -35,7 +35,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
 def draw(material: Material) -> Drawn | Missing:
-    """Draw the embeddings of the chosen perturbations, with the silhouette of each site in the full space.
+    """Draw the embeddings of the chosen perturbations, with their silhouettes.
 
     Source: Fig. 9
     """

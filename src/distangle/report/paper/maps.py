@@ -1,4 +1,4 @@
-"""Maps of templates and embeddings as panels of one scale, and what the full space says as strips beside them."""
+"""Draw panels of 2-D projections of templates and embeddings, and strip plots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def main_map(maps: Sequence[Mapping[str, Any]], of: str) -> Mapping[str, Any]:
-    """Return the map to show large: t-SNE as in the paper, of the largest perplexity and the first seed.
+    """Return the main projection: t-SNE of the largest perplexity, first seed.
 
     Args:
         maps: Of `TemplateMaps`.
@@ -38,7 +38,7 @@ def words_of(one: Mapping[str, Any]) -> str:
 
 
 def runs_of(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and title of each run, those without pseudo labels first, as in the paper."""
+    """Return name and title of each run, those without pseudo labels first."""
     runs = [
         (run["name"], "without pseudo labels" if run["pseudo_labels"] == "none" else "with pseudo labels")
         for run in numbers["runs"]
@@ -52,7 +52,7 @@ def places(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def half_span(sets: Sequence[np.ndarray]) -> float:
-    """Return half the side of a square that holds each set around its own middle, so that panels share one scale."""
+    """Return half the side of a square that holds every set around its own middle."""
     reach = [float(np.abs(points - middle(points)).max()) for points in sets if len(points)]
     return 1.08 * max(reach, default=1.0) or 1.0
 
@@ -63,7 +63,7 @@ def middle(points: np.ndarray) -> np.ndarray:
 
 
 def square(axes: Axes, points: np.ndarray, half: float) -> None:
-    """Make a panel a square around points; its axes carry no numbers, since those of a map mean nothing."""
+    """Make a panel a square around points, without numbers on its axes."""
     x, y = middle(points)
     axes.set_xlim(x - half, x + half)
     axes.set_ylim(y - half, y + half)
@@ -81,7 +81,7 @@ def below(axes: Axes, words: str) -> None:
 
 
 def swarm(axes: Axes, at: float, values: np.ndarray, *, width: float = 0.3, **style: Any) -> None:
-    """Draw values as dots in a column, those close to each other side by side; equal values give equal dots.
+    """Draw values as dots in a column, close ones next to each other.
 
     Args:
         axes: Where.
