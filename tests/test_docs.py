@@ -2,18 +2,15 @@
 
 import ast
 import functools
-import io
-import os
 import re
 import tomllib
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from distangle.cli import TAKE_SETTINGS, app, main
+from distangle.cli import TAKE_SETTINGS, app
 from distangle.cli.settings import as_words
 from distangle.cli.words import repeat_flags
 from distangle.synthetic import SimulationConfig
@@ -204,67 +201,7 @@ def _keys(model: type, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-# Blocks that are run --------------------------------------------------------------------------------------------------
-
-# What makes the tutorial's screen and training small enough for a test; a later flag wins.
-SMALLER = {
-    "simulate": [
-        *("--workers", "1", "--set", "image_size=32", "--set", "magnification=0.6", "--set", "n_positive_controls=1"),
-        *("--set", "n_negative_controls=2", "--set", "plates_per_experiment=1", "--set", "sites_per_well=1"),
-    ],
-    "train": [],
-    "explain": ["--parts", "none"],
-}
-
-
-def _run_smaller(words: list[str]) -> None:
-    words = [re.sub(r"^n_treatments=10$", "n_treatments=3", word) for word in words]
-    for flag, value in (("--epochs", "1"), ("--batch-size", "8"), ("--n-sites", "6")):
-        if flag in words:
-            words[words.index(flag) + 1] = value
-    main([*words, *SMALLER.get(words[0], [])])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the tutorial was followed, command by command."""
-    root = tmp_path_factory.mktemp("tutorial")
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        for words in distangle_commands(DOCS / "tutorial.md"):
-            _run_smaller(words)
-        yield root
-    finally:
-        os.chdir(before)
-
-
-def test_the_tutorial_ends_with_a_report(folder: Path) -> None:
-    assert (folder / "runs/first/report/index.html").exists()
-    assert (folder / "plates/truth.json").exists()
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["tutorial", "how-to/index-my-layout", "how-to/hold-out", "how-to/read-the-scores", "how-to/explain"],
-)
-def test_the_python_blocks_run_as_printed(name: str, folder: Path) -> None:
-    blocks = fenced(DOCS / f"{name}.md", "python")
-    assert blocks
-    for block in blocks:
-        printed = io.StringIO()
-        with redirect_stdout(printed):
-            exec(compile(block, f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
-        assert printed.getvalue().strip()
-
-
-def test_the_folds_of_the_guide_are_made(folder: Path) -> None:
-    made = [words for words in distangle_commands(DOCS / "how-to/hold-out.md") if words[0] == "folds"]
-    assert len(made) == 3
-    for words in made:
-        (folder / "folds.parquet").unlink(missing_ok=True)
-        main(words)
-        assert (folder / "folds.parquet").exists()
+# Blocks -----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_bbbc021_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
