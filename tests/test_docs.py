@@ -201,7 +201,7 @@ def _keys(model: type, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-# Blocks -----------------------------------------------------------------------------------------------------------------
+# Blocks ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_bbbc021_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
