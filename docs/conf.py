@@ -16,6 +16,7 @@ version = release = distangle.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "generated_reference",
 ]

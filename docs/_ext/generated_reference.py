@@ -216,10 +216,19 @@ def _escape_docstring(_app: Any, what: str, _name: str, value: Any, _options: An
     """Take single backticks for code and every other sign for itself: docstrings here hold no markup."""
     if what == "data" and "\n".join(lines).strip() == (inspect.getdoc(type(value)) or "").strip():
         lines[:] = [f"A `{type(value).__name__}`.", ""]  # a constant has no docstring but that of its type
-    in_note = False
-    for place, line in enumerate(lines):
-        in_note = bool(line.strip()) and (in_note or re.match(r"(?:Source|Departs): ", line) is not None)
-        lines[place] = _escaped(line.lstrip() if in_note else line, code="``")
+    in_note = in_formula = False
+    written: list[str] = []
+    for line in lines:
+        text = line.strip()
+        if text.startswith("$$") or in_formula:
+            written += [] if in_formula else ["", ".. math::", ""]
+            in_formula = not text.endswith("$$") or text == "$$" and not in_formula
+            written.append(f"   {text.strip('$ ')}")
+            written += [] if in_formula else [""]
+            continue
+        in_note = bool(text) and (in_note or re.match(r"(?:Source|Departs): ", line) is not None)
+        written.append(_escaped(line.lstrip() if in_note else line, code="``"))
+    lines[:] = written
 
 
 def _escaped(line: str, *, code: str = "`") -> str:
@@ -227,5 +236,5 @@ def _escaped(line: str, *, code: str = "`") -> str:
     if len(parts) % 2 == 0:  # a code span that goes on in the next line
         return line.replace("`", "")
     for place, part in enumerate(parts):
-        parts[place] = f"{code}{part}{code}" if place % 2 else re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", part)
+        parts[place] = f"{code}{part}{code}" if place % 2 else re.sub(r"([*|\\]|(?<=\w)_(?!\w))", r"\\\1", part)
     return "".join(parts)
