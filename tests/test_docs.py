@@ -273,5 +273,5 @@ def test_every_word_of_the_glossary_has_a_definition_and_the_words_that_are_not_
     assert len(words) == len(set(words)) >= 40
     for entry in entries:
         definition, _, unused = entry.partition("\nNot used: ")
-        assert len(definition.split()) > 8, definition
+        assert len(definition.split()) > 6, definition
         assert unused.strip().split("\n\n")[0].endswith("."), definition

@@ -81,12 +81,10 @@ def configuration_page() -> str:
     ]
     for section, fields in _by_section(TrainingConfig):
         lines += [f"## {section or 'Top level'}", ""]
-        lines += ["| key | meaning | values | " + " | ".join(f"`{name}`" for name in PRESETS) + " |"]
-        lines += ["| --- | --- | --- |" + " --- |" * len(PRESETS)]
+        lines += ["| key | meaning | type and limits | value in the presets |", "| --- | --- | --- | --- |"]
         for name, field in fields:
-            values = [_shown(_at(model, name)) for model in models.values()]
-            meaning = field.description or meanings.get(name, "")
-            lines.append("| " + " | ".join([f"`{name}`", _cell(meaning), _values(field), *values]) + " |")
+            cells = [_cell(field.description or meanings.get(name, "")), _values(field), _in_presets(name, models)]
+            lines.append("| " + " | ".join([f"`{name}`", *cells]) + " |")
         lines.append("")
     return "\n".join(lines)
 
@@ -143,6 +141,15 @@ def _values(field: Any) -> str:
         if getattr(limit, name, None) is not None
     ]
     return _cell(", ".join([f"`{kind}`", *limits]))
+
+
+def _in_presets(name: str, models: Mapping[str, Any]) -> str:
+    presets: dict[str, list[str]] = {}
+    for preset, model in models.items():
+        presets.setdefault(_shown(_at(model, name)), []).append(f"`{preset}`")
+    if len(presets) == 1:
+        return next(iter(presets))
+    return "; ".join(f"{value} in {', '.join(names)}" for value, names in presets.items())
 
 
 def _at(nested: Any, name: str) -> Any:
