@@ -2,10 +2,14 @@
 
 import ast
 import functools
+import importlib.util
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -239,6 +243,58 @@ def test_the_settings_file_is_taken(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
     config = resolve_config(None, (), file=tmp_path / "mine.yaml")
     assert (config.epochs, config.optim.lr, config.cutmix.probability) == (40, 1e-4, 0.25)
+
+
+# Generated pages ------------------------------------------------------------------------------------------------------
+
+
+def _generators() -> ModuleType:
+    place = DOCS / "_ext" / "generated_reference.py"
+    spec = importlib.util.spec_from_file_location("generated_reference", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_page_of_the_configuration_has_every_key_with_its_meaning() -> None:
+    rows = _rows(_generators().configuration_page())
+    assert {row[0].strip("`") for row in rows} == {*_keys(TrainingConfig)}
+    assert all(meaning and kind and value for _, meaning, kind, value in rows)
+    by_name = {row[0]: row[3] for row in rows}
+    assert by_name["`epochs`"] == "`90` in `seed`, `rcic1st`; `60` in `small`, `scratch`"
+
+
+def test_the_generated_page_of_the_simulation_has_every_key_with_its_meaning() -> None:
+    rows = _rows(_generators().simulation_page())
+    assert [row[0].strip("`") for row in rows] == [*SimulationConfig.model_fields]
+    assert all(meaning for _, meaning, *_ in rows)
+
+
+def test_the_generated_page_of_the_command_line_has_every_command_with_its_flags() -> None:
+    page = _generators().cli_page()
+    headings = re.findall(r"^## distangle ([\w-]+)$", page, flags=re.MULTILINE)
+    assert {*headings} >= {"index", "check", "train", "predict", "explain", "figures", "report", "simulate", "demo"}
+    assert {*headings} == {name for name in app if name != "-h"} - {"--help", "-V", "--version"}
+    parts = dict(zip(headings, re.split(r"^## distangle .*$", page, flags=re.MULTILINE)[1:], strict=True))
+    for name in ("index", "train", "explain"):
+        for argument in app[name].assemble_argument_collection():
+            assert argument.name in parts[name]
+
+
+def _rows(page: str) -> list[list[str]]:
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("furo", reason="the site needs the extra docs")
+    pytest.importorskip("myst_parser", reason="the site needs the extra docs")
+    words = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going", "-q"]
+    subprocess.run([*words, str(DOCS), str(tmp_path)], check=True)
+    assert (tmp_path / "reference/generated/api/distangle.losses.html").exists()
 
 
 # Prose ----------------------------------------------------------------------------------------------------------------
