@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both make the environment first, from the pinned versions.
+# `make demo`, `make test` and `make docs`. Each makes the environment first, from the pinned versions.
 #
 #   make demo PYTHON=python3.12                      another interpreter
 #   make demo VENV_FLAGS=--system-site-packages      use the torch (a GPU build, say) that you have
@@ -11,7 +11,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test fast lint slow bench clean
+.PHONY: demo test fast lint slow bench docs clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -29,8 +29,8 @@ demo: $(READY)
 test: lint fast
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 
 fast: $(READY)
@@ -43,5 +43,11 @@ bench: $(READY)
 	$(BIN)/pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[log,test,lint,bench]'
 	$(BIN)/python benchmarks/together.py
 
+# Warnings are errors: a broken link, anchor or docstring fails the build.
+docs: $(READY)
+	$(BIN)/pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[log,test,lint,docs]'
+	$(BIN)/sphinx-build -b html -E -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(DEMO) build docs/_build docs/reference/generated *.egg-info src/*.egg-info

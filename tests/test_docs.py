@@ -1,13 +1,42 @@
-"""Every equation has one home that the table names; every departure has its row."""
+"""Equations and departures have their rows; every command, key and call of the documentation holds."""
 
 import ast
+import functools
+import importlib.util
 import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent.parent
+import pandas as pd
+import pytest
+
+from distangle.cli import TAKE_SETTINGS, app
+from distangle.cli.settings import as_words
+from distangle.cli.words import repeat_flags
+from distangle.synthetic import SimulationConfig
+from distangle.training import TrainingConfig, resolve_config
+from docs_pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    commands,
+    distangle_commands,
+    fenced,
+    inline_commands,
+    name_of,
+    prose,
+    shell_blocks,
+)
+
 SOURCE = ROOT / "src" / "distangle"
+by_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
+@functools.cache
 def docstrings() -> list[tuple[str, str]]:
     """(`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
     found = []
@@ -64,7 +93,241 @@ def test_every_departure_has_its_row_and_every_row_its_departure() -> None:
     assert departing == listed
 
 
-def test_the_readme_and_docs_point_only_at_files_that_exist() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} points at {target}"
+def test_links_point_at_files_and_headings_that_exist() -> None:
+    """`make docs` looks again, with every page that it generates."""
+    generated = re.compile(r"^(?:reference/)?generated/|^\.\./\.\./configuration")
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            if generated.match(name):
+                continue
+            path = page.parent / name if name else page
+            assert path.exists(), f"{name_of(page)} points at {target}"
+            assert not anchor or anchor in _anchors(path), f"{name_of(page)} points at {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = set(re.findall(r"^([\w/-]+)$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if page.is_relative_to(DOCS)}
+    assert pages - {"index"} == {name for name in listed if "generated" not in name}
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+@by_page
+def test_every_command_in_a_block_is_one_that_the_program_takes(page: Path) -> None:
+    """Parsed with the parser of the program; nothing is run, for most commands need a laboratory's plates or hours."""
+    for words in distangle_commands(page):
+        _check_command(words, page)
+
+
+def _check_command(words: list[str], page: Path) -> None:
+    where = f"{name_of(page)}: distangle {' '.join(words)}"
+    assert words[0] in app, where
+    if "--help" in words or words[0] in ("help", "version"):
+        return
+    numbers = [re.sub(r"^K$", "1", word) for word in words]  # a number that the text leaves open
+    verb = TAKE_SETTINGS.get(words[0])
+    ready = [ready for ready in repeat_flags(numbers) if ready != "words"]  # $words of a batch script
+    ready = [ready[0], *(as_words(ready[1:], verb) if verb else ready[1:])]
+    _, bound, _ = app.parse_args(ready, exit_on_error=False, print_error=False)
+    pairs = bound.arguments.get("set", ())
+    if verb is not None:
+        resolve_config(bound.arguments.get("preset"), pairs)  # refuses an unknown key and a value out of range
+    for pair in pairs if words[0] == "simulate" else ():
+        assert pair.partition("=")[0] in SimulationConfig.model_fields, where
+
+
+@by_page
+def test_every_flag_of_a_command_in_the_prose_exists(page: Path) -> None:
+    for verb, *words in inline_commands(page):
+        if verb == "VERB":
+            continue
+        assert verb in app, f"{name_of(page)}: distangle {verb}"
+        known = {name for argument in app[verb].assemble_argument_collection() for name in argument.names} | {"--help"}
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert flags <= known, f"{name_of(page)}: distangle {verb} has no {flags - known}"
+
+
+def test_a_command_that_does_not_exist_would_be_noticed() -> None:
+    for line in ("train screen --out a --nothing 1", "train screen --out a --set optim.nothing=1", "nothing screen"):
+        with pytest.raises(Exception, match="(?i)nothing"):
+            _check_command(line.split(), ROOT / "README.md")
+
+
+@by_page
+def test_other_commands_name_targets_extras_and_files_that_exist(page: Path) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"])
+    text = page.read_text(encoding="utf-8")
+    for wanted in re.findall(r"'\.\[([\w,]+)\]'", text):
+        assert {*wanted.split(",")} <= extras, f"{name_of(page)}: {wanted}"
+    for name in re.findall(r"`((?:benchmarks|tests|src)/[\w/.]+)", text):
+        assert (ROOT / name).exists() or "NAME" in name, f"{name_of(page)}: {name}"
+    for block in shell_blocks(page):
+        for words in commands(block):
+            if words[0] == "make":
+                assert set(word for word in words[1:] if "=" not in word) <= targets, f"{name_of(page)}: {words}"
+            for word in words if words[0] == "python" else ():
+                assert (ROOT / word).exists() or not word.startswith(("benchmarks/", "tests/")), name_of(page)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{name_of(page)}: {file}::{name}"
+
+
+def test_every_configuration_key_in_a_code_span_exists() -> None:
+    keys = {name for name in _keys(TrainingConfig)}
+    sections = {key.partition(".")[0] for key in keys if "." in key}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(rf"`((?:{'|'.join(sections)})\.\w+(?:\.\w+)?)(?:[=:][^`]*)?`", text):
+            module = SOURCE / name.partition(".")[0]
+            assert name in keys or module.is_dir() or name.endswith((".py", ".json", ".yaml")), (
+                f"{name_of(page)}: {name}"
+            )
+
+
+def _keys(model: type, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+# Blocks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_bbbc021_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = {
+        "Image_Metadata_Plate_DAPI": ["Week1_22123", "Week2_24121"],
+        "Image_Metadata_Compound": ["taxol", "DMSO"],
+        "Image_Metadata_Concentration": [0.3, 0.0],
+    }
+    pd.DataFrame(images).to_csv("BBBC021_v1_image.csv", index=False)
+    moa = {"compound": ["taxol"], "concentration": [0.3], "moa": ["Microtubule stabilizers"]}
+    pd.DataFrame(moa).to_csv("BBBC021_v1_moa.csv", index=False)
+    (block,) = fenced(DOCS / "screens.md", "python")
+    exec(compile(block, "screens.md", "exec"), {})  # noqa: S102 - the pages are ours
+    made = pd.read_csv("bbbc021.csv")
+    assert list(made["week"]) == ["Week1", "Week2"]
+    assert made["moa"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("name", "why"), [("clusters", "Ray is not installed"), ("explanations", "takes minutes")])
+def test_python_blocks_that_are_not_run_import_names_that_exist(name: str, why: str) -> None:
+    for block in fenced(DOCS / f"{name}.md", "python"):
+        tree = ast.parse(block)
+        ours = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distangle")
+        ]
+        assert ours, f"{name}.md: not run because {why}, and nothing of ours is imported"
+        exec(compile(ast.Module(ours, []), f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
+
+
+def test_the_settings_file_is_taken(tmp_path: Path) -> None:
+    (block,) = fenced(DOCS / "configuration.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    config = resolve_config(None, (), file=tmp_path / "mine.yaml")
+    assert (config.epochs, config.optim.lr, config.cutmix.probability) == (40, 1e-4, 0.25)
+
+
+# Generated pages ------------------------------------------------------------------------------------------------------
+
+
+def _generators() -> ModuleType:
+    place = DOCS / "_ext" / "generated_reference.py"
+    spec = importlib.util.spec_from_file_location("generated_reference", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_page_of_the_configuration_has_every_key_with_its_meaning() -> None:
+    rows = _rows(_generators().configuration_page())
+    assert {row[0].strip("`") for row in rows} == {*_keys(TrainingConfig)}
+    assert all(meaning and kind and value for _, meaning, kind, value in rows)
+    by_name = {row[0]: row[3] for row in rows}
+    assert by_name["`epochs`"] == "`90` in `seed`, `rcic1st`; `60` in `small`, `scratch`"
+
+
+def test_the_generated_page_of_the_simulation_has_every_key_with_its_meaning() -> None:
+    rows = _rows(_generators().simulation_page())
+    assert [row[0].strip("`") for row in rows] == [*SimulationConfig.model_fields]
+    assert all(meaning for _, meaning, *_ in rows)
+
+
+def test_the_generated_page_of_the_command_line_has_every_command_with_its_flags() -> None:
+    page = _generators().cli_page()
+    headings = re.findall(r"^## distangle ([\w-]+)$", page, flags=re.MULTILINE)
+    assert {*headings} >= {"index", "check", "train", "predict", "explain", "figures", "report", "simulate", "demo"}
+    assert {*headings} == {name for name in app if name != "-h"} - {"--help", "-V", "--version"}
+    parts = dict(zip(headings, re.split(r"^## distangle .*$", page, flags=re.MULTILINE)[1:], strict=True))
+    for name in ("index", "train", "explain"):
+        for argument in app[name].assemble_argument_collection():
+            assert argument.name in parts[name]
+
+
+def _rows(page: str) -> list[list[str]]:
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("furo", reason="the site needs the extra docs")
+    pytest.importorskip("myst_parser", reason="the site needs the extra docs")
+    words = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going", "-q"]
+    subprocess.run([*words, str(DOCS), str(tmp_path)], check=True)
+    assert (tmp_path / "reference/generated/api/distangle.losses.html").exists()
+
+
+# Prose ----------------------------------------------------------------------------------------------------------------
+
+
+@by_page
+def test_no_line_is_over_100_characters(page: Path) -> None:
+    """Rows of tables are left out: Markdown cannot wrap them."""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        assert len(line) <= 100 or line.lstrip().startswith("|"), f"{name_of(page)}:{number}"
+
+
+@by_page
+def test_decimals_have_a_leading_zero(page: Path) -> None:
+    for number, line in prose(page):
+        assert not re.search(r"(?<![\w.])\.\d", line), f"{name_of(page)}:{number}: {line}"
+
+
+@by_page
+def test_no_sentence_begins_with_a_genitive(page: Path) -> None:
+    text = " ".join(line for _, line in prose(page))
+    assert not re.search(r"(?:^|[.:;] |\| |- )Of (?:a|an|the|two|every|each) ", text), name_of(page)
+
+
+# Glossary -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_word_of_the_glossary_has_a_definition_and_the_words_that_are_not_used() -> None:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    entries = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    words = [entry.splitlines()[0] for entry in entries]
+    assert len(words) == len(set(words)) >= 40
+    for entry in entries:
+        definition, _, unused = entry.partition("\nNot used: ")
+        assert len(definition.split()) > 6, definition
+        assert unused.strip().split("\n\n")[0].endswith("."), definition

@@ -1,37 +1,87 @@
-"""The Python lines of the README run as they stand, in their order."""
+"""The short commands and the Python blocks of the README, the tutorial and the guides run as they stand.
 
+Long commands (`train`, `predict`, `explain`, `report`, `figures`) are parsed by `test_docs.py`, and run through the
+command line by `test_main_job.py`.
+"""
+
+import io
+import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from distangle.cli import main
+from docs_pages import DOCS, README, distangle_commands, fenced
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+SHORT = ("simulate", "index", "check")
+# What makes the tutorial's screen small enough for a test.
+SMALLER = {"experiments_per_cell_type=3": "experiments_per_cell_type=2", "n_treatments=10": "n_treatments=3"}
+SMALL = ("image_size=64", "n_positive_controls=1", "n_negative_controls=2", "plates_per_experiment=1")
+PAGES = ("tutorial", "how-to/index-my-layout", "how-to/hold-out", "how-to/read-the-scores", "how-to/explain")
 
 
-def test_the_python_block_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = [
-        "image_size=64",
-        "n_treatments=3",
-        "n_positive_controls=1",
-        "n_negative_controls=2",
-        "plates_per_experiment=1",
-    ]
-    main(["simulate", "plates", "--workers", "1", *(word for pair in settings for word in ("--set", pair))])
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the short commands of the tutorial and then the Python block of the README were run."""
+    root = tmp_path_factory.mktemp("readme")
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        for words in distangle_commands(DOCS / "tutorial.md"):
+            if words[0] in SHORT:
+                small = ["--workers", "1", *(word for pair in SMALL for word in ("--set", pair))]
+                words = [SMALLER.get(word, word) for word in words]
+                main([*words, *(small if words[0] == "simulate" else [])])
+        yield root
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def names(folder: Path) -> dict[str, object]:
+    """What the Python block of the README leaves behind; its run is also the first run of the guides."""
+    (block,) = fenced(README, "python")
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - the README is ours
-    assert Path("runs/second/report/index.html").exists()
+    shutil.copytree("runs/second", "runs/first")
+    return names
+
+
+def test_the_short_commands_of_the_tutorial_run(folder: Path) -> None:
+    for name in ("plates/truth.json", "screen/sites.parquet", "screen/checks/findings.csv"):
+        assert (folder / name).exists()
+
+
+def test_the_python_block_runs_as_printed(folder: Path, names: dict[str, object]) -> None:
+    assert (folder / "runs/second/report/index.html").exists()
     assert len(names["explanation"].table) == 12  # type: ignore[attr-defined]
 
 
-def test_every_command_of_the_readme_is_a_verb_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^    distangle (\w+)(.*?)(?:#.*)?$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {verb for verb, _ in commands} == {"index", "train", "predict", "explain", "figures", "report"}
-    for verb, words in commands:
-        main([verb, "--help"])
-        said = capsys.readouterr().out
-        for flag in re.findall(r"--[\w-]+", words):
-            assert flag in said, f"{verb} has no {flag}"
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.usefixtures("names")
+def test_the_python_blocks_of_the_guides_run_as_printed(name: str) -> None:
+    blocks = fenced(DOCS / f"{name}.md", "python")
+    assert blocks
+    for block in blocks:
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block, f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
+        assert printed.getvalue().strip()
+
+
+def test_the_folds_of_the_guide_are_made(folder: Path) -> None:
+    commands = [words for words in distangle_commands(DOCS / "how-to/hold-out.md") if words[0] == "folds"]
+    assert len(commands) == 3
+    for words in commands:
+        (folder / "folds.parquet").unlink(missing_ok=True)
+        main([re.sub(r"^5$", "2", word) for word in words])  # the small screen has four plates
+        assert (folder / "folds.parquet").exists()
+
+
+def test_the_readme_shows_the_main_job_in_its_order() -> None:
+    verbs = [words[0] for words in distangle_commands(README)]
+    assert verbs == ["index", "train", "predict", "explain", "figures", "report"]

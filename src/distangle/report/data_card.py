@@ -22,7 +22,7 @@ def write_card(
     Args:
         card: From `distangle.images.planes.describe`.
         folder: Of the page; other files in it stay.
-        example: Key (experiment, plate, well, site) and image [channel, height, width] of a site to show; None shows none.
+        example: Key (experiment, plate, well, site) and image [channel, height, width] of a site to show.
 
     Returns:
         The paths of the files.
