@@ -96,8 +96,9 @@ def commit_bytes(path: Path, content: bytes) -> str:
         finally:
             os.close(opened)
         if sha256_of(temporary) != expected:
-            message = f"{path} was not written: the storage gave back other bytes than it was given. Check the disk."
-            raise StorageError(message)
+            raise StorageError(
+                f"{path} was not written: the storage gave back other bytes than it was given. Check the disk."
+            )
     return expected
 
 
@@ -148,11 +149,10 @@ def check_room(folder: Path, *, needed: int, what: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        message = (
+        raise StorageError(
             f"{folder} has no room for {what}: about {in_bytes(needed)} are needed, {in_bytes(free)} are free. "
             f"Make room, or name a folder on another disk."
         )
-        raise StorageError(message)
 
 
 def in_bytes(count: int) -> str:
@@ -179,8 +179,7 @@ def sort_header(path: Path) -> None:
         header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         if len(text) > length:
-            message = f"the header of {path} has {length} bytes, which {len(text)} do not fit into"
-            raise ValueError(message)
+            raise ValueError(f"the header of {path} has {length} bytes, which {len(text)} do not fit into")
         opened.seek(8)
         opened.write(text.ljust(length))  # the format pads with blanks
 

@@ -41,8 +41,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
         RunError: The folder holds something already.
     """
     if out.exists() and any(out.iterdir()):
-        message = f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it."
-        raise RunError(message)
+        raise RunError(f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it.")
     config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
         simulate(out / "plates", config, workers=2, progress=by_percent(advance))

@@ -82,11 +82,10 @@ def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
     if held is None:
         return  # let go in the meantime
     if not _is_dead(held) and not _is_own(held):
-        message = (
+        raise RunError(
             f"{lock.parent} is in use by {_words(held)}. Wait for it{_stop(held)}. If you know that it is gone, "
             f"remove {lock}."
         )
-        raise RunError(message)
     aside = _own(lock)
     with contextlib.suppress(FileNotFoundError):
         lock.rename(aside)

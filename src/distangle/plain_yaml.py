@@ -22,24 +22,20 @@ def compose(text: str) -> yaml.Node | None:
         Unlike: It is no YAML, too long, nested too deeply, or uses an anchor; its words say what and where.
     """
     if len(text) > MOST_CHARACTERS:
-        message = f"it has {len(text):,} characters; a configuration has at most {MOST_CHARACTERS:,}"
-        raise Unlike(message)
+        raise Unlike(f"it has {len(text):,} characters; a configuration has at most {MOST_CHARACTERS:,}")
     depth = 0
     try:
         # Before anything is built: a few lines of anchors make more nodes than any memory holds.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                message = f"line {line} uses an anchor (& or *); write the value out"
-                raise Unlike(message)
+                raise Unlike(f"line {line} uses an anchor (& or *); write the value out")
             depth += isinstance(event, _OPENING) - isinstance(event, _CLOSING)
             if depth > MOST_DEPTH:
-                message = f"line {line} is nested deeper than {MOST_DEPTH} levels"
-                raise Unlike(message)
+                raise Unlike(f"line {line} is nested deeper than {MOST_DEPTH} levels")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        message = " ".join(str(error).split())
-        raise Unlike(message) from error
+        raise Unlike(" ".join(str(error).split())) from error
 
 
 def load(text: str) -> Any:
@@ -67,8 +63,6 @@ def value_of(node: yaml.Node) -> Any:
     try:
         return yaml.SafeLoader("").construct_object(node, deep=True)
     except yaml.constructor.ConstructorError as error:
-        message = f"{str(error.problem or 'its tag')[:120]}; write a number, a word or a list"
-        raise Unlike(message) from error
+        raise Unlike(f"{str(error.problem or 'its tag')[:120]}; write a number, a word or a list") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        message = "it is no number, word or list that a setting takes"
-        raise Unlike(message) from error
+        raise Unlike("it is no number, word or list that a setting takes") from error

@@ -65,11 +65,10 @@ def joined() -> Iterator[None]:
         return
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
-        message = (
+        raise ConfigError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set. Start the ranks with "
             f"`torchrun --nproc-per-node N -m distangle ...`, or unset WORLD_SIZE."
         )
-        raise ConfigError(message)
     _others = _Others()
     try:
         yield
@@ -188,11 +187,10 @@ def check_same(content: bytes, *, what: str, where: str) -> None:
     digests = every_rank(hashlib.sha256(content).hexdigest(), where=where)
     others = [number for number, digest in enumerate(digests) if digest != digests[0]]
     if others:
-        message = (
+        raise RunError(
             f"Rank {others[0]} of {n_ranks()} has another {what} than the first rank. Check that every node sees the "
             f"same screen and run folder, whole, and runs the same version."
         )
-        raise RunError(message)
 
 
 def check_once(visits: np.ndarray, rows: Sequence[int], *, where: str) -> None:
@@ -212,12 +210,11 @@ def check_once(visits: np.ndarray, rows: Sequence[int], *, where: str) -> None:
     expected[list(rows)] = 1
     wrong = np.flatnonzero(visits != expected)
     if len(wrong):
-        message = (
+        raise RunError(
             f"Rank {rank()} on {socket.gethostname()} expected row {wrong[0]} of the screen to be evaluated "
             f"{expected[wrong[0]]} time(s) in {where}, and it was {visits[wrong[0]]} ({len(wrong)} rows in all). The "
             f"ranks do not read the same files; check that every node sees the whole screen."
         )
-        raise RunError(message)
 
 
 def wait_for_all(where: str) -> None:
@@ -262,12 +259,11 @@ class _Others:
             else:
                 self.group = dist.new_group(backend=BACKENDS[on_gpu], timeout=patience)
         except (RuntimeError, ValueError) as error:
-            message = (
+            raise RunError(
                 f"Rank {self.rank} of {self.count} on {socket.gethostname()} could not join the others at "
                 f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)}). Check that every "
                 f"node reaches that address and started the same command."
-            )
-            raise RunError(message) from error
+            ) from error
         _joins += 1
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
@@ -300,8 +296,7 @@ class _Others:
                 if newest != beat:
                     beat, since = newest, time.monotonic()
                 if time.monotonic() - since > self._patience_s or time.monotonic() - began > LONG_PATIENCE_S:
-                    message = f"rank {other} gives no sign of life"
-                    raise RuntimeError(message)
+                    raise RuntimeError(f"rank {other} gives no sign of life")
                 time.sleep(POLL_S)
 
     @contextlib.contextmanager
@@ -312,13 +307,12 @@ class _Others:
             self._store.set(f"at {self.rank}", f"{self._own}: {where}")
             yield
         except RuntimeError as error:
-            message = (
+            raise RunError(
                 f"{self._own} of {self.count} waited {time.monotonic() - began:.0f} s at {where} and another rank did "
                 f"not come: it ended, stalled or was cut off ({_first_line(error)}). Last seen: {self._last_seen()}. "
                 f"All ranks stop; the last checkpoint is safe. Start the same command again with `--resume`; "
                 f"if that rank was only slow, with a longer {PATIENCE_VARIABLE}."
-            )
-            raise RunError(message) from error
+            ) from error
 
     def _last_seen(self) -> str:
         try:
@@ -336,8 +330,7 @@ def _patience_s() -> float:
     except ValueError:
         seconds = 0.0
     if seconds <= 0:
-        message = f"{PATIENCE_VARIABLE} is {given!r}. Expected seconds, such as 60."
-        raise ConfigError(message)
+        raise ConfigError(f"{PATIENCE_VARIABLE} is {given!r}. Expected seconds, such as 60.")
     return seconds
 
 

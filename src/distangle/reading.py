@@ -32,8 +32,7 @@ def whole(path: Path, *, fix: str, error: type[DistangleError] = RunError) -> It
     except DistangleError:
         raise
     except Exception as wrong:  # noqa: BLE001 - every format has a reader with errors of its own
-        message = f"{path} is damaged: {reason_of(wrong)}. {fix}"
-        raise error(message) from wrong
+        raise error(f"{path} is damaged: {reason_of(wrong)}. {fix}") from wrong
 
 
 def read_json(path: Path, *, fix: str, error: type[DistangleError] = RunError) -> dict[str, Any]:
@@ -50,12 +49,10 @@ def read_json(path: Path, *, fix: str, error: type[DistangleError] = RunError) -
     with whole(path, fix=fix, error=error):
         size = path.stat().st_size
         if size > MOST_JSON:
-            message = f"it has {size} bytes, at most {MOST_JSON} are read"
-            raise Unlike(message)
+            raise Unlike(f"it has {size} bytes, at most {MOST_JSON} are read")
         said = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(said, dict):
-            message = f"expected names and values, `{{...}}`, found {_a(said)}"
-            raise Unlike(message)
+            raise Unlike(f"expected names and values, `{{...}}`, found {_a(said)}")
     return said
 
 
@@ -76,8 +73,7 @@ def expect(value: Any, kind: type | tuple[type, ...], *, name: str) -> Any:
     """
     if not isinstance(value, kind) or (isinstance(value, bool) and bool not in _kinds(kind)):
         words = " or ".join(_NAMES.get(one, one.__name__) for one in _kinds(kind))
-        message = f"expected {words} for {name!r}, found {_a(value)}"
-        raise Unlike(message)
+        raise Unlike(f"expected {words} for {name!r}, found {_a(value)}")
     return value
 
 

@@ -45,11 +45,11 @@ class RemotePath:
     def __init__(self, url: str) -> None:
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in SCHEMES:
-            message = f"{url} is no address that can be read. Expected a path, or a URL of {', '.join(SCHEMES)}."
-            raise RemoteError(message)
+            raise RemoteError(
+                f"{url} is no address that can be read. Expected a path, or a URL of {', '.join(SCHEMES)}."
+            )
         if ".." in rest.split("/"):
-            message = f"{url} goes up with '..'. Write the folder that is meant."
-            raise RemoteError(message)
+            raise RemoteError(f"{url} goes up with '..'. Write the folder that is meant.")
         self.scheme = scheme
         self._rest = rest.strip("/") if scheme != "memory" else "/" + rest.strip("/")
 
@@ -179,8 +179,7 @@ class RemotePath:
                 self._ask("get_file", str(temporary))
                 arrived = temporary.stat().st_size
                 if size and arrived != size:
-                    message = f"{self} came with {arrived} bytes; the server tells of {size}. Try again."
-                    raise RemoteError(message)
+                    raise RemoteError(f"{self} came with {arrived} bytes; the server tells of {size}. Try again.")
                 if mtime:
                     os.utime(temporary, (mtime, mtime))
         return copy
@@ -200,13 +199,11 @@ class RemotePath:
         """Ask the file system one thing; its errors come as ours, with the URL."""
         filesystem, reason = _opened(self.scheme, urlsplit(str(self)).netloc)
         if reason:
-            message = f"{self} cannot be read: {reason}."
-            raise RemoteError(message)
+            raise RemoteError(f"{self} cannot be read: {reason}.")
         try:
             return getattr(filesystem, verb)(self._inner, *more, **named)
         except FileNotFoundError as error:
-            message = f"{self} is not there"
-            raise FileNotFoundError(2, message, str(self)) from error
+            raise FileNotFoundError(2, f"{self} is not there", str(self)) from error
         except Exception as error:  # noqa: BLE001 - every backend raises kinds of its own
             said = f"{type(error).__name__}: {error}".rstrip(": ")
             message = f"{self} cannot be read ({said}). Check the address and the access to it"

@@ -115,8 +115,7 @@ def compare(plan: Plan) -> Comparison:
     }
     runs = {key: run for key, run in runs.items() if run.scores.exists()}
     if not runs:
-        message = f"No run of {plan.root} is finished. `distangle ablate --out {plan.root}` goes on."
-        raise RunError(message)
+        raise RunError(f"No run of {plan.root} is finished. `distangle ablate --out {plan.root}` goes on.")
     names = [condition.name for condition in plan.conditions if any(name == condition.name for name, _ in runs)]
     rows: list[Row] = []
     for level, views in LEVELS:

@@ -77,11 +77,9 @@ def chosen_conditions(only: str | None) -> tuple[Condition, ...]:
     known = {condition.name for condition in CONDITIONS}
     for name in names:
         if name not in known:
-            message = f"No condition {name!r}. {nearest(name, known)}"
-            raise ConfigError(message)
+            raise ConfigError(f"No condition {name!r}. {nearest(name, known)}")
     if not names:
-        message = f"--only names no condition. {nearest('', known)}"
-        raise ConfigError(message)
+        raise ConfigError(f"--only names no condition. {nearest('', known)}")
     return tuple(condition for condition in CONDITIONS if condition.name in names)
 
 
@@ -135,5 +133,4 @@ def check_conditions(conditions: Sequence[Condition], config: TrainingConfig, *,
     for name, found in refused.items():
         possible = ",".join(one.name for one in conditions if one.name not in refused)
         way = f" Or compare the others: `--only {possible}`." if possible else ""
-        message = f"Condition {name!r}: {found}{way}"
-        raise type(found)(message) from found
+        raise type(found)(f"Condition {name!r}: {found}{way}") from found

@@ -73,8 +73,7 @@ def plan_ablation(
     check_labels(screen, folds, config.target)
     check_conditions(conditions, asked, screen=screen, folds=folds)
     if screen.folder is None:
-        message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
-        raise RunError(message)
+        raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
     if not (out / "ablation.json").exists():
         _refuse_other_files(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -151,8 +150,9 @@ def _extended(
 def _read(out: Path) -> dict[str, Any]:
     path = out / "ablation.json"
     if not path.exists():
-        message = f"{out} is no ablation: it has no ablation.json. `distangle ablate SCREEN --out {out}` begins one."
-        raise RunError(message)
+        raise RunError(
+            f"{out} is no ablation: it has no ablation.json. `distangle ablate SCREEN --out {out}` begins one."
+        )
     said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return said
 
@@ -161,19 +161,21 @@ def _refuse_other_files(out: Path) -> None:
     ours = {"folds.parquet", "config.yaml"}  # left behind when the first call was stopped before its last write
     others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
     if others:
-        message = f"{out} is not empty ({', '.join(others[:5])}) and no ablation. Name another folder."
-        raise RunError(message)
+        raise RunError(f"{out} is not empty ({', '.join(others[:5])}) and no ablation. Name another folder.")
 
 
 def _refuse_another(out: Path, said: dict[str, Any], *, screen: Screen, folds: Folds, asked: TrainingConfig) -> None:
     if said["perturbations_sha256"] != screen.card.perturbations_sha256:
-        message = f"{out} was begun on a screen with another class list than {screen.folder}. Name another folder."
-        raise RunError(message)
+        raise RunError(
+            f"{out} was begun on a screen with another class list than {screen.folder}. Name another folder."
+        )
     if said["folds_sha256"] != folds.sha256:
-        message = f"{out} was begun with other folds than {folds.description}. Say the same, or name another folder."
-        raise RunError(message)
+        raise RunError(
+            f"{out} was begun with other folds than {folds.description}. Say the same, or name another folder."
+        )
     before, now = values_of(TrainingConfig.model_validate(said["asked"])), values_of(asked)
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
     if changed:
-        message = f"{out} was begun with another recipe: {'; '.join(changed)}. Say the same, or name another folder."
-        raise RunError(message)
+        raise RunError(
+            f"{out} was begun with another recipe: {'; '.join(changed)}. Say the same, or name another folder."
+        )

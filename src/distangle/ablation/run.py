@@ -82,6 +82,7 @@ def _opened(plan: Plan, condition: Condition, seed: int, *, command: str, say: S
     before, now = values_of(read_config(run.config)), values_of(wanted)
     changed = [f"{name} is {before[name]}, not {now[name]}" for name in now if before[name] != now[name]]
     if changed:
-        message = f"{root} was made with other settings: {'; '.join(changed)}. Move it away, or name another folder."
-        raise RunError(message)
+        raise RunError(
+            f"{root} was made with other settings: {'; '.join(changed)}. Move it away, or name another folder."
+        )
     return run

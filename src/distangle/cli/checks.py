@@ -60,8 +60,7 @@ def check(
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)
     if target not in fold_columns(read):
-        message = f"--target {target}: the screen has no such column. {nearest(target, fold_columns(read))}"
-        raise ConfigError(message)
+        raise ConfigError(f"--target {target}: the screen has no such column. {nearest(target, fold_columns(read))}")
     doing("looking for leaks")
     leaks = find_leaks(read, divided, label=target)
     checked = checked.joined(Checked(findings=tuple(leaks), laws=()))
@@ -102,7 +101,6 @@ def _totals(expect: Words) -> dict[str, int]:
     for name, value in pairs(expect, flag="--expect").items():
         plain = str(value).replace("_", "")
         if not plain.isdecimal():
-            message = f"--expect {name}={value}: {value!r} is no whole number. Expected such as wells=62755."
-            raise ConfigError(message)
+            raise ConfigError(f"--expect {name}={value}: {value!r} is no whole number. Expected such as wells=62755.")
         found[name] = int(plain)
     return found

@@ -79,8 +79,9 @@ def check_folder(folder: Path) -> None:
         ScreenError: It is none.
     """
     if not (folder / "screen.json").is_file():
-        message = f"{folder} is not a screen: no screen.json in it. `distangle index SOURCE --out {folder}` makes one."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} is not a screen: no screen.json in it. `distangle index SOURCE --out {folder}` makes one."
+        )
 
 
 def compute_on(device: str | None) -> None:

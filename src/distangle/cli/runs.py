@@ -123,11 +123,10 @@ def train(
         run = RunFolder.open(resume)
         indexed = open_own_screen(run, screen, images, same=False)
     elif source is None or (out is None and limit is None):
-        message = (
+        raise ConfigError(
             "Name the screen and the new run: `distangle train SCREEN --out runs/NAME` (or `--from RUN --out "
             "runs/NAME`, or `--resume RUN`)."
         )
-        raise ConfigError(message)
     else:
         earlier = None if from_ is None else RunFolder.open(source)
         if earlier is not None:

@@ -135,12 +135,12 @@ def _refuse_out(out: Path, source: str) -> None:
             be taken for.
     """
     if out.exists() and not out.is_dir():
-        message = f"--out {out} is a file. Expected a folder, new or of a former screen."
-        raise ScreenError(message)
+        raise ScreenError(f"--out {out} is a file. Expected a folder, new or of a former screen.")
     _check_writable(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
-        message = f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
+        )
 
 
 def _check_writable(out: Path) -> None:
@@ -155,8 +155,9 @@ def _check_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        message = f"--out {out} cannot be written to ({error.strerror}). Name a folder that you may write to."
-        raise ScreenError(message) from error
+        raise ScreenError(
+            f"--out {out} cannot be written to ({error.strerror}). Name a folder that you may write to."
+        ) from error
     finally:
         for folder in made:
             with contextlib.suppress(OSError):
@@ -291,8 +292,7 @@ def simulate(
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         known = nearest(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
-        message = f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()
-        raise ConfigError(message) from error
+        raise ConfigError(f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()) from error
     doing("drawing cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))

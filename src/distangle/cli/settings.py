@@ -55,8 +55,7 @@ def as_words(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
         value = flag[2]
         if value is None:
             if not left or left[0].startswith("--"):
-                message = f"{word} needs a value, such as `{word} 1`; true or false for a switch."
-                raise ConfigError(message)
+                raise ConfigError(f"{word} needs a value, such as `{word} 1`; true or false for a switch.")
             value = left.pop(0)
         words += ["--set", f"{name}={value}"]
     return words

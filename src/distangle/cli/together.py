@@ -24,11 +24,10 @@ def joined_for(verb: str) -> Iterator[None]:
         yield
         return
     if verb not in TOGETHER:
-        message = (
+        raise ConfigError(
             f"`distangle {verb}` runs as one process, and WORLD_SIZE is {os.environ['WORLD_SIZE']}. Several ranks can "
             f"{' and '.join(TOGETHER)}; start the others without torchrun."
         )
-        raise ConfigError(message)
     from distangle.ranks import joined
 
     with joined():

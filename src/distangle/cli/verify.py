@@ -31,8 +31,7 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
         with progress("verify", 100, unit="%") as advance:
             found = verify_screen(open_screen(folder, images), progress=by_percent(advance))
     else:
-        message = f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them."
-        raise ConfigError(message)
+        raise ConfigError(f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them.")
     if found.differences:
         rows = [(one.kind, one.name, one.words) for one in found.differences[:SHOWN]]
         tell_table(("", "file", "found"), rows)

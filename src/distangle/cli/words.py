@@ -60,8 +60,7 @@ def at_least(number: int, least: int, *, flag: str) -> int:
         ConfigError: Fewer than `least`.
     """
     if number < least:
-        message = f"{flag} {number}: expected {least} or more."
-        raise ConfigError(message)
+        raise ConfigError(f"{flag} {number}: expected {least} or more.")
     return number
 
 
@@ -81,16 +80,15 @@ def pairs(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, 
     for word in words:
         name, separator, value = word.partition("=")
         if not separator or not name.strip():
-            message = f"{flag} {word!r}: expected NAME=VALUE."
-            raise ConfigError(message)
+            raise ConfigError(f"{flag} {word!r}: expected NAME=VALUE.")
         if name.strip() in found:
-            message = f"{flag} names {name.strip()!r} twice."
-            raise ConfigError(message)
+            raise ConfigError(f"{flag} names {name.strip()!r} twice.")
         try:
             found[name.strip()] = plain_yaml.load(value) if parse else value.strip()
         except Unlike as error:
-            message = f"{flag} {name.strip()}: {error}. Expected a number, a word, true or false, or a list."
-            raise ConfigError(message) from error
+            raise ConfigError(
+                f"{flag} {name.strip()}: {error}. Expected a number, a word, true or false, or a list."
+            ) from error
     return found
 
 
@@ -111,8 +109,7 @@ def values_by_column(given: Iterable[str], *, flag: str) -> dict[str, list[str]]
         name, _, values = word.partition("=")
         split = [one_spelling(value) for value in values.split(",") if value.strip()]
         if not name.strip() or not split:
-            message = f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
-            raise ConfigError(message)
+            raise ConfigError(f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03.")
         found.setdefault(name.strip(), []).extend(split)
     return found
 
@@ -132,8 +129,7 @@ def one_of_each(words: str, known: Sequence[Name], *, flag: str) -> list[Name]:
     for word in (piece.strip() for piece in words.split(",")):
         match = [name for name in known if name == word]
         if not match:
-            message = f"{flag} {words!r}: {word!r} is none of them. {nearest(word, known)}"
-            raise ConfigError(message)
+            raise ConfigError(f"{flag} {words!r}: {word!r} is none of them. {nearest(word, known)}")
         found += [name for name in match if name not in found]
     return found
 
@@ -151,8 +147,7 @@ def whole_numbers(words: str, *, flag: str) -> tuple[int, ...]:
     pieces = [piece.strip() for piece in words.split(",") if piece.strip()]
     for piece in pieces:
         if not piece.isdecimal():
-            message = f"{flag} {words!r}: {piece!r} is no whole number. Expected such as 0,1,2."
-            raise ConfigError(message)
+            raise ConfigError(f"{flag} {words!r}: {piece!r} is no whole number. Expected such as 0,1,2.")
     return tuple(dict.fromkeys(int(piece) for piece in pieces))
 
 
@@ -169,8 +164,7 @@ def refuse_beside(flag: str, others: Mapping[str, Any], reason: str) -> None:
     """
     given = [name for name, value in others.items() if value is not None]
     if given:
-        message = f"Leave out {', '.join(given)} beside {flag}. {reason}"
-        raise ConfigError(message)
+        raise ConfigError(f"Leave out {', '.join(given)} beside {flag}. {reason}")
 
 
 def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:

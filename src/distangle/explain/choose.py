@@ -28,18 +28,16 @@ def choose_rows(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequenc
         ExplanationError: There is none; a column or value that the table does not have; fewer than one asked for.
     """
     if n_sites < 1:
-        message = f"{n_sites} sites to explain: expected 1 or more."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{n_sites} sites to explain: expected 1 or more.")
     wanted = _wanted(table, only or {})
     of_fold = "fold" in {name.removeprefix("Metadata_").lower() for name in only or {}}
     fine = wanted & ((table["reason"] == "") if of_fold else asked_sites(table))
     if not fine.any():
         asked = "".join(f" with {name} {', '.join(values)}" for name, values in (only or {}).items())
-        message = (
+        raise ExplanationError(
             f"No held-out site{asked} can be explained: none is readable. Look into `reason` and `Metadata_Fold` of "
             "predictions/sites.parquet; `fold=train` asks for sites that were trained on."
         )
-        raise ExplanationError(message)
     chosen = table[fine]
     control = chosen["Metadata_Role"].isin(NEGATIVE)
     # Sites of one well stand apart in the order, so that few sites already show several wells.
@@ -120,12 +118,10 @@ def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series
     for name, values in only.items():
         column = columns.get(name.removeprefix("Metadata_").lower())
         if column is None:
-            message = f"The predictions have no column {name!r}. {nearest(name, columns)}"
-            raise ExplanationError(message)
+            raise ExplanationError(f"The predictions have no column {name!r}. {nearest(name, columns)}")
         texts = table[column].astype(str)
         for value in values:
             if not (texts == value).any():
-                message = f"No site has {name} {brief(value)!r}. {nearest(value, texts.unique())}"
-                raise ExplanationError(message)
+                raise ExplanationError(f"No site has {name} {brief(value)!r}. {nearest(value, texts.unique())}")
         wanted &= texts.isin(list(values))
     return wanted

@@ -139,18 +139,15 @@ class ChosenSites:
             "raw images": len(self.raw),
         }
         if len(set(rows.values())) > 1 or not len(self.table):
-            message = f"Expected one image and one target per row and at least one row, found {rows}."
-            raise ExplanationError(message)
+            raise ExplanationError(f"Expected one image and one target per row and at least one row, found {rows}.")
         if not self.images.shape[1] == self.raw.shape[1] == len(self.channels):
-            message = (
+            raise ExplanationError(
                 f"{len(self.channels)} channel names, {self.images.shape[1]} channels of images, "
                 f"{self.raw.shape[1]} of raw images."
             )
-            raise ExplanationError(message)
         missing = [name for name in NEEDED if name not in self.table.columns]
         if missing:
-            message = f"The table of sites lacks {missing}. Give the rows of `Predictions.table`."
-            raise ExplanationError(message)
+            raise ExplanationError(f"The table of sites lacks {missing}. Give the rows of `Predictions.table`.")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -167,8 +164,9 @@ class ChosenSites:
             ExplanationError: The names of the perturbations are not its.
         """
         if len(self.perturbations) != model.config.n_perturbations:
-            message = f"{len(self.perturbations)} names of perturbations for a model of {model.config.n_perturbations}."
-            raise ExplanationError(message)
+            raise ExplanationError(
+                f"{len(self.perturbations)} names of perturbations for a model of {model.config.n_perturbations}."
+            )
 
     def take(self, rows: Sequence[int]) -> "ChosenSites":
         """Return some of the sites, in the order asked for, each at most once.

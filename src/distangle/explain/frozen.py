@@ -39,8 +39,7 @@ def check_targets(model: PerturbationClassifier, targets: torch.Tensor) -> None:
     wrong = ((targets < 0) | (targets >= known)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        message = (
+        raise ExplanationError(
             f"Row {row} asks for perturbation {int(targets[row])}; the model knows {known}, from 0 to {known - 1}. "
             "Give the index of a column of its logits."
         )
-        raise ExplanationError(message)

@@ -121,8 +121,9 @@ def open_run(
     try:
         readable, _ = measure_sites(store, chosen)
         if not readable:
-            message = f"None of the {len(chosen)} chosen sites can be read; the first: {store.reasons[chosen[0]]}"
-            raise ExplanationError(message)
+            raise ExplanationError(
+                f"None of the {len(chosen)} chosen sites can be read; the first: {store.reasons[chosen[0]]}"
+            )
         removal = removal or ("mean" if untreated_beside(screen, readable) is None else "control")
         untreated, _ = measure_sites(store, untreated_wells(predictions.table, folds=folds, n_wells=n_untreated))
         if removal == "control":
@@ -207,8 +208,6 @@ def _readable(store: ImageStore, rows: list[int] | None) -> torch.Tensor | None:
 
 def _check_stand_ins(sites: ChosenSites, removal: Removal) -> None:
     if removal == "control" and sites.controls is None:
-        message = "Not every explained plate has a readable negative control. Use removal `mean`."
-        raise ExplanationError(message)
+        raise ExplanationError("Not every explained plate has a readable negative control. Use removal `mean`.")
     if removal == "other_well" and sites.others is None:
-        message = "Not every explained plate has another readable well. Use removal `mean`."
-        raise ExplanationError(message)
+        raise ExplanationError("Not every explained plate has another readable well. Use removal `mean`.")

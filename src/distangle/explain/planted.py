@@ -51,15 +51,17 @@ def compare_with_truth(
         ExplanationError: Rows and maps differ in number, or a planted channel is not there.
     """
     if len(table) != len(maps):
-        message = f"{len(table)} rows and {len(maps)} maps: expected one map per row of the same explanation."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"{len(table)} rows and {len(maps)} maps: expected one map per row of the same explanation."
+        )
     n_channels = sum(re.fullmatch(r"shapley_\d+", str(name)) is not None for name in table.columns)
     single = {name: int(planted[0]) for name, planted in channels_of.items() if len(planted) == 1}
     wrong = {name: channel for name, channel in single.items() if not 1 <= channel <= n_channels}
     if wrong:
         name, channel = next(iter(wrong.items()))
-        message = f"{name} is planted in channel {channel}; the explanation has channels 1 to {n_channels}."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"{name} is planted in channel {channel}; the explanation has channels 1 to {n_channels}."
+        )
     wells = np.array(wells_of(table), dtype=object)
     own = (table["explained"] == table["perturbation"]).to_numpy()
     right = own & (table["predicted"] == table["perturbation"]).to_numpy()

@@ -99,9 +99,8 @@ def n_steps(parts: Sequence[Part]) -> int:
 def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: Opened) -> Opened:
     """Open another run at the same sites; it must not have been trained on them."""
     if run.describe()["folds_sha256"] != other.describe()["folds_sha256"]:
-        message = (
+        raise ExplanationError(
             f"{other.root} holds out other sites than {run.root} ({other.describe()['held_out']}), so it may have been "
             "trained on those to be explained. Train it with the same --hold-out, or the same --folds and --fold."
         )
-        raise ExplanationError(message)
     return open_run(other, screen, selection=SiteSelection(rows=opened.rows), removal=opened.removal)

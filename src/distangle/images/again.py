@@ -56,8 +56,9 @@ def try_again(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
     except ImageError as error:
         if not _passes(error):
             raise
-        message = f"{error} The storage failed {len(pauses) + 1} times; look at its mount, then start again."
-        raise ImageError(message) from error.__cause__
+        raise ImageError(
+            f"{error} The storage failed {len(pauses) + 1} times; look at its mount, then start again."
+        ) from error.__cause__
 
 
 def _passes(error: ImageError) -> bool:

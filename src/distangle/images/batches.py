@@ -40,8 +40,9 @@ def measure_sites(store: ImageStore, rows: Sequence[int]) -> tuple[list[int], np
     readable = [row for row in rows if row not in store.reasons]
     if by == "training":
         if store.preparation.fixed is None:
-            message = "standardise=training needs the mean and spread of training images. Call `fix_statistics` first."
-            raise ConfigError(message)
+            raise ConfigError(
+                "standardise=training needs the mean and spread of training images. Call `fix_statistics` first."
+            )
         fixed = np.asarray(store.preparation.fixed, dtype=np.float32)
         return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))
     return readable, statistics_by_site(store.screen, store.statistics, by=by, rows=readable, fold=store.fold)
@@ -68,8 +69,9 @@ def fix_statistics(store: ImageStore, rows: Sequence[int]) -> Preparation:
     readable = store.measure(chosen)
     if not readable:
         reason = f"; the first: {store.reasons[chosen[0]]}" if chosen else ""
-        message = f"None of {len(chosen)} training images can be read to standardise by{reason}. Check the screen."
-        raise ImageError(message)
+        raise ImageError(
+            f"None of {len(chosen)} training images can be read to standardise by{reason}. Check the screen."
+        )
     mean, spread = pooled_statistics(store.statistics[readable]).astype(np.float64)
     octave = np.exp2(np.rint(np.log2(np.where(spread > 0, spread, 1.0))))
     rounded = np.rint(mean / octave) * octave

@@ -137,8 +137,7 @@ def statistics_by_site(
     if by == "image":
         return image_statistics
     if by not in GROUP:
-        message = f"No standardisation {by!r}. {nearest(by, ['image', 'training', *GROUP])}"
-        raise ConfigError(message)
+        raise ConfigError(f"No standardisation {by!r}. {nearest(by, ['image', 'training', *GROUP])}")
     wanted = np.zeros(len(screen.sites), dtype=bool)
     wanted[list(range(len(wanted)) if rows is None else rows)] = True
     readable = np.isfinite(image_statistics).all(axis=(1, 2))
@@ -157,12 +156,11 @@ def statistics_by_site(
         if len(chosen) == 0:
             name = " ".join(screen.sites[GROUP[by]].iloc[group[0]].astype(str))
             where = "" if fold is None else f" in the fold {fold[group[0]]!r}"
-            message = (
+            raise ConfigError(
                 f"Plate {name} has no negative control{where}; standardising by "
                 f"controls needs at least one per plate and fold. Use `experiment_controls` or `image`, or name the "
                 f"controls when indexing."
             )
-            raise ConfigError(message)
         result[group] = pooled_statistics(image_statistics[chosen])
     return result
 

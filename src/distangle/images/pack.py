@@ -97,8 +97,7 @@ def _pack(
                 done.append(outcome)
             advance(f"{len(done) + len(problems)} images")
     if not done:
-        message = f"No image of the screen can be read. First: {problems[0].describe()}"
-        raise ScreenError(message)
+        raise ScreenError(f"No image of the screen can be read. First: {problems[0].describe()}")
     if format == "ome-zarr":
         packer.describe_plates([one.row for one in done])
     packed = _screen_of(screen, done, problems, folder=folder, said={"format": format, "level": level})
@@ -115,8 +114,9 @@ def _pack(
 
 def _check(screen: Screen) -> None:
     if screen.card.tables_only:
-        message = "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
-        raise ScreenError(message)
+        raise ScreenError(
+            "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
+        )
     if (screen.sites["sha256"].astype(str) == "").any():
         message = (
             "This screen was indexed without hashing its files, so a packed image cannot be told from a stale one. "

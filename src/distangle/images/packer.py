@@ -101,10 +101,9 @@ class Packer:
                     sweep(left)
                 ngff.write_image(field, image, level=self._level, channels=self._screen.card.channels, about=about)
             if not np.array_equal(read_packed(whole), image):
-                message = (
+                raise ScreenError(
                     f"{whole} does not read back as it was written. Check the memory and the disk of this machine."
                 )
-                raise ScreenError(message)
         found = whole.stat()
         return PackedImage(row, path, found.st_size, found.st_mtime, kept or sha256_of(whole), kept is not None)
 

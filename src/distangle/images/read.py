@@ -70,14 +70,15 @@ def _checked_header(path: Path, read: Callable[[Path], ImageHeader]) -> ImageHea
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError) as error:
         if isinstance(error, ImageError):
             raise
-        message = f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
+        ) from error
     if header.dtype not in ("uint8", "uint16"):
-        message = f"{path} holds {header.dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit)."
-        raise PixelTypeError(message)
+        raise PixelTypeError(f"{path} holds {header.dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit).")
     if header.shape[0] * header.shape[1] > MAX_PIXELS:
-        message = f"{path} claims {header.shape[0]} x {header.shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
-        raise PixelTypeError(message)
+        raise PixelTypeError(
+            f"{path} claims {header.shape[0]} x {header.shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
+        )
     return header
 
 
@@ -123,11 +124,10 @@ def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
     first = planes[0]
     for path, plane in zip(paths, planes, strict=True):
         if plane.shape != first.shape or plane.dtype != first.dtype:
-            message = (
+            raise ImageError(
                 f"{path} is {plane.dtype} {plane.shape}, but {paths[0]} of the same site is {first.dtype} "
                 f"{first.shape}. All channels of a site must agree; index the screen again to find such sites."
             )
-            raise ImageError(message)
     image = np.stack(planes)
     PATIENCE.count(image.size)
     return image
@@ -148,8 +148,9 @@ def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarr
     if wanted == list(range(len(image))):
         return image
     if max(wanted) >= len(image):
-        message = f"{paths[0]} has {len(image)} channels, but {wanted} were asked for. Index or pack the screen again."
-        raise ImageError(message)
+        raise ImageError(
+            f"{paths[0]} has {len(image)} channels, but {wanted} were asked for. Index or pack the screen again."
+        )
     return np.ascontiguousarray(image[wanted])
 
 
@@ -160,11 +161,10 @@ def _kind(path: Path) -> str:
     except OSError as error:
         if isinstance(error, IsADirectoryError) and is_array(path):
             return "array"
-        message = (
+        raise ImageError(
             f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Name the folder of the images "
             "(`--images FOLDER`), or index again."
-        )
-        raise ImageError(message) from error
+        ) from error
     if head.startswith(SIGNATURE):
         return "png"
     if head.startswith(_TIFF):
@@ -173,8 +173,7 @@ def _kind(path: Path) -> str:
         return "packed"
     # What the file holds is not quoted: over a link it may be anybody's.
     found = "is empty (0 bytes)" if not head else f"does not begin as an image does, {_resembled(head)}"
-    message = f"{path} {found}; expected a PNG or TIFF file, or a packed image."
-    raise ImageError(message)
+    raise ImageError(f"{path} {found}; expected a PNG or TIFF file, or a packed image.")
 
 
 def _resembled(head: bytes) -> str:
@@ -197,11 +196,11 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
     header = _checked_header(path, lambda file: _header(file, page))
     dtype, n_pages = header.dtype, header.n_pages
     if page is None and n_pages > 1:
-        message = f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
-        raise ImageError(message)
+        raise ImageError(
+            f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
+        )
     if page is not None and page >= n_pages:
-        message = f"{path} has {n_pages} pages, but page {page} was asked for."
-        raise ImageError(message)
+        raise ImageError(f"{path} has {n_pages} pages, but page {page} was asked for.")
     try:
         kind = _kind(path)
         if kind == "packed":
@@ -212,8 +211,9 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
     except (OSError, SyntaxError, EOFError, ValueError, IndexError) as error:
         if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
             raise MemoryError(str(error)) from error  # says nothing of the file
-        message = f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
+        ) from error
     return np.ascontiguousarray(plane.astype(dtype, copy=False))
 
 

@@ -50,11 +50,10 @@ class SiteReader:
     def _check_size(self, row: int, paths: Sequence[Path], found: int) -> None:
         expected = self._indexed("size", row)
         if expected is not None and found != expected:
-            message = (
+            raise ImageError(
                 f"{_named(paths)}: {found} bytes now, {expected} when it was indexed. Index the screen again; "
                 "`distangle check` finds all such files."
             )
-            raise ImageError(message)
 
     def _check_bytes(self, row: int, paths: Sequence[Path], pages: Sequence[int | None], *, written: float) -> None:
         expected = self._indexed("sha256", row)
@@ -62,12 +61,11 @@ class SiteReader:
         if not expected or (alone and written == self._indexed("mtime", row)):
             return
         if sha256_of_site(paths, pages) != expected:
-            message = (
+            raise ImageError(
                 f"{_named(paths)}: as many bytes as when it was indexed, but not the same ones (SHA-256). Copy it "
                 "again from where it came, or, if it was meant, index the screen again; `distangle verify` finds all "
                 "such files."
             )
-            raise ImageError(message)
 
     def _indexed(self, column: str, row: int) -> object:
         """What the index says; None in a table made by hand that does not say."""

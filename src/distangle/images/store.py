@@ -43,11 +43,13 @@ class ImageStore:
         workers: int = 2,
     ) -> None:
         if screen.card.tables_only:
-            message = "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
-            raise ScreenError(message)
+            raise ScreenError(
+                "This screen was indexed with --tables-only, so it has no images. Index it again where they are."
+            )
         if fold is not None and len(fold) != len(screen.sites):
-            message = f"{len(fold)} folds were given for {len(screen.sites)} sites. Give one each: `Folds.of(screen)`."
-            raise ValueError(message)
+            raise ValueError(
+                f"{len(fold)} folds were given for {len(screen.sites)} sites. Give one each: `Folds.of(screen)`."
+            )
         self.screen = screen
         self.fold = fold
         self.preparation = preparation or Preparation()
@@ -74,8 +76,7 @@ class ImageStore:
             image = self._reader.read(row)
             expected = self.screen.card.shape
             if expected is not None and image.shape[1:] != tuple(expected):
-                message = f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(expected)}"
-                raise ImageError(message)
+                raise ImageError(f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(expected)}")
             image = bin_pixels(image, self.preparation.binning)
             self.statistics[row] = channel_statistics(image, transform=self.preparation.transform)
         except ImageError as error:
@@ -84,8 +85,9 @@ class ImageStore:
             raise ImageError(message) from error
         except MemoryError as error:
             self._clear()  # what ends now may need some
-            message = f"Memory ran out while {self._place(row)} was decoded ({self._files(row)}). {SHORT}"
-            raise MemoryShortage(message) from error
+            raise MemoryShortage(
+                f"Memory ran out while {self._place(row)} was decoded ({self._files(row)}). {SHORT}"
+            ) from error
         return self._cache(row, image)
 
     def images(self, rows: Iterable[int]) -> list[np.ndarray]:
@@ -101,8 +103,7 @@ class ImageStore:
         except MemoryShortage as error:
             named = "; ".join(self._files(row) for row in rows[:4])
             more = ", ..." if len(rows) > 4 else ""
-            message = f"{error} Its batch has {len(rows)} images: {named}{more}."
-            raise MemoryShortage(message) from error
+            raise MemoryShortage(f"{error} Its batch has {len(rows)} images: {named}{more}.") from error
 
     def measure(self, rows: Iterable[int]) -> list[int]:
         """Read images once for their statistics; return the rows that can be read.

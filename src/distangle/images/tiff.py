@@ -83,8 +83,9 @@ def read_tiff(path: Path, page: int, *, most: int) -> np.ndarray:
             chosen = opened.pages[page].aspage()
             _, (height, width) = _described(path, opened, chosen)
             if height * width > most:
-                message = f"{path} page {page} claims {height} x {width} pixels; the limit is {most} per plane."
-                raise PixelTypeError(message)
+                raise PixelTypeError(
+                    f"{path} page {page} claims {height} x {width} pixels; the limit is {most} per plane."
+                )
             _check_segments(path, page, chosen)
             return _black_is_zero(_decoded(path, page, chosen), chosen)
     except (ImageError, OSError, MemoryError):
@@ -123,8 +124,7 @@ def _described(path: Path, opened: tifffile.TiffFile, page: tifffile.TiffPage) -
     bits = int(page.bitspersample)
     if dtype in ("uint8", "uint16") and (bits not in (8, 12, 16) or (bits == 12 and page.compression != _RAW)):
         packed = f" with compression {int(page.compression)}" if bits == 12 else ""
-        message = f"{path} holds {bits}-bit samples{packed}; expected 8 or 16 bit, or 12 bit uncompressed."
-        raise PixelTypeError(message)
+        raise PixelTypeError(f"{path} holds {bits}-bit samples{packed}; expected 8 or 16 bit, or 12 bit uncompressed.")
     _check_meaning(path, page)
     return dtype, shape if _orientation(page) < _TRANSPOSED else shape[::-1]
 
@@ -137,8 +137,7 @@ def _check_meaning(path: Path, page: tifffile.TiffPage) -> None:
     if said == _PALETTE and page.colormap is not None and _is_ramp(np.asarray(page.colormap)):
         return
     kind = "a palette whose colours are no shades of one" if said == _PALETTE else f"PhotometricInterpretation {said}"
-    message = f"{path} has {kind}: its numbers are no intensities. Expected grey planes."
-    raise PixelTypeError(message)
+    raise PixelTypeError(f"{path} has {kind}: its numbers are no intensities. Expected grey planes.")
 
 
 def _is_ramp(colours: np.ndarray) -> bool:
@@ -182,8 +181,7 @@ def _upright(plane: np.ndarray, orientation: int) -> np.ndarray:
 
 def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
     if len(page.shape) != 2:
-        message = f"{path} has pages of shape {page.shape}; expected grey planes (height, width)."
-        raise PixelTypeError(message)
+        raise PixelTypeError(f"{path} has pages of shape {page.shape}; expected grey planes (height, width).")
     return int(page.shape[0]), int(page.shape[1])
 
 
@@ -200,11 +198,9 @@ def _check_tags(opened: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
     codes = [struct.unpack_from(f"{form.byteorder}H", listed, k * form.tagsize)[0] for k in range(n_tags)]
     lost = sorted(code for code in {*codes} - {tag.code for tag in page.tags} if code in _OF_PIXELS)
     if lost:
-        message = f"its tag{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} cannot be read"
-        raise ValueError(message)
+        raise ValueError(f"its tag{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} cannot be read")
     if page.compression in _ZLIB and codes != sorted(codes):
-        message = f"its tags {', '.join(map(str, codes))} are not in order"
-        raise ValueError(message)
+        raise ValueError(f"its tags {', '.join(map(str, codes))} are not in order")
 
 
 def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
@@ -216,21 +212,17 @@ def _check_segments(path: Path, number: int, page: tifffile.TiffPage) -> None:
     size = path.stat().st_size
     end = max((o + n for o, n in zip(offsets, counts, strict=True)), default=0)
     if end > size or 0 in counts or not len(counts):
-        message = f"{size} bytes, but its page {number} needs {max(end, size + 1)}"
-        raise ValueError(message)
+        raise ValueError(f"{size} bytes, but its page {number} needs {max(end, size + 1)}")
     expected = _segment_bytes(page)
     # The list of offsets is cut to what the size asks for; the tag says how many there are.
     there = {len(counts), *(page.tags[code].count for code in _OFFSETS if code in page.tags)}
     if there != {len(expected)}:
-        message = f"page {number} has {max(there)} strips or tiles; its size asks for {len(expected)}"
-        raise ValueError(message)
+        raise ValueError(f"page {number} has {max(there)} strips or tiles; its size asks for {len(expected)}")
     if page.compression == _RAW and list(counts) != expected and sum(counts) != sum(expected):
-        message = f"page {number} has {sum(counts)} bytes of pixels; its size asks for {sum(expected)}"
-        raise ValueError(message)
+        raise ValueError(f"page {number} has {sum(counts)} bytes of pixels; its size asks for {sum(expected)}")
     # What packs worst is PackBits, two bytes for one: a longer strip is no plane of this size, but may hold gigabytes.
     if any(count > 2 * n_bytes + _SLACK for count, n_bytes in zip(counts, expected, strict=True)):
-        message = f"page {number} has {sum(counts)} bytes of packed pixels for a plane of {sum(expected)}"
-        raise ValueError(message)
+        raise ValueError(f"page {number} has {sum(counts)} bytes of packed pixels for a plane of {sum(expected)}")
     check = _check_inflated if page.compression in _ZLIB else _check_packbits if page.compression == _PACKBITS else None
     if check is not None:
         with path.open("rb") as opened:
@@ -254,8 +246,7 @@ def _segment_bytes(page: tifffile.TiffPage) -> list[int]:
 
 def _check_inflated(packed: bytes, n_bytes: int, number: int) -> None:
     if inflated_length(packed, n_bytes) != (n_bytes, True):
-        message = f"a strip of page {number} does not hold {n_bytes} bytes"
-        raise ValueError(message)
+        raise ValueError(f"a strip of page {number} does not hold {n_bytes} bytes")
 
 
 def _check_packbits(packed: bytes, n_bytes: int, number: int) -> None:
@@ -269,8 +260,7 @@ def _check_packbits(packed: bytes, n_bytes: int, number: int) -> None:
         else:
             place += 1
     if n != n_bytes or not 0 <= len(packed) - place <= _SLACK:
-        message = f"a strip of page {number} does not hold {n_bytes} bytes"
-        raise ValueError(message)
+        raise ValueError(f"a strip of page {number} does not hold {n_bytes} bytes")
 
 
 def _unpack(path: Path, page: tifffile.TiffPage) -> np.ndarray:

@@ -73,14 +73,13 @@ def array_header(path: Path) -> ArrayHeader:
         header = _format_3(path) if (path / "zarr.json").is_file() else _format_2(path)
         fits = len(header.shape) >= 2 and len(header.grid) == len(header.shape)
         if not fits or min(header.shape) < 1 or min(header.grid) < 1:
-            message = f"shape {header.shape} in chunks {header.grid}"
-            raise ValueError(message)
+            raise ValueError(f"shape {header.shape} in chunks {header.grid}")
         if header.chunk_bytes > _LARGEST_CHUNK:
-            message = f"chunks of {header.chunk_bytes} bytes; the limit is {_LARGEST_CHUNK}"
-            raise ValueError(message)
+            raise ValueError(f"chunks of {header.chunk_bytes} bytes; the limit is {_LARGEST_CHUNK}")
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        message = f"{path} has no metadata of an array that can be an image ({error}). Copy it again, and index again."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{path} has no metadata of an array that can be an image ({error}). Copy it again, and index again."
+        ) from error
     return header
 
 
@@ -114,8 +113,7 @@ def read_planes(path: Path, pages: Sequence[int]) -> np.ndarray:
     header = array_header(path)
     n_pages = math.prod(header.leading)
     if max(pages) >= n_pages:
-        message = f"{path} has {n_pages} planes, but plane {max(pages)} was asked for. Index the screen again."
-        raise ImageError(message)
+        raise ImageError(f"{path} has {n_pages} planes, but plane {max(pages)} was asked for. Index the screen again.")
     packed = _packed(path)
     if packed is not None:
         return np.ascontiguousarray(packed[list(pages)])
@@ -131,17 +129,17 @@ def _read_block(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int]]
     try:
         import zarr
     except ImportError as error:
-        message = f"{path} is an array of Zarr, which needs a package: pip install 'distangle[zarr]'."
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{path} is an array of Zarr, which needs a package: pip install 'distangle[zarr]'."
+        ) from error
     try:
         array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
         leading: tuple[Any, ...] = tuple(list(ks) for ks in wanted)
         return np.asarray(array.get_orthogonal_selection((*leading, slice(None), slice(None))))
     except Exception as error:  # noqa: BLE001 - every codec raises kinds of its own
-        message = (
+        raise ImageError(
             f"{path} is damaged ({type(error).__name__}: {error}). Copy it again, or remove its site, and index again."
-        )
-        raise ImageError(message) from error
+        ) from error
 
 
 def is_packed_array(path: Path) -> bool:
@@ -208,8 +206,7 @@ def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) ->
     """Refuse a chunk of another length, by its size if raw, else by its header."""
     if not header.codec:
         if n_bytes != header.chunk_bytes:
-            message = f"{file} holds {n_bytes} bytes, and a chunk has {header.chunk_bytes}. Copy it again."
-            raise ImageError(message)
+            raise ImageError(f"{file} holds {n_bytes} bytes, and a chunk has {header.chunk_bytes}. Copy it again.")
     elif _claims(header.codec, head) > header.chunk_bytes:
         message = f"{file} claims {_claims(header.codec, head)} bytes, and a chunk has {header.chunk_bytes}. "
         message += "Copy it again."
@@ -238,8 +235,7 @@ def _absent(what: str, path: Path, reason: str | None) -> str:
 def _format_3(path: Path) -> ArrayHeader:
     said = _json(path / "zarr.json")
     if said["node_type"] != "array" or said["chunk_grid"]["name"] != "regular":
-        message = f"{said['node_type']}, chunks {said.get('chunk_grid', {}).get('name')}"
-        raise ValueError(message)
+        raise ValueError(f"{said['node_type']}, chunks {said.get('chunk_grid', {}).get('name')}")
     keys = said["chunk_key_encoding"]
     default = keys["name"] == "default"
     separator = str(keys.get("configuration", {}).get("separator", "/" if default else "."))

@@ -32,18 +32,16 @@ def check_fits(screen: Screen, card: ModelCard) -> None:
     """
     channels = [channel.name for channel in screen.card.channels]
     if channels != list(card.channels):
-        message = (
+        raise RunError(
             f"The screen has the channels {', '.join(channels)}; the network was trained on "
             f"{', '.join(card.channels)}, in that order. Index the screen with these channels."
         )
-        raise RunError(message)
     unknown = sorted(set(screen.sites["cell_type"]) - set(card.cell_types)) if card.cell_types else []
     if unknown:
-        message = (
+        raise RunError(
             f"The screen has the cell type(s) {', '.join(repr(name) for name in unknown)}; the network knows "
             f"{', '.join(card.cell_types)}. Train with these cells, or with network.cell_type=false."
         )
-        raise RunError(message)
 
 
 def cell_type_rows(screen: Screen, rows: Sequence[int], card: ModelCard) -> torch.Tensor | None:
@@ -76,8 +74,7 @@ class PredictionOptions:
 
     def __post_init__(self) -> None:
         if wrong := [n for n in self.views if n not in (1, N_VIEWS)]:
-            message = f"views must be 1 or {N_VIEWS}, got {wrong[0]}."
-            raise ConfigError(message)
+            raise ConfigError(f"views must be 1 or {N_VIEWS}, got {wrong[0]}.")
 
 
 def predict_sites(

@@ -35,8 +35,9 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
     """
     path = run.checkpoints / "model.safetensors"
     if not path.exists():
-        message = f"{run.root} has no final weights yet: no {path}. Finish it: `distangle train --resume {run.root}`."
-        raise RunError(message)
+        raise RunError(
+            f"{run.root} has no final weights yet: no {path}. Finish it: `distangle train --resume {run.root}`."
+        )
     return load_model(path)
 
 
@@ -110,12 +111,11 @@ def _check_readable(sites: Predictions, screen: Screen) -> None:
     source = screen.source
     lost = isinstance(source, Path) and not source.exists()
     what = f"{source} is not there any more" if lost else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
-    message = (
+    raise RunError(
         f"Not one of the {len(reasons)} sites of {screen.folder} can be read: {what}. Nothing was written. If the "
         "images were moved, index them where they are now (`distangle index SOURCE --out SCREEN`), and name that "
         "screen: `--screen SCREEN`."
     )
-    raise RunError(message)
 
 
 def predict_run(

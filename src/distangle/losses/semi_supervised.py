@@ -26,8 +26,7 @@ def semi_supervised_loss(
         ValueError: There is no labelled image: the first mean is not defined.
     """
     if not len(labelled):
-        message = f"All {len(pseudo)} images are pseudo-labelled; Eq. (7) needs labelled ones beside them."
-        raise ValueError(message)
+        raise ValueError(f"All {len(pseudo)} images are pseudo-labelled; Eq. (7) needs labelled ones beside them.")
     first = mean_loss(labelled)
     if weight == 0 or not len(pseudo):
         return first
@@ -54,8 +53,9 @@ def pseudo_weight(epoch: float, *, from_epoch: float, full_epoch: float, final: 
         ValueError: T2 lies before T1, or alpha_f is negative.
     """
     if full_epoch < from_epoch or final < 0:
-        message = f"alpha(t) needs T1 <= T2 and alpha_f >= 0, got T1={from_epoch}, T2={full_epoch}, alpha_f={final}."
-        raise ValueError(message)
+        raise ValueError(
+            f"alpha(t) needs T1 <= T2 and alpha_f >= 0, got T1={from_epoch}, T2={full_epoch}, alpha_f={final}."
+        )
     if epoch <= from_epoch:
         return 0.0
     if epoch >= full_epoch:

@@ -54,8 +54,9 @@ class NormStatisticsChoice:
         """
         names = {"at_test": "statistics", "fewest": "min_sites", "controls": "n_controls"}
         if unknown := [str(name) for name in values if name not in names]:
-            message = f"The card of a model has the unknown key 'norms.{unknown[0]}'. {nearest(unknown[0], names)}"
-            raise WeightsError(message)
+            raise WeightsError(
+                f"The card of a model has the unknown key 'norms.{unknown[0]}'. {nearest(unknown[0], names)}"
+            )
         return _NORMS.validate_python({names[name]: value for name, value in values.items()})
 
 
@@ -91,11 +92,10 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.class_sites):
-            message = (
+            raise WeightsError(
                 f"The card of a model names {len(self.classes)} classes and the training sites of "
                 f"{len(self.class_sites)}. Expected one number of sites for each class."
             )
-            raise WeightsError(message)
 
     @property
     def trained_classes(self) -> frozenset[str]:
@@ -126,24 +126,22 @@ class ModelCard:
             WeightsError: A key is missing or unknown, or a value is of another type.
         """
         if not isinstance(values, Mapping):
-            message = f"The card of a model is {values!r:.40}. Expected a mapping with target, classes and channels."
-            raise WeightsError(message)
+            raise WeightsError(
+                f"The card of a model is {values!r:.40}. Expected a mapping with target, classes and channels."
+            )
         known = [field.name for field in fields(cls)]
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         if missing := [name for name in needed if name not in values]:
-            message = f"The card of a model lacks {', '.join(missing)}. Expected {', '.join(needed)}."
-            raise WeightsError(message)
+            raise WeightsError(f"The card of a model lacks {', '.join(missing)}. Expected {', '.join(needed)}.")
         if unknown := [str(name) for name in values if name not in known]:
-            message = f"The card of a model has the unknown key {unknown[0]!r}. {nearest(unknown[0], known)}"
-            raise WeightsError(message)
+            raise WeightsError(f"The card of a model has the unknown key {unknown[0]!r}. {nearest(unknown[0], known)}")
         norms = values.get("norms", {})
         try:
             norms = NormStatisticsChoice.from_json(norms) if isinstance(norms, Mapping) else norms
             return _CARDS.validate_python({**values, "norms": norms})
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r:.60}: {e['msg'].lower()}" for e in error.errors()]
-            message = f"The card of a model does not fit: {'; '.join(wrong)}."
-            raise WeightsError(message) from error
+            raise WeightsError(f"The card of a model does not fit: {'; '.join(wrong)}.") from error
 
     def check_fits(self, config: ModelConfig) -> None:
         """Check that the card describes a network of this shape.
@@ -158,8 +156,7 @@ class ModelCard:
         }
         for what, (on_card, of_network) in named.items():
             if on_card != of_network:
-                message = f"The card of a model names {on_card} {what}, and its network has {of_network}."
-                raise WeightsError(message)
+                raise WeightsError(f"The card of a model names {on_card} {what}, and its network has {of_network}.")
 
 
 _NORMS = TypeAdapter(NormStatisticsChoice)
@@ -211,16 +208,14 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
         WeightsError: A tensor is not finite, or the card is of another network; nothing is written then.
     """
     if path.suffix != ".safetensors":
-        message = f"A model is written to a file that ends in .safetensors, not to {path.name!r}."
-        raise WeightsError(message)
+        raise WeightsError(f"A model is written to a file that ends in .safetensors, not to {path.name!r}.")
     card.check_fits(model.config)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if broken := non_finite(tensors):
-        message = (
+        raise WeightsError(
             f"The model is not saved to {path}: not finite in {some(broken)}. "
             "Go back to the last checkpoint and lower the learning rate."
         )
-        raise WeightsError(message)
     values = {
         "format": "distangle model",
         "format_version": FORMAT_VERSION,
@@ -241,29 +236,29 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
 def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, ModelCard]:
     """Return what a file says of its own network and of its training."""
     if CARD not in metadata or DIGEST not in metadata:
-        message = (
+        raise WeightsError(
             f"{path} is not a model that distangle saved: it has no card inside. "
             "For weights published elsewhere use load_published_weights."
         )
-        raise WeightsError(message)
     try:
         values = json.loads(metadata[CARD])
         version, config, about = values["format_version"], values["config"], values["about"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        message = f"The card inside {path} is damaged ({error!r}). Restore the file from another copy."
-        raise WeightsError(message) from error
+        raise WeightsError(
+            f"The card inside {path} is damaged ({error!r}). Restore the file from another copy."
+        ) from error
     if version != FORMAT_VERSION:
-        message = (
+        raise WeightsError(
             f"{path} has format version {version!r}; this distangle reads version {FORMAT_VERSION}. "
             "Load it with the distangle that wrote it, or a newer one."
         )
-        raise WeightsError(message)
     try:
         network, card = ModelConfig.model_validate(config), ModelCard.from_json(about)
         card.check_fits(network)
     except (ValidationError, WeightsError) as error:
-        message = f"The card inside {path} describes no model that this distangle can build: {error}"
-        raise WeightsError(message) from error
+        raise WeightsError(
+            f"The card inside {path} describes no model that this distangle can build: {error}"
+        ) from error
     return network, card
 
 
@@ -279,8 +274,7 @@ def _refuse_other_tensors(path: Path, opened: Any, expected: Mapping[str, Tensor
             wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"
             problems.append(f"has {name} as {shape} {piece.get_dtype()} instead of {wanted}")
     if problems:
-        message = f"{path} does not fit the network of its own card: it {some(problems)}."
-        raise WeightsError(message)
+        raise WeightsError(f"{path} does not fit the network of its own card: it {some(problems)}.")
 
 
 def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
@@ -297,11 +291,10 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
             finite; names file and reason.
     """
     if not path.is_file():
-        message = (
+        raise WeightsError(
             f"There is no model at {path}. Expected the .safetensors file that save_model wrote. Restore the file, "
             f"or train again into a new folder: `distangle train --out runs/NEW`."
         )
-        raise WeightsError(message)
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -311,17 +304,16 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
             _refuse_other_tensors(path, opened, model.state_dict())
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except safetensors.SafetensorError as error:
-        message = f"{path} cannot be read as safetensors: {error}. Restore the file from another copy."
-        raise WeightsError(message) from error
+        raise WeightsError(
+            f"{path} cannot be read as safetensors: {error}. Restore the file from another copy."
+        ) from error
     if _digest(metadata[CARD], tensors) != metadata[DIGEST]:
-        message = (
+        raise WeightsError(
             f"{path} is damaged: its content has not the SHA-256 that it was saved with. "
             "Restore the file from another copy."
         )
-        raise WeightsError(message)
     if broken := non_finite(tensors):
-        message = f"{path} is not used: not finite in {some(broken)}."
-        raise WeightsError(message)
+        raise WeightsError(f"{path} is not used: not finite in {some(broken)}.")
     model.to_empty(device="cpu")
     model.load_state_dict(tensors, strict=True)
     return model.eval(), card

@@ -60,18 +60,16 @@ class ModelConfig(BaseModel):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in BACKBONES:
-            message = f"No backbone is called {name!r}. {nearest(name, BACKBONES)}"
-            raise ValueError(message)
+            raise ValueError(f"No backbone is called {name!r}. {nearest(name, BACKBONES)}")
         return name
 
     @model_validator(mode="after")
     def _stands_still(self) -> "ModelConfig":
         if self.correction.method != "none" and not self.frozen:
-            message = (
+            raise ValueError(
                 f"The correction {str(self.correction)!r} subtracts what the backbone says of other wells, so the "
                 "backbone must be frozen. Set network.frozen=true too, or correction.method=none."
             )
-            raise ValueError(message)
         return self
 
 
@@ -162,11 +160,10 @@ class PerturbationClassifier(nn.Module):
             ConfigError: Names both numbers.
         """
         if images.shape[1] != self.config.n_channels:
-            message = (
+            raise ConfigError(
                 f"Images with {images.shape[1]} channels were given to a model of {self.config.n_channels}. "
                 "Give it the channels that it was trained on, in that order."
             )
-            raise ConfigError(message)
 
     # Anonymous axes: `height` and `width` of the maps are not those of the images.
     def feature_maps(self, images: Images) -> Float[Tensor, "site feature _ _"]:
@@ -224,18 +221,16 @@ class PerturbationClassifier(nn.Module):
         """Return logits, cosines and embeddings of what `numbers` gave."""
         given = 0 if cell_types is None else cell_types.shape[1]
         if given != self.config.n_cell_types:
-            message = (
+            raise ConfigError(
                 f"{given} cell types were given to a model of {self.config.n_cell_types}. "
                 "Give the one-hot vectors that it was trained with, or None for 0."
             )
-            raise ConfigError(message)
         if (0 if references is None else references.shape[1]) != self.n_references:
             words = "no references" if references is None else f"{references.shape[1]} references a site"
-            message = (
+            raise ConfigError(
                 f"A model with the correction {str(self.config.correction)!r} was given {words} instead of "
                 f"{self.n_references or 'none'}. Give what `references_of` returns for this model."
             )
-            raise ConfigError(message)
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
         with full_precision(numbers):
             if references is not None:

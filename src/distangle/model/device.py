@@ -50,16 +50,19 @@ def device_name(device: torch.device) -> str:
 def _device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if kind not in KINDS or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
-        message = f"--device {name}: expected cpu, cuda, cuda:N (counted from 0) or mps. {nearest(kind, KINDS)}"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"--device {name}: expected cpu, cuda, cuda:N (counted from 0) or mps. {nearest(kind, KINDS)}"
+        )
     if n_ranks() > 1:
-        message = f"--device {name}: {n_ranks()} ranks run, and each takes a device of its own. Leave --device out."
-        raise ConfigError(message)
+        raise ConfigError(
+            f"--device {name}: {n_ranks()} ranks run, and each takes a device of its own. Leave --device out."
+        )
     if kind == "cuda":
         _check_cuda(name, int(number or 0))
     if kind == "mps" and not torch.backends.mps.is_available():
-        message = f"--device mps: no Apple GPU is here (torch {torch.__version__}). Use --device cpu, or leave it out."
-        raise ConfigError(message)
+        raise ConfigError(
+            f"--device mps: no Apple GPU is here (torch {torch.__version__}). Use --device cpu, or leave it out."
+        )
     return torch.device(name)
 
 
@@ -73,7 +76,5 @@ def _check_cuda(name: str, number: int) -> None:
         why = f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU. Look at `nvidia-smi`"
     else:
         here = ", ".join(f"cuda:{k}" for k in range(count))
-        message = f"--device {name}: there is no GPU of that number. Expected one of {here}."
-        raise ConfigError(message)
-    message = f"--device {name}: {why}, or use --device cpu."
-    raise ConfigError(message)
+        raise ConfigError(f"--device {name}: there is no GPU of that number. Expected one of {here}.")
+    raise ConfigError(f"--device {name}: {why}, or use --device cpu.")

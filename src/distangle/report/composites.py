@@ -48,8 +48,7 @@ def contrast_limits(
         ImageError: No image is given, or they differ in their number of channels.
     """
     if not images or len({len(image) for image in images}) != 1:
-        message = f"Contrast needs images with one number of channels, got {[len(image) for image in images]}."
-        raise ImageError(message)
+        raise ImageError(f"Contrast needs images with one number of channels, got {[len(image) for image in images]}.")
     # Every 7th pixel is plenty for a percentile and keeps 512 x 512 x 6 at milliseconds.
     limits = [
         np.percentile(np.concatenate([image[channel].ravel()[::7] for image in images]), [low, high])
@@ -117,14 +116,14 @@ def overlay(
         ImageError: The map has another size than the picture, or leaves [0, 1].
     """
     if activation_map.shape != picture.shape[:2]:
-        message = f"An attribution map of {activation_map.shape} does not lie on a picture of {picture.shape[:2]}."
-        raise ImageError(message)
+        raise ImageError(
+            f"An attribution map of {activation_map.shape} does not lie on a picture of {picture.shape[:2]}."
+        )
     if not np.isfinite(activation_map).all() or activation_map.min() < 0 or activation_map.max() > 1:
-        message = (
+        raise ImageError(
             f"An attribution map lies in [0, 1]; this one reaches from {np.min(activation_map)} "
             f"to {np.max(activation_map)}."
         )
-        raise ImageError(message)
     painted = matplotlib.colormaps[colours](activation_map)[..., :3]
     opacity = (strength * activation_map)[..., None]
     return _bytes(picture / 255.0 * (1 - opacity) + painted * opacity)

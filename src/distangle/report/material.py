@@ -194,14 +194,12 @@ def _numbers(path: Path) -> pd.DataFrame:
     """Return a CSV of numbers with a column `epoch`."""
     with whole(path, fix=_RESTORE):
         if path.stat().st_size > MOST_CSV:
-            message = f"it has {path.stat().st_size} bytes, at most {MOST_CSV} are read"
-            raise Unlike(message)
+            raise Unlike(f"it has {path.stat().st_size} bytes, at most {MOST_CSV} are read")
         table = pd.read_csv(path, encoding="utf-8")
         table["epoch"]
         for column in table.columns:
             if table[column].dtype.kind not in "fi":
-                message = f"column {str(column)[:40]!r} holds something else than numbers"
-                raise Unlike(message)
+                raise Unlike(f"column {str(column)[:40]!r} holds something else than numbers")
     return table
 
 

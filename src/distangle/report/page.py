@@ -160,21 +160,17 @@ def spaced(key: str) -> str:
 class _PageChecker(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _FORBIDDEN_TAGS:
-            message = f"The page's own policy forbids the element {tag!r}."
-            raise ValueError(message)
+            raise ValueError(f"The page's own policy forbids the element {tag!r}.")
         for name, value in attrs:
             if name == "style" or name.startswith("on"):
-                message = f"The page's own policy forbids the attribute {name!r}; use a class."
-                raise ValueError(message)
+                raise ValueError(f"The page's own policy forbids the attribute {name!r}; use a class.")
             if name in _ADDRESSES and not _LOCAL.fullmatch(value or ""):
-                message = f"{name}={value!r} is no file of the page's folder."
-                raise ValueError(message)
+                raise ValueError(f"{name}={value!r} is no file of the page's folder.")
 
 
 def _no_none(value: object) -> object:
     if value is None:
-        message = "A template prints None; give it a text."
-        raise TypeError(message)
+        raise TypeError("A template prints None; give it a text.")
     return value
 
 

@@ -114,8 +114,7 @@ def fitted_map(activation_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray
     scales = shape[0] / activation_map.shape[0], shape[1] / activation_map.shape[1]
     # One pixel of the map may have been cut off at an edge when binning.
     if abs(scales[0] / scales[1] - 1) > 0.5 / min(activation_map.shape) + 0.02:
-        message = f"A map of {activation_map.shape} does not belong to an image of {shape}: another aspect."
-        raise ImageError(message)
+        raise ImageError(f"A map of {activation_map.shape} does not belong to an image of {shape}: another aspect.")
     drawn = Image.fromarray(np.ascontiguousarray(activation_map, dtype=np.float32))
     resized = drawn.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(np.clip(np.asarray(resized), 0, 1), dtype=np.float32)

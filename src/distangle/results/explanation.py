@@ -105,8 +105,7 @@ class Explanation:
         fix = again(folder)
         if not (folder / ARRAYS).exists() or not (folder / "sites.parquet").exists():
             lost = ARRAYS if (folder / "sites.parquet").exists() else "sites.parquet"
-            message = f"{folder} has an explanation without {lost}. {fix}"
-            raise RunError(message)
+            raise RunError(f"{folder} has an explanation without {lost}. {fix}")
         tables = {
             name: read_table(folder / f"{name}.parquet", fix=fix, columns=("Metadata_Well",) if name == "sites" else ())
             for name in _TABLES

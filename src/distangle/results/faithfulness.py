@@ -47,8 +47,9 @@ class Faithfulness:
         """
         beyond = [int(row) for row in self.table["row"] if not 0 <= row < n_rows]
         if beyond:
-            message = f"Row {beyond[0]} was examined, but the explanation has {n_rows} rows. Explain the run again."
-            raise RunError(message)
+            raise RunError(
+                f"Row {beyond[0]} was examined, but the explanation has {n_rows} rows. Explain the run again."
+            )
         return self.table.set_index("row").reindex(range(n_rows)).rename_axis(None)
 
     def write(self, folder: Path) -> list[Path]:

@@ -62,11 +62,10 @@ def check_same_screen(run: RunFolder, screen: Screen) -> None:
     elif not is_own(run, screen, card=card):
         what = "its wells, labels or images are not those that the run was made of"
     if what:
-        message = (
+        raise RunError(
             f"{screen.folder} is not the screen of {run.root}: {what}. Name the run's own (`--screen FOLDER`), or "
             f"predict this one as another: `distangle predict {run.root} {screen.folder} --out DIR`."
         )
-        raise RunError(message)
 
 
 def is_own(run: RunFolder, screen: Screen, *, card: dict[str, Any] | None = None) -> bool:

@@ -43,11 +43,10 @@ class Predictions:
     def __post_init__(self) -> None:
         rows = len(self.table)
         if self.logits.shape != (rows, len(self.perturbations)) or len(self.embedding) != rows:
-            message = (
+            raise ValueError(
                 f"{rows} rows, logits {self.logits.shape}, embedding {self.embedding.shape}, "
                 f"{len(self.perturbations)} perturbations: they must agree"
             )
-            raise ValueError(message)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -84,10 +83,9 @@ class Predictions:
 
         table, arrays = _paths(folder, level, views)
         if not table.exists() or not arrays.exists():
-            message = (
+            raise NotMade(
                 f"No predictions at {arrays if table.exists() else table}. Run `distangle predict RUN SCREEN` first."
             )
-            raise NotMade(message)
         fix = again(folder, verb="predict")
         rows = read_table(table, fix=fix, columns=_COLUMNS)
         with whole(arrays, fix=fix):
@@ -97,8 +95,7 @@ class Predictions:
             logits, embedding = values["logits"], values["embedding"]
         known = tuple(names.split("\x1f")) if names else ()
         if logits.shape != (len(rows), len(known)) or embedding.shape[:1] != (len(rows),):
-            message = f"{arrays} does not belong to {table.name}: it holds other rows or perturbations. {fix}"
-            raise RunError(message)
+            raise RunError(f"{arrays} does not belong to {table.name}: it holds other rows or perturbations. {fix}")
         return cls(level=level, table=rows, logits=logits, embedding=embedding, perturbations=known, views=views)
 
 

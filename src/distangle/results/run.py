@@ -78,11 +78,10 @@ class RunFolder:
         here, there = Path(os.path.realpath(self.root)), Path(os.path.realpath(named))
         shared = here.parents[1] if here.parent.name == "cross_validation" else here
         if here not in there.parents and shared / "features" != there:
-            message = (
+            raise RunError(
                 f"{self.run} says that the features lie in {named}, which leaves the run. Restore it from a copy, or "
                 f"train again into a new folder: `distangle train --from {self.root} --out runs/NEW`."
             )
-            raise RunError(message)
         return named
 
     @property
@@ -169,8 +168,7 @@ class RunFolder:
             taken = place in _starting
             _starting.add(place)
         if taken:
-            message = f"{root} is in use: another run is being started there. Name another folder."
-            raise RunError(message)
+            raise RunError(f"{root} is in use: another run is being started there. Name another folder.")
         made = not root.exists()
         try:
             _left_by_a_start(root)  # nothing is written where somebody else's files are
@@ -196,8 +194,7 @@ class RunFolder:
         """
         run = cls(root)
         if not run.run.exists():
-            message = f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one."
-            raise RunError(message)
+            raise RunError(f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one.")
         run.check_links()
         run.listed()  # before anything is written that could not be entered
         return run
@@ -209,11 +206,10 @@ class RunFolder:
             RunError: A link does.
         """
         if out := links_out(self.root):
-            message = (
+            raise RunError(
                 f"{out[0]} is a link that leads out of the run. Nothing was read or written through it. If it is "
                 f"yours, put what it leads to in its place; else remove it (`rm {out[0]}`)."
             )
-            raise RunError(message)
 
     def describe(self) -> dict[str, Any]:
         """Read `run.json`.
@@ -232,8 +228,7 @@ class RunFolder:
             if plan := said.get("cross_validation"):
                 n_folds = expect(plan["n_folds"], int, name="n_folds")
                 if not 2 <= n_folds <= MOST_FOLDS:
-                    message = f"expected 2 to {MOST_FOLDS} folds, found {n_folds}"
-                    raise Unlike(message)
+                    raise Unlike(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
         return said
 
     def must(self, *names: str) -> dict[str, Any]:
@@ -264,8 +259,7 @@ class RunFolder:
         """
         folder = given if given is not None else (self.root / self.must("screen")["screen"]).resolve()
         if not (folder / "screen.json").exists():
-            message = f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`."
-            raise RunError(message)
+            raise RunError(f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`.")
         return folder
 
     def record(self, *paths: Path) -> None:
@@ -309,8 +303,7 @@ class RunFolder:
             for name, entry in entries.items():
                 inside = PurePosixPath(name)
                 if inside.is_absolute() or ".." in inside.parts:
-                    message = f"it names {name!r}, which leaves the run"
-                    raise Unlike(message)
+                    raise Unlike(f"it names {name!r}, which leaves the run")
                 expect(expect(entry, dict, name=name)["bytes"], int, name="bytes")
                 expect(entry["sha256"], str, name="sha256")
         return entries
@@ -336,8 +329,9 @@ def _make(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
-        raise StorageError(message) from error
+        raise StorageError(
+            f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
+        ) from error
 
 
 def _left_by_a_start(root: Path) -> list[Path]:
@@ -349,8 +343,7 @@ def _left_by_a_start(root: Path) -> list[Path]:
     left = sorted(root.iterdir()) if root.is_dir() else []
     names = {path.name for path in left}
     if "run.json" in names:
-        message = f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`."
-        raise RunError(message)
+        raise RunError(f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`.")
     first = tuple(f".{name}.tmp-" for name in (BEGUN, *FIRST))
     ours = [
         path
@@ -364,8 +357,7 @@ def _left_by_a_start(root: Path) -> list[Path]:
     others = [path.name for path in left if path not in ours and path.name not in at_the_door]
     if others:
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        message = f"{root} is not empty, and it is no run: it holds {named}. Name another folder."
-        raise RunError(message)
+        raise RunError(f"{root} is not empty, and it is no run: it holds {named}. Name another folder.")
     return ours
 
 

@@ -32,16 +32,14 @@ def stated(path: Path, *, what: str, flags: str = "", kinds: Kinds | None = None
         RunError: It is damaged.
     """
     if not path.exists():
-        message = f"No {what} at {path}. Run `distangle explain RUN{flags}` first."
-        raise NotMade(message)
+        raise NotMade(f"No {what} at {path}. Run `distangle explain RUN{flags}` first.")
     fix = again(path.parent, flags=flags)
     said = read_json(path, fix=fix)
     with whole(path, fix=fix):
         for name, kind in (kinds or {}).items():
             expect(said[name], kind, name=name)
         for name in said.keys() - (kinds or said).keys():
-            message = f"it has {name!r} too"
-            raise Unlike(message)
+            raise Unlike(f"it has {name!r} too")
     return said
 
 
@@ -96,10 +94,8 @@ def read_arrays(path: Path, *, fix: str, numbers: Mapping[str, int] | None = Non
         arrays = {name: np.asarray(opened[name]) for name in opened.files}
         for name, rows in (numbers or {}).items():
             if name in arrays and arrays[name].shape[:1] != (rows,):
-                message = f"{name!r} has the shape {arrays[name].shape}, expected {rows} rows"
-                raise Unlike(message)
+                raise Unlike(f"{name!r} has the shape {arrays[name].shape}, expected {rows} rows")
         for name, array in arrays.items():
             if array.dtype.kind not in "fiub":
-                message = f"{name!r} holds no numbers"
-                raise Unlike(message)
+                raise Unlike(f"{name!r} holds no numbers")
     return arrays

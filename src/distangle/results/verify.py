@@ -125,8 +125,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
             continue
         verb = {"predictions": "predict", "explanations": "explain"}.get(name.partition("/")[0])
         fix = f"Make it again: `distangle {verb} {run.root}`." if verb else "Restore it from a copy."
-        message = f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs."
-        raise RunError(message)
+        raise RunError(f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs.")
 
 
 def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> Verified:
@@ -140,8 +139,9 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
         ScreenError: It was indexed without hashes.
     """
     if screen.card.tables_only or not (screen.sites["sha256"] != "").any():
-        message = f"{screen.folder} was indexed without hashes of its images. Index it again without --no-hash-files."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{screen.folder} was indexed without hashes of its images. Index it again without --no-hash-files."
+        )
     found: list[Difference] = []
     digests: dict[Path, str] = {}
     n_bytes = 0
@@ -186,8 +186,7 @@ def _verify_fold(run: RunFolder, fold: Path) -> Verified:
 
 def _manifest(run: RunFolder) -> dict[str, dict[str, Any]]:
     if not run.manifest.exists():
-        message = f"{run.root} has no manifest.json, so nothing says what its files were. It cannot be verified."
-        raise RunError(message)
+        raise RunError(f"{run.root} has no manifest.json, so nothing says what its files were. It cannot be verified.")
     return run.listed()
 
 

@@ -69,8 +69,7 @@ def read_again(screen: Screen) -> Found:
     """
     asked, folder = screen.card.provenance["asked"], screen.source
     if not isinstance(folder, Path):
-        message = f"{folder} is a URL; expected a folder."
-        raise ValueError(message)
+        raise ValueError(f"{folder} is a URL; expected a folder.")
     request = Request(
         source=Path(os.path.normpath(folder / asked["source"])),
         tables=None if asked["tables"] is None else Path(os.path.normpath(folder / asked["tables"])),

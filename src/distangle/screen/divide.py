@@ -45,8 +45,7 @@ def divide(
     check_target(screen, label)
     if by == "none":
         if n_folds is not None or fold is not None or group is not None:
-            message = "`--hold-out none` trains on everything: leave out the number of folds and their groups."
-            raise FoldError(message)
+            raise FoldError("`--hold-out none` trains on everything: leave out the number of folds and their groups.")
         folds = hold_nothing_out(screen)
     elif by is None and group is not None:
         n_folds = max(2, min(5, len(screen.sites[GROUPS[group]].drop_duplicates()))) if n_folds is None else n_folds
@@ -55,14 +54,12 @@ def divide(
         n_folds = max(2, min(5, screen.sites["experiment"].nunique())) if n_folds is None else n_folds
         folds = by_experiment(screen, n_folds=n_folds, fold=fold or 0, seed=seed, force=force)
     elif n_folds is not None or fold is not None or group is not None:
-        message = f"{by} says already what is held out: leave out the number of folds and their groups."
-        raise FoldError(message)
+        raise FoldError(f"{by} says already what is held out: leave out the number of folds and their groups.")
     else:
         column, separator, values = by.partition("=")
         named = [value.strip() for value in values.split(",") if value.strip()]
         if not separator or not named:
-            message = f"Cannot hold out {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
-            raise FoldError(message)
+            raise FoldError(f"Cannot hold out {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01.")
         if column.strip() == "wilds" and len(named) == 1:
             folds = by_wilds(screen, part=part_named(named[0]), force=force)
         else:

@@ -76,11 +76,10 @@ class Folds:
         keys = _keys(screen.sites)
         unknown = [key for key in keys if key not in fold_of]
         if unknown:
-            message = (
+            raise FoldError(
                 f"{len(unknown)} of {len(keys)} sites are in no fold, the first {place_words(*unknown[0])}. "
                 "The screen was indexed again after the folds were made: make them anew."
             )
-            raise FoldError(message)
         return np.array([fold_of[key] for key in keys], dtype=object).astype(str)
 
     def write(self, path: Path) -> Path:
@@ -100,15 +99,13 @@ class Folds:
             FoldError: It is no such file, or was changed since.
         """
         if not path.is_file():
-            message = f"No folds at {path}. `distangle folds` and `distangle train` write them."
-            raise FoldError(message)
+            raise FoldError(f"No folds at {path}. `distangle folds` and `distangle train` write them.")
         fix = "Restore it from a copy, or make the folds anew: `distangle folds SCREEN --out FILE`."
         with whole(path, fix=fix, error=FoldError):
             read = pq.read_table(path)
         meta = (read.schema.metadata or {}).get(_META)
         if meta is None or not set(_COLUMNS) <= set(read.column_names):
-            message = f"{path} holds no folds: expected the columns {', '.join(_COLUMNS)} and their description."
-            raise FoldError(message)
+            raise FoldError(f"{path} holds no folds: expected the columns {', '.join(_COLUMNS)} and their description.")
         with whole(path, fix=fix, error=FoldError):
             said = json.loads(meta)
             folds = cls(
@@ -119,10 +116,9 @@ class Folds:
                 unlabelled=said.get("unlabelled", ""),
             )
             if folds.sha256 != said["sha256"]:
-                message = (
+                raise FoldError(
                     f"{path} was changed: its rows do not match their hash {said['sha256'][:12]}. Make the folds anew."
                 )
-                raise FoldError(message)
         return folds
 
 
@@ -152,12 +148,11 @@ def hold_out(screen: Screen, *, column: str = "experiment", values: Sequence[str
     notes = []
     n_missing = int((groups == "").sum())
     if n_missing and not force:
-        message = (
+        raise FoldError(
             f"Refused to hold out {description}: {n_missing} of {len(groups)} sites have no {column}, so their fold is "
             f"unknown. Expected a value for every site. Fill in the {column} of these sites and index again, or hold "
             "out by a column without missing values. Or say --force-split: it is stamped on every figure then."
         )
-        raise FoldError(message)
     if n_missing:
         notes.append(f"{n_missing} sites have no {column}: which fold they belong to is not known")
     return divided(screen, groups.isin(wanted).to_numpy(), description, notes=notes, force=force)
@@ -184,18 +179,15 @@ def asked_values(screen: Screen, column: str, values: Sequence[str], *, to: str)
     """
     columns = fold_columns(screen)
     if column not in columns:
-        message = f"No column {column!r} to {to} by. {nearest(column, columns)}"
-        raise FoldError(message)
+        raise FoldError(f"No column {column!r} to {to} by. {nearest(column, columns)}")
     groups = screen.sites[column].astype(str)
     there = sorted({value for value in groups if value}, key=natural_key)
     wanted = sorted({value if value in there else one_spelling(value) for value in values}, key=natural_key)
     if not wanted:
-        message = f"Nothing to {to}: name values of {column!r}: {', '.join(there[:40])}."
-        raise FoldError(message)
+        raise FoldError(f"Nothing to {to}: name values of {column!r}: {', '.join(there[:40])}.")
     for value in wanted:
         if value not in there:
-            message = f"No site has {column}={value!r}. {nearest(value, there)}"
-            raise FoldError(message)
+            raise FoldError(f"No site has {column}={value!r}. {nearest(value, there)}")
     return groups, wanted
 
 
@@ -224,8 +216,7 @@ def by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, force: 
         )
         raise FoldError(message)
     if not (0 <= fold < n_folds):
-        message = f"No fold {fold} of {n_folds}: they count from 0 to {n_folds - 1}."
-        raise FoldError(message)
+        raise FoldError(f"No fold {fold} of {n_folds}: they count from 0 to {n_folds - 1}.")
     cell_type_of = sites.groupby("experiment")["cell_type"].min().to_dict()
     by_type: dict[str, list[str]] = defaultdict(list)
     for experiment in experiments:

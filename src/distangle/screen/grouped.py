@@ -45,17 +45,14 @@ def by_group(
         FoldError: Fewer groups than sets, no such set, no such column, or something on both sides.
     """
     if group not in GROUPS:
-        message = f"Cannot keep {group!r} whole: expected experiment, plate or well."
-        raise FoldError(message)
+        raise FoldError(f"Cannot keep {group!r} whole: expected experiment, plate or well.")
     check_target(screen, label)
     member = screen.sites.groupby(GROUPS[group], sort=True).ngroup().to_numpy()
     n_groups = int(member.max()) + 1 if len(member) else 0
     if not (2 <= n_folds <= n_groups):
-        message = f"{n_folds} folds of {n_groups} {group}s: expected from 2 to as many folds as {group}s."
-        raise FoldError(message)
+        raise FoldError(f"{n_folds} folds of {n_groups} {group}s: expected from 2 to as many folds as {group}s.")
     if not (0 <= fold < n_folds):
-        message = f"No fold {fold} of {n_folds}: they count from 0 to {n_folds - 1}."
-        raise FoldError(message)
+        raise FoldError(f"No fold {fold} of {n_folds}: they count from 0 to {n_folds - 1}.")
     codes = np.unique(screen.sites[label].astype(str).to_numpy(dtype=object), return_inverse=True)[1]
     dealt = deal(member, codes, n_sets=n_folds, rng=generator(seed, "stratified folds", group))
     held = dealt[member] == fold

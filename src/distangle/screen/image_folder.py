@@ -28,10 +28,9 @@ def with_images(screen: Screen, folder: Path) -> Screen:
     if not names or any((folder / name).exists() for name in names):
         return moved
     place = f"there is no {folder / names[0]}" if folder.is_dir() else f"there is no folder {folder}"
-    message = (
+    raise ScreenError(
         f"--images {folder}: none of the images of {_named(screen)} lies there: {place}. {_right(folder, names[0])}"
     )
-    raise ScreenError(message)
 
 
 def check_images(screen: Screen) -> str:
@@ -52,12 +51,11 @@ def check_images(screen: Screen) -> str:
         return ""
     if not any((source / name).exists() for name in names):
         gone = f"{names[0]} and {len(names) - 1} others that were looked for are not in {source}"
-        message = (
+        raise ScreenError(
             f"The images of {_named(screen)} are not there any more: "
             f"{gone if source.is_dir() else f'the folder {source} does not exist'}. If they were moved, add "
             f"`--images FOLDER`, with the folder that now holds {names[0]}."
         )
-        raise ScreenError(message)
     folders = _folders(screen)
     absent = [name for name in folders if not (source / name).is_dir()]
     if not absent:

@@ -91,17 +91,14 @@ def index(
         ScreenError: The source as a whole cannot be understood, or nothing in it can be indexed.
     """
     if (plate_rows is None) != (plate_columns is None):
-        message = "Of --plate-rows and --plate-columns one alone says no plate: give both, or none."
-        raise ScreenError(message)
+        raise ScreenError("Of --plate-rows and --plate-columns one alone says no plate: give both, or none.")
     if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
-        message = f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1."
-        raise ScreenError(message)
+        raise ScreenError(f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1.")
     roles = {role: [one_spelling(name) for name in names] for role, names in (controls or {}).items()}
     named = {name.casefold() for names in roles.values() for name in names}
     given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     if well_order not in (None, "rows", "columns"):
-        message = f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01)."
-        raise ScreenError(message)
+        raise ScreenError(f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01).")
     request = Request(
         source=place(source),
         tables=None if tables is None else place(tables),

@@ -67,8 +67,7 @@ def check_target(screen: Screen, label: str) -> None:
         FoldError: No such column; names the nearest one.
     """
     if label not in fold_columns(screen):
-        message = f"No column {label!r} to predict. {nearest(label, target_columns(screen))}"
-        raise FoldError(message)
+        raise FoldError(f"No column {label!r} to predict. {nearest(label, target_columns(screen))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +128,11 @@ def check_labels(screen: Screen, folds: Folds, label: str = "perturbation") -> L
     trained = class_list(counts[TRAIN])
     if len(trained) < 2:
         there = f"only {trained[0]!r}" if trained else f"no known {label}"
-        message = (
+        raise FoldError(
             f"The training fold of {folds.description} has {there} in column {label!r} "
             f"({unknown[TRAIN]} sites without a label): two classes are the least. "
             "Hold out less, or predict another column."
         )
-        raise FoldError(message)
     if counts[HELD_OUT] and not counts[TRAIN].keys() & counts[HELD_OUT].keys():
         raise _nothing_shared(screen, folds, label, counts)
     classes = class_list([*counts[TRAIN], *counts[HELD_OUT]])

@@ -49,17 +49,17 @@ def allowed(screen: "Screen", *, again: str = "") -> "Screen":
     try:
         known = _mark(screen).exists()
     except RemoteError as error:
-        message = f"{screen.folder}/screen.json: {error} Index the source again: `distangle index SOURCE --out SCREEN`."
-        raise ScreenError(message) from error
+        raise ScreenError(
+            f"{screen.folder}/screen.json: {error} Index the source again: `distangle index SOURCE --out SCREEN`."
+        ) from error
     if known:
         return screen
     if not _lies_beside(screen):
-        message = (
+        raise ScreenError(
             f"{screen.folder}/screen.json says that its images lie at {screen.source}, which is not beside it, and "
             f"the screen was not indexed on this machine. Nothing was read or fetched from there. If you know where "
             f"the screen comes from, allow it: `{again or f'distangle trust {screen.folder}'}`."
         )
-        raise ScreenError(message)
     return replace(screen, confined=True)
 
 

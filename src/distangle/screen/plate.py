@@ -52,8 +52,7 @@ def well_name(row: int, column: int) -> str:
         ScreenError: A negative position, or a row past `ZZ`.
     """
     if not (0 <= row < 27 * 26 and column >= 0):
-        message = f"No well at row {row}, column {column}: both count from zero, rows end before {27 * 26}."
-        raise ScreenError(message)
+        raise ScreenError(f"No well at row {row}, column {column}: both count from zero, rows end before {27 * 26}.")
     first, second = divmod(row, 26)
     letters = (chr(ord("A") + first - 1) if first else "") + chr(ord("A") + second)
     return f"{letters}{column + 1:02d}"
@@ -72,11 +71,10 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
     """
     position = split_well(name)
     if position is None or position[0] >= rows or position[1] >= columns:
-        message = (
+        raise ScreenError(
             f"No well {name!r} on a plate of {rows} x {columns} wells. Expected row letters and a column "
             f"number, from 'A01' to {well_name(rows - 1, columns - 1)!r}."
         )
-        raise ScreenError(message)
     return position
 
 

@@ -138,11 +138,10 @@ def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wel
     classes = sum(class_sets.values())
     wells = sum(size * n for size, n in class_sets.items())
     if (classes, wells) != (n_classes, n_wells):
-        message = (
+        raise ScreenError(
             f"The class sets sum to {classes} classes and {wells} wells, not to {n_classes} classes and {n_wells} "
             "wells. Count them again from the table of wells."
         )
-        raise ScreenError(message)
 
 
 def statistics_table(counted: Statistics) -> list[tuple[str, str]]:
@@ -179,5 +178,6 @@ def _negative_controls(wells: pd.DataFrame) -> dict[int, int]:
 def _reconcile(name: str, parts: Iterable[int], whole: int) -> None:
     total = sum(parts)
     if total != whole:
-        message = f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or in no part."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or in no part."
+        )

@@ -129,8 +129,7 @@ class Screen:
         names = [str(site[f"path_{k}"]) for k in range(1, len(self.card.channels) + 1)]
         if "" in names or not names:
             place = ", ".join(f"{column} {site[column]!s}" for column in KEY_COLUMNS)
-            message = f"No image of {place}: the screen was indexed with --tables-only. Index it without."
-            raise ScreenError(message)
+            raise ScreenError(f"No image of {place}: the screen was indexed with --tables-only. Index it without.")
         source = self.source
         if self.confined and isinstance(source, Path):
             self._refuse_links(source, names)
@@ -141,11 +140,10 @@ class Screen:
         inside = os.path.realpath(source)
         for name in names:
             if not os.path.realpath(source / name).startswith(f"{inside}{os.sep}"):
-                message = (
+                raise ScreenError(
                     f"{source / name} is reached over a link out of the screen's source. It was not read. If you know "
                     f"where the screen comes from, allow it: `distangle trust {self.folder}`."
                 )
-                raise ScreenError(message)
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None where the file is one plane."""
@@ -190,23 +188,22 @@ def read_screen(folder: Path) -> Screen:
     """
     missing = [name for name in (CARD, SITES, PROBLEMS) if not (folder / name).is_file()]
     if missing:
-        message = f"{folder} is not a screen: no {', '.join(missing)} in it. `distangle index SOURCE` makes one."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} is not a screen: no {', '.join(missing)} in it. `distangle index SOURCE` makes one."
+        )
     refuse_links_out(folder, (CARD, SITES, PROBLEMS, CHECKS))
     card = _read_card(folder / CARD)
     if class_list_sha256(card.perturbations) != card.perturbations_sha256:
-        message = (
+        raise ScreenError(
             f"{folder / CARD}: the class list of {len(card.perturbations)} perturbations does not match its hash "
             f"{card.perturbations_sha256[:12]}. It was edited: index the source again."
         )
-        raise ScreenError(message)
     blob = (folder / SITES).read_bytes()
     if hashlib.sha256(blob).hexdigest() != card.sites_sha256:
-        message = (
+        raise ScreenError(
             f"{folder / SITES} is not the table that {CARD} was written with (SHA-256 differs). "
             "It was changed, or an index was cut short: index the source again."
         )
-        raise ScreenError(message)
     with whole(folder / SITES, fix=_AGAIN, error=ScreenError):
         sites = pd.read_parquet(io.BytesIO(blob))
     with whole(folder / PROBLEMS, fix=_AGAIN, error=ScreenError):
@@ -221,11 +218,10 @@ def read_screen(folder: Path) -> Screen:
     _check_paths(folder / SITES, sites, len(card.channels))
     refused = int(problems.loc[problems["severity"] == "refused", "count"].sum())
     if (len(sites), refused) != (card.indexed, card.refused) or card.found != card.indexed + card.refused:
-        message = (
+        raise ScreenError(
             f"{folder}: {CARD} says found {card.found} = indexed {card.indexed} + refused {card.refused}, "
             f"but the tables hold {len(sites)} and {refused}. Index the source again."
         )
-        raise ScreenError(message)
     return Screen(card=card, sites=sites, problems=problems, folder=folder)
 
 
@@ -242,11 +238,10 @@ def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
         ScreenError: One is a link that leads out of the folder.
     """
     if out := links_out(folder, names):
-        message = (
+        raise ScreenError(
             f"{out[0]} is a link that leads out of the screen. Nothing was read or written through it. If it is yours, "
             f"put what it leads to in its place; else remove it and index the source again."
         )
-        raise ScreenError(message)
 
 
 _AGAIN = "Index the source again: `distangle index SOURCE --out SCREEN`."
@@ -263,8 +258,7 @@ def _kinds(columns: Iterable[str]) -> dict[str, str]:
 def _require(path: Path, table: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        message = f"{path} lacks the columns {', '.join(missing)}. Index the source again."
-        raise ScreenError(message)
+        raise ScreenError(f"{path} lacks the columns {', '.join(missing)}. Index the source again.")
 
 
 def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
@@ -273,8 +267,7 @@ def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
         for name in sites[f"path_{k}"]:
             parts = PurePosixPath(name)
             if parts.is_absolute() or ".." in parts.parts:
-                message = f"{path}: path_{k} {name!r} leaves the source folder. Index the source again."
-                raise ScreenError(message)
+                raise ScreenError(f"{path}: path_{k} {name!r} leaves the source folder. Index the source again.")
 
 
 def escape_formula(cell: str) -> str:

@@ -31,8 +31,9 @@ def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", val
     chosen = groups.isin(wanted).to_numpy()
     refuse_reported(screen, folds, chosen.nonzero()[0].tolist())
     if not (fold[~chosen] == TRAIN).any():
-        message = f"With the labels of {column}={','.join(wanted)} hidden nothing is left to train on. Hide fewer."
-        raise FoldError(message)
+        raise FoldError(
+            f"With the labels of {column}={','.join(wanted)} hidden nothing is left to train on. Hide fewer."
+        )
     table = folds.table.copy()
     keys = list(screen.sites.loc[chosen, list(table.columns[:-1])].itertuples(index=False, name=None))
     hidden = pd.MultiIndex.from_frame(table[list(table.columns[:-1])]).isin(keys)
@@ -54,8 +55,9 @@ def hide_labels_by(screen: Screen, folds: Folds, by: str) -> Folds:
     """
     column, separator, values = by.partition("=")
     if not separator:
-        message = f"Cannot hide the labels of {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
-        raise FoldError(message)
+        raise FoldError(
+            f"Cannot hide the labels of {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
+        )
     named = [value.strip() for value in values.split(",") if value.strip()]
     return hide_labels(screen, folds, column=column.strip(), values=named)
 
@@ -76,9 +78,8 @@ def refuse_reported(screen: Screen, folds: Folds, rows: Sequence[int]) -> None:
     if not reported:
         return
     experiments = sorted(set(screen.sites["experiment"].iloc[reported]), key=natural_key)
-    message = (
+    raise FoldError(
         f"{len(reported)} sites of {', '.join(experiments)} are held out ({folds.description}) and would get pseudo "
         f"labels: a score on them would be too good, and no longer one of unseen plates. Hold out other "
         f"experiments than those whose labels are hidden: a second, untouched fold."
     )
-    raise FoldError(message)

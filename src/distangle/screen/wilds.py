@@ -30,11 +30,10 @@ def wilds_parts(screen: Screen) -> list[str]:
     sites = screen.sites
     has = {(split, int(site)) for split, site in zip(sites["split"], sites["site"], strict=True)}
     if not {("train", 1), ("train", 2), ("test", 1)} <= has or not set(VALIDATION) & set(sites["experiment"]):
-        message = (
+        raise FoldError(
             "The division of WILDS is of RxRx1 with two sites a well, and this screen has not its splits, sites 1 "
             f"and 2, and experiments ({', '.join(VALIDATION)}). Use --folds or --hold-out."
         )
-        raise FoldError(message)
     parts = []
     for split, experiment, site in zip(sites["split"], sites["experiment"], sites["site"], strict=True):
         if split == "train":
@@ -67,8 +66,7 @@ def part_named(word: str) -> Part:
     for part in PARTS:
         if word == part:
             return part
-    message = f"WILDS has no part {word!r} to hold out: expected val, test or id_test."
-    raise FoldError(message)
+    raise FoldError(f"WILDS has no part {word!r} to hold out: expected val, test or id_test.")
 
 
 def by_wilds(screen: Screen, *, part: Part = "test", force: bool = False) -> Folds:

@@ -120,41 +120,36 @@ def plan_screen(config: SimulationConfig) -> Plan:
 def _check(config: SimulationConfig) -> None:
     for name in config.cell_types:
         if name not in CELL_TYPES:
-            message = f"Cell type {name!r} is unknown to the simulation. {nearest(name, CELL_TYPES)}"
-            raise ConfigError(message)
+            raise ConfigError(f"Cell type {name!r} is unknown to the simulation. {nearest(name, CELL_TYPES)}")
     if len(set(config.cell_types)) < len(config.cell_types):
-        message = (
+        raise ConfigError(
             f"cell_types names one twice: {', '.join(config.cell_types)}. For more experiments of a cell type "
             "raise experiments_per_cell_type."
         )
-        raise ConfigError(message)
     n_experiments = len(config.cell_types) * config.experiments_per_cell_type
     if config.n_test_experiments >= n_experiments:
-        message = (
+        raise ScreenError(
             f"n_test_experiments is {config.n_test_experiments}, but there are only {n_experiments} experiments in "
             "all and at least one must be left for training: ask for at most "
             f"{n_experiments - 1}, or raise experiments_per_cell_type."
         )
-        raise ScreenError(message)
     n_groups = config.plates_per_experiment if config.plate_groups else 1
     if n_groups > config.n_treatments:
-        message = (
+        raise ScreenError(
             f"{config.n_treatments} treatments cannot be spread over {n_groups} plates with at least one on each: "
             f"take plates_per_experiment {config.n_treatments} or fewer, or switch plate_groups off."
         )
-        raise ScreenError(message)
     controls = config.n_positive_controls + config.n_negative_controls
     largest = -(-config.n_treatments // n_groups)
     needed = largest * config.wells_per_treatment + controls
     if needed > len(INNER_WELLS):
         fits = max(0, (len(INNER_WELLS) - controls) // config.wells_per_treatment * n_groups)
-        message = (
+        raise ScreenError(
             f"A plate has {len(INNER_WELLS)} inner wells (rows B-O, columns 02-23), but the design needs {needed}: "
             f"{largest} treatments in {config.wells_per_treatment} well(s) each and {controls} controls. At most "
             f"{fits} treatments fit; or take fewer controls, fewer wells_per_treatment, or more plates with "
             "plate_groups."
         )
-        raise ScreenError(message)
 
 
 def _experiments(config: SimulationConfig) -> tuple[PlannedExperiment, ...]:

@@ -47,15 +47,13 @@ def simulate(
         ScreenError: `out` is not empty, or the design does not fit the plates.
     """
     if workers < 1:
-        message = f"workers is {workers}; at least one process has to draw."
-        raise ConfigError(message)
+        raise ConfigError(f"workers is {workers}; at least one process has to draw.")
     plan = plan_screen(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = (
+        raise ScreenError(
             f"{out} is not empty, and a synthetic screen never mixes with other files. Name another folder, or "
             "remove it first (a screen without truth.json is one that was interrupted)."
         )
-        raise ScreenError(message)
     batches = plate_batches(config, plan)
     jobs = [_job(out, config, plan=plan, index=index, batches=batches) for index in range(len(plan.wells))]
     for folder in sorted({job[1] for job in jobs}):

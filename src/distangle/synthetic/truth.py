@@ -104,11 +104,10 @@ class Truth(_Stated):
         known = self.known(experiment, plate, well, site)
         if known is None:
             names = sorted({f"{other.experiment} plate {other.plate}" for other in self.sites})
-            message = (
+            raise ScreenError(
                 f"The truth has no site {site} in well {well} of {experiment} plate {plate}. "
                 f"{nearest(f'{experiment} plate {plate}', names)}"
             )
-            raise ScreenError(message)
         return known
 
     def place(self, experiment: str, plate: int | str, well: str, site: int) -> Place | None:
@@ -165,8 +164,9 @@ def read_truth(path: Path) -> Truth:
     """
     file = path / "truth.json" if path.is_dir() else path
     if not file.exists():
-        message = f"No truth in {file}. `distangle simulate OUT` writes one as its last file; real screens have none."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"No truth in {file}. `distangle simulate OUT` writes one as its last file; real screens have none."
+        )
     fix = "It is not a truth that this version understands. Simulate the screen again: `distangle simulate OUT`."
     said = read_json(file, fix=fix, error=ScreenError)
     with whole(file, fix=fix, error=ScreenError):

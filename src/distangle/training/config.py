@@ -82,8 +82,7 @@ class SecondStage(Part):
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> "SecondStage":
         if self.until_epoch <= self.from_epoch:
-            message = f"until_epoch ({self.until_epoch:g}) must lie after from_epoch ({self.from_epoch:g})"
-            raise ValueError(message)
+            raise ValueError(f"until_epoch ({self.until_epoch:g}) must lie after from_epoch ({self.from_epoch:g})")
         return self
 
 
@@ -210,23 +209,20 @@ class TrainingConfig(Part):
     def _is_possible(self) -> "TrainingConfig":
         method = self.correction.method
         if method != "none" and not self.network.frozen:
-            message = (
+            raise ValueError(
                 f"correction.method={method} subtracts what the backbone says of other wells, so the backbone must be "
                 "frozen: set network.frozen=true too, or correction.method=none"
             )
-            raise ValueError(message)
         if method != "none" and self.norms.at_test != "running":
-            message = (
+            raise ValueError(
                 f"correction.method={method} already takes a group's own look away: use norms.at_test=running with "
                 f"it, or correction.method=none with norms.at_test={self.norms.at_test}"
             )
-            raise ValueError(message)
         if method == "auto" and not self.uses_features:
-            message = (
+            raise ValueError(
                 f"correction.method=auto compares corrections on features that are measured once, and "
                 f"cutmix.probability={self.cutmix.probability:g} needs images: set it to 0, or name a correction"
             )
-            raise ValueError(message)
         return self
 
     @property

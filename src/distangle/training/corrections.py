@@ -188,8 +188,7 @@ def _folds(screen: Screen, sites: TrainingSites, expect: str, *, n_folds: int) -
     member = np.unique(group_codes(screen.sites, columns)[sites.rows], return_inverse=True)[1]
     n_groups = int(member.max()) + 1
     if n_groups < 2:
-        message = f"the training wells are of one {expect.removesuffix('s')}."
-        raise FoldError(message)
+        raise FoldError(f"the training wells are of one {expect.removesuffix('s')}.")
     labelled = np.maximum(sites.labels, 0)
     n_sets = min(n_folds, n_groups)
     dealt = deal(member, labelled, n_sets=n_sets, rng=generator(0, "folds of the corrections", expect))

@@ -70,11 +70,10 @@ def start_cross_validation(
     wanted = min(USUAL_FOLDS, n_groups) if n_folds is None else n_folds
     if not 2 <= wanted <= n_groups:
         other = "experiments" if expect == "plates" else "plates"
-        message = (
+        raise FoldError(
             f"Cross-validation with {wanted} folds needs as many {expect}, at least two; the screen has {n_groups}. "
             f"Ask for fewer folds, expect {other} (`--expect {other}`), or hold nothing out (`--hold-out none`)."
         )
-        raise FoldError(message)
     everything = hold_nothing_out(screen)
     if hidden is not None:
         everything = hide_labels_by(screen, everything, hidden)
@@ -277,10 +276,8 @@ def _check_ended(part: RunFolder, status: int, errors: str, *, whole: RunFolder,
     if status == 0:
         return
     if status == Stopped.status or stop.by:
-        message = f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`."
-        raise Stopped(message)
+        raise Stopped(f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`.")
     last = errors.strip().splitlines()[-1] if errors.strip() else "without a word"
-    message = (
+    raise RunError(
         f"{part.root} ended with status {status}: {last} Try `distangle train --resume {part.root}` to see all of it."
     )
-    raise RunError(message)

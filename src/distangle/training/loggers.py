@@ -206,11 +206,10 @@ def check_loggers(names: Iterable[str]) -> None:
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            message = (
+            raise ConfigError(
                 f"loggers names {name}, which is not installed. Install it (`pip install 'distangle[{name}]'`) "
                 f"or leave it out; metrics.csv is always written."
             )
-            raise ConfigError(message)
 
 
 def allow_services(run: RunFolder) -> None:

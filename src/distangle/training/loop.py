@@ -109,11 +109,10 @@ def run_epochs(
 def _check_finite(row: Mapping[str, int | float]) -> None:
     broken = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
     if broken:
-        message = (
+        raise RunError(
             f"{', '.join(broken)} after the steps of epoch {row['epoch']}: the network has no finite answer to the "
             f"held-out sites. The end of this epoch is not saved; what was saved before is kept. {AGAIN}"
         )
-        raise RunError(message)
 
 
 def _average(state: TrainingState, decay: float, step: int) -> None:

@@ -103,12 +103,11 @@ def check_size(screen: Screen, config: TrainingConfig) -> None:
         return
     side = min(screen.card.shape) // max(1, binning)
     if side < LEAST_PX:
-        message = (
+        raise ConfigError(
             f"network.backbone={backbone} needs images of {LEAST_PX} px, and these have {side} px"
             f"{f' after binning by {binning}' if binning > 1 else ''}. Choose a preset for small images "
             f"(`--preset scratch`), or another backbone (`--set network.backbone=resnet_small`)."
         )
-        raise ConfigError(message)
 
 
 def check_weights(screen: Screen, config: TrainingConfig, *, n_classes: int, say: Say) -> None:

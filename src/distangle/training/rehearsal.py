@@ -100,8 +100,7 @@ def rehearse(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int
         FoldError: As in `start_run` and `train`.
     """
     if limit < 2:
-        message = f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count."
-        raise ConfigError(message)
+        raise ConfigError(f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count.")
     fold = folds.of(screen)
     config = resolved(config, screen, np.flatnonzero(fold == TRAIN).tolist())
     check_size(screen, config)

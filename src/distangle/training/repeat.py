@@ -42,16 +42,14 @@ def folds_again(earlier: RunFolder, screen: Screen) -> Folds:
     card = own_card(earlier)
     anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
     if card["perturbations_sha256"] != screen.card.perturbations_sha256:
-        message = (
+        raise RunError(
             f"{screen.folder} has another class list than the screen of {earlier.root}. Index the original tables "
             f"again, or {anew}"
         )
-        raise RunError(message)
     folds.of(screen)
     if len(folds.table) != len(screen.sites):
-        message = (
+        raise RunError(
             f"{screen.folder} has {len(screen.sites)} sites; {earlier.root} was made with {len(folds.table)}, so this "
             f"would be no repeat. Index all of its images again, or {anew}"
         )
-        raise RunError(message)
     return folds

@@ -53,8 +53,7 @@ def resolve_config(
     for change in changes:
         name, separator, text = change.partition("=")
         if not separator:
-            message = f"{change!r} is not a setting. Expected KEY=VALUE, such as optim.lr=1e-4."
-            raise ConfigError(message)
+            raise ConfigError(f"{change!r} is not a setting. Expected KEY=VALUE, such as optim.lr=1e-4.")
         value = _value(_known(name.strip(), ""), text)
         if name.strip() == "preset":
             preset = str(value)
@@ -63,8 +62,7 @@ def resolve_config(
     if base is None:
         base = _preset(preset, from_file)
     elif preset not in (None, base.preset):
-        message = f"The run that is repeated has the preset {base.preset!r}; leave out `--preset {preset}`."
-        raise ConfigError(message)
+        raise ConfigError(f"The run that is repeated has the preset {base.preset!r}; leave out `--preset {preset}`.")
     return _validated(base.model_dump(), from_file | given)
 
 
@@ -119,12 +117,12 @@ def _at(nested: Any, name: str) -> Any:
 def _preset(preset: str | None, from_file: Mapping[str, Given]) -> TrainingConfig:
     written = from_file.get("preset")
     if written is not None and preset not in (None, written.value):
-        message = f"{written.where}the preset is {written.value!r}, the command line says {preset!r}: keep one of them."
-        raise ConfigError(message)
+        raise ConfigError(
+            f"{written.where}the preset is {written.value!r}, the command line says {preset!r}: keep one of them."
+        )
     name = preset or (written.value if written is not None else "seed")
     if name not in PRESETS:
-        message = f"{written.where if written else ''}No preset {name!r}. {nearest(str(name), PRESETS)}"
-        raise ConfigError(message)
+        raise ConfigError(f"{written.where if written else ''}No preset {name!r}. {nearest(str(name), PRESETS)}")
     return TrainingConfig.model_validate(PRESETS[name])
 
 
@@ -135,10 +133,10 @@ def _known(name: str, where: str) -> str:
         return name
     below = [setting for setting in known if setting.startswith(f"{name}.")]
     if below:
-        message = f"{where}No setting {name!r}: it is a part. Expected one of {', '.join(below)}."
-        raise ConfigError(message)
-    message = f"{where}No setting {_short(name)}. {_meant(name, known)}`distangle settings` lists all {len(known)}."
-    raise ConfigError(message)
+        raise ConfigError(f"{where}No setting {name!r}: it is a part. Expected one of {', '.join(below)}.")
+    raise ConfigError(
+        f"{where}No setting {_short(name)}. {_meant(name, known)}`distangle settings` lists all {len(known)}."
+    )
 
 
 def _meant(name: str, known: list[str]) -> str:
@@ -157,8 +155,9 @@ def _value(name: str, text: str) -> Any:
     try:
         return plain_yaml.load(text)
     except Unlike as error:
-        message = f"{name}={text[:80]}: the value is no YAML. Quote it, or write a number, a word or true/false."
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{name}={text[:80]}: the value is no YAML. Quote it, or write a number, a word or true/false."
+        ) from error
 
 
 def _settings_in(path: Path) -> dict[str, Given]:
@@ -166,11 +165,11 @@ def _settings_in(path: Path) -> dict[str, Given]:
     try:
         root = plain_yaml.compose(path.read_text(encoding="utf-8"))
     except Unlike as error:
-        message = f"{path} is no YAML: {error}. Expected lines such as `epochs: 60`."
-        raise ConfigError(message) from error
+        raise ConfigError(f"{path} is no YAML: {error}. Expected lines such as `epochs: 60`.") from error
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read as a configuration ({error}). `distangle settings > FILE` writes one."
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{path} cannot be read as a configuration ({error}). `distangle settings > FILE` writes one."
+        ) from error
     found: dict[str, Given] = {}
     if root is not None:
         _gather(root, path, "", found)
@@ -183,11 +182,10 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
             return
         line = node.start_mark.line + 1
         below = [name for name, _ in settings() if name.startswith(prefix)]
-        message = (
+        raise ConfigError(
             f"{path} line {line}: expected settings {f'of {prefix[:-1]!r}' if prefix else 'by name'}, one a line, "
             f"such as {below[0].removeprefix(prefix)!r}. {_WHOLE}"
         )
-        raise ConfigError(message)
     parts = {".".join(pieces[:n]) for name, _ in settings() for pieces in [name.split(".")] for n in range(len(pieces))}
     for key, value in node.value:
         line = key.start_mark.line + 1
@@ -198,13 +196,11 @@ def _gather(node: yaml.Node, path: Path, prefix: str, found: dict[str, Given]) -
         where = f"{path} line {line}: "
         _known(name, where)
         if name in found:
-            message = f"{where}{name!r} is there a second time; first: {found[name].where.rstrip(': ')}."
-            raise ConfigError(message)
+            raise ConfigError(f"{where}{name!r} is there a second time; first: {found[name].where.rstrip(': ')}.")
         try:
             found[name] = Given(plain_yaml.value_of(value), where)
         except Unlike as error:
-            message = f"{where}the value of {name!r} is not understood: {error}. {_WHOLE}"
-            raise ConfigError(message) from error
+            raise ConfigError(f"{where}the value of {name!r} is not understood: {error}. {_WHOLE}") from error
 
 
 def _validated(merged: dict[str, Any], given: Mapping[str, Given]) -> TrainingConfig:
@@ -227,8 +223,7 @@ def _validated(merged: dict[str, Any], given: Mapping[str, Given]) -> TrainingCo
                 said.append(f"{where}{name} = {_short(one['input'])}: {one['msg'].lower()}")
             else:  # two settings that do not go together: the message names both
                 said.append(one["msg"].removeprefix("Value error, "))
-        message = f"{error.error_count()} setting(s) out of range: {'; '.join(said)}."
-        raise ConfigError(message) from error
+        raise ConfigError(f"{error.error_count()} setting(s) out of range: {'; '.join(said)}.") from error
 
 
 def _short(value: object) -> str:

@@ -70,8 +70,7 @@ def start_run(
         WeightsError: Published weights are asked for and cannot be had.
     """
     if screen.folder is None:
-        message = "The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`."
-        raise RunError(message)
+        raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
     classes = output_names(screen, config)
     config = resolved(config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
     check_loggers(config.loggers)

@@ -285,14 +285,12 @@ def _held_out_sites(
 
 def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
     if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
-        message = (
+        raise RunError(
             f"{screen.folder} has another class list than the screen that {run.root} was started on. Index the "
             f"original tables again, or train a new run on this screen."
         )
-        raise RunError(message)
     if folds.sha256 != told["folds_sha256"]:
-        message = f"{run.folds} was changed since the run was started. Restore it, or train into a new folder."
-        raise RunError(message)
+        raise RunError(f"{run.folds} was changed since the run was started. Restore it, or train into a new folder.")
 
 
 def _fingerprint(*parts: str) -> str:

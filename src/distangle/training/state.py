@@ -100,8 +100,7 @@ class TrainingState:
             TypeError: It is another network.
         """
         if not isinstance(self.model, PerturbationClassifier):
-            message = f"Expected a PerturbationClassifier to be trained, got {type(self.model).__name__}."
-            raise TypeError(message)
+            raise TypeError(f"Expected a PerturbationClassifier to be trained, got {type(self.model).__name__}.")
         return self.model
 
     def end_epoch(self, row: dict[str, int | float]) -> None:

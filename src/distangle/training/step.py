@@ -105,11 +105,10 @@ class Stepper:
             return
         sites = ", ".join(site for answer in (bad or answers) for site in answer["sites"])
         broken = ", ".join(dict.fromkeys(name for answer in bad for name in answer["broken"]))
-        message = (
+        raise RunError(
             f"The {'loss' if bad else 'gradient'} is not finite in {where} ({broken or f'sites {sites}, ...'}). "
             f"Nothing was stepped and the last checkpoint is healthy. {AGAIN}"
         )
-        raise RunError(message)
 
 
 def _summed(answers: Sequence[Mapping[str, Any]]) -> StepDone:

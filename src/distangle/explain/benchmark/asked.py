@@ -65,11 +65,10 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
     local = {name for name, known in truth.perturbations.items() if known.local}
     fine = asked_sites(table) & table["perturbation"].isin(list(planted))
     if not fine.any():
-        message = (
+        raise ExplanationError(
             "No held-out site has a planted effect, so there is nothing to find. Benchmark a run that learnt the "
             "perturbations of a synthetic screen: `distangle simulate`, or `distangle demo`."
         )
-        raise ExplanationError(message)
     order = table[fine].assign(_row=np.flatnonzero(fine.to_numpy()))
     order["_turn"] = order.sort_values(["Metadata_Site", "_row"]).groupby("perturbation").cumcount()
     order["_wide"] = ~order["perturbation"].isin(list(local))
@@ -89,27 +88,24 @@ def ask(opened: Opened, rows: Sequence[int], *, right_wells: Collection[str]) ->
         ExplanationError: The run learnt something else, a site cannot be read any more, or none is predicted rightly.
     """
     if opened.channels_of is None:
-        message = (
+        raise ExplanationError(
             f"The run learnt {opened.about.target!r}, and what was planted are perturbations. Benchmark a run that "
             "learnt those."
         )
-        raise ExplanationError(message)
     sites = opened.sites
     if len(sites) != len(rows):
-        message = (
+        raise ExplanationError(
             f"{len(rows) - len(sites)} of {len(rows)} sites with a planted effect cannot be read any more. Predict the "
             "run again."
         )
-        raise ExplanationError(message)
     site_is_right = (sites.table["predicted"] == sites.table["perturbation"]).to_numpy()
     well_is_right = np.array([name in right_wells for name in wells_of(sites.table)])
     kept = np.flatnonzero(site_is_right | well_is_right).tolist()
     if not kept:
-        message = (
+        raise ExplanationError(
             f"The network predicts none of {len(rows)} held-out sites with a planted effect: there is nothing to "
             "explain. Train longer, or simulate stronger effects."
         )
-        raise ExplanationError(message)
     chosen = sites.take(kept)
     index = {name: k for k, name in enumerate(chosen.perturbations)}
     channels = [list(opened.channels_of.get(name, ())) for name in chosen.table["perturbation"]]

@@ -62,13 +62,15 @@ def benchmark_run(
     """
     source = screen.source
     if not isinstance(source, Path):
-        message = f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
+        )
     left_aside: list[str] = []
     truth = truth_of(screen, say=left_aside.append) if (source / "truth.json").exists() else read_truth(source)
     if truth is None:
-        message = f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
+        )
     rows = planted_rows(run, truth, n_sites=n_sites)
     opened = open_run(run, screen, selection=SiteSelection(rows=rows), removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table

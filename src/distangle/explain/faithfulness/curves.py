@@ -226,18 +226,16 @@ def _stand_in(piece: Piece, grid: tuple[int, int], replacement: Replacement) -> 
     if replacement == "blur":
         return without_detail(piece.images, grid)
     if piece.controls is None:
-        message = "There are no control images to put in the place of what is taken. Use the replacement `blur`."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            "There are no control images to put in the place of what is taken. Use the replacement `blur`."
+        )
     return piece.controls.expand_as(piece.images)
 
 
 def _check(sites: ChosenSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:
     if len(maps) != len(sites):
-        message = f"{len(maps)} maps for {len(sites)} sites. Give one map per site."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give one map per site.")
     if replacement not in get_args(Replacement):
-        message = f"Nothing is replaced by {replacement!r}. {nearest(replacement, get_args(Replacement))}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"Nothing is replaced by {replacement!r}. {nearest(replacement, get_args(Replacement))}")
     if n_null_maps < 1 or n_steps < 1:
-        message = f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each.")

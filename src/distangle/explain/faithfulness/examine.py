@@ -80,8 +80,7 @@ def examine(
     taking = Taking(removal=settings.removal, most_at_once=settings.most_at_once)
     sites.fit(model)
     if len(maps) != len(sites):
-        message = f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation.")
     drawn_by = {"method": "grad_cam", "layer": None, "head": "softmax"} if method is None else {"method": "given"}
     method = method or map_method()
     rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)

@@ -62,11 +62,10 @@ def maps_of(
         with shown.norms_of_plate(model):
             maps = method(model, shown).detach().float().cpu()
         if maps.dim() != 3 or len(maps) != len(piece) or not bool(maps.isfinite().all()):
-            message = (
+            raise ExplanationError(
                 f"The method gave an array of shape {tuple(maps.shape)} for {len(piece)} sites. Expected one map "
                 "[height, width] of finite numbers per site."
             )
-            raise ExplanationError(message)
         return {"maps": on_grid(maps.numpy())}
 
     return sites.map(draw, at_once=at_once, device=next(model.parameters()).device)["maps"]

@@ -50,11 +50,10 @@ def examine_seeds(
     shown = _aligned(networks)
     maps = [maps_of(method, model, sites, at_once=at_once) for model, sites in shown]
     if len({one.shape for one in maps}) > 1:
-        message = (
+        raise ExplanationError(
             f"The networks have maps of {[one.shape[1:] for one in maps]} places, which cannot be compared. Compare "
             "runs of one architecture and preparation."
         )
-        raise ExplanationError(message)
     shapley = shapley or Taking()
     pairs = list(combinations(range(len(maps)), 2))
     alike = [float(likeness(maps[a], maps[b]).mean()) for a, b in pairs]
@@ -77,23 +76,20 @@ def examine_seeds(
 def _aligned(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
     """Return the same sites for every network, each with the targets of the first."""
     if len(networks) < 2:
-        message = f"{len(networks)} network(s) to compare; give at least two, each with its sites."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{len(networks)} network(s) to compare; give at least two, each with its sites.")
     first = networks[0].sites
     names = [first.perturbations[int(target)] for target in first.targets]
     aligned = []
     for position, (model, sites) in enumerate(networks):
         sites.fit(model)
         if _places(sites) != _places(first):
-            message = (
+            raise ExplanationError(
                 f"Network {position + 1} was given other sites than the first ({len(sites)} and {len(first)}). Open "
                 "both runs with the same rows of the screen."
             )
-            raise ExplanationError(message)
         unknown = sorted(set(names) - set(sites.perturbations))
         if unknown:
-            message = f"Network {position + 1} has no output for {unknown[:3]}, which the first explains."
-            raise ExplanationError(message)
+            raise ExplanationError(f"Network {position + 1} has no output for {unknown[:3]}, which the first explains.")
         outputs = list(sites.perturbations)
         targets = first.targets.new_tensor([outputs.index(name) for name in names])
         aligned.append(NetworkSites(model, dataclasses.replace(sites, targets=targets)))

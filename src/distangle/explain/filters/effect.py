@@ -61,11 +61,10 @@ def prune_effect(
     layers = [layer for layer in filter_layers(model) if layer.behind is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:
-        message = (
+        raise ExplanationError(
             f"No 1x1 convolution of {'these layers' if names else model.config.backbone} is followed by a norm, a ReLU "
             "and a convolution of its own, so none of its filters can be left out. Dense layers and bottlenecks can."
         )
-        raise ExplanationError(message)
     held = _Held.of(run, screen, about)
     try:
         said: list[dict[str, Any]] = []
@@ -127,11 +126,10 @@ def check_held_out(run: RunFolder) -> None:
         if run.describe().get("cross_validation")
         else "a run that held something out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
     )
-    message = (
+    raise ExplanationError(
         f"The network of {run.root} was trained on everything, so what leaving filters out costs on new sites cannot "
         f"be told. Ask {other}."
     )
-    raise ExplanationError(message)
 
 
 @dataclass(frozen=True)
@@ -157,8 +155,9 @@ class _Held:
         rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
         if not len(rows):
             check_held_out(run)
-            message = "No held-out site has a label that the network was trained on: there is no accuracy to lose."
-            raise ExplanationError(message)
+            raise ExplanationError(
+                "No held-out site has a label that the network was trained on: there is no accuracy to lose."
+            )
         return cls(
             store=store_of(run, dataclasses.replace(screen, sites=sites), about),
             about=about,

@@ -99,8 +99,7 @@ def choose_layers(model: PerturbationClassifier, names: Sequence[str] | None = N
         inside = [known for known in there if known == wanted or known.rpartition(".")[0] == wanted]
         if not inside:
             what = "is no 1x1 convolution" if wanted in layer_names(model) else "is no layer"
-            message = f"{name!r} {what} of {model.config.backbone}. {nearest(wanted, there)}"
-            raise ExplanationError(message)
+            raise ExplanationError(f"{name!r} {what} of {model.config.backbone}. {nearest(wanted, there)}")
         chosen.append(there[inside[0]])
     return list(dict.fromkeys(chosen))
 

@@ -115,11 +115,10 @@ def pruned(model: PerturbationClassifier, removals: Sequence[Removal]) -> Iterat
             for one in removals:
                 behind = layers[one.layer].behind
                 if behind is None:
-                    message = (
+                    raise ExplanationError(
                         f"{one.layer} has no norm, ReLU and convolution of its own behind it, so its filters cannot be "
                         "left out one by one. Those of dense layers and of bottlenecks (conv1) can."
                     )
-                    raise ExplanationError(message)
                 weight = behind[1].weight
                 before.setdefault(one.layer, weight.clone())
                 if one.into is not None:

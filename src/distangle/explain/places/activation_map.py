@@ -61,11 +61,10 @@ def finished(
     finite = raw.isfinite().flatten(1).all(1)
     if not finite.all():
         row = int((~finite).nonzero()[0])
-        message = (
+        raise ExplanationError(
             f"The activations of row {row} at layer {layer!r} are not finite. Check that its image has no NaN and "
             "that training did not diverge."
         )
-        raise ExplanationError(message)
     height, width = size or (images.shape[2], images.shape[3])
     maps = normalised_maps(enlarge(raw.clamp(min=0), (height, width)))
     flat = (images.flatten(2).amax(2) == images.flatten(2).amin(2)).all(1)

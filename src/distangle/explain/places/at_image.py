@@ -122,11 +122,10 @@ def occlusion(
     window = settings.window or max(1, min(size) // WINDOWS_PER_SIDE)
     stride = settings.stride or max(1, window // 2)
     if window > min(size) or stride > window:
-        message = (
+        raise ExplanationError(
             f"A window of {window} px moved by {stride} px does not cover images of {size[0]} x {size[1]} px. "
             "Give a window no larger than the image and a stride no larger than the window."
         )
-        raise ExplanationError(message)
     with frozen(model), sites.norms_of_plate(model), torch.no_grad():
         outputs = model(images, *given)
         signed = method(_answer(model, head)).attribute(
@@ -151,8 +150,9 @@ def borrowed(name: str) -> Any:
     try:
         from captum import attr
     except ImportError:
-        message = f"{name} is computed by captum, which is not installed: pip install 'distangle[explain]'."
-        raise ExplanationError(message) from None
+        raise ExplanationError(
+            f"{name} is computed by captum, which is not installed: pip install 'distangle[explain]'."
+        ) from None
     return getattr(attr, name)
 
 
@@ -169,16 +169,14 @@ def _baseline(images: Tensor, baseline: Tensor | None) -> Tensor:
     if baseline is None:
         return torch.zeros_like(images)
     if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
-        message = (
+        raise ExplanationError(
             f"A baseline of shape {tuple(baseline.shape)} does not fit images of shape {tuple(images.shape)}. Give one "
             "image per site, or one for all, with the same channels, height and width."
         )
-        raise ExplanationError(message)
     return baseline.to(images).expand_as(images).clone()
 
 
 def _at_least_1(**given: int | None) -> None:
     for name, value in given.items():
         if value is not None and value < 1:
-            message = f"{name}={value} was asked for; give at least 1."
-            raise ExplanationError(message)
+            raise ExplanationError(f"{name}={value} was asked for; give at least 1.")

@@ -42,8 +42,9 @@ def at_layer(model: PerturbationClassifier, sites: Piece, *, layer: str, head: H
 
     def keep(_module: nn.Module, _inputs: object, activations: object) -> Tensor:
         if not isinstance(activations, Tensor) or activations.dim() != 4:
-            message = f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Name another layer."
-            raise ExplanationError(message)
+            raise ExplanationError(
+                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Name another layer."
+            )
         leaf = activations.detach().requires_grad_()
         kept.append(leaf)
         # A copy goes on, so that a step in place cannot change what is explained.
@@ -56,16 +57,16 @@ def at_layer(model: PerturbationClassifier, sites: Piece, *, layer: str, head: H
         finally:
             hook.remove()
         if len(kept) != 1:
-            message = (
+            raise ExplanationError(
                 f"Layer {layer!r} is passed {len(kept)} times in one forward pass, so it has no single map. "
                 "Name the layer around it."
             )
-            raise ExplanationError(message)
         activations = kept[0]
         (gradient,) = torch.autograd.grad(explained(outputs, sites.targets, head), activations, allow_unused=True)
     if gradient is None:
-        message = f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
+        )
     return AtLayer(
         activations=of_sites(activations.detach(), len(sites)).float(),
         gradient=of_sites(gradient, len(sites)).float(),
@@ -134,6 +135,5 @@ def check_asked(model: PerturbationClassifier, targets: Tensor, head: str) -> No
         ExplanationError: Names it and what is near.
     """
     if head not in get_args(Head):
-        message = f"No head is called {head!r}. {nearest(head, get_args(Head))}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"No head is called {head!r}. {nearest(head, get_args(Head))}")
     check_targets(model, targets)

@@ -40,17 +40,15 @@ def nuclear_channel(channels: Sequence[Channel], *, named: str | None = None) ->
     names = [channel.name for channel in channels]
     if named is not None:
         if named not in names:
-            message = f"The screen has no channel {named!r}. {nearest(named, names)}"
-            raise ExplanationError(message)
+            raise ExplanationError(f"The screen has no channel {named!r}. {nearest(named, names)}")
         return names.index(named)
     found = [index for index, channel in enumerate(channels) if _shows_nuclei(channel)]
     if len(found) != 1:
         several = f"{[names[index] for index in found]} all say so" if found else "none says so"
-        message = (
+        raise ExplanationError(
             f"Which channel shows the nuclei? Of {names}, {several} (by name, stain or organelle). "
             "Name it: `nuclear=...`."
         )
-        raise ExplanationError(message)
     return found[0]
 
 

@@ -46,12 +46,12 @@ def place_maps(
             captum is not installed; whatever the method refuses.
     """
     if method not in PLACE_METHODS:
-        message = f"No method of place is called {method!r}. {nearest(method, PLACE_METHODS)}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"No method of place is called {method!r}. {nearest(method, PLACE_METHODS)}")
     if method in AT_IMAGE:
         if layer is not None:
-            message = f"{method} looks at the pixels and takes no layer, but {layer!r} was given. Leave the layer out."
-            raise ExplanationError(message)
+            raise ExplanationError(
+                f"{method} looks at the pixels and takes no layer, but {layer!r} was given. Leave the layer out."
+            )
         attribute = occlusion if method == "occlusion" else integrated_gradients
         signed, outputs = attribute(model, sites, head=head, settings=pixels)
         return finished(signed, outputs, sites.images, layer="image", head=head, size=size, method=method)

@@ -85,11 +85,10 @@ def closed_form_maps(
         before = _before_pooling(model, layer)
         if before is None:
             known = list(_closed_form_layers(model))
-            message = (
+            raise ExplanationError(
                 f"Layer {layer!r} has no closed form: more than a norm lies between it and the mean. "
                 f"Use `activation_maps`, or one of {known}."
             )
-            raise ExplanationError(message)
     kept: list[Tensor] = []
     with frozen(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
         hook = None if before is None else before.module.register_forward_hook(lambda *call: kept.append(call[2]))
@@ -152,7 +151,6 @@ def pooled_name(model: PerturbationClassifier) -> str:
 def _slope(norm: nn.BatchNorm2d) -> Tensor:
     """Return the derivative of each feature of the norm by its input."""
     if norm.running_var is None:
-        message = "This norm keeps no running variance."
-        raise ExplanationError(message)
+        raise ExplanationError("This norm keeps no running variance.")
     slope = (norm.running_var + norm.eps).rsqrt()
     return slope if norm.weight is None else slope * norm.weight.detach()

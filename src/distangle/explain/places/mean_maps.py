@@ -51,12 +51,12 @@ def mean_maps(table: pd.DataFrame, maps: MapArray, *, by: Sequence[str] = PERTUR
         ExplanationError: Rows and maps differ in number, there is none, or a column is not there.
     """
     if len(table) != len(maps) or not len(table):
-        message = f"{len(table)} rows and {len(maps)} maps: expected one map per row, and at least one."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{len(table)} rows and {len(maps)} maps: expected one map per row, and at least one.")
     missing = [name for name in by if name not in table.columns]
     if missing:
-        message = f"The table of the explanation has no column {missing[0]!r}. {nearest(missing[0], table.columns)}"
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"The table of the explanation has no column {missing[0]!r}. {nearest(missing[0], table.columns)}"
+        )
     numbers = table.groupby(list(by), sort=True, dropna=False, observed=True).ngroup().to_numpy()
     targets = table.get("explained", pd.Series("", index=table.index)).astype(str).to_numpy()
     rows, means = [], []

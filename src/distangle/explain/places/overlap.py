@@ -69,11 +69,11 @@ def overlap_with_cells(
         ExplanationError: Maps do not lie on the images, or there is no such stain.
     """
     if (len(maps), *maps.shape[1:]) != (len(raw), *raw.shape[2:]) or not len(maps):
-        message = f"Maps {maps.shape} do not lie on images {raw.shape}: expected one per image, of the same size."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"Maps {maps.shape} do not lie on images {raw.shape}: expected one per image, of the same size."
+        )
     if not 0 <= nuclear < raw.shape[1]:
-        message = f"The images have no channel {nuclear}: there are {raw.shape[1]}, from 0."
-        raise ExplanationError(message)
+        raise ExplanationError(f"The images have no channel {nuclear}: there are {raw.shape[1]}, from 0.")
     drawn = random_smooth_maps(n_maps, grid=grid, size=(maps.shape[1], maps.shape[2]), rng=rng)
     spread = _masses(drawn, np.ones((1, *drawn.size)))
     rows, nulls = [], []

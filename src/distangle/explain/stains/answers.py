@@ -112,8 +112,6 @@ def _fit(images: Tensor) -> int:
 
 def _check(of: str, *, most_at_once: int) -> None:
     if of not in get_args(Of):
-        message = f"No output is called {of!r}. {nearest(of, get_args(Of))}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"No output is called {of!r}. {nearest(of, get_args(Of))}")
     if most_at_once < 1:
-        message = f"{most_at_once} images at once were asked for; give at least 1."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{most_at_once} images at once were asked for; give at least 1.")

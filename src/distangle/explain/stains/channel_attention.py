@@ -88,12 +88,12 @@ def scaled(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site channel h
         ExplanationError: Unknown scaling, or `raw255` of pixels that are not 8-bit.
     """
     if scaling not in get_args(Scaling):
-        message = f"No scaling is called {scaling!r}. {nearest(scaling, get_args(Scaling))}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"No scaling is called {scaling!r}. {nearest(scaling, get_args(Scaling))}")
     if scaling == "raw255":
         if raw.dtype != np.uint8:
-            message = f"Scaling 'raw255' divides 8-bit pixels by 255; these are {raw.dtype}. Use 'min_max'."
-            raise ExplanationError(message)
+            raise ExplanationError(
+                f"Scaling 'raw255' divides 8-bit pixels by 255; these are {raw.dtype}. Use 'min_max'."
+            )
         pixels: np.ndarray = np.divide(raw, 255, dtype=np.float32)
         return pixels
     stains = raw.astype(np.float32)
@@ -110,11 +110,10 @@ def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
         ExplanationError: Names both shapes.
     """
     if (len(maps), *maps.shape[1:]) != (len(raw), *raw.shape[2:]):
-        message = (
+        raise ExplanationError(
             f"Maps {maps.shape} do not lie on images {raw.shape}: expected one map per site, of the same height and "
             f"width. Ask `activation_maps` for size={raw.shape[2:]}."
         )
-        raise ExplanationError(message)
 
 
 def max_normalised(values: np.ndarray) -> np.ndarray:

@@ -26,12 +26,11 @@ def check_channels(channels: int) -> None:
         ExplanationError: Names the number of forward passes and what to do instead.
     """
     if channels > MOST_CHANNELS:
-        message = (
+        raise ExplanationError(
             f"{channels} channels need {2**channels:,} forward passes per site; exact Shapley values stop at "
             f"{MOST_CHANNELS} channels ({2**MOST_CHANNELS}). Sample instead: captum.attr.ShapleyValueSampling with a "
             "feature_mask of one number per channel."
         )
-        raise ExplanationError(message)
 
 
 def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:

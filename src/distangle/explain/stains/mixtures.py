@@ -96,8 +96,7 @@ def _convolved(
 ) -> Iterator[PooledBlock]:
     first, *rest = model.backbone.features.children()
     if not isinstance(first, nn.Conv2d):
-        message = f"A backbone that begins with {type(first).__name__} cannot be split into stains."
-        raise TypeError(message)
+        raise TypeError(f"A backbone that begins with {type(first).__name__} cannot be split into stains.")
     behind = nn.Sequential(*rest)
     shared = _added(first, absent) if len(absent) == 1 else None
     known: slice | None = None
@@ -150,8 +149,7 @@ def _measured(
 ) -> Tensor:
     """Return the means of the maps of the measurements, [site * coalition, map]."""
     if model.measurements is None:
-        message = "This network has no measurements."
-        raise TypeError(message)
+        raise TypeError("This network has no measurements.")
     tried = covering(images.shape[1]).to(images.device)
     mixed = torch.where(tried[:, :, None, None], images[:, None], absent[:, None]).flatten(0, 1)
     means = torch.cat([model.pool(model.measurements.maps(some, size=size)) for some in torch.split(mixed, at_once)])

@@ -45,24 +45,21 @@ def stand_ins(sites: Piece, removal: Removal | None = None) -> StandIns:
     """
     removal = default_removal(sites) if removal is None else removal
     if removal not in get_args(Removal):
-        message = f"No removal is called {removal!r}. {nearest(removal, get_args(Removal))}"
-        raise ExplanationError(message)
+        raise ExplanationError(f"No removal is called {removal!r}. {nearest(removal, get_args(Removal))}")
     images = sites.images
     if removal == "mean":
         return _means(images)
     name, words = NEEDS[removal]
     chosen = sites.controls if removal == "control" else sites.others
     if chosen is None:
-        message = (
+        raise ExplanationError(
             f"Removal {removal!r} needs the {words}. Give `{name}`, one per site or one for all, or say removal='mean'."
         )
-        raise ExplanationError(message)
     if chosen.shape[1:] != images.shape[1:] or len(chosen) not in (1, len(images)):
-        message = (
+        raise ExplanationError(
             f"`{name}` of shape {tuple(chosen.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
             "image per site, or one for all, with the same channels, height and width."
         )
-        raise ExplanationError(message)
     return chosen.to(images)
 
 

@@ -84,11 +84,10 @@ def compare_templates(
         advance(f"templates of {name}")
     sizes = {one.name: one.heads["softmax"].shape[1] for one in found}
     if len(set(sizes.values())) > 1:
-        message = (
+        raise ExplanationError(
             f"The runs have embeddings of different sizes ({', '.join(f'{n}: {k}' for n, k in sizes.items())}), which "
             "have no map in common. Compare runs with the same network.embedding_size."
         )
-        raise ExplanationError(message)
     predictions = [Predictions.read(one.predictions, level="site", views=1) for one in runs]
     chosen = choose_perturbations(predictions[0].table, named=perturbations)
     sites = chosen_sites(

@@ -59,19 +59,19 @@ def choose_perturbations(
         for name in names:
             if name not in there:
                 where = "no held-out site that can be read" if name in wells.index else "no site of the screen"
-                message = f"{where.capitalize()} has the perturbation {name!r}. {nearest_names(name, there)}"
-                raise ExplanationError(message)
+                raise ExplanationError(
+                    f"{where.capitalize()} has the perturbation {name!r}. {nearest_names(name, there)}"
+                )
         tied: tuple[str, ...] = ()
     else:
         order = sorted(there, key=lambda name: (-int(wells[name]), natural_key(name)))
         names = tuple(order[:most])
         tied = tuple(name for name in order[most:] if names and wells[name] == wells[names[-1]])
     if len(names) < 2:
-        message = (
+        raise ExplanationError(
             f"{len(names)} perturbation(s) to compare embeddings of ({', '.join(names) or 'none'}); at least two are "
             f"needed. Held-out sites have: {', '.join(sorted(there, key=natural_key)[:20]) or 'no known perturbation'}."
         )
-        raise ExplanationError(message)
     return ChosenPerturbations(names=names, wells=tuple(int(wells[name]) for name in names), tied=tied)
 
 
@@ -94,8 +94,9 @@ def chosen_sites(
     places = [_places(found, names) for found in predictions]
     shared = [key for key in places[0] if all(key in place for place in places[1:])]
     if not shared:
-        message = "The runs hold out none of these sites in common. Compare runs with the same held-out fold."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            "The runs hold out none of these sites in common. Compare runs with the same held-out fold."
+        )
     if len(shared) > most:
         shared = [shared[k] for k in np.sort(rng.choice(len(shared), most, replace=False))]
     return [

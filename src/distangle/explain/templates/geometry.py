@@ -28,8 +28,7 @@ def cosines(vectors: Vectors) -> Cosines:
         ExplanationError: There is only one vector, so that there is no pair.
     """
     if len(vectors) < 2:
-        message = f"{len(vectors)} vector(s) were given; angles between vectors need at least 2."
-        raise ExplanationError(message)
+        raise ExplanationError(f"{len(vectors)} vector(s) were given; angles between vectors need at least 2.")
     wide = vectors.astype(np.float64)
     return cosines_of(wide @ wide.T)
 

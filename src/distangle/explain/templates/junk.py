@@ -30,8 +30,9 @@ def training_wells(
         FoldError: The screen has a site that the folds do not know.
     """
     if target not in screen.sites.columns:
-        message = f"The screen has no column {target!r}, which the run learnt. Name the screen that it was trained on."
-        raise RunError(message)
+        raise RunError(
+            f"The screen has no column {target!r}, which the run learnt. Name the screen that it was trained on."
+        )
     labelled = screen.sites[folds.of(screen) == TRAIN]
     wells = labelled.drop_duplicates(["experiment", "plate", "well"])
     counts = wells[target].astype(str).value_counts()

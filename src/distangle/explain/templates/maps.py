@@ -86,8 +86,9 @@ def lay_out(vectors: Vectors, layout: Layout) -> Points:
     """
     if not is_installed(layout.method):
         name, package = PACKAGES[layout.method]
-        message = f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
-        raise ExplanationError(message)
+        raise ExplanationError(
+            f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
+        )
     # Between vectors of length 1 the Euclidean distance orders as the angle does.
     directions = unit(vectors)
     with warnings.catch_warnings():

@@ -68,11 +68,10 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
     config, classes = read_config(run.config), about.classes
     known = {*screen.sites[about.target].astype(str)} if about.target in screen.sites.columns else set()
     if not known & set(classes):
-        message = (
+        raise RunError(
             f"{run.root} learnt {', '.join(classes[:3])} and so on, none of which {screen.folder} has. Compare runs on "
             "one screen, and name the screen that they were trained on."
         )
-        raise RunError(message)
     wells = training_wells(screen, Folds.read(run.folds), classes, target=about.target)
     return TrainedTemplates(
         name=name,

@@ -112,11 +112,13 @@ def described(chunk: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         dtype = np.dtype(said["data_type"])
         one = tuple(said["chunk_grid"]["configuration"]["chunk_shape"]) == shape
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{chunk} belongs to no array: {path} cannot be understood ({error}). Pack the screen again."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{chunk} belongs to no array: {path} cannot be understood ({error}). Pack the screen again."
+        ) from error
     if not one or codecs != ["bytes", "zstd"] or len(shape) != 3 or str(dtype) not in ("uint8", "uint16"):
-        message = f"{path}: {dtype} {shape} by {codecs}; expected one chunk of uint8 or uint16 by bytes and zstd."
-        raise ImageError(message)
+        raise ImageError(
+            f"{path}: {dtype} {shape} by {codecs}; expected one chunk of uint8 or uint16 by bytes and zstd."
+        )
     return shape, dtype
 
 

@@ -57,12 +57,12 @@ def mark_of(screen: Screen, folder: Path, *, format: str) -> dict[str, str]:
 def _check_apart(screen: Screen, folder: Path) -> None:
     there = folder.resolve()
     if screen.folder is not None and there == screen.folder.resolve():
-        message = f"{folder} is the screen itself. Name another folder for the packed one."
-        raise ScreenError(message)
+        raise ScreenError(f"{folder} is the screen itself. Name another folder for the packed one.")
     source = screen.source
     if isinstance(source, Path) and there in (source.resolve(), *source.resolve().parents):
-        message = f"{folder} holds the images of the screen, {source}, which it might replace. Name another folder."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} holds the images of the screen, {source}, which it might replace. Name another folder."
+        )
 
 
 def _check_former(folder: Path, own: Mapping[str, str]) -> None:
@@ -74,19 +74,22 @@ def _check_former(folder: Path, own: Mapping[str, str]) -> None:
     if (folder / CARD).exists():
         said = read_screen(folder).card.provenance.get("packed")
         if said is None:
-            message = f"{folder} holds a screen that was indexed, not packed, and would be lost. Name another folder."
-            raise ScreenError(message)
+            raise ScreenError(
+                f"{folder} holds a screen that was indexed, not packed, and would be lost. Name another folder."
+            )
     else:
         said = _read(folder / UNFINISHED)
     if said is None:
         return
     if said.get("format") != own["format"]:
-        message = f"{folder} holds a pack in the format {said.get('format')}. Name another folder for {own['format']}."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} holds a pack in the format {said.get('format')}. Name another folder for {own['format']}."
+        )
     known_by = [own["source_before"], own["sites_sha256_before"] or "nothing"]
     if not {said.get("source_before"), said.get("sites_sha256_before")} & set(known_by):
-        message = f"{folder} holds the pack of another screen ({said.get('source_before')}). Name another folder."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} holds the pack of another screen ({said.get('source_before')}). Name another folder."
+        )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -22,11 +22,10 @@ def read_packed(path: Path) -> np.ndarray:
     try:
         blob = path.read_bytes()
     except OSError as error:
-        message = (
+        raise ImageError(
             f"{path} cannot be opened ({error.strerror}). Was it moved after packing? Name the folder of the images "
             "(`--images FOLDER`), or index again."
-        )
-        raise ImageError(message) from error
+        ) from error
     if blob.startswith(records.MAGIC):
         return records.decode_record(blob, path=path)
     return ngff.read_chunk(blob, path=path)

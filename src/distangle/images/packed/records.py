@@ -83,23 +83,20 @@ def record_header(blob: bytes, *, path: Path) -> tuple[dict[str, Any], int]:
     try:
         magic, length, checksum = _HEAD.unpack_from(blob)
         if magic != MAGIC or length > LONGEST_HEADER:
-            message = "no record"
-            raise ValueError(message)
+            raise ValueError("no record")
         said = blob[_HEAD.size : _HEAD.size + length]
         if len(said) != length or zlib.crc32(said) != checksum:
-            message = "its header is not as it was written"
-            raise ValueError(message)
+            raise ValueError("its header is not as it was written")
         header = dict(json.loads(said))
         shape = [int(side) for side in header["shape"]]
         likely = len(shape) == 3 and min(shape) > 0 and shape[1] * shape[2] <= MAX_PIXELS
         if header["dtype"] not in ("uint8", "uint16") or not likely:
-            message = f"it claims {header['dtype']} {shape}"
-            raise ValueError(message)
+            raise ValueError(f"it claims {header['dtype']} {shape}")
         halved = [len(of_byte) for of_byte in header["halved"]]
         if halved != [shape[0]] * np.dtype(header["dtype"]).itemsize:
-            message = f"it names {halved} channels for {header['dtype']} {shape}"
-            raise ValueError(message)
+            raise ValueError(f"it names {halved} channels for {header['dtype']} {shape}")
     except (struct.error, ValueError, KeyError, TypeError) as error:
-        message = f"{path} is damaged ({error}). Pack the screen again: `distangle pack` makes only what is not whole."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{path} is damaged ({error}). Pack the screen again: `distangle pack` makes only what is not whole."
+        ) from error
     return header, _HEAD.size + length

@@ -19,8 +19,7 @@ def compressed(plain: bytes, *, level: int) -> bytes:
         ConfigError: No such level, or the package that knows zstd is not installed.
     """
     if not LEVELS[0] <= level <= LEVELS[1]:
-        message = f"zstd has no level {level}: expected {LEVELS[0]} (fast) to {LEVELS[1]} (small)."
-        raise ConfigError(message)
+        raise ConfigError(f"zstd has no level {level}: expected {LEVELS[0]} (fast) to {LEVELS[1]} (small).")
     return bytes(_codec()(level=level, checksum=True).encode(plain))
 
 
@@ -38,14 +37,14 @@ def decompressed(frame: bytes | memoryview, *, n_bytes: int, path: Path) -> np.n
     """
     said = content_size(frame)
     if said != n_bytes:
-        message = f"{path} is damaged: its frame holds {said} bytes, expected {n_bytes}. Pack the screen again."
-        raise ImageError(message)
+        raise ImageError(f"{path} is damaged: its frame holds {said} bytes, expected {n_bytes}. Pack the screen again.")
     plain = np.empty(n_bytes, dtype=np.uint8)
     try:
         _codec()().decode(frame, plain)
     except (RuntimeError, ValueError) as error:
-        message = f"{path} is damaged ({error}). Pack the screen again: `distangle pack` makes only what is not whole."
-        raise ImageError(message) from error
+        raise ImageError(
+            f"{path} is damaged ({error}). Pack the screen again: `distangle pack` makes only what is not whole."
+        ) from error
     return plain
 
 
@@ -68,6 +67,7 @@ def _codec() -> Any:
     try:
         from numcodecs.zstd import Zstd
     except ImportError as error:
-        message = "Packed images are compressed with zstd, which needs a package: pip install 'distangle[zarr]'."
-        raise ConfigError(message) from error
+        raise ConfigError(
+            "Packed images are compressed with zstd, which needs a package: pip install 'distangle[zarr]'."
+        ) from error
     return Zstd

@@ -45,8 +45,7 @@ class Decoders:
     def __init__(self, read: Read = read_image, *, limit: float = LIMIT) -> None:
         self._read = f"{read.__module__}:{read.__qualname__}"
         if "<" in self._read or self._read.startswith("__main__:"):
-            message = f"{self._read} cannot be imported by another process. Expected a function of a module."
-            raise ValueError(message)
+            raise ValueError(f"{self._read} cannot be imported by another process. Expected a function of a module.")
         self._limit = limit
         self._n_hung = 0
         self._idle: queue.LifoQueue[_Decoder] = queue.LifoQueue()
@@ -106,15 +105,13 @@ class Decoders:
             reply = decoder.ask({"sites": named, "grid": list(grid), "limit": limit}, limit)
         except _Lost:
             if self._closed:
-                message = "Reading was broken off."
-                raise ImageError(message) from None
+                raise ImageError("Reading was broken off.") from None
             raise
         self._idle.put(decoder)
         if "shortage" in reply:
             raise MemoryError(reply["shortage"])
         if "failed" in reply:
-            message = f"its decoder failed ({reply['failed']})"
-            raise _Lost(message)
+            raise _Lost(f"its decoder failed ({reply['failed']})")
         with self._lock:
             self.n_tried_again += reply["again"]
         return [[unpacked(plane) for plane in planes] for planes in reply["sites"]]
@@ -155,14 +152,14 @@ class _Decoder:
         if not self._is_ready:
             reply = self._exchange(self._read, START)
             if reply is None:
-                message = f"No process that decodes images can be started ({self._end()}). Look above for its error."
-                raise ImageError(message)
+                raise ImageError(
+                    f"No process that decodes images can be started ({self._end()}). Look above for its error."
+                )
             self._is_ready = True
         reply = self._exchange(job, limit)
         if reply is None:
             how = f"did not come to an end in {limit:g} s and was stopped" if self.was_stopped else self._end()
-            message = f"its decoder {how}"
-            raise _Lost(message, was_stopped=self.was_stopped)
+            raise _Lost(f"its decoder {how}", was_stopped=self.was_stopped)
         return reply
 
     def end(self) -> None:

@@ -24,8 +24,7 @@ def sample_sites(screen: Screen, n: int, *, seed: int = 0) -> list[int]:
         ConfigError: A negative number.
     """
     if n < 0:
-        message = f"A sample of {n} sites: expected a number from 1, or 0 for all."
-        raise ConfigError(message)
+        raise ConfigError(f"A sample of {n} sites: expected a number from 1, or 0 for all.")
     sites = screen.sites
     if n == 0 or n >= len(sites):
         return list(range(len(sites)))

@@ -78,8 +78,9 @@ def survey(
         ScreenError: The screen was indexed without looking for images.
     """
     if screen.card.tables_only:
-        message = "This screen was indexed with --tables-only, so it has no images to look at. Index it again without."
-        raise ScreenError(message)
+        raise ScreenError(
+            "This screen was indexed with --tables-only, so it has no images to look at. Index it again without."
+        )
     channels = [channel.name for channel in screen.card.channels]
     lit = np.zeros((len(channels), *_grid(screen)))
     n_lit = np.zeros(len(channels))

@@ -53,14 +53,12 @@ def png_header(head: bytes, *, path: Path) -> Header:
         ValueError: There is no such chunk.
     """
     if len(head) < 29 or head[12:16] != b"IHDR":
-        message = "no IHDR chunk"
-        raise ValueError(message)
+        raise ValueError("no IHDR chunk")
     width, height, bits, colour, *methods = struct.unpack(">IIBBBBB", head[16:29])
     dtype = _DTYPES.get((bits, colour))
     if dtype is None:
         kind = f"{_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
-        message = f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file."
-        raise PixelTypeError(message)
+        raise PixelTypeError(f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file.")
     return Header(height, width, dtype, not any(methods), methods[2] != 0)
 
 
@@ -122,8 +120,7 @@ def check_stream(path: Path) -> None:
         raise ValueError(str(error)) from error
     if n_inflated != n_bytes or not ended:
         content = "more" if n_inflated > n_bytes else f"{n_inflated} bytes" if n_inflated < n_bytes else "no end"
-        message = f"its image stream should hold {n_bytes} bytes and has {content}"
-        raise ValueError(message)
+        raise ValueError(f"its image stream should hold {n_bytes} bytes and has {content}")
 
 
 def check_single(path: Path) -> None:
@@ -144,8 +141,7 @@ def check_single(path: Path) -> None:
             if head[4:] == b"acTL":
                 n_frames = int.from_bytes(opened.read(4))
                 if n_frames > 1:
-                    message = f"{path} is an animation of {n_frames} frames; expected one plane."
-                    raise PixelTypeError(message)
+                    raise PixelTypeError(f"{path} is an animation of {n_frames} frames; expected one plane.")
                 return
             opened.seek(length + 4, os.SEEK_CUR)
 

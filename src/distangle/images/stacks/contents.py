@@ -70,8 +70,7 @@ def _check_pages(series: Sequence[Series], full: Sequence[int]) -> None:
     """Check that every page of the file is told of once, and no other."""
     told = sorted(page for one in series for page in one.here.values())
     if told != sorted(full):
-        message = f"they tell of {len(told)} planes here, and the file has {len(full)} pages"
-        raise NotTold(message)
+        raise NotTold(f"they tell of {len(told)} planes here, and the file has {len(full)} pages")
 
 
 def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[Series, ...]:
@@ -80,8 +79,9 @@ def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[S
     if not sizes.keys() & {"channels", "slices", "frames"}:
         return ()
     if n_channels * n_planes * n_times != len(full):
-        message = f"{n_channels} channels x {n_planes} slices x {n_times} frames, and the file has {len(full)} pages"
-        raise NotTold(message)
+        raise NotTold(
+            f"{n_channels} channels x {n_planes} slices x {n_times} frames, and the file has {len(full)} pages"
+        )
     places = [(c, z, t) for t in range(n_times) for z in range(n_planes) for c in range(n_channels)]
     names = tuple(labels) if len(labels) == n_channels == len(full) else ()
     return (Series(places=tuple(places), pages=tuple(full), names=names),)
@@ -103,8 +103,7 @@ def _of_tifffile(said: str, full: Sequence[int]) -> tuple[Series, ...]:
     if axes[-2:] != "YX" or len(axes) != len(shape) or not leading or not set(leading) <= set("CZT"):
         return ()
     if math.prod(leading.values()) != len(full):
-        message = f"axes {axes} of {'x'.join(map(str, shape))}, and the file has {len(full)} pages"
-        raise NotTold(message)
+        raise NotTold(f"axes {axes} of {'x'.join(map(str, shape))}, and the file has {len(full)} pages")
     return (Series(places=_counted(leading), pages=tuple(full)),)
 
 
@@ -133,8 +132,9 @@ def _check_one_plane(path: Path, page: tifffile.TiffPage, n_pages: int) -> None:
             n_planes = math.prod(int(side) for side in sides[1].split(",")[:-2]) if sides else 1
             kind = "tifffile"
     if int(n_planes) > 1:
-        message = f"{path} is a stack of {n_planes} planes under one page ({kind}). Expected a page for each plane."
-        raise PixelTypeError(message)
+        raise PixelTypeError(
+            f"{path} is a stack of {n_planes} planes under one page ({kind}). Expected a page for each plane."
+        )
 
 
 def _is_aside(page: tifffile.TiffPage) -> bool:

@@ -43,32 +43,27 @@ def ome_series(said: str, path: Path) -> tuple[Series, ...]:
     try:
         found = [_series(pixels, own, path.name) for pixels in _pixels(root)]
     except (ValueError, TypeError, KeyError) as error:
-        message = f"a value cannot be read ({error})"
-        raise NotTold(message) from error
+        raise NotTold(f"a value cannot be read ({error})") from error
     return tuple(series for series in found if series.here)
 
 
 def _parsed(said: str) -> ElementTree.Element:
     if len(said) > _LARGEST or "<!DOCTYPE" in said or "<!ENTITY" in said:
-        message = "the XML is too long, or defines a document type"
-        raise NotTold(message)
+        raise NotTold("the XML is too long, or defines a document type")
     try:
         return ElementTree.fromstring(said.rstrip("\0"))  # noqa: S314 - without a document type nothing is expanded
     except (ElementTree.ParseError, ValueError) as error:
-        message = f"the XML is broken ({error})"
-        raise NotTold(message) from error
+        raise NotTold(f"the XML is broken ({error})") from error
 
 
 def _companion(path: Path, name: str) -> str:
     companion = path.parent / name
     if not name or "/" in name or "\\" in name or not companion.is_file() or companion.stat().st_size > _LARGEST:
-        message = f"they lie in {name!r}, which is not beside the file"
-        raise NotTold(message)
+        raise NotTold(f"they lie in {name!r}, which is not beside the file")
     try:
         return companion.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{name} cannot be read ({error})"
-        raise NotTold(message) from error
+        raise NotTold(f"{name} cannot be read ({error})") from error
 
 
 def _name(element: ElementTree.Element) -> str:
@@ -90,8 +85,7 @@ def _series(pixels: ElementTree.Element, own: str, file: str) -> Series:
     order = str(pixels.get("DimensionOrder", "XYZCT"))[2:]
     n_planes = math.prod(sizes.values())
     if sorted(order) != ["C", "T", "Z"] or min(sizes.values()) < 1 or n_planes > _MOST_PLANES:
-        message = f"dimension order {order!r} of sizes {sizes}"
-        raise NotTold(message)
+        raise NotTold(f"dimension order {order!r} of sizes {sizes}")
     # The first axis of the order runs fastest.
     runs = [range(sizes[axis]) for axis in reversed(order)]
     named = [dict(zip(reversed(order), numbers, strict=True)) for numbers in itertools.product(*runs)]
@@ -110,13 +104,11 @@ def _pages(pixels: ElementTree.Element, places: list[Place], own: str, file: str
     for block in blocks:
         first = number.get((_whole(block, "FirstC"), _whole(block, "FirstZ"), _whole(block, "FirstT")))
         if first is None:
-            message = "a TiffData begins outside of the image"
-            raise NotTold(message)
+            raise NotTold("a TiffData begins outside of the image")
         told = block.get("PlaneCount")
         n = int(told) if told is not None else 1 if block.get("IFD") is not None else len(places) - first
         if n < 1 or first + n > len(places):
-            message = f"a TiffData of {n} planes goes beyond the image"
-            raise NotTold(message)
+            raise NotTold(f"a TiffData of {n} planes goes beyond the image")
         if not _is_here(block, own, file):
             continue
         for k in range(n):
@@ -131,8 +123,7 @@ def _own(root: ElementTree.Element, own: str, file: str) -> str:
     if not told or own in known or any(_file_name(one) == file for one in told):
         return own
     if len(known) > 1:
-        message = f"they tell of {len(known)} files, and none of them is named {file}"
-        raise NotTold(message)
+        raise NotTold(f"they tell of {len(known)} files, and none of them is named {file}")
     return known.pop()
 
 
@@ -152,6 +143,5 @@ def _is_here(block: ElementTree.Element, own: str, file: str) -> bool:
 def _whole(block: ElementTree.Element, name: str) -> int:
     number = int(block.get(name, "0"))
     if number < 0:
-        message = f"{name} {number}"
-        raise ValueError(message)
+        raise ValueError(f"{name} {number}")
     return number

@@ -49,12 +49,11 @@ def draw_figures(
     """
     unknown = [number for number in only if number not in FIGURES]
     if unknown:
-        message = (
+        raise RunError(
             f"There is no figure {unknown[0]} to draw from a run. {nearest(str(unknown[0]), map(str, FIGURES))} "
             "Figures 2 and 3 are of the screen (`distangle statistics SCREEN`), 4 is a sketch, 6 is the page of "
             "`distangle ablate`."
         )
-        raise RunError(message)
     material = gather(run, screen)
     folder = run.explanations / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +101,7 @@ def read_listed(folder: Path) -> dict[str, Any]:
                 expect(expect(said, dict, name=number)[name], kind, name=name)
             for name in said.get("files", ()):
                 if not re.fullmatch(r"figure-\d\d\.(png|svg)", expect(name, str, name="files")):
-                    message = f"{name[:80]!r} is no name of a figure"
-                    raise Unlike(message)
+                    raise Unlike(f"{name[:80]!r} is no name of a figure")
             int(number)
     return listed
 

@@ -106,8 +106,9 @@ def row_of(material: Material, key: tuple[str, str, str, int]) -> int:
     )
     found = np.flatnonzero(here.to_numpy())
     if not len(found):
-        message = f"Site {experiment} {plate} {well} {number} is not in the screen given. Name the screen of the run."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"Site {experiment} {plate} {well} {number} is not in the screen given. Name the screen of the run."
+        )
     return int(found[0])
 
 

@@ -59,8 +59,7 @@ def check_totals(screen: Screen, expected: Mapping[str, int] | None = None) -> l
     known = (*COUNTED, "classes", "refused")
     for name in expected or {}:
         if name not in known:
-            message = f"No total of {name!r} to expect. {nearest(name, known)}"
-            raise ScreenError(message)
+            raise ScreenError(f"No total of {name!r} to expect. {nearest(name, known)}")
     try:
         counted = statistics(screen)
     except ScreenError as error:

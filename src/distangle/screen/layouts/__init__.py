@@ -55,8 +55,7 @@ def find(name: str, request: Request) -> Found:
         others = looks_like(request.source, but=name)
         if not others:
             raise
-        message = f"{error} {others}"
-        raise ScreenError(message) from error
+        raise ScreenError(f"{error} {others}") from error
     of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
     if of_rows and not request.tables_only:
         hold_against_records(found)
@@ -72,8 +71,7 @@ def layout_named(name: str) -> Layout:
         ScreenError: There is none of this name.
     """
     if name not in LAYOUTS:
-        message = f"No layout {name!r}. {nearest(name, LAYOUTS)}"
-        raise ScreenError(message)
+        raise ScreenError(f"No layout {name!r}. {nearest(name, LAYOUTS)}")
     return LAYOUTS[name]
 
 
@@ -101,14 +99,12 @@ def recognised(request: Request) -> tuple[str, str]:
     if request.pattern:
         return folder.LAYOUT.name, "--pattern"
     if not request.source.exists():
-        message = f"{request.source} does not exist. Expected a folder of images, or a table of their paths."
-        raise ScreenError(message)
-    message = (
+        raise ScreenError(f"{request.source} does not exist. Expected a folder of images, or a table of their paths.")
+    raise ScreenError(
         f"Nothing in {request.source} tells its layout: no table of RxRx1 (train.csv, metadata.csv), no "
         f"load_data*.csv, no *.zarr, no single CSV, no names of a known pattern. Say where the tables lie, "
         f"--tables FOLDER, or name the layout: --layout {', '.join(layout.name for layout in able)}."
     )
-    raise ScreenError(message)
 
 
 def looks_like(source: AnyPath, *, but: str = "") -> str:

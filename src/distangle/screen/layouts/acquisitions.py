@@ -68,5 +68,6 @@ def require_acquisition(asked: str, plates: Iterable[Acquisitions]) -> None:
     """
     known = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
     if not any(is_same_value(asked, name) for name in known):
-        message = f"--acquisition {asked}: no plate has an acquisition of this number or name. {nearest(asked, known)}"
-        raise ScreenError(message)
+        raise ScreenError(
+            f"--acquisition {asked}: no plate has an acquisition of this number or name. {nearest(asked, known)}"
+        )

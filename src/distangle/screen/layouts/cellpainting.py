@@ -37,8 +37,7 @@ def find_cellpainting(request: Request) -> Found:
         ScreenError: Neither tables nor images, or tables that do not fit together.
     """
     if not request.source.exists():
-        message = f"{request.source} does not exist. Expected a folder of Cell Painting plates."
-        raise ScreenError(message)
+        raise ScreenError(f"{request.source} does not exist. Expected a folder of Cell Painting plates.")
     problems: list[Problem] = []
     tables, wells = _tables(request, problems)
 
@@ -154,8 +153,7 @@ def _shared(known: frozenset[str], labels: Labels | None) -> frozenset[str]:
 def _of_names(request: Request, labels_of_plates: Callable[[set[str]], Labels | None]) -> tuple[Found, Labels | None]:
     source = request.source
     if not source.is_dir() or request.tables_only:
-        message = f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables."
-        raise ScreenError(message)
+        raise ScreenError(f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables.")
     pattern = parse_pattern(request.pattern or _HARMONY)
     listed = list_pictures(source, pattern)
     if listed.is_empty:
@@ -205,11 +203,9 @@ def _check_mapping(mapping: Mapping[str, str], found: Found, labels: Labels | No
         columns |= {*labels.extra_columns, *labels.columns.values()}
     for ours, theirs in mapping.items():
         if ours not in OURS:
-            message = f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}"
-            raise ScreenError(message)
+            raise ScreenError(f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}")
         if theirs and theirs not in columns:
-            message = f"--map {ours}={theirs}: no table has a column {theirs!r}. {nearest(theirs, columns)}"
-            raise ScreenError(message)
+            raise ScreenError(f"--map {ours}={theirs}: no table has a column {theirs!r}. {nearest(theirs, columns)}")
 
 
 def _without_site(column_of: dict[str, str]) -> dict[str, str]:

@@ -32,13 +32,13 @@ def choose_fields_channels(fields: Sequence[Field], asked: Sequence[str]) -> lis
         wanted = [(name.strip(), (key or name).strip()) for name, _, key in parts]
         for _, key in wanted:
             if key.lower() not in spelling:
-                message = f"--channels {','.join(asked)}: the plates have no channel {key!r}. {nearest(key, names)}"
-                raise ScreenError(message)
+                raise ScreenError(
+                    f"--channels {','.join(asked)}: the plates have no channel {key!r}. {nearest(key, names)}"
+                )
         places = [spelling[key.lower()] for _, key in wanted]
         names = [name for name, _ in wanted]
         if len(set(places)) < len(places) or len(set(names)) < len(names):
-            message = f"--channels {','.join(asked)}: every channel once, with a name of its own."
-            raise ScreenError(message)
+            raise ScreenError(f"--channels {','.join(asked)}: every channel once, with a name of its own.")
         keys, colours = [keys[k] for k in places], tuple(colours[k] for k in places)
     known = named_channels(names)
     shown = [c.model_copy(update={"colour": colour}) if colour else c for c, colour in zip(known, colours, strict=True)]
@@ -102,11 +102,11 @@ def _position(field: Field, plane: str, time: str) -> dict[str, int]:
     for axis, asked, flag in (("z", plane, "--plane"), ("t", time, "--time")):
         size = field.sizes.get(axis, 1)
         if not asked and size != 1:
-            message = f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.several.items())}"
-            raise ScreenError(message)
+            raise ScreenError(
+                f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.several.items())}"
+            )
         if asked and not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= size):
-            message = f"{axis} = {size}, and {flag} {asked}"
-            raise ScreenError(message)
+            raise ScreenError(f"{axis} = {size}, and {flag} {asked}")
         position[axis] = int(asked or "1") - 1
     return position
 

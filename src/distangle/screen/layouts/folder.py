@@ -37,14 +37,13 @@ def find_folder(request: Request) -> Found:
     """
     source = request.source
     if not source.is_dir():
-        message = f"{source} is no folder. Expected the folder of the images."
-        raise ScreenError(message)
+        raise ScreenError(f"{source} is no folder. Expected the folder of the images.")
     if request.tables_only:
-        message = "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
-        raise ScreenError(message)
+        raise ScreenError(
+            "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
+        )
     if request.pattern is None:
-        message = f"Layout 'folder' needs --pattern. {guess(source) or _without_wells(source) or _EXAMPLE}"
-        raise ScreenError(message)
+        raise ScreenError(f"Layout 'folder' needs --pattern. {guess(source) or _without_wells(source) or _EXAMPLE}")
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
     tables = None if request.tables is None else read_tables(request.tables, request.mapping, missing=request.missing)
@@ -97,8 +96,7 @@ def _of_pictures(
         result.notes["columns"] = dict(wells.labels.columns)
         join_labels(result, wells.labels, aside=refused_sites)
     elif request.mapping:
-        message = "--map names columns of a table: name the table too, --tables FILE."
-        raise ScreenError(message)
+        raise ScreenError("--map names columns of a table: name the table too, --tables FILE.")
     apply_controls(result.entries, request.controls)
     return result
 

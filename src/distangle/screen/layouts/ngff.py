@@ -79,8 +79,7 @@ def read_field(image: AnyPath) -> Field:
     """
     said = attributes(image)
     if said is None:
-        message = "there is no image (neither zarr.json nor .zattrs)"
-        raise ScreenError(message)
+        raise ScreenError("there is no image (neither zarr.json nor .zattrs)")
     try:
         scales = said["multiscales"][0]
         path = str(scales["datasets"][0]["path"])
@@ -89,15 +88,12 @@ def read_field(image: AnyPath) -> Field:
         labels = [str(channel.get("label") or "") for channel in shown]
         colours = [_colour(channel.get("color")) for channel in shown]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        message = f"its metadata do not say where its array is ({type(error).__name__}: {error})"
-        raise ScreenError(message) from error
+        raise ScreenError(f"its metadata do not say where its array is ({type(error).__name__}: {error})") from error
     if ".." in path.split("/") or path.startswith("/"):
-        message = f"its array {path!r} lies outside"
-        raise ScreenError(message)
+        raise ScreenError(f"its array {path!r} lies outside")
     shape = _shape(image / path)
     if axes[-2:] != ["y", "x"] or len(axes) != len(shape) or not set(axes) <= set("tczyx"):
-        message = f"axes {''.join(axes)!r} of an array {list(shape)}: expected some of t, c, z, then y, x"
-        raise ScreenError(message)
+        raise ScreenError(f"axes {''.join(axes)!r} of an array {list(shape)}: expected some of t, c, z, then y, x")
     sizes = dict(zip(axes, shape, strict=True))
     n_channels = sizes.get("c", 1)
     blank = [""] * n_channels
@@ -134,13 +130,11 @@ def _shape(array: AnyPath) -> tuple[int, ...]:
     if found is None:
         found = _json(array / ".zarray")
     if found is None or "shape" not in found:
-        message = f"there is no array {array.name!r} (neither zarr.json nor .zarray)"
-        raise ScreenError(message)
+        raise ScreenError(f"there is no array {array.name!r} (neither zarr.json nor .zarray)")
     try:
         return tuple(int(side) for side in found["shape"])
     except (TypeError, ValueError) as error:
-        message = f"its array has the shape {found['shape']!r}"
-        raise ScreenError(message) from error
+        raise ScreenError(f"its array has the shape {found['shape']!r}") from error
 
 
 def _json(path: AnyPath) -> dict[str, Any] | None:
@@ -149,22 +143,18 @@ def _json(path: AnyPath) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror or error}"
-        raise ScreenError(message) from error
+        raise ScreenError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         if len(blob) > _LARGEST:
-            message = f"{len(blob)} bytes"
-            raise ValueError(message)
+            raise ValueError(f"{len(blob)} bytes")
         return _mapping(json.loads(blob), path)
     except (ValueError, RecursionError) as error:
-        message = f"{path} is no metadata of Zarr ({error}). Copy it again"
-        raise ScreenError(message) from error
+        raise ScreenError(f"{path} is no metadata of Zarr ({error}). Copy it again") from error
 
 
 def _mapping(value: Any, place: AnyPath) -> dict[str, Any]:
     if not isinstance(value, dict):
-        message = f"{place} holds {type(value).__name__} where names and values are expected"
-        raise ScreenError(message)
+        raise ScreenError(f"{place} holds {type(value).__name__} where names and values are expected")
     return value
 
 

@@ -43,14 +43,16 @@ def find_ome_zarr(request: Request) -> Found:
     """
     source = request.source
     if request.tables_only or not source.is_dir():
-        message = f"{source}: expected a plate, a folder NAME.zarr, or a folder of plates; --tables-only finds none."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{source}: expected a plate, a folder NAME.zarr, or a folder of plates; --tables-only finds none."
+        )
     problems: list[Problem] = []
     plates = _plates(source, problems)
     if not plates:
         odd = f" {problems[0].file}: {problems[0].found}." if problems else ""
-        message = f"No OME-Zarr plate in {source}.{odd} Expected a group with 'plate' in its zarr.json or .zattrs."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"No OME-Zarr plate in {source}.{odd} Expected a group with 'plate' in its zarr.json or .zattrs."
+        )
     read: list[tuple[Entry, Field]] = []
     refused: list[Problem] = []
     for plate in plates:
@@ -237,8 +239,7 @@ def _remember(entry: Entry, field: Field) -> None:
 def _list_of(said: object, name: str) -> list[Any]:
     value = said.get(name) if isinstance(said, dict) else None
     if not isinstance(value, list):
-        message = f"its metadata have no list of {name}"
-        raise ScreenError(message)
+        raise ScreenError(f"its metadata have no list of {name}")
     return value
 
 

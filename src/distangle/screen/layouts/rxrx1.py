@@ -38,8 +38,7 @@ def find_rxrx1(request: Request) -> Found:
         ScreenError: No table, a column missing, or two codings of the siRNA.
     """
     if not request.source.is_dir():
-        message = f"{request.source} is no folder. Expected the folder of RxRx1's images and tables."
-        raise ScreenError(message)
+        raise ScreenError(f"{request.source} is no folder. Expected the folder of RxRx1's images and tables.")
     tables = read_tables(request.tables or request.source, missing=request.missing)
     extra = extra_columns(tables)
     rows, problems = read_rows(tables, extra)

@@ -71,23 +71,19 @@ def find_table(request: Request) -> Found:
 def _locate(request: Request) -> tuple[AnyPath, list[AnyPath]]:
     source, tables = request.source, request.tables
     if not source.exists():
-        message = f"{source} does not exist. Expected a table, or the folder that its paths start from."
-        raise ScreenError(message)
+        raise ScreenError(f"{source} does not exist. Expected a table, or the folder that its paths start from.")
     if source.is_file():
         if tables is not None:
-            message = f"{source} is a table and {tables} is named as another. Name the folder as source."
-            raise ScreenError(message)
+            raise ScreenError(f"{source} is a table and {tables} is named as another. Name the folder as source.")
         return source.parent, [source]
     place = tables or source
     if place.is_file():
         return source, [place]
     if not place.is_dir():
-        message = f"{place} does not exist. Expected a table, or a folder with one."
-        raise ScreenError(message)
+        raise ScreenError(f"{place} does not exist. Expected a table, or a folder with one.")
     there = _tables_in(place)
     if not there:
-        message = f"{place} holds no .csv, .tsv or .parquet. Name the table: --tables FILE."
-        raise ScreenError(message)
+        raise ScreenError(f"{place} holds no .csv, .tsv or .parquet. Name the table: --tables FILE.")
     if len({_first_line(path) for path in there}) > 1:
         raise _several(place, there)
     return source, there
@@ -107,8 +103,7 @@ def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str
     names = [part[0].strip() for part in parts]
     columns = [part[-1].strip() for part in parts]
     if "" in names or len(set(names)) < len(names):
-        message = f"--channels {','.join(request.channels)}: every channel needs a name of its own."
-        raise ScreenError(message)
+        raise ScreenError(f"--channels {','.join(request.channels)}: every channel needs a name of its own.")
     if request.tables_only:
         return names, [name for name in (request.pages, *columns) if name in table.columns]
     if not names:
@@ -122,8 +117,9 @@ def _channels(table: SourceTable, request: Request) -> tuple[list[str], list[str
         columns = [request.pages]
     for column in columns:
         if column not in table.columns:
-            message = f"{table.path} has no column {column!r} with paths of images. {nearest(column, table.columns)}"
-            raise ScreenError(message)
+            raise ScreenError(
+                f"{table.path} has no column {column!r} with paths of images. {nearest(column, table.columns)}"
+            )
     return names, columns
 
 

@@ -40,14 +40,12 @@ def read_delimited(path: AnyPath) -> SourceTable:
     first, _, rest = text.partition("\n")
     told = _SEP.fullmatch(first.strip(" \r\ufeff"))
     if not (rest if told else text).strip():
-        message = f"{path} is empty. Expected a header and one row per well or site."
-        raise ScreenError(message)
+        raise ScreenError(f"{path} is empty. Expected a header and one row per well or site.")
     lines = _lines(path, text, told[1] if told else _delimiter(text))[1 if told else 0 :]
     while lines and (_is_blank(lines[0]) or lines[0][1][0].lstrip().startswith("#")):
         del lines[0]
     if not lines:
-        message = f"{path} holds comments alone. Expected a header and one row per well or site."
-        raise ScreenError(message)
+        raise ScreenError(f"{path} holds comments alone. Expected a header and one row per well or site.")
     if len(lines) <= _LONGEST_GRID:
         plain = [line for line in lines if line[1] and not line[1][0].startswith("#")]
         if grids := plate_grids(plain):
@@ -59,12 +57,14 @@ def read_delimited(path: AnyPath) -> SourceTable:
 def _of_grid(path: AnyPath, grids: Sequence[PlateGrid], lines: Sequence[Line]) -> SourceTable:
     if len(grids) > 1:
         listed = ", ".join(str(grid.first) for grid in grids[:5])
-        message = f"{path} holds {len(grids)} maps of a plate (lines {listed}). Save each as a table of its own."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{path} holds {len(grids)} maps of a plate (lines {listed}). Save each as a table of its own."
+        )
     (grid,) = grids
     if any(well.endswith("00") for _, well, _ in grid.wells):
-        message = f"{path}: the columns of this map count from 0. Number them from 1, as the wells of a plate are."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{path}: the columns of this map count from 0. Number them from 1, as the wells of a plate are."
+        )
     after = [line for line in lines if line[0] > grid.last and len([field for field in line[1] if field.strip()]) > 1]
     if after:
         message = f"{path}, line {after[0][0]}: it stands below the map of a plate and is no row of it. "
@@ -100,8 +100,7 @@ def _lines(path: AnyPath, text: str, delimiter: str) -> list[Line]:
             lines.append((start, fields))
             start = reader.line_num + 1
     except csv.Error as error:
-        message = f"{path}, line {start}: {error}. Check the quotation marks from there on."
-        raise ScreenError(message) from error
+        raise ScreenError(f"{path}, line {start}: {error}. Check the quotation marks from there on.") from error
     return lines
 
 
@@ -163,9 +162,9 @@ def _unpacked(path: AnyPath, packed: bytes) -> bytes:
         with gzip.open(io.BytesIO(packed)) as opened:
             blob = opened.read(LARGEST + 1)
     except (EOFError, OSError, zlib.error) as error:
-        message = f"{path} is damaged ({error}). Fetch it again."
-        raise ScreenError(message) from error
+        raise ScreenError(f"{path} is damaged ({error}). Fetch it again.") from error
     if len(blob) > LARGEST:
-        message = f"{path} unpacks to more than {LARGEST >> 20} MiB; no table of wells is so long. Unpack it to see."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{path} unpacks to more than {LARGEST >> 20} MiB; no table of wells is so long. Unpack it to see."
+        )
     return blob

@@ -32,21 +32,23 @@ def read_parquet(path: AnyPath) -> SourceTable:
             table = None if nested else file.read()
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
-        message = f"{path} is no Parquet table, or damaged ({first}). Fetch it again, or save it as CSV."
-        raise ScreenError(message) from error
+        raise ScreenError(
+            f"{path} is no Parquet table, or damaged ({first}). Fetch it again, or save it as CSV."
+        ) from error
     if table is None:
-        message = f"{path}: the column {nested[0]!r} holds lists or tables. Expected one value per row: save it as CSV."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{path}: the column {nested[0]!r} holds lists or tables. Expected one value per row: save it as CSV."
+        )
     columns = checked_header(path, table.column_names)
     try:
         fields = [[_text_of(value) for value in values.to_pylist()] for values in table.columns]
     except UnicodeDecodeError as error:
-        message = f"{path} has bytes that are no UTF-8 text ({error.object[:20]!r}). Save it as CSV in UTF-8."
-        raise ScreenError(message) from error
+        raise ScreenError(
+            f"{path} has bytes that are no UTF-8 text ({error.object[:20]!r}). Save it as CSV in UTF-8."
+        ) from error
     rows = [row for row in enumerate(zip(*fields, strict=True), start=2) if any(field.strip() for field in row[1])]
     if not columns:
-        message = f"{path} is empty. Expected one row per well or site."
-        raise ScreenError(message)
+        raise ScreenError(f"{path} is empty. Expected one row per well or site.")
     return SourceTable(
         path=path, columns=columns, rows=tuple(row for _, row in rows), lines=tuple(line for line, _ in rows)
     )
@@ -56,8 +58,9 @@ def _refuse_large(path: AnyPath, card: pq.FileMetaData) -> None:
     size = sum(card.row_group(k).total_byte_size for k in range(card.num_row_groups))
     # A column of one value repeated takes no bytes; in memory every row of it does.
     if max(size, card.num_rows * card.num_columns) > LARGEST:
-        message = f"{path} says that it unpacks to more than {LARGEST >> 20} MiB; no table of wells is so long."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{path} says that it unpacks to more than {LARGEST >> 20} MiB; no table of wells is so long."
+        )
 
 
 def _text_of(value: Any) -> str:

@@ -46,8 +46,7 @@ class SourceTable:
             ScreenError: The table has no such column.
         """
         if column not in self.columns:
-            message = f"{self.path} has no column {column!r}. {nearest(column, self.columns)}"
-            raise ScreenError(message)
+            raise ScreenError(f"{self.path} has no column {column!r}. {nearest(column, self.columns)}")
         return self.columns.index(column)
 
     def ragged_problems(self) -> list[Problem]:
@@ -85,8 +84,7 @@ def checked_header(path: AnyPath, fields: Iterable[str]) -> tuple[str, ...]:
     if twice or "" in columns:
         what = f"the columns {', '.join(map(repr, twice))} twice"
         what = what if twice else f"a column without a name (number {columns.index('') + 1})"
-        message = f"{path}: the header has {what}. Every column needs a name of its own."
-        raise ScreenError(message)
+        raise ScreenError(f"{path}: the header has {what}. Every column needs a name of its own.")
     return columns
 
 
@@ -99,8 +97,7 @@ def require_columns(table: SourceTable, needed: Iterable[str]) -> None:
     missing = [name for name in needed if name not in table.columns]
     if missing:
         advice = nearest(missing[0], table.columns)
-        message = f"{table.path} lacks the columns {', '.join(map(repr, missing))}. {advice}"
-        raise ScreenError(message)
+        raise ScreenError(f"{table.path} lacks the columns {', '.join(map(repr, missing))}. {advice}")
 
 
 def read_bytes(path: AnyPath) -> bytes:
@@ -112,9 +109,7 @@ def read_bytes(path: AnyPath) -> bytes:
     try:
         blob = path.read_bytes()
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror or error}. Expected a table of wells."
-        raise ScreenError(message) from error
+        raise ScreenError(f"{path} cannot be read: {error.strerror or error}. Expected a table of wells.") from error
     if blob.startswith(b"version https://git-lfs"):
-        message = f"{path} is a Git LFS pointer, not the table. Fetch it: `git lfs pull`."
-        raise ScreenError(message)
+        raise ScreenError(f"{path} is a Git LFS pointer, not the table. Fetch it: `git lfs pull`.")
     return blob

@@ -20,18 +20,16 @@ def check_composition(config: TrainingConfig) -> None:
             pure.
     """
     if config.norms.controls and config.batches.pure == "none":
-        message = (
+        raise ConfigError(
             f"norms.controls={config.norms.controls} needs batches of one plate or experiment, whose they are. "
             f"Set batches.pure=plate, or norms.controls=0."
         )
-        raise ConfigError(message)
     if config.batches.pure != "none" and config.pseudo_labels.strategy != "none":
-        message = (
+        raise ConfigError(
             f"batches.pure={config.batches.pure} does not go with pseudo_labels.strategy="
             f"{config.pseudo_labels.strategy}: a batch would hold labelled and pseudo-labelled images, and those lie "
             f"on other plates. Set one of the two to none."
         )
-        raise ConfigError(message)
 
 
 def whole_batches(order: np.ndarray, *, batch_size: int) -> list[np.ndarray]:

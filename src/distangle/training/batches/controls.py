@@ -35,11 +35,10 @@ def control_sites(
     rows = [row for row in control_rows(screen) if fold[row] == TRAIN]
     readable, statistics = measure_sites(store, rows)
     if not readable:
-        message = (
+        raise FoldError(
             f"norms.controls={n}, but none of the training sites is a readable negative control. Name the controls "
             f"when indexing, or set norms.controls=0."
         )
-        raise FoldError(message)
     kept = np.asarray(readable, dtype=int)
     trained = set(plates_of(screen, np.flatnonzero(fold == TRAIN).tolist()))
     found = {plate: 0 for plate in sorted(trained)}

@@ -49,8 +49,7 @@ class Batch:
             ValueError: The batch has numbers instead of pixels.
         """
         if self.pixels is None:
-            message = "The batch holds numbers of a frozen backbone, and no pixels."
-            raise ValueError(message)
+            raise ValueError("The batch holds numbers of a frozen backbone, and no pixels.")
         pixels = self.pixels.to(device, non_blocking=True)
         return pixels if self.last_step is None else self.last_step.on_device(pixels)
 
@@ -247,8 +246,7 @@ class BatchMaker:
         labels[beside] = 0
         if guessed.any():
             if assignment is None:
-                message = f"{guessed.sum()} sites of the batch have no label and no pseudo label."
-                raise ValueError(message)
+                raise ValueError(f"{guessed.sum()} sites of the batch have no label and no pseudo label.")
             labels[guessed] = assignment.label_rows(positions[guessed], n_classes=labels.shape[1])
         kinds = np.where(guessed, Kind.PSEUDO_LABELLED, np.where(beside, Kind.NORM_ONLY, Kind.LABELLED))
         return labels, kinds.astype(np.int8)

@@ -48,15 +48,13 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
     else:
         known = target_columns(screen)
         if target not in known:
-            message = f"The screen has no column {target!r} to learn. {nearest(target, known)}"
-            raise FoldError(message)
+            raise FoldError(f"The screen has no column {target!r} to learn. {nearest(target, known)}")
         names = tuple(sorted({str(value) for value in screen.sites[target]} - {""}, key=natural_key))
     if len(names) < 2:
-        message = (
+        raise FoldError(
             f"Column {target!r} names {len(names)} class(es) ({', '.join(names) or 'none'}); a network needs two to "
             f"tell apart. Learn another column: `--target cell_type`."
         )
-        raise FoldError(message)
     return names
 
 
@@ -73,11 +71,10 @@ def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
     junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
     taken = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
     if taken:
-        message = (
+        raise ConfigError(
             f"network.extra_outputs={len(junk)} would name an output {min(taken)!r}, and the screen has a "
             f"{config.target} of that name. Rename it in the tables, or set network.extra_outputs=0."
         )
-        raise ConfigError(message)
     return (*classes, *junk)
 
 
@@ -130,11 +127,10 @@ def labelled_sites(
     kept = np.asarray(readable, dtype=int)
     labels = np.array(screen.sites[config.target].iloc[kept].map(index), dtype=np.int64)
     if len(np.unique(labels)) < 2:
-        message = (
+        raise FoldError(
             f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
             f"class(es); at least two classes are needed. {_next_step(wanted, readable, store, features)}"
         )
-        raise FoldError(message)
     own = store.preparation.standardise == "image" or features is not None
     sites = TrainingSites(
         rows=kept,

@@ -61,11 +61,10 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
     """
     tensors = tensors_of(state)
     if broken := _not_finite(tensors):
-        message = (
+        raise RunError(
             f"{', '.join(broken)} is not finite after {state.position}; this checkpoint was not written, and the one "
             f"before it is healthy."
         )
-        raise RunError(message)
     stem = f"epoch-{state.epochs_done:04d}" + (f"-step-{state.steps_done:06d}" if state.steps_done else "")
     weights, about = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     digest = commit_bytes(weights, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
@@ -100,16 +99,13 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
             told = _read(about)
             _refuse_another(about, told, fingerprint)
             if not weights.exists():
-                message = f"its weights {weights.name} are missing"
-                raise ValueError(message)
+                raise ValueError(f"its weights {weights.name} are missing")
             if sha256_of(weights) != told["sha256"]:
-                message = f"the SHA-256 of {weights.name} is not {told['sha256'][:12]}..., the one written"
-                raise ValueError(message)
+                raise ValueError(f"the SHA-256 of {weights.name} is not {told['sha256'][:12]}..., the one written")
             tensors = load_file(weights)
             _refuse_other_tensors(weights, tensors, state)
             if broken := _not_finite(tensors):
-                message = f"{', '.join(broken)} is not finite"
-                raise ValueError(message)
+                raise ValueError(f"{', '.join(broken)} is not finite")
         except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
             why = f"{about.name} lacks {error}" if isinstance(error, KeyError) else str(error)
             passed_over.append(f"checkpoint {about.stem} is damaged: {why}. Using the one before it.")
@@ -154,14 +150,11 @@ def _read(about: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
     except ValueError as error:
-        message = f"{about.name} is no JSON: {error}"
-        raise ValueError(message) from error
+        raise ValueError(f"{about.name} is no JSON: {error}") from error
     if not isinstance(told, dict):
-        message = f"{about.name} holds {type(told).__name__}, not the fields of a checkpoint"
-        raise ValueError(message)
+        raise ValueError(f"{about.name} holds {type(told).__name__}, not the fields of a checkpoint")
     if told.pop("sha256_of_this", None) != _digest(told) and told.get("format") == FORMAT:
-        message = f"{about.name} is not as it was written"
-        raise ValueError(message)
+        raise ValueError(f"{about.name} is not as it was written")
     return told
 
 
@@ -176,18 +169,16 @@ def _refuse_another(about: Path, told: Mapping[str, Any], fingerprint: str) -> N
         RunError: It is of another format, or of another configuration.
     """
     if told["format"] != FORMAT:
-        message = (
+        raise RunError(
             f"{about} has format {told['format']}; this distangle reads format {FORMAT}. Go on with the distangle "
             f"that wrote it, or train into a new folder."
         )
-        raise RunError(message)
     if told["fingerprint"] != fingerprint:
-        message = (
+        raise RunError(
             f"{about} was made with another configuration, fold or class list than config.yaml, folds.parquet and "
             f"run.json of the run say now. Restore those (`distangle verify RUN` names what was changed), or train "
             f"into a new folder instead of resuming this one."
         )
-        raise RunError(message)
 
 
 def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: TrainingState) -> None:
@@ -220,8 +211,7 @@ def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: Traini
             problems.append(f"has {name}, which the network lacks")
     if problems:
         more = f", ... ({len(problems)} in all)" if len(problems) > 4 else ""
-        message = f"{path} is of another network: it {', '.join(problems[:4])}{more}. Train into a new folder."
-        raise RunError(message)
+        raise RunError(f"{path} is of another network: it {', '.join(problems[:4])}{more}. Train into a new folder.")
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -238,8 +228,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _position_of(about: Path) -> tuple[int, int]:
     found = NAME.fullmatch(about.name)
     if found is None:
-        message = f"{about} is not the name of a checkpoint"
-        raise ValueError(message)
+        raise ValueError(f"{about} is not the name of a checkpoint")
     return int(found[1]), int(found[2] or 0)
 
 

@@ -120,8 +120,7 @@ class Keeper:
             self._say(f"{gone} Waiting up to {minutes:g} min for it; the state is kept in memory.")
         took = comes_back(self._run.run, wait_s=60 * minutes, given_up=lambda: bool(self._stop.by))
         if took is None:
-            message = f"{gone} Nothing more is written there."
-            raise StorageError(message)
+            raise StorageError(f"{gone} Nothing more is written there.")
         self._say(f"{self._run.root} is back after {took:.0f} s.")
 
     def save(self, state: TrainingState, *others: Path) -> None:

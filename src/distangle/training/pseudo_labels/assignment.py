@@ -37,8 +37,7 @@ class Assignment:
         """
         found = np.searchsorted(self.positions, positions).clip(max=len(self.positions) - 1)
         if (wrong := positions[self.positions[found] != positions]).size:
-            message = f"The site at position {wrong[0]} has no pseudo label."
-            raise ValueError(message)
+            raise ValueError(f"The site at position {wrong[0]} has no pseudo label.")
         rows = np.zeros((len(positions), n_classes), dtype=np.float32)
         np.add.at(rows, (np.arange(len(positions))[:, None], self.columns[found]), self.shares[found])
         return rows

@@ -35,23 +35,20 @@ def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, cl
     if settings.strategy == "none":
         return
     if settings.from_epoch >= config.epochs:
-        message = (
+        raise ConfigError(
             f"pseudo_labels.from_epoch={settings.from_epoch}, but the training has {config.epochs} epochs: no pseudo "
             f"label would ever be used. Begin earlier, or train for longer."
         )
-        raise ConfigError(message)
     if settings.strategy == "alpha_ramp" and settings.full_epoch < settings.from_epoch:
-        message = (
+        raise ConfigError(
             f"pseudo_labels.full_epoch={settings.full_epoch} lies before from_epoch={settings.from_epoch}: the ramp "
             f"of alpha(t) would end before it begins."
         )
-        raise ConfigError(message)
     if not len(candidate_rows(screen, folds, config, classes)):
-        message = (
+        raise FoldError(
             f"pseudo_labels.strategy={settings.strategy}, but every site outside the held-out fold has a known "
             f"{config.target}. Hide the labels of some experiments: `--unlabelled experiment=NAME`."
         )
-        raise FoldError(message)
 
 
 def candidate_rows(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> np.ndarray:
@@ -119,8 +116,7 @@ def join_unlabelled(
     rows = candidate_rows(screen, folds, config, classes)
     readable, statistics = _readable(store, rows, features)
     if not readable:
-        message = f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given."
-        raise FoldError(message)
+        raise FoldError(f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given.")
     kept = np.asarray(readable, dtype=int)
     own = labelled.statistics is None
     pool = _without_labels(screen, kept, config, None if own else statistics)

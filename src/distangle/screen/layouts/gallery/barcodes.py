@@ -32,16 +32,14 @@ def _rows(tables: Sequence[AnyPath]) -> list[_Barcode]:
         require_columns(table, ("Assay_Plate_Barcode", "Plate_Map_Name"))
         if table.ragged:
             line, n_fields = table.ragged[0]
-            message = f"{path}, line {line}: {n_fields} fields, expected {len(table.columns)}. Mend this line."
-            raise ScreenError(message)
+            raise ScreenError(f"{path}, line {line}: {n_fields} fields, expected {len(table.columns)}. Mend this line.")
         at_plate, at_map = table.position("Assay_Plate_Barcode"), table.position("Plate_Map_Name")
         found += [
             _Barcode(table=path, line=line, plate=fields[at_plate].strip(), name=fields[at_map].strip())
             for line, fields in zip(table.lines, table.rows, strict=True)
         ]
     if not found:
-        message = f"{tables[0]} names no plate. Expected a row per plate."
-        raise ScreenError(message)
+        raise ScreenError(f"{tables[0]} names no plate. Expected a row per plate.")
     return found
 
 

@@ -53,12 +53,14 @@ def channel_names(tables: Sequence[SourceTable], asked: Sequence[str]) -> list[t
             name, _, key = item.partition("=")
             wanted = (key or name).strip()
             if wanted.lower() not in spelling:
-                message = f"--channels {item}: {tables[0].path} has no channel {wanted!r}. {nearest(wanted, first)}"
-                raise ScreenError(message)
+                raise ScreenError(
+                    f"--channels {item}: {tables[0].path} has no channel {wanted!r}. {nearest(wanted, first)}"
+                )
             chosen.append((name.strip(), spelling[wanted.lower()]))
     if not chosen or len({name for name, _ in chosen}) < len(chosen) or len({key for _, key in chosen}) < len(chosen):
-        message = f"{tables[0].path}: every channel needs a name of its own; found {', '.join(first) or 'none'}."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{tables[0].path}: every channel needs a name of its own; found {', '.join(first) or 'none'}."
+        )
     for table in tables[1:]:
         missing = [key for _, key in chosen if key not in written_channels(table)]
         if missing:

@@ -169,11 +169,10 @@ def _require_known_names(
         if other is None or any(is_same_name(name, told) for told in first.channels.values()):
             continue
         told, elsewhere = first.channels.get(number, "no channel"), other.channels.get(number, "no channel")
-        message = (
+        raise ScreenError(
             f"--channels {item}: channel {number} is {told!r} in {first.file} and {elsewhere!r} in {other.file}. "
             f"Which is meant? Name channels as the instrument does: --channels '{name.strip()}={told}'."
         )
-        raise ScreenError(message)
 
 
 def _listed(record: InstrumentRecord, used: set[int]) -> str:

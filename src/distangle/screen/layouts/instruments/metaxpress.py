@@ -32,15 +32,12 @@ def read_htd(path: AnyPath, *, file: str, prefix: str = "") -> InstrumentRecord:
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
     except csv.Error as error:
-        message = f"it is no table of keys and values ({error})"
-        raise ScreenError(message) from error
+        raise ScreenError(f"it is no table of keys and values ({error})") from error
     values = {row[0].lower(): row[1:] for row in rows}
     if not rows or "nwavelengths" not in values or "xwells" not in values:
-        message = "it has no NWavelengths and XWells, which every HTD has"
-        raise ScreenError(message)
+        raise ScreenError("it has no NWavelengths and XWells, which every HTD has")
     if "endfile" not in values:
-        message = "its end is missing (EndFile)"
-        raise ScreenError(message)
+        raise ScreenError("its end is missing (EndFile)")
     n_waves = min(number_of(_first(values, "nwavelengths")) or 0, 64)
     channels = {k: name for k in range(1, n_waves + 1) if (name := _first(values, f"wavename{k}"))}
     n_rows = min(number_of(_first(values, "ywells")) or 0, 64)

@@ -36,15 +36,13 @@ def open_regular(path: AnyPath, *, largest: int) -> Any:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
-            message = "it is not a regular file"
-            raise ScreenError(message)
+            raise ScreenError("it is not a regular file")
         size, opened = found.st_size, os.fdopen(descriptor, "rb")
     else:
         size, opened = path.size(), path.open("rb")
     if size > largest:
         opened.close()
-        message = f"it has {size} bytes; the limit is {largest}"
-        raise ScreenError(message)
+        raise ScreenError(f"it has {size} bytes; the limit is {largest}")
     return opened
 
 
@@ -70,11 +68,9 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
     def begin(name: str, attributes: dict[str, str]) -> None:
         local = name.rpartition(":")[2]
         if not texts and local != root:
-            message = f"its first element is {local!r}, expected {root!r}"
-            raise ScreenError(message)
+            raise ScreenError(f"its first element is {local!r}, expected {root!r}")
         if len(texts) == _DEEPEST:
-            message = f"elements are more than {_DEEPEST} deep"
-            raise ScreenError(message)
+            raise ScreenError(f"elements are more than {_DEEPEST} deep")
         texts.append([])
         lengths.append(0)
         start(local, {key.rpartition(":")[2]: value for key, value in attributes.items()})
@@ -89,8 +85,7 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
             lengths[-1] += len(piece)
 
     def forbidden(*_: object) -> Any:
-        message = "it declares a document type or entities, which no instrument writes"
-        raise ScreenError(message)
+        raise ScreenError("it declares a document type or entities, which no instrument writes")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, text
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = forbidden
@@ -100,12 +95,10 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
             while piece := opened.read(_PIECE):
                 read += len(piece)
                 if read > _LARGEST:
-                    message = f"it has more than {_LARGEST} bytes"
-                    raise ScreenError(message)
+                    raise ScreenError(f"it has more than {_LARGEST} bytes")
                 parser.Parse(piece)
             parser.Parse(b"", True)  # noqa: FBT003 - expat takes no name here
         except (expat.ExpatError, ValueError) as error:
             if isinstance(error, ScreenError):
                 raise
-            message = f"it is no whole XML ({error})"
-            raise ScreenError(message) from error
+            raise ScreenError(f"it is no whole XML ({error})") from error

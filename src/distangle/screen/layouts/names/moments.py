@@ -90,8 +90,7 @@ def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> di
         name, plane = name.strip(), plane.strip()
         key = next((names[known] for known in names if is_same_value(known, name)), None) if separator else ""
         if key is None:
-            message = f"--plane {item}: no channel {name!r}. {nearest(name, [name for name, _ in channels])}"
-            raise ScreenError(message)
+            raise ScreenError(f"--plane {item}: no channel {name!r}. {nearest(name, [name for name, _ in channels])}")
         if not plane or key in planes:
             message = f"--plane {','.join(items)}: write one plane for all channels, --plane 2, or one for each, "
             message += "--plane DNA=3,actin=5."

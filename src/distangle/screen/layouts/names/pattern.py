@@ -122,8 +122,7 @@ def parse_pattern(text: str) -> Pattern:
         regex += _one_field(text, braces[1], names, fixed)
     tail = text[rest:]
     if {"{", "}"} & set(_BRACES.sub("", text)):
-        message = f"--pattern {text!r}: a brace without its other half. Write names as {{well}}."
-        raise ScreenError(message)
+        raise ScreenError(f"--pattern {text!r}: a brace without its other half. Write names as {{well}}.")
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
@@ -142,28 +141,26 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
     """Return the regular expression of a field, and note its name."""
     field = _FIELD.fullmatch(inside)
     if field is None:
-        message = f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
+        )
     name, width = field["name"], field["width"]
     if name in _OF_TABLES:
         message = f"--pattern {text!r}: what was done to a well is read from a table, not from names. Write "
         message += f"{{}} for {{{name}}}, and name a table with the columns well and {name}: --tables FILE."
         raise ScreenError(message)
     if field["fixed"] == "=":
-        message = f"--pattern {text!r}: {{{inside}}} has no value. Write such as {{{name}=1}}."
-        raise ScreenError(message)
+        raise ScreenError(f"--pattern {text!r}: {{{inside}}} has no value. Write such as {{{name}=1}}.")
     if field["fixed"] is not None:
         if name is None or name in names:
-            message = f"--pattern {text!r}: {{{inside}}} must fix a field that stands nowhere else."
-            raise ScreenError(message)
+            raise ScreenError(f"--pattern {text!r}: {{{inside}}} must fix a field that stands nowhere else.")
         names.append(name)
         fixed[name] = field["fixed"][1:]
         return ""
     if name is None:
         return f"[^/]{{{width}}}" if width else "[^/]*?"
     if name in fixed:
-        message = f"--pattern {text!r}: {name} is fixed and read. Keep one."
-        raise ScreenError(message)
+        raise ScreenError(f"--pattern {text!r}: {name} is fixed and read. Keep one.")
     if name in names:
         return f"(?P={name})"
     names.append(name)
@@ -176,8 +173,7 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
 
 def _require_well(text: str, names: list[str]) -> None:
     if ("row" in names) != ("column" in names):
-        message = f"--pattern {text!r} has one of {{row}} and {{column}}. Name both, or {{well}}."
-        raise ScreenError(message)
+        raise ScreenError(f"--pattern {text!r} has one of {{row}} and {{column}}. Name both, or {{well}}.")
     if sum(name in names for name in ("well", "row", "well_number")) != 1:
         what = (
             "names the well twice"

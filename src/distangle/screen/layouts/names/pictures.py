@@ -108,12 +108,10 @@ def choose_channels(pictures: Sequence[Picture], asked: Sequence[str]) -> list[t
         wanted = (key or name).strip()
         same = [found for found in written if found == wanted or _number(found) == _number(wanted) is not None]
         if not same:
-            message = f"--channels {item}: no file has the channel {wanted!r}. {nearest(wanted, written)}"
-            raise ScreenError(message)
+            raise ScreenError(f"--channels {item}: no file has the channel {wanted!r}. {nearest(wanted, written)}")
         chosen.append((name.strip(), same[0]))
     if len({name for name, _ in chosen}) < len(chosen) or len({key for _, key in chosen}) < len(chosen):
-        message = f"--channels {','.join(asked)}: every channel once, with a name of its own."
-        raise ScreenError(message)
+        raise ScreenError(f"--channels {','.join(asked)}: every channel once, with a name of its own.")
     return chosen
 
 

@@ -253,12 +253,11 @@ def _refuse_doubtful(facts: Mapping[str, FolderFacts], reader: _Reader) -> None:
             ways = f"--pattern '{{plate}}/{rest}' for plates, '{{{reading}}}/{rest}' for the other"
         words = doubt_of(part)
         listed = ", ".join(list(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
-        message = (
+        raise ScreenError(
             f"The folders {listed} in {'/'.join(above) or 'the source'} hold images of the same wells, such as "
             f"{well_name(*min(shared))}: are they plates, or {words[0] if words else 'times'} of one plate? "
             f"Wells of one plate must not stand on both sides of a split. Say which: {ways}."
         )
-        raise ScreenError(message)
 
 
 def _reads_place(segment: str) -> bool:

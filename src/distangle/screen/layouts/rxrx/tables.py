@@ -42,13 +42,15 @@ def read_tables(place: AnyPath, *, missing: Collection[str] = ()) -> list[Source
     folder, names = (place.parent, (place.name,)) if place.is_file() else (place, known)
     there = [name for name in names if name in known and (folder / name).is_file()]
     if not there:
-        message = f"No table of RxRx1 in {place}: expected any of {', '.join(known)}. Name its folder: --tables FOLDER."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"No table of RxRx1 in {place}: expected any of {', '.join(known)}. Name its folder: --tables FOLDER."
+        )
     official = [name for name in there if name in _OFFICIAL]
     if official and len(there) > 1:
         other = next(name for name in there if name != official[-1])
-        message = f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
-        raise ScreenError(message)
+        raise ScreenError(
+            f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
+        )
     tables = [_renamed(read_table(folder / name, missing=missing)) for name in there]
     for table in tables:
         named = () if table.path.name == "test.csv" else ("sirna",)
@@ -162,11 +164,10 @@ def coding_of(rows: list[Entry]) -> str:
             first.setdefault("integer" if row.perturbation.isdigit() else "name", row)
     if len(first) == 2:
         v1, v2 = first["integer"], first["name"]
-        message = (
+        raise ScreenError(
             f"Two codings of the siRNA: {v1.table} line {v1.line} has {v1.perturbation!r} (integers, Kaggle v1), "
             f"{v2.table} line {v2.line} has {v2.perturbation!r} (names, v2). Take all tables from one version."
         )
-        raise ScreenError(message)
     return next(iter(first), "none")
 
 

@@ -29,8 +29,7 @@ def resolve_columns(
     """
     for ours, theirs in mapping.items():
         if ours not in OURS:
-            message = f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}"
-            raise ScreenError(message)
+            raise ScreenError(f"--map {ours}={theirs}: we have no column {ours!r}. {nearest(ours, OURS)}")
         if theirs and theirs not in table.columns:
             message = f"--map {ours}={theirs}: {table.path} has no column {theirs!r}. "
             message += nearest(theirs, table.columns)

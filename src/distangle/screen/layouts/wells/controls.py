@@ -22,15 +22,12 @@ def apply_controls(entries: Sequence[Entry], controls: Mapping[str, Sequence[str
     for word, names in controls.items():
         role = role_of(word)
         if role is None or not word:
-            message = f"Controls {word!r}: no such role. {nearest(word, [item.value for item in Role])}"
-            raise ScreenError(message)
+            raise ScreenError(f"Controls {word!r}: no such role. {nearest(word, [item.value for item in Role])}")
         for name in names:
             if name not in known and entries:  # where nothing is left, the refusals say more
                 flag = f"--{role.value.replace('_', '-')}"
-                message = f"{flag} {name}: no row has the perturbation {name!r}. {nearest(name, known)}"
-                raise ScreenError(message)
+                raise ScreenError(f"{flag} {name}: no row has the perturbation {name!r}. {nearest(name, known)}")
             if role_by_name.setdefault(name, role) != role:
-                message = f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one."
-                raise ScreenError(message)
+                raise ScreenError(f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one.")
     for entry in entries:
         entry.role = role_by_name.get(entry.perturbation, entry.role)

@@ -69,8 +69,7 @@ def read_tables(place: AnyPath, mapping: Mapping[str, str], *, missing: Collecti
         return LabelTables(parts=[read_labels(place, mapping, missing=missing)])
     paths = [place / name for name, is_folder in scan(place, "", []) if not is_folder and is_table(name)]
     if not paths:
-        message = f"{place} holds no .csv, .tsv or .parquet. Name the table of the wells: --tables FILE."
-        raise ScreenError(message)
+        raise ScreenError(f"{place} holds no .csv, .tsv or .parquet. Name the table of the wells: --tables FILE.")
     parts: list[Labels] = []
     unread: list[Problem] = []
     first: ScreenError | None = None
@@ -144,11 +143,10 @@ def _of_named_plate(labels: Labels, plates: Collection[str]) -> Labels:
     named = [plate for plate in told if len(plate) == longest]
     if len(named) != 1:
         listed = ", ".join(sorted(plates, key=natural_key)[:5])
-        message = (
+        raise ScreenError(
             f"{path} has no column of plates, and of several tables each must tell its own: add a column 'plate', or "
             f"put the name of one plate with images ({listed}) into the name of the file."
         )
-        raise ScreenError(message)
     rows = [dataclasses.replace(row, plate=named[0]) for row in labels.rows]
     problems = [dataclasses.replace(problem, plate=problem.plate or named[0]) for problem in labels.problems]
     return dataclasses.replace(labels, rows=rows, problems=problems, keys=labels.keys | {"plate"})
