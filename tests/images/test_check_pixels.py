@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from distangle.screen.checksNone import Checked
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -16,6 +15,7 @@ from distangle.images import probe_image, sample_sites, survey
 from distangle.images.checks import check_pixels
 from distangle.images.planes.measure import measure_plane, sharpness
 from distangle.screen import Screen, hold_out, index
+from distangle.screen.checks import Checked
 from distangle.screen.problems import Problem
 
 CHANNELS = ("dna", "actin")
