@@ -319,6 +319,13 @@ def test_no_sentence_begins_with_a_genitive(page: Path) -> None:
     assert not re.search(r"(?:^|[.:;] |\| |- )Of (?:a|an|the|two|every|each) ", text), name_of(page)
 
 
+@by_page
+def test_the_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    text = " ".join(line for _, line in prose(page) if page.name != "glossary.md")
+    other = re.search(r"\b(?:untreated wells?|stains|learnt|(?:standard|normal|random)is(?:e|ed|ing))\b", text)
+    assert other is None, f"{name_of(page)}: {other[0] if other else ''}"
+
+
 # Glossary -------------------------------------------------------------------------------------------------------------
 
 
