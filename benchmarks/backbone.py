@@ -20,10 +20,10 @@ from torch import nn
 from torch.nn import functional
 
 import measure
-from distangle.allocator import keep_freed_memory
+from distangle.core.allocator import keep_freed_memory
 from distangle.model import ModelConfig, build_classifier
+from distangle.model.backbones.efficientnet import AT_ONCE_PX, Stem
 from distangle.model.classifier import PerturbationClassifier
-from distangle.model.efficientnet import AT_ONCE_PX, Stem
 
 SITES, CHANNELS, SIZE = 64, 3, 68
 ROUNDS = 9

@@ -22,13 +22,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from distangle.images import ImageStore, probe_image
-from distangle.inference import fold_of_sites, norms_for, open_model, predict_run, predict_sites
+from distangle.core.progress import no_progress
+from distangle.images import ImageCache, probe_image
+from distangle.inference import fold_of_sites, open_model, predict_run, predict_sites, statistics_for
 from distangle.inference.run import training_rows
-from distangle.progress import no_progress
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
-from distangle.screen.norm_groups import AtTest
+from distangle.screen.plate_groups import AtTest
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
@@ -122,9 +122,9 @@ def one_treatment_a_plate(out: Path, seed: int, name: str, at_test: AtTest) -> f
         for treatment in sorted(set(sites["perturbation"][sites["role"] == "treatment"])):
             chosen = ~held_out | (sites["role"] != "treatment") | (sites["perturbation"] == treatment)
             part = dataclasses.replace(screen, sites=sites[chosen].reset_index(drop=True))
-            store = ImageStore(part, about.preparation)
+            store = ImageCache(part, about.preparation)
             rows = training_rows(run, part, fold)
-            norms = norms_for(run, model, about, store, at_test=at_test, training=rows, say=no_progress)
+            norms = statistics_for(run, model, about, store, at_test=at_test, training=rows, say=no_progress)
             table = predict_sites(model, about, store, fold=fold, norms=norms).table
             store.close()
             asked = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 import measure
-from distangle import intervals
+from distangle.core import stats
 
 COVERED = 0.93
 N_GROUPS = (5, 6, 8, 12, 20)
@@ -67,7 +67,7 @@ def share_coverage(
         well = np.repeat(np.arange(len(group)), sites)
         given = (right[well], group[well])
         # The limit is left aside: the table shows what lies below it, too.
-        low, high = intervals._share_interval(*given, well, kind[well] if balanced else None)
+        low, high = stats._share_interval(*given, well, kind[well] if balanced else None)
         held += low <= accuracy <= high
     return held / repeats
 
@@ -110,7 +110,7 @@ def mean_coverage(
         effects = (rng.gamma(shape, 1, n_groups) - shape) / np.sqrt(shape) if shape else rng.standard_normal(n_groups)
         group = np.repeat(np.arange(n_groups), sizes)
         values = np.sqrt(alike) * effects[group] + np.sqrt(1 - alike) * rng.standard_normal(len(group))
-        low, high = intervals._mean_intervals(values[:, None], group, 0.0)[0]
+        low, high = stats._mean_intervals(values[:, None], group, 0.0)[0]
         held += low <= 0 <= high
     return held / repeats
 

@@ -15,7 +15,7 @@ import torch
 from captum.attr import ShapleyValues
 
 import measure
-from distangle.explain import Piece, Taking, channel_shapley
+from distangle.explain import ShapleySettings, SiteBatch, channel_shapley
 from distangle.model import ModelConfig, build_classifier
 
 CHANNELS = 6
@@ -32,14 +32,14 @@ def prepare(
     cell_types = torch.eye(4)[torch.arange(sites) % 4]
     targets = torch.randint(0, 1139, (sites,), generator=generator)
 
-    sites_batch = Piece(images=images, cell_types=cell_types, targets=targets)
+    sites_batch = SiteBatch(images=images, cell_types=cell_types, targets=targets)
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
             return model(images, cell_types).logits
 
     def ours(*, bf16: bool = False) -> torch.Tensor:
-        return channel_shapley(model, sites_batch, Taking(bf16=bf16)).values
+        return channel_shapley(model, sites_batch, ShapleySettings(bf16=bf16)).values
 
     def captum() -> torch.Tensor:
         explainer = ShapleyValues(lambda batch, kinds: model(batch, kinds).logits.log_softmax(1))

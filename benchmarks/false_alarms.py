@@ -12,16 +12,21 @@ import numpy as np
 import pandas as pd
 
 from distangle.explain import p_values, random_smooth_maps
+from distangle.explain.channels.nulls import (
+    combine_p_values,
+    control_p_value,
+    labels_null,
+    mean_over_sites,
+    null_correlation,
+)
 from distangle.explain.faithfulness.curves import null_p, site_p
-from distangle.explain.filters.bands import Thresholds, beside_nulls, shuffled
-from distangle.explain.places import overlap
-from distangle.explain.stains.label_nulls import joined_p, labels_null, untreated_p
-from distangle.explain.stains.nulls import mean_over_sites, null_correlation
+from distangle.explain.filters.similarity import Thresholds, compare_with_nulls, shuffle_filters
+from distangle.explain.maps import cells
 from distangle.explain.summary import _against_shuffles, _of_wells
 from distangle.explain.templates.embeddings import clustering
-from distangle.explain.templates.junk import junk_apart
-from distangle.images.planes.edges import edge_effect
-from distangle.screen.leaks.find import _is_told
+from distangle.explain.templates.unused_classes import unused_class_separation
+from distangle.images.quality.plate_effects import edge_effect
+from distangle.screen.checks.leaks import _is_told
 
 DRAWS = 99
 STAINS = 4
@@ -62,7 +67,7 @@ def map_overall(rng: np.random.Generator) -> float:
 def _untreated(rng: np.random.Generator, *, sites: int) -> np.ndarray:
     """P of the sites of a well that is untreated itself, beside 39 untreated wells."""
     beside = rng.normal(size=(39, 1))
-    return untreated_p(
+    return control_p_value(
         np.repeat(rng.normal(size=(1, 1)), sites, axis=0) + 0.3 * rng.normal(size=(sites, 1)) * (sites > 1),
         ["own"] * sites,
         untreated=beside + 0.3 * rng.normal(size=(39, 1)) * (sites > 1),
@@ -75,7 +80,7 @@ def stain_of_site(rng: np.random.Generator) -> float:
 
 
 def stain_of_well(rng: np.random.Generator) -> float:
-    return float(joined_p(_untreated(rng, sites=3))[0])
+    return float(combine_p_values(_untreated(rng, sites=3))[0])
 
 
 def _explained(rng: np.random.Generator, *, by_perturbation: float) -> tuple[pd.DataFrame, np.ndarray]:
@@ -139,17 +144,17 @@ def _cells(rng: np.random.Generator) -> dict[str, Any]:
     shares = rng.dirichlet(np.ones(3), size=(9, 1 + DRAWS)).astype(float)
     base = rng.dirichlet(np.ones(3), size=(3, 1 + DRAWS)).repeat(3, axis=0)
     shares = 0.8 * base + 0.2 * shares
-    table = pd.DataFrame(shares[:, 0], columns=[f"{name}_share" for name in overlap.PARTS])
-    for name in overlap.PARTS:
+    table = pd.DataFrame(shares[:, 0], columns=[f"{name}_share" for name in cells.PARTS])
+    for name in cells.PARTS:
         table[f"{name}_area"] = 1 / 3
     wells = [f"w{k}" for k in range(3) for _ in range(3)]
-    return overlap._together(table, shares[:, 1:], None, wells, rng=rng)
+    return cells._together(table, shares[:, 1:], None, wells, rng=rng)
 
 
 def cells_of_site(rng: np.random.Generator) -> float:
     maps = random_smooth_maps(1, grid=(4, 4), size=(32, 32), rng=rng).enlarged()
     image = 1000 * random_smooth_maps(1, grid=(8, 8), size=(32, 32), rng=rng, smoothness=0.5).enlarged()
-    found = overlap.overlap_with_cells(maps, image[:, None], nuclear=0, grid=(4, 4), rng=rng, n_maps=19)
+    found = cells.overlap_with_cells(maps, image[:, None], nuclear=0, grid=(4, 4), rng=rng, n_maps=19)
     return float(found.table["cells_p"].iloc[0])
 
 
@@ -193,13 +198,15 @@ def embeddings(rng: np.random.Generator) -> float:
 
 def junk(rng: np.random.Generator) -> float:
     templates = rng.normal(size=(12, 5))
-    found = junk_apart(templates, rng.permutation(12) < 4, k=3, rng=rng, n_draws=39)
+    found = unused_class_separation(templates, rng.permutation(12) < 4, k=3, rng=rng, n_draws=39)
     return 1.0 if found is None else float(found["p_mean_cosine"])
 
 
 def filters(rng: np.random.Generator) -> float:
     weights = rng.normal(size=(8, 6))
-    said = beside_nulls(weights, Thresholds(), nulls={"shuffled": [shuffled(weights, rng) for _ in range(39)]})
+    said = compare_with_nulls(
+        weights, Thresholds(), nulls={"shuffled": [shuffle_filters(weights, rng) for _ in range(39)]}
+    )
     return float(said["variation"]["shuffled"]["p"])
 
 

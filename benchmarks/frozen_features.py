@@ -20,9 +20,9 @@ import numpy as np
 from torch.nn.modules.module import register_module_forward_hook
 
 import measure
+from distangle.core.progress import no_progress
 from distangle.images import probe_image
 from distangle.inference import predict_run
-from distangle.progress import no_progress
 from distangle.results import Predictions
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, simulate

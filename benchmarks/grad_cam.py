@@ -15,7 +15,7 @@ import torch
 from captum.attr import LayerGradCam
 
 import measure
-from distangle.explain import Piece, activation_maps
+from distangle.explain import SiteBatch, grad_cam_maps
 from distangle.model import ModelConfig, build_classifier, find_layer
 
 SITES, SIZE = 8, 192
@@ -29,17 +29,17 @@ def prepare(which: str) -> Callable[[], torch.Tensor]:
     cell_types = torch.eye(4)[torch.arange(SITES) % 4]
     targets = torch.randint(0, 1139, (SITES,), generator=generator)
 
-    batch = Piece(images=images, cell_types=cell_types, targets=targets)
+    batch = SiteBatch(images=images, cell_types=cell_types, targets=targets)
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
             return model(images, cell_types).logits
 
     def ours() -> torch.Tensor:
-        return activation_maps(model, batch).raw.clamp(min=0)
+        return grad_cam_maps(model, batch).raw.clamp(min=0)
 
     def before_norm() -> torch.Tensor:
-        return activation_maps(model, batch, layer="features.denseblock4").raw.clamp(min=0)
+        return grad_cam_maps(model, batch, layer="features.denseblock4").raw.clamp(min=0)
 
     def captum(layer: str) -> torch.Tensor:
         explainer = LayerGradCam(lambda batch, kinds: model(batch, kinds).logits, find_layer(model, layer))

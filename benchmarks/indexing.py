@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import measure
-from distangle.commit import sha256_of
+from distangle.core.io import sha256_of
 from distangle.images import channel_statistics
-from distangle.images.patience import PATIENCE
+from distangle.images.jit_threshold import JIT_THRESHOLD
 from distangle.screen import index
 
 CELL_TYPES = {"HEPG2": 11, "HUVEC": 24, "RPE": 11, "U2OS": 5}
@@ -84,7 +84,7 @@ def hashing(folder: Path) -> bool:
 
 
 def statistics() -> bool:
-    PATIENCE.count(1 << 40)
+    JIT_THRESHOLD.count(1 << 40)
     kept = []
     for dtype in ("uint8", "uint16"):
         image = np.random.default_rng(0).poisson(12, (N_CHANNELS, 512, 512)).astype(dtype)

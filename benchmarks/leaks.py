@@ -9,7 +9,7 @@ import sys
 import torch
 
 import measure
-from distangle.explain import Piece, channel_shapley, place_maps
+from distangle.explain import SiteBatch, attribution_map, channel_shapley
 from distangle.model import ModelConfig, PerturbationClassifier, build_classifier
 
 CALLS, WARM = 1000, 100
@@ -33,11 +33,11 @@ def main() -> int:
     ).eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, 48, 48, generator=generator)
-    given = (model, Piece(images=images, cell_types=torch.eye(2), targets=torch.tensor([1, 4])))
+    given = (model, SiteBatch(images=images, cell_types=torch.eye(2), targets=torch.tensor([1, 4])))
     kinds = {
-        "Grad-CAM, last maps": lambda: place_maps(*given),
-        "Grad-CAM, within": lambda: place_maps(*given, layer="features.denseblock2"),
-        "LayerCAM": lambda: place_maps(*given, method="layer_cam", layer="features.denseblock2"),
+        "Grad-CAM, last maps": lambda: attribution_map(*given),
+        "Grad-CAM, within": lambda: attribution_map(*given, layer="features.denseblock2"),
+        "LayerCAM": lambda: attribution_map(*given, method="layer_cam", layer="features.denseblock2"),
         "Shapley": lambda: channel_shapley(*given),
     }
     kept = []

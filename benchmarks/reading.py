@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 import measure
-from distangle.images import channel_statistics, pack_screen, probe_image, read_image, standardise, take_view
-from distangle.images.views import View
+from distangle.images import augment, channel_statistics, pack_screen, probe_image, read_image, standardize
+from distangle.images.augmentation import Augmentation
 from distangle.screen import Screen, index, read_screen
 from distangle.synthetic import SimulationConfig, simulate
 
@@ -93,15 +93,15 @@ class Ours:
 
     def whole(self, kind: str, row: int) -> np.ndarray:
         """A flipped image as stored: what goes to an accelerator."""
-        take_view(self.image(kind, row), View(1), out=self.flipped[0])
+        augment(self.image(kind, row), Augmentation(1), out=self.flipped[0])
         return self.flipped
 
     def floats(self, kind: str, row: int) -> np.ndarray:
         """The same, standardised by its own channels: what the network takes."""
         image = self.image(kind, row)
-        take_view(image, View(1), out=self.flipped[0])
+        augment(image, Augmentation(1), out=self.flipped[0])
         statistics = channel_statistics(image, transform="none")[None]
-        standardise(self.flipped, statistics, out=self._ready, transform="none")
+        standardize(self.flipped, statistics, out=self._ready, transform="none")
         return self._ready
 
 

@@ -25,7 +25,7 @@ from distangle.images import probe_image
 from distangle.model import ModelConfig, build_classifier
 from distangle.screen import Folds, Screen, hold_out, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, simulate
-from distangle.training import rehearse, resolve_config
+from distangle.training import dry_run, resolve_config
 
 LARGEST_STALL = 0.05
 BANDWIDTH_BOUND = 677  # images a second, eager, of an H200: 4.8 TB/s over the activations of DenseNet-161
@@ -49,7 +49,7 @@ def stall(n_steps: int) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         screen, folds = a_screen(Path(temporary))
         config = resolve_config("scratch", ["batch_size=16"])
-        found = rehearse(screen, folds, config, limit=n_steps)
+        found = dry_run(screen, folds, config, limit=n_steps)
     for sentence in found.sentences():
         print(sentence)
     return measure.verdict("waiting for images, share of the step", found.stall, at_most=LARGEST_STALL)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import measure
 from distangle.model import ModelConfig, PerturbationClassifier, build_classifier
-from distangle.model.densenet import Transition
+from distangle.model.backbones.densenet import Transition
 
 VARIANTS = ("base", "swap", "ours")
 N_PERTURBATIONS = 1139

@@ -6,7 +6,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "src")]
 
-import distangle  # noqa: E402 - from the source beside this folder
+import distangle  # noqa: E402 - the path is set above
 
 project = "distangle"
 author = "distangle maintainers"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distangle.cli import main
-from distangle.results import Explanation, Predictions, RunFolder, TemplateMaps
+from distangle.results import Explanation, Predictions, RunFolder, TemplateComparison
 from tiny_run import tiny_screen
 
 TRAINING = (
@@ -57,7 +57,7 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
     assert said in page_of(run)
     assert "held out by fold" in page_of(run)
-    assert TemplateMaps.read(run.explanations).numbers["trained_on"] == ["crossed"]
+    assert TemplateComparison.read(run.explanations).numbers["trained_on"] == ["crossed"]
     listed = json.loads((run.explanations / "figures/figures.json").read_text())
     assert listed["9"]["title"] == "Embeddings of sites that were trained on"
 
@@ -80,7 +80,7 @@ def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: 
     assert set(found.table["Metadata_Experiment"]) <= set(
         whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
     )
-    assert TemplateMaps.read(run.explanations).numbers["trained_on"] == []
+    assert TemplateComparison.read(run.explanations).numbers["trained_on"] == []
 
 
 def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: 
     assert found.settings["remark"].startswith("The network was trained on all sites explained here")
     assert found.settings["remark"] in page_of(run)
     assert "the network was trained on these sites" in " ".join(
-        TemplateMaps.read(run.explanations).numbers["sentences"]
+        TemplateComparison.read(run.explanations).numbers["sentences"]
     )
 
 

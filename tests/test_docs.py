@@ -15,8 +15,7 @@ import pandas as pd
 import pytest
 
 from distangle.cli import TAKE_SETTINGS, app
-from distangle.cli.settings import as_words
-from distangle.cli.words import repeat_flags
+from distangle.cli.arguments import expand_setting_flags, repeat_flags
 from distangle.synthetic import SimulationConfig
 from distangle.training import TrainingConfig, resolve_config
 from docs_pages import (
@@ -135,7 +134,7 @@ def _check_command(words: list[str], page: Path) -> None:
     numbers = [re.sub(r"^K$", "1", word) for word in words]  # a number that the text leaves open
     verb = TAKE_SETTINGS.get(words[0])
     ready = [ready for ready in repeat_flags(numbers) if ready != "words"]  # $words of a batch script
-    ready = [ready[0], *(as_words(ready[1:], verb) if verb else ready[1:])]
+    ready = [ready[0], *(expand_setting_flags(ready[1:], verb) if verb else ready[1:])]
     _, bound, _ = app.parse_args(ready, exit_on_error=False, print_error=False)
     pairs = bound.arguments.get("set", ())
     if verb is not None:

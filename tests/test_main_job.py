@@ -13,11 +13,11 @@ import yaml
 from safetensors.numpy import load_file
 
 from distangle.cli import main
-from distangle.commit import sha256_of
+from distangle.core.io import sha256_of
 from distangle.errors import RunError
 from distangle.results import Explanation, Predictions, RunFolder, Scores
 from distangle.screen import read_screen, write_screen
-from distangle.training import TrainingConfig, folds_again, read_config, resolve_config, settings, values_of
+from distangle.training import TrainingConfig, load_previous_folds, read_config, resolve_config, settings, values_of
 
 SETTINGS = (
     "image_size=64",
@@ -101,7 +101,7 @@ def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> 
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import distangle.training.keeping.keeper as training
+    import distangle.training.checkpointing.manager as training
 
     whole = RunFolder.open(folder / "runs/a")
     held_out = ["--hold-out", "experiment=HUVEC-02,RPE-02"]
@@ -217,10 +217,10 @@ def test_another_screen_is_no_repeat(folder: Path) -> None:
     screen = read_screen(folder / "screen")
     fewer = dataclasses.replace(screen, sites=screen.sites.iloc[1:].reset_index(drop=True))
     with pytest.raises(RunError, match=rf"has {len(fewer.sites)} sites; .* was made with {len(screen.sites)}"):
-        folds_again(earlier, fewer)
+        load_previous_folds(earlier, fewer)
     card = screen.card.model_copy(update={"perturbations_sha256": "0"})
     with pytest.raises(RunError, match="has another class list than the screen of"):
-        folds_again(earlier, dataclasses.replace(screen, card=card))
+        load_previous_folds(earlier, dataclasses.replace(screen, card=card))
 
 
 def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,17 +267,17 @@ def test_only_sites_of_the_training_fold_are_trained_on(folder: Path) -> None:
 def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
     import torch
 
-    from distangle.images import ImageStore, ready_batches
-    from distangle.images.batches import measure_sites
+    from distangle.images import ImageCache, normalized_batches
+    from distangle.images.cache import fit_normalization
     from distangle.inference import cell_type_rows, open_model
 
     model, card = open_model(RunFolder.open(folder / "runs/a"))
     screen = read_screen(folder / "screen")
-    store = ImageStore(screen, card.preparation)
-    rows, statistics = measure_sites(store, [0, 1])
+    store = ImageCache(screen, card.preparation)
+    rows, statistics = fit_normalization(store, [0, 1])
     passes = []
     for view in range(8):
-        ((_, ready),) = ready_batches(store, rows, statistics, batch_size=2, view=view)
+        ((_, ready),) = normalized_batches(store, rows, statistics, batch_size=2, view=view)
         with torch.no_grad():
             passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, card)).logits.numpy())
     store.close()
@@ -286,12 +286,12 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
 
 
 def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_binning(folder: Path) -> None:
-    from distangle.explain import untreated_beside
-    from distangle.explain.opened import planted_truth
+    from distangle.explain import matching_controls
+    from distangle.explain.context import planted_truth
 
     screen = read_screen(folder / "screen")
     rows = list(range(0, len(screen.sites), 3))
-    beside = untreated_beside(screen, rows)
+    beside = matching_controls(screen, rows)
     assert beside is not None
     for row, other in zip(rows, beside, strict=True):
         mine, theirs = screen.sites.iloc[row], screen.sites.iloc[other]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from distangle.core.progress import no_progress
 from distangle.images import probe_image
 from distangle.inference import predict_run
-from distangle.progress import no_progress
 from distangle.results import Predictions
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
 from distangle.training import resolve_config, start_run, train
@@ -117,14 +117,16 @@ def test_one_reference_for_both_sides_would_name_the_experiments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault that these tests look for: they see it when it is planted."""
-    from distangle.images import ImageStore
+    from distangle.images import ImageCache
 
-    original = ImageStore.__init__
+    original = ImageCache.__init__
 
-    def one_fold(self: ImageStore, *given: object, **named: object) -> None:
+    def one_fold(self: ImageCache, *given: object, **named: object) -> None:
         original(self, *given, **{**named, "fold": None})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ImageStore, "__init__", one_fold)
-    monkeypatch.setattr("distangle.correction.shares", lambda prior, count: np.ones((len(count), len(prior.within))))
+    monkeypatch.setattr(ImageCache, "__init__", one_fold)
+    monkeypatch.setattr(
+        "distangle.core.shrinkage.shrinkage_factors", lambda prior, count: np.ones((len(count), len(prior.within)))
+    )
     with pytest.raises(AssertionError, match="named"):
         check_chance(tmp_path, "small", ("correction.method=centre",))

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distangle.core.random import rng_for
 from distangle.images import probe_image
-from distangle.randomness import generator
-from distangle.screen import Screen, divide, index, read_screen, write_screen
+from distangle.screen import Screen, folds_from_options, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
@@ -32,7 +32,7 @@ def shuffled(screen: Screen, *, seed: int) -> Screen:
     sites = screen.sites.copy()
     for place, wells in sites.groupby(["experiment", "plate"]).groups.items():
         names = sites.loc[wells].groupby("well")["perturbation"].first()
-        dealt = generator(seed, "shuffle", str(place)).permutation(names.to_numpy())
+        dealt = rng_for(seed, "shuffle", str(place)).permutation(names.to_numpy())
         sites.loc[wells, "perturbation"] = sites.loc[wells, "well"].map(dict(zip(names.index, dealt, strict=True)))
     return dataclasses.replace(screen, sites=sites)
 
@@ -43,7 +43,7 @@ def held_out(folder: Path, *, seed: int, null: bool, shuffle: bool = False) -> t
     screen = index(folder / "plates", layout="rxrx1", probe=probe_image)
     write_screen(shuffled(screen, seed=seed) if shuffle else screen, folder / "screen")
     screen = read_screen(folder / "screen")
-    folds = divide(screen, seed=seed)
+    folds = folds_from_options(screen, seed=seed)
     assert screen.sites["perturbation"].value_counts().nunique() == 1
     config = resolve_config("scratch", ["batch_size=16", "precision=fp32"], seed=seed, epochs=8)
     run = train(start_run(screen, folds, config, folder / "run"), advance=lambda said: None, say=lambda said: None)

@@ -129,7 +129,7 @@ def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(fold
 def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str
 ) -> None:
-    import distangle.training.keeping.keeper as runs
+    import distangle.training.checkpointing.manager as runs
 
     save, calls = runs.save_state, []
 
@@ -204,9 +204,9 @@ def test_the_reported_fold_is_named_when_it_would_get_pseudo_labels(
 
 
 def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control(folder: Path) -> None:
-    from distangle.images import ImageStore
+    from distangle.images import ImageCache
     from distangle.training import read_config
-    from distangle.training.batches.sites import labelled_sites
+    from distangle.training.data.sites import labelled_sites
     from distangle.training.pseudo_labels.unlabelled import candidate_rows, unlabelled_wells
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
@@ -215,7 +215,7 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     rows = candidate_rows(screen, folds, config, classes)
     assert set(screen.sites["role"].iloc[rows]) == {"treatment"}
     assert len(rows) == 2 * 4 * 2  # experiments, treatments, sites
-    store = ImageStore(screen, config.preparation)
+    store = ImageCache(screen, config.preparation)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     pool, _ = labelled_sites(store, rows, classes, config)
     wells = unlabelled_wells(screen, labelled, pool, classes, config)
@@ -228,9 +228,9 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path, wanted: bool) -> None:
-    from distangle.images import ImageStore
+    from distangle.images import ImageCache
     from distangle.training import read_config
-    from distangle.training.batches.sites import labelled_sites
+    from distangle.training.data.sites import labelled_sites
     from distangle.training.pseudo_labels.unlabelled import join_unlabelled
     from distangle.training.validate import SiteEvaluation
 
@@ -238,7 +238,7 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
     config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"controls": wanted})})
     classes = tuple(run.describe()["classes"])
-    store = ImageStore(screen, config.preparation)
+    store = ImageCache(screen, config.preparation)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     everybody, labeller = join_unlabelled(
         folds, labelled, classes, config, SiteEvaluation(store=store), say=lambda _: None

@@ -3,9 +3,9 @@
 import contextlib
 import sys
 
-from distangle.allocator import keep_freed_memory
-from distangle.errors import Stopped
-from distangle.stopping import stop_at_signals
+from distangle.core.allocator import keep_freed_memory
+from distangle.core.signals import stop_at_signals
+from distangle.errors import StopRequested
 
 # Verbs that go on after a stop, and how they do when it came before there was anything to go on from.
 GOES_ON = {
@@ -29,7 +29,7 @@ def main() -> None:
             from distangle import cli
 
             cli.main()
-        except Stopped as stopped:
+        except StopRequested as stopped:
             sys.stderr.write(f"error: {stopped}\n")
             sys.exit(stopped.status)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from distangle.core.progress import by_percent, progress, show_action
 from distangle.errors import RunError
 from distangle.explain import PARTS, SiteSelection, explain_run, n_steps, sentences
 from distangle.images import probe_image
 from distangle.inference import predict_run
-from distangle.progress import by_percent, doing, progress
 from distangle.report import build_report
 from distangle.results import ScoreRow, Scores
 from distangle.screen import conservation_line, hold_out, index, read_screen, write_screen
@@ -22,14 +22,14 @@ N_EXPLAINED = 60
 
 
 @dataclass(frozen=True)
-class Found:
+class DemoResult:
     """What the demo found: sentences for a terminal, and where the report lies."""
 
     sentences: tuple[str, ...]
     report: Path
 
 
-def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
+def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
     """Simulate, index, train, predict, explain and report.
 
     Args:
@@ -45,7 +45,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
     config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
         simulate(out / "plates", config, workers=2, progress=by_percent(advance))
-    doing("indexing the plates")
+    show_action("indexing the plates")
     screen = index(out / "plates", layout="rxrx1", probe=probe_image)
     write_screen(screen, out / "screen")
     say(f"index: {conservation_line(screen)}")
@@ -59,9 +59,9 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Found:
         scores, _ = predict_run(run, screen, advance=advance)
     with progress("explain", 0, n_steps=n_steps(PARTS)) as advance:
         explanation = explain_run(run, screen, selection=SiteSelection(n_sites=N_EXPLAINED), advance=advance)
-    page = build_report(run, screen, progress=lambda part: doing("writing the report", part))
+    page = build_report(run, screen, progress=lambda part: show_action("writing the report", part))
     said = [_score_sentence(scores, held_out=last), *sentences(explanation)]
-    return Found(sentences=tuple(said), report=page)
+    return DemoResult(sentences=tuple(said), report=page)
 
 
 def _experiments_by_cell_type(sites: pd.DataFrame) -> dict[str, list[str]]:

@@ -53,11 +53,11 @@ class RemoteError(DistangleError, OSError):
     """A file behind a URL cannot be read, or a package to read it with is missing."""
 
 
-class MemoryShortage(DistangleError, MemoryError):
+class OutOfMemoryError(DistangleError, MemoryError):
     """Memory ran out; what was written before is whole."""
 
 
-class Stopped(DistangleError, RuntimeError):
+class StopRequested(DistangleError, RuntimeError):
     """A training was asked to stop, and did so with its state saved.
 
     Attributes:
@@ -81,7 +81,7 @@ def brief(text: str, *, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, n: int = 3) -> str:
     """Return the end of a message that lists the known names most like `name`.
 
     Args:

@@ -20,17 +20,17 @@ from distangle.ablation import (
     run_folder,
     write_comparison,
 )
-from distangle.ablation.conditions import configured, settings_of
-from distangle.ablation.page import beware, table_lines
-from distangle.ablation.plan import Plan
-from distangle.ablation.run import pieces
+from distangle.ablation.components import configure, settings_of
+from distangle.ablation.page import caveats, table_lines
+from distangle.ablation.plan import AblationPlan
+from distangle.ablation.run import count_steps
 from distangle.cli import main
-from distangle.commit import sha256_of
+from distangle.core.io import sha256_of
+from distangle.core.progress import no_progress
 from distangle.errors import ConfigError, FoldError, RunError
 from distangle.images import N_VIEWS
-from distangle.progress import no_progress
 from distangle.results import RunFolder, Scores
-from distangle.screen import Folds, divide, hold_out, read_screen
+from distangle.screen import Folds, folds_from_options, hold_out, read_screen
 from distangle.training import TrainingConfig, read_config, resolve_config, settings, write_config
 from tiny_run import TRAINING, fingerprints, tiny_screen
 
@@ -43,7 +43,7 @@ def recipe(*changes: str) -> TrainingConfig:
 
 def planned(
     folder: Path, out: Path, *changes: str, only: str = "baseline,cutmix", seeds: tuple[int, ...] = (0, 1)
-) -> Plan:
+) -> AblationPlan:
     screen = read_screen(folder / "screen")
     folds = hold_out(screen, values=["E2", "E3"])
     return plan_ablation(screen, folds, recipe(*changes), out, conditions=chosen_conditions(only), seeds=(0, 1))
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_screen(root)
     plan = planned(root, root / "ablation")
     calls: list[str] = []
-    n = pieces(plan)
+    n = count_steps(plan)
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
     assert len(calls) == n == 4 * (EPOCHS + N_VIEWS)
     write_comparison(plan, compare(plan))
@@ -72,15 +72,15 @@ def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
     off = settings_of(CONDITIONS[0], recipe())
     assert off == {name: without for part in PARTS.values() for name, (without, _) in part.settings.items()}
     for condition in CONDITIONS:  # valid, whatever is on
-        configured(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
+        configure(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
 
 
 def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
     cutmix = chosen_conditions("cutmix")[0]
-    assert configured(cutmix, recipe("cutmix.probability=0.25"), seed=3).cutmix.probability == 0.25
-    assert configured(cutmix, recipe("cutmix.probability=0"), seed=3).cutmix.probability == 1.0
-    assert configured(cutmix, recipe(), seed=3).seed == 3
-    assert configured(CONDITIONS[0], recipe(), seed=3).cutmix.probability == 0.0
+    assert configure(cutmix, recipe("cutmix.probability=0.25"), seed=3).cutmix.probability == 0.25
+    assert configure(cutmix, recipe("cutmix.probability=0"), seed=3).cutmix.probability == 1.0
+    assert configure(cutmix, recipe(), seed=3).seed == 3
+    assert configure(CONDITIONS[0], recipe(), seed=3).cutmix.probability == 0.0
 
 
 def test_two_parts_that_share_a_setting_are_told_apart_and_strength_is_kept_only_where_it_is_one() -> None:
@@ -104,7 +104,7 @@ def test_a_condition_that_changes_nothing_is_named(folder: Path, tmp_path: Path)
     found = compare(continue_ablation(tmp_path / "ablation"))
     assert found.unchanged == ("cutmix",)
     assert any(
-        said.startswith("cutmix: every run predicts, to the last bit, what the baseline") for said in beware(found)
+        said.startswith("cutmix: every run predicts, to the last bit, what the baseline") for said in caveats(found)
     )
 
 
@@ -204,7 +204,7 @@ def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) ->
     first = tmp_path / "ablation/runs/baseline-0"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     plan = continue_ablation(tmp_path / "ablation")
-    n, calls = pieces(plan), []
+    n, calls = count_steps(plan), []
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
     assert len(calls) == n == 3 * (EPOCHS + N_VIEWS)
     assert not any(said.startswith("baseline-0") for said in calls)
@@ -212,7 +212,7 @@ def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) ->
     for name in ("baseline-0", "cutmix-0", "baseline-1", "cutmix-1"):
         whole, resumed = (fingerprints(root / "ablation/runs" / name) for root in (folder, tmp_path))
         assert whole == resumed
-    assert pieces(continue_ablation(tmp_path / "ablation")) == 0
+    assert count_steps(continue_ablation(tmp_path / "ablation")) == 0
 
 
 def test_conditions_and_seeds_are_added_later_through_the_command_line(
@@ -241,7 +241,7 @@ def test_what_is_not_finished_is_left_out_and_said(folder: Path, tmp_path: Path)
     found = compare(continue_ablation(tmp_path / "ablation"))
     assert found.seeds == (0, 1)
     assert {row.condition: tuple(row.by_seed) for row in found.rows} == {"baseline": (0, 1), "cutmix": (0,)}
-    assert any("Not every seed is finished for cutmix" in sentence for sentence in beware(found))
+    assert any("Not every seed is finished for cutmix" in sentence for sentence in caveats(found))
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -304,7 +304,7 @@ def test_a_single_held_out_experiment_gives_plates(folder: Path, tmp_path: Path)
     found = compare(plan)
     assert (found.unit, found.groups) == ("plate", ("E3 plate 1",))
     assert all(row.interval is None for row in found.rows)
-    assert any("A single experiment is held out" in sentence for sentence in beware(found))
+    assert any("A single experiment is held out" in sentence for sentence in caveats(found))
     assert "E3 plate 1" in write_comparison(plan, found).read_text(encoding="utf-8")
 
 
@@ -346,7 +346,7 @@ def test_an_ablation_takes_groups_and_a_file_of_folds_as_a_training_does(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = read_screen(folder / "screen")
-    by_well = divide(screen, group="well", n_folds=3, fold=1, force=True)
+    by_well = folds_from_options(screen, group="well", n_folds=3, fold=1, force=True)
     words = ("--group", "well", "--folds", "3", "--fold", "1", "--force-split")
     refused(ablate_words(folder, tmp_path / "grouped", *words), capsys)
     assert Folds.read(tmp_path / "grouped/folds.parquet").sha256 == by_well.sha256

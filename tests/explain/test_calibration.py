@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distangle.explain.channels import nulls
 from distangle.explain.faithfulness.curves import null_p
-from distangle.explain.places import overlap
-from distangle.explain.stains import label_nulls, nulls
-from distangle.images.planes import edges
+from distangle.explain.maps import cells
+from distangle.images.quality import plate_effects
 
 PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "false_alarms.py"
 REPEATS = 120
@@ -35,7 +35,7 @@ FALSE_ALARMS = load()
 
 @pytest.fixture(autouse=True)
 def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edges, "N_SHUFFLES", 99)
+    monkeypatch.setattr(plate_effects, "N_SHUFFLES", 99)
 
 
 @pytest.mark.parametrize("name", FALSE_ALARMS.NULLS)
@@ -61,7 +61,7 @@ def _each_alone(draw: Callable[..., object]) -> Callable[..., object]:
 
 @pytest.mark.parametrize(
     ("name", "module", "function"),
-    [("places_overall", FALSE_ALARMS, "null_p"), ("cells_overall", overlap, "mean_over_sites")],
+    [("places_overall", FALSE_ALARMS, "null_p"), ("cells_overall", cells, "mean_over_sites")],
 )
 def test_sites_of_a_well_taken_for_independent_ones_are_seen(
     name: str, module: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +84,7 @@ def test_no_p_is_ever_0() -> None:
     row, column = (one.ravel() for one in np.indices((6, 8)))
     wells = pd.DataFrame({"experiment": "E1", "plate": "1", "row": row, "column": column})
     bright = np.isin(row, [0, 5]) | np.isin(column, [0, 7])
-    found = edges.edge_effect(wells.assign(value=bright + 0.01 * rng.normal(size=48)))
+    found = plate_effects.edge_effect(wells.assign(value=bright + 0.01 * rng.normal(size=48)))
     assert found is not None
     assert found.p_value == 1 / 100
 
@@ -93,5 +93,5 @@ def test_the_largest_of_several_stains_has_a_p_of_its_own() -> None:
     rng = np.random.default_rng(1)
     scale = np.array([1.0, 10.0, 0.1, 1.0])
     draws = scale * rng.normal(size=(1500, 100, 4))
-    p = np.array([label_nulls.family_p(one[0], one[1:]).min() for one in draws])
+    p = np.array([nulls.family_p(one[0], one[1:]).min() for one in draws])
     assert (p <= 0.05).mean() == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 1500))

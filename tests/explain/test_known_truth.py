@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from distangle.explain import activation_maps, channel_shapley, map_channel_correlation, shapley_null
+from distangle.core.random import rng_for
+from distangle.explain import channel_shapley, grad_cam_maps, map_channel_correlation, shapley_null
 from distangle.model import ModelConfig, build_classifier
-from distangle.randomness import generator
 from site_batches import batch
 
 SIZE, STAIN = 32, 1
@@ -15,7 +15,7 @@ SIZE, STAIN = 32, 1
 
 def noisy_sites(n, *, planted, seed):
     """Noise in three stains; the second perturbation has a blob in one stain at a random place."""
-    rng = generator(seed, "planted")
+    rng = rng_for(seed, "planted")
     images = rng.normal(0, 1, (n, 3, SIZE, SIZE)).astype(np.float32)
     targets = np.arange(n) % 2
     places = rng.integers(6, SIZE - 6, (n, 2))
@@ -53,14 +53,14 @@ def test_the_planted_stain_has_the_largest_shapley_value_and_no_other_stain_is_n
     model, images, targets, _ = explained
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert (values.argmax(1) == STAIN).mean() >= 0.95
-    found = shapley_null(values.astype(np.float64), rng=generator(1, "null"))
+    found = shapley_null(values.astype(np.float64), rng=rng_for(1, "null"))
     assert found.p_family[STAIN] < 0.01
     assert (np.delete(found.p_family, STAIN) > 0.5).all()
 
 
 def test_the_map_points_at_the_planted_place(explained):
     model, images, targets, places = explained
-    maps = activation_maps(model, batch(images, None, targets), layer="features.layer2").maps
+    maps = grad_cam_maps(model, batch(images, None, targets), layer="features.layer2").maps
     peaks = np.stack(np.unravel_index(maps.flatten(1).argmax(1).numpy(), (SIZE, SIZE)), axis=1)
     near = np.hypot(*(peaks - places).T) <= 6
     assert near.mean() >= 0.8  # a circle of 6 pixels covers 11 % of the image
@@ -72,4 +72,4 @@ def test_where_nothing_was_planted_no_stain_is_named():
     model = trained(planted=False)
     images, targets, _ = noisy_sites(40, planted=False, seed=1000)
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
-    assert shapley_null(values.astype(np.float64), rng=generator(1, "null")).p_family.min() > 0.05
+    assert shapley_null(values.astype(np.float64), rng=rng_for(1, "null")).p_family.min() > 0.05

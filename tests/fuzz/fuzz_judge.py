@@ -14,7 +14,7 @@ from fuzz_pixels import Place, place_of
 from fuzz_screens import NgffPlate
 
 from distangle.errors import DistangleError
-from distangle.images import ImageStore, probe_image, zeroed_tails
+from distangle.images import ImageCache, find_zeroed_rows, probe_image
 from distangle.screen import Screen, index
 
 _STEP = re.compile(
@@ -72,7 +72,7 @@ def judge(d: Draft, folder: Path, *, reader: Callable[..., Screen] = index) -> V
     if "tables" in options:
         options["tables"] = source / options["tables"]
     layout = options.pop("layout", d.layout)
-    options |= {"layout": layout, "probe": probe_image, "tails": zeroed_tails}
+    options |= {"layout": layout, "probe": probe_image, "tails": find_zeroed_rows}
     try:
         screen = reader(source, **options)
     except DistangleError as error:
@@ -147,7 +147,7 @@ def _as_number(name: str) -> str:
 
 
 def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
-    store = ImageStore(screen, workers=1)
+    store = ImageCache(screen, workers=1)
     try:
         seen = [_seen(store, row) for row in range(len(screen.sites))]
     finally:
@@ -209,7 +209,7 @@ def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
                 yield f"remark: {problem['severity']} {problem['kind']} {problem['found']!r}"
 
 
-def _seen(store: ImageStore, row: int) -> list[Place] | str:
+def _seen(store: ImageCache, row: int) -> list[Place] | str:
     try:
         image = store.image(row)
     except DistangleError as error:

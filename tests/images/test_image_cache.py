@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distangle.errors import ImageError, MemoryShortage
-from distangle.images import ImageStore, measure_sites, pixel_batches, ready_batches, site
+from distangle.errors import ImageError, OutOfMemoryError
+from distangle.images import ImageCache, cache, fit_normalization, normalized_batches, raw_batches
 from tiny_run import tiny_screen
 
 IMAGE = 2 * 24 * 24  # bytes of one image of the tiny screen
@@ -16,7 +16,7 @@ IMAGE = 2 * 24 * 24  # bytes of one image of the tiny screen
 def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | None = None) -> list[str]:
     """Note the first file of every image that is decoded; threads that decode meet at the barrier."""
     reads: list[str] = []
-    real = site.read_image
+    real = cache.read_image
 
     def read(paths: list[Path], pages: list[int | None]) -> np.ndarray:
         reads.append(paths[0].name)
@@ -24,14 +24,14 @@ def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | N
             until.wait(5)
         return real(paths, pages)
 
-    monkeypatch.setattr(site, "read_image", read)
+    monkeypatch.setattr(cache, "read_image", read)
     return reads
 
 
 def test_the_padding_of_the_last_batch_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ImageStore(tiny_screen(tmp_path), memory=0)
+    store = ImageCache(tiny_screen(tmp_path), memory=0)
     reads = count_reads(monkeypatch)
-    last = [(chosen, raw.copy()) for chosen, raw in pixel_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
+    last = [(chosen, raw.copy()) for chosen, raw in raw_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
     assert last[0] == [4]
     np.testing.assert_array_equal(last[1], np.stack([store.image(4)] * 4))
     assert sorted(reads) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # the last was asked for by this test
@@ -39,9 +39,9 @@ def test_the_padding_of_the_last_batch_is_not_decoded_again(tmp_path: Path, monk
 
 
 def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> None:
-    store = ImageStore(tiny_screen(tmp_path), memory=0)
-    rows, statistics = measure_sites(store, [0, 1, 2, 3, 4])
-    *_, (chosen, ready) = ready_batches(store, rows, statistics, batch_size=4)
+    store = ImageCache(tiny_screen(tmp_path), memory=0)
+    rows, statistics = fit_normalization(store, [0, 1, 2, 3, 4])
+    *_, (chosen, ready) = normalized_batches(store, rows, statistics, batch_size=4)
     assert chosen == [4]
     assert np.isfinite(ready).all()
     np.testing.assert_array_equal(ready, np.stack([ready[0]] * 4))
@@ -49,7 +49,7 @@ def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> N
 
 
 def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ImageStore(tiny_screen(tmp_path), memory=3 * IMAGE)
+    store = ImageCache(tiny_screen(tmp_path), memory=3 * IMAGE)
     store.measure(range(3))
     assert store.kept_bytes == 3 * IMAGE
 
@@ -57,8 +57,8 @@ def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypa
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(site, "read_image", short)
-        with pytest.raises(MemoryShortage):
+        patched.setattr(cache, "read_image", short)
+        with pytest.raises(OutOfMemoryError):
             store.image(3)
     assert store.kept_bytes == 0
     store.images([3, 4, 5])
@@ -70,7 +70,7 @@ def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypa
 
 
 def test_a_row_decoded_by_two_threads_at_once_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ImageStore(tiny_screen(tmp_path), memory=3 * IMAGE)
+    store = ImageCache(tiny_screen(tmp_path), memory=3 * IMAGE)
     reads = count_reads(monkeypatch, until=threading.Barrier(2))
     first, second = store.images([0, 0])
     assert reads == ["E1_0_0.png", "E1_0_0.png"]
@@ -87,7 +87,7 @@ def test_a_row_decoded_by_two_threads_at_once_counts_once(tmp_path: Path, monkey
 def test_an_image_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
     (tmp_path / "plates" / "images" / "E1_1_0.png").unlink()
-    store = ImageStore(screen, memory=2 * IMAGE)
+    store = ImageCache(screen, memory=2 * IMAGE)
     assert store.measure([0, 1, 2]) == [0, 2]
     assert store.kept_bytes == 2 * IMAGE
     with pytest.raises(ImageError, match=r"E1_1_0\.png"):

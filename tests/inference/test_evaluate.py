@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
-from distangle.images import Preparation
-from distangle.inference import average_wells, check_controls, confusion, evaluate, score
+from distangle.images import Preprocessing
+from distangle.inference import average_wells, confusion, evaluate, evaluate_controls, score
 from distangle.results import Predictions, ScoreRow
 from tests_support import model_card
 
@@ -107,7 +107,7 @@ def test_rows_are_given_per_cell_type_and_for_the_worst_experiment() -> None:
 
 
 def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
-    card = replace(CARD, preparation=Preparation(standardise="experiment_controls"))
+    card = replace(CARD, preparation=Preprocessing(standardise="experiment_controls"))
     scores = evaluate(
         [predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run={**RUN, "forced": True}
     )
@@ -146,11 +146,11 @@ def controls(predicted: list[str], *, sure: float = 5.0) -> Predictions:
 
 
 def test_untreated_wells_called_untreated_are_as_expected_and_called_a_treatment_are_not() -> None:
-    fine = check_controls(controls(["UNTREATED"] * 10), trained=TRAINED)["negative_control"]
+    fine = evaluate_controls(controls(["UNTREATED"] * 10), trained=TRAINED)["negative_control"]
     assert (fine["recall"], fine["confident_treatment"], fine["verdict"]) == (1.0, 0.0, "as expected")
-    wrong = check_controls(controls(["a"] * 5 + ["UNTREATED"] * 5), trained=TRAINED)["negative_control"]
+    wrong = evaluate_controls(controls(["a"] * 5 + ["UNTREATED"] * 5), trained=TRAINED)["negative_control"]
     assert (wrong["recall"], wrong["confident_treatment"], wrong["verdict"]) == (0.5, 0.5, "violated")
-    unsure = check_controls(controls(["a"] * 5 + ["UNTREATED"] * 5, sure=0.1), trained=TRAINED)["negative_control"]
+    unsure = evaluate_controls(controls(["a"] * 5 + ["UNTREATED"] * 5, sure=0.1), trained=TRAINED)["negative_control"]
     assert unsure["verdict"] == "as expected"  # an unsure network may guess
     assert float(str(unsure["mean_entropy"])) == pytest.approx(np.log(5), abs=0.01)
 
@@ -158,11 +158,11 @@ def test_untreated_wells_called_untreated_are_as_expected_and_called_a_treatment
 def test_positive_controls_must_be_recognised_more_surely_than_treatments() -> None:
     rows = [site("E2", "b", "b", Metadata_Role="positive_control") for _ in range(4)]
     found = predictions([*rows, site("E2", "a", "a"), site("E2", "a", "a")])
-    assert check_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "as expected"
+    assert evaluate_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "as expected"
     found.table.loc[found.table["Metadata_Role"] == "positive_control", "confidence"] = 0.3
-    assert check_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "violated"
-    assert check_controls(found, trained={"a"})["positive_control"]["verdict"] == "not trained"
+    assert evaluate_controls(found, trained=TRAINED)["positive_control"]["verdict"] == "violated"
+    assert evaluate_controls(found, trained={"a"})["positive_control"]["verdict"] == "not trained"
 
 
 def test_controls_say_nothing_of_another_target() -> None:
-    assert check_controls(controls(["a"]), trained=TRAINED, target="cell_type") == {}
+    assert evaluate_controls(controls(["a"]), trained=TRAINED, target="cell_type") == {}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from distangle.errors import RunError
-from distangle.images import ImageStore, Preparation, View, fix_statistics, measure_sites, take_view
-from distangle.model import ModelConfig, PerturbationClassifier, build_classifier, measure_numbers
+from distangle.images import Augmentation, ImageCache, Preprocessing, augment, fit_normalization, fix_statistics
+from distangle.model import ModelConfig, PerturbationClassifier, build_classifier, measure_features_of_controls
 from distangle.model.features import FixedViews, measure_features, read_features
 from distangle.screen import Screen
 from tiny_run import tiny_screen
@@ -32,15 +32,17 @@ def model() -> PerturbationClassifier:
 def test_whole_views_are_what_the_network_says_of_the_turned_image(
     screen: Screen, model: PerturbationClassifier, tmp_path: Path
 ) -> None:
-    store = ImageStore(screen, Preparation())
+    store = ImageCache(screen, Preprocessing())
     features = measure_features(model, store, VIEWS, tmp_path / "features")
     rows = list(range(len(screen.sites)))
     assert (features.n_sites, features.n_views, features.n_numbers) == (24, 10, model.n_numbers)
-    np.testing.assert_allclose(features.take(rows), measure_numbers(model, store, rows)[1], rtol=1e-4, atol=1e-5)
-    _, statistics = measure_sites(store, rows)
+    np.testing.assert_allclose(
+        features.take(rows), measure_features_of_controls(model, store, rows)[1], rtol=1e-4, atol=1e-5
+    )
+    _, statistics = fit_normalization(store, rows)
     image = np.empty_like(store.image(5))
     for k in range(8):
-        take_view(store.image(5), View(k), out=image)
+        augment(store.image(5), Augmentation(k), out=image)
         ready = (image - statistics[5, 0, :, None, None]) / statistics[5, 1, :, None, None]
         with torch.no_grad():
             maps = model.feature_maps(torch.from_numpy(ready.astype(np.float32))[None])
@@ -58,7 +60,7 @@ def test_measuring_that_was_stopped_goes_on_to_the_same_bytes(
     screen: Screen, model: PerturbationClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distangle.model.features.SITES_PER_FILE", 10)
-    store = ImageStore(screen, Preparation())
+    store = ImageCache(screen, Preprocessing())
     measure_features(model, store, VIEWS, tmp_path / "whole")
     calls = []
 
@@ -79,10 +81,10 @@ def test_measuring_that_was_stopped_goes_on_to_the_same_bytes(
 def test_features_measured_in_another_way_are_refused(
     screen: Screen, model: PerturbationClassifier, tmp_path: Path
 ) -> None:
-    store = ImageStore(screen, Preparation())
+    store = ImageCache(screen, Preprocessing())
     measure_features(model, store, VIEWS, tmp_path / "features")
     with pytest.raises(RunError, match="holds features of another preparation. Remove the folder"):
-        read_features(ImageStore(screen, Preparation(transform="sqrt")), VIEWS, tmp_path / "features")
+        read_features(ImageCache(screen, Preprocessing(transform="sqrt")), VIEWS, tmp_path / "features")
     with pytest.raises(RunError, match="holds features of another views"):
         read_features(store, FixedViews(8), tmp_path / "features")
 
@@ -92,7 +94,7 @@ def test_a_site_that_cannot_be_read_keeps_its_reason_and_has_no_numbers(
 ) -> None:
     made = tiny_screen(tmp_path / "lab", size=32)
     (made.image_paths(3)[0]).write_bytes(b"no picture")
-    features = measure_features(model, ImageStore(made, Preparation()), VIEWS, tmp_path / "features")
+    features = measure_features(model, ImageCache(made, Preprocessing()), VIEWS, tmp_path / "features")
     assert list(features.reasons) == [3]
     assert "B05" in features.reasons[3]
     assert features.readable(range(6)) == [0, 1, 2, 4, 5]
@@ -100,7 +102,7 @@ def test_a_site_that_cannot_be_read_keeps_its_reason_and_has_no_numbers(
 
 
 def test_one_mean_and_spread_of_the_training_images_standardises_all(screen: Screen) -> None:
-    store = ImageStore(screen, Preparation(standardise="training"))
+    store = ImageCache(screen, Preprocessing(standardise="training"))
     preparation = fix_statistics(store, [0, 1, 2])
     pixels = np.stack([store.image(row) for row in (0, 1, 2)]).astype(float)
     assert preparation.fixed is not None
@@ -111,6 +113,6 @@ def test_one_mean_and_spread_of_the_training_images_standardises_all(screen: Scr
     assert (np.log2(spread) % 1 == 0).all()
     assert (mean % spread == 0).all()
     assert (abs(mean - pixels.mean((0, 2, 3))) <= spread / 2).all()
-    _, statistics = measure_sites(ImageStore(screen, preparation), [4, 7])
+    _, statistics = fit_normalization(ImageCache(screen, preparation), [4, 7])
     assert (statistics == np.asarray(preparation.fixed, dtype=np.float32)).all()
     assert not preparation.transductive

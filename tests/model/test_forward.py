@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from distangle.images import ImageStore, Preparation, measure_sites
+from distangle.images import ImageCache, Preprocessing, fit_normalization
 from distangle.inference import predict_sites
 from distangle.model import ModelConfig, build_classifier
 from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
-from distangle.training.batches.sites import TrainingSites
+from distangle.training.data.sites import TrainingSites
 from distangle.training.validate import SiteEvaluation, site_logits
 from tests_support import model_card
 from tiny_run import tiny_screen
@@ -19,15 +19,15 @@ NAMES = ("DMSO", "taxol", "nocodazole")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(tiny_screen(tmp_path), Preparation())
+def store(tmp_path: Path) -> ImageCache:
+    return ImageCache(tiny_screen(tmp_path), Preprocessing())
 
 
-def test_validation_and_prediction_give_the_same_logits(store: ImageStore) -> None:
+def test_validation_and_prediction_give_the_same_logits(store: ImageCache) -> None:
     model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3), seed=0)
     rows = np.array([5, 2, 11, 7])
     sites = TrainingSites(rows, tuple("abcd"), np.array([0, 1, 2, 0]), cell_types=None, statistics=None)
-    _, statistics = measure_sites(store, rows.tolist())
+    _, statistics = fit_normalization(store, rows.tolist())
     seen: list[int] = []
     how = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: seen.append(1))
     logits = site_logits(model, sites, statistics, how)
@@ -38,10 +38,10 @@ def test_validation_and_prediction_give_the_same_logits(store: ImageStore) -> No
 
 
 def test_a_full_batch_is_filled_up_and_what_fills_it_is_cut_off(
-    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+    store: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3), seed=0).eval()
-    _, statistics = measure_sites(store, [0, 1, 2, 3, 4])
+    _, statistics = fit_normalization(store, [0, 1, 2, 3, 4])
     inputs, sizes, forward = SiteInputs(store=store, statistics=statistics), [], model.forward
     monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or forward(images, *more))
     for full, expected in ((True, [8]), (False, [5])):

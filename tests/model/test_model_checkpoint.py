@@ -9,8 +9,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from distangle.commit import sha256_of
-from distangle.correction import Correction
+from distangle.core.io import sha256_of
+from distangle.core.shrinkage import Correction
 from distangle.errors import WeightsError
 from distangle.model import (
     ModelCard,

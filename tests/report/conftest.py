@@ -1,4 +1,5 @@
 import pytest
+
 from report_run import Made, Plan, make_run
 
 

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
-from distangle.commit import sha256_of
+from distangle.core.io import sha256_of
 from distangle.report import build_report
-from distangle.report.material import gather, main_row
-from distangle.report.page import percent
+from distangle.report.data import load, main_row
+from distangle.report.html import percent
 from distangle.report.score_table import score_sentence, score_table
-from distangle.report.scored import confused_pairs, warnings_of
-from distangle.report.stains import channel_column, channel_names, explanation_sentence, planted_rows
+from distangle.report.sections.channels import channel_column, channel_names, explanation_sentence, planted_rows
+from distangle.report.sections.scores import confused_pairs, warnings_of
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
 from distangle.screen import Channel
+from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
 SECTIONS = [
     *("scores", "curves", "confusion", "plates", "sites", "channels", "faithfulness", "controls", "provenance"),
@@ -176,7 +176,7 @@ def test_no_95_percent_stands_beside_too_few_groups(made: Made) -> None:
     said = score_sentence(made.scores, row)
     assert "95" not in said
     assert "above chance" not in said
-    few = dataclasses.replace(gather(made.run, made.screen), scores=made.scores.model_copy(update={"rows": (row,)}))
+    few = dataclasses.replace(load(made.run, made.screen), scores=made.scores.model_copy(update={"rows": (row,)}))
     drawn = str(score_table(few).__html__())
     assert "95" not in drawn
     assert "by experiment" in drawn
@@ -185,7 +185,7 @@ def test_no_95_percent_stands_beside_too_few_groups(made: Made) -> None:
 
 
 def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tmp_path: Path) -> None:
-    warned = " ".join(warnings_of(gather(made.run, made.screen)))
+    warned = " ".join(warnings_of(load(made.run, made.screen)))
     assert "forced" not in warned
     assert "In some rows of the score table the method saw the test plates" in warned
     assert "1 perturbation of the held-out wells had no training well and is left out of the scores: siRNA_3." in warned
@@ -197,7 +197,7 @@ def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tm
     run = copy_of(made, tmp_path)
     notes = ("The split was forced: x.", "4 held-out sites of siRNA_3 are not scored: no training well has them.")
     made.scores.model_copy(update={"forced": True, "notes": notes}).write(run.scores)
-    warned = " ".join(warnings_of(gather(run, made.screen)))
+    warned = " ".join(warnings_of(load(run, made.screen)))
     assert warned.count("split was forced") == 1
     assert warned.count("no training well") == 1
 
@@ -266,7 +266,7 @@ def test_a_real_screen_has_no_planted_section(made: Made, tmp_path: Path) -> Non
 
 
 def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
-    material = gather(made.run, made.screen, truth=made.truth)
+    material = load(made.run, made.screen, truth=made.truth)
     rows = {row[0]: row for row in planted_rows(material)}
     means = made.explanation.summary["perturbations"]
     stains = [channel.stain for channel in STAINS]
@@ -284,7 +284,7 @@ def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
 
 
 def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
-    material, summary = gather(made.run, made.screen), made.explanation.summary
+    material, summary = load(made.run, made.screen), made.explanation.summary
 
     def said(p: float) -> str:
         shapley = {**summary["shapley"], "p_family": [p] * 6}

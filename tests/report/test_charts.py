@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle import report
-from distangle.report.charts import ChannelColumn, channel_chart, confusion_matrix, stain_matrix, training_curves
+from distangle.report.charts import ChannelColumn, channel_chart, channel_matrix, confusion_matrix, training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -79,7 +79,7 @@ def test_the_matrix_darkens_with_the_share_of_the_row() -> None:
 
 
 def test_values_below_zero_take_the_other_colour_and_planted_stains_a_frame() -> None:
-    drawn = stain_matrix(["p", "q"], ["a", "b"], np.array([[2.0, -1.0], [0.0, 1.0]]), unit="nats", planted=[[0], []])
+    drawn = channel_matrix(["p", "q"], ["a", "b"], np.array([[2.0, -1.0], [0.0, 1.0]]), unit="nats", planted=[[0], []])
     cells = drawn.split("</style>")[-1].split("fill: ")[1:]  # after the rules for dark pages
     kinds = [cell[:7] for cell in cells if cell[:7] in ("#2f6299", "#c4661f")][:3]
     assert kinds == ["#2f6299", "#c4661f", "#2f6299"]
@@ -95,7 +95,7 @@ def test_a_forced_split_is_stamped_on_every_chart() -> None:
         *training_curves(metrics, stamp=stamp).values(),
         confusion_matrix(["a", "b"], np.eye(2), stamp=stamp),
         channel_chart(["a"], ChannelColumn(mean=np.ones(1)), title="t", unit="u", stamp=stamp),
-        stain_matrix(["p"], ["a"], np.ones((1, 1)), unit="u", stamp=stamp),
+        channel_matrix(["p"], ["a"], np.ones((1, 1)), unit="u", stamp=stamp),
     ]
     assert len(drawn) == 5
     assert all(stamp in texts(drawing) for drawing in drawn)

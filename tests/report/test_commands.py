@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from report_run import Plan, make_run
 
 from distangle.cli import main
-from distangle.report.made import _typical
-from distangle.report.material import gather
+from distangle.report.data import load
+from distangle.report.sections.provenance import _typical
 from distangle.training import resolve_config, write_config
+from report_run import Plan, make_run
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(
     from distangle.screen import read_screen
 
     run = RunFolder.open(made.resolve())
-    material = gather(run, read_screen(run.screen_folder()))
+    material = load(run, read_screen(run.screen_folder()))
     assert material.typed == str(made)
     monkeypatch.chdir("/")
     (made_name := made.name)
@@ -75,7 +75,7 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     run = RunFolder.open(made)
     config = resolve_config("scratch", [*changes, "precision=bf16", "preparation.binning=2"], epochs=3)
     run.config.write_text(write_config(config))
-    train = next(typed for typed in _typical(gather(run, read_screen(run.screen_folder()))) if " train " in typed)
+    train = next(typed for typed in _typical(load(run, read_screen(run.screen_folder()))) if " train " in typed)
     words = shlex.split(train)
     assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
     again = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)

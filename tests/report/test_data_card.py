@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from distangle.cli import main
-from distangle.images import probe_image, survey
-from distangle.images.planes.describe import first_readable
+from distangle.images import measure_planes, probe_image
+from distangle.images.quality.summary import first_readable
 from distangle.screen import index, read_screen, write_screen
 
 
@@ -76,7 +76,7 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
 
 def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
     read = read_screen(screen)
-    found = first_readable(read, survey(read, [5, 6], workers=1))
+    found = first_readable(read, measure_planes(read, [5, 6], workers=1))
     assert found is not None
     row = read.sites.iloc[5]
     assert found[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}

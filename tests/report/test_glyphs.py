@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from distangle.report import glyphs
 from distangle.report.charts import confusion_matrix
-from distangle.report.glyphs import drawn_as, plain
+from distangle.report.glyphs import drawable, plain
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_figure_is_written_without_a_warning_and_keeps_its_texts(kind: str) ->
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     axes.set_title("薬剤 🧬")
-    with drawn_as(figure, kind):  # type: ignore[arg-type]
+    with drawable(figure, kind):  # type: ignore[arg-type]
         figure.savefig(io.BytesIO(), format=kind)
     assert axes.get_title() == "薬剤 🧬"
 

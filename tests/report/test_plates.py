@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from report_run import Made
 
 from distangle.errors import ScreenError
-from distangle.report.marks import Bar, bars, interval_bar, plate_map
+from distangle.report.inline_svg import Bar, bars, interval_bar, plate_map
 from distangle.report.plates import WellState, held_out_plates, plate_grid, spread
 from distangle.results import Predictions
+from report_run import Made
 
 
 def wells_of(made: Made, rows: list[dict[str, object]]) -> Predictions:

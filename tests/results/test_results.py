@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distangle.commit import commit_json, sha256_of
+from distangle.core.io import sha256_of, write_json
 from distangle.errors import RunError
 from distangle.results import Explanation, Predictions, RunFolder, Scores
 from distangle.results.run import relative_path
@@ -114,9 +114,9 @@ def test_one_of_several_starts_at_once_gets_the_folder(tmp_path: Path) -> None:
         barrier.wait()
         try:
             with RunFolder.begin(tmp_path / "run") as run:
-                commit_json(run.config, {"of": number})
+                write_json(run.config, {"of": number})
                 time.sleep(0.05)
-                commit_json(run.run, {"of": number})
+                write_json(run.run, {"of": number})
         except RunError as error:
             return str(error)
         return ""
@@ -155,7 +155,7 @@ def test_run_and_screen_may_move_together_and_a_lost_screen_is_named(tmp_path: P
     (tmp_path / "lab" / "screen").mkdir(parents=True)
     (tmp_path / "lab" / "screen" / "screen.json").write_text("{}")
     run = RunFolder.create(tmp_path / "lab" / "runs" / "a")
-    commit_json(run.run, {"screen": relative_path(tmp_path / "lab" / "screen", run.root)})
+    write_json(run.run, {"screen": relative_path(tmp_path / "lab" / "screen", run.root)})
     (tmp_path / "lab").rename(tmp_path / "moved")
     moved = RunFolder.open(tmp_path / "moved" / "runs" / "a")
     assert moved.screen_folder() == (tmp_path / "moved" / "screen").resolve()

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from distangle.cli import main
-from distangle.commit import commit_json
+from distangle.core.io import write_json
+from distangle.core.lock import run_lock
 from distangle.errors import RunError, ScreenError
-from distangle.lock import locked
 from distangle.results import RunFolder, verify_run, verify_screen
 from distangle.screen import read_screen, write_screen
 from tiny_run import tiny_screen
@@ -18,7 +18,7 @@ from tiny_run import tiny_screen
 def run(tmp_path: Path) -> RunFolder:
     """A finished run of four files, one of them in a folder."""
     made = RunFolder.create(tmp_path / "run")
-    commit_json(made.run, {"finished": True})
+    write_json(made.run, {"finished": True})
     made.predictions.mkdir()
     paths = [made.run, made.config, made.metrics, made.scores]
     for path in paths[1:]:
@@ -84,10 +84,10 @@ def test_what_vanished_from_another_folder_stays_missing_after_more_was_written(
 
 
 def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> None:
-    commit_json(run.run, {"finished": False})
+    write_json(run.run, {"finished": False})
     (note,) = verify_run(run).notes
     assert "The training did not end. `distangle train --resume" in note
-    with locked(run.root, say=lambda _: None):
+    with run_lock(run.root, say=lambda _: None):
         (note,) = verify_run(run).notes
         assert "is being written to by process" in note
 
@@ -108,11 +108,11 @@ def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
 @pytest.fixture
 def crossed(run: RunFolder) -> RunFolder:
     """The run after a cross-validation of two folds, each a run with weights and a manifest of its own."""
-    commit_json(run.run, {"finished": True, "cross_validation": {"n_folds": 2}})
+    write_json(run.run, {"finished": True, "cross_validation": {"n_folds": 2}})
     run.record(run.run)
     for k in (1, 2):
         fold = RunFolder.create(run.cross_validation / f"fold-{k}")
-        commit_json(fold.run, {"finished": True})
+        write_json(fold.run, {"finished": True})
         weights = fold.checkpoints / "model.safetensors"
         weights.parent.mkdir()
         weights.write_bytes(bytes(range(100)))
@@ -147,7 +147,7 @@ def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(crossed: RunFolder)
     (crossed.cross_validation / "fold-1/manifest.json").write_text("{")
     assert differences(crossed)["cross_validation/fold-1/manifest.json"] == "changed"
     # While the training goes on, folds that have not begun are not missed.
-    commit_json(crossed.run, {"finished": False, "cross_validation": {"n_folds": 2}})
+    write_json(crossed.run, {"finished": False, "cross_validation": {"n_folds": 2}})
     assert "cross_validation/fold-2/manifest.json" not in differences(crossed)
 
 

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from rxrx1_lab import RxRx1Lab
 
 

@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 
-from distangle.screen.checks.finding import Checked, findings_table
-from distangle.screen.problems import Problem, problems_table, read_problems
+from distangle.screen.problems import CheckReport, Problem, findings_table, problems_table, read_problems
 
 REFUSAL = Problem(
     kind="no image", file="wells.csv", row="7", plate="P1", well="B03", found="no file", expected="P1/B03.png", count=2
@@ -30,7 +29,7 @@ def test_a_problem_of_the_index_is_a_finding_of_the_checks(
     finding = problem.as_finding()
     assert (finding.severity, finding.what, finding.file, finding.where) == (severity, what, file, where)
     assert finding.count == problem.count
-    table = findings_table(Checked(findings=(finding,), laws=()).findings)
+    table = findings_table(CheckReport(findings=(finding,), laws=()).findings)
     assert list(table.columns) == [
         *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel", "file", "fix", "count")
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from distangle.images.read import probe_image
+from distangle.images.readers.read import probe_image
 from distangle.screen import Screen, conservation_line, hold_out, index, read_screen, statistics, write_screen
 
 pytestmark = pytest.mark.real

@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
-from plate_maker import plate
 
-from distangle import remote
+from distangle.core import remote
+from distangle.core.remote import RemotePath, cache_folder
 from distangle.errors import ImageError, RemoteError, ScreenError
-from distangle.images import ImageStore, probe_image
-from distangle.remote import RemotePath, cache_folder
+from distangle.images import ImageCache, probe_image
 from distangle.screen import Screen, conservation_line, index, read_screen, write_screen
 from distangle.screen.checks import check_tables
+from plate_maker import plate
 
 WELLS = ("A01", "B02", "C03")
 
@@ -142,7 +142,7 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     write_screen(there, tmp_path / "screen")
     read = read_screen(tmp_path / "screen")
     assert isinstance(read.source, RemotePath)
-    stores = ImageStore(here), ImageStore(read)
+    stores = ImageCache(here), ImageCache(read)
     for row in range(len(here.sites)):
         assert np.array_equal(stores[0].image(row), stores[1].image(row))
     assert not [one for one in check_tables(read).findings if one.severity == "error" and "changed" in one.kind]
@@ -166,13 +166,13 @@ def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_
     screen = indexed(upload(lab), **options)
     (copy,) = cache_folder().rglob("A01.png")
     when = copy.stat().st_mtime_ns
-    assert np.array_equal(ImageStore(screen).image(0), pixels(0)[None])
+    assert np.array_equal(ImageCache(screen).image(0), pixels(0)[None])
     assert copy.stat().st_mtime_ns == when
     png(copy, 77)  # somebody wrote another picture over the copy
     with pytest.raises(ImageError, match="A01.png"):
-        ImageStore(screen).image(0)
+        ImageCache(screen).image(0)
     copy.unlink()
-    assert np.array_equal(ImageStore(screen).image(0), pixels(0)[None])
+    assert np.array_equal(ImageCache(screen).image(0), pixels(0)[None])
 
 
 def test_what_is_not_there_is_named_by_its_url(upload: Any, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from rxrx1_lab import RxRx1Lab
 
 from distangle.errors import ScreenError
 from distangle.screen import Screen, index, reconcile_class_sets, statistics, statistics_table
-from distangle.screen.statistics import Counts
+from distangle.screen.statistics import EntityCounts
+from rxrx1_lab import RxRx1Lab
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def complete(lab: RxRx1Lab) -> Screen:
 
 def test_wells_sites_and_planes_are_kept_apart(lab: RxRx1Lab) -> None:
     counted = statistics(complete(lab))
-    assert counted.all == Counts(experiments=2, plates=3, wells=9, sites=18, planes=108)
-    assert counted.by_split["train"] == Counts(experiments=1, plates=2, wells=6, sites=12, planes=72)
-    assert counted.by_role["negative_control"] == Counts(experiments=2, plates=2, wells=3, sites=6, planes=36)
+    assert counted.all == EntityCounts(experiments=2, plates=3, wells=9, sites=18, planes=108)
+    assert counted.by_split["train"] == EntityCounts(experiments=1, plates=2, wells=6, sites=12, planes=72)
+    assert counted.by_role["negative_control"] == EntityCounts(experiments=2, plates=2, wells=3, sites=6, planes=36)
     assert {name: part.wells for name, part in counted.by_role.items()} == {
         "negative_control": 3,
         "positive_control": 1,
@@ -54,7 +54,7 @@ def test_class_sets_count_wells_of_named_treatments_in_the_training_part(lab: Rx
 
 def test_tables_only_counts_wells_and_no_sites(lab: RxRx1Lab) -> None:
     counted = statistics(index(lab.root, layout="rxrx1", tables_only=True))
-    assert counted.all == Counts(experiments=2, plates=3, wells=9, sites=0, planes=0)
+    assert counted.all == EntityCounts(experiments=2, plates=3, wells=9, sites=0, planes=0)
     printed = dict(statistics_table(counted))
     assert printed["sites"] == printed["planes (sites x channels)"] == "not looked for"
     assert printed["their wells (N_train)"] == "3"

@@ -11,11 +11,11 @@ from PIL import Image as Picture
 from pydantic import ValidationError
 
 from distangle.errors import ConfigError, ScreenError
-from distangle.screen.plate import well_name
+from distangle.screen.plates import well_name
 from distangle.synthetic import SimulationConfig, read_truth, simulate
+from distangle.synthetic.design import INNER_WELLS, plan_screen
 from distangle.synthetic.effects import Effect
-from distangle.synthetic.plan import INNER_WELLS, plan_screen
-from distangle.synthetic.simulate import plate_batches, site_order
+from distangle.synthetic.simulate import plate_batches, site_spec
 from distangle.synthetic.site import draw_site
 
 SMALL = SimulationConfig(
@@ -132,7 +132,7 @@ def test_any_image_can_be_drawn_again_from_the_truth_alone(screen):
     assert {(p.experiment, p.plate): p.batch for p in truth.plates} == batches
     for well in plan.wells[:: len(plan.wells) // 5]:
         batch = batches[well.experiment.name, well.plate]
-        image = draw_site(site_order(truth.config, plan, well, site=2, batch=batch)).image
+        image = draw_site(site_spec(truth.config, plan, well, site=2, batch=batch)).image
         split = "test" if well.experiment.is_test else "train"
         folder = screen / split / well.experiment.name / f"Plate{well.plate}"
         for channel in range(6):

@@ -5,19 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from distangle.randomness import generator
-from distangle.synthetic.acquisition import Batch, acquire, draw_batch, illumination, position_factors
+from distangle.core.random import rng_for
+from distangle.synthetic.acquisition import BatchEffect, acquire, draw_batch_effect, illumination, position_factors
 from distangle.synthetic.cells import CELL_TYPES, fine_noise, grow_cells, slow_noise
-from distangle.synthetic.effects import KINDS, Effect, draw_effects, untreated
-from distangle.synthetic.site import SiteOrder, draw_site
+from distangle.synthetic.effects import KINDS, Effect, draw_effects, no_effect
+from distangle.synthetic.site import SiteSpec, draw_site
 from distangle.synthetic.stains import stamp
 
-PLAIN = Batch(gain=(1.0,) * 6, offset=(2.5,) * 6, blur_um=0.4, vignette=0.0, centre=(0.5, 0.5), density=1.0)
+PLAIN = BatchEffect(gain=(1.0,) * 6, offset=(2.5,) * 6, blur_um=0.4, vignette=0.0, centre=(0.5, 0.5), density=1.0)
 SINGLE = [kind for kind in KINDS.values() if len(kind.channels) == 1]
 
 
-def order(effect: Effect | None = None, *, cell_type: str = "HUVEC", size: int = 96, seed: int = 5) -> SiteOrder:
-    return SiteOrder(
+def order(effect: Effect | None = None, *, cell_type: str = "HUVEC", size: int = 96, seed: int = 5) -> SiteSpec:
+    return SiteSpec(
         key=(seed, "test"),
         cell_type=cell_type,
         size=size,
@@ -126,8 +126,7 @@ def test_images_are_dim_textured_and_not_saturated_as_the_real_ones(cell_type, s
 
 def test_cell_types_differ_in_number_and_shape():
     cells = {
-        name: grow_cells(kind, size=256, pixels_per_um=1.23, rng=generator(1, name))
-        for name, kind in CELL_TYPES.items()
+        name: grow_cells(kind, size=256, pixels_per_um=1.23, rng=rng_for(1, name)) for name, kind in CELL_TYPES.items()
     }
     n = {name: grown.n_visible for name, grown in cells.items()}
     assert n["HEPG2"] > 1.5 * n["RPE"]
@@ -140,7 +139,7 @@ def test_cell_types_differ_in_number_and_shape():
 def test_confluent_cells_fill_the_field_and_clusters_leave_gaps():
     def cover(name: str) -> float:
         grown = [
-            grow_cells(CELL_TYPES[name], size=256, pixels_per_um=1.23, rng=generator(seed, name)) for seed in range(3)
+            grow_cells(CELL_TYPES[name], size=256, pixels_per_um=1.23, rng=rng_for(seed, name)) for seed in range(3)
         ]
         return float(np.mean([(cells.owner >= 0).mean() for cells in grown]))
 
@@ -149,7 +148,7 @@ def test_confluent_cells_fill_the_field_and_clusters_leave_gaps():
 
 
 def test_nuclei_do_not_overlap_and_lie_in_their_own_cell():
-    cells = grow_cells(CELL_TYPES["U2OS"], size=128, pixels_per_um=1.0, rng=generator(3))
+    cells = grow_cells(CELL_TYPES["U2OS"], size=128, pixels_per_um=1.0, rng=rng_for(3))
     grid = np.arange(128)
     for cell in range(len(cells.row) - 1):
         y, x = (int(np.rint(place[cell])) for place in (cells.nucleus_row, cells.nucleus_column))
@@ -170,9 +169,9 @@ def test_a_field_with_no_cell_or_smaller_than_a_cell_is_drawn():
 
 
 def test_noise_has_unit_variance():
-    slow = np.concatenate([slow_noise(64, 8.0, generator(seed)).ravel() for seed in range(40)])
+    slow = np.concatenate([slow_noise(64, 8.0, rng_for(seed)).ravel() for seed in range(40)])
     assert slow.std() == pytest.approx(1, abs=0.1)
-    assert fine_noise(64, 1.0, generator(0)).std() == pytest.approx(1, abs=1e-3)
+    assert fine_noise(64, 1.0, rng_for(0)).std() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_stamp_is_a_disc_of_its_area():
@@ -184,7 +183,7 @@ def test_a_stamp_is_a_disc_of_its_area():
 
 
 def test_an_effect_changes_only_the_cells_it_reaches():
-    traits = untreated(CELL_TYPES["RPE"], 4, generator(1))
+    traits = no_effect(CELL_TYPES["RPE"], 4, rng_for(1))
     reached = np.array([1, 0, 1, 0], np.float32)
     uneven = Effect(("er_uneven",), 1.0).change(traits, reached, np.array([0.1, 0.1, 0.9, 0.9], np.float32))
     ratio = uneven.er_gain / traits.er_gain
@@ -196,7 +195,7 @@ def test_an_effect_changes_only_the_cells_it_reaches():
 
 def test_most_effects_are_on_one_stain_and_every_channel_occurs():
     names = [f"sirna_{i}" for i in range(24)]
-    effects = draw_effects(names, ["p1", "p2"], strength=1.0, local_share=0.25, rng=generator(4))
+    effects = draw_effects(names, ["p1", "p2"], strength=1.0, local_share=0.25, rng=rng_for(4))
     treated = [effects[name] for name in names]
     single = [effect for effect in treated if len(effect.channels) == 1]
     assert len(single) > 16
@@ -212,20 +211,20 @@ def test_most_effects_are_on_one_stain_and_every_channel_occurs():
 def test_six_treatments_are_enough_for_every_channel():
     for seed in range(5):
         names = [f"sirna_{i}" for i in range(6)]
-        effects = draw_effects(names, [], strength=1.0, local_share=0.0, rng=generator(seed))
+        effects = draw_effects(names, [], strength=1.0, local_share=0.0, rng=rng_for(seed))
         assert {channel for name in names for channel in effects[name].channels} == {1, 2, 3, 4, 5, 6}
 
 
 def test_many_treatments_all_get_an_effect():
     names = [f"sirna_{i}" for i in range(1108)]
-    effects = draw_effects(names, [], strength=1.0, local_share=0.2, rng=generator(1))
+    effects = draw_effects(names, [], strength=1.0, local_share=0.2, rng=rng_for(1))
     assert all(effects[name].kinds and effects[name].strength > 0 for name in names)
 
 
 def test_gain_offset_and_illumination_act_as_recorded():
     light = np.ones((6, 64, 64), np.float32)
     body = np.zeros((64, 64), np.float32)
-    batch = Batch(
+    batch = BatchEffect(
         gain=(1.0, 0.5, 1.5, 1.0, 1.0, 1.0),
         offset=(0.0, 10.0, 0.0, 0.0, 0.0, 0.0),
         blur_um=0.5,
@@ -233,7 +232,7 @@ def test_gain_offset_and_illumination_act_as_recorded():
         centre=(0.25, 0.5),
         density=1.0,
     )
-    image = acquire(light, body, batch, levels=(40.0,) * 6, intensity=1.2, pixels_per_um=1.0, rng=generator(0)).astype(
+    image = acquire(light, body, batch, levels=(40.0,) * 6, intensity=1.2, pixels_per_um=1.0, rng=rng_for(0)).astype(
         float
     )
     field = illumination(64, batch)
@@ -257,9 +256,9 @@ def test_blur_takes_away_fine_detail():
 
 
 def test_no_batch_strength_means_the_same_acquisition_everywhere():
-    plain = {draw_batch(0.0, generator(seed), generator(seed, 1)).model_dump_json() for seed in range(5)}
+    plain = {draw_batch_effect(0.0, rng_for(seed), rng_for(seed, 1)).model_dump_json() for seed in range(5)}
     assert len(plain) == 1
-    with_batch = draw_batch(0.0, generator(1), generator(2))
+    with_batch = draw_batch_effect(0.0, rng_for(1), rng_for(2))
     assert with_batch.gain == (1.0,) * 6
     assert with_batch.vignette == 0
     assert with_batch.density == 1
@@ -267,7 +266,7 @@ def test_no_batch_strength_means_the_same_acquisition_everywhere():
 
 def test_plates_of_an_experiment_are_alike_and_experiments_are_not():
     def gains(experiment: int, plate: int) -> np.ndarray:
-        return np.log(draw_batch(1.0, generator(experiment), generator(experiment, plate)).gain)
+        return np.log(draw_batch_effect(1.0, rng_for(experiment), rng_for(experiment, plate)).gain)
 
     within = np.mean([np.abs(gains(e, 1) - gains(e, 2)).mean() for e in range(30)])
     between = np.mean([np.abs(gains(e, 1) - gains(e + 1, 1)).mean() for e in range(30)])
@@ -284,7 +283,7 @@ def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
 
 def test_stains_lie_on_the_cells_they_belong_to():
     made = order(size=128, cell_type="RPE")
-    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=generator(*made.key, "cells"))
+    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=rng_for(*made.key, "cells"))
     image = draw_site(made).image.astype(float)
     nuclei = (cells.rim < 0).astype(float)
     agreement = {

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from distangle.errors import ScreenError
-from distangle.explain.opened import planted_truth
+from distangle.explain.context import planted_truth
 from distangle.screen import Screen, index
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.synthetic.truth import read_truth, truth_of

@@ -12,13 +12,13 @@ from safetensors import safe_open
 from torch.nn import functional
 
 from distangle.results import RunFolder
-from distangle.training.adversary import ExperimentReader, adversary_loss, adversary_weight
+from distangle.training.adversary import DomainClassifier, adversary_loss, adversary_weight
 from distangle.training.config import Adversary
 from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 
-def reader(size: int = 6, *, seed: int = 0) -> ExperimentReader:
-    return ExperimentReader(size, 3, hidden=8, seed=seed)
+def reader(size: int = 6, *, seed: int = 0) -> DomainClassifier:
+    return DomainClassifier(size, 3, hidden=8, seed=seed)
 
 
 def test_the_reader_descends_and_the_network_ascends_by_lambda() -> None:
@@ -64,7 +64,7 @@ def test_a_planted_experiment_is_no_longer_readable_and_the_label_still_is() -> 
     def trained(weight: float) -> tuple[float, float]:
         torch.manual_seed(0)
         embed, classify = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-        read = ExperimentReader(2, 2, hidden=16, seed=0)
+        read = DomainClassifier(2, 2, hidden=16, seed=0)
         optimiser = torch.optim.SGD([*embed.parameters(), *classify.parameters(), *read.parameters()], lr=0.1)
         for step in range(400):
             optimiser.zero_grad()

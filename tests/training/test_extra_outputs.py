@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from distangle.errors import ConfigError, Stopped
+from distangle.core.progress import no_progress
+from distangle.errors import ConfigError, StopRequested
 from distangle.inference import open_model, predict_run
 from distangle.model import load_model, save_model
-from distangle.progress import no_progress
 from distangle.report import build_report
 from distangle.results import RunFolder, Scores
 from distangle.screen import Screen, hold_out
-from distangle.training import rehearse, resolve_config, start_run, train
-from distangle.training.batches.sites import output_names
+from distangle.training import dry_run, resolve_config, start_run, train
+from distangle.training.data.sites import output_names
 from distangle.training.pseudo_labels.labeller import PseudoLabeller
 from tiny_run import CLASSES, fingerprints, go_on, tiny_screen, tiny_start
 
@@ -83,7 +83,7 @@ def test_a_resume_ends_with_the_same_bytes(run: RunFolder, screen: Screen, tmp_p
         if len(done) == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises((KeyboardInterrupt, Stopped)):
+    with pytest.raises((KeyboardInterrupt, StopRequested)):
         train(other, advance=advance, say=no_progress)
     go_on(RunFolder.open(other.root))
     first, second = fingerprints(run.root), fingerprints(other.root)
@@ -147,4 +147,4 @@ def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path)
 def test_a_rehearsal_counts_them(screen: Screen) -> None:
     folds = hold_out(screen, column="experiment", values=["E3"])
     config = resolve_config("scratch", [EXTRA, "batch_size=4", "network.backbone=densenet_small"], epochs=1)
-    assert rehearse(screen, folds, config, limit=2).steps == 2
+    assert dry_run(screen, folds, config, limit=2).steps == 2

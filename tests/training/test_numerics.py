@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from distangle.errors import RunError
-from distangle.images import ImageStore
+from distangle.images import ImageCache
 from distangle.model import ModelConfig, build_classifier
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
-from distangle.training.batches.maker import Batch, BatchMaker
-from distangle.training.batches.sites import labelled_sites
+from distangle.training.checkpointing.checkpoints import load_state, save_state
 from distangle.training.config import TrainingConfig
-from distangle.training.keeping.checkpoints import load_state, save_state
-from distangle.training.loop import make_optimiser
+from distangle.training.data.loader import BatchLoader, TrainingBatch
+from distangle.training.data.sites import labelled_sites
+from distangle.training.loop import make_optimizer
 from distangle.training.state import TrainingState
-from distangle.training.step import Stepper
+from distangle.training.step import TrainStep
 from tiny_run import CLASSES, TRAINING, go_on, tiny_screen, tiny_start
 
 SITES = ["pixel NaN", "pixel infinite", "loss", "gradient", "weight NaN", "weight infinite"]
@@ -32,13 +32,13 @@ def config() -> TrainingConfig:
 
 
 @pytest.fixture(scope="module")
-def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[Batch]:
+def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[TrainingBatch]:
     """Four real batches, copied out of the maker's buffers."""
     screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
     config = config.model_copy(update={"preparation": config.preparation.model_copy(update={"binning": 1})})
-    store = ImageStore(screen, config.preparation)
+    store = ImageCache(screen, config.preparation)
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
-    maker = BatchMaker(store, sites, config, n_perturbations=3)
+    maker = BatchLoader(store, sites, config, n_perturbations=3)
     made = [
         dataclasses.replace(batch, pixels=batch.pixels.clone(), labels=batch.labels.clone())
         for batch in maker.epoch(np.arange(16), 0)
@@ -51,21 +51,21 @@ def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) ->
 def fresh(config: TrainingConfig) -> TrainingState:
     about = ModelConfig(backbone="densenet_small", n_channels=2, n_perturbations=3, embedding_size=4)
     model = build_classifier(about, seed=0)
-    return TrainingState(epochs_done=0, model=model, optimiser=make_optimiser(model, config))
+    return TrainingState(epochs_done=0, model=model, optimiser=make_optimizer(model, config))
 
 
-def step(state: TrainingState, batch: Batch, config: TrainingConfig, *, number: int) -> None:
-    def one() -> Iterator[Batch]:
+def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, number: int) -> None:
+    def one() -> Iterator[TrainingBatch]:
         yield batch
 
-    done = Stepper(state, config).step(
+    done = TrainStep(state, config).step(
         one(), [number], epoch=0, done=number / 4, rate=1e-3, where=f"epoch 1, step {number + 1}"
     )
     state.so_far.add(**done, learning_rate=1e-3)
 
 
 def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
-    tmp_path: Path, config: TrainingConfig, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: TrainingConfig, batches: list[TrainingBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from distangle.training import step as room
 

@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-import distangle.training.keeping.keeper as training
+import distangle.training.checkpointing.manager as training
 from distangle.errors import RunError
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training import resolve_config
-from distangle.training.batches.maker import Batch
+from distangle.training.checkpointing.checkpoints import load_state, save_state
 from distangle.training.config import TrainingConfig
-from distangle.training.keeping.checkpoints import load_state, save_state
-from distangle.training.loop import make_optimiser
+from distangle.training.data.loader import TrainingBatch
+from distangle.training.loop import make_optimizer
 from distangle.training.state import TrainingState
-from distangle.training.step import StepDone, Stepper
+from distangle.training.step import StepResult, TrainStep
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 
@@ -69,21 +69,21 @@ def state_in_fp16(scale: float) -> TrainingState:
     shape = ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=3, embedding_size=4)
     model = build_classifier(shape, seed=0).train()
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    return TrainingState(0, model, make_optimiser(model, CONFIG), scaler=scaler)
+    return TrainingState(0, model, make_optimizer(model, CONFIG), scaler=scaler)
 
 
 CONFIG = resolve_config("scratch", ["precision=fp16", "channels_last=false"])
 
 
-def step(state: TrainingState, *, brightness: float = 1.0, config: TrainingConfig = CONFIG, n: int = 1) -> StepDone:
-    batch = Batch(
+def step(state: TrainingState, *, brightness: float = 1.0, config: TrainingConfig = CONFIG, n: int = 1) -> StepResult:
+    batch = TrainingBatch(
         pixels=brightness * torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
         cell_types=None,
         labels=torch.eye(3)[[0, 1, 2, 0, 1, 2]],
         sites=("E1/1/B02/1",) * 6,
         kinds=np.zeros(6, np.int8),
     )
-    stepper = Stepper(state, config)
+    stepper = TrainStep(state, config)
     return stepper.step(iter([batch] * n), range(n), epoch=0, done=0.0, rate=0.01, where="epoch 1, step 1")
 
 
@@ -115,7 +115,7 @@ def test_batches_of_one_step_drop_different_numbers(dropout: float) -> None:
     losses = []
     for n in (1, 2):
         model = build_classifier(shape, seed=0).train()
-        losses.append(step(TrainingState(0, model, make_optimiser(model, config)), config=config, n=n)["loss"])
+        losses.append(step(TrainingState(0, model, make_optimizer(model, config)), config=config, n=n)["loss"])
     assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) == (dropout == 0)
 
 

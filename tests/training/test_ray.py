@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from distangle.progress import no_progress
+from distangle.core.progress import no_progress
 from distangle.screen import hold_out
 from distangle.training import resolve_config, start_run, train
 from tiny_run import TRAINING, tiny_screen

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distangle.errors import RunError
-from distangle.training.keeping.checkpoints import Resumed, load_state, save_state
+from distangle.training.checkpointing.checkpoints import ResumeReport, load_state, save_state
 from distangle.training.state import TrainingState
 
 
@@ -31,7 +31,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) 
     whole, first = trained(6), trained(3)
     save_state(first, tmp_path, fingerprint="f")
     resumed = trained(0, seed=9)
-    assert load_state(resumed, tmp_path, fingerprint="f") == Resumed(passed_over=[], changed=[])
+    assert load_state(resumed, tmp_path, fingerprint="f") == ResumeReport(passed_over=[], changed=[])
     go_on(resumed, 3)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name

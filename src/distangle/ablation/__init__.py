@@ -1,9 +1,9 @@
 """Run the ablation of Fig. 6 over seeds and held-out experiments."""
 
 from distangle.ablation.compare import Comparison, Row, compare
-from distangle.ablation.conditions import CONDITIONS, PARTS, Condition, Part, chosen_conditions
+from distangle.ablation.components import CONDITIONS, PARTS, Component, Condition, chosen_conditions
 from distangle.ablation.page import write_comparison
-from distangle.ablation.plan import Plan, continue_ablation, plan_ablation
+from distangle.ablation.plan import AblationPlan, continue_ablation, plan_ablation
 from distangle.ablation.run import run_ablation, run_folder
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "PARTS",
     "Comparison",
     "Condition",
-    "Part",
-    "Plan",
+    "Component",
+    "AblationPlan",
     "Row",
     "chosen_conditions",
     "compare",

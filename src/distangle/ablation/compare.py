@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from distangle.ablation.conditions import BASELINE
-from distangle.ablation.plan import Plan
+from distangle.ablation.components import BASELINE
+from distangle.ablation.plan import AblationPlan
 from distangle.ablation.run import run_folder
-from distangle.commit import sha256_of
+from distangle.core.io import sha256_of
+from distangle.core.stats import ExcludedGroups, Interval, crossed_intervals, excluded_groups
 from distangle.errors import RunError
-from distangle.intervals import Interval, LeftOut, crossed_intervals, left_out
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import CONTROLS
 
@@ -87,7 +87,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Counts:
+class HitCounts:
     """Hits and scored rows of one run, float [group, class], and their wells."""
 
     right: np.ndarray
@@ -95,7 +95,7 @@ class Counts:
     n_wells: int
 
 
-def compare(plan: Plan) -> Comparison:
+def compare(plan: AblationPlan) -> Comparison:
     """Compare the finished runs of an ablation.
 
     An interval adds the variance over held-out groups and that over seeds: it says how far the value would move with
@@ -140,7 +140,12 @@ def compare(plan: Plan) -> Comparison:
 
 
 def _row(
-    name: str, counts: Mapping[tuple[str, int], Counts], *, level: Literal["site", "well"], views: int, metric: Metric
+    name: str,
+    counts: Mapping[tuple[str, int], HitCounts],
+    *,
+    level: Literal["site", "well"],
+    views: int,
+    metric: Metric,
 ) -> Row:
     own = {seed: run for (one, seed), run in counts.items() if one == name}
     base = {seed: run for (one, seed), run in counts.items() if one == BASELINE and seed in own}
@@ -167,7 +172,7 @@ def _row(
     )
 
 
-def _left_out(run: Counts, metric: Metric) -> LeftOut:
+def _left_out(run: HitCounts, metric: Metric) -> ExcludedGroups:
     right, n = run.right, run.n
     if metric == "accuracy":
         right, n = right.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
@@ -175,7 +180,7 @@ def _left_out(run: Counts, metric: Metric) -> LeftOut:
     there = n[:, n.sum(axis=0) > 0] > 0
     of_group, of_kind = np.nonzero(there)
     kept = n[:, n.sum(axis=0) > 0], right[:, n.sum(axis=0) > 0]
-    return left_out(kept[1][there], kept[0][there], of_group=of_group, of_kind=of_kind)
+    return excluded_groups(kept[1][there], kept[0][there], of_group=of_group, of_kind=of_kind)
 
 
 def _scored(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:
@@ -204,14 +209,14 @@ def _groups(
     return wells, unit, found
 
 
-def _counted(table: pd.DataFrame, groups: list[str], classes: list[str]) -> Counts:
+def _counted(table: pd.DataFrame, groups: list[str], classes: list[str]) -> HitCounts:
     group = pd.Categorical(table["group"], categories=groups).codes
     truth = pd.Categorical(table["perturbation"], categories=classes).codes
     right, n = np.zeros((len(groups), len(classes))), np.zeros((len(groups), len(classes)))
     np.add.at(n, (group, truth), 1)
     np.add.at(right, (group, truth), (table["perturbation"] == table["predicted"]).to_numpy(dtype=float))
     n_wells = len(table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].drop_duplicates())
-    return Counts(right=right, n=n, n_wells=n_wells)
+    return HitCounts(right=right, n=n, n_wells=n_wells)
 
 
 def _is_unchanged(name: str, runs: Mapping[tuple[str, int], RunFolder]) -> bool:

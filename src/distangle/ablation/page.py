@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from distangle.ablation.compare import Comparison, Row
-from distangle.ablation.conditions import BASELINE, PARTS, settings_of
-from distangle.ablation.plan import Plan
-from distangle.commit import commit_json, commit_text
-from distangle.intervals import LEAST_GROUPS, LEAST_SEEDS, Interval
-from distangle.report.bands import curve_panels
-from distangle.report.marks import Bar, bars, interval_bar
-from distangle.report.page import Content, Section, Table, count, paragraph, percent, render_page, write_style
+from distangle.ablation.components import BASELINE, PARTS, settings_of
+from distangle.ablation.plan import AblationPlan
+from distangle.core.io import write_json, write_text
+from distangle.core.stats import LEAST_GROUPS, LEAST_SEEDS, Interval
+from distangle.report.html import Content, Section, Table, count, paragraph, percent, render_page, write_style
+from distangle.report.inline_svg import Bar, bars, interval_bar
+from distangle.report.quality_charts import curve_panels
 from distangle.training import values_of
 
 COLUMNS = ("condition", "level", "views", "metric", "value", "low", "high", "difference", "difference_low",
            "difference_high", "n", "seeds")  # fmt: skip
 
 
-def write_comparison(plan: Plan, found: Comparison) -> Path:
+def write_comparison(plan: AblationPlan, found: Comparison) -> Path:
     """Write the tables, the curves and the page into the folder of the ablation.
 
     Args:
@@ -30,17 +30,17 @@ def write_comparison(plan: Plan, found: Comparison) -> Path:
     Returns:
         The path of `index.html`; beside it lie `comparison.csv`, `comparison.json`, `curves.svg` and `style.css`.
     """
-    commit_json(plan.root / "comparison.json", found.to_json())
+    write_json(plan.root / "comparison.json", found.to_json())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(_line(row) for row in found.rows)
-    commit_text(plan.root / "comparison.csv", text.getvalue())
+    write_text(plan.root / "comparison.csv", text.getvalue())
     stamp = "forced split" if plan.folds.forced else ""
     drawn = {name: curve for name, curve in found.curves.items() if curve.size}
     if drawn:
         picture = curve_panels(drawn, reference=BASELINE, measure="accuracy, held-out sites", stamp=stamp)
-        commit_text(plan.root / "curves.svg", picture)
+        write_text(plan.root / "curves.svg", picture)
     write_style(plan.root)
     sections = [
         Section(name="results", title="Results", content=_results(found)),
@@ -50,7 +50,7 @@ def write_comparison(plan: Plan, found: Comparison) -> Path:
     ]
     name = plan.root.resolve().name
     page = render_page(f"{name} · distangle ablation", stamp=stamp, header=_header(plan, found), sections=sections)
-    commit_text(plan.root / "index.html", page)
+    write_text(plan.root / "index.html", page)
     return plan.root / "index.html"
 
 
@@ -67,7 +67,7 @@ def table_lines(found: Comparison) -> Iterator[tuple[str, ...]]:
             yield row.condition, row.level, str(row.views), *cells, f"{len(row.by_seed)}", f"{row.n}"
 
 
-def beware(found: Comparison) -> list[str]:
+def caveats(found: Comparison) -> list[str]:
     """Return the caveats of the intervals, one sentence each.
 
     Args:
@@ -98,7 +98,7 @@ def beware(found: Comparison) -> list[str]:
     return caveats
 
 
-def _header(plan: Plan, found: Comparison) -> Content:
+def _header(plan: AblationPlan, found: Comparison) -> Content:
     main = [row for row in found.rows if (row.level, row.metric) == ("well", "accuracy")]
     compared = [row for row in main if row.difference is not None]
     sentences = [_verdict(compared)] if compared else []
@@ -109,7 +109,7 @@ def _header(plan: Plan, found: Comparison) -> Content:
     values = {
         "name": plan.root.resolve().name,
         "sentences": sentences,
-        "warnings": [*beware(found), *plan.folds.notes],
+        "warnings": [*caveats(found), *plan.folds.notes],
     }
     return Content("ablation/header.html.j2", values)
 
@@ -184,7 +184,7 @@ def _curves(found: Comparison, *, drawn: bool) -> Content:
     return Content("ablation/curves.html.j2", {"source": "curves.svg", "names": list(found.curves)})
 
 
-def _conditions(plan: Plan) -> Content:
+def _conditions(plan: AblationPlan) -> Content:
     rows = [
         {
             "name": condition.name,
@@ -196,7 +196,7 @@ def _conditions(plan: Plan) -> Content:
     return Content("ablation/conditions.html.j2", {"rows": rows})
 
 
-def _provenance(plan: Plan, found: Comparison) -> Content:
+def _provenance(plan: AblationPlan, found: Comparison) -> Content:
     facts = [
         ("held out", plan.folds.description),
         (found.unit if len(found.groups) == 1 else f"{found.unit}s", ", ".join(found.groups)),

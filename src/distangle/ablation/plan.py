@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from distangle import __version__
-from distangle.ablation.conditions import CONDITIONS, Condition, check_conditions
-from distangle.commit import commit_json, commit_text
+from distangle.ablation.components import CONDITIONS, Condition, check_conditions
+from distangle.core.io import write_json, write_text
 from distangle.errors import RunError
 from distangle.results.run import relative_path
-from distangle.screen import TRAIN, Folds, Screen, allowed, check_labels, read_screen
+from distangle.screen import TRAIN, Folds, Screen, allowed_sources, class_coverage, read_screen
 from distangle.training import TrainingConfig, read_config, values_of, write_config
-from distangle.training.network import resolved
+from distangle.training.initial_state import resolve_auto_settings
 
 
 @dataclass(frozen=True)
-class Plan:
+class AblationPlan:
     """An ablation in its folder.
 
     Attributes:
@@ -50,7 +50,7 @@ def plan_ablation(
     conditions: Iterable[Condition] = CONDITIONS,
     seeds: Iterable[int] = (0, 1, 2),
     command: str = "",
-) -> Plan:
+) -> AblationPlan:
     """Begin an ablation, or go on with the one in the folder.
 
     More conditions and seeds may be added.
@@ -70,7 +70,7 @@ def plan_ablation(
         FoldError: The folds cannot teach the target, or pseudo labels have nobody to go to.
     """
     asked, conditions = config.model_copy(update={"seed": 0}), tuple(conditions)
-    check_labels(screen, folds, config.target)
+    class_coverage(screen, folds, config.target)
     check_conditions(conditions, asked, screen=screen, folds=folds)
     if screen.folder is None:
         raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
@@ -78,9 +78,9 @@ def plan_ablation(
         _refuse_other_files(out)
         out.mkdir(parents=True, exist_ok=True)
         folds.write(out / "folds.parquet")
-        commit_text(
+        write_text(
             out / "config.yaml",
-            write_config(resolved(asked, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())),
+            write_config(resolve_auto_settings(asked, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())),
         )
         said: dict[str, Any] = {
             "distangle": __version__,
@@ -100,7 +100,7 @@ def plan_ablation(
 
 def continue_ablation(
     out: Path, *, conditions: Iterable[Condition] = (), seeds: Iterable[int] = (), command: str = ""
-) -> Plan:
+) -> AblationPlan:
     """Go on with the ablation in a folder, from the folder alone.
 
     Args:
@@ -114,7 +114,7 @@ def continue_ablation(
         ConfigError, FoldError: As in `plan_ablation`.
     """
     said = _read(out)
-    screen = allowed(read_screen((out / said["screen"]).resolve()))
+    screen = allowed_sources(read_screen((out / said["screen"]).resolve()))
     conditions = tuple(conditions)
     known = {name for name in said["conditions"]} | {condition.name for condition in conditions}
     asked, folds = TrainingConfig.model_validate(said["asked"]), Folds.read(out / "folds.parquet")
@@ -130,13 +130,13 @@ def _extended(
     conditions: tuple[Condition, ...],
     seeds: tuple[int, ...],
     command: str,
-) -> Plan:
+) -> AblationPlan:
     names = {*said["conditions"], *(condition.name for condition in conditions)}
     said["conditions"] = [condition.name for condition in CONDITIONS if condition.name in names]
     said["seeds"] = sorted({*said["seeds"], *seeds})
     said["commands"] += [command] if command and said["commands"][-1:] != [command] else []
-    commit_json(out / "ablation.json", said)
-    return Plan(
+    write_json(out / "ablation.json", said)
+    return AblationPlan(
         root=out,
         screen=screen,
         folds=Folds.read(out / "folds.parquet"),

@@ -4,28 +4,30 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distangle.ablation.conditions import Condition, configured
-from distangle.ablation.plan import Plan
+from distangle.ablation.components import Condition, configure
+from distangle.ablation.plan import AblationPlan
 from distangle.errors import RunError
 from distangle.images import N_VIEWS
 from distangle.inference import predict_run
 from distangle.results import RunFolder
-from distangle.training import Stop, read_config, start_run, train, values_of
+from distangle.training import StopRequest, read_config, start_run, train, values_of
 
 Say = Callable[[str], None]
 
 
-def run_folder(plan: Plan, condition: Condition, seed: int) -> Path:
+def run_folder(plan: AblationPlan, condition: Condition, seed: int) -> Path:
     """Return where the run of a condition and seed lies."""
     return plan.root / "runs" / f"{condition.name}-{seed}"
 
 
-def pieces(plan: Plan) -> int:
+def count_steps(plan: AblationPlan) -> int:
     """Return how often `run_ablation` will call `advance`."""
     return sum(plan.config.epochs + N_VIEWS for _ in _unfinished(plan))
 
 
-def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop: Stop | None = None) -> None:
+def run_ablation(
+    plan: AblationPlan, *, command: str = "", advance: Say, say: Say, stop: StopRequest | None = None
+) -> None:
     """Train and predict every unfinished run, seed by seed.
 
     Args:
@@ -39,7 +41,7 @@ def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop:
         RunError: A run was made with other settings, or as in `train`.
         Stopped: `stop` asked for it; the same plan goes on.
     """
-    stop = stop or Stop()
+    stop = stop or StopRequest()
     for condition, seed in _unfinished(plan):
         stop.check()
         run = _opened(plan, condition, seed, command=command, say=say)
@@ -59,7 +61,7 @@ def run_ablation(plan: Plan, *, command: str = "", advance: Say, say: Say, stop:
         predict_run(run, plan.screen, advance=step)
 
 
-def _unfinished(plan: Plan) -> Iterator[tuple[Condition, int]]:
+def _unfinished(plan: AblationPlan) -> Iterator[tuple[Condition, int]]:
     for seed in plan.seeds:
         for condition in plan.conditions:
             # The scores are the last file that a prediction writes.
@@ -67,8 +69,8 @@ def _unfinished(plan: Plan) -> Iterator[tuple[Condition, int]]:
                 yield condition, seed
 
 
-def _opened(plan: Plan, condition: Condition, seed: int, *, command: str, say: Say) -> RunFolder:
-    root, wanted = run_folder(plan, condition, seed), configured(condition, plan.config, seed=seed)
+def _opened(plan: AblationPlan, condition: Condition, seed: int, *, command: str, say: Say) -> RunFolder:
+    root, wanted = run_folder(plan, condition, seed), configure(condition, plan.config, seed=seed)
     if not root.exists():
         # A folder that was begun and not finished beginning has another name, and is begun again.
         beside = root.with_name(f".{root.name}.begun")

@@ -4,29 +4,21 @@ import contextvars
 import sys
 from collections.abc import Callable, Sequence
 
-from distangle.cli.ablations import ablate
-from distangle.cli.altered import blame
-from distangle.cli.app import app
-from distangle.cli.checks import check
-from distangle.cli.console import complain, tell
-from distangle.cli.explanations import explain, figures
-from distangle.cli.folding import folds
-from distangle.cli.order import PROGRAM, VERBS, example
+from distangle.cli.app import PROGRAM, VERBS, app, example, keep_command_line, process_group_for
+from distangle.cli.arguments import expand_setting_flags, list_settings, list_simulation, repeat_flags, settings
+from distangle.cli.checks import check, trust, verify
+from distangle.cli.console import print_error, print_result
+from distangle.cli.damage import name_damaged_file
+from distangle.cli.explanations import ablate, explain, figures
 from distangle.cli.runs import demo, predict, report, train
-from distangle.cli.screens import index, pack, simulate, statistics
-from distangle.cli.settings import as_words, list_settings, list_simulation, settings
-from distangle.cli.together import joined_for
-from distangle.cli.trust import trust
-from distangle.cli.typed import keep
-from distangle.cli.verify import verify
-from distangle.cli.words import repeat_flags
-from distangle.errors import DistangleError, Stopped
-from distangle.progress import attended, doing
+from distangle.cli.screens import folds, index, pack, simulate, statistics
+from distangle.core.progress import show_action, show_waiting
+from distangle.errors import DistangleError, StopRequested
 
 
 def version() -> None:
     """Print the version."""
-    tell(app.version if isinstance(app.version, str) else "")
+    print_result(app.version if isinstance(app.version, str) else "")
 
 
 def help(verb: str | None = None) -> None:
@@ -52,9 +44,9 @@ app.register_install_completion_command(
     group=PROGRAM, sort_key=len(VERBS), help="Let the shell complete verbs and options."
 )
 GO_ON = {
-    "train": "What was written is whole; `distangle train --resume RUN` goes on with it.",
-    "pack": "What is packed is whole; the same command goes on with it.",
-    "ablate": "What is finished is kept; the same command goes on with it.",
+    "train": "runs",
+    "pack": "screens",
+    "ablate": "explanations",
 }
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
@@ -70,32 +62,32 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _run(given: list[str]) -> None:
-    keep(given)
+    keep_command_line(given)
     try:
         verb = TAKE_SETTINGS.get(given[0]) if given else None
         given = repeat_flags(given)
         if verb is not None:
-            given = [given[0], *as_words(given[1:], verb)]
-        with attended(given[0] if given else ""), joined_for(given[0] if given else ""):
-            doing("loading the program")
+            given = [given[0], *expand_setting_flags(given[1:], verb)]
+        with show_waiting(given[0] if given else ""), process_group_for(given[0] if given else ""):
+            show_action("loading the program")
             app(given, result_action="return_value")
         if {"--help", "-h"} & {*given}:
             if verb is not None:
                 list_settings(verb)
             elif given[0] == "simulate":
                 list_simulation()
-    except Stopped as stopped:
-        complain(str(stopped))
+    except StopRequested as stopped:
+        print_error(str(stopped))
         sys.exit(stopped.status)
     except DistangleError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(1)
     except Exception as error:
-        words_on_it = blame(given, error)
+        words_on_it = name_damaged_file(given, error)
         if not words_on_it:
             raise
-        complain(words_on_it)
+        print_error(words_on_it)
         sys.exit(1)
     except KeyboardInterrupt:
-        complain(f"stopped. {GO_ON.get(given[0] if given else '', 'What was written is whole; start it again.')}")
+        print_error(f"stopped. {GO_ON.get(given[0] if given else '', 'What was written is whole; start it again.')}")
         sys.exit(130)

@@ -1,8 +1,23 @@
-"""The command line application that the verbs hang on."""
+"""The command line application that the verbs hang on.
+
+The verbs in the order of work, and an example of each for its help.
+
+Which verbs several ranks may run as one, and joining them for the length of a verb.
+
+The command line as it was typed, for the run that it makes.
+"""
+
+import contextlib
+import contextvars
+import os
+import shlex
+from collections.abc import Iterator, Sequence
 
 import cyclopts
+from cyclopts import Group
 
 from distangle import __version__
+from distangle.errors import ConfigError
 
 app = cyclopts.App(
     name="distangle",
@@ -11,3 +26,77 @@ app = cyclopts.App(
     help="Learn what a perturbation does to cells from multi-channel microscopy plates, apart from batch noise, "
     "and show which place and which stain gave it away.",
 )
+
+
+WORK = Group("The main job, in its order", sort_key=1)
+SCREEN = Group("Around a screen", sort_key=2)
+RUN = Group("Around a run", sort_key=3)
+PROGRAM = Group("Around the program", sort_key=4)
+
+# Every verb once: its group, and what a person would type.
+VERBS: dict[str, tuple[Group, str]] = {
+    "index": (WORK, "distangle index plates --out screen"),
+    "check": (WORK, "distangle check screen"),
+    "train": (WORK, "distangle train screen --preset small --out runs/first"),
+    "predict": (WORK, "distangle predict runs/first"),
+    "explain": (WORK, "distangle explain runs/first --n-sites 48"),
+    "figures": (WORK, "distangle figures runs/first"),
+    "report": (WORK, "distangle report runs/first"),
+    "simulate": (SCREEN, "distangle simulate plates --set n_treatments=8"),
+    "statistics": (SCREEN, "distangle statistics screen --out card"),
+    "folds": (SCREEN, "distangle folds screen --hold-out experiment=HUVEC-02 --out folds.parquet"),
+    "pack": (SCREEN, "distangle pack screen --out packed"),
+    "settings": (RUN, "distangle settings --preset small > my.yaml"),
+    "verify": (RUN, "distangle verify runs/first"),
+    "trust": (RUN, "distangle trust from-a-colleague/screen"),
+    "ablate": (RUN, "distangle ablate screen --out ablation --preset scratch --seeds 0,1,2"),
+    "demo": (PROGRAM, "distangle demo --out demo"),
+    "help": (PROGRAM, "distangle help train"),
+    "version": (PROGRAM, "distangle version"),
+}
+
+
+def example(name: str) -> str:
+    """Return the end of a verb's help."""
+    return f"Example: `{VERBS[name][1]}`"
+
+
+TOGETHER = ("train", "predict")
+
+
+@contextlib.contextmanager
+def process_group_for(verb: str) -> Iterator[None]:
+    """Join the ranks that a launcher such as `torchrun` started; alone, do nothing.
+
+    Args:
+        verb: The first word of the command line.
+
+    Raises:
+        ConfigError: The verb runs as one process.
+        RunError: The other ranks did not come.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield
+        return
+    if verb not in TOGETHER:
+        raise ConfigError(
+            f"`distangle {verb}` runs as one process, and WORLD_SIZE is {os.environ['WORLD_SIZE']}. Several ranks can "
+            f"{' and '.join(TOGETHER)}; start the others without torchrun."
+        )
+    from distangle.core.distributed import init_process_group
+
+    with init_process_group():
+        yield
+
+
+_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
+
+
+def keep_command_line(words: Sequence[str]) -> None:
+    """Take the words after `distangle`."""
+    _line.set(shlex.join(["distangle", *words]))
+
+
+def command_line() -> str:
+    """Return the whole line, quoted for a shell."""
+    return _line.get()

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from distangle.progress import heard, speaks
+from distangle.core.progress import forward_messages, shows_progress
 
 NAME_WIDTH = 26
 GAP = 2  # spaces between two columns
 
 # A pipe has no width: wide enough there that no table loses its numbers.
-_out = Console(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=not speaks())
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=not shows_progress())
 _err = Console(stderr=True, highlight=False)
 
 
@@ -27,24 +27,24 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def tell(sentence: str) -> None:
+def print_result(sentence: str) -> None:
     """Print a result."""
     _print(_out, sentence)
 
 
-def remark(sentence: str) -> None:
+def print_note(sentence: str) -> None:
     """Print something a person should see that is no result."""
-    if speaks():
+    if shows_progress():
         _print(_err, sentence, style="yellow")
 
 
-def inform(sentence: str) -> None:
+def print_status(sentence: str) -> None:
     """Print something a person may want to know that is neither a result nor a warning."""
-    if speaks():
+    if shows_progress():
         _print(_err, sentence)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print an error."""
     _print(_err, f"error: {sentence}", style="red")
 
@@ -54,7 +54,7 @@ def _print(console: Console, text: str, *, style: str | None = None) -> None:
     text = plain(text)
     if console.is_terminal:
         text = "\n".join(_wrapped(line, console.width) for line in text.split("\n"))
-    heard()
+    forward_messages()
     console.print(text, style=style, markup=False, soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def _wrapped(line: str, width: int) -> str:
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
-def tell_below(name: str, text: str) -> None:
+def print_below(name: str, text: str) -> None:
     """Print a name and a text beside it, wrapped below itself where a line is too short for it."""
     width = _out.width if _out.is_terminal else 120
     first = f"  {name:<{NAME_WIDTH}}"
@@ -75,7 +75,7 @@ def tell_below(name: str, text: str) -> None:
         _out.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
-def tell_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:
     """Print a table, or, where a terminal is too narrow for it, every row below its name; no cell is ever cut.
 
     Args:

@@ -1,4 +1,7 @@
-"""The verbs that explain a run: explain, with its tests and its benchmark, and figures."""
+"""The verb that compares: ablate.
+
+The verbs that explain a run: explain, with its tests and its benchmark, and figures.
+"""
 
 import shlex
 from pathlib import Path
@@ -6,15 +9,116 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import inform, remark, tell, tell_table
-from distangle.cli.opening import compute_on, open_own_screen
-from distangle.cli.typed import line
-from distangle.cli.words import Words, at_least, one_of_each, refuse_beside, values_by_column
-from distangle.progress import doing, progress
+from distangle.cli.app import command_line
+from distangle.cli.arguments import Words, check_exclusive, check_minimum, parse_choices, parse_filters, parse_int_list
+from distangle.cli.console import print_note, print_result, print_status, print_table
+from distangle.cli.inputs import compute_on, open_own_screen
+from distangle.cli.runs import make_folds
+from distangle.core.progress import progress, show_action
 
 if TYPE_CHECKING:
     from distangle.results import RunFolder
     from distangle.screen import Screen
+
+
+def ablate(
+    screen: Path | None = None,
+    *,
+    out: Path,
+    only: str | None = None,
+    seeds: str | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    hold_out: str | None = None,
+    unlabelled: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: Literal["experiment", "plate", "well"] | None = None,
+    fold_file: Path | None = None,
+    force_split: bool = False,
+    target: str | None = None,
+    epochs: int | None = None,
+    set: Words = (),
+) -> None:
+    """Compare the parts of the recipe (Fig. 6): train every condition with several seeds, and say what each is worth.
+
+    Stopped at any point, the same words go on with it; so does `distangle ablate --out DIR` alone.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: Folder of the ablation; every run lies in its runs/.
+        only: Some of the conditions, such as `baseline,cutmix`; others can be added later.
+        seeds: Such as `0,1,2`, the default; others can be added later.
+        preset: As in `distangle train`.
+        config: As in `distangle train`.
+        hold_out: As in `distangle train`; the same in every run.
+        unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03`.
+        folds: As in `distangle train`.
+        fold: As in `distangle train`.
+        group: As in `distangle train`.
+        fold_file: As in `distangle train`.
+        force_split: As in `distangle train`.
+        target: As in `distangle train`.
+        epochs: Instead of the preset's.
+        set: Any other setting of all runs, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+    """
+    from distangle.ablation import (
+        chosen_conditions,
+        compare,
+        continue_ablation,
+        plan_ablation,
+        run_ablation,
+        write_comparison,
+    )
+    from distangle.ablation.page import caveats, table_lines
+    from distangle.ablation.run import count_steps
+    from distangle.screen import allowed_sources, read_screen
+    from distangle.training import resolve_config, stop_at_signals
+
+    folding = {
+        "--hold-out": hold_out,
+        "--unlabelled": unlabelled,
+        "--folds": folds,
+        "--fold": fold,
+        "--group": group,
+        "--fold-file": fold_file,
+        "--force-split": force_split or None,
+    }
+    if screen is None:
+        setting = {"--preset": preset, "--config": config, "--target": target, "--epochs": epochs, "--set": set or None}
+        others = {**folding, **setting}
+        check_exclusive(
+            f"--out {out}", others, "Without a screen, the ablation in that folder goes on as it was begun."
+        )
+        more = () if only is None else chosen_conditions(only)
+        plan = continue_ablation(
+            out, conditions=more, seeds=parse_int_list(seeds or "", flag="--seeds"), command=command_line()
+        )
+    else:
+        asked = resolve_config(preset, set, file=config, target=target, epochs=epochs)
+        indexed = allowed_sources(read_screen(screen))
+        # Every run has the same folds, whatever the seed of the recipe.
+        divided = make_folds(indexed, folding, label=asked.target, seed=0)
+        plan = plan_ablation(
+            indexed,
+            divided,
+            asked,
+            out,
+            conditions=chosen_conditions(only),
+            seeds=parse_int_list(seeds or "0,1,2", flag="--seeds"),
+            command=command_line(),
+        )
+    again = f"Go on with `distangle ablate --out {out}`."
+    with stop_at_signals(again) as stop, progress("ablate", count_steps(plan), unit="piece") as advance:
+        run_ablation(plan, command=command_line(), advance=advance, say=print_note, stop=stop)
+    found = compare(plan)
+    page = write_comparison(plan, found)
+    heads = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")
+    print_table(heads, table_lines(found))
+    for sentence in caveats(found):
+        print_note(sentence)
+    print_result(str(page))
+
 
 RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
@@ -70,7 +174,7 @@ def explain(
             place, beside networks with random weights.
     """
     if n_sites is not None:
-        at_least(n_sites, 1, flag="--n-sites")
+        check_minimum(n_sites, 1, flag="--n-sites")
     from distangle.results import RunFolder
 
     opened = RunFolder.open(run)
@@ -83,31 +187,31 @@ def explain(
             "--method": None if method == "grad_cam" else method,
             "--parts": None if parts == ALL_PARTS else parts,
         }
-        refuse_beside("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
+        check_exclusive("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
         from distangle.results import refuse_altered
 
         refuse_altered(opened, *RESTS_ON)
         indexed = open_own_screen(opened, screen, images)
         _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
-    chosen = values_by_column(only, flag="--only")
+    chosen = parse_filters(only, flag="--only")
     from distangle.results import refuse_altered
 
     refuse_altered(opened, *RESTS_ON)
     indexed = open_own_screen(opened, screen, images)
-    doing("loading the network code")
+    show_action("loading the network code")
     from distangle.explain import (
         PARTS,
         AnalysisOptions,
         ExplainSettings,
         SiteSelection,
+        analysis_sentences,
         explain_run,
         n_steps,
-        part_sentences,
         sentences,
     )
 
-    asked = () if parts == "none" else one_of_each(parts, PARTS, flag="--parts")
+    asked = () if parts == "none" else parse_choices(parts, PARTS, flag="--parts")
     options = AnalysisOptions(
         parts=asked,
         nuclear=nuclear,
@@ -125,15 +229,15 @@ def explain(
             settings=ExplainSettings(method=method, layer=layer, head=head, removal=removal),
             options=options,
             advance=advance,
-            say=remark,
+            say=print_note,
         )
-    opened.add_command(line())
+    opened.add_command(command_line())
     if found.settings["remark"]:
-        remark(found.settings["remark"])
-    for sentence in (*sentences(found), *part_sentences(opened.explanations, asked)):
-        tell(sentence)
-    inform(f"next: `distangle report {shlex.quote(str(run))}`")
-    tell(str(opened.explanations))
+        print_note(found.settings["remark"])
+    for sentence in (*sentences(found), *analysis_sentences(opened.explanations, asked)):
+        print_result(sentence)
+    print_status(f"next: `distangle report {shlex.quote(str(run))}`")
+    print_result(str(opened.explanations))
 
 
 def _benchmark(
@@ -157,13 +261,13 @@ def _benchmark(
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
         )
-    opened.add_command(line())
+    opened.add_command(command_line())
     if found.settings["remark"]:
-        remark(found.settings["remark"])
-    tell_table(BENCHMARK_HEADER, benchmark_lines(found))
+        print_note(found.settings["remark"])
+    print_table(BENCHMARK_HEADER, benchmark_lines(found))
     for sentence in benchmark_sentences(found):
-        tell(sentence)
-    tell(str(opened.explanations / "benchmark.json"))
+        print_result(sentence)
+    print_result(str(opened.explanations / "benchmark.json"))
 
 
 def figures(
@@ -181,20 +285,20 @@ def figures(
 
     opened = RunFolder.open(run)
     indexed = open_own_screen(opened, screen, images, needed=False)
-    doing("loading the drawing code")
+    show_action("loading the drawing code")
     from distangle.report import FIGURES, SHOWN, draw_figures
     from distangle.results import refuse_altered
 
     refuse_altered(opened, *SHOWN)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         listed = draw_figures(opened, indexed, only=only or (), advance=advance)
-    opened.add_command(line())
+    opened.add_command(command_line())
     for number in map(str, only or FIGURES):
         said = listed[number]
         if "missing" in said:
             words = shlex.split(said["command"])  # names the run, which may lie elsewhere
             command = f" `{shlex.join([*words[:2], str(run), *words[3:]])}` makes it." if words else ""
-            remark(f"Figure {number} is not drawn: {said['missing']}{command}")
+            print_note(f"Figure {number} is not drawn: {said['missing']}{command}")
         else:
-            tell(f"Figure {number}. {said['title']}. {said['caption']}")
-    tell(str(opened.explanations / "figures"))
+            print_result(f"Figure {number}. {said['title']}. {said['caption']}")
+    print_result(str(opened.explanations / "figures"))

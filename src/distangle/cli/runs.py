@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import inform, remark, tell, tell_table
-from distangle.cli.opening import check_folder, compute_on, open_own_screen, open_screen
-from distangle.cli.typed import line
-from distangle.cli.words import BASELINES, Words, of_few_groups, refuse_beside, score_lines
+from distangle.cli.app import command_line
+from distangle.cli.arguments import BASELINES, Words, check_exclusive, of_few_groups, score_lines
+from distangle.cli.console import print_note, print_result, print_status, print_table
+from distangle.cli.inputs import check_folder, compute_on, open_own_screen, open_screen
+from distangle.core.progress import progress, show_action, shows_progress
 from distangle.errors import ConfigError, brief
-from distangle.progress import doing, progress, speaks
 
 if TYPE_CHECKING:
     from distangle.results import RunFolder, Scores
@@ -108,15 +108,24 @@ def train(
     source = screen if from_ is None else from_
     if resume is not None:
         others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
-        refuse_beside(f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it.")
+        check_exclusive(
+            f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it."
+        )
     from distangle.results import RunFolder
 
     if resume is not None or from_ is not None:
         RunFolder.open(Path(str(resume or from_)))
     elif screen is not None:
         check_folder(screen)
-    from distangle.screen import check_labels
-    from distangle.training import folds_again, read_config, rehearse, resolve_config, start_run, without_services
+    from distangle.screen import class_coverage
+    from distangle.training import (
+        dry_run,
+        load_previous_folds,
+        read_config,
+        resolve_config,
+        start_run,
+        without_services,
+    )
 
     compute_on(device)
     if resume is not None:
@@ -138,12 +147,12 @@ def train(
         if earlier is not None:
             base, said = without_services(read_config(earlier.config), changes)
             if said:
-                remark(said)
+                print_note(said)
         asked = resolve_config(preset, changes, file=config, base=base, target=target, epochs=epochs, seed=seed)
         if earlier is not None:
-            refuse_beside(f"--from {from_}", folding, "The folds of that run are kept.")
+            check_exclusive(f"--from {from_}", folding, "The folds of that run are kept.")
             indexed = open_own_screen(earlier, screen, images, same=False)
-            divided = folds_again(earlier, indexed)
+            divided = load_previous_folds(earlier, indexed)
             if limit is None and (plan := earlier.describe().get("cross_validation")):
                 _cross_validate(indexed, asked, Path(str(out)), n_folds=plan["n_folds"], hidden=plan["hidden"])
                 return
@@ -151,25 +160,25 @@ def train(
             asked.uses_features and limit is None and all(v is None for k, v in folding.items() if k != "--unlabelled")
         ):
             others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
-            refuse_beside(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
+            check_exclusive(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
             indexed = open_screen(source, images)
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
             return
         else:
             indexed = open_screen(source, images)
             divided = make_folds(indexed, folding, label=asked.target, seed=asked.seed)
-        labels = check_labels(indexed, divided, asked.target)
+        labels = class_coverage(indexed, divided, asked.target)
         for said in labels.blanks():
-            remark(said)
+            print_note(said)
         if labels.never_trained:
             named = ", ".join(map(brief, labels.never_trained[:MOST_NAMES]))
             more = len(labels.never_trained) - MOST_NAMES
-            remark(f"held out but never trained, so not scored: {named}{f' and {more} more' if more > 0 else ''}")
+            print_note(f"held out but never trained, so not scored: {named}{f' and {more} more' if more > 0 else ''}")
         if out is None or limit is not None:
-            for sentence in rehearse(indexed, divided, asked, limit=limit or 0).sentences():
-                tell(sentence)
+            for sentence in dry_run(indexed, divided, asked, limit=limit or 0).sentences():
+                print_result(sentence)
             return
-        run = start_run(indexed, divided, asked, out, say=remark)
+        run = start_run(indexed, divided, asked, out, say=print_note)
     _train_on(run, indexed)
 
 
@@ -177,13 +186,13 @@ def _cross_validate(
     indexed: "Screen", asked: "TrainingConfig", out: Path, *, n_folds: int | None, hidden: str | None
 ) -> None:
     """Cross-validate on a screen, train on all of it, and say what the folds scored."""
-    from distangle.screen import check_labels, hold_nothing_out
+    from distangle.screen import class_coverage, hold_nothing_out
     from distangle.training import start_cross_validation
 
-    check_labels(indexed, hold_nothing_out(indexed), asked.target)
-    run = start_cross_validation(indexed, asked, out, n_folds=n_folds, hidden=hidden, say=remark)
+    class_coverage(indexed, hold_nothing_out(indexed), asked.target)
+    run = start_cross_validation(indexed, asked, out, n_folds=n_folds, hidden=hidden, say=print_note)
     plan = run.describe()["cross_validation"]
-    tell(
+    print_result(
         f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one network "
         "trained on everything. `--hold-out COLUMN=VALUE` holds out what you name instead."
     )
@@ -197,16 +206,16 @@ def make_folds(indexed: "Screen", folding: Mapping[str, Any], *, label: str, see
         ConfigError: Flags beside the file.
         ScreenError: The screen cannot be divided so.
     """
-    from distangle.screen import Folds, checked, divide
-    from distangle.screen.leaks import find_leaks
+    from distangle.screen import Folds, folds_from_options, validate_folds
+    from distangle.screen.checks.leaks import find_leaks
 
     file = folding["--fold-file"]
     if file is not None:
         others = {**folding, "--fold-file": None, "--force-split": None}
-        refuse_beside(f"--fold-file {file}", others, "The file says what is held out.")
-        divided = checked(indexed, Folds.read(file), force=bool(folding["--force-split"]))
+        check_exclusive(f"--fold-file {file}", others, "The file says what is held out.")
+        divided = validate_folds(indexed, Folds.read(file), force=bool(folding["--force-split"]))
     else:
-        divided = divide(
+        divided = folds_from_options(
             indexed,
             by=folding["--hold-out"],
             hidden=folding["--unlabelled"],
@@ -219,52 +228,63 @@ def make_folds(indexed: "Screen", folding: Mapping[str, Any], *, label: str, see
         )
     for finding in find_leaks(indexed, divided, label=label):
         if finding.severity != "note":
-            remark(f"{finding.kind}: {finding.what}. {finding.fix}")
+            print_note(f"{finding.kind}: {finding.what}. {finding.fix}")
     return divided
 
 
 def _train_on(run: "RunFolder", indexed: "Screen") -> None:
     """Train a run that was begun to its end, or until a signal stops it."""
-    from distangle.images.again import said_of_tries
-    from distangle.training import alone_in, beginning, read_config, slow_here, stop_at_signals, train_cross_validation
+    from distangle.images.readers.common import retry_summary
+    from distangle.training import (
+        is_slow_here,
+        preview,
+        read_config,
+        single_writer,
+        stop_at_signals,
+        train_cross_validation,
+    )
     from distangle.training import train as train_one
 
     n_folds = int(run.describe().get("cross_validation", {}).get("n_folds", 0))
     train_run = train_cross_validation if n_folds else train_one
     epochs = read_config(run.config).epochs * (n_folds + 1)
-    if speaks():
-        inform(beginning(run, indexed))
-        if slow := slow_here(run):
-            remark(slow)
+    if shows_progress():
+        print_status(preview(run, indexed))
+        if slow := is_slow_here(run):
+            print_note(slow)
     again = f"Go on with `distangle train --resume {run.root}`."
-    with stop_at_signals(again) as stop, alone_in(run, say=remark), progress("train", epochs, unit="epoch") as advance:
+    with (
+        stop_at_signals(again) as stop,
+        single_writer(run, say=print_note),
+        progress("train", epochs, unit="epoch") as advance,
+    ):
         stop.check()
-        if speaks():
-            run.add_command(line())
-        train_run(run, screen=indexed, advance=advance, say=remark, stop=stop)
-    for said in said_of_tries():
-        remark(said)
+        if shows_progress():
+            run.add_command(command_line())
+        train_run(run, screen=indexed, advance=advance, say=print_note, stop=stop)
+    for said in retry_summary():
+        print_note(said)
     if n_folds:
         from distangle.inference import predict_run
 
         with progress("predict", 8, unit="view") as advance:
-            scores, _ = predict_run(run, indexed, advance=advance, say=remark)
+            scores, _ = predict_run(run, indexed, advance=advance, say=print_note)
         _tell_scores(scores)
-        inform(f"next: `distangle explain {shlex.quote(str(run.root))}`")
+        print_status(f"next: `distangle explain {shlex.quote(str(run.root))}`")
     else:
-        inform(f"next: `distangle predict {shlex.quote(str(run.root))}`")
-    tell(str(run.root))
+        print_status(f"next: `distangle predict {shlex.quote(str(run.root))}`")
+    print_result(str(run.root))
 
 
 def _tell_scores(scores: "Scores") -> None:
     heads = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
-    tell_table(heads, score_lines(scores), n_names=4)
+    print_table(heads, score_lines(scores), n_names=4)
     for sentence in of_few_groups(scores):
-        tell(sentence)
+        print_result(sentence)
     for note in scores.notes:
-        remark(note)
+        print_note(note)
     for role, check in scores.controls.items():
-        remark(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
+        print_note(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
 
 
 def predict(
@@ -295,17 +315,17 @@ def predict(
     refuse_altered(opened, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
     compute_on(device)
     indexed = open_own_screen(opened, screen, images, same=out is None)
-    doing("loading the network code")
+    show_action("loading the network code")
     from distangle.inference import predict_run
 
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, indexed, out=out, at_test=norms, advance=advance, say=remark)
-    if out is None and speaks():
-        opened.add_command(line())
+        scores, _ = predict_run(opened, indexed, out=out, at_test=norms, advance=advance, say=print_note)
+    if out is None and shows_progress():
+        opened.add_command(command_line())
     _tell_scores(scores)
     if out is None:
-        inform(f"next: `distangle explain {shlex.quote(str(run))}`")
-    tell(str((out or opened.predictions) / "scores.json"))
+        print_status(f"next: `distangle explain {shlex.quote(str(run))}`")
+    print_result(str((out or opened.predictions) / "scores.json"))
 
 
 def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:
@@ -320,13 +340,15 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
 
     opened = RunFolder.open(run)
     indexed = open_own_screen(opened, screen, images, needed=False)
-    doing("loading the drawing code")
+    show_action("loading the drawing code")
     from distangle.report import SHOWN, build_report
     from distangle.results import refuse_altered
 
     refuse_altered(opened, *SHOWN)
-    written = build_report(opened, indexed, say=remark, progress=lambda part: doing("writing the report", part))
-    tell(str(written))
+    written = build_report(
+        opened, indexed, say=print_note, progress=lambda part: show_action("writing the report", part)
+    )
+    print_result(str(written))
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
@@ -338,7 +360,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     """
     from distangle.demo import run_demo
 
-    found = run_demo(out, seed=seed, say=remark)
+    found = run_demo(out, seed=seed, say=print_note)
     for sentence in found.sentences:
-        tell(sentence)
-    tell(f"report: {found.report}")
+        print_result(sentence)
+    print_result(f"report: {found.report}")

@@ -1,4 +1,7 @@
-"""The verbs around a screen: index, pack, statistics, simulate."""
+"""The verb that divides a screen, says what leaks, and keeps the division as a file.
+
+The verbs around a screen: index, pack, statistics, simulate.
+"""
 
 import contextlib
 import shlex
@@ -8,12 +11,64 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.console import inform, remark, tell, tell_table
-from distangle.cli.opening import open_screen
-from distangle.cli.words import at_least, pairs
-from distangle.commit import commit_json
+from distangle.cli.arguments import check_minimum, parse_key_values
+from distangle.cli.console import print_note, print_result, print_status, print_table
+from distangle.cli.inputs import open_screen
+from distangle.core.io import write_json
+from distangle.core.progress import by_percent, progress, show_action
 from distangle.errors import ConfigError, ScreenError
-from distangle.progress import by_percent, doing, progress
+
+
+def folds(
+    screen: Path,
+    *,
+    out: Path,
+    hold_out: str | None = None,
+    unlabelled: str | None = None,
+    n: int | None = None,
+    fold: int | None = None,
+    group: Literal["experiment", "plate", "well"] | None = None,
+    target: str = "perturbation",
+    seed: int = 0,
+    force_split: bool = False,
+) -> None:
+    """Divide a screen for training and testing, say what would leak, and keep the division with its hash.
+
+    Args:
+        screen: Folder from `distangle index`.
+        out: File of the folds, for `distangle train --fold-file`.
+        hold_out: What to hold out by a column: `experiment=HUVEC-02,RPE-01`, `replicate=2`; or `wilds=test`.
+        unlabelled: Wells whose labels are hidden: `experiment=HUVEC-03` or `split=test`.
+        n: Number of folds of whole groups; five, or as many as there are.
+        fold: Which of them is held out, from 0.
+        group: What stays whole: experiments, plates or wells, every label spread evenly.
+        target: Column that will be predicted.
+        seed: Deals the groups out in another way.
+        force_split: Allow something on both sides; every score is then marked.
+    """
+    from distangle.screen import allowed_sources, folds_from_options, read_screen
+    from distangle.screen.checks.leaks import find_leaks
+
+    show_action("dividing the screen, and looking for leaks")
+    read = allowed_sources(read_screen(screen))
+    made = folds_from_options(
+        read,
+        by=hold_out,
+        hidden=unlabelled,
+        n_folds=n,
+        fold=fold,
+        group=group,
+        label=target,
+        seed=seed,
+        force=force_split,
+    )
+    made.write(out)
+    counts = made.table["fold"].value_counts()
+    print_result(f"{made.description}: " + " + ".join(f"{name} {int(size):,}" for name, size in counts.items())
+         + f" = {len(made.table):,} sites")  # fmt: skip
+    for finding in find_leaks(read, made, label=target):
+        (print_result if finding.severity == "note" else print_note)(f"{finding.kind}: {finding.what}. {finding.fix}")
+    print_result(f"{out}, sha256 {made.sha256}")
 
 
 def index(
@@ -76,7 +131,7 @@ def index(
             each apart: `images=0,tables=1`. Left out, a source with a 0 is refused.
         well_order: Of wells by number: `rows` where 2 is A02, `columns` where it is B01.
     """
-    from distangle.images import probe_image, zeroed_tails
+    from distangle.images import find_zeroed_rows, probe_image
     from distangle.screen import conservation_line, write_screen
     from distangle.screen import index as index_screen
 
@@ -86,13 +141,13 @@ def index(
         if names
     }
     _refuse_out(out, source)
-    doing("looking for images and tables")
+    show_action("looking for images and tables")
     with progress("index", 100, unit="%") as advance:
         screen = index_screen(
             source,
             layout=layout,
             tables=tables,
-            mapping=pairs(map, flag="--map"),
+            mapping=parse_key_values(map, flag="--map"),
             channels=None if channels is None else [name.strip() for name in channels.split(",")],
             pages=pages,
             pattern=pattern,
@@ -109,22 +164,22 @@ def index(
             well_base=well_base,
             well_order=well_order,
             probe=None if tables_only else probe_image,
-            tails=None if tables_only or keep_zeroed_tails else zeroed_tails,
+            tails=None if tables_only or keep_zeroed_tails else find_zeroed_rows,
             progress=by_percent(advance),
         )
-    doing("writing the screen")
+    show_action("writing the screen")
     write_screen(screen, out)
     if sign := screen.card.provenance.get("recognised_by"):
-        tell(f"layout {screen.card.layout}, told by {sign}")
-    tell(conservation_line(screen))
+        print_result(f"layout {screen.card.layout}, told by {sign}")
+    print_result(conservation_line(screen))
     for (severity, kind), rows in screen.problems.groupby(["severity", "kind"], sort=False):
         written = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
         fixes = set(rows["fix"])  # one for all of a kind is said here too
         fix = f". {fixes.pop()}" if len(fixes) == 1 else ""
-        remark(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
+        print_note(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
     named = shlex.quote(str(out))
-    inform(f"next: `distangle check {named}`, then `distangle train {named} --preset small --out runs/first`")
-    tell(str(out))
+    print_status(f"next: `distangle check {named}`, then `distangle train {named} --preset small --out runs/first`")
+    print_result(str(out))
 
 
 def _refuse_out(out: Path, source: str) -> None:
@@ -185,24 +240,24 @@ def pack(
         images: Where the images are now, when they were moved after `distangle index`.
         workers: Threads.
     """
-    from distangle.commit import in_bytes
+    from distangle.core.io import in_bytes
     from distangle.images import pack_screen
     from distangle.screen import conservation_line
 
-    n_workers = at_least(workers, 1, flag="--workers")
+    n_workers = check_minimum(workers, 1, flag="--workers")
     given = open_screen(screen, images)
     with progress("pack", len(given.sites), unit="image") as advance:
-        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=remark)
+        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note)
     refused = len(given.sites) - len(packed.screen.sites)
     if refused:
-        remark(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
-    tell(
+        print_note(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
+    print_result(
         f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_kept} by their checksums; "
         f"{in_bytes(packed.bytes_before)} became {in_bytes(packed.bytes_after)} "
         f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
     )
-    tell(conservation_line(packed.screen))
-    tell(str(out))
+    print_result(conservation_line(packed.screen))
+    print_result(str(out))
 
 
 def statistics(
@@ -226,39 +281,43 @@ def statistics(
         images: Where the images are now, when they were moved after `distangle index`.
         workers: Processes that decode.
     """
-    from distangle.screen import allowed, read_screen, statistics_table
+    from distangle.screen import allowed_sources, read_screen, statistics_table
     from distangle.screen import statistics as count
 
-    n_workers, n_sampled = at_least(workers, 1, flag="--workers"), at_least(sample, 0, flag="--sample")
-    read = allowed(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
-    doing("counting")
+    n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
+    read = allowed_sources(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
+    show_action("counting")
     counted = count(read)
-    tell_table(("counted", "number"), statistics_table(counted))
+    print_table(("counted", "number"), statistics_table(counted))
     if out is None:
         return
-    from distangle.images import sample_sites, survey
-    from distangle.images.planes.describe import describe, first_readable
+    from distangle.images import measure_planes, sample_sites
+    from distangle.images.quality.summary import first_readable, summarize_screen
     from distangle.report.data_card import edge_sentence, write_card
 
-    commit_json(out / "statistics.json", counted.model_dump(mode="json"))
+    write_json(out / "statistics.json", counted.model_dump(mode="json"))
     surveyed, example = None, None
     if pixels and not read.card.tables_only:
-        doing("reading planes")
+        show_action("reading planes")
         with progress("statistics", 100, unit="%") as advance:
-            surveyed = survey(read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance))
+            surveyed = measure_planes(
+                read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance)
+            )
         example = first_readable(read, surveyed)
-    doing("dividing the variance, and drawing")
-    card = describe(read, surveyed, quantity=quantity)
+    show_action("dividing the variance, and drawing")
+    card = summarize_screen(read, surveyed, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
         zero, of = channel["planes_of_zero"], channel["planes"]
         if zero:
             left_out = f"the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
-            remark(f"{channel['channel']}: {left_out}")
+            print_note(f"{channel['channel']}: {left_out}")
         if shares:
-            tell(f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}")
+            print_result(
+                f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}"
+            )
     for path in (out / "statistics.json", write_card(card, out, example=example)[-1]):
-        tell(str(path))
+        print_result(str(path))
 
 
 def simulate(
@@ -283,18 +342,18 @@ def simulate(
     from distangle.synthetic import SimulationConfig
     from distangle.synthetic import simulate as draw
 
-    given = {"seed": seed, "null": null, **pairs(set, flag="--set", parse=True)}
+    given = {"seed": seed, "null": null, **parse_key_values(set, flag="--set", parse=True)}
     try:
         config = SimulationConfig.model_validate(given)
     except ValidationError as error:
-        from distangle.errors import nearest
+        from distangle.errors import did_you_mean
 
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        known = nearest(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
+        known = did_you_mean(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()) from error
-    doing("drawing cells")
+    show_action("drawing cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
-    inform(f"next: `distangle index {shlex.quote(str(out))} --out screen`")
-    tell(str(truth))
+    print_status(f"next: `distangle index {shlex.quote(str(out))} --out screen`")
+    print_result(str(truth))

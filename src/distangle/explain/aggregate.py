@@ -1,14 +1,18 @@
-"""Average scores and maps by well, and by explained perturbation and cell type."""
+"""Average scores and maps by well, and by explained perturbation and cell type.
+
+Means by well and perturbation of what was measured per site.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from distangle.explain.places.mean_maps import PERTURBATION, WELL, MeanMaps, mean_maps
-from distangle.explain.stains.label_nulls import joined_p
-from distangle.explain.stains.nulls import mean_over_sites, p_values
+from distangle.explain.channels.nulls import combine_p_values, mean_over_sites, p_values
+from distangle.explain.maps.mean_maps import PERTURBATION, WELL, MeanMaps, mean_maps
 from distangle.explain.summary import SCORES, groups_of, means_over, wells_of
+from distangle.results import Explanation
 
 BY_MAPS = ("eq15", "eq15_inverse", "correlation")  # whose null is random maps
 BY_WELLS = ("shapley", "ablation")  # whose null is untreated wells
@@ -113,7 +117,7 @@ def _p_of_well(
         null = mean_over_sites(found[f"{name}_null"][members], rng=rng, groups=[""] * len(members))
         return np.asarray(p_values(mean[None], null[None])[0])
     if name in BY_WELLS and f"{name}_p" in found:
-        return joined_p(found[f"{name}_p"][members])
+        return combine_p_values(found[f"{name}_p"][members])
     return None
 
 
@@ -127,3 +131,32 @@ def _joined(names: pd.Series) -> str:
 
 def _with_maps(scores: pd.DataFrame, averaged: MeanMaps) -> pd.DataFrame:
     return scores.assign(**{name: averaged.table[name].to_numpy() for name in ABOUT_MAPS})
+
+
+FIRST = ("Metadata_", *SCORES, "confidence", "probability")  # what `well_scores` and `perturbation_scores` see to
+
+
+def add_group_means(explanation: Explanation) -> Explanation:
+    """Return an explanation with means of added columns by well and group.
+
+    A p-value is of one site and is not averaged.
+    """
+    table = explanation.table
+    names = [
+        str(name)
+        for name in table.select_dtypes("number").columns
+        if not str(name).startswith(FIRST) and not str(name).endswith("_p")
+    ]
+    if not names or explanation.wells is None or explanation.perturbations is None:
+        return explanation
+    by = [name for name in PERTURBATION if name in table.columns]
+    return replace(
+        explanation,
+        wells=_with_means(explanation.wells, table, names, list(WELL)),
+        perturbations=_with_means(explanation.perturbations, table, names, by),
+    )
+
+
+def _with_means(groups: pd.DataFrame, table: pd.DataFrame, names: list[str], by: list[str]) -> pd.DataFrame:
+    means = table[names].astype(np.float64).groupby([table[name] for name in by], sort=True, dropna=False).mean()
+    return groups.merge(means.reset_index(), on=by, how="left", validate="1:1")

@@ -1,22 +1,118 @@
-"""Explain a whole run: its held-out sites, its templates and its filters."""
+"""Optional analyses of a run: tests of its maps, its templates and its filters.
 
+Explain a whole run: its held-out sites, its templates and its filters.
+"""
+
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from distangle.commit import sweep
+from distangle.core.io import remove_stale_temporaries
+from distangle.core.progress import Advance, begin_step, no_progress
+from distangle.core.random import rng_for
 from distangle.errors import ExplanationError
-from distangle.explain.explain import ExplainSettings, explain_sites
-from distangle.explain.filters.effect import check_held_out
-from distangle.explain.grouped import with_later_means
-from distangle.explain.on_cells import on_cells
-from distangle.explain.opened import Opened, SiteSelection, open_run
-from distangle.explain.parts import AnalysisOptions, of_the_network, tested
-from distangle.explain.seen import remark_on
-from distangle.explain.words import Part
-from distangle.progress import Advance, begin_step, no_progress
-from distangle.randomness import generator
+from distangle.explain.aggregate import add_group_means
+from distangle.explain.context import ExplanationContext, SiteSelection, load_context
+from distangle.explain.explain_sites import ExplainSettings, explain_sites
+from distangle.explain.faithfulness import FaithfulnessSettings, OtherNetworks, examine
+from distangle.explain.faithfulness.similarity import map_method
+from distangle.explain.filters.pruning import check_held_out
+from distangle.explain.filters.run import examine_filters
+from distangle.explain.maps.cells import on_cells
+from distangle.explain.selection import training_remark
+from distangle.explain.sites import NetworkSites
+from distangle.explain.templates.compare import compare_templates
+from distangle.explain.text import PARTS, Part
 from distangle.results import Explanation, Faithfulness, RunFolder
 from distangle.screen import Screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions:
+    """What `explain_run` does beside explaining single sites.
+
+    Attributes:
+        parts: Which analyses; without `templates` and `filters` those of an earlier explanation stay.
+        nuclear: Name of the channel that shows nuclei; None to recognise it by its name, stain or organelle.
+        beside: Another run on the same screen, whose templates go into the same maps.
+        embeddings: Perturbations whose embeddings are shown; None for the most frequent.
+        prune: Measure what leaving filters out does to the accuracy; costs several predictions of the held-out fold.
+        seeds: Runs on the same screen from other seeds, whose maps are compared.
+        shuffled: A run trained with `shuffle_labels=true`, whose maps are compared.
+    """
+
+    parts: Sequence[Part] = PARTS
+    nuclear: str | None = None
+    beside: RunFolder | None = None
+    embeddings: Sequence[str] | None = None
+    prune: bool = False
+    seeds: Sequence[RunFolder] = ()
+    shuffled: RunFolder | None = None
+
+
+def run_faithfulness(
+    opened: ExplanationContext,
+    explanation: Explanation,
+    folder: Path,
+    *,
+    seeds: Sequence[ExplanationContext],
+    shuffled: ExplanationContext | None,
+    advance: Advance,
+) -> tuple[Explanation, list[Path]]:
+    """Test the maps of an explanation.
+
+    Channel scores are tested with the removal of the explanation.
+
+    Args:
+        opened: What was explained.
+        explanation: Of it.
+        folder: Of the explanations.
+        seeds: Runs of other seeds, opened at the same sites.
+        shuffled: A run trained on shuffled labels, likewise.
+        advance: Called after each test.
+
+    Returns:
+        The explanation with a column per test, NaN where a site was not tested; and the files written.
+    """
+    said = explanation.settings
+    found = examine(
+        opened.model,
+        opened.sites,
+        explanation.maps,
+        rng=rng_for(0, "faithfulness"),
+        settings=FaithfulnessSettings(removal=said["removal"]),
+        method=map_method(said["method"], layer=said["asked_layer"], head=said["head"]),
+        others=OtherNetworks(
+            seeds=[NetworkSites(other.model, other.sites) for other in seeds],
+            shuffled=None if shuffled is None else NetworkSites(shuffled.model, shuffled.sites),
+        ),
+        advance=advance,
+    )
+    columns = found.columns(len(explanation.table))
+    table = explanation.table.assign(**{str(name): columns[name] for name in columns.columns})
+    return dataclasses.replace(explanation, table=table), found.write(folder)
+
+
+def run_network_analyses(run: RunFolder, screen: Screen, options: AnalysisOptions, *, advance: Advance) -> list[Path]:
+    """Compare templates and examine filters of a run; return the files written.
+
+    Args:
+        run: A run that has been predicted.
+        screen: Its screen.
+        options: Which of the two, and how.
+        advance: Called after each step.
+    """
+    written: list[Path] = []
+    if "templates" in options.parts:
+        compared = compare_templates(
+            run, screen=screen, beside=options.beside, perturbations=options.embeddings, advance=advance
+        )
+        written += compared.write(run.explanations)
+    if "filters" in options.parts:
+        found = examine_filters(run, screen=screen if options.prune else None, advance=advance)
+        written += found.write(run.explanations)
+    return written
 
 
 def explain_run(
@@ -56,11 +152,11 @@ def explain_run(
     if options.prune and "filters" in options.parts:
         check_held_out(run)
     begin_step(advance, "reading the chosen sites", 0)
-    opened = open_run(run, screen, selection=selection, removal=settings.removal, say=say)
+    opened = load_context(run, screen, selection=selection, removal=settings.removal, say=say)
     explanation = explain_sites(
         opened.model,
         opened.sites,
-        rng=generator(0, "explain"),
+        rng=rng_for(0, "explain"),
         settings=settings.model_copy(update={"removal": opened.removal}),
         channels_of=opened.channels_of,
         places=opened.places,
@@ -68,13 +164,13 @@ def explain_run(
     )
     binning = float(opened.about.preparation.binning)
     asked = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": selection.perturbation}
-    asked["remark"] = remark_on(run, explanation.table)
+    asked["remark"] = training_remark(run, explanation.table)
     explanation = replace(explanation, settings={**explanation.settings, **asked})
     run.explanations.mkdir(parents=True, exist_ok=True)
-    sweep(run.explanations)
+    remove_stale_temporaries(run.explanations)
     explanation = on_cells(explanation, opened.sites, screen.card.channels, nuclear=options.nuclear)
     if "faithfulness" in options.parts:
-        explanation, written = tested(
+        explanation, written = run_faithfulness(
             opened,
             explanation,
             run.explanations,
@@ -84,9 +180,9 @@ def explain_run(
         )
     else:
         written = Faithfulness.remove(run.explanations)  # of other sites
-    explanation = with_later_means(explanation)
+    explanation = add_group_means(explanation)
     written += explanation.write(run.explanations)
-    written += of_the_network(run, screen, options, advance=advance)
+    written += run_network_analyses(run, screen, options, advance=advance)
     run.record(*written)
     return explanation
 
@@ -96,11 +192,11 @@ def n_steps(parts: Sequence[Part]) -> int:
     return 2 + len(parts)
 
 
-def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: Opened) -> Opened:
+def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: ExplanationContext) -> ExplanationContext:
     """Open another run at the same sites; it must not have been trained on them."""
     if run.describe()["folds_sha256"] != other.describe()["folds_sha256"]:
         raise ExplanationError(
             f"{other.root} holds out other sites than {run.root} ({other.describe()['held_out']}), so it may have been "
             "trained on those to be explained. Train it with the same --hold-out, or the same --folds and --fold."
         )
-    return open_run(other, screen, selection=SiteSelection(rows=opened.rows), removal=opened.removal)
+    return load_context(other, screen, selection=SiteSelection(rows=opened.rows), removal=opened.removal)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.explain.stains.label_nulls import family_p, labels_null
-from distangle.explain.stains.nulls import mean_over_sites, p_values, shapley_null
-from distangle.intervals import mean_intervals
+from distangle.core.stats import mean_intervals
+from distangle.explain.channels.nulls import family_p, labels_null, mean_over_sites, p_values, shapley_null
 from distangle.screen import NEGATIVE
 
 EXPERIMENT, PLATE, WELL = (["Metadata_Experiment"], ["Metadata_Plate"], ["Metadata_Well"])
@@ -17,7 +16,7 @@ SCORES = ("shapley", "ablation", "eq15", "eq15_inverse", "correlation")
 MOST_NAMED = 5  # wells in a warning
 
 
-def summarise(
+def summarize(
     table: pd.DataFrame,
     found: Mapping[str, np.ndarray],
     *,

@@ -1,54 +1,61 @@
 """From a site to numbers: read, standardise, turn and crop."""
 
-from distangle.images.batches import fix_statistics, measure_sites, pixel_batches, ready_batches
-from distangle.images.intensity import (
+from distangle.images.augmentation import N_VIEWS, Augmentation, augment, invert_augmentation, random_augmentation
+from distangle.images.cache import (
+    ImageCache,
+    VerifiedReader,
+    fit_normalization,
+    fix_statistics,
+    normalized_batches,
+    raw_batches,
+)
+from distangle.images.packing.pack import DEFAULT_LEVEL, PackResult, pack_screen
+from distangle.images.packing.writer import Format
+from distangle.images.preprocessing import (
+    Preprocessing,
     Standardisation,
+    bin_pixels,
+    binning_for,
     channel_statistics,
     control_rows,
     pooled_statistics,
-    standardise,
+    standardize,
     statistics_by_site,
 )
-from distangle.images.pack import DEFAULT_LEVEL, Packed, pack_screen
-from distangle.images.packer import Format
-from distangle.images.planes import sample_sites, survey
-from distangle.images.preparation import Preparation, bin_pixels, binning_for
-from distangle.images.read import probe_image, read_image
-from distangle.images.site import SiteReader
-from distangle.images.store import ImageStore
-from distangle.images.tails import zeroed_tails
-from distangle.images.threads import Threads
-from distangle.images.views import N_VIEWS, View, random_view, take_view, undo_view
+from distangle.images.quality.survey import measure_planes, sample_sites
+from distangle.images.readers.read import probe_image, read_image
+from distangle.images.readers.tiff import find_zeroed_rows
+from distangle.images.thread_pool import ForkSafeThreadPool
 
 __all__ = [
     "DEFAULT_LEVEL",
     "Format",
     "N_VIEWS",
-    "ImageStore",
-    "Packed",
-    "Preparation",
-    "SiteReader",
+    "ImageCache",
+    "PackResult",
+    "Preprocessing",
+    "VerifiedReader",
     "Standardisation",
-    "Threads",
-    "View",
+    "ForkSafeThreadPool",
+    "Augmentation",
     "bin_pixels",
     "binning_for",
     "channel_statistics",
     "control_rows",
     "fix_statistics",
-    "measure_sites",
+    "fit_normalization",
     "pack_screen",
-    "pixel_batches",
+    "raw_batches",
     "pooled_statistics",
     "probe_image",
-    "random_view",
+    "random_augmentation",
     "read_image",
-    "ready_batches",
+    "normalized_batches",
     "sample_sites",
-    "standardise",
+    "standardize",
     "statistics_by_site",
-    "survey",
-    "take_view",
-    "undo_view",
-    "zeroed_tails",
+    "measure_planes",
+    "augment",
+    "invert_augmentation",
+    "find_zeroed_rows",
 ]

@@ -1,8 +1,7 @@
 """Predict screens, score predictions, and check controls; import no training."""
 
-from distangle.inference.controls import check_controls
+from distangle.inference.control_checks import evaluate_controls
 from distangle.inference.evaluate import confusion, evaluate, score
-from distangle.inference.norms import kept_norms, norms_for
 from distangle.inference.predict import (
     PredictionOptions,
     average_wells,
@@ -12,19 +11,20 @@ from distangle.inference.predict import (
     predict_sites,
 )
 from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
+from distangle.inference.statistics import load_statistics, statistics_for
 
 __all__ = [
     "PredictionOptions",
     "average_wells",
     "cell_type_rows",
-    "check_controls",
+    "evaluate_controls",
     "check_fits",
     "confusion",
     "evaluate",
     "features_of",
     "fold_of_sites",
-    "kept_norms",
-    "norms_for",
+    "load_statistics",
+    "statistics_for",
     "open_model",
     "predict_run",
     "predict_by_views",

@@ -6,14 +6,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from distangle.correction import Correction
-from distangle.inference.controls import UNSEEN, check_controls
-from distangle.inference.naive import no_better
-from distangle.intervals import share_interval
+from distangle.core.shrinkage import Correction
+from distangle.core.stats import share_interval
+from distangle.inference.baselines import beats_no_baseline
+from distangle.inference.control_checks import UNSEEN, evaluate_controls
 from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import CONTROLS, NEGATIVE, NOTHING
-from distangle.screen.labels import count_well_labels
+from distangle.screen.folds.coverage import count_well_labels
 
 Metric = Literal["accuracy", "balanced accuracy"]
 _WHOSE = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
@@ -63,13 +63,13 @@ def evaluate(
         rows=tuple(rows),
         never_trained=never,
         confusion=confusion(scored["perturbation"], scored["predicted"], card.classes),
-        controls=check_controls(sites, trained=trained, target=str(run["target"])),
+        controls=evaluate_controls(sites, trained=trained, target=str(run["target"])),
         notes=(
             *_notes(sites, held_out, never, run=run, card=card, norms=norms),
             *_unlabelled(of_fold, run),
             *no_wells,
             *_divided_wells(predictions),
-            *no_better(rows),
+            *beats_no_baseline(rows),
         ),
     )
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from distangle.errors import RunError, ScreenError
-from distangle.inference.naive import guess_without_cells
+from distangle.inference.baselines import predict_without_cells
 from distangle.inference.out_of_fold import Guesses
 from distangle.inference.predict import average_wells, cell_free_table
 from distangle.model import ModelCard
 from distangle.results import Predictions, RunFolder, ScoreRow, Scores
-from distangle.results.own_screen import own_screen
+from distangle.results.run_screen import own_screen
 from distangle.screen import TRAIN, Folds, Screen
 
 Say = Callable[[str], None]
@@ -52,7 +52,7 @@ def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
     return fold
 
 
-def guesses_of_new(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> Guesses:
+def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> Guesses:
     """Learn the rules without cells from a run, for the rows of another screen.
 
     Args:
@@ -74,7 +74,7 @@ def guesses_of_new(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say)
         both = _stacked(training, found)
         known = np.full((len(before.table), *statistics.shape[1:]), np.nan) if measured is None else measured
         all_sites = _stacked(before, sites)
-        guessed = guess_without_cells(both, all_sites, np.concatenate([known, statistics]))
+        guessed = predict_without_cells(both, all_sites, np.concatenate([known, statistics]))
         return {rule: labels[len(training.table) :] for rule, labels in guessed.items()}
 
     return guesses

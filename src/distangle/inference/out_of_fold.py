@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distangle.images import ImageStore
-from distangle.inference.naive import guess_without_cells
-from distangle.inference.predict import PredictionOptions, joined, predict_by_views
+from distangle.images import ImageCache
+from distangle.inference.baselines import predict_without_cells
+from distangle.inference.predict import PredictionOptions, join_results, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
@@ -56,7 +56,7 @@ def out_of_fold(
         model, card = open_model(part)
         model.to(named_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
-        store = ImageStore(screen, card.preparation, fold=sides_of(part, screen))
+        store = ImageCache(screen, card.preparation, fold=sides_of(part, screen))
         options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())
         try:
             predicted = predict_by_views(model, card, store, options)
@@ -76,7 +76,7 @@ def out_of_fold(
         table["Metadata_Fold"], table[FOLD_COLUMN] = fold, number
         reasons = found.table["reason"].tolist()
         both.append(
-            joined(
+            join_results(
                 table, values, found.embedding, found.perturbations, level="site", views=found.views, reasons=reasons
             )
         )
@@ -131,6 +131,6 @@ def _guesses(
             perturbations=found.perturbations,
             views=found.views,
         )
-        for rule, labels in guess_without_cells(as_of_fold, sites, statistics).items():
+        for rule, labels in predict_without_cells(as_of_fold, sites, statistics).items():
             guessed.setdefault(rule, np.full(len(found.table), "", dtype=object))[here] = labels[here]
     return guessed

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from distangle.core.distributed import check_once, sum_array
+from distangle.core.progress import no_progress
 from distangle.errors import ConfigError, RunError
-from distangle.images import N_VIEWS, ImageStore, measure_sites
-from distangle.model import ModelCard, PerturbationClassifier, PlateNorms, evaluating, references_of
-from distangle.model.evaluating import channels_last
+from distangle.images import N_VIEWS, ImageCache, fit_normalization
+from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, control_features, eval_mode
 from distangle.model.features import Features
 from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
-from distangle.progress import no_progress
-from distangle.ranks import check_once, sum_array
+from distangle.model.modes import channels_last
 from distangle.results import Predictions
 from distangle.screen import Screen, rename_columns
 
@@ -68,7 +68,7 @@ class PredictionOptions:
     """
 
     views: Sequence[int] = (1,)
-    norms: PlateNorms | None = None
+    norms: PlateBatchNorm | None = None
     features: Features | None = None
     rows: Sequence[int] | None = None
 
@@ -80,11 +80,11 @@ class PredictionOptions:
 def predict_sites(
     model: PerturbationClassifier,
     card: ModelCard,
-    store: ImageStore,
+    store: ImageCache,
     *,
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
     views: Literal[1, 8] = 1,
-    norms: PlateNorms | None = None,
+    norms: PlateBatchNorm | None = None,
     advance: Callable[[str], None] = no_progress,
 ) -> Predictions:
     """Predict every site of a screen with one number of views.
@@ -113,7 +113,7 @@ def predict_sites(
 def predict_by_views(
     model: PerturbationClassifier,
     card: ModelCard,
-    store: ImageStore,
+    store: ImageCache,
     options: PredictionOptions,
     *,
     fold: Mapping[tuple[str, str, str, int], str] | None = None,
@@ -142,7 +142,7 @@ def predict_by_views(
     everything = list(range(len(screen.sites)))
     wanted = everything if options.rows is None else sorted(options.rows)
     if features is None:
-        readable, statistics = measure_sites(store, wanted)
+        readable, statistics = fit_normalization(store, wanted)
         reasons_of = store.reasons
     else:
         readable, statistics, reasons_of = features.readable(wanted), features.statistics, features.reasons
@@ -150,13 +150,13 @@ def predict_by_views(
         store=store,
         statistics=statistics,
         features=features,
-        references=references_of(model, store, readable, features=features),
+        references=control_features(model, store, readable, features=features),
         cell_types=lambda rows: cell_type_rows(screen, rows, card),
         norms=options.norms,
     )
     sums = {n: _Sums.zeros(len(everything), len(card.classes), model.config.embedding_size) for n in views}
     visits = np.zeros(len(everything), dtype=np.int64)
-    with evaluating(model), channels_last(model):
+    with eval_mode(model), channels_last(model):
         for view in range(max(views)):
             for rows, outputs in site_outputs(model, inputs, readable, plan=BATCHES, view=view):
                 logits, embedding = outputs.logits.float().cpu().numpy(), outputs.embedding.float().cpu().numpy()
@@ -176,7 +176,7 @@ def predict_by_views(
             values[unread] = np.nan
         table = _metadata(screen, card.target, fold or {})
         predicted.append(
-            joined(table, sums[n].logits, sums[n].embedding, card.classes, level="site", views=n, reasons=reasons)
+            join_results(table, sums[n].logits, sums[n].embedding, card.classes, level="site", views=n, reasons=reasons)
         )
     return predicted
 
@@ -229,7 +229,7 @@ def average_wells(sites: Predictions) -> Predictions:
             logits[row], embedding[row] = sites.logits[fine].mean(axis=0), sites.embedding[fine].mean(axis=0)
     table = table.reset_index(drop=True)
     table["n_sites"] = n_sites
-    return joined(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
+    return join_results(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
 
 
 def _metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
@@ -262,10 +262,10 @@ def cell_free_table(screen: Screen, target: str, fold: Sequence[str], *, classes
     table["Metadata_Fold"] = list(fold)
     table["perturbation"] = table["perturbation"].where(table["perturbation"].isin(list(classes)), "")
     n, nothing = len(table), np.zeros((len(table), 1), dtype=np.float32)
-    return joined(table, nothing, nothing, ("none",), level="site", views=1, reasons=[""] * n)
+    return join_results(table, nothing, nothing, ("none",), level="site", views=1, reasons=[""] * n)
 
 
-def joined(
+def join_results(
     table: pd.DataFrame,
     logits: np.ndarray,
     embedding: np.ndarray,

@@ -6,25 +6,25 @@ from typing import Literal
 
 import numpy as np
 
-from distangle.commit import sweep
+from distangle.core.distributed import is_first, wait_for_all
+from distangle.core.io import remove_stale_temporaries
+from distangle.core.progress import no_progress, show_action
 from distangle.errors import RunError
-from distangle.images import ImageStore
-from distangle.images.again import n_tried_again, said_of_tries
+from distangle.images import ImageCache
+from distangle.images.readers.common import n_retries, retry_summary
+from distangle.inference.baselines import predict_without_cells
 from distangle.inference.evaluate import evaluate
-from distangle.inference.naive import guess_without_cells
-from distangle.inference.new_screen import compare_with_expected, guesses_of_new, new_sites
-from distangle.inference.norms import keep_norms, norms_for
+from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
 from distangle.inference.out_of_fold import Guesses, out_of_fold
 from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
+from distangle.inference.statistics import save_statistics, statistics_for
 from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
-from distangle.progress import doing, no_progress
-from distangle.ranks import is_first, wait_for_all
 from distangle.results import Predictions, RunFolder, Scores
-from distangle.results.own_screen import is_own
+from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
-from distangle.screen.norm_groups import AtTest
+from distangle.screen.plate_groups import AtTest
 
 
 def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
@@ -64,7 +64,7 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
     return [k for k, (e, p, w, s) in enumerate(keys) if fold.get((str(e), str(p), str(w), int(s))) == TRAIN]
 
 
-def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
+def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageCache:
     """Open the images of a screen for a run.
 
     In its own screen, no two folds share an estimate.
@@ -74,7 +74,7 @@ def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageStore:
         screen: Its own, a part of it, or another, which is one fold.
         card: Of the network of the run.
     """
-    return ImageStore(screen, card.preparation, fold=sides_of(run, screen))
+    return ImageCache(screen, card.preparation, fold=sides_of(run, screen))
 
 
 def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
@@ -152,7 +152,7 @@ def predict_run(
     model, card = open_model(run)
     model.to(named_device())
     told = run.describe()
-    store, tries = store_of(run, screen, card), n_tried_again()
+    store, tries = store_of(run, screen, card), n_retries()
     own = is_own_screen(run, screen)
     fold = fold_of_sites(run) if own else new_sites(run, screen, say=say)
     features = None
@@ -160,22 +160,22 @@ def predict_run(
         training = training_rows(run, screen, fold) if own else []
         known: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
         known = known if own else "contrast"
-        norms = norms_for(run, model, card, store, at_test=at_test, known=known, training=training, say=say)
+        norms = statistics_for(run, model, card, store, at_test=at_test, known=known, training=training, say=say)
         features = features_of(run, screen, card) if norms is None else None
-        doing("predicting")
+        show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
         one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
         _check_readable(one, screen)
     finally:
         store.close()
-    doing("scoring")
+    show_action("scoring")
     statistics = store.statistics if features is None else features.statistics
     notes: list[str] = []
-    rules: Guesses = guess_without_cells
+    rules: Guesses = predict_without_cells
     if own and told.get("cross_validation"):
         one, eight, notes, rules = out_of_fold(run, screen, one, eight, open_model=open_model, sides_of=sides_of)
     elif not own:
-        rules = guesses_of_new(run, screen, card, say=say)
+        rules = predict_new_without_cells(run, screen, card, say=say)
         told = {**told, "held_out": f"all labelled wells of {screen.folder or 'another screen'}", "forced": False}
         told |= {"unlabelled": "", "new": True}
     found = [one, eight, average_wells(one), average_wells(eight)]
@@ -184,13 +184,13 @@ def predict_run(
     scores = evaluate(found, card=card, run=told, norms=by, naive=naive)
     if not own:
         notes += compare_with_expected(run, scores)
-    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *said_of_tries(since=tries))})
+    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *retry_summary(since=tries))})
     if is_first():
         folder = out or run.predictions
-        sweep(folder)
+        remove_stale_temporaries(folder)
         written = [path for predictions in found for path in predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
         if out is None:
-            run.record(*written, *keep_norms(run, norms))
+            run.record(*written, *save_statistics(run, norms))
     wait_for_all("the files of the prediction")
     return scores, eight

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distangle.axes import Cosines, Labels, Scalar, SoftLabels
-from distangle.losses.precision import full_precision
+from distangle.losses.softmax import to_float32
 
 
 def arc_margin_loss(
@@ -36,7 +36,7 @@ def arc_margin_loss(
     Returns:
         Mean over sites, in nats.
     """
-    exact = full_precision(cosines)
+    exact = to_float32(cosines)
     if labels.is_floating_point():
         return _soft(exact, labels.to(exact.dtype), scale=scale, margin=margin)
     index = labels.long()[:, None]

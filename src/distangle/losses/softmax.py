@@ -1,9 +1,22 @@
-"""Softmax loss: Eq. (3)."""
+"""Losses are computed in fp32 whatever half precision comes in.
 
+Softmax loss: Eq. (3).
+"""
+
+import torch
+from torch import Tensor
 from torch.nn import functional
 
 from distangle.axes import Labels, Logits, Scalar, SoftLabels
-from distangle.losses.precision import full_precision
+
+
+def to_float32(values: Tensor) -> Tensor:
+    """Return `values` in fp32; fp64 stays as it is.
+
+    Autocast need not be switched off around a loss: it lowers matrix products and convolutions only, and no loss
+    has any.
+    """
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def softmax_loss(logits: Logits, labels: Labels | SoftLabels) -> Scalar:
@@ -20,5 +33,5 @@ def softmax_loss(logits: Logits, labels: Labels | SoftLabels) -> Scalar:
     Returns:
         Mean over sites, in nats.
     """
-    exact = full_precision(logits)
+    exact = to_float32(logits)
     return functional.cross_entropy(exact, labels.to(exact.dtype) if labels.is_floating_point() else labels.long())

@@ -1,25 +1,30 @@
 """Define networks and the format of their checkpoints; no loss, no optimiser."""
 
-from distangle.model.arriving import batches_on
 from distangle.model.backbones import BACKBONES
+from distangle.model.backbones.efficientnet import PerChannelEfficientNet
+from distangle.model.batch_norm import NormStatistics, collect_contrast, collect_statistics, use_statistics
 from distangle.model.checkpoint import ModelCard, NormStatisticsChoice, load_model, save_model
-from distangle.model.classifier import ModelConfig, Outputs, PerturbationClassifier, build_classifier
-from distangle.model.efficientnet import StainwiseEfficientNet
-from distangle.model.evaluating import evaluating
-from distangle.model.layers import find_layer, layer_names
-from distangle.model.norm_statistics import NormStatistics, collect_contrast, collect_statistics, lent_statistics
-from distangle.model.plate_norms import PlateNorms, collect_plate_norms, norm_parts
-from distangle.model.published import published_weights
-from distangle.model.references import (
+from distangle.model.classifier import (
+    ModelConfig,
+    Outputs,
+    PerturbationClassifier,
+    build_classifier,
+    find_layer,
+    layer_names,
+)
+from distangle.model.control_centering import (
     ReferenceWells,
-    measure_numbers,
+    control_features,
+    measure_features_of_controls,
     reference_rows,
     reference_wells,
-    references_of,
     set_prior,
 )
-from distangle.model.templates import CosineTemplates, LinearTemplates
-from distangle.model.weights import WeightsReport, load_published_weights
+from distangle.model.device_batches import batches_to_device
+from distangle.model.heads import CosineTemplates, LinearTemplates
+from distangle.model.modes import eval_mode
+from distangle.model.plate_batch_norm import PlateBatchNorm, collect_plate_statistics, norm_parts
+from distangle.model.pretrained import WeightsReport, load_published_weights, published_weights
 
 __all__ = [
     "BACKBONES",
@@ -31,27 +36,27 @@ __all__ = [
     "NormStatisticsChoice",
     "Outputs",
     "PerturbationClassifier",
-    "PlateNorms",
+    "PlateBatchNorm",
     "ReferenceWells",
-    "StainwiseEfficientNet",
+    "PerChannelEfficientNet",
     "WeightsReport",
-    "batches_on",
+    "batches_to_device",
     "build_classifier",
     "collect_contrast",
-    "collect_plate_norms",
+    "collect_plate_statistics",
     "collect_statistics",
-    "evaluating",
+    "eval_mode",
     "find_layer",
     "layer_names",
-    "lent_statistics",
+    "use_statistics",
     "load_model",
     "load_published_weights",
-    "measure_numbers",
+    "measure_features_of_controls",
     "norm_parts",
     "published_weights",
     "reference_rows",
     "reference_wells",
-    "references_of",
+    "control_features",
     "save_model",
     "set_prior",
 ]

@@ -13,12 +13,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from distangle.commit import commit_json, committed, sha256_of, sort_header
-from distangle.correction import Correction
-from distangle.errors import WeightsError, nearest
-from distangle.images import Preparation
+from distangle.core.io import atomic_write, sha256_of, sort_header, write_json
+from distangle.core.shrinkage import Correction
+from distangle.errors import WeightsError, did_you_mean
+from distangle.images import Preprocessing
 from distangle.model.classifier import ModelConfig, PerturbationClassifier
-from distangle.screen.norm_groups import AtTest
+from distangle.screen.plate_groups import AtTest
 
 FORMAT_VERSION = 1
 # Names of the safetensors metadata.
@@ -55,7 +55,7 @@ class NormStatisticsChoice:
         names = {"at_test": "statistics", "fewest": "min_sites", "controls": "n_controls"}
         if unknown := [str(name) for name in values if name not in names]:
             raise WeightsError(
-                f"The card of a model has the unknown key 'norms.{unknown[0]}'. {nearest(unknown[0], names)}"
+                f"The card of a model has the unknown key 'norms.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
             )
         return _NORMS.validate_python({names[name]: value for name, value in values.items()})
 
@@ -83,7 +83,7 @@ class ModelCard:
     class_sites: tuple[int, ...]
     channels: tuple[str, ...]
     cell_types: tuple[str, ...]
-    preparation: Preparation
+    preparation: Preprocessing
     shape: tuple[int, ...] | None = None
     correction: Correction = Correction()
     epochs: int
@@ -134,7 +134,9 @@ class ModelCard:
         if missing := [name for name in needed if name not in values]:
             raise WeightsError(f"The card of a model lacks {', '.join(missing)}. Expected {', '.join(needed)}.")
         if unknown := [str(name) for name in values if name not in known]:
-            raise WeightsError(f"The card of a model has the unknown key {unknown[0]!r}. {nearest(unknown[0], known)}")
+            raise WeightsError(
+                f"The card of a model has the unknown key {unknown[0]!r}. {did_you_mean(unknown[0], known)}"
+            )
         norms = values.get("norms", {})
         try:
             norms = NormStatisticsChoice.from_json(norms) if isinstance(norms, Mapping) else norms
@@ -173,7 +175,7 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [f"{name} ({count} of {tensors[name].numel()} values)" for name, count in counts.items() if count]
 
 
-def some(names: Sequence[str], *, at_most: int = 8) -> str:
+def first_names(names: Sequence[str], *, at_most: int = 8) -> str:
     """Return names for a message, cut after a few with the number of all."""
     more = f", ... ({len(names)} in all)" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more
@@ -213,7 +215,7 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if broken := non_finite(tensors):
         raise WeightsError(
-            f"The model is not saved to {path}: not finite in {some(broken)}. "
+            f"The model is not saved to {path}: not finite in {first_names(broken)}. "
             "Go back to the last checkpoint and lower the learning rate."
         )
     values = {
@@ -224,12 +226,12 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
     }
     text = json.dumps(values, allow_nan=False, ensure_ascii=False)
     metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
-    with committed(path) as temporary:
+    with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
         sort_header(temporary)
         file_sha256 = sha256_of(temporary)
     beside = path.with_suffix(".json")
-    commit_json(beside, {**values, "weights": path.name, "weights_sha256": file_sha256})
+    write_json(beside, {**values, "weights": path.name, "weights_sha256": file_sha256})
     return [path, beside]
 
 
@@ -274,7 +276,7 @@ def _refuse_other_tensors(path: Path, opened: Any, expected: Mapping[str, Tensor
             wanted = f"{tuple(expected[name].shape)} {expected[name].dtype}"
             problems.append(f"has {name} as {shape} {piece.get_dtype()} instead of {wanted}")
     if problems:
-        raise WeightsError(f"{path} does not fit the network of its own card: it {some(problems)}.")
+        raise WeightsError(f"{path} does not fit the network of its own card: it {first_names(problems)}.")
 
 
 def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
@@ -313,7 +315,7 @@ def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
             "Restore the file from another copy."
         )
     if broken := non_finite(tensors):
-        raise WeightsError(f"{path} is not used: not finite in {some(broken)}.")
+        raise WeightsError(f"{path} is not used: not finite in {first_names(broken)}.")
     model.to_empty(device="cpu")
     model.load_state_dict(tensors, strict=True)
     return model.eval(), card

@@ -1,4 +1,7 @@
-"""The whole network: backbone, pooling, cell type, neck, and class vectors."""
+"""The whole network: backbone, pooling, cell type, neck, and class vectors.
+
+Layers by name: what an explanation may look at.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,12 +14,12 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, Logits, Pooled, References
-from distangle.correction import Correction
-from distangle.errors import ConfigError, nearest
+from distangle.core.shrinkage import Correction
+from distangle.errors import ConfigError, ExplanationError, did_you_mean
 from distangle.model.backbones import BACKBONES, Backbone
-from distangle.model.initialise import initialise
-from distangle.model.measurements import Measurements
-from distangle.model.templates import CosineTemplates, LinearTemplates, full_precision
+from distangle.model.handcrafted import HandcraftedFeatures
+from distangle.model.heads import CosineTemplates, LinearTemplates, no_autocast
+from distangle.model.initialization import initialize
 from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
 
 
@@ -60,7 +63,7 @@ class ModelConfig(BaseModel):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in BACKBONES:
-            raise ValueError(f"No backbone is called {name!r}. {nearest(name, BACKBONES)}")
+            raise ValueError(f"No backbone is called {name!r}. {did_you_mean(name, BACKBONES)}")
         return name
 
     @model_validator(mode="after")
@@ -126,7 +129,7 @@ class PerturbationClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
-        self.measurements = Measurements(config.n_channels) if config.measurements else None
+        self.measurements = HandcraftedFeatures(config.n_channels) if config.measurements else None
         n_measured = 0 if self.measurements is None else self.measurements.n_features
         self.n_numbers = self.backbone.n_features + n_measured
         self.neck = _neck(
@@ -197,7 +200,7 @@ class PerturbationClassifier(nn.Module):
         """
         if self.measurements is None:
             return pooled
-        with full_precision(pooled):
+        with no_autocast(pooled):
             seen, measured = pooled.tensor_split([self.backbone.n_features], 1)
             return torch.cat([seen, self.measurements.numbers(measured)], 1)
 
@@ -212,7 +215,7 @@ class PerturbationClassifier(nn.Module):
         Raises:
             ConfigError: When cell types or references are missing, unasked for, or of another number.
         """
-        with full_precision(pooled):
+        with no_autocast(pooled):
             return self.classify_numbers(self.numbers(pooled), cell_types, references)
 
     def classify_numbers(
@@ -232,7 +235,7 @@ class PerturbationClassifier(nn.Module):
                 f"{self.n_references or 'none'}. Give what `references_of` returns for this model."
             )
         # All in float32: it is under 0.1 % of the work, and bfloat16 logits would tie.
-        with full_precision(numbers):
+        with no_autocast(numbers):
             if references is not None:
                 offset, *log_scale = torch.split(references.to(numbers.dtype), self.n_numbers, 1)
                 numbers = numbers - offset
@@ -271,7 +274,42 @@ def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifie
     with torch.device("meta"):
         model = PerturbationClassifier(config)
     model.to_empty(device="cpu")
-    initialise(model, seed=seed)
+    initialize(model, seed=seed)
     if model.prior is not None:
         model.prior.zero_()
     return model
+
+
+def layer_names(model: PerturbationClassifier) -> list[str]:
+    """Name all layers with feature maps, from input to output.
+
+    A name is such as `features.denseblock4`.
+    """
+    return [name for name, _ in model.backbone.named_modules() if name.split(".")[0] == "features"]
+
+
+def _around(wanted: str, names: list[str]) -> list[str]:
+    """Return the layers directly inside the deepest part of the name that exists."""
+    inside = wanted
+    while inside not in names:
+        inside = inside.rpartition(".")[0] or "features"
+    return [name for name in names if name.rpartition(".")[0] == inside] or [inside]
+
+
+def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
+    """Return a layer by its name in `layer_names`; `backbone.` may stand before it.
+
+    Args:
+        model: Where to look.
+        name: Such as `features.denseblock4.denselayer24`.
+
+    Raises:
+        ExplanationError: When there is no such layer; says which names are near.
+    """
+    names = layer_names(model)
+    wanted = name.removeprefix("backbone.")
+    if wanted not in names:
+        raise ExplanationError(
+            f"{model.config.backbone} has no layer {name!r}. {did_you_mean(wanted, _around(wanted, names))}"
+        )
+    return model.backbone.get_submodule(wanted)

@@ -5,8 +5,8 @@ import re
 
 import torch
 
-from distangle.errors import ConfigError, nearest
-from distangle.ranks import n_ranks
+from distangle.core.distributed import n_ranks
+from distangle.errors import ConfigError, did_you_mean
 
 KINDS = ("cpu", "cuda", "mps")
 
@@ -51,7 +51,7 @@ def _device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if kind not in KINDS or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
         raise ConfigError(
-            f"--device {name}: expected cpu, cuda, cuda:N (counted from 0) or mps. {nearest(kind, KINDS)}"
+            f"--device {name}: expected cpu, cuda, cuda:N (counted from 0) or mps. {did_you_mean(kind, KINDS)}"
         )
     if n_ranks() > 1:
         raise ConfigError(

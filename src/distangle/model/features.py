@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from distangle.commit import commit_json, committed, make_folder
+from distangle.core.io import atomic_write, make_folder, write_json
+from distangle.core.progress import no_progress
+from distangle.core.random import rng_for
 from distangle.errors import RunError
-from distangle.images import ImageStore, View, measure_sites, random_view, standardise, take_view
-from distangle.images.views import N_VIEWS
+from distangle.images import Augmentation, ImageCache, augment, fit_normalization, random_augmentation, standardize
+from distangle.images.augmentation import N_VIEWS
 from distangle.model.classifier import PerturbationClassifier
-from distangle.model.evaluating import evaluating
-from distangle.progress import no_progress
-from distangle.randomness import generator
+from distangle.model.modes import eval_mode
 from distangle.screen import Screen
 
 CARD = "features.json"
@@ -42,16 +42,16 @@ class FixedViews:
     gain: float = 0.0
     offset: float = 0.0
 
-    def view(self, site: str, k: int, *, shape: tuple[int, int, int]) -> tuple[View, np.ndarray, np.ndarray]:
+    def view(self, site: str, k: int, *, shape: tuple[int, int, int]) -> tuple[Augmentation, np.ndarray, np.ndarray]:
         """Return view k of a site, and gain and offset of its channels.
 
         The name of the site is the key of the random numbers.
         """
         channels, height, width = shape
         if k < N_VIEWS:
-            return View(k), np.ones(channels, np.float32), np.zeros(channels, np.float32)
-        rng = generator(0, "fixed view", site, k)
-        view = random_view(rng, height=height, width=width, smallest=self.smallest_crop)
+            return Augmentation(k), np.ones(channels, np.float32), np.zeros(channels, np.float32)
+        rng = rng_for(0, "fixed view", site, k)
+        view = random_augmentation(rng, height=height, width=width, smallest=self.smallest_crop)
         gain, offset = rng.normal(1.0, self.gain, channels), rng.normal(0.0, self.offset, channels)
         return view, gain.astype(np.float32), offset.astype(np.float32)
 
@@ -101,7 +101,7 @@ class Features:
         return readable, self.take(readable)
 
 
-def read_features(store: ImageStore, views: FixedViews, folder: Path) -> Features | None:
+def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Features | None:
     """Return what `measure_features` wrote; None where it has not, or not to the end.
 
     Args:
@@ -120,7 +120,7 @@ def read_features(store: ImageStore, views: FixedViews, folder: Path) -> Feature
     return features
 
 
-def _measured_with(store: ImageStore, views: FixedViews) -> dict[str, Any]:
+def _measured_with(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
         "preparation": store.preparation.model_dump(mode="json"),
@@ -130,7 +130,7 @@ def _measured_with(store: ImageStore, views: FixedViews) -> dict[str, Any]:
 
 def measure_features(
     model: PerturbationClassifier,
-    store: ImageStore,
+    store: ImageCache,
     views: FixedViews,
     folder: Path,
     *,
@@ -164,7 +164,7 @@ def measure_features(
     paths = _part_paths(folder, n_sites)
     for number, path in enumerate(paths):
         rows = list(range(number * SITES_PER_FILE, min(n_sites, (number + 1) * SITES_PER_FILE)))
-        readable, statistics = measure_sites(store, rows)
+        readable, statistics = fit_normalization(store, rows)
         unreadable |= {str(row): store.reasons[row] for row in sorted(set(rows) - set(readable))}
         if not path.is_file():
             part = np.full((len(rows), views.n, model.n_numbers), np.nan, dtype=np.float32)
@@ -172,13 +172,13 @@ def measure_features(
                 model, store, readable, statistics, names=names, views=views, look=before_batch
             ):
                 part[np.asarray(chosen) - rows[0], k] = numbers
-            with committed(path) as temporary, temporary.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 np.save(file, part)
         advance(f"features {min(n_sites, rows[-1] + 1)} of {n_sites} sites")
-    with committed(folder / "statistics.npy") as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / "statistics.npy") as temporary, temporary.open("wb") as file:
         np.save(file, store.statistics)
     shape = [n_sites, views.n, model.n_numbers]
-    commit_json(folder / CARD, {"shape": shape, "unreadable": unreadable, **asked})
+    write_json(folder / CARD, {"shape": shape, "unreadable": unreadable, **asked})
     return Features(folder)
 
 
@@ -191,7 +191,7 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
 
 def _measured(
     model: PerturbationClassifier,
-    store: ImageStore,
+    store: ImageCache,
     rows: Sequence[int],
     statistics: np.ndarray,
     *,
@@ -212,13 +212,13 @@ def _measured(
             height, width = _view_shape(shape, k)
             pixels = np.empty((AT_ONCE, shape[0], height, width), dtype=images[0].dtype)
             for slot, (image, (view, _, _)) in enumerate(zip(images, drawn, strict=True)):
-                take_view(image, view, out=pixels[slot])
+                augment(image, view, out=pixels[slot])
             ready = np.empty(pixels.shape, dtype=np.float32)
-            standardise(pixels, statistics[padded], out=ready, transform=store.preparation.transform)
+            standardize(pixels, statistics[padded], out=ready, transform=store.preparation.transform)
             if k >= N_VIEWS:
                 ready *= np.stack([gain for _, gain, _ in drawn])[:, :, None, None]
                 ready += np.stack([offset for _, _, offset in drawn])[:, :, None, None]
-            with evaluating(model), torch.no_grad():
+            with eval_mode(model), torch.no_grad():
                 pooled = model.pool(model.feature_maps(torch.from_numpy(ready).to(device)))
                 yield chosen, k, model.numbers(pooled)[: len(chosen)].float().cpu().numpy()
 

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distangle.images import ImageStore
-from distangle.model.arriving import batches_on
+from distangle.core.distributed import shard
+from distangle.images import ImageCache
+from distangle.model.batch_norm import use_statistics
 from distangle.model.classifier import Outputs, PerturbationClassifier
+from distangle.model.control_centering import reference_rows
+from distangle.model.device_batches import batches_to_device
 from distangle.model.features import Features
-from distangle.model.norm_statistics import lent_statistics
-from distangle.model.plate_norms import CellTypesOf, PlateNorms, norm_parts
-from distangle.model.references import reference_rows
-from distangle.ranks import share
+from distangle.model.plate_batch_norm import CellTypesOf, PlateBatchNorm, norm_parts
 
 
 def _no_cell_types(rows: Sequence[int]) -> Tensor | None:
@@ -38,12 +38,12 @@ class SiteInputs:
         norms: Batch-norm statistics of every plate; None: the running ones.
     """
 
-    store: ImageStore
+    store: ImageCache
     statistics: np.ndarray
     features: Features | None = None
     references: np.ndarray | None = None
     cell_types: CellTypesOf = _no_cell_types
-    norms: PlateNorms | None = None
+    norms: PlateBatchNorm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,8 @@ def site_outputs(
     device = next(model.parameters()).device
     for members, statistics in norm_parts(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
         size = plan.size if plan.always_full else min(plan.size, max(1, len(members)))
-        chosen = share(members) if plan.by_rank else members
-        with lent_statistics(model, statistics):
+        chosen = shard(members) if plan.by_rank else members
+        with use_statistics(model, statistics):
             for batch, images in _batches(inputs, chosen, size=size, view=view, device=device):
                 plan.before()
                 padded = batch + [batch[-1]] * (len(images) - len(batch))
@@ -109,7 +109,7 @@ def _batches(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Give rows with their images, or with their features, filled up to the size of a batch."""
     if inputs.features is None:
-        yield from batches_on(device, inputs.store, rows, inputs.statistics, batch_size=size, view=view)
+        yield from batches_to_device(device, inputs.store, rows, inputs.statistics, batch_size=size, view=view)
         return
     for start in range(0, len(rows), size):
         chosen = list(rows[start : start + size])

@@ -1,17 +1,17 @@
 """Build the pages and figures of a run; the only package with matplotlib."""
 
-from distangle.report.build import build_report
-from distangle.report.composites import (
+from distangle.images.composites import (
     channel_colours,
     composite,
     contrast_limits,
-    enlarged,
+    enlarge,
     exposure,
     grey,
     overlay,
-    stretched,
+    stretch,
 )
-from distangle.report.material import SHOWN
+from distangle.report.build import build_report
+from distangle.report.data import SHOWN
 from distangle.report.paper import FIGURES, draw_figures
 from distangle.report.plates import PlateGrid, WellState, plate_grid
 
@@ -25,10 +25,10 @@ __all__ = [
     "composite",
     "contrast_limits",
     "draw_figures",
-    "enlarged",
+    "enlarge",
     "exposure",
     "grey",
     "overlay",
     "plate_grid",
-    "stretched",
+    "stretch",
 ]

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distangle.commit import commit_text, sweep
-from distangle.progress import Advance, no_progress
-from distangle.report import believed, corrected, explained, illustrated, made, score_table, scored, stains
-from distangle.report.material import gather
-from distangle.report.page import Content, Section, render_page, write_style
-from distangle.report.sites import Painter
+from distangle.core.io import remove_stale_temporaries, write_text
+from distangle.core.progress import Advance, no_progress
+from distangle.report import score_table
+from distangle.report.data import load
+from distangle.report.html import Content, Section, render_page, write_style
+from distangle.report.sections import channels, correction, faithfulness, provenance, scores, sites
+from distangle.report.site_renderer import SiteRenderer
 from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import truth_of
@@ -42,19 +43,19 @@ def build_report(
     """
     advance = progress or no_progress
     run.check_links()
-    material = gather(run, screen, truth=truth if truth is not None else _planted_beside(screen, say=say))
+    material = load(run, screen, truth=truth if truth is not None else _planted_beside(screen, say=say))
     folder = run.report
     for swept in (folder, folder / "figures"):
-        sweep(swept)
+        remove_stale_temporaries(swept)
     written: list[Path] = []
 
     def write(name: str, text: str) -> str:
         path = folder / "figures" / name
-        commit_text(path, text)
+        write_text(path, text)
         written.append(path)
         return f"figures/{name}"
 
-    painter = Painter(screen, folder)
+    painter = SiteRenderer(screen, folder)
     sections: list[Section] = []
 
     def add(name: str, title: str, content: Content | None) -> None:
@@ -63,29 +64,29 @@ def build_report(
             advance(title)
 
     add("scores", "Scores", score_table.score_table(material))
-    add("curves", "Training curves", scored.curves(material, write))
-    add("correction", "Batch correction", corrected.batch_correction(material))
-    add("confusion", "Confusion", scored.confusion(material, write))
-    add("plates", "Plate maps", scored.plate_maps(material))
-    add("sites", "Example sites", explained.explained_sites(material, painter, advance=advance))
-    add("channels", "Channel attribution", stains.attribution(material, write))
-    tested = believed.maps_believed(material, material.faithfulness, write, folder)
+    add("curves", "Training curves", scores.curves(material, write))
+    add("correction", "Batch correction", correction.batch_correction(material))
+    add("confusion", "Confusion", scores.confusion(material, write))
+    add("plates", "Plate maps", scores.plate_maps(material))
+    add("sites", "Example sites", sites.example_sites(material, painter, advance=advance))
+    add("channels", "Channel attribution", channels.attribution(material, write))
+    tested = faithfulness.faithfulness(material, material.faithfulness, write, folder)
     add("faithfulness", "Faithfulness of the maps", tested)
-    written += sorted((folder / "figures").glob(f"{believed.STRIPS}-*.png"))
-    add("templates", "Templates", believed.templates_said(material.templates))
-    add("filters", "Filters", believed.filters_said(material.filters))
-    add("controls", "Controls", scored.control_checks(material))
-    add("planted", "Planted effects", stains.planted(material))
-    add("figures", "Figures of the paper", illustrated.figures(material, folder))
+    written += sorted((folder / "figures").glob(f"{faithfulness.STRIPS}-*.png"))
+    add("templates", "Templates", faithfulness.templates(material.templates))
+    add("filters", "Filters", faithfulness.filters(material.filters))
+    add("controls", "Controls", scores.control_checks(material))
+    add("planted", "Planted effects", channels.planted(material))
+    add("figures", "Figures of the paper", provenance.figures(material, folder))
     written += sorted((folder / "figures").glob("figure-*.png"))
-    add("provenance", "Provenance", made.provenance(material))
-    add("refused", "Refused entries", made.refused(material))
+    add("provenance", "Provenance", provenance.provenance(material))
+    add("refused", "Refused entries", provenance.refused(material))
 
-    top = scored.headline(material, explanation=stains.explanation_sentence(material))
+    top = scores.headline(material, explanation=channels.explanation_sentence(material))
     title = f"{material.name} · distangle report"
     page = render_page(title, stamp=material.stamp, header=top, sections=sections)
     index = folder / "index.html"
-    commit_text(index, page)
+    write_text(index, page)
     written += [*painter.written, write_style(folder), index]
     _remove_others(run, keep=written)
     run.record(*written)

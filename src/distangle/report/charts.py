@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from distangle.report.glyphs import drawn_as, families
+from distangle.report.glyphs import drawable, families
 
 # Light and dark pairs; blue and orange stay apart for colour-blind eyes.
 INK, MUTED, RULE, BLUE, ORANGE = "#1d2733", "#5f6b78", "#d5dbe1", "#2f6299", "#c4661f"
@@ -219,7 +219,7 @@ def channel_chart(
         return svg_of(drawn, stamp)
 
 
-def stain_matrix(
+def channel_matrix(
     perturbations: Sequence[str],
     channels: Sequence[str],
     values: np.ndarray,
@@ -318,7 +318,7 @@ def svg_of(drawn: Figure, stamp: str) -> str:
     if stamp:
         drawn.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
     written = io.StringIO()
-    with drawn_as(drawn, "svg"):
+    with drawable(drawn, "svg"):
         drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
     text = written.getvalue()
     # The document type and the metadata name remote addresses; nothing in a report may.

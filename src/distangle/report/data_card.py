@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from distangle.commit import commit_bytes, commit_json, commit_text
-from distangle.report import card_charts
-from distangle.report.page import Content, Section, Table, paragraph, render_page, spaced, write_style
-from distangle.screen import Channel, Statistics, statistics_table
+from distangle.core.io import write_bytes, write_json, write_text
+from distangle.report import quality_charts
+from distangle.report.html import Content, Section, Table, paragraph, render_page, spaced, write_style
+from distangle.screen import Channel, ScreenStatistics, statistics_table
 
 MOST_PLATES = 24  # rows of the table of controls before it is summed up
 
@@ -20,16 +20,16 @@ def write_card(
     """Write `card.json`, `index.html`, its style and its charts.
 
     Args:
-        card: From `distangle.images.planes.describe`.
+        card: From `distangle.images.quality.summary`.
         folder: Of the page; other files in it stay.
         example: Key (experiment, plate, well, site) and image [channel, height, width] of a site to show.
 
     Returns:
         The paths of the files.
     """
-    sheet = _Sheet(folder)
+    sheet = _FigureWriter(folder)
     path = folder / "card.json"
-    commit_json(path, dict(card))
+    write_json(path, dict(card))
     sheet.written.append(path)
     sections = [
         Section(name="counts", title="Counts", content=_stacked(tables=[_counts(card), _class_sets(card)])),
@@ -46,7 +46,7 @@ def write_card(
     sections.append(Section(name="refused", title="Refused entries", content=_problems(card)))
     page = folder / "index.html"
     title = f"{card['source']} · distangle data card"
-    commit_text(page, render_page(title, stamp="", header=_header(card), sections=sections))
+    write_text(page, render_page(title, stamp="", header=_header(card), sections=sections))
     return [*sheet.written, write_style(folder), page]
 
 
@@ -56,7 +56,7 @@ def _stacked(
     return Content("stacked.html.j2", {"figures": figures, "tables": tables, "sentences": sentences})
 
 
-class _Sheet:
+class _FigureWriter:
     """The folder of the page, and the files written into it so far."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,41 +66,43 @@ class _Sheet:
     def figure(self, name: str, content: str | bytes, *, alternative: str, caption: str) -> dict[str, str]:
         """Write a picture; return it with its caption."""
         path = self._folder / "figures" / name
-        commit_bytes(path, content.encode() if isinstance(content, str) else content)
+        write_bytes(path, content.encode() if isinstance(content, str) else content)
         self.written.append(path)
         return {"source": f"figures/{name}", "alternative": alternative, "caption": caption}
 
 
-def _example(sheet: _Sheet, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray) -> dict[str, str]:
-    picture = card_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
+def _example(
+    sheet: _FigureWriter, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray
+) -> dict[str, str]:
+    picture = quality_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
     names = ", ".join(str(channel["name"]) for channel in card["channels"])
     place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
     caption = f"{place}: {names}, and all of them merged (Figure 1)."
     return sheet.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
 
 
-def _wells(sheet: _Sheet, card: Mapping[str, Any]) -> Content:
+def _wells(sheet: _FigureWriter, card: Mapping[str, Any]) -> Content:
     if not card["wells_by_perturbation"]:
         return paragraph("No perturbation is known.")
-    chart = card_charts.wells_per_perturbation(card["wells_by_perturbation"])
+    chart = quality_charts.wells_per_perturbation(card["wells_by_perturbation"])
     caption = "Wells of each perturbation by role, on a logarithmic scale (Figure 2)."
     return _stacked(
         figures=[sheet.figure("wells.svg", chart, alternative="Wells of each perturbation", caption=caption)]
     )
 
 
-def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Content:
+def _intensity(sheet: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
     channels = pixels["channels"]
     intensity = sheet.figure(
         "intensity.svg",
-        card_charts.intensity_by_experiment(channels),
+        quality_charts.intensity_by_experiment(channels),
         alternative="Mean intensity by channel and experiment",
         caption="Mean intensity of a site: range, quartiles and median by experiment (Figure 3). "
         f"{pixels['sites_read']:,} of {pixels['of_sites']:,} sites were read.",
     )
     variance = sheet.figure(
         "variance.svg",
-        card_charts.variance_shares(channels),
+        quality_charts.variance_shares(channels),
         alternative="Share of the variance by level",
         caption=f"Where the {pixels['quantity']} varies: between experiments, plates of one experiment, wells of "
         "one plate and sites of one well (nested analysis of variance, unbiased). A level that cannot be "
@@ -111,7 +113,7 @@ def _intensity(sheet: _Sheet, pixels: Mapping[str, Any]) -> Content:
     )
 
 
-def _plates(sheet: _Sheet, pixels: Mapping[str, Any]) -> Content:
+def _plates(sheet: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
     figures, sentences = [], []
     for k, channel in enumerate(pixels["channels"], start=1):
         if channel["planes_of_zero"] == channel["planes"]:
@@ -119,7 +121,7 @@ def _plates(sheet: _Sheet, pixels: Mapping[str, Any]) -> Content:
             continue
         figures.append(sheet.figure(
             f"plate-{k}.svg",
-            card_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
+            quality_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
             alternative=f"Median plate of {channel['channel']}",
             caption=f"{channel['channel']}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
         ))  # fmt: skip
@@ -157,7 +159,7 @@ def _header(card: Mapping[str, Any]) -> Content:
 
 
 def _counts(card: Mapping[str, Any]) -> Table:
-    counted = Statistics.model_validate(card["counts"])
+    counted = ScreenStatistics.model_validate(card["counts"])
     rows = [row for row in statistics_table(counted) if not row[0].startswith("treatments with")]
     return Table(columns=("counted", "number"), rows=rows, numeric=(1,))
 

@@ -50,7 +50,7 @@ def plain(text: str) -> str:
 
 
 @contextlib.contextmanager
-def drawn_as(figure: Figure, kind: Literal["png", "svg"]) -> Iterator[None]:
+def drawable(figure: Figure, kind: Literal["png", "svg"]) -> Iterator[None]:
     """Let a figure be written without a warning of missing letters.
 
     Args:

@@ -5,10 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distangle.intervals import LEAST_GROUPS
-from distangle.report.marks import interval_bar
-from distangle.report.material import Material
-from distangle.report.page import Content, missing_notice, paragraph, percent, spaced
+from distangle.core.stats import LEAST_GROUPS
+from distangle.report.data import ReportData
+from distangle.report.html import Content, missing_notice, paragraph, percent, spaced
+from distangle.report.inline_svg import interval_bar
 from distangle.results import ScoreRow, Scores
 
 
@@ -36,7 +36,7 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
     return sentence + "The interval includes chance: this run has not shown that it learned anything that carries over."
 
 
-def score_table(material: Material) -> Content:
+def score_table(material: ReportData) -> Content:
     """Compute the score table, grouped by level and wells, the main group first."""
     if material.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", material))
@@ -53,7 +53,7 @@ def score_table(material: Material) -> Content:
     return Content("sections/scores.html.j2", {"groups": tables, "sentences": _legend(rows, tagged=tagged)})
 
 
-def not_scored(material: Material) -> str:
+def not_scored(material: ReportData) -> str:
     """Return why a predicted run has no score."""
     if material.holds_nothing_out:
         return (
@@ -68,7 +68,7 @@ def score_bar(row: ScoreRow) -> Markup:
     return interval_bar(row.value, row.interval, chance=row.chance, by_group=row.by_group)
 
 
-def command(verb: str, material: Material) -> str:
+def command(verb: str, material: ReportData) -> str:
     """Return the command line that makes what a section lacks."""
     name = material.typed
     commands = {"predict": f"distangle predict {name} SCREEN", "train": "distangle train SCREEN --out " + name}

@@ -4,29 +4,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distangle.results.benchmark import Benchmark
+    from distangle.results.evidence import Benchmark, Faithfulness, FilterAnalysis, TemplateComparison
     from distangle.results.explanation import STANDS_OUT, Explanation
-    from distangle.results.faithfulness import Faithfulness
-    from distangle.results.filters import FilterBands
     from distangle.results.predictions import Predictions
     from distangle.results.run import RunFolder
     from distangle.results.scores import ScoreRow, Scores
-    from distangle.results.templates import TemplateMaps
-    from distangle.results.verify import Difference, Verified, refuse_altered, verify_run, verify_screen
+    from distangle.results.verify import Mismatch, VerificationReport, refuse_altered, verify_run, verify_screen
 
 __all__ = [
     "STANDS_OUT",
     "Benchmark",
-    "Difference",
+    "Mismatch",
     "Explanation",
     "Faithfulness",
-    "FilterBands",
+    "FilterAnalysis",
     "Predictions",
     "RunFolder",
     "ScoreRow",
     "Scores",
-    "TemplateMaps",
-    "Verified",
+    "TemplateComparison",
+    "VerificationReport",
     "refuse_altered",
     "verify_run",
     "verify_screen",
@@ -34,18 +31,18 @@ __all__ = [
 
 # Tables and their statistics take a second to load; whether a folder is a run is known without them.
 _MODULES = {
-    "Benchmark": "benchmark",
-    "Difference": "verify",
+    "Benchmark": "evidence",
+    "Mismatch": "verify",
     "Explanation": "explanation",
-    "Faithfulness": "faithfulness",
-    "FilterBands": "filters",
+    "Faithfulness": "evidence",
+    "FilterAnalysis": "evidence",
     "Predictions": "predictions",
     "RunFolder": "run",
     "STANDS_OUT": "explanation",
     "ScoreRow": "scores",
     "Scores": "scores",
-    "TemplateMaps": "templates",
-    "Verified": "verify",
+    "TemplateComparison": "evidence",
+    "VerificationReport": "verify",
     "refuse_altered": "verify",
     "verify_run": "verify",
     "verify_screen": "verify",

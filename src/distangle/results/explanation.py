@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.commit import commit_json, committed
+from distangle.core.io import (
+    Kinds,
+    atomic_write,
+    read_arrays,
+    read_result_json,
+    read_table,
+    rebuild_hint,
+    write_arrays,
+    write_json,
+)
+from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
-from distangle.reading import whole
-from distangle.results.stated import Kinds, again, read_arrays, read_table, stated, write_arrays
 
 ARRAYS, STATED = "maps.npz", "explanation.json"
 STANDS_OUT = 0.05  # p of the stain that came out on top, corrected for having looked at all
@@ -88,10 +96,10 @@ class Explanation:
             if table is None:
                 path.unlink(missing_ok=True)
                 continue
-            with committed(path) as temporary:
+            with atomic_write(path) as temporary:
                 table.to_parquet(temporary, index=False)
         said = {"settings": dict(self.settings), "summary": dict(self.summary), "planted": self.planted}
-        commit_json(folder / STATED, said)
+        write_json(folder / STATED, said)
         return [*written, folder / STATED]
 
     @classmethod
@@ -101,8 +109,8 @@ class Explanation:
         Raises:
             RunError: The run has not been explained yet, or a file is absent or damaged.
         """
-        said = stated(folder / STATED, what="explanation", kinds=_KINDS)
-        fix = again(folder)
+        said = read_result_json(folder / STATED, what="explanation", kinds=_KINDS)
+        fix = rebuild_hint(folder)
         if not (folder / ARRAYS).exists() or not (folder / "sites.parquet").exists():
             lost = ARRAYS if (folder / "sites.parquet").exists() else "sites.parquet"
             raise RunError(f"{folder} has an explanation without {lost}. {fix}")
@@ -113,7 +121,7 @@ class Explanation:
         }
         n_rows = {name: len(table) for name, table in tables.items()}
         maps = read_arrays(folder / ARRAYS, fix=fix, numbers={**n_rows, "interactions": n_rows["sites"]})
-        with whole(folder / ARRAYS, fix=fix):
+        with read_regular_file(folder / ARRAYS, fix=fix):
             maps["sites"]
         return cls(
             table=tables["sites"],

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from distangle.commit import committed, sort_header
+from distangle.core.io import NotMade, atomic_write, read_table, rebuild_hint, sort_header
+from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
-from distangle.reading import whole
-from distangle.results.stated import NotMade, again, read_table
 
 KEYS = ("experiment", "plate", "well", "site")
 _COLUMNS = ("predicted", "reason")  # of every table
@@ -57,7 +56,7 @@ class Predictions:
     def write(self, folder: Path) -> list[Path]:
         """Write `<level>s[_views8].parquet` and the arrays beside it; return both paths."""
         table, arrays = _paths(folder, self.level, self.views)
-        with committed(arrays) as temporary:
+        with atomic_write(arrays) as temporary:
             save_file(
                 {
                     "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
@@ -67,7 +66,7 @@ class Predictions:
                 metadata={"perturbations": "\x1f".join(self.perturbations), "views": str(self.views)},
             )
             sort_header(temporary)
-        with committed(table) as temporary:
+        with atomic_write(table) as temporary:
             self.table.to_parquet(temporary, index=False)
         return [table, arrays]
 
@@ -86,9 +85,9 @@ class Predictions:
             raise NotMade(
                 f"No predictions at {arrays if table.exists() else table}. Run `distangle predict RUN SCREEN` first."
             )
-        fix = again(folder, verb="predict")
+        fix = rebuild_hint(folder, verb="predict")
         rows = read_table(table, fix=fix, columns=_COLUMNS)
-        with whole(arrays, fix=fix):
+        with read_regular_file(arrays, fix=fix):
             with safe_open(arrays, framework="numpy") as opened:
                 names = (opened.metadata() or {})["perturbations"]
             values = load_file(arrays)

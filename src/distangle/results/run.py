@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distangle.commit import TEMPORARY, commit_json, commit_text, sha256_of
+from distangle.core.io import TEMPORARY, sha256_of, write_json, write_text
+from distangle.core.lock import NAME as LOCK
+from distangle.core.lock import run_lock
+from distangle.core.progress import no_progress
+from distangle.core.untrusted_files import UnexpectedContent, check_fields, links_out, read_json, read_regular_file
 from distangle.errors import RunError, StorageError
-from distangle.lock import NAME as LOCK
-from distangle.lock import locked
-from distangle.progress import no_progress
-from distangle.reading import Unlike, expect, links_out, read_json, whole
 
 FIRST = ("config.yaml", "screen.json", "folds.parquet")  # what a run is made of before its run.json
 BEGUN = ".begun"  # lies in a folder as long as a start is at work there, and after one that was killed
@@ -173,9 +173,9 @@ class RunFolder:
         try:
             _left_by_a_start(root)  # nothing is written where somebody else's files are
             _make(root)
-            with locked(root, say=say):
+            with run_lock(root, say=say):
                 run = cls.create(root)
-                commit_text(root / BEGUN, "A run is being started here.\n")
+                write_text(root / BEGUN, "A run is being started here.\n")
                 yield run
                 (root / BEGUN).unlink(missing_ok=True)
         finally:
@@ -219,16 +219,16 @@ class RunFolder:
         """
         fix = "Restore it from a copy; `distangle verify` names what else is."
         said = read_json(self.run, fix=fix)
-        with whole(self.run, fix=fix):
+        with read_regular_file(self.run, fix=fix):
             for name in _KINDS.keys() & said.keys():
-                expect(said[name], _KINDS[name], name=name)
+                check_fields(said[name], _KINDS[name], name=name)
             for name in ("classes", "forced_notes", "commands"):
                 for one in said.get(name, ()):
-                    expect(one, str, name=name)
+                    check_fields(one, str, name=name)
             if plan := said.get("cross_validation"):
-                n_folds = expect(plan["n_folds"], int, name="n_folds")
+                n_folds = check_fields(plan["n_folds"], int, name="n_folds")
                 if not 2 <= n_folds <= MOST_FOLDS:
-                    raise Unlike(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
+                    raise UnexpectedContent(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
         return said
 
     def must(self, *names: str) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class RunFolder:
             RunError: It is damaged, or does not say one of them.
         """
         said = self.describe()
-        with whole(self.run, fix="Restore it from a copy; `distangle verify` names what else is damaged."):
+        with read_regular_file(self.run, fix="Restore it from a copy; `distangle verify` names what else is damaged."):
             for name in names:
                 said[name]
         return said
@@ -248,7 +248,7 @@ class RunFolder:
         said = self.describe()
         commands = [*said.get("commands", []), command]
         commands = commands[:-1] if commands[-2:-1] == [command] else commands
-        commit_json(self.run, {**said, "commands": commands})
+        write_json(self.run, {**said, "commands": commands})
         self.record(self.run)
 
     def screen_folder(self, given: Path | None = None) -> Path:
@@ -276,7 +276,7 @@ class RunFolder:
             gone = {
                 name for name in entries if Path(name).parent.as_posix() in folders and not (self.root / name).exists()
             }
-            commit_json(
+            write_json(
                 self.manifest,
                 {
                     "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -298,14 +298,14 @@ class RunFolder:
             return {}
         fix = "Restore it from a copy. Without one, remove it: files that are written later are listed in a new one."
         said = read_json(self.manifest, fix=fix)
-        with whole(self.manifest, fix=fix):
-            entries: dict[str, dict[str, Any]] = expect(said["files"], dict, name="files")
+        with read_regular_file(self.manifest, fix=fix):
+            entries: dict[str, dict[str, Any]] = check_fields(said["files"], dict, name="files")
             for name, entry in entries.items():
                 inside = PurePosixPath(name)
                 if inside.is_absolute() or ".." in inside.parts:
-                    raise Unlike(f"it names {name!r}, which leaves the run")
-                expect(expect(entry, dict, name=name)["bytes"], int, name="bytes")
-                expect(entry["sha256"], str, name="sha256")
+                    raise UnexpectedContent(f"it names {name!r}, which leaves the run")
+                check_fields(check_fields(entry, dict, name=name)["bytes"], int, name="bytes")
+                check_fields(entry["sha256"], str, name="sha256")
         return entries
 
     @contextlib.contextmanager

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from distangle.commit import commit_json
-from distangle.intervals import LEAST_GROUPS
-from distangle.reading import read_json, whole
-from distangle.results.stated import again
+from distangle.core.io import rebuild_hint, write_json
+from distangle.core.stats import LEAST_GROUPS
+from distangle.core.untrusted_files import read_json, read_regular_file
 
 
 class ScoreRow(BaseModel):
@@ -74,7 +73,7 @@ class Scores(BaseModel):
 
     def write(self, path: Path) -> Path:
         """Write as JSON; return the path."""
-        commit_json(path, self.model_dump(mode="json"))
+        write_json(path, self.model_dump(mode="json"))
         return path
 
     @classmethod
@@ -84,7 +83,7 @@ class Scores(BaseModel):
         Raises:
             RunError: It is damaged.
         """
-        fix = again(path.parent, verb="predict")
+        fix = rebuild_hint(path.parent, verb="predict")
         said = read_json(path, fix=fix)
-        with whole(path, fix=fix):
+        with read_regular_file(path, fix=fix):
             return cls.model_validate_json(json.dumps(said))

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distangle.commit import TEMPORARY, in_bytes, sha256_of
+from distangle.core.io import TEMPORARY, in_bytes, sha256_of
+from distangle.core.lock import NAME as LOCK
+from distangle.core.lock import lock_holder
+from distangle.core.untrusted_files import links_out
 from distangle.errors import RunError, ScreenError
-from distangle.lock import NAME as LOCK
-from distangle.lock import holder
-from distangle.reading import links_out
 from distangle.results.run import BEGUN, RunFolder
 from distangle.screen import Screen, sha256_of_site
-from distangle.screen.stored import size_and_mtime
+from distangle.screen.indexing.hashing import size_and_mtime
 
 WRITTEN_BY_A_TRAINING = ("run.json", "metrics.csv", "timing.csv", "correction.json")
 # What others write while a run goes on: event files, and what services keep of it. Nothing rests on them.
@@ -20,7 +20,7 @@ VOLATILE = ("tensorboard/", "wandb/", "mlruns/", "loggers.json")
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """One file that is not as it was."""
 
     name: str
@@ -29,7 +29,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerificationReport:
     """What was found.
 
     Attributes:
@@ -41,11 +41,11 @@ class Verified:
 
     n_files: int
     n_bytes: int
-    differences: tuple[Difference, ...]
+    differences: tuple[Mismatch, ...]
     notes: tuple[str, ...] = ()
 
 
-def verify_run(run: RunFolder) -> Verified:
+def verify_run(run: RunFolder) -> VerificationReport:
     """Compare every file of a run, and of the runs of its cross-validation, with the manifest beside it.
 
     Args:
@@ -63,15 +63,15 @@ def verify_run(run: RunFolder) -> Verified:
     found = [one for part in parts for one in part.differences]
     leaving = [path.relative_to(run.root).as_posix() for path in links_out(run.root)]
     outside = {name for name in listed for link in leaving if f"{name}/".startswith(f"{link}/")}
-    found += [Difference(name, "changed", "a link that leads out of the run; it was not followed") for name in leaving]
+    found += [Mismatch(name, "changed", "a link that leads out of the run; it was not followed") for name in leaving]
     checked = [name for name in sorted(set(listed) - outside) if (run.root / name).is_file()]
     for name in sorted(set(listed) - set(checked) - outside):
-        found.append(Difference(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
+        found.append(Mismatch(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
     if run.run.exists() and run.run.name not in outside:
         try:
             run.describe()
         except RunError as error:
-            found.append(Difference(run.run.name, "changed", str(error)))
+            found.append(Mismatch(run.run.name, "changed", str(error)))
     n_bytes = 0
     for name in checked:
         path, expected = run.root / name, listed[name]
@@ -80,9 +80,9 @@ def verify_run(run: RunFolder) -> Verified:
         if any(one.name == name for one in found):
             continue  # run.json, which says nothing that can be read
         if size != expected["bytes"]:
-            found.append(Difference(name, "changed", f"{size} bytes instead of {expected['bytes']}"))
+            found.append(Mismatch(name, "changed", f"{size} bytes instead of {expected['bytes']}"))
         elif sha256_of(path) != expected["sha256"]:
-            found.append(Difference(name, "changed", f"its SHA-256 is not {expected['sha256'][:12]}..."))
+            found.append(Mismatch(name, "changed", f"its SHA-256 is not {expected['sha256'][:12]}..."))
     for path in sorted(run.root.rglob("*")):
         if any(fold in path.parents for fold in folds):
             continue  # it has a manifest of its own
@@ -91,8 +91,8 @@ def verify_run(run: RunFolder) -> Verified:
             continue
         if path.is_file() and name not in listed and name not in (run.manifest.name, LOCK, BEGUN):
             if not name.startswith(VOLATILE):
-                found.append(Difference(name, "extra", _of_an_extra(path)))
-    return Verified(
+                found.append(Mismatch(name, "extra", _of_an_extra(path)))
+    return VerificationReport(
         n_files=len(checked) + sum(part.n_files for part in parts),
         n_bytes=n_bytes + sum(part.n_bytes for part in parts),
         differences=tuple(sorted(found, key=lambda one: one.name)),
@@ -112,7 +112,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
     Raises:
         RunError: One was changed, or is gone; says how to have it again.
     """
-    at_work = holder(run.root) is not None
+    at_work = lock_holder(run.root) is not None
     for name, entry in run.listed().items():
         if not name.startswith(parts) or (at_work and name in WRITTEN_BY_A_TRAINING):
             continue
@@ -128,7 +128,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
         raise RunError(f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs.")
 
 
-def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> Verified:
+def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
     """Compare every image of a screen with what it was when it was indexed; the tables were checked on reading.
 
     Args:
@@ -142,21 +142,21 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
         raise ScreenError(
             f"{screen.folder} was indexed without hashes of its images. Index it again without --no-hash-files."
         )
-    found: list[Difference] = []
+    found: list[Mismatch] = []
     digests: dict[Path, str] = {}
     n_bytes = 0
     for row, expected in enumerate(screen.sites["sha256"]):
         paths = screen.image_paths(row)
         missing = [path for path in paths if not path.exists()]
-        found += [Difference(_inside(screen, path), "missing", _place(screen, row)) for path in missing]
+        found += [Mismatch(_inside(screen, path), "missing", _place(screen, row)) for path in missing]
         if not missing:
             n_bytes += sum(size_and_mtime(path)[0] for path in set(paths) - digests.keys())
             if sha256_of_site(paths, screen.pages(row), digests=digests) != expected:
                 names = ", ".join(_inside(screen, path) for path in dict.fromkeys(paths))
-                found.append(Difference(names, "changed", f"{_place(screen, row)}: one of these files"))
+                found.append(Mismatch(names, "changed", f"{_place(screen, row)}: one of these files"))
         if progress is not None:
             progress(row + 1, len(screen.sites))
-    return Verified(n_files=len(digests), n_bytes=n_bytes, differences=tuple(dict.fromkeys(found)))
+    return VerificationReport(n_files=len(digests), n_bytes=n_bytes, differences=tuple(dict.fromkeys(found)))
 
 
 def _fold_folders(run: RunFolder) -> list[Path]:
@@ -172,14 +172,16 @@ def _fold_folders(run: RunFolder) -> list[Path]:
     return sorted(there)
 
 
-def _verify_fold(run: RunFolder, fold: Path) -> Verified:
+def _verify_fold(run: RunFolder, fold: Path) -> VerificationReport:
     """Verify the run of a fold, its files named as seen from the run; without a manifest, that is the difference."""
     inside = fold.relative_to(run.root).as_posix()
     try:
         found = verify_run(RunFolder(fold))
     except RunError as error:
         kind: Literal["missing", "changed"] = "changed" if (fold / "manifest.json").exists() else "missing"
-        return Verified(n_files=0, n_bytes=0, differences=(Difference(f"{inside}/manifest.json", kind, str(error)),))
+        return VerificationReport(
+            n_files=0, n_bytes=0, differences=(Mismatch(f"{inside}/manifest.json", kind, str(error)),)
+        )
     named = tuple(replace(one, name=f"{inside}/{one.name}") for one in found.differences)
     return replace(found, differences=named)
 
@@ -198,9 +200,9 @@ def _of_an_extra(path: Path) -> str:
     return "nobody who writes into a run has listed it"
 
 
-def _notes(run: RunFolder, found: list[Difference]) -> tuple[str, ...]:
+def _notes(run: RunFolder, found: list[Mismatch]) -> tuple[str, ...]:
     notes = []
-    at_work = holder(run.root)
+    at_work = lock_holder(run.root)
     try:
         finished = run.run.exists() and bool(run.describe().get("finished"))
     except RunError:

@@ -1,79 +1,85 @@
 """Index screens: which perturbation is in which well, and in which fold."""
 
-from distangle.screen.channel import Channel
-from distangle.screen.divide import divide
-from distangle.screen.entry import Entry, Found, Layout, Request
-from distangle.screen.files import Probe
-from distangle.screen.folds import (
+from distangle.screen.folds.coverage import ClassCoverage, class_coverage
+from distangle.screen.folds.folds import (
     ASIDE,
     HELD_OUT,
     NOTHING,
     TRAIN,
     UNLABELLED,
     Folds,
-    by_experiment,
-    checked,
     fold_columns,
+    folds_by_experiment,
     hold_nothing_out,
     hold_out,
+    validate_folds,
 )
-from distangle.screen.grouped import by_group
+from distangle.screen.folds.hidden_labels import hide_labels, hide_labels_by, refuse_reported
+from distangle.screen.folds.make import folds_from_options, stratified_group_folds
+from distangle.screen.folds.wilds import by_wilds, wilds_parts
 from distangle.screen.image_folder import check_images, with_images
-from distangle.screen.index import conservation_line, index
-from distangle.screen.labels import LabelReport, check_labels
-from distangle.screen.layouts import LAYOUTS
-from distangle.screen.origin import allow, allowed
-from distangle.screen.own_columns import rename_columns
-from distangle.screen.perturbation import CONTROLS, NEGATIVE, Role, class_list, class_list_sha256, natural_key
-from distangle.screen.plate import parse_well, smallest_plate, well_name
+from distangle.screen.indexing.files import Probe
+from distangle.screen.indexing.hashing import sha256_of_site, site_sha256
+from distangle.screen.indexing.index import conservation_line, index
+from distangle.screen.indexing.records import IndexOptions, Reader, ReaderResult, SiteRecord
+from distangle.screen.origin import allow_source, allowed_sources
+from distangle.screen.plates import parse_well, smallest_plate, well_name
 from distangle.screen.problems import Problem
-from distangle.screen.statistics import Statistics, reconcile_class_sets, statistics, statistics_table
-from distangle.screen.stored import sha256_of_site, site_sha256
-from distangle.screen.table import Screen, ScreenCard, read_screen, write_screen
-from distangle.screen.unlabelled import hide_labels, hide_labels_by, refuse_reported
-from distangle.screen.wilds import by_wilds, wilds_parts
+from distangle.screen.readers import LAYOUTS
+from distangle.screen.reserved_columns import rename_columns
+from distangle.screen.roles import (
+    CONTROLS,
+    NEGATIVE,
+    Channel,
+    Role,
+    natural_sort_key,
+    ordered_classes,
+    ordered_classes_sha256,
+)
+from distangle.screen.screen import Screen, ScreenMetadata, read_screen, write_screen
+from distangle.screen.statistics import ScreenStatistics, reconcile_class_sets, statistics, statistics_table
 
 __all__ = [
     "ASIDE",
     "Channel",
-    "Entry",
+    "SiteRecord",
     "Folds",
-    "Found",
+    "ReaderResult",
     "HELD_OUT",
     "NOTHING",
     "LAYOUTS",
-    "LabelReport",
-    "Layout",
+    "ClassCoverage",
+    "Reader",
     "Probe",
     "Problem",
-    "Request",
+    "IndexOptions",
     "CONTROLS",
     "NEGATIVE",
     "Role",
     "Screen",
-    "ScreenCard",
-    "Statistics",
+    "ScreenMetadata",
+    "ScreenStatistics",
     "TRAIN",
     "UNLABELLED",
-    "allow",
-    "allowed",
-    "by_experiment",
-    "by_group",
+    "allow_source",
+    "allowed_sources",
+    "folds_by_experiment",
+    "stratified_group_folds",
     "by_wilds",
     "check_images",
-    "check_labels",
-    "checked",
-    "class_list",
-    "class_list_sha256",
+    "class_coverage",
+    "validate_folds",
+    "ordered_classes",
+    "ordered_classes_sha256",
     "conservation_line",
-    "divide",
+    "folds_from_options",
     "fold_columns",
     "hide_labels",
     "hide_labels_by",
     "hold_nothing_out",
     "hold_out",
     "index",
-    "natural_key",
+    "natural_sort_key",
     "parse_well",
     "read_screen",
     "reconcile_class_sets",

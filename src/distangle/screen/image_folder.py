@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from distangle.errors import ScreenError
-from distangle.screen.table import Screen
+from distangle.screen.screen import Screen
 
 SAMPLE = 64  # files that are looked for; a folder that moved lost all of them
 MOST_FOLDERS = 2_000  # of the images that are looked for

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distangle.commit import make_folder
+from distangle.core.io import make_folder
+from distangle.core.remote import cache_folder
 from distangle.errors import RemoteError, ScreenError
-from distangle.remote import cache_folder
 
 if TYPE_CHECKING:
-    from distangle.screen.table import Screen
+    from distangle.screen.screen import Screen
 
 KEPT = "screens"  # in the cache: one empty file per screen that was named
 
 
-def allow(screen: "Screen") -> None:
+def allow_source(screen: "Screen") -> None:
     """Record that a person here allows the images of this screen.
 
     Only of a screen whose images lie elsewhere than beside it; of others nothing need be remembered.
@@ -33,7 +33,7 @@ def allow(screen: "Screen") -> None:
         mark.touch()
 
 
-def allowed(screen: "Screen", *, again: str = "") -> "Screen":
+def allowed_sources(screen: "Screen", *, again: str = "") -> "Screen":
     """Return a screen confined to its folder unless a person here allowed more.
 
     Args:
@@ -63,7 +63,7 @@ def allowed(screen: "Screen", *, again: str = "") -> "Screen":
     return replace(screen, confined=True)
 
 
-def leading_out(source: Path, names: Iterable[str]) -> list[str]:
+def links_leading_out(source: Path, names: Iterable[str]) -> list[str]:
     """Return those names that reach their file over a link out of the source.
 
     Args:

@@ -7,11 +7,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from distangle.errors import ScreenError
-from distangle.screen.perturbation import NEGATIVE, Role, natural_key
-from distangle.screen.table import PLATE_COLUMNS, WELL_COLUMNS, Screen
+from distangle.screen.roles import NEGATIVE, Role, natural_sort_key
+from distangle.screen.screen import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 
-class Counts(BaseModel):
+class EntityCounts(BaseModel):
     """The size of a part of a screen.
 
     Attributes:
@@ -31,7 +31,7 @@ class Counts(BaseModel):
     planes: int
 
 
-class Statistics(BaseModel):
+class ScreenStatistics(BaseModel):
     """The figures of Sec. 2.3, counted.
 
     Attributes:
@@ -50,10 +50,10 @@ class Statistics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    all: Counts
-    by_split: Mapping[str, Counts]
-    by_role: Mapping[str, Counts]
-    by_cell_type: Mapping[str, Counts]
+    all: EntityCounts
+    by_split: Mapping[str, EntityCounts]
+    by_role: Mapping[str, EntityCounts]
+    by_cell_type: Mapping[str, EntityCounts]
     n_classes: int
     n_treatment_classes: int
     n_train_wells: int
@@ -63,7 +63,7 @@ class Statistics(BaseModel):
     tables_only: bool
 
 
-def statistics(screen: Screen) -> Statistics:
+def statistics(screen: Screen) -> ScreenStatistics:
     """Count a screen, and check that the parts sum to the whole.
 
     The training part is what the table calls `train`; all of a screen without a split.
@@ -80,9 +80,9 @@ def statistics(screen: Screen) -> Statistics:
     has_sites = not screen.card.tables_only or bool((sites["site"] != 0).any())
     has_images = not screen.card.tables_only
 
-    def counts(part: pd.DataFrame) -> Counts:
+    def counts(part: pd.DataFrame) -> EntityCounts:
         n_sites = len(part) if has_sites else 0
-        return Counts(
+        return EntityCounts(
             experiments=part["experiment"].nunique(),
             plates=len(part[list(PLATE_COLUMNS)].drop_duplicates()),
             wells=len(part[list(WELL_COLUMNS)].drop_duplicates()),
@@ -90,8 +90,8 @@ def statistics(screen: Screen) -> Statistics:
             planes=n_sites * len(screen.card.channels) if has_images else 0,
         )
 
-    def parts(column: str) -> dict[str, Counts]:
-        names = sorted(set(sites[column]), key=natural_key)
+    def parts(column: str) -> dict[str, EntityCounts]:
+        names = sorted(set(sites[column]), key=natural_sort_key)
         return {name: counts(sites[sites[column] == name]) for name in names}
 
     wells = sites.drop_duplicates(list(WELL_COLUMNS))
@@ -101,7 +101,7 @@ def statistics(screen: Screen) -> Statistics:
     wells_of_class = Counter(treatments["perturbation"])
     class_sets = dict(sorted(Counter(wells_of_class.values()).items()))
     is_test = (wells["split"] == "test") & (wells["role"] == Role.TREATMENT.value)
-    counted = Statistics(
+    counted = ScreenStatistics(
         all=counts(sites),
         by_split={name: part for name, part in parts("split").items() if name},
         by_role=parts("role"),
@@ -144,7 +144,7 @@ def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wel
         )
 
 
-def statistics_table(counted: Statistics) -> list[tuple[str, str]]:
+def statistics_table(counted: ScreenStatistics) -> list[tuple[str, str]]:
     """Return the statistics as names and values for printing."""
     whole = counted.all
     rows = [

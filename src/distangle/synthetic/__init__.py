@@ -1,6 +1,6 @@
 """Simulate a screen with planted effects of known channel and place."""
 
-from distangle.synthetic.config import SimulationConfig
+from distangle.synthetic.design import SimulationConfig
 from distangle.synthetic.simulate import simulate
 from distangle.synthetic.truth import Place, Truth, read_truth
 

@@ -20,7 +20,7 @@ WINGS_UM = 3.0  # sigma of the wide part of the point spread
 WINGS_REACH = 3.0  # sigmas
 
 
-class Batch(BaseModel):
+class BatchEffect(BaseModel):
     """What one plate did to its images: nothing of it is biology.
 
     `gain` and `offset` (grey values) per channel, `blur_um` the sigma of the blur in micrometres, `vignette` the
@@ -47,13 +47,13 @@ class Batch(BaseModel):
     texture_um: tuple[float, ...] = (1.0,) * N_CHANNELS
 
 
-def draw_batch(
+def draw_batch_effect(
     strength: float,
     experiment_rng: np.random.Generator,
     plate_rng: np.random.Generator,
     *,
     optics: float = 0.0,
-) -> Batch:
+) -> BatchEffect:
     """Draw the batch effects of a plate: those of its experiment, and its own on top.
 
     Args:
@@ -70,7 +70,7 @@ def draw_batch(
     vignette = strength * (experiment_rng.uniform(0.05, 0.25) + plate_rng.uniform(0, 0.1))
     centre = 0.5 + strength * plate_rng.uniform(-0.2, 0.2, 2)
     density = np.exp(strength * (experiment_rng.normal(0, 0.1) + plate_rng.normal(0, 0.05)))
-    return Batch(
+    return BatchEffect(
         gain=tuple(round(float(value), 4) for value in gain),
         offset=tuple(round(float(max(value, 0)), 4) for value in offset),
         blur_um=round(float(blur), 4),
@@ -117,7 +117,7 @@ def position_factors(row: int, column: int, strength: float) -> tuple[float, flo
     return float(np.exp(-0.35 * strength * edge)), float(np.exp(strength * (0.2 * edge + 0.15 * drift)))
 
 
-def illumination(size: int, batch: Batch) -> Plane:
+def illumination(size: int, batch: BatchEffect) -> Plane:
     """Return the illumination of a plate: 1 at the centre, falling off smoothly.
 
     It multiplies every image.
@@ -129,7 +129,7 @@ def illumination(size: int, batch: Batch) -> Plane:
     return field
 
 
-def reach_px(batch: Batch, pixels_per_um: float) -> float:
+def reach_px(batch: BatchEffect, pixels_per_um: float) -> float:
     """Return how far light spreads at most, in pixels.
 
     Beyond it a change leaves the image as it was.
@@ -142,7 +142,7 @@ def reach_px(batch: Batch, pixels_per_um: float) -> float:
 def acquire(
     light: Light,
     body: Plane,
-    batch: Batch,
+    batch: BatchEffect,
     *,
     levels: Sequence[float],
     intensity: float,

@@ -64,7 +64,7 @@ AMOUNTS = {
 }
 
 
-def untreated(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
+def no_effect(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
     """Draw the traits of untreated cells.
 
     They differ from cell to cell, and a few divide.
@@ -86,7 +86,7 @@ def untreated(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
 
 
 @dataclass(frozen=True)
-class Kind:
+class EffectType:
     """One kind of effect at strength 1, in a share of the cells.
 
     Factors on traits, and amounts added to them.
@@ -106,30 +106,34 @@ class Kind:
 
 
 _SINGLE = (
-    Kind("nuclei_enlarged", (1,), "nuclei enlarged", {"nucleus_size": 1.45}),
-    Kind("nuclei_shrunken", (1,), "nuclei shrunken and dense", {"nucleus_size": 0.6, "nucleus_gain": 1.5}),
-    Kind("nuclei_fragmented", (1,), "nuclei in fragments (apoptotic)", {}, {"nucleus_fragments": 0.65}),
-    Kind("nuclei_speckled", (1,), "chromatin in bright speckles", {}, {"chromatin_spots": 1.0}),
-    Kind("nuclei_uneven", (1,), "half of the nuclei far brighter", {"nucleus_gain": 2.6}, {}, 0.45),
-    Kind("er_perinuclear", (2,), "ER drawn together around the nucleus", {"er_reach": 0.17, "er_gain": 1.6}),
-    Kind("er_vacuolated", (2,), "dark vacuoles in the ER", {}, {"er_holes": 1.0}),
-    Kind("er_uneven", (2,), "half of the cells with far brighter ER", {"er_gain": 2.8}, {}, 0.4),
-    Kind("actin_stress_fibres", (3,), "thick actin stress fibres", {"fibres": 3.2, "cortex": 0.6}),
-    Kind("actin_cortical_ring", (3,), "actin in a cortical ring", {"fibres": 0.2, "cortex": 3.2}),
-    Kind("actin_loss", (3,), "actin fibres lost, dots left", {"fibres": 0.06, "cortex": 0.12}, {"actin_puncta": 1.0}),
-    Kind("nucleoli_many", (4,), "many small nucleoli", {"nucleoli_count": 3.5, "nucleoli_size": 0.95}),
-    Kind("nucleoli_large", (4,), "few, large nucleoli", {"nucleoli_count": 0.5, "nucleoli_size": 2.4}),
-    Kind("nucleoli_dispersed", (4,), "nucleoli dispersed over the nucleus", {}, {"nucleoli_dispersal": 1.0}),
-    Kind("mito_fragmented", (5,), "mitochondria in fragments", {}, {"mito_fragments": 1.0}),
-    Kind("mito_hyperfused", (5,), "mitochondria fused into long networks", {"mito_length": 3.2, "mito_gain": 1.25}),
-    Kind("mito_perinuclear", (5,), "mitochondria clustered at the nucleus", {"mito_reach": 0.22}),
-    Kind("mito_uneven", (5,), "half of the cells with far brighter mitochondria", {"mito_gain": 3.0}, {}, 0.4),
-    Kind("golgi_dispersed", (6,), "Golgi dispersed over the cell", {"golgi_spread": 4.5}),
-    Kind("golgi_compact", (6,), "Golgi in one compact bright body", {"golgi_spread": 0.15, "golgi_gain": 1.9}),
-    Kind("golgi_ring", (6,), "Golgi all around the nucleus", {"golgi_gain": 1.2}, {"golgi_ring": 1.0}),
+    EffectType("nuclei_enlarged", (1,), "nuclei enlarged", {"nucleus_size": 1.45}),
+    EffectType("nuclei_shrunken", (1,), "nuclei shrunken and dense", {"nucleus_size": 0.6, "nucleus_gain": 1.5}),
+    EffectType("nuclei_fragmented", (1,), "nuclei in fragments (apoptotic)", {}, {"nucleus_fragments": 0.65}),
+    EffectType("nuclei_speckled", (1,), "chromatin in bright speckles", {}, {"chromatin_spots": 1.0}),
+    EffectType("nuclei_uneven", (1,), "half of the nuclei far brighter", {"nucleus_gain": 2.6}, {}, 0.45),
+    EffectType("er_perinuclear", (2,), "ER drawn together around the nucleus", {"er_reach": 0.17, "er_gain": 1.6}),
+    EffectType("er_vacuolated", (2,), "dark vacuoles in the ER", {}, {"er_holes": 1.0}),
+    EffectType("er_uneven", (2,), "half of the cells with far brighter ER", {"er_gain": 2.8}, {}, 0.4),
+    EffectType("actin_stress_fibres", (3,), "thick actin stress fibres", {"fibres": 3.2, "cortex": 0.6}),
+    EffectType("actin_cortical_ring", (3,), "actin in a cortical ring", {"fibres": 0.2, "cortex": 3.2}),
+    EffectType(
+        "actin_loss", (3,), "actin fibres lost, dots left", {"fibres": 0.06, "cortex": 0.12}, {"actin_puncta": 1.0}
+    ),
+    EffectType("nucleoli_many", (4,), "many small nucleoli", {"nucleoli_count": 3.5, "nucleoli_size": 0.95}),
+    EffectType("nucleoli_large", (4,), "few, large nucleoli", {"nucleoli_count": 0.5, "nucleoli_size": 2.4}),
+    EffectType("nucleoli_dispersed", (4,), "nucleoli dispersed over the nucleus", {}, {"nucleoli_dispersal": 1.0}),
+    EffectType("mito_fragmented", (5,), "mitochondria in fragments", {}, {"mito_fragments": 1.0}),
+    EffectType(
+        "mito_hyperfused", (5,), "mitochondria fused into long networks", {"mito_length": 3.2, "mito_gain": 1.25}
+    ),
+    EffectType("mito_perinuclear", (5,), "mitochondria clustered at the nucleus", {"mito_reach": 0.22}),
+    EffectType("mito_uneven", (5,), "half of the cells with far brighter mitochondria", {"mito_gain": 3.0}, {}, 0.4),
+    EffectType("golgi_dispersed", (6,), "Golgi dispersed over the cell", {"golgi_spread": 4.5}),
+    EffectType("golgi_compact", (6,), "Golgi in one compact bright body", {"golgi_spread": 0.15, "golgi_gain": 1.9}),
+    EffectType("golgi_ring", (6,), "Golgi all around the nucleus", {"golgi_gain": 1.2}, {"golgi_ring": 1.0}),
 )
 _AGGREGATES = tuple(
-    Kind(f"{name}_aggregates", (channel,), f"bright aggregates in {words}", {}, {f"{name}_aggregates": 1.0})
+    EffectType(f"{name}_aggregates", (channel,), f"bright aggregates in {words}", {}, {f"{name}_aggregates": 1.0})
     for name, channel, words in (
         ("er", 2, "ER"),
         ("actin", 3, "actin"),
@@ -139,11 +143,11 @@ _AGGREGATES = tuple(
     )
 )
 _CELL_WIDE = (
-    Kind("cell_count_low", ALL_CHANNELS, "about half as many cells", {"density": 0.45}),
-    Kind("cell_size_large", ALL_CHANNELS, "cells larger", {"cell_size": 1.4}),
-    Kind("cell_size_small", ALL_CHANNELS, "cells smaller", {"cell_size": 0.72}),
+    EffectType("cell_count_low", ALL_CHANNELS, "about half as many cells", {"density": 0.45}),
+    EffectType("cell_size_large", ALL_CHANNELS, "cells larger", {"cell_size": 1.4}),
+    EffectType("cell_size_small", ALL_CHANNELS, "cells smaller", {"cell_size": 0.72}),
 )
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_SINGLE, *_AGGREGATES, *_CELL_WIDE)}
+KINDS: dict[str, EffectType] = {kind.name: kind for kind in (*_SINGLE, *_AGGREGATES, *_CELL_WIDE)}
 
 
 @dataclass(frozen=True)

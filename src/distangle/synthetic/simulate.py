@@ -10,16 +10,22 @@ from pathlib import Path
 
 from PIL import Image as Picture
 
-from distangle.commit import commit_json, commit_text
+from distangle.core.io import write_json, write_text
+from distangle.core.random import rng_for
 from distangle.errors import ConfigError, ScreenError
-from distangle.randomness import generator
-from distangle.synthetic.acquisition import Batch, draw_batch, position_factors
-from distangle.synthetic.config import SimulationConfig
-from distangle.synthetic.plan import UNTREATED, Plan, PlannedExperiment, PlannedWell, plan_screen
-from distangle.synthetic.site import SiteOrder, draw_site
+from distangle.synthetic.acquisition import BatchEffect, draw_batch_effect, position_factors
+from distangle.synthetic.design import (
+    UNTREATED,
+    PlannedExperiment,
+    PlannedWell,
+    ScreenDesign,
+    SimulationConfig,
+    plan_screen,
+)
+from distangle.synthetic.site import SiteSpec, draw_site
 from distangle.synthetic.truth import Place, PlantedPerturbation, PlantedPlate, PlantedSite, Truth
 
-Job = tuple[int, str, str, list[tuple[int, SiteOrder]]]
+Job = tuple[int, str, str, list[tuple[int, SiteSpec]]]
 """Index of the well, its folder, its name, and the orders of its sites by number."""
 
 
@@ -79,17 +85,17 @@ def simulate(
             progress(done, len(plan.wells) * config.sites_per_well)
     _write_tables(out, plan)
     truth = _truth(config, plan, batches, [site for index in sorted(drawn) for site in drawn[index]])
-    commit_json(out / "truth.json", truth.model_dump(mode="json"))
+    write_json(out / "truth.json", truth.model_dump(mode="json"))
     return out / "truth.json"
 
 
-def plate_batches(config: SimulationConfig, plan: Plan) -> dict[tuple[str, int], Batch]:
+def plate_batches(config: SimulationConfig, plan: ScreenDesign) -> dict[tuple[str, int], BatchEffect]:
     """Return the batch effects of every plate, by experiment name and plate number."""
     return {
-        (experiment.name, plate): draw_batch(
+        (experiment.name, plate): draw_batch_effect(
             config.batch_strength,
-            generator(config.seed, "batch", experiment.name),
-            generator(config.seed, "batch", experiment.name, plate),
+            rng_for(config.seed, "batch", experiment.name),
+            rng_for(config.seed, "batch", experiment.name, plate),
             optics=config.optics_strength,
         )
         for experiment in plan.experiments
@@ -97,7 +103,9 @@ def plate_batches(config: SimulationConfig, plan: Plan) -> dict[tuple[str, int],
     }
 
 
-def site_order(config: SimulationConfig, plan: Plan, well: PlannedWell, *, site: int, batch: Batch) -> SiteOrder:
+def site_spec(
+    config: SimulationConfig, plan: ScreenDesign, well: PlannedWell, *, site: int, batch: BatchEffect
+) -> SiteSpec:
     """Return all that decides one site of a plan.
 
     Args:
@@ -109,7 +117,7 @@ def site_order(config: SimulationConfig, plan: Plan, well: PlannedWell, *, site:
     """
     key = (config.seed, "site", well.experiment.name, well.plate, well.well, site)
     density, intensity = position_factors(well.row, well.column, config.position_strength)
-    return SiteOrder(
+    return SiteSpec(
         key=key,
         cell_type=well.experiment.cell_type,
         size=config.image_size,
@@ -126,11 +134,13 @@ def _folder(out: Path, well: PlannedWell) -> Path:
     return out / split / well.experiment.name / f"Plate{well.plate}"
 
 
-def _job(out: Path, config: SimulationConfig, *, plan: Plan, index: int, batches: dict[tuple[str, int], Batch]) -> Job:
+def _job(
+    out: Path, config: SimulationConfig, *, plan: ScreenDesign, index: int, batches: dict[tuple[str, int], BatchEffect]
+) -> Job:
     well = plan.wells[index]
     batch = batches[well.experiment.name, well.plate]
     orders = [
-        (site, site_order(config, plan, well, site=site, batch=batch)) for site in range(1, config.sites_per_well + 1)
+        (site, site_spec(config, plan, well, site=site, batch=batch)) for site in range(1, config.sites_per_well + 1)
     ]
     return index, str(_folder(out, well)), well.well, orders
 
@@ -182,7 +192,7 @@ def _table(columns: list[str], rows: Iterable[list[str]]) -> str:
     return text.getvalue()
 
 
-def _write_tables(out: Path, plan: Plan) -> None:
+def _write_tables(out: Path, plan: ScreenDesign) -> None:
     """Write train.csv and train_controls.csv, and those of the test experiments where there are any."""
     splits = ["train"] + ["test"] * any(experiment.is_test for experiment in plan.experiments)
     for split in splits:
@@ -192,15 +202,15 @@ def _write_tables(out: Path, plan: Plan) -> None:
         treated = [well for well in wells if well.role == "treatment"]
         if split == "train":
             rows = [[*shared[well], well.perturbation] for well in treated]
-            commit_text(out / "train.csv", _table([*columns, "sirna"], rows))
+            write_text(out / "train.csv", _table([*columns, "sirna"], rows))
         else:
-            commit_text(out / "test.csv", _table(columns, [shared[well] for well in treated]))
+            write_text(out / "test.csv", _table(columns, [shared[well] for well in treated]))
         controls = [[*shared[well], well.perturbation, well.role] for well in wells if well.role != "treatment"]
-        commit_text(out / f"{split}_controls.csv", _table([*columns, "sirna", "well_type"], controls))
+        write_text(out / f"{split}_controls.csv", _table([*columns, "sirna", "well_type"], controls))
 
 
 def _truth(
-    config: SimulationConfig, plan: Plan, batches: dict[tuple[str, int], Batch], sites: list[PlantedSite]
+    config: SimulationConfig, plan: ScreenDesign, batches: dict[tuple[str, int], BatchEffect], sites: list[PlantedSite]
 ) -> Truth:
     names = (*plan.treatments, *plan.positive_controls, UNTREATED)
     perturbations = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from distangle.randomness import generator
-from distangle.synthetic.acquisition import Batch, Image, acquire, reach_px
+from distangle.core.random import rng_for
+from distangle.synthetic.acquisition import BatchEffect, Image, acquire, reach_px
 from distangle.synthetic.cells import CELL_TYPES, Cells, PerCell, Plane, grow_cells
-from distangle.synthetic.effects import Effect, untreated
+from distangle.synthetic.effects import Effect, no_effect
 from distangle.synthetic.stains import DRAW, stamp
 
 
@@ -25,7 +25,7 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class SiteOrder:
+class SiteSpec:
     """All that decides one site.
 
     `key` begins with the seed and is unlike any other site's.
@@ -35,7 +35,7 @@ class SiteOrder:
     cell_type: str
     size: int
     pixels_per_um: float
-    batch: Batch
+    batch: BatchEffect
     density: float
     intensity: float
     effect: Effect
@@ -87,7 +87,7 @@ def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "chan
     return debris
 
 
-def draw_site(order: SiteOrder) -> Site:
+def draw_site(order: SiteSpec) -> Site:
     """Make one site.
 
     Each part (geometry, traits, every stain, camera) has a generator of its own that does not know the effect: the
@@ -102,27 +102,27 @@ def draw_site(order: SiteOrder) -> Site:
         kind,
         size=order.size,
         pixels_per_um=order.pixels_per_um,
-        rng=generator(*order.key, "cells"),
+        rng=rng_for(*order.key, "cells"),
         density=order.density * order.batch.density * effect.factor("density"),
         cell_size=effect.factor("cell_size"),
     )
     n = len(cells.row)
-    rng = generator(*order.key, "traits")
-    plain = untreated(kind, n, rng)
+    rng = rng_for(*order.key, "traits")
+    plain = no_effect(kind, n, rng)
     susceptibility = rng.uniform(size=n).astype(np.float32)
     place: Circle | None = None
     mask: Plane = np.ones((order.size, order.size), np.float32)
     reached: PerCell = np.ones(n, np.float32)
     if effect.local:
-        place = _choose_place(cells, generator(*order.key, "place"))
+        place = _choose_place(cells, rng_for(*order.key, "place"))
         mask, reached = _within(place, cells, reach_px(order.batch, order.pixels_per_um))
     changed = effect.change(plain, reached, susceptibility)
 
-    light = _debris(cells, generator(*order.key, "debris"))
+    light = _debris(cells, rng_for(*order.key, "debris"))
     for channel, draw in enumerate(DRAW):
-        drawn = draw(cells, changed, generator(*order.key, "stain", channel))
+        drawn = draw(cells, changed, rng_for(*order.key, "stain", channel))
         if effect.local and channel + 1 in effect.channels:
-            before = draw(cells, plain, generator(*order.key, "stain", channel))
+            before = draw(cells, plain, rng_for(*order.key, "stain", channel))
             drawn = before + mask * (drawn - before)
         light[channel] += drawn
     image = acquire(
@@ -132,6 +132,6 @@ def draw_site(order: SiteOrder) -> Site:
         levels=kind.levels,
         intensity=order.intensity,
         pixels_per_um=order.pixels_per_um,
-        rng=generator(*order.key, "camera"),
+        rng=rng_for(*order.key, "camera"),
     )
     return Site(image, cells.n_visible, place)

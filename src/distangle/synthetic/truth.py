@@ -24,19 +24,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distangle.errors import ScreenError, nearest
-from distangle.reading import read_json, whole
+from distangle.core.untrusted_files import read_json, read_regular_file
+from distangle.errors import ScreenError, did_you_mean
 from distangle.screen import Screen
-from distangle.screen.origin import leading_out
-from distangle.synthetic.acquisition import Batch
-from distangle.synthetic.config import SimulationConfig
+from distangle.screen.origin import links_leading_out
+from distangle.synthetic.acquisition import BatchEffect
+from distangle.synthetic.design import SimulationConfig
 
 
-class _Stated(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Place(_Stated):
+class Place(_FrozenModel):
     """A circle in an image: centre and radius in pixels."""
 
     row: float
@@ -44,7 +44,7 @@ class Place(_Stated):
     radius: float
 
 
-class PlantedPerturbation(_Stated):
+class PlantedPerturbation(_FrozenModel):
     """What a perturbation does; `channels` count from 1, and are empty for nothing."""
 
     role: Literal["treatment", "positive_control", "negative_control"]
@@ -55,7 +55,7 @@ class PlantedPerturbation(_Stated):
     description: str
 
 
-class PlantedPlate(_Stated):
+class PlantedPlate(_FrozenModel):
     """What is on a plate, and its batch effects."""
 
     experiment: str
@@ -63,10 +63,10 @@ class PlantedPlate(_Stated):
     cell_type: str
     split: Literal["train", "test"]
     perturbations: list[str]
-    batch: Batch
+    batch: BatchEffect
 
 
-class PlantedSite(_Stated):
+class PlantedSite(_FrozenModel):
     """What is on a site and where."""
 
     experiment: str
@@ -78,7 +78,7 @@ class PlantedSite(_Stated):
     place: Place | None
 
 
-class Truth(_Stated):
+class Truth(_FrozenModel):
     """All that was planted in a synthetic screen."""
 
     schema_version: Literal[1] = 1
@@ -106,7 +106,7 @@ class Truth(_Stated):
             names = sorted({f"{other.experiment} plate {other.plate}" for other in self.sites})
             raise ScreenError(
                 f"The truth has no site {site} in well {well} of {experiment} plate {plate}. "
-                f"{nearest(f'{experiment} plate {plate}', names)}"
+                f"{did_you_mean(f'{experiment} plate {plate}', names)}"
             )
         return known
 
@@ -133,7 +133,7 @@ def truth_of(screen: Screen, *, say: Callable[[str], None]) -> Truth | None:
     if not isinstance(source, Path) or not (source / "truth.json").is_file():
         return None
     file = source / "truth.json"
-    if screen.confined and leading_out(source, ["truth.json"]):
+    if screen.confined and links_leading_out(source, ["truth.json"]):
         say(f"{file} is a link that leads out of the source: it is left aside.")
         return None
     try:
@@ -169,5 +169,5 @@ def read_truth(path: Path) -> Truth:
         )
     fix = "It is not a truth that this version understands. Simulate the screen again: `distangle simulate OUT`."
     said = read_json(file, fix=fix, error=ScreenError)
-    with whole(file, fix=fix, error=ScreenError):
+    with read_regular_file(file, fix=fix, error=ScreenError):
         return Truth.model_validate(said)

@@ -3,37 +3,37 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from distangle.stopping import Stop, stop_at_signals
-from distangle.training.batches.cutmix import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.core.signals import StopRequest, stop_at_signals
 from distangle.training.config import PRESETS, TrainingConfig
-from distangle.training.repeat import folds_again, without_services
-from distangle.training.resolve import read_config, resolve_config, settings, values_of, write_config
+from distangle.training.config_parser import read_config, resolve_config, settings, values_of, write_config
+from distangle.training.data.cutmix import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.training.run import load_previous_folds, without_services
 
 if TYPE_CHECKING:
-    from distangle.training.cross_validate import start_cross_validation, train_cross_validation
-    from distangle.training.keeping.keeper import alone_in
-    from distangle.training.outlook import beginning, slow_here
-    from distangle.training.rehearsal import Rehearsal, rehearse
+    from distangle.training.checkpointing.manager import single_writer
+    from distangle.training.cross_validation import start_cross_validation, train_cross_validation
+    from distangle.training.dry_run import DryRunReport, dry_run
+    from distangle.training.preview import is_slow_here, preview
     from distangle.training.run import start_run, train
 
 __all__ = [
     "PRESETS",
     "Box",
-    "Rehearsal",
-    "Stop",
+    "DryRunReport",
+    "StopRequest",
     "TrainingConfig",
-    "alone_in",
-    "beginning",
-    "folds_again",
+    "single_writer",
+    "preview",
+    "load_previous_folds",
     "kept_area",
     "mix_images",
     "mix_rows",
     "random_box",
     "read_config",
-    "rehearse",
+    "dry_run",
     "resolve_config",
     "settings",
-    "slow_here",
+    "is_slow_here",
     "start_cross_validation",
     "start_run",
     "stop_at_signals",
@@ -46,15 +46,15 @@ __all__ = [
 
 # These load torch, which takes seconds; the settings are listed and checked without it.
 _LATE = {
-    "Rehearsal": "rehearsal",
-    "alone_in": "keeping.keeper",
-    "beginning": "outlook",
-    "rehearse": "rehearsal",
-    "slow_here": "outlook",
-    "start_cross_validation": "cross_validate",
+    "DryRunReport": "dry_run",
+    "single_writer": "checkpointing.manager",
+    "preview": "preview",
+    "dry_run": "dry_run",
+    "is_slow_here": "preview",
+    "start_cross_validation": "cross_validation",
     "start_run": "run",
     "train": "run",
-    "train_cross_validation": "cross_validate",
+    "train_cross_validation": "cross_validation",
 }
 
 

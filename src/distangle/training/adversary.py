@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distangle.axes import Embeddings, Scalar
-from distangle.randomness import generator
+from distangle.core.random import rng_for
 from distangle.training.config import Adversary
 
 
-class ExperimentReader(nn.Module):
+class DomainClassifier(nn.Module):
     """Predicts the experiment of an image from its embedding, with one hidden layer.
 
     It is used in training only.
@@ -29,7 +29,7 @@ class ExperimentReader(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(embedding_size, hidden)
         self.answer = nn.Linear(hidden, n_experiments)
-        rng = torch.Generator().manual_seed(int(generator(seed, "adversary").integers(2**63)))
+        rng = torch.Generator().manual_seed(int(rng_for(seed, "adversary").integers(2**63)))
         with torch.no_grad():
             for layer in (self.hidden, self.answer):
                 layer.weight.normal_(0, math.sqrt(2 / layer.in_features), generator=rng)
@@ -56,7 +56,7 @@ def adversary_weight(settings: Adversary, progress: float) -> float:
 
 
 def adversary_loss(
-    reader: ExperimentReader,
+    reader: DomainClassifier,
     embedding: Embeddings,
     experiments: Float[Tensor, "site experiment"],
     *,
@@ -76,21 +76,23 @@ def adversary_loss(
         The cross-entropy in nats, and the share of images whose experiment the reader named, in [0, 1]. At the share
         of the largest experiment there is nothing left to read.
     """
-    reversed_embedding: Tensor = _Reversed.apply(embedding.float(), weight)  # type: ignore[no-untyped-call]
+    reversed_embedding: Tensor = GradientReversal.apply(embedding.float(), weight)  # type: ignore[no-untyped-call]
     answers = reader(reversed_embedding)
     loss = functional.cross_entropy(answers, experiments)
     named = experiments.gather(1, answers.detach().argmax(1, keepdim=True)).mean()
     return loss, float(named)
 
 
-class _Reversed(torch.autograd.Function):
+class GradientReversal(torch.autograd.Function):
     """The identity, with a gradient of the other sign."""
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor, weight: float) -> Tensor:
+        """Return the embedding as it is."""
         ctx.weight = weight
         return embedding.view_as(embedding)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient times -weight."""
         return -ctx.weight * gradient, None

@@ -6,21 +6,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distangle.correction import Correction
-from distangle.images import Preparation
+from distangle.core.shrinkage import Correction
+from distangle.images import Preprocessing
 from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
-from distangle.screen.norm_groups import AtTest
+from distangle.screen.plate_groups import AtTest
 
 Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plates of known experiments, or others
 
 
-class Part(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the configuration: frozen, and no key that nobody reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Network(Part):
+class Network(ConfigSection):
     """Settings of the network; the screen decides channels, classes and cell types."""
 
     backbone: str = BACKBONE
@@ -39,7 +39,7 @@ class Network(Part):
     first_convolution: Literal["inflate", "new"] = "inflate"
 
 
-class Views(Part):
+class AugmentationConfig(ConfigSection):
     """Random views of a training image.
 
     Geometry works on whole pixels, intensity after standardising.
@@ -52,14 +52,14 @@ class Views(Part):
     offset: float = Field(default=0.0, ge=0)  # standard deviation, in standardised units
 
 
-class CutMix(Part):
+class CutMix(ConfigSection):
     """Eqs. (8) and (9)."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
     alpha: float = Field(default=1.0, gt=0)
 
 
-class Loss(Part):
+class Loss(ConfigSection):
     """Eq. (12)."""
 
     margin_share: float = Field(default=0.2, ge=0, le=1)  # c
@@ -69,7 +69,7 @@ class Loss(Part):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
-class SecondStage(Part):
+class SecondStage(ConfigSection):
     """A second half cosine of the learning rate, for the epochs of pseudo labels.
 
     The ancestor's code has it.
@@ -86,7 +86,7 @@ class SecondStage(Part):
         return self
 
 
-class Optim(Part):
+class Optim(ConfigSection):
     """The optimiser and its schedule, per step.
 
     A linear warm-up, then half a cosine to zero; perhaps a second stage.
@@ -100,7 +100,7 @@ class Optim(Part):
     second_stage: SecondStage = SecondStage()
 
 
-class PseudoLabels(Part):
+class PseudoLabels(ConfigSection):
     """Eq. (7): labels that the network itself gives to unlabelled images."""
 
     strategy: Literal["none", "alpha_ramp", "progressive"] = "none"
@@ -120,7 +120,7 @@ class PseudoLabels(Part):
     least_precision: float = Field(default=0.6, ge=0, le=1)  # of the accepted labels, where enough of them are known
 
 
-class Saving(Part):
+class CheckpointConfig(ConfigSection):
     """When the whole state is written besides the end of every epoch.
 
     What it holds does not depend on these settings.
@@ -131,13 +131,13 @@ class Saving(Part):
     wait_minutes: float = Field(default=3.0, ge=0)  # for a folder that is gone, such as a disk that dropped out
 
 
-class Batches(Part):
+class Batches(ConfigSection):
     """Which images stand in one batch."""
 
     pure: Literal["none", "plate", "experiment"] = "none"  # all of one: its noise is the same for the whole batch
 
 
-class Norms(Part):
+class BatchNormConfig(ConfigSection):
     """Which statistics the norms use after training."""
 
     at_test: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
@@ -145,7 +145,7 @@ class Norms(Part):
     controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
 
 
-class CorrectionChoice(Part):
+class CorrectionConfig(ConfigSection):
     """What is taken off the features of a group of wells.
 
     It is named here, or chosen by cross-validation.
@@ -164,7 +164,7 @@ class CorrectionChoice(Part):
         return Correction(method=method, group=self.group, wells=self.wells)
 
 
-class Adversary(Part):
+class Adversary(ConfigSection):
     """A second network that reads the experiment from the embedding.
 
     Its gradient is reversed.
@@ -175,7 +175,7 @@ class Adversary(Part):
     hidden: int = Field(default=64, ge=1)  # width of its hidden layer
 
 
-class TrainingConfig(Part):
+class TrainingConfig(ConfigSection):
     """How one model was trained; written into its run."""
 
     preset: str = "seed"
@@ -192,17 +192,17 @@ class TrainingConfig(Part):
     average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()  # beside the CSV and TensorBoard
     network: Network = Network()
-    preparation: Preparation = Preparation()
-    views: Views = Views()
+    preparation: Preprocessing = Preprocessing()
+    views: AugmentationConfig = AugmentationConfig()
     cutmix: CutMix = CutMix()
     loss: Loss = Loss()
     optim: Optim = Optim()
     pseudo_labels: PseudoLabels = PseudoLabels()
-    saving: Saving = Saving()
+    saving: CheckpointConfig = CheckpointConfig()
     batches: Batches = Batches()
-    norms: Norms = Norms()
+    norms: BatchNormConfig = BatchNormConfig()
     adversary: Adversary = Adversary()
-    correction: CorrectionChoice = CorrectionChoice()
+    correction: CorrectionConfig = CorrectionConfig()
     expect: Expect = "auto"
 
     @model_validator(mode="after")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distangle.commit import commit_json, commit_text, make_folder
+from distangle.core.io import make_folder, write_json, write_text
+from distangle.core.remote import cache_folder
+from distangle.core.untrusted_files import read_json
 from distangle.errors import ConfigError
-from distangle.reading import read_json
-from distangle.remote import cache_folder
 from distangle.results import RunFolder
 
 Rows = Sequence[Mapping[str, int | float]]
@@ -51,7 +51,7 @@ class CsvLogger:
         writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
-        commit_text(self._path, text.getvalue())
+        write_text(self._path, text.getvalue())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -285,7 +285,7 @@ _FORGET = "Remove it: then the services begin a run of their own anew."
 def _remember(run: Path, name: str, given: str) -> None:
     path = run / "loggers.json"
     known = read_json(path, fix=_FORGET) if path.exists() else {}
-    commit_json(path, {**known, name: given})
+    write_json(path, {**known, name: given})
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

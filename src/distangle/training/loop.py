@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distangle.core.distributed import n_ranks, shard
+from distangle.core.progress import count_items
 from distangle.errors import RunError
-from distangle.progress import counting
-from distangle.ranks import n_ranks, share
-from distangle.training.batches.maker import BatchMaker
 from distangle.training.config import TrainingConfig
-from distangle.training.pseudo_labels.assignment import Assignment, mixed_order
+from distangle.training.data.loader import BatchLoader
+from distangle.training.pseudo_labels.rounds import Assignment, interleave
 from distangle.training.schedule import epoch_order, learning_rate, step_batches
-from distangle.training.state import TrainingState, moving_tensors, still_tensors
-from distangle.training.step import AGAIN, Stepper
+from distangle.training.state import TrainingState, averaged_tensors, constant_tensors
+from distangle.training.step import AGAIN, TrainStep
 
 Validate = Callable[[Any], dict[str, int | float]]
 After = Callable[[TrainingState], None]
@@ -29,7 +29,7 @@ def no_pseudo_labels(state: TrainingState) -> Assignment | None:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Callbacks:
     """What the loop calls at its named moments.
 
     Attributes:
@@ -46,7 +46,7 @@ class Moments:
     before_epoch: BeforeEpoch = no_pseudo_labels
 
 
-def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimiser; AdamW leaves norms and biases undecayed."""
     optim = config.optim
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -59,7 +59,7 @@ def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def run_epochs(
-    state: TrainingState, maker: BatchMaker, labels: np.ndarray, config: TrainingConfig, *, moments: Moments
+    state: TrainingState, maker: BatchLoader, labels: np.ndarray, config: TrainingConfig, *, moments: Callbacks
 ) -> None:
     """Train from the state's step to the last epoch of the configuration.
 
@@ -74,7 +74,7 @@ def run_epochs(
         RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites. Or a metric of
             the epoch is not: the epoch is not saved.
     """
-    stepper, model = Stepper(state, config), state.model
+    stepper, model = TrainStep(state, config), state.model
     n_together = config.accumulate * n_ranks()
     first = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=0)
     per_epoch = max(1, len(maker.cut(first, 0)) // n_together)
@@ -82,12 +82,12 @@ def run_epochs(
         order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
         assignment = moments.before_epoch(state)
         if assignment is not None:
-            order = mixed_order(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
+            order = interleave(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
         model.train()
         steps = step_batches(len(maker.cut(order, epoch)), n_together)[state.steps_done :]
         n_before, n_steps = state.steps_done, state.steps_done + len(steps)
-        far = counting("training", n_steps, "steps", where=f"epoch {epoch + 1} of {config.epochs}")
-        batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in share(numbers)])
+        far = count_items("training", n_steps, "steps", where=f"epoch {epoch + 1} of {config.epochs}")
+        batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in shard(numbers)])
         for k, numbers in enumerate(steps, start=n_before + 1):
             step = epoch * per_epoch + state.steps_done
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
@@ -99,7 +99,7 @@ def run_epochs(
             far(k)
         row: dict[str, int | float] = {"epoch": epoch + 1, **state.so_far.row()}
         row |= state.notes.get("pseudo_labels", {}).get("counted", {})
-        with averaged_weights(model, state.average):
+        with use_averaged_weights(model, state.average):
             row |= moments.validate(model)
         _check_finite(row)
         state.end_epoch(row)
@@ -119,11 +119,11 @@ def _average(state: TrainingState, decay: float, step: int) -> None:
     if decay == 0:
         return
     if not state.average:
-        still = still_tensors(state.model)
+        still = constant_tensors(state.model)
         weights = state.model.state_dict()
         state.average = {name: tensor.detach().clone() for name, tensor in weights.items() if name not in still}
         return
-    weights = moving_tensors(state.model)
+    weights = averaged_tensors(state.model)
     # Young averages follow faster, or they would remember the random start.
     keep = min(decay, (1 + step) / (10 + step))
     for name, kept in state.average.items():
@@ -133,7 +133,7 @@ def _average(state: TrainingState, decay: float, step: int) -> None:
             kept.copy_(weights[name])
 
 
-class averaged_weights:  # noqa: N801 - a context manager is used like a function
+class use_averaged_weights:  # noqa: N801 - a context manager is used like a function
     """Give a network its averaged weights for a `with`.
 
     An empty average changes nothing.

@@ -1,43 +1,86 @@
-"""Start, resume and finish the training of a run."""
+"""Take over folds and settings of an earlier run, to train it again.
 
-from collections.abc import Callable, Sequence
+Start, resume and finish the training of a run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from distangle import __version__
-from distangle.commit import commit_json, commit_text, committed
-from distangle.errors import RunError, Stopped, StorageError
-from distangle.model import (
-    ModelCard,
-    PerturbationClassifier,
-    save_model,
-)
-from distangle.progress import no_progress
-from distangle.ranks import is_first, wait_for_all
+from distangle.core.distributed import is_first, wait_for_all
+from distangle.core.io import atomic_write, write_json, write_text
+from distangle.core.progress import no_progress
+from distangle.core.signals import StopRequest
+from distangle.errors import RunError, StopRequested, StorageError
+from distangle.model import ModelCard, PerturbationClassifier, save_model
 from distangle.results import RunFolder
-from distangle.results.own_screen import WELLS, wells_sha256
 from distangle.results.run import relative_path
+from distangle.results.run_screen import WELLS, own_card, wells_sha256
 from distangle.screen import TRAIN, Folds, Screen
-from distangle.stopping import Stop
-from distangle.training.batches.composition import check_composition
-from distangle.training.batches.sites import (
-    output_names,
-    uses_cell_type,
-)
+from distangle.training.checkpointing.manager import ran_out_of_memory, single_writer
 from distangle.training.config import TrainingConfig
-from distangle.training.frozen import threads_kept
-from distangle.training.keeping.keeper import alone_in, ran_out_of_memory
+from distangle.training.config_parser import write_config
+from distangle.training.data.sampler import check_composition
+from distangle.training.data.sites import output_names, uses_cell_type
+from distangle.training.frozen_features import limit_threads
+from distangle.training.initial_state import check_weights, resolve_auto_settings
 from distangle.training.loggers import Logger, allow_services, allowed_services, check_loggers, loggers_for
-from distangle.training.loop import Moments, averaged_weights, run_epochs
-from distangle.training.network import check_weights, resolved
+from distangle.training.loop import Callbacks, run_epochs, use_averaged_weights
 from distangle.training.pseudo_labels.labeller import summary
 from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels
-from distangle.training.resolve import write_config
 from distangle.training.setup import TrainingData, TrainingSetup, check_ranks, open_data, set_up
 from distangle.training.state import TrainingState
 from distangle.training.validate import norm_statistics_choice, validate
+
+
+def without_services(config: TrainingConfig, changes: Iterable[str]) -> tuple[TrainingConfig, str]:
+    """Remove the services of an earlier run from its configuration; say so.
+
+    Who made the run chose them for himself; who repeats it names them again.
+
+    Args:
+        config: Of the earlier run.
+        changes: What is asked for now, such as `loggers=[wandb]`.
+    """
+    if not config.loggers or any(change.partition("=")[0].strip() == "loggers" for change in changes):
+        return config, ""
+    named = ", ".join(config.loggers)
+    said = f"The earlier run reported to {named}; this one does not, unless you ask: `--set 'loggers=[{named}]'`."
+    return config.model_copy(update={"loggers": ()}), said
+
+
+def load_previous_folds(earlier: RunFolder, screen: Screen) -> Folds:
+    """Return the folds of an earlier run, for the screen that it was made of.
+
+    With them and the configuration of the earlier run, training gives the same bytes of weights on the same machine.
+
+    Args:
+        earlier: The run to repeat; it needs not be finished.
+        screen: Its screen, wherever that lies now.
+
+    Raises:
+        RunError: The screen has other classes or other sites than the one of the earlier run.
+        FoldError: A site is in no fold, or the folds were changed.
+    """
+    folds = Folds.read(earlier.folds)
+    card = own_card(earlier)
+    anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
+    if card["perturbations_sha256"] != screen.card.perturbations_sha256:
+        raise RunError(
+            f"{screen.folder} has another class list than the screen of {earlier.root}. Index the original tables "
+            f"again, or {anew}"
+        )
+    folds.of(screen)
+    if len(folds.table) != len(screen.sites):
+        raise RunError(
+            f"{screen.folder} has {len(screen.sites)} sites; {earlier.root} was made with {len(folds.table)}, so this "
+            f"would be no repeat. Index all of its images again, or {anew}"
+        )
+    return folds
+
 
 Say = Callable[[str], None]
 NEW_FOLDER = "the new run folder"
@@ -72,7 +115,7 @@ def start_run(
     if screen.folder is None:
         raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
     classes = output_names(screen, config)
-    config = resolved(config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
+    config = resolve_auto_settings(config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     check_composition(config)
@@ -82,10 +125,10 @@ def start_run(
         wait_for_all(NEW_FOLDER)
         return RunFolder.open(out)
     with RunFolder.begin(out, say=say) as run:
-        commit_text(run.config, write_config(config))
-        commit_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
+        write_text(run.config, write_config(config))
+        write_text(run.screen, (screen.folder / "screen.json").read_text(encoding="utf-8"))
         folds.write(run.folds)
-        commit_json(
+        write_json(
             run.run,
             {
                 "distangle": __version__,
@@ -110,7 +153,7 @@ def start_run(
 
 
 def train(
-    run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: Stop | None = None
+    run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: StopRequest | None = None
 ) -> RunFolder:
     """Train a run to its last epoch, from the beginning or from its last checkpoint.
 
@@ -131,11 +174,11 @@ def train(
         MemoryShortage: Memory ran out; names the files of the batch where it did so while they were decoded.
         Stopped: `stop` asked for it; the state is saved.
     """
-    with alone_in(run, say=say), threads_kept():
-        return _train(run, screen=screen, advance=advance, say=say, stop=stop or Stop())
+    with single_writer(run, say=say), limit_threads():
+        return _train(run, screen=screen, advance=advance, say=say, stop=stop or StopRequest())
 
 
-def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, stop: Stop) -> RunFolder:
+def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, stop: StopRequest) -> RunFolder:
     setup = set_up(open_data(run, screen, stop=stop, say=say), stop=stop, say=say)
     data, state = setup.data, setup.state
     loggers = _open_loggers(data, resumed_at=state.epochs_done, say=say)
@@ -147,7 +190,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         run_epochs(
             state, setup.maker, data.sites.labels, data.config, moments=_EpochEnd(setup, loggers, advance).moments()
         )
-    except Stopped as stopped:
+    except StopRequested as stopped:
         raise setup.keeper.stopped(state, stopped) from None
     except StorageError as error:
         raise setup.keeper.not_stored(error) from error
@@ -184,8 +227,8 @@ class _EpochEnd:
     loggers: Sequence[Logger]
     advance: Say
 
-    def moments(self) -> Moments:
-        return Moments(
+    def moments(self) -> Callbacks:
+        return Callbacks(
             validate=self.validate,
             after_epoch=self.after_epoch,
             after_step=self.setup.keeper.after_step,
@@ -227,12 +270,12 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
         precision=config.precision,
         norms=norm_statistics_choice(config.norms),
     )
-    with committed(run.image_statistics) as temporary, temporary.open("wb") as file:
+    with atomic_write(run.image_statistics) as temporary, temporary.open("wb") as file:
         np.save(file, data.store.statistics if data.features is None else data.features.statistics)
-    with averaged_weights(state.model, state.average):
+    with use_averaged_weights(state.model, state.average):
         written = save_model(state.classifier, run.checkpoints / "model.safetensors", card=about)
     more = {}
     if config.pseudo_labels.strategy != "none":
         more = {"pseudo_labels": summary(state.notes, config.pseudo_labels)}
-    commit_json(run.run, {**run.describe(), **more, "finished": True})
+    write_json(run.run, {**run.describe(), **more, "finished": True})
     run.record(run.run, run.image_statistics, *written)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from distangle.randomness import generator
+from distangle.core.random import rng_for
 from distangle.training.config import TrainingConfig
 
 
@@ -64,7 +64,7 @@ def epoch_order(labels: np.ndarray, *, balance: float, seed: int, epoch: int) ->
         seed: Of the training.
         epoch: Which epoch.
     """
-    rng = generator(seed, epoch, "order")
+    rng = rng_for(seed, epoch, "order")
     if balance == 0:
         return rng.permutation(len(labels))
     counts = np.unique(labels, return_counts=True)[1]

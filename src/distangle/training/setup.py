@@ -9,30 +9,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from distangle.commit import commit_json
-from distangle.correction import Correction, GroupPrior
+from distangle.core.distributed import assert_same_on_all_ranks, is_first, n_ranks, wait_for_all
+from distangle.core.io import write_json
+from distangle.core.progress import show_action
+from distangle.core.shrinkage import Correction, GroupPrior
+from distangle.core.signals import StopRequest
 from distangle.errors import FoldError, RunError
-from distangle.images import ImageStore, measure_sites
-from distangle.model import PerturbationClassifier, ReferenceWells, measure_numbers, reference_wells, set_prior
+from distangle.images import ImageCache, fit_normalization
+from distangle.model import (
+    PerturbationClassifier,
+    ReferenceWells,
+    measure_features_of_controls,
+    reference_wells,
+    set_prior,
+)
 from distangle.model.features import Features
-from distangle.progress import doing
-from distangle.ranks import check_same, is_first, n_ranks, wait_for_all
 from distangle.results import RunFolder
-from distangle.results.own_screen import own_card, own_screen
+from distangle.results.run_screen import own_card, own_screen
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
-from distangle.stopping import Stop
-from distangle.training.batches.controls import control_sites
-from distangle.training.batches.maker import BatchMaker
-from distangle.training.batches.sites import TrainingSites, labelled_sites, with_shuffled_labels
+from distangle.training.checkpointing.checkpoints import has_checkpoint
+from distangle.training.checkpointing.manager import CheckpointManager
 from distangle.training.config import TrainingConfig
-from distangle.training.corrections import choose_correction
-from distangle.training.frozen import open_features
-from distangle.training.keeping.checkpoints import has_checkpoint
-from distangle.training.keeping.keeper import Keeper
+from distangle.training.config_parser import read_config, write_config
+from distangle.training.correction import choose_correction
+from distangle.training.data.loader import BatchLoader
+from distangle.training.data.sites import TrainingSites, control_sites, labelled_sites, shuffle_labels
+from distangle.training.frozen_features import open_features
+from distangle.training.initial_state import initial_state
 from distangle.training.loop import BeforeEpoch, no_pseudo_labels
-from distangle.training.network import fresh_state
 from distangle.training.pseudo_labels.unlabelled import join_unlabelled
-from distangle.training.resolve import read_config, write_config
 from distangle.training.state import TrainingState
 from distangle.training.validate import SiteEvaluation
 
@@ -74,7 +79,7 @@ class TrainingData:
     screen: Screen
     folds: Folds
     classes: tuple[str, ...]
-    store: ImageStore
+    store: ImageCache
     features: Features | None
     training_rows: Sequence[int]
     sites: TrainingSites
@@ -98,15 +103,15 @@ class TrainingSetup:
 
     data: TrainingData
     state: TrainingState
-    keeper: Keeper
-    maker: BatchMaker
+    keeper: CheckpointManager
+    maker: BatchLoader
     sites: TrainingSites
     evaluation: SiteEvaluation
     before_epoch: BeforeEpoch
     fingerprint: str
 
 
-def open_data(run: RunFolder, screen: Screen | None, *, stop: Stop, say: Say) -> TrainingData:
+def open_data(run: RunFolder, screen: Screen | None, *, stop: StopRequest, say: Say) -> TrainingData:
     """Open the screen, folds and images of a run, and measure what its sites need.
 
     Args:
@@ -124,7 +129,7 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: Stop, say: Say) ->
     folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
     fold = folds.of(screen)
-    store = ImageStore(screen, config.preparation, fold=fold)
+    store = ImageCache(screen, config.preparation, fold=fold)
     classes = tuple(told["classes"])
     training_rows = np.flatnonzero(fold == TRAIN).tolist()
     features = open_features(run, store, config, look=_check_of(stop), say=say)
@@ -132,7 +137,7 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: Stop, say: Say) ->
         torch.set_num_threads(1)  # a head is small: two threads would mostly wait for each other
     sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
     if config.shuffle_labels:
-        sites = with_shuffled_labels(sites, screen.sites, seed=config.seed)
+        sites = shuffle_labels(sites, screen.sites, seed=config.seed)
         say("labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result.")
     held_out = _held_out_sites(store, np.flatnonzero(fold == HELD_OUT), classes, config, features)
     for row, reason in sorted((store.reasons if features is None else features.reasons).items()):
@@ -153,7 +158,7 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: Stop, say: Say) ->
     )
 
 
-def set_up(data: TrainingData, *, stop: Stop, say: Say) -> TrainingSetup:
+def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
     """Build the network, go on from the last checkpoint, and prepare the batches.
 
     Args:
@@ -170,13 +175,13 @@ def set_up(data: TrainingData, *, stop: Stop, say: Say) -> TrainingSetup:
     run, config, store, features = data.run, data.config, data.store, data.features
     resumes = has_checkpoint(run.checkpoints)
     correction = _choose_correction(data, stop=stop, say=say)
-    doing("building the network")
+    show_action("building the network")
     n_classes = len(data.classes)
-    state = fresh_state(
+    state = initial_state(
         data.screen, config, n_classes=n_classes, correction=correction, pretrained=not resumes, say=say
     )
     fingerprint = _fingerprint(write_config(config), data.folds.sha256, "\x1f".join(data.classes))
-    keeper = Keeper(run, config.saving, fingerprint=fingerprint, stop=stop)
+    keeper = CheckpointManager(run, config.saving, fingerprint=fingerprint, stop=stop)
     keeper.begin(state, say=say)
     keeper.check_room(state, average=config.average > 0)
     wells = _reference_wells(state.classifier, data, resumes=resumes)
@@ -192,7 +197,7 @@ def set_up(data: TrainingData, *, stop: Stop, say: Say) -> TrainingSetup:
     if config.pseudo_labels.strategy != "none":
         sites, labeller = join_unlabelled(data.folds, data.sites, data.classes, config, evaluation, say=say)
         before_epoch = labeller.before_epoch
-    maker = BatchMaker(
+    maker = BatchLoader(
         store,
         sites,
         config,
@@ -225,21 +230,21 @@ def check_ranks(setup: TrainingSetup) -> None:
     """
     wait_for_all("the first step")
     place = [setup.fingerprint, setup.state.position, *setup.sites.names, *map(str, setup.sites.labels)]
-    check_same("\x1f".join(place).encode(), what="training fold or checkpoint", where="the first step")
+    assert_same_on_all_ranks("\x1f".join(place).encode(), what="training fold or checkpoint", where="the first step")
 
 
-def _choose_correction(data: TrainingData, *, stop: Stop, say: Say) -> Correction:
+def _choose_correction(data: TrainingData, *, stop: StopRequest, say: Say) -> Correction:
     """Return the correction of a run: as its settings say, as was chosen before, or chosen now and kept."""
     run, config = data.run, data.config
     if config.correction.method != "auto" or data.features is None:
         return config.correction.fixed
     if not run.correction.exists():
-        doing("comparing corrections of batches")
+        show_action("comparing corrections of batches")
         if is_first():
             choice = choose_correction(
                 data.store, data.features, data.sites, config, n_classes=len(data.classes), look=_check_of(stop)
             )
-            commit_json(run.correction, choice.as_json())
+            write_json(run.correction, choice.as_json())
             run.record(run.correction)
         wait_for_all("the choice of a correction")
     told = json.loads(run.correction.read_text(encoding="utf-8"))
@@ -255,7 +260,7 @@ def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, res
     store, features, correction = data.store, data.features, network.config.correction
 
     def numbers_of(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        return measure_numbers(network, store, rows) if features is None else features.numbers_of(rows)
+        return measure_features_of_controls(network, store, rows) if features is None else features.numbers_of(rows)
 
     everybody = range(len(data.screen.sites))
     if not resumes:
@@ -267,19 +272,19 @@ def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, res
     return reference_wells(data.screen, everybody, correction, numbers_of, fold=store.fold, prior=prior)
 
 
-def _check_of(stop: Stop) -> Callable[[], None]:
+def _check_of(stop: StopRequest) -> Callable[[], None]:
     """Return what ends the work between two batches when somebody asks for it; several ranks go on."""
     return stop.check if n_ranks() == 1 else lambda: None
 
 
 def _held_out_sites(
-    store: ImageStore, rows: np.ndarray, classes: tuple[str, ...], config: TrainingConfig, features: Features | None
+    store: ImageCache, rows: np.ndarray, classes: tuple[str, ...], config: TrainingConfig, features: Features | None
 ) -> HeldOutSites | None:
     try:
         sites, _ = labelled_sites(store, rows, classes, config, features)
     except FoldError:
         return None  # an unlabelled test fold has no curve
-    statistics = np.empty(0) if features is not None else measure_sites(store, sites.rows.tolist())[1]
+    statistics = np.empty(0) if features is not None else fit_normalization(store, sites.rows.tolist())[1]
     return HeldOutSites(sites, statistics)
 
 

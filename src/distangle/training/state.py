@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from distangle.model import PerturbationClassifier
-from distangle.training.adversary import ExperimentReader
+from distangle.training.adversary import DomainClassifier
 
 
 @dataclass
-class EpochSoFar:
+class EpochMetrics:
     """Sums over the steps that the running epoch has done.
 
     Attributes:
@@ -76,9 +76,9 @@ class TrainingState:
     metrics: list[dict[str, int | float]] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
-    so_far: EpochSoFar = field(default_factory=EpochSoFar)
+    so_far: EpochMetrics = field(default_factory=EpochMetrics)
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
-    reader: ExperimentReader | None = None
+    reader: DomainClassifier | None = None
 
     @property
     def steps_done(self) -> int:
@@ -107,16 +107,16 @@ class TrainingState:
         """Count the running epoch as finished, with its row of metrics."""
         self.metrics.append(row)
         self.epochs_done += 1
-        self.so_far = EpochSoFar()
+        self.so_far = EpochMetrics()
 
 
-def still_tensors(model: nn.Module) -> set[str]:
+def constant_tensors(model: nn.Module) -> set[str]:
     """Return the names of what no step moves: those of a frozen backbone."""
     frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
-def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
+def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that steps move, by their names in the state of the network."""
     parts = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
     moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
@@ -157,7 +157,7 @@ def scalars_of(state: TrainingState) -> dict[str, Any]:
     }
 
 
-def fill(state: TrainingState, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+def restore_state(state: TrainingState, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
     """Put into a state what `tensors_of` and `scalars_of` gave.
 
     Args:
@@ -189,7 +189,7 @@ def fill(state: TrainingState, tensors: Mapping[str, Tensor], scalars: Mapping[s
     state.optimiser.load_state_dict({"state": slots, "param_groups": groups})
     state.epochs_done = int(scalars["epochs_done"])
     state.metrics = list(scalars["metrics"])
-    state.so_far = EpochSoFar(**scalars["so_far"])
+    state.so_far = EpochMetrics(**scalars["so_far"])
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(scalars["scaler"]))
 

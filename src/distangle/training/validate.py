@@ -9,15 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from distangle.images import ImageStore, measure_sites
+from distangle.core.distributed import check_once, sum_array
+from distangle.images import ImageCache, fit_normalization
 from distangle.losses import softmax_loss
-from distangle.model import NormStatisticsChoice, PerturbationClassifier, PlateNorms, collect_plate_norms, evaluating
+from distangle.model import (
+    NormStatisticsChoice,
+    PerturbationClassifier,
+    PlateBatchNorm,
+    collect_plate_statistics,
+    eval_mode,
+)
 from distangle.model.features import Features
 from distangle.model.forward import BatchPlan, SiteInputs, go_on, site_outputs
-from distangle.ranks import check_once, sum_array
 from distangle.screen import Screen
-from distangle.training.batches.sites import TrainingSites
-from distangle.training.config import Norms
+from distangle.training.config import BatchNormConfig
+from distangle.training.data.sites import TrainingSites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +40,10 @@ class SiteEvaluation:
         before_batch: Called before each batch; what it raises ends the evaluation.
     """
 
-    store: ImageStore
+    store: ImageCache
     references: np.ndarray | None = None
     features: Features | None = None
-    norms: Norms = Norms()
+    norms: BatchNormConfig = BatchNormConfig()
     training_rows: Sequence[int] = ()
     batch_size: int = 64
     before_batch: Callable[[], None] = go_on
@@ -96,7 +102,7 @@ def site_logits(
         plan = BatchPlan(size=len(rows), by_rank=False, before=how.before_batch)
     logits = np.zeros((len(rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
-    with evaluating(model):
+    with eval_mode(model):
         for batch, outputs in site_outputs(model, inputs, rows, plan=plan):
             logits[[position[row] for row in batch]] = outputs.logits.float().cpu().numpy()
             visits[batch] += 1
@@ -127,15 +133,15 @@ class CellTypeRows:
 
 def _plate_norms(
     model: PerturbationClassifier, rows: Sequence[int], how: SiteEvaluation, cell_types: CellTypeRows
-) -> PlateNorms | None:
+) -> PlateBatchNorm | None:
     """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
     if how.norms.at_test == "running":
         return None
     store, screen = how.store, how.store.screen
     same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[list(rows)])).to_numpy()
     compared = set(how.training_rows) if how.norms.at_test == "controls" else set()
-    readable, statistics = measure_sites(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
-    return collect_plate_norms(
+    readable, statistics = fit_normalization(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
+    return collect_plate_statistics(
         model,
         store,
         [row for row in readable if same[row]],
@@ -146,6 +152,6 @@ def _plate_norms(
     )
 
 
-def norm_statistics_choice(norms: Norms) -> NormStatisticsChoice:
+def norm_statistics_choice(norms: BatchNormConfig) -> NormStatisticsChoice:
     """Return what the card of a model says of the norms of its training."""
     return NormStatisticsChoice(statistics=norms.at_test, min_sites=norms.fewest, n_controls=norms.controls)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from distangle.training import TrainingConfig, resolve_config
-from distangle.training.keeping.checkpoints import load_state, save_state
+from distangle.training.checkpointing.checkpoints import load_state, save_state
+from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint, no_constraint
 from distangle.training.pseudo_labels.labeller import PseudoLabeller, summary
-from distangle.training.pseudo_labels.plate_structure import PlateStructure, no_structure
 from distangle.training.pseudo_labels.rounds import (
     UnlabelledWells,
     accepted_share,
@@ -19,7 +19,7 @@ from distangle.training.pseudo_labels.rounds import (
 )
 from distangle.training.state import TrainingState
 
-ONCE = PlateStructure(once=True, groups=(), group_once=False, n_classes=4)
+ONCE = PlateLayoutConstraint(once=True, groups=(), group_once=False, n_classes=4)
 
 
 def wells_of(n: int, *, sites: int = 1, truth: np.ndarray | None = None, n_classes: int = 4) -> UnlabelledWells:
@@ -55,7 +55,7 @@ def labeller_of(
 ) -> PseudoLabeller:
     heard = [] if said is None else said
     return PseudoLabeller(
-        wells, no_structure(4), config, site_logits=lambda state: logits(state.epochs_done), say=heard.append
+        wells, no_constraint(4), config, site_logits=lambda state: logits(state.epochs_done), say=heard.append
     )
 
 
@@ -67,7 +67,7 @@ def test_sites_of_a_well_are_averaged_by_hand() -> None:
 def test_the_ramp_takes_the_likeliest_class_of_what_is_confident() -> None:
     logits = np.log([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1]])
     settings = config_of("alpha_ramp", "pseudo_labels.confidence=0.5").pseudo_labels
-    found, _ = ramp_round(logits, wells_of(2), no_structure(4), settings)
+    found, _ = ramp_round(logits, wells_of(2), no_constraint(4), settings)
     assert found.labels.tolist() == [0, 0]
     assert found.accepted.tolist() == [True, False]
     np.testing.assert_allclose(found.confidence, [0.7, 0.4])
@@ -77,7 +77,7 @@ def test_the_ramp_takes_the_likeliest_class_of_what_is_confident() -> None:
 def test_soft_labels_are_the_probabilities() -> None:
     logits = np.log([[0.1, 0.6, 0.2, 0.1]])
     settings = config_of("alpha_ramp", "pseudo_labels.soft=true").pseudo_labels
-    found, _ = ramp_round(logits, wells_of(1), no_structure(4), settings)
+    found, _ = ramp_round(logits, wells_of(1), no_constraint(4), settings)
     assert found.columns.tolist() == [[1, 2, 0, 3]]
     np.testing.assert_allclose(found.shares, [[0.6, 0.2, 0.1, 0.1]], rtol=1e-6)
 
@@ -86,10 +86,10 @@ def test_closed_classes_are_never_given() -> None:
     wells = wells_of(2)
     wells = dataclasses.replace(wells, open=np.array([[False, True, True, True]] * 2))
     settings = config_of("alpha_ramp").pseudo_labels
-    found, _ = ramp_round(sure(np.array([0, 0])) + [0, 1, 0, 0], wells, no_structure(4), settings)
+    found, _ = ramp_round(sure(np.array([0, 0])) + [0, 1, 0, 0], wells, no_constraint(4), settings)
     assert found.labels.tolist() == [1, 1]
     assert found.choices.tolist() == [1, 1]
-    soft, _ = ramp_round(sure(np.array([0, 0])), wells, no_structure(4), settings.model_copy(update={"soft": True}))
+    soft, _ = ramp_round(sure(np.array([0, 0])), wells, no_constraint(4), settings.model_copy(update={"soft": True}))
     assert soft.shares[soft.columns == 0].tolist() == [0, 0]
 
 
@@ -113,12 +113,12 @@ def test_the_accepted_share_is_that_of_the_ancestor() -> None:
 def test_progressive_accepts_the_largest_margins_and_never_lets_go() -> None:
     labels = np.array([0, 1, 2, 3])
     logits = sure(labels) * np.array([4, 3, 2, 1])[:, None]
-    first, _ = progressive_round(logits, wells_of(4), no_structure(4), share=0.5, earlier=None)
+    first, _ = progressive_round(logits, wells_of(4), no_constraint(4), share=0.5, earlier=None)
     assert first.accepted.tolist() == [True, True, False, False]
     # The network changes its mind about everything: what was accepted stays, with its label.
     other = sure(np.array([3, 3, 1, 1])) * np.array([9, 9, 9, 1])[:, None]
     kept = (first.labels, first.accepted)
-    second, _ = progressive_round(other, wells_of(4), no_structure(4), share=0.75, earlier=kept)
+    second, _ = progressive_round(other, wells_of(4), no_constraint(4), share=0.75, earlier=kept)
     assert second.accepted.tolist() == [True, True, True, False]
     assert second.labels.tolist() == [0, 1, 1, 1]
     assert second.choices.tolist() == [3, 3, 1, 1]

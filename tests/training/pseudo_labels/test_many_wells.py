@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distangle.images import ImageStore
+from distangle.images import ImageCache
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config
-from distangle.training.batches.sites import class_names, labelled_sites
+from distangle.training.data.sites import class_names, labelled_sites
 from distangle.training.pseudo_labels import unlabelled
-from distangle.training.pseudo_labels.plate_structure import PlateStructure
+from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint
 from distangle.training.pseudo_labels.rounds import UnlabelledWells, progressive_round
 from tiny_run import tiny_screen
 
 N_WELLS = 240
-ONE_PLATE_EACH_FOUR = PlateStructure(
+ONE_PLATE_EACH_FOUR = PlateLayoutConstraint(
     once=True, groups=(np.array([0, 1]), np.array([2, 3])), group_once=False, n_classes=4
 )
 
@@ -76,7 +76,7 @@ def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypat
     screen = tiny_screen(tmp_path, n_wells=9)
     config = resolve_config("scratch", ["preparation.binning=1"])
     classes = class_names(screen, "perturbation")
-    store = ImageStore(screen, config.preparation)
+    store = ImageCache(screen, config.preparation)
     folds = hold_out(screen, column="experiment", values=["E3"])
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     of, repeats = unlabelled._wells_of, 20

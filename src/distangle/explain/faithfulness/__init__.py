@@ -1,32 +1,42 @@
 """Tests of whether maps reflect the network that they explain."""
 
-from distangle.explain.faithfulness.curves import Curves, curves
-from distangle.explain.faithfulness.examine import OtherNetworks, examine
-from distangle.explain.faithfulness.likeness import likeness, random_likeness
-from distangle.explain.faithfulness.method import MapMethod, map_method, maps_of, on_grid
-from distangle.explain.faithfulness.randomisation import Randomisation, randomisation
-from distangle.explain.faithfulness.randomised import Randomised, cascade, stages_of
-from distangle.explain.faithfulness.seeds import examine_seeds
-from distangle.explain.faithfulness.settings import FaithfulnessSettings
+from distangle.explain.faithfulness.consistency import examine_seeds
+from distangle.explain.faithfulness.curves import DeletionInsertion, deletion_insertion
+from distangle.explain.faithfulness.model_randomization import (
+    RandomizationResult,
+    RandomizedNetwork,
+    cascade,
+    model_randomization,
+    stages_of,
+)
+from distangle.explain.faithfulness.run import FaithfulnessSettings, OtherNetworks, examine
+from distangle.explain.faithfulness.similarity import (
+    MapMethod,
+    map_method,
+    maps_of,
+    on_grid,
+    random_similarity,
+    similarity,
+)
 from distangle.explain.faithfulness.verdicts import verdicts
 
 __all__ = [
-    "Curves",
+    "DeletionInsertion",
     "FaithfulnessSettings",
     "MapMethod",
     "OtherNetworks",
-    "Randomisation",
-    "Randomised",
+    "RandomizationResult",
+    "RandomizedNetwork",
     "cascade",
-    "curves",
+    "deletion_insertion",
     "examine",
     "examine_seeds",
     "map_method",
-    "likeness",
+    "similarity",
     "maps_of",
     "on_grid",
-    "random_likeness",
-    "randomisation",
+    "random_similarity",
+    "model_randomization",
     "stages_of",
     "verdicts",
 ]

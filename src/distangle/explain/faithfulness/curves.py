@@ -1,4 +1,7 @@
-"""Deletion and insertion curves: places replaced in the order of the map."""
+"""Order of places in a map, and places per step of a curve.
+
+Deletion and insertion curves: places replaced in the order of the map.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,13 +15,53 @@ from torch import Tensor
 from torch.nn import functional
 
 from distangle.axes import Images
-from distangle.errors import ExplanationError, nearest
-from distangle.explain.chosen import ChosenSites, Piece
-from distangle.explain.faithfulness.order import area, order_of, taken
-from distangle.explain.places.activation_map import enlarge
-from distangle.explain.stains.nulls import random_smooth_maps
+from distangle.core.random import rng_for
+from distangle.errors import ExplanationError, did_you_mean
+from distangle.explain.channels.nulls import random_smooth_maps
+from distangle.explain.maps.attribution_map import enlarge
+from distangle.explain.sites import ExplainedSites, SiteBatch
 from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
+
+
+def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
+    """Return the places of each map from the largest value to the smallest.
+
+    Places are counted row by row.
+
+    Places of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
+    position they would begin in a corner, which is a map of its own.
+
+    Args:
+        maps: Finite.
+    """
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
+    return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
+
+
+def n_masked(n_places: int, n_steps: int) -> list[int]:
+    """Return how many places each step has replaced, from 0 to all.
+
+    The steps are the same from the end as from the start.
+
+    Args:
+        n_places: In all.
+        n_steps: After the start.
+    """
+    return [k * n_places // n_steps if 2 * k <= n_steps else n_places - (n_steps - k) * n_places // n_steps
+            for k in range(n_steps + 1)]  # fmt: skip
+
+
+def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
+    """Return the mean height of curves, by the trapezium rule.
+
+    Args:
+        curves: Values at each step.
+        counts: From `taken`.
+    """
+    return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
+
 
 Replacement = Literal["control", "blur"]
 PerSite = Float[np.ndarray, " site"]
@@ -26,7 +69,7 @@ Of = Literal["probability", "log_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
+class DeletionInsertion:
     """What the network says while places are taken away, for one replacement.
 
     Deleting in the reversed order of a map and inserting in its order pass through the same images, so each is the
@@ -76,9 +119,9 @@ class Curves:
         return np.exp(self.log_probability) if of == "probability" else self.log_probability
 
 
-def curves(
+def deletion_insertion(
     model: PerturbationClassifier,
-    sites: ChosenSites,
+    sites: ExplainedSites,
     maps: Float[np.ndarray, "site rows columns"],
     *,
     replacement: Replacement,
@@ -86,7 +129,7 @@ def curves(
     n_null_maps: int = 5,
     n_steps: int = 10,
     at_once: int = 64,
-) -> Curves:
+) -> DeletionInsertion:
     """Replace more and more places of every image and ask the network each time.
 
     Standardised pixels are replaced by standardised pixels. What a network measures over the whole image (the
@@ -116,18 +159,18 @@ def curves(
     order = order_of(maps)[:, None]
     random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
     orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
-    counts = taken(orders.shape[2], min(n_steps, orders.shape[2]))
+    counts = n_masked(orders.shape[2], min(n_steps, orders.shape[2]))
 
-    def score(piece: Piece) -> dict[str, np.ndarray]:
+    def score(piece: SiteBatch) -> dict[str, np.ndarray]:
         chosen = orders[list(piece.rows)]
         values = _asked(model, piece, chosen, grid=grid, counts=counts, replacement=replacement, at_once=at_once)
         return {"log_probability": values}
 
     found = sites.map(score, at_once=max(1, at_once // 4), device=next(model.parameters()).device)
-    return Curves(log_probability=found["log_probability"], counts=counts, replacement=replacement)
+    return DeletionInsertion(log_probability=found["log_probability"], counts=counts, replacement=replacement)
 
 
-def without_detail(images: Images, grid: tuple[int, int]) -> Images:
+def remove_detail(images: Images, grid: tuple[int, int]) -> Images:
     """Return images blurred to the means of places, at the same size."""
     rows, columns = (min(cells, side) for cells, side in zip(grid, images.shape[2:], strict=True))
     means = functional.adaptive_avg_pool2d(images, (rows, columns))
@@ -175,7 +218,7 @@ def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
 
 def _asked(
     model: PerturbationClassifier,
-    piece: Piece,
+    piece: SiteBatch,
     orders: Int[np.ndarray, "site order place"],
     *,
     grid: tuple[int, int],
@@ -203,7 +246,7 @@ def _asked(
     return found
 
 
-def _again(piece: Piece, site: Tensor, images: Images) -> Piece:
+def _again(piece: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
     """The piece with a site as often as it is named, each time with another image."""
     return dataclasses.replace(
         piece,
@@ -222,9 +265,9 @@ def _in_pixels(
     return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
 
 
-def _stand_in(piece: Piece, grid: tuple[int, int], replacement: Replacement) -> Images:
+def _stand_in(piece: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:
     if replacement == "blur":
-        return without_detail(piece.images, grid)
+        return remove_detail(piece.images, grid)
     if piece.controls is None:
         raise ExplanationError(
             "There are no control images to put in the place of what is taken. Use the replacement `blur`."
@@ -232,10 +275,12 @@ def _stand_in(piece: Piece, grid: tuple[int, int], replacement: Replacement) -> 
     return piece.controls.expand_as(piece.images)
 
 
-def _check(sites: ChosenSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:
+def _check(sites: ExplainedSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:
     if len(maps) != len(sites):
         raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give one map per site.")
     if replacement not in get_args(Replacement):
-        raise ExplanationError(f"Nothing is replaced by {replacement!r}. {nearest(replacement, get_args(Replacement))}")
+        raise ExplanationError(
+            f"Nothing is replaced by {replacement!r}. {did_you_mean(replacement, get_args(Replacement))}"
+        )
     if n_null_maps < 1 or n_steps < 1:
         raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each.")

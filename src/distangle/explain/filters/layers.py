@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distangle.errors import ExplanationError, nearest
+from distangle.errors import ExplanationError, did_you_mean
 from distangle.model import PerturbationClassifier, layer_names
 
 Filters = Float[np.ndarray, "filter input"]
@@ -99,7 +99,7 @@ def choose_layers(model: PerturbationClassifier, names: Sequence[str] | None = N
         inside = [known for known in there if known == wanted or known.rpartition(".")[0] == wanted]
         if not inside:
             what = "is no 1x1 convolution" if wanted in layer_names(model) else "is no layer"
-            raise ExplanationError(f"{name!r} {what} of {model.config.backbone}. {nearest(wanted, there)}")
+            raise ExplanationError(f"{name!r} {what} of {model.config.backbone}. {did_you_mean(wanted, there)}")
         chosen.append(there[inside[0]])
     return list(dict.fromkeys(chosen))
 

@@ -7,20 +7,32 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from distangle.core.progress import Advance, begin_step, no_progress, show_action
+from distangle.core.random import rng_for
+from distangle.core.stats import mean_interval
 from distangle.errors import ExplanationError
-from distangle.explain.seen import asked_sites, trained_on
-from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
-from distangle.explain.templates.geometry import Vectors, cosines, nearest
-from distangle.explain.templates.junk import junk_apart
-from distangle.explain.templates.maps import Method, is_installed, lay_out, layouts, trustworthiness
-from distangle.explain.templates.spread import beside_random, random_spreads, spread
-from distangle.explain.templates.trained import HEADS, TrainedTemplates, read_templates
-from distangle.explain.templates.words import template_sentences
-from distangle.intervals import mean_interval
-from distangle.progress import Advance, begin_step, doing, no_progress
-from distangle.randomness import generator
-from distangle.results import Predictions, RunFolder, TemplateMaps
-from distangle.results.own_screen import own_screen
+from distangle.explain.selection import requested_sites, was_trained_on
+from distangle.explain.templates.embeddings import (
+    HEADS,
+    TrainedTemplates,
+    choose_perturbations,
+    chosen_sites,
+    clustering,
+    read_templates,
+)
+from distangle.explain.templates.geometry import (
+    Vectors,
+    beside_random,
+    cosines,
+    dispersion,
+    nearest,
+    random_dispersions,
+)
+from distangle.explain.templates.project import Method, is_installed, project, projections, trustworthiness
+from distangle.explain.templates.unused_classes import unused_class_separation
+from distangle.explain.text import template_sentences
+from distangle.results import Predictions, RunFolder, TemplateComparison
+from distangle.results.run_screen import own_screen
 from distangle.screen import Screen
 
 
@@ -50,7 +62,7 @@ def compare_templates(
     perturbations: Sequence[str] | None = None,
     settings: TemplateSettings | None = None,
     advance: Advance = no_progress,
-) -> TemplateMaps:
+) -> TemplateComparison:
     """Compare templates and embeddings of a run.
 
     Those of a second run, such as one with pseudo labels, go into the same maps.
@@ -91,14 +103,14 @@ def compare_templates(
     predictions = [Predictions.read(one.predictions, level="site", views=1) for one in runs]
     chosen = choose_perturbations(predictions[0].table, named=perturbations)
     sites = chosen_sites(
-        predictions, chosen.names, most=settings.most_sites, rng=generator(settings.seed, "templates", "sites")
+        predictions, chosen.names, most=settings.most_sites, rng=rng_for(settings.seed, "templates", "sites")
     )
     numbers: dict[str, Any] = {
         "runs": [{"name": one.name, "pseudo_labels": one.pseudo_labels} for one in found],
         "templates": _spreads(found, settings),
         "junk": {one.name: _junk(one, settings) for one in found},
         "perturbations": {"names": chosen.names, "wells": chosen.wells, "tied": chosen.tied},
-        "trained_on": [one.name for one, (table, _) in zip(found, sites, strict=True) if trained_on(table).any()],
+        "trained_on": [one.name for one, (table, _) in zip(found, sites, strict=True) if was_trained_on(table).any()],
     }
     embeddings, numbers["embeddings"] = _embeddings([one.name for one in found], sites, settings)
     numbers["means"] = _means(found, predictions, settings)
@@ -109,7 +121,7 @@ def compare_templates(
     also, others = _maps(more, settings, of="embeddings")
     numbers["settings"] = settings.model_dump(mode="json")
     numbers["sentences"] = template_sentences(numbers)
-    return TemplateMaps(
+    return TemplateComparison(
         templates=pd.concat([templates, placed], axis=1),
         embeddings=pd.concat([embeddings, also], axis=1),
         maps=[*maps, *others],
@@ -134,8 +146,8 @@ def _spreads(found: Sequence[TrainedTemplates], settings: TemplateSettings) -> d
                 continue
             shape = (len(trained), trained.shape[1])
             if shape not in draws:
-                rng = generator(settings.seed, "templates", "random", *shape)
-                draws[shape] = random_spreads(*shape, rng=rng, n_draws=settings.n_random)
+                rng = rng_for(settings.seed, "templates", "random", *shape)
+                draws[shape] = random_dispersions(*shape, rng=rng, n_draws=settings.n_random)
             said.setdefault(one.name, {})[kind] = beside_random(trained, draws[shape])
     return said
 
@@ -145,8 +157,8 @@ def _junk(one: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
     said: dict[str, Any] = {"outputs": [name for name, flag in zip(one.perturbations, one.junk, strict=True) if flag]}
     for head in HEADS:
         for when, vectors in (("trained", one.heads[head]), ("first_values", one.first[head])):
-            rng = generator(settings.seed, "templates", "junk", head, when)
-            apart = junk_apart(vectors, one.junk, k=settings.k, rng=rng, n_draws=settings.n_draws)
+            rng = rng_for(settings.seed, "templates", "junk", head, when)
+            apart = unused_class_separation(vectors, one.junk, k=settings.k, rng=rng, n_draws=settings.n_draws)
             said.setdefault(head, {})[when] = apart
     return said
 
@@ -158,11 +170,11 @@ def _means(
     said = {}
     for one, sites in zip(found, predictions, strict=True):
         table = sites.table
-        fine = asked_sites(table) & (table["perturbation"] != "")
+        fine = requested_sites(table) & (table["perturbation"] != "")
         frame = pd.DataFrame(sites.embedding[fine.to_numpy()].astype(np.float64))
         means = frame.groupby(table.loc[fine, "perturbation"].astype(str).to_numpy()).mean().to_numpy()
         if len(means) > 1:
-            said[one.name] = {"n": len(means), **spread(means - means.mean(axis=0))}
+            said[one.name] = {"n": len(means), **dispersion(means - means.mean(axis=0))}
     return said
 
 
@@ -197,7 +209,7 @@ def _embeddings(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     tables, said, values = [], {}, []
     for name, (table, vectors) in zip(names, sites, strict=True):
-        rng = generator(settings.seed, "templates", "embeddings")  # the same shuffles for both
+        rng = rng_for(settings.seed, "templates", "embeddings")  # the same shuffles for both
         measured = clustering(vectors, table, k=settings.k, rng=rng, n_draws=settings.n_draws)
         kept = [
             column for column in table if str(column).startswith("Metadata_") or column in ("perturbation", "predicted")
@@ -225,7 +237,7 @@ def _maps(
     columns: dict[str, np.ndarray] = {}
     maps = []
     wanted = [
-        *layouts(
+        *projections(
             len(together),
             methods=settings.methods or methods,
             seeds=settings.seeds,
@@ -234,8 +246,8 @@ def _maps(
         )
     ]
     for number, layout in enumerate(wanted, start=1):
-        doing(f"laying out {of}", f"map {number} of {len(wanted)}, {layout.name}")
-        points = lay_out(together, layout)
+        show_action(f"laying out {of}", f"map {number} of {len(wanted)}, {layout.name}")
+        points = project(together, layout)
         columns |= {f"{layout.name}_x": points[:, 0], f"{layout.name}_y": points[:, 1]}
         each = zip(sets.items(), np.split(points, ends[:-1]), strict=True)
         maps.append(

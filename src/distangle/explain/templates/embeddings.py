@@ -1,21 +1,27 @@
-"""Embeddings of a few perturbations, and whether those of one lie together."""
+"""Embeddings of a few perturbations, and whether those of one lie together.
 
-from collections.abc import Sequence
+The templates of a finished run, and which of its outputs are junk classes.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from distangle.errors import ExplanationError
-from distangle.errors import nearest as nearest_names
-from distangle.explain.seen import asked_sites
-from distangle.explain.templates.geometry import Vectors, cosines, neighbour_purity, silhouettes
-from distangle.explain.templates.spread import beside_draws
-from distangle.intervals import mean_interval
-from distangle.results import Predictions
-from distangle.screen import natural_key
+from distangle.core.stats import mean_interval
+from distangle.errors import ExplanationError, RunError
+from distangle.errors import did_you_mean as nearest_names
+from distangle.explain.selection import requested_sites
+from distangle.explain.templates.geometry import Vectors, compare_with_draws, cosines, neighbour_purity, silhouettes
+from distangle.explain.templates.unused_classes import training_wells
+from distangle.inference import open_model
+from distangle.model import PerturbationClassifier, build_classifier
+from distangle.results import Predictions, RunFolder
+from distangle.screen import Folds, Screen, natural_sort_key
+from distangle.training import read_config
 
 WELL = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
 SITE = [*WELL, "Metadata_Site"]
@@ -53,7 +59,7 @@ def choose_perturbations(
         ExplanationError: A name that no held-out site has, or fewer than two perturbations.
     """
     wells = table[table["perturbation"] != ""].drop_duplicates(WELL)["perturbation"].astype(str).value_counts()
-    there = set(table.loc[asked_sites(table), "perturbation"].astype(str)) - {""}
+    there = set(table.loc[requested_sites(table), "perturbation"].astype(str)) - {""}
     if named is not None:
         names = tuple(dict.fromkeys(named))
         for name in names:
@@ -64,13 +70,14 @@ def choose_perturbations(
                 )
         tied: tuple[str, ...] = ()
     else:
-        order = sorted(there, key=lambda name: (-int(wells[name]), natural_key(name)))
+        order = sorted(there, key=lambda name: (-int(wells[name]), natural_sort_key(name)))
         names = tuple(order[:most])
         tied = tuple(name for name in order[most:] if names and wells[name] == wells[names[-1]])
     if len(names) < 2:
         raise ExplanationError(
             f"{len(names)} perturbation(s) to compare embeddings of ({', '.join(names) or 'none'}); at least two are "
-            f"needed. Held-out sites have: {', '.join(sorted(there, key=natural_key)[:20]) or 'no known perturbation'}."
+            f"needed. Held-out sites have: "
+            f"{', '.join(sorted(there, key=natural_sort_key)[:20]) or 'no known perturbation'}."
         )
     return ChosenPerturbations(names=names, wells=tuple(int(wells[name]) for name in names), tied=tied)
 
@@ -110,7 +117,7 @@ def chosen_sites(
 
 
 def _places(found: Predictions, names: Sequence[str]) -> dict[tuple[str, ...], int]:
-    fine = asked_sites(found.table) & found.table["perturbation"].isin(names)
+    fine = requested_sites(found.table) & found.table["perturbation"].isin(names)
     rows = np.flatnonzero(fine.to_numpy())
     keys = found.table[SITE].iloc[rows].astype(str).itertuples(index=False, name=None)
     return dict(zip(keys, rows.tolist(), strict=True))
@@ -167,7 +174,7 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
         value = float(np.nanmean(values))
         reached = sum(draw >= value - 1e-12 for draw in null)
         interval = mean_interval(values, groups)
-        said[name] = {**beside_draws(value, null), "p": (1 + reached) / (1 + n_draws), "interval": interval}
+        said[name] = {**compare_with_draws(value, null), "p": (1 + reached) / (1 + n_draws), "interval": interval}
     return Clustering(silhouette=silhouette, purity=purity, said=said)
 
 
@@ -176,3 +183,81 @@ def _measured(pairs: np.ndarray, labels: Sequence[str], wells: Sequence[str], *,
     purity = neighbour_purity(pairs, labels, k=k, apart=wells)
     # With a single well of everything there is nobody to be near to.
     return (np.zeros(len(pairs)) if found is None else found), np.nan_to_num(purity, nan=0.0)
+
+
+HEADS = ("softmax", "arc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedTemplates:
+    """What a run learnt per output.
+
+    Attributes:
+        name: Of the run.
+        pseudo_labels: The strategy that it was trained with; `none` for without.
+        perturbations: Names of the outputs.
+        wells: Labelled training wells of each output.
+        junk: Outputs that nothing was trained on: no labelled training well, or none that could be read.
+        heads: Templates by head, `softmax` and `arc`.
+        first: The same before the first step, from the seed of the run.
+        bias: Of the softmax head.
+    """
+
+    name: str
+    pseudo_labels: str
+    perturbations: tuple[str, ...]
+    wells: Int[np.ndarray, " perturbation"]
+    junk: Bool[np.ndarray, " perturbation"]
+    heads: Mapping[str, Vectors]
+    first: Mapping[str, Vectors]
+    bias: Float[np.ndarray, " perturbation"]
+
+    @property
+    def with_bias(self) -> Vectors:
+        """Return softmax templates with their bias as one more dimension.
+
+        The logit is their product with (embedding, 1).
+        """
+        return np.concatenate([self.heads["softmax"], self.bias[:, None]], axis=1)
+
+
+def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTemplates:
+    """Read the templates of a run with the training wells per output.
+
+    Args:
+        run: Finished.
+        screen: That it was trained on.
+        name: To call it by.
+
+    Raises:
+        RunError: It is not finished, or was trained on another screen.
+        FoldError: Its folds are damaged, or do not know the sites of the screen.
+        WeightsError: Its weights are damaged.
+    """
+    model, about = open_model(run)
+    config, classes = read_config(run.config), about.classes
+    known = {*screen.sites[about.target].astype(str)} if about.target in screen.sites.columns else set()
+    if not known & set(classes):
+        raise RunError(
+            f"{run.root} learnt {', '.join(classes[:3])} and so on, none of which {screen.folder} has. Compare runs on "
+            "one screen, and name the screen that they were trained on."
+        )
+    wells = training_wells(screen, Folds.read(run.folds), classes, target=about.target)
+    return TrainedTemplates(
+        name=name,
+        pseudo_labels=config.pseudo_labels.strategy,
+        perturbations=classes,
+        wells=wells,
+        junk=(wells == 0) | (np.asarray(about.class_sites) == 0),
+        heads=_heads(model),
+        first=_heads(build_classifier(model.config, seed=config.seed)),
+        bias=_array(model.linear_templates.bias),
+    )
+
+
+def _heads(model: PerturbationClassifier) -> dict[str, Vectors]:
+    return {"softmax": _array(model.linear_templates.weight), "arc": _array(model.cosine_templates.weight)}
+
+
+def _array(parameter: object) -> np.ndarray:
+    return np.asarray(parameter.detach().cpu().numpy(), dtype=np.float64)  # type: ignore[attr-defined]

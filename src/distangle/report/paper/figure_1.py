@@ -3,32 +3,32 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from distangle.report import composites
-from distangle.report.material import Material
-from distangle.report.paper.drawn import (
-    Drawn,
-    Missing,
+from distangle.images import composites
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import (
+    PaperFigure,
+    UnavailableFigure,
+    channel_names,
     drawing,
-    merged,
+    example_sites,
+    merge_tables,
     picture,
     place_of,
     read,
-    shown_sites,
-    stain_names,
 )
 
 TITLE = "The channels of one site"
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw every channel of a site in grey and all of them merged.
 
     Source: Fig. 1
     """
-    row = shown_sites(material, most=1)[0]
+    row = example_sites(material, most=1)[0]
     image = read(material, row)
-    channels = composites.stretched(image, composites.contrast_limits([image]))
-    names = stain_names(material)
+    channels = composites.stretch(image, composites.contrast_limits([image]))
+    names = channel_names(material)
     alike = np.atleast_2d(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
     pairs = alike[np.triu_indices(len(image), 1)]
     pairs = pairs[np.isfinite(pairs)]
@@ -42,7 +42,7 @@ def draw(material: Material) -> Drawn | Missing:
         for axes, channel, (name, what), pixels in zip(panels, channels, names, image, strict=False):
             grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
             picture(axes, grey, name, below=f"{what}\nmean {pixels.mean():.1f}, spread {pixels.std():.1f}".lstrip())
-        picture(panels[len(image)], merged(image, material), "all, in their colours")
+        picture(panels[len(image)], merge_tables(image, material), "all, in their colours")
     where = place_of(material, row)
     numbers = {
         "site": where,
@@ -60,4 +60,4 @@ def draw(material: Material) -> Drawn | Missing:
     caption = (
         f"{place_of(material, row)}. Each channel at a contrast of its own; means are of the pixels as read.{said}"
     )
-    return Drawn(figure=figure, title=TITLE, caption=caption, numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

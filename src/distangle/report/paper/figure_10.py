@@ -11,10 +11,10 @@ from matplotlib.image import AxesImage
 
 from distangle.errors import RunError
 from distangle.report.charts import INK, MUTED, ORANGE, RULE
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing
-from distangle.report.paper.maps import below
-from distangle.results import FilterBands
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
+from distangle.report.paper.panels import below
+from distangle.results import FilterAnalysis
 
 TITLE = "1x1 filters"
 # Orange to blue through white: apart for colour-blind eyes.
@@ -23,16 +23,16 @@ KINDS = (("printed", "as printed"), ("gamma", "with the norm's γ"))
 COMPARED = (("variation", "variation within a filter"), ("effective_rank", "effective rank"))
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw the weights of two layers, one filter per column; all layers below.
 
     Source: Fig. 10
     """
     try:
-        found = FilterBands.read(material.run.explanations)
+        found = FilterAnalysis.read(material.run.explanations)
     except RunError:
         command = f"distangle explain {material.typed}"
-        return Missing(title=TITLE, reason="The filters have not been examined.", command=command)
+        return UnavailableFigure(title=TITLE, reason="The filters have not been examined.", command=command)
     shown = list(found.shown)[:2]
     kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in found.weights for name in shown)]
     with drawing():
@@ -56,7 +56,7 @@ def draw(material: Material) -> Drawn | Missing:
             _all_layers(axes, found, number, words, shown)
     numbers = {"shown": _shown(found, shown), "claim": found.claim, "prune": list(found.prune)}
     caption = " ".join([_lead(found), *found.sentences])
-    return Drawn(figure=figure, title=TITLE, caption=caption, numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)
 
 
 def _weights(axes: Axes, weights: np.ndarray) -> AxesImage:
@@ -68,7 +68,7 @@ def _weights(axes: Axes, weights: np.ndarray) -> AxesImage:
     return image
 
 
-def _all_layers(axes: Axes, found: FilterBands, number: str, words: str, shown: Sequence[str]) -> None:
+def _all_layers(axes: Axes, found: FilterAnalysis, number: str, words: str, shown: Sequence[str]) -> None:
     of_kind = [one for one in found.layers if one["weights"] == "printed"]
     dense = [one for one in of_kind if one["dense"]] or of_kind
     chance = np.array([one[number]["shuffled"]["random"] or 1.0 for one in dense])
@@ -88,7 +88,7 @@ def _all_layers(axes: Axes, found: FilterBands, number: str, words: str, shown: 
     below(axes, f"{kind} (orange: shown above)")
 
 
-def _shown(found: FilterBands, shown: Sequence[str]) -> dict[str, Any]:
+def _shown(found: FilterAnalysis, shown: Sequence[str]) -> dict[str, Any]:
     keep = ("near_constant", "one_colour", "silent", "duplicates", "variation", "cosine_size", "effective_rank")
     return {
         f"{one['layer']}|{one['weights']}": {name: one[name] for name in keep}
@@ -97,7 +97,7 @@ def _shown(found: FilterBands, shown: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lead(found: FilterBands) -> str:
+def _lead(found: FilterAnalysis) -> str:
     if found.claim is not None and found.claim["printed_names"]:
         return "The layers of the paper; a column is a filter, a row the weights of one channel."
     return (

@@ -10,18 +10,18 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from distangle.errors import ImageError
-from distangle.report import composites
+from distangle.images import composites
 from distangle.report.charts import MUTED
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing, merged, picture, read, row_of
-from distangle.report.sites import ChosenSite, choose_sites, fitted_map, site_key
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing, merge_tables, picture, read, row_of
+from distangle.report.site_renderer import ChosenSite, choose_sites, fit_map, site_key
 from distangle.results import Explanation
 
 TITLE = "Where the network looked"
 SHOWN = 3
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw image and attribution map of one site of each of three perturbations.
 
     Below them stands the mean map of all sites of each.
@@ -30,10 +30,12 @@ def draw(material: Material) -> Drawn | Missing:
     """
     explanation = material.explanation
     if explanation is None:
-        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}")
+        return UnavailableFigure(
+            title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}"
+        )
     chosen = _chosen(explanation)
     if not chosen:
-        return Missing(title=TITLE, reason="No explained site was predicted rightly and has a map.")
+        return UnavailableFigure(title=TITLE, reason="No explained site was predicted rightly and has a map.")
     with drawing():
         has_means = explanation.perturbations is not None and explanation.perturbation_maps is not None
         n_rows = 3 if has_means else 2
@@ -45,12 +47,12 @@ def draw(material: Material) -> Drawn | Missing:
             role = str(entry["Metadata_Role"]).replace("_", " ")
             what = str(entry["perturbation"]) + (f" ({role})" if site.kind == "control" else "")
             kind = str(entry.get("Metadata_Cell_Type", "") or "")
-            picture(above, merged(image, material), f"{kind + ', ' if kind else ''}{what}")
+            picture(above, merge_tables(image, material), f"{kind + ', ' if kind else ''}{what}")
             try:
-                activation_map = fitted_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
+                activation_map = fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
             except ImageError as error:
-                return Missing(title=TITLE, reason=str(error))
-            grey = composites.grey(composites.stretched(image, composites.contrast_limits([image])))
+                return UnavailableFigure(title=TITLE, reason=str(error))
+            grey = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
             picture(
                 below,
                 composites.overlay(grey, activation_map),
@@ -73,7 +75,7 @@ def draw(material: Material) -> Drawn | Missing:
             for site in chosen
         ],
     }
-    return Drawn(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 
 
 def _mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
@@ -86,7 +88,7 @@ def _mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *,
     if "Metadata_Cell_Type" in table.columns:
         same &= table["Metadata_Cell_Type"] == entry.get("Metadata_Cell_Type")
     for place in same.to_numpy().nonzero()[0][:1]:
-        mean = fitted_map(maps[place], (side, round(side * maps.shape[2] / maps.shape[1])))
+        mean = fit_map(maps[place], (side, round(side * maps.shape[2] / maps.shape[1])))
         dark = np.full((*mean.shape, 3), 25, dtype=np.uint8)
         row = table.iloc[place]
         picture(

@@ -7,22 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distangle.report.charts import BLUE, INK, ORANGE, RULE
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
 from distangle.results import STANDS_OUT, Explanation
 
 TITLE = "Channel attribution by Eq. (15) and by Shapley values"
 PRINTED_LAYER = "features.denseblock4.denselayer24"
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw Eq. (15) over all explained sites with its null, and the Shapley values.
 
     Source: Fig. 12
     """
     explanation = material.explanation
     if explanation is None:
-        return Missing(title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}")
+        return UnavailableFigure(
+            title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}"
+        )
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     with drawing():
         figure = Figure(figsize=(7.4, 3.1), layout="constrained")
@@ -36,7 +38,7 @@ def draw(material: Material) -> Drawn | Missing:
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["of"] == "log_probability" else "")
     numbers = _numbers(explanation, channels)
-    return Drawn(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 
 
 def _points(axes: Axes, channels: list[str], said: dict[str, Any], *, colour: str) -> None:

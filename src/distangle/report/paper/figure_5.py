@@ -4,31 +4,40 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from distangle.randomness import generator
+from distangle.core.random import rng_for
 from distangle.report.charts import ORANGE
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing, merged, picture, place_of, read, shown_sites
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import (
+    PaperFigure,
+    UnavailableFigure,
+    drawing,
+    example_sites,
+    merge_tables,
+    picture,
+    place_of,
+    read,
+)
 
 TITLE = "CutMix"
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw two sites and their CutMix mixture, with the weights of their labels.
 
     Source: Fig. 5
     """
     # Late: the report is opened without torch, which the training room brings along.
-    from distangle.training.batches.cutmix import kept_area, mix_images, random_box
+    from distangle.training.data.cutmix import kept_area, mix_images, random_box
 
-    rows = shown_sites(material, most=2)
+    rows = example_sites(material, most=2)
     if len(rows) < 2:
-        return Missing(title=TITLE, reason="The screen has one well only, and CutMix needs two.")
+        return UnavailableFigure(title=TITLE, reason="The screen has one well only, and CutMix needs two.")
     pair = [read(material, row) for row in rows]
     if pair[0].shape != pair[1].shape:
-        return Missing(title=TITLE, reason=f"Two sites differ in size, {pair[0].shape} and {pair[1].shape}.")
+        return UnavailableFigure(title=TITLE, reason=f"Two sites differ in size, {pair[0].shape} and {pair[1].shape}.")
     height, width = pair[0].shape[1:]
     asked = material.config.get("cutmix", {})
-    rng = generator(0, "figure 5")
+    rng = rng_for(0, "figure 5")
     box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
     while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a box that can be seen
         box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
@@ -41,7 +50,7 @@ def draw(material: Material) -> Drawn | Missing:
         for axes, image, words, title in zip(
             figure.subplots(1, 3), (*pair, mixed), below, ("Image A", "Image B", "CutMix image"), strict=True
         ):
-            picture(axes, merged(image, material, beside=pair), title, below=words)
+            picture(axes, merge_tables(image, material, beside=pair), title, below=words)
         for axes in figure.axes[1:]:
             axes.add_patch(
                 Rectangle(
@@ -61,4 +70,4 @@ def draw(material: Material) -> Drawn | Missing:
         f"covered.{used if material.config else ''}"
     )
     numbers = {"lambda": kept, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
-    return Drawn(figure=figure, title=TITLE, caption=caption, numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

@@ -10,22 +10,22 @@ from matplotlib.figure import Figure
 
 from distangle.errors import RunError
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing
-from distangle.report.paper.maps import (
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
+from distangle.report.paper.panels import (
     band,
     below,
+    group_by_run,
     half_span,
     main_map,
     map_named,
     mean_line,
     places,
-    runs_of,
+    projection_label,
     square,
-    swarm,
-    words_of,
+    strip_plot,
 )
-from distangle.results import TemplateMaps
+from distangle.results import TemplateComparison
 
 TITLES = {"arc": "Templates of the arc-margin head", "softmax": "Templates of the softmax head"}
 REAL: Mapping[str, Any] = {"marker": "o", "color": ORANGE, "markeredgecolor": "white", "markeredgewidth": 0.4}
@@ -36,7 +36,7 @@ PUSHED = (
 )
 
 
-def draw_arc(material: Material) -> Drawn | Missing:
+def draw_arc(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw the templates of the arc head.
 
     Source: Fig. 7
@@ -44,7 +44,7 @@ def draw_arc(material: Material) -> Drawn | Missing:
     return _draw(material, "arc")
 
 
-def draw_softmax(material: Material) -> Drawn | Missing:
+def draw_softmax(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw the templates of the softmax head.
 
     Source: Fig. 8
@@ -52,14 +52,14 @@ def draw_softmax(material: Material) -> Drawn | Missing:
     return _draw(material, "softmax")
 
 
-def _draw(material: Material, head: str) -> Drawn | Missing:
+def _draw(material: ReportData, head: str) -> PaperFigure | UnavailableFigure:
     try:
-        found = TemplateMaps.read(material.run.explanations)
+        found = TemplateComparison.read(material.run.explanations)
     except RunError:
         command = f"distangle explain {material.typed}"
-        return Missing(title=TITLES[head], reason="The templates have not been compared.", command=command)
+        return UnavailableFigure(title=TITLES[head], reason="The templates have not been compared.", command=command)
     table = found.templates[found.templates["head"] == head]
-    runs = runs_of(found.numbers)
+    runs = group_by_run(found.numbers)
     shown, pca = main_map(found.maps, "templates"), map_named(found.maps, "templates", "pca")
     rows = [shown] if pca is None or shown["name"] == "pca" else [shown, pca]
     sets = [table[table["run"] == name] for name, _ in runs]
@@ -74,13 +74,13 @@ def _draw(material: Material, head: str) -> Drawn | Missing:
                 if line == 0:
                     axes.set_title(f"{kind}\n({name})", color=INK)
                 trust = one["trustworthiness_of"][f"{name}, {head}"]
-                below(axes, f"{words_of(one)}\n" + ("" if trust is None else f"trustworthiness {trust:.2f}"))
+                below(axes, f"{projection_label(one)}\n" + ("" if trust is None else f"trustworthiness {trust:.2f}"))
         _angles(grid[0, -1], found, sets, runs, head)
         if len(rows) > 1:
             _norms(grid[1, -1], sets, runs)
         _legend(figure, table)
     numbers = _numbers(found, head, runs)
-    return Drawn(figure=figure, title=TITLES[head], caption=_caption(numbers, found, head, runs), numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLES[head], caption=_caption(numbers, found, head, runs), numbers=numbers)
 
 
 def _map(axes: Axes, own: pd.DataFrame, name: str, half: float) -> None:
@@ -92,7 +92,7 @@ def _map(axes: Axes, own: pd.DataFrame, name: str, half: float) -> None:
 
 
 def _angles(
-    axes: Axes, found: TemplateMaps, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[str, str]], head: str
+    axes: Axes, found: TemplateComparison, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[str, str]], head: str
 ) -> None:
     for at, (own, (name, _)) in enumerate(zip(sets, runs, strict=True)):
         said = found.numbers["templates"].get(name, {}).get(head)
@@ -123,7 +123,7 @@ def _strip(axes: Axes, at: float, own: pd.DataFrame, column: str) -> None:
     size = float(np.clip(30 / np.sqrt(len(own)), 2, 4.5))
     for chosen, style, shift in ((~junk, REAL, -0.16), (junk, JUNK, 0.2)):
         if np.isfinite(values[chosen]).any():
-            swarm(
+            strip_plot(
                 axes, at + (shift if junk.any() else 0), values[chosen], width=0.13, markersize=size, zorder=3, **style
             )
 
@@ -142,7 +142,7 @@ def _legend(figure: Figure, table: pd.DataFrame) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=MUTED)
 
 
-def _numbers(found: TemplateMaps, head: str, runs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _numbers(found: TemplateComparison, head: str, runs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, kind in runs:
         spread = found.numbers["templates"].get(name, {}).get(head)
@@ -158,7 +158,7 @@ def _numbers(found: TemplateMaps, head: str, runs: Sequence[tuple[str, str]]) ->
     return said
 
 
-def _caption(numbers: dict[str, Any], found: TemplateMaps, head: str, runs: Sequence[tuple[str, str]]) -> str:
+def _caption(numbers: dict[str, Any], found: TemplateComparison, head: str, runs: Sequence[tuple[str, str]]) -> str:
     parts = []
     for name, kind in runs:
         own = numbers[name]

@@ -11,21 +11,21 @@ from matplotlib.lines import Line2D
 
 from distangle.errors import RunError
 from distangle.report.charts import INK, MUTED
-from distangle.report.material import Material
-from distangle.report.paper.drawn import Drawn, Missing, drawing
-from distangle.report.paper.maps import (
+from distangle.report.data import ReportData
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
+from distangle.report.paper.panels import (
     band,
     below,
+    group_by_run,
     half_span,
     main_map,
     mean_line,
     places,
-    runs_of,
+    projection_label,
     square,
-    swarm,
-    words_of,
+    strip_plot,
 )
-from distangle.results import TemplateMaps
+from distangle.results import TemplateComparison
 
 TITLE = "Embeddings of the held-out sites"
 TITLE_OF_TRAINING = "Embeddings of sites that were trained on"
@@ -34,17 +34,17 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#1
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
-def draw(material: Material) -> Drawn | Missing:
+def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw the embeddings of the chosen perturbations, with their silhouettes.
 
     Source: Fig. 9
     """
     try:
-        found = TemplateMaps.read(material.run.explanations)
+        found = TemplateComparison.read(material.run.explanations)
     except RunError:
         command = f"distangle explain {material.typed}"
-        return Missing(title=TITLE, reason="The embeddings have not been compared.", command=command)
-    runs, names = runs_of(found.numbers), list(found.numbers["perturbations"]["names"])
+        return UnavailableFigure(title=TITLE, reason="The embeddings have not been compared.", command=command)
+    runs, names = group_by_run(found.numbers), list(found.numbers["perturbations"]["names"])
     shown = main_map(found.maps, "embeddings")
     sets = [found.embeddings[found.embeddings["run"] == name] for name, _ in runs]
     with drawing():
@@ -55,7 +55,7 @@ def draw(material: Material) -> Drawn | Missing:
             _map(axes, own, names, shown["name"], half)
             axes.set_title(f"{kind}\n({name})", color=INK)
             trust = shown["trustworthiness_of"][name]
-            below(axes, f"{words_of(shown)}\n" + ("" if trust is None else f"trustworthiness {trust:.2f}"))
+            below(axes, f"{projection_label(shown)}\n" + ("" if trust is None else f"trustworthiness {trust:.2f}"))
         _silhouettes(panels[-1], found.numbers["embeddings"], sets, runs, names)
         handles = [
             Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=6, label=name)
@@ -71,7 +71,7 @@ def draw(material: Material) -> Drawn | Missing:
     caption = _caption(numbers, runs, order)
     if seen and len(runs) > 1:
         caption += f" Trained on these sites: {', '.join(seen)}."
-    return Drawn(figure=figure, title=TITLE_OF_TRAINING if seen else TITLE, caption=caption, numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE_OF_TRAINING if seen else TITLE, caption=caption, numbers=numbers)
 
 
 def _map(axes: Axes, own: pd.DataFrame, names: Sequence[str], name: str, half: float) -> None:
@@ -107,7 +107,7 @@ def _silhouettes(
             values = own.loc[own["perturbation"] == label, "silhouette"].to_numpy(dtype=float)
             place = at - 0.4 + step * (k + 0.5)
             size = float(np.clip(24 / np.sqrt(len(own)), 1.8, 4))
-            swarm(axes, place, values, width=0.4 * step, marker=marker, color=colour, markersize=size, zorder=3)
+            strip_plot(axes, place, values, width=0.4 * step, marker=marker, color=colour, markersize=size, zorder=3)
     axes.set_xticks(range(len(runs)), [kind.replace(" pseudo", "\npseudo") for _, kind in runs], color=INK, fontsize=8)
     axes.use_sticky_edges = False
     axes.autoscale_view()

@@ -1,6 +1,6 @@
 """Check a screen by its tables alone, without pixels."""
 
-from distangle.screen.checks.finding import Checked, Law
-from distangle.screen.checks.tables import check_tables
+from distangle.screen.checks.run import check_tables
+from distangle.screen.problems import CheckReport, Invariant
 
-__all__ = ["Checked", "Law", "check_tables"]
+__all__ = ["CheckReport", "Invariant", "check_tables"]

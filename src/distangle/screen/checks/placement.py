@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distangle.screen.checks.finding import Severity
-from distangle.screen.layouts.wells.spelling import spelling_of
-from distangle.screen.plate import PlateTransform, Position, row_of, well_name
-from distangle.screen.problems import Problem
-from distangle.screen.table import PLATE_COLUMNS, Screen
+from distangle.screen.plates import PlateTransform, Position, row_of, well_name
+from distangle.screen.problems import Problem, Severity
+from distangle.screen.readers.wells.spelling import spelling_of
+from distangle.screen.screen import PLATE_COLUMNS, Screen
 
 FEWEST = 4  # wells that do not match before a plate is said to lie wrong
 HALF = 0.5  # share of its wells from which a plate is unlike the others
@@ -22,7 +21,7 @@ _ABSENT, _UNSETTLED, _ANY = 0, -1, -2
 
 
 @dataclass(frozen=True)
-class Correction:
+class PlacementCorrection:
     """What to do about a plate that lies wrong.
 
     Attributes:
@@ -45,24 +44,24 @@ class _Wells:
     n_off: int
 
 
-IDENTITY = Correction("leave them", PlateTransform())
+IDENTITY = PlacementCorrection("leave them", PlateTransform())
 CORRECTIONS = (
     IDENTITY,
     # Before the others: a plate that counts from 0 has wells off the plate, which turning it would bring back too.
-    Correction("count its columns from 0", PlateTransform(columns=1), from_zero=True),
-    Correction("count its rows and columns from 0", PlateTransform(rows=1, columns=1), from_zero=True),
-    Correction("exchange rows and columns", PlateTransform(transposed=True)),
-    Correction("turn the plate by 180 degrees", PlateTransform(rotated=True)),
+    PlacementCorrection("count its columns from 0", PlateTransform(columns=1), from_zero=True),
+    PlacementCorrection("count its rows and columns from 0", PlateTransform(rows=1, columns=1), from_zero=True),
+    PlacementCorrection("exchange rows and columns", PlateTransform(transposed=True)),
+    PlacementCorrection("turn the plate by 180 degrees", PlateTransform(rotated=True)),
     # A screen of 96 wells is believed to be one of 384 unless somebody says so.
     *(
-        Correction(
+        PlacementCorrection(
             f"turn the plate of {rows} x {columns} wells by 180 degrees",
             PlateTransform(rotated=True, size=(rows, columns)),
         )
         for rows, columns in SMALLER
     ),
     *(
-        Correction(
+        PlacementCorrection(
             f"shift {kind} by {by:+d}", PlateTransform(rows=by) if kind == "rows" else PlateTransform(columns=by)
         )
         for by in (-1, 1, -2, 2)
@@ -70,7 +69,9 @@ CORRECTIONS = (
         if (kind, by) != ("columns", 1)
     ),
     *(
-        Correction(f"shift rows by {rows:+d} and columns by {columns:+d}", PlateTransform(rows=rows, columns=columns))
+        PlacementCorrection(
+            f"shift rows by {rows:+d} and columns by {columns:+d}", PlateTransform(rows=rows, columns=columns)
+        )
         for rows in (-1, 1, -2, 2)
         for columns in (-1, 1, -2, 2)
         if (rows, columns) != (1, 1)
@@ -112,7 +113,14 @@ def check_placement(screen: Screen) -> list[Problem]:
 
 
 def _finding(
-    key: tuple[str, str], wells: _Wells, correction: Correction, plate: Position, *, wrong: int, least: int, sure: bool
+    key: tuple[str, str],
+    wells: _Wells,
+    correction: PlacementCorrection,
+    plate: Position,
+    *,
+    wrong: int,
+    least: int,
+    sure: bool,
 ) -> Problem:
     apply = correction.transform.apply
     moves = (apply(wells.positions, plate) != wells.positions).any(axis=1)

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Collection
 
-from distangle.remote import AnyPath
+from distangle.core.remote import AnyPath
 from distangle.screen.source_tables.cells import MISSING, clean
 from distangle.screen.source_tables.delimited import read_delimited
 from distangle.screen.source_tables.parquet import read_parquet
-from distangle.screen.source_tables.table import SourceTable, require_columns
-from distangle.screen.source_tables.wider import alike, with_columns
+from distangle.screen.source_tables.table import SourceTable, matching_columns, require_columns, with_columns
 
 ENDING = r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)"  # of a name, in any case
 
@@ -34,4 +33,13 @@ def read_table(path: AnyPath, *, missing: Collection[str] = ()) -> SourceTable:
     return clean(table, missing=missing)
 
 
-__all__ = ["ENDING", "MISSING", "SourceTable", "alike", "is_table", "read_table", "require_columns", "with_columns"]
+__all__ = [
+    "ENDING",
+    "MISSING",
+    "SourceTable",
+    "matching_columns",
+    "is_table",
+    "read_table",
+    "require_columns",
+    "with_columns",
+]

@@ -5,9 +5,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
+from distangle.core.unicode_names import normalize_name
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables.table import SourceTable
-from distangle.screen.spelling import one_spelling
 
 MISSING = (
     *("nan", "-nan", "NA", "N/A", "n.a.", "<NA>", "#NA", "#N/A", "#N/A N/A", "NaT", "None", "null", "(null)", "NULL"),
@@ -33,7 +33,7 @@ def clean(table: SourceTable, *, missing: Collection[str] = ()) -> SourceTable:
     words = frozenset(word.strip().casefold() for word in missing)
     blanked: dict[str, Counter[str]] = defaultdict(Counter)
     changed: set[str] = set()
-    columns = tuple(one_spelling(name) for name in table.columns)
+    columns = tuple(normalize_name(name) for name in table.columns)
     of_files = [_OF_FILES.fullmatch(name) is not None for name in columns]
     rows = tuple(
         tuple(
@@ -63,7 +63,7 @@ def _cell(
     blanked: dict[str, Counter[str]],
     changed: set[str],
 ) -> str:
-    plain = one_spelling(cell)
+    plain = normalize_name(cell)
     if len(plain) < _LONGEST and plain.casefold() in words and plain not in _NAMES:
         blanked[column][plain] += 1
         return ""
@@ -98,7 +98,7 @@ def _forms(table: SourceTable, columns: Sequence[str], changed: Collection[str])
     for k, column in enumerate(columns):
         if column in changed:
             for row in table.rows:
-                forms[column, one_spelling(row[k])].add(row[k].strip())
+                forms[column, normalize_name(row[k])].add(row[k].strip())
     several = [(column, sorted(written)) for (column, _), written in forms.items() if len(written) > 1]
     if not several:
         return []

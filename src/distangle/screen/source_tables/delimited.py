@@ -11,11 +11,11 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 
+from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
-from distangle.remote import AnyPath
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables.header import table_of
-from distangle.screen.source_tables.plate_grid import Line, PlateGrid, has_shape, plate_grids
+from distangle.screen.source_tables.plate_grid import GridTable, Line, has_shape, plate_grids
 from distangle.screen.source_tables.table import LARGEST, SourceTable, read_bytes
 
 _ADD_HEADS = "If it is a map of the plate, write 1, 2, 3, ... above its columns and A, B, C, ... before its rows."
@@ -54,7 +54,7 @@ def read_delimited(path: AnyPath) -> SourceTable:
     return dataclasses.replace(table, advice=_ADD_HEADS) if has_shape([line for line in lines if line[1]]) else table
 
 
-def _of_grid(path: AnyPath, grids: Sequence[PlateGrid], lines: Sequence[Line]) -> SourceTable:
+def _of_grid(path: AnyPath, grids: Sequence[GridTable], lines: Sequence[Line]) -> SourceTable:
     if len(grids) > 1:
         listed = ", ".join(str(grid.first) for grid in grids[:5])
         raise ScreenError(

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from distangle.remote import AnyPath
+from distangle.core.remote import AnyPath
 from distangle.screen.problems import Problem
 from distangle.screen.source_tables.table import SourceTable, checked_header
 

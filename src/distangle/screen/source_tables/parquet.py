@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
-from distangle.remote import AnyPath
 from distangle.screen.source_tables.table import LARGEST, SourceTable, checked_header, read_bytes
 
 

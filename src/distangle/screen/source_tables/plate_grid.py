@@ -16,7 +16,7 @@ _FEWEST = 2  # heads of columns that make a grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlateGrid:
+class GridTable:
     """A map of a plate.
 
     Attributes:
@@ -32,7 +32,7 @@ class PlateGrid:
     is_measured: bool
 
 
-def plate_grids(lines: Sequence[Line]) -> list[PlateGrid]:
+def plate_grids(lines: Sequence[Line]) -> list[GridTable]:
     """Find the maps of plates in a table; none where it is a table of rows.
 
     Heads are numbers above the columns and letters before the rows; of a whole plate also the other way round. A map
@@ -42,7 +42,7 @@ def plate_grids(lines: Sequence[Line]) -> list[PlateGrid]:
     Args:
         lines: All lines that are no comments, blank ones too.
     """
-    grids: list[PlateGrid] = []
+    grids: list[GridTable] = []
     k = 0
     while k < len(lines):
         rows = _rows_below(lines, k)
@@ -83,7 +83,7 @@ def _rows_below(lines: Sequence[Line], k: int) -> list[Line]:
     return rows if not is_turned or (len(across), len(rows)) in SHAPES else []
 
 
-def _with_heads(heads: Line, rows: Sequence[Line]) -> PlateGrid:
+def _with_heads(heads: Line, rows: Sequence[Line]) -> GridTable:
     across = _cut(heads[1])[1:]
     cells = [
         (line, _well(fields[0], head), cell.strip())
@@ -94,7 +94,7 @@ def _with_heads(heads: Line, rows: Sequence[Line]) -> PlateGrid:
     return _grid(cells, first=heads[0], last=rows[-1][0])
 
 
-def _without_heads(lines: Sequence[Line]) -> list[PlateGrid]:
+def _without_heads(lines: Sequence[Line]) -> list[GridTable]:
     widths = {len(fields) for _, fields in lines}
     if len(widths) != 1 or (len(lines), *widths) not in SHAPES:
         return []
@@ -111,9 +111,9 @@ def _without_heads(lines: Sequence[Line]) -> list[PlateGrid]:
     return [_grid(cells, first=lines[0][0], last=lines[-1][0])]
 
 
-def _grid(cells: Sequence[tuple[int, str, str]], *, first: int, last: int) -> PlateGrid:
+def _grid(cells: Sequence[tuple[int, str, str]], *, first: int, last: int) -> GridTable:
     measured = all(_MEASURED.fullmatch(cell) for _, _, cell in cells)
-    return PlateGrid(wells=tuple(cells), first=first, last=last, is_measured=measured)
+    return GridTable(wells=tuple(cells), first=first, last=last, is_measured=measured)
 
 
 def _well(one: str, other: str) -> str:

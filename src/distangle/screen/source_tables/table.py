@@ -1,10 +1,14 @@
-"""A table of a source as text: its header, its rows, and where each stands."""
+"""A table of a source as text: its header, its rows, and where each stands.
 
-from collections.abc import Iterable
+Add columns to tables: computed ones, and those of other tables.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from distangle.errors import ScreenError, nearest
-from distangle.remote import AnyPath
+from distangle.core.remote import AnyPath
+from distangle.errors import ScreenError, did_you_mean
 from distangle.screen.problems import Problem
 
 LARGEST = 1 << 30  # bytes of an unpacked table
@@ -46,7 +50,7 @@ class SourceTable:
             ScreenError: The table has no such column.
         """
         if column not in self.columns:
-            raise ScreenError(f"{self.path} has no column {column!r}. {nearest(column, self.columns)}")
+            raise ScreenError(f"{self.path} has no column {column!r}. {did_you_mean(column, self.columns)}")
         return self.columns.index(column)
 
     def ragged_problems(self) -> list[Problem]:
@@ -96,7 +100,7 @@ def require_columns(table: SourceTable, needed: Iterable[str]) -> None:
     """
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        advice = nearest(missing[0], table.columns)
+        advice = did_you_mean(missing[0], table.columns)
         raise ScreenError(f"{table.path} lacks the columns {', '.join(map(repr, missing))}. {advice}")
 
 
@@ -113,3 +117,22 @@ def read_bytes(path: AnyPath) -> bytes:
     if blob.startswith(b"version https://git-lfs"):
         raise ScreenError(f"{path} is a Git LFS pointer, not the table. Fetch it: `git lfs pull`.")
     return blob
+
+
+def with_columns(
+    table: SourceTable, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]
+) -> SourceTable:
+    """Add columns to a table; `more` returns their values from a row."""
+    rows = tuple((*row, *more(row)) for row in table.rows)
+    return dataclasses.replace(table, columns=(*table.columns, *columns), rows=rows)
+
+
+def matching_columns(tables: list[SourceTable]) -> list[SourceTable]:
+    """Give all tables the same columns, "" where one has none."""
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    found = []
+    for table in tables:
+        at = [table.columns.index(name) if name in table.columns else -1 for name in names]
+        rows = tuple(tuple("" if k < 0 else row[k] for k in at) for row in table.rows)
+        found.append(dataclasses.replace(table, columns=tuple(names), rows=rows))
+    return found

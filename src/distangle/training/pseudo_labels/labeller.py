@@ -7,16 +7,16 @@ import numpy as np
 import torch
 
 from distangle.training.config import PseudoLabels, TrainingConfig
-from distangle.training.pseudo_labels.assignment import Assignment
-from distangle.training.pseudo_labels.plate_structure import PlateStructure
+from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint
 from distangle.training.pseudo_labels.rounds import (
+    Assignment,
     UnlabelledWells,
     accepted_share,
     progressive_round,
     ramp_round,
     well_means,
 )
-from distangle.training.pseudo_labels.stop_rule import count_assignment, reason_to_stop
+from distangle.training.pseudo_labels.stopping import count_assignment, reason_to_stop
 from distangle.training.state import TrainingState
 
 NOTES = "pseudo_labels"  # under this name the state keeps what was decided
@@ -40,7 +40,7 @@ class PseudoLabeller:
     def __init__(
         self,
         wells: UnlabelledWells,
-        structure: PlateStructure,
+        structure: PlateLayoutConstraint,
         config: TrainingConfig,
         *,
         site_logits: SiteLogits,

@@ -1,12 +1,100 @@
-"""Assign pseudo labels once, by one of two strategies."""
+"""Bring pseudo labels into the batches of an epoch.
+
+Which sites, which labels, and how many to a batch.
+
+Assign pseudo labels once, by one of two strategies.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_softmax
 
-from distangle.training.config import PseudoLabels
-from distangle.training.pseudo_labels.plate_structure import IMPOSSIBLE, PlateStructure, positions_by_value
+from distangle.training.config import PseudoLabels, TrainingConfig
+from distangle.training.pseudo_labels.constraints import IMPOSSIBLE, PlateLayoutConstraint, positions_by_value
+from distangle.training.schedule import epoch_order
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The pseudo labels of an epoch.
+
+    Attributes:
+        positions: int64 [accepted], positions in the training sites, ascending.
+        columns: int64 [accepted, k], classes of each; the likeliest first, k = 1 for hard labels; shares of one add up.
+        shares: float32 [accepted, k], what each of them has of the label; rows sum to 1.
+    """
+
+    positions: np.ndarray
+    columns: np.ndarray
+    shares: np.ndarray
+
+    def label_rows(self, positions: np.ndarray, *, n_classes: int) -> np.ndarray:
+        """Return the label of accepted sites, float32 [site, class].
+
+        Args:
+            positions: int [site], each of them among `self.positions`.
+            n_classes: Length of a row.
+
+        Raises:
+            ValueError: One of them is not.
+        """
+        found = np.searchsorted(self.positions, positions).clip(max=len(self.positions) - 1)
+        if (wrong := positions[self.positions[found] != positions]).size:
+            raise ValueError(f"The site at position {wrong[0]} has no pseudo label.")
+        rows = np.zeros((len(positions), n_classes), dtype=np.float32)
+        np.add.at(rows, (np.arange(len(positions))[:, None], self.columns[found]), self.shares[found])
+        return rows
+
+
+def interleave(
+    order: np.ndarray, assignment: Assignment, *, batch_size: int, config: TrainingConfig, epoch: int
+) -> np.ndarray:
+    """Return the order of an epoch with pseudo-labelled sites ending every batch.
+
+    As many to a batch as if they were appended to the fold, but never more than the least share of labelled
+    images leaves. The epoch keeps its length: the same number of steps and of images as without pseudo labels.
+
+    Args:
+        order: int [position], labelled sites, from `epoch_order`.
+        assignment: The pseudo labels.
+        batch_size: Images of a batch.
+        config: Least share of labelled images in every batch; balance, by the likeliest class of a pseudo label.
+        epoch: Which epoch.
+    """
+    n = len(assignment.positions)
+    room = int(batch_size * (1 - config.pseudo_labels.labelled_share) + 1e-9)  # 0.9 x 10 must not become 8
+    n_pseudo = min(round(batch_size * n / (n + len(order))), room)
+    if n_pseudo == 0:
+        return order
+    # Another seed than that of the labelled order, or both would be shuffled alike.
+    visits = epoch_order(assignment.columns[:, 0], balance=config.balance, seed=~config.seed, epoch=epoch)
+    mixed, taken = order.copy(), 0
+    for end in range(batch_size, len(order) + 1, batch_size):
+        chosen = visits[np.arange(taken, taken + n_pseudo) % n]
+        mixed[end - n_pseudo : end] = assignment.positions[chosen]
+        taken += n_pseudo
+    return mixed
+
+
+def shuffle_within_source(rng: np.random.Generator, kinds: np.ndarray) -> np.ndarray:
+    """Return a random partner of the same kind for every image.
+
+    So a label is never mixed with a pseudo label.
+
+    Args:
+        rng: Draws one permutation, whatever the kinds.
+        kinds: int [image].
+    """
+    drawn = rng.permutation(len(kinds))
+    if (kinds == kinds[0]).all():
+        return drawn
+    partners = np.empty_like(drawn)
+    for kind in np.unique(kinds):
+        members = np.flatnonzero(kinds == kind)
+        partners[members] = drawn[kinds[drawn] == kind]
+    return partners
+
 
 LARGEST_K = 16  # classes of a soft label; what lies behind them has no share
 
@@ -37,7 +125,7 @@ class UnlabelledWells:
 
 
 @dataclass(frozen=True)
-class Round:
+class PseudoLabelRound:
     """What one assignment decided, well by well.
 
     Attributes:
@@ -58,8 +146,8 @@ class Round:
 
 
 def ramp_round(
-    logits: np.ndarray, wells: UnlabelledWells, structure: PlateStructure, settings: PseudoLabels
-) -> tuple[Round, list[str]]:
+    logits: np.ndarray, wells: UnlabelledWells, structure: PlateLayoutConstraint, settings: PseudoLabels
+) -> tuple[PseudoLabelRound, list[str]]:
     """Give every well its likeliest class, and accept confident labels.
 
     Nothing is remembered.
@@ -89,17 +177,17 @@ def ramp_round(
         shares = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
     accepted = confidence >= settings.confidence
     choices = _masked(logits, wells.open).argmax(axis=1)
-    return Round(labels, accepted, confidence, choices, columns, shares), remarks
+    return PseudoLabelRound(labels, accepted, confidence, choices, columns, shares), remarks
 
 
 def progressive_round(
     logits: np.ndarray,
     wells: UnlabelledWells,
-    structure: PlateStructure,
+    structure: PlateLayoutConstraint,
     *,
     share: float,
     earlier: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[Round, list[str]]:
+) -> tuple[PseudoLabelRound, list[str]]:
     """Accept the surest wells until their share is reached.
 
     What is accepted stays, with its label.
@@ -140,7 +228,7 @@ def progressive_round(
     accepted[open_wells[np.argsort(-margin[open_wells], kind="stable")[:n_new]]] = True
     choices = _masked(logits, wells.open).argmax(axis=1)
     hard = np.ones((len(labels), 1), dtype=np.float32)
-    return Round(labels, accepted, np.exp(given), choices, labels[:, None], hard), remarks
+    return PseudoLabelRound(labels, accepted, np.exp(given), choices, labels[:, None], hard), remarks
 
 
 def accepted_share(epoch: int, *, settings: PseudoLabels, epochs: int) -> float:
@@ -165,7 +253,7 @@ def well_means(site_logits: np.ndarray, well_of_site: np.ndarray, *, n_wells: in
     return sums
 
 
-def _allowed(logits: np.ndarray, wells: UnlabelledWells, structure: PlateStructure) -> np.ndarray:
+def _allowed(logits: np.ndarray, wells: UnlabelledWells, structure: PlateLayoutConstraint) -> np.ndarray:
     """Open classes of the group of the plate; a well whose group leaves it none keeps its open ones."""
     allowed: np.ndarray = wells.open & structure.allowed(np.where(wells.open, logits, logits.min() - 20), wells.places)
     none = ~allowed.any(axis=1)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from distangle.errors import ConfigError, FoldError
-from distangle.images import ImageStore, measure_sites
+from distangle.images import ImageCache, fit_normalization
 from distangle.model.features import Features, site_names
 from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
-from distangle.training.batches.sites import TrainingSites, cell_types_of, joined_sites
 from distangle.training.config import TrainingConfig
-from distangle.training.loop import averaged_weights
+from distangle.training.data.sites import TrainingSites, cell_types_of, join_sites
+from distangle.training.loop import use_averaged_weights
+from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint, learn_constraint, no_constraint
 from distangle.training.pseudo_labels.labeller import PseudoLabeller
-from distangle.training.pseudo_labels.plate_structure import PlateStructure, learn_structure, no_structure
 from distangle.training.pseudo_labels.rounds import UnlabelledWells
 from distangle.training.state import TrainingState
 from distangle.training.validate import SiteEvaluation, site_logits
@@ -86,7 +86,7 @@ class PoolLogits:
 
     def __call__(self, state: TrainingState) -> np.ndarray:
         """Compute the logits that the state of a training gives, float32 [site, class]."""
-        with averaged_weights(state.model, state.average):
+        with use_averaged_weights(state.model, state.average):
             return site_logits(state.classifier, self.sites, self.statistics, self.how)
 
 
@@ -122,7 +122,7 @@ def join_unlabelled(
     pool = _without_labels(screen, kept, config, None if own else statistics)
     controls, known, control_statistics = _hidden_controls(store, folds, labelled, classes, config, features=features)
     beside = _without_labels(screen, controls, config, None if own else control_statistics)
-    structure = no_structure(len(classes))
+    structure = no_constraint(len(classes))
     if config.pseudo_labels.plate_structure:
         structure = _structure(screen, labelled, config, n_classes=len(classes))
     wells = dataclasses.replace(unlabelled_wells(screen, labelled, pool, classes, config), controls=known)
@@ -133,8 +133,8 @@ def join_unlabelled(
         f"hidden plates join with the label that the plan gives them."
     )
     labeller = PseudoLabeller(wells, structure, config, site_logits=PoolLogits(pool, statistics, how), say=say)
-    everybody = joined_sites(labelled, pool)
-    return (joined_sites(everybody, beside) if len(controls) else everybody), labeller
+    everybody = join_sites(labelled, pool)
+    return (join_sites(everybody, beside) if len(controls) else everybody), labeller
 
 
 def unlabelled_wells(
@@ -174,7 +174,7 @@ def unlabelled_wells(
 
 
 def _hidden_controls(
-    store: ImageStore,
+    store: ImageCache,
     folds: Folds,
     labelled: TrainingSites,
     classes: Sequence[str],
@@ -197,9 +197,9 @@ def _hidden_controls(
     return rows, named.iloc[rows].to_numpy(dtype=np.int64), statistics
 
 
-def _readable(store: ImageStore, rows: np.ndarray, features: Features | None) -> tuple[list[int], np.ndarray]:
+def _readable(store: ImageCache, rows: np.ndarray, features: Features | None) -> tuple[list[int], np.ndarray]:
     if features is None:
-        return measure_sites(store, rows.tolist())
+        return fit_normalization(store, rows.tolist())
     return features.readable(rows), np.empty(0, dtype=np.float32)
 
 
@@ -215,9 +215,11 @@ def _without_labels(
     )
 
 
-def _structure(screen: Screen, labelled: TrainingSites, config: TrainingConfig, *, n_classes: int) -> PlateStructure:
+def _structure(
+    screen: Screen, labelled: TrainingSites, config: TrainingConfig, *, n_classes: int
+) -> PlateLayoutConstraint:
     places, labels = _treated(screen, labelled, config)
-    return learn_structure(places, labels, n_classes=n_classes)
+    return learn_constraint(places, labels, n_classes=n_classes)
 
 
 def _treated(

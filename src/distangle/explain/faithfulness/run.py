@@ -1,0 +1,268 @@
+"""How maps are examined, and on how many sites.
+
+Test whether maps reflect their network, and give a verdict on each test.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+
+from distangle.core.progress import Advance, begin_step, no_progress, show_action
+from distangle.errors import ExplanationError
+from distangle.explain.channels.coalition_outputs import ShapleySettings
+from distangle.explain.channels.replacement import Removal, default_removal
+from distangle.explain.faithfulness.consistency import (
+    examine_seeds,
+    shapley_of_augmentations,
+    similarity_of_augmentations,
+    similarity_to_other_targets,
+)
+from distangle.explain.faithfulness.curves import DeletionInsertion, Replacement, deletion_insertion, site_p
+from distangle.explain.faithfulness.model_randomization import RandomizationResult, model_randomization
+from distangle.explain.faithfulness.similarity import (
+    MapMethod,
+    SiteShapley,
+    map_method,
+    maps_of,
+    on_grid,
+    shapley_values,
+)
+from distangle.explain.faithfulness.verdicts import FaithfulnessResults, summarize_faithfulness, verdicts
+from distangle.explain.maps.attribution_map import enlarge, normalized_maps
+from distangle.explain.sites import ExplainedSites, NetworkSites
+from distangle.explain.text import sentences_of
+from distangle.model import PerturbationClassifier
+from distangle.results import Faithfulness
+from distangle.screen import NEGATIVE
+
+
+class FaithfulnessSettings(BaseModel):
+    """How maps are examined; written beside the result.
+
+    The defaults are a few thousand forward passes in all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared after each change")
+    n_curve_sites: int = Field(default=8, ge=1, description="of these, sites with deletion and insertion curves")
+    n_stain_sites: int = Field(default=3, ge=0, description="of these, sites whose Shapley values are compared too")
+    n_kept_maps: int = Field(default=6, ge=0, description="of these, sites whose maps of an untrained network are kept")
+    n_null_maps: int = Field(default=4, ge=1, description="random maps per site beside its curves")
+    n_steps: int = Field(default=10, ge=1, description="steps of a curve")
+    n_networks: int = Field(default=2, ge=1, description="draws of random weights")
+    n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
+    stain_views: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
+    removal: Removal | None = Field(
+        default=None, description="what replaces an absent channel; none: control where there are controls, else mean"
+    )
+    n_draws: int = Field(default=1000, ge=1, description="of nulls")
+    sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
+    most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
+
+
+VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherNetworks:
+    """Networks whose maps of the same sites are compared with those of the network.
+
+    Attributes:
+        seeds: Trained from other seeds.
+        shuffled: Trained on shuffled labels; None without.
+    """
+
+    seeds: Sequence[NetworkSites] = ()
+    shuffled: NetworkSites | None = None
+
+
+def examine(
+    model: PerturbationClassifier,
+    sites: ExplainedSites,
+    maps: Float[np.ndarray, "site height width"],
+    *,
+    rng: np.random.Generator,
+    settings: FaithfulnessSettings | None = None,
+    method: MapMethod | None = None,
+    others: OtherNetworks | None = None,
+    advance: Advance = no_progress,
+) -> Faithfulness:
+    """Put maps to the tests that a map which reflects its network passes.
+
+    Deletion and insertion judge `maps` as they are shown; the other tests ask the method anew, of changed networks,
+    targets and views, and compare what it says before the ReLU.
+
+    Args:
+        model: The network; evaluation mode and its gradient flags are restored.
+        sites: What was explained.
+        maps: One per site, in [0, 1], at any size.
+        rng: Of everything that is drawn.
+        settings: None for the defaults.
+        method: What drew the maps, such as a `map_method`; None for Grad-CAM of the maps that are pooled.
+        others: Other networks to compare with; None for none.
+        advance: Called after each test.
+
+    Raises:
+        ExplanationError: A model or maps that these sites do not belong to, and whatever the method refuses.
+    """
+    settings, others = settings or FaithfulnessSettings(), others or OtherNetworks()
+    settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
+    taking = ShapleySettings(removal=settings.removal, most_at_once=settings.most_at_once)
+    sites.fit(model)
+    if len(maps) != len(sites):
+        raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation.")
+    drawn_by = {"method": "grad_cam", "layer": None, "head": "softmax"} if method is None else {"method": "given"}
+    method = method or map_method()
+    rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)
+    chosen = sites.take(rows)
+    n_tests = (
+        len(_replacements(sites))
+        + bool(settings.n_stain_sites)
+        + 3
+        + bool(others.seeds)
+        + (others.shuffled is not None)
+    )
+    begin_step(advance, "tests of the maps", n_tests, unit="test", alike=False)
+    own = maps_of(method, model, chosen, at_once=settings.sites_at_once)
+    some = chosen.take(range(min(settings.n_curve_sites, len(rows))))
+    shown = on_grid(maps[rows[: len(some)]], (own.shape[1], own.shape[2]))
+    drawn: dict[Replacement, DeletionInsertion] = {}
+    for replacement in _replacements(sites):
+        show_action(f"deleting and inserting places ({replacement})")
+        drawn[replacement] = deletion_insertion(
+            model,
+            some,
+            shown,
+            replacement=replacement,
+            rng=rng,
+            n_null_maps=settings.n_null_maps,
+            n_steps=settings.n_steps,
+            at_once=settings.most_at_once,
+        )
+        advance(f"curves, {replacement}")
+    shapley, seen = None, None
+    if settings.n_stain_sites:
+        show_action("valuing the stains of turned images")
+        few = chosen.take(range(min(settings.n_stain_sites, len(rows))))
+        shapley = SiteShapley(sites=few, values=shapley_values(model, few, settings=taking), settings=taking)
+        seen = shapley_of_augmentations(model, shapley, numbers=VIEWS[: settings.stain_views])
+        advance("stains of turned images")
+    show_action("drawing maps of networks with random weights")
+    weights = model_randomization(
+        model,
+        chosen,
+        own,
+        method=method,
+        rng=rng,
+        shapley=shapley,
+        n_networks=settings.n_networks,
+        at_once=settings.sites_at_once,
+    )
+    advance("randomised weights")
+    show_action("drawing maps for other perturbations")
+    targets = similarity_to_other_targets(
+        model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, at_once=settings.sites_at_once
+    )
+    advance("other targets")
+    show_action("drawing maps of turned images")
+    found = FaithfulnessResults(
+        curves=drawn,
+        randomisation=weights,
+        targets=targets,
+        views=similarity_of_augmentations(model, chosen, own, method=method, at_once=settings.sites_at_once),
+        stains_of_views=seen,
+    )
+    advance("turned images")
+    show_action("comparing them with chance")
+    summary = summarize_faithfulness(
+        chosen.table, found, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws
+    )
+    for name, networks in (("seeds", others.seeds), ("shuffled", [others.shuffled] if others.shuffled else [])):
+        summary[name] = None
+        if networks:
+            show_action(f"comparing with the runs of --{name}")
+            taken = [
+                NetworkSites(model, chosen),
+                *(NetworkSites(other.model, other.sites.take(rows)) for other in networks),
+            ]
+            summary[name] = examine_seeds(
+                taken,
+                rng=rng,
+                method=method,
+                n_shapley_sites=settings.n_stain_sites,
+                at_once=settings.sites_at_once,
+                shapley=taking,
+            )
+            advance(name)
+    summary["verdicts"] = verdicts(summary)
+    return Faithfulness(
+        table=_table(rows, found),
+        arrays={**_curve_arrays(drawn), **_map_arrays(own, weights, size=sites.size, n_kept=settings.n_kept_maps)},
+        settings={**settings.model_dump(), **drawn_by},
+        summary=summary,
+        sentences=sentences_of(summary),
+    )
+
+
+def _dealt(sites: ExplainedSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
+    """Return rows in the order of the tests, controls last.
+
+    Each explained perturbation is taken in turn.
+    """
+    order = pd.DataFrame({"row": rng.permutation(len(sites))})
+    order["target"] = sites.targets.cpu().numpy()[order["row"]]
+    order["turn"] = order.groupby("target").cumcount()
+    order["untreated"] = False
+    if "Metadata_Role" in sites.table:
+        roles = sites.table["Metadata_Role"].isin(NEGATIVE).to_numpy()
+        order["untreated"] = roles[order["row"]]
+    dealt = order.sort_values(["untreated", "turn"], kind="stable")["row"]
+    return [int(row) for row in dealt.head(n_sites)]
+
+
+def _replacements(sites: ExplainedSites) -> tuple[Replacement, ...]:
+    return ("blur",) if sites.controls is None else ("control", "blur")
+
+
+def _table(rows: list[int], found: FaithfulnessResults) -> pd.DataFrame:
+    main = next(iter(found.curves.values()))
+    table = pd.DataFrame({"row": rows})
+    deletion, insertion, null = main.deletion_area(), main.insertion_area(), main.null_area()
+    for name, values in (
+        ("deletion_auc", deletion),
+        ("insertion_auc", insertion),
+        ("deletion_p", site_p(deletion, null)),
+        ("insertion_p", site_p(-insertion, -null)),
+        ("stability", found.views.mean(0)),
+        ("after_randomisation", found.randomisation.likeness[-1].mean(0)),
+        ("other_targets", None if found.targets is None else found.targets.mean(0)),
+    ):
+        table[name] = np.nan
+        if values is not None:
+            table.loc[: len(values) - 1, name] = values
+    return table
+
+
+def _curve_arrays(drawn: dict[Replacement, DeletionInsertion]) -> dict[str, np.ndarray]:
+    found = {}
+    for replacement, one in drawn.items():
+        for name, values in (("deletion", one.deletion()), ("insertion", one.insertion()), ("random", one.random())):
+            found[f"curves/{replacement}/{name}"] = values
+    return found
+
+
+def _map_arrays(own: np.ndarray, weights: RandomizationResult, *, size: tuple[int, int], n_kept: int) -> dict[str, Any]:
+    """The first sites' maps of the network and of untrained ones, as they are shown."""
+    maps = {"maps/trained": own, **{f"maps/untrained/{stage}": one for stage, one in weights.untrained.items()}}
+    return {
+        name: normalized_maps(enlarge(torch.from_numpy(values[:n_kept]).clamp(min=0), size)).numpy()
+        for name, values in maps.items()
+        if n_kept
+    }

@@ -1,0 +1,148 @@
+"""Comparison of an explanation with a planted truth."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from distangle.core.stats import share_interval
+from distangle.errors import ExplanationError
+from distangle.explain.summary import wells_of
+
+SCORES = ("shapley", "eq15", "correlation")
+
+
+class PlantedCircle(NamedTuple):
+    """Where an effect was planted in an image, in pixels."""
+
+    row: float
+    column: float
+    radius: float
+
+
+def compare_with_truth(
+    table: pd.DataFrame,
+    maps: np.ndarray,
+    *,
+    channels_of: Mapping[str, Sequence[int]],
+    places: Mapping[int, PlantedCircle],
+) -> dict[str, Any]:
+    """Count how often the top channel and the map's peak are the planted ones.
+
+    Only sites count whose own perturbation was explained: the map of another one has no planted answer. The stain is
+    asked for where the prediction is right and the effect is in one stain; the place wherever there is one. A map
+    without any maximum counts as a miss.
+
+    Args:
+        table: Of an `Explanation`.
+        maps: Of the same, [row, height, width].
+        channels_of: Perturbation to the channels it changes, counted from 1; empty for none.
+        places: Position of a row to a circle in pixels of the maps.
+
+    Returns:
+        `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each
+        `{sites, of, share, low, high, chance}` with its 95 % interval over wells; `perturbations_found` by the top of
+        their mean Shapley values; `map_mass_in_place`: mean `share` of the map inside the circle beside its `area`.
+        Shares are None where nothing was to be counted.
+
+    Raises:
+        ExplanationError: Rows and maps differ in number, or a planted channel is not there.
+    """
+    if len(table) != len(maps):
+        raise ExplanationError(
+            f"{len(table)} rows and {len(maps)} maps: expected one map per row of the same explanation."
+        )
+    n_channels = sum(re.fullmatch(r"shapley_\d+", str(name)) is not None for name in table.columns)
+    single = {name: int(planted[0]) for name, planted in channels_of.items() if len(planted) == 1}
+    wrong = {name: channel for name, channel in single.items() if not 1 <= channel <= n_channels}
+    if wrong:
+        name, channel = next(iter(wrong.items()))
+        raise ExplanationError(
+            f"{name} is planted in channel {channel}; the explanation has channels 1 to {n_channels}."
+        )
+    wells = np.array(wells_of(table), dtype=object)
+    own = (table["explained"] == table["perturbation"]).to_numpy()
+    right = own & (table["predicted"] == table["perturbation"]).to_numpy()
+    asked = right & table["perturbation"].isin(list(single)).to_numpy()
+    chosen = table[asked]
+    truth = chosen["perturbation"].map(single).to_numpy(dtype=np.int64)
+    said: dict[str, Any] = {}
+    for score in SCORES:
+        values = chosen[[f"{score}_{k}" for k in range(1, n_channels + 1)]].to_numpy(dtype=np.float64)
+        hits = values.argmax(axis=1) + 1 == truth if len(chosen) else np.zeros(0, dtype=bool)
+        share = share_of(hits, wells[asked])
+        said[f"top_{score}_is_planted"] = {"sites": int(hits.sum()), **share, "chance": 1 / n_channels}
+    columns = [f"shapley_{k}" for k in range(1, n_channels + 1)]
+    means = chosen.groupby("perturbation")[columns].mean()
+    found = means.to_numpy().argmax(axis=1) + 1 == means.index.map(single) if len(means) else np.zeros(0, dtype=bool)
+    share = share_of(found, means.index.to_numpy())
+    said["perturbations_found"] = {"perturbations": int(found.sum()), **share, "chance": 1 / n_channels}
+    return said | _placed(maps, {row: circle for row, circle in places.items() if own[row]}, wells)
+
+
+def share_of(hits: np.ndarray, wells: Sequence[str] | np.ndarray) -> dict[str, Any]:
+    """Return `of`, `share` and its 95 % interval `low` to `high` over wells.
+
+    The sites of a well are no independent witnesses. The interval is of other wells of the same experiments.
+
+    Args:
+        hits: Bool [row].
+        wells: Names of their wells.
+
+    Returns:
+        The ends are None for too few wells, the share too where there is no row.
+    """
+    names = np.asarray(wells)
+    if not len(hits):
+        return {"of": 0, "share": None, "low": None, "high": None}
+    low, high = share_interval(np.asarray(hits), names, wells=names) or (None, None)
+    return {"of": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
+
+
+def _placed(maps: np.ndarray, places: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
+    rows = list(places)
+    inside = circle_masks([places[row] for row in rows], (maps.shape[1], maps.shape[2]))
+    hits, masses = pointing_hits(maps[rows], inside)
+    area = float(inside.mean()) if rows else None
+    return {
+        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
+        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
+    }
+
+
+def circle_masks(circles: Sequence[PlantedCircle], size: tuple[int, int]) -> np.ndarray:
+    """Return which pixels lie in each circle, bool [circle, height, width]."""
+    rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
+    inside = [(rows - row) ** 2 + (columns - column) ** 2 <= radius**2 for row, column, radius in circles]
+    return np.stack(inside) if inside else np.zeros((0, *size), dtype=bool)
+
+
+def pointing_hits(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether each map's peak lies inside, and its mass there.
+
+    An empty map has no peak and mass 0.
+
+    Args:
+        maps: [row, height, width], without negatives.
+        inside: Which pixels count, of the same shape.
+    """
+    totals = maps.sum(axis=(1, 2), dtype=np.float64)
+    masses = np.where(inside, maps, 0).sum(axis=(1, 2), dtype=np.float64) / np.where(totals > 0, totals, 1)
+    peaks = np.array([peak_of(activation_map) for activation_map in maps], dtype=np.int64).reshape(-1, 2)
+    hits = inside[np.arange(len(maps)), peaks[:, 0], peaks[:, 1]] & (totals > 0)
+    return hits, masses
+
+
+def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the maximum.
+
+    Of several equal ones it is the one nearest to their middle.
+
+    Enlarging leaves a plateau where the peak lies at the border of the grid, and occlusion one as wide as its stride:
+    its first pixel in memory would be its upper left corner.
+    """
+    tops = np.argwhere(activation_map >= activation_map.max())
+    nearest_top = tops[np.square(tops - tops.mean(axis=0)).sum(axis=1).argmin()]
+    return int(nearest_top[0]), int(nearest_top[1])

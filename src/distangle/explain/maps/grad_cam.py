@@ -1,0 +1,201 @@
+"""Grad-CAM, Eqs. (10) and (11), in closed form for the last layers.
+
+HiResCAM and LayerCAM: gradients at each place, not averaged.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distangle.axes import FeatureMaps
+from distangle.errors import ExplanationError
+from distangle.explain.maps.attribution_map import AttributionMaps, Head, to_attribution_map
+from distangle.explain.maps.layer_gradients import at_layer, check_layer, of_sites, pooled_gradient
+from distangle.explain.sites import SiteBatch, freeze
+from distangle.model import PerturbationClassifier, find_layer
+
+
+def grad_cam_maps(
+    model: PerturbationClassifier,
+    sites: SiteBatch,
+    *,
+    layer: str | None = None,
+    head: Head = "softmax",
+    size: tuple[int, int] | None = None,
+) -> AttributionMaps:
+    r"""Draw Grad-CAM: the activations of a layer weighted by their mean gradients.
+
+    $$ \alpha_k^c = \frac1Z \sum_{ij} \frac{\partial y^c}{\partial A_{ij}^k} \qquad
+       L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big) $$
+
+    Source: Eq. (10)
+    Source: Eq. (11)
+    Departs: the map is enlarged to the image (bilinear) and divided by its maximum; the paper states neither.
+
+    The network is held in evaluation mode, and only the part from the layer to the output is differentiated; for the
+    last layers `closed_form_maps` gives the same without any backward pass through the backbone.
+
+    Args:
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
+        layer: A name of `model.layer_names`; None for the maps that are pooled.
+        head: `softmax` explains the logit, `arc` the cosine.
+        size: Height and width of the maps, in pixels; None for those of the images.
+
+    Raises:
+        ExplanationError: Unknown layer, head or perturbation; a layer without feature maps, passed several times, or
+            without influence; activations that are not finite.
+    """
+    if layer is None or _before_pooling(model, layer) is not None:
+        return closed_form_maps(model, sites, layer=layer, head=head, size=size)
+    here = at_layer(model, sites, layer=layer, head=head)
+    raw = _weighted(here.activations, here.gradient.mean((2, 3)))
+    return to_attribution_map(raw, here.outputs, sites.images, layer=layer, head=head, size=size)
+
+
+def closed_form_maps(
+    model: PerturbationClassifier,
+    sites: SiteBatch,
+    *,
+    layer: str | None = None,
+    head: Head = "softmax",
+    size: tuple[int, int] | None = None,
+) -> AttributionMaps:
+    r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
+
+    The backbone ends in a mean over places, so with w_k the gradient of the output with respect to the pooled feature
+    k (which needs the head only) and Z = height x width:
+    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of places where
+    the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
+
+    Args:
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
+        layer: None for the maps that are pooled; or the name of the backbone's last layer, or of the layer before its
+            last norm (`features.denseblock4` of DenseNet-161).
+        head: `softmax` explains the logit, `arc` the cosine.
+        size: Height and width of the maps, in pixels; None for those of the images.
+
+    Raises:
+        ExplanationError: What `activation_maps` refuses, and a layer that has no closed form.
+    """
+    check_layer(model, sites.targets, head)
+    if layer is None:
+        before = None
+    else:
+        find_layer(model, layer)
+        before = _before_pooling(model, layer)
+        if before is None:
+            known = list(_closed_form_layers(model))
+            raise ExplanationError(
+                f"Layer {layer!r} has no closed form: more than a norm lies between it and the mean. "
+                f"Use `activation_maps`, or one of {known}."
+            )
+    kept: list[Tensor] = []
+    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
+        hook = None if before is None else before.module.register_forward_hook(lambda *call: kept.append(call[2]))
+        try:
+            with torch.no_grad():
+                pooled_maps = model.feature_maps(sites.images)
+                pooled = model.pool(pooled_maps)
+        finally:
+            if hook is not None:
+                hook.remove()
+        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
+        places = pooled_maps.shape[2] * pooled_maps.shape[3]
+        weights = slope / places
+        activations = pooled_maps
+        if before is not None:
+            activations = of_sites(kept[0], len(sites))
+            seen = activations.shape[1]  # maps of measurements lie behind the backbone's
+            weights, pooled_maps = weights[:, :seen], pooled_maps[:, :seen]
+            if model.config.final_relu:
+                weights = weights * (pooled_maps > 0).float().mean((2, 3))
+            if before.norm is not None:
+                weights = weights * _slope(before.norm).float()
+    raw = _weighted(activations, weights)
+    return to_attribution_map(raw, outputs, sites.images, layer=layer or pooled_name(model), head=head, size=size)
+
+
+def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("skhw,sk->shw", activations.detach().float(), weights)
+
+
+@dataclass(frozen=True)
+class _BeforePooling:
+    """A layer with at most `norm` and the final ReLU before the mean."""
+
+    module: nn.Module
+    norm: nn.BatchNorm2d | None
+
+
+def _closed_form_layers(model: PerturbationClassifier) -> dict[str, _BeforePooling]:
+    children = list(model.backbone.features.named_children())
+    name, last = children[-1]
+    layers = {f"features.{name}": _BeforePooling(last, None)}
+    if isinstance(last, nn.BatchNorm2d) and last.running_var is not None:
+        name, before = children[-2]
+        layers[f"features.{name}"] = _BeforePooling(before, last)
+    return layers
+
+
+def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling | None:
+    return _closed_form_layers(model).get(layer.removeprefix("backbone."))
+
+
+def pooled_name(model: PerturbationClassifier) -> str:
+    """Return what the maps that are pooled are called."""
+    name = next(iter(_closed_form_layers(model)))
+    name = f"{name}, after the final ReLU" if model.config.final_relu else name
+    return f"{name}, with the measurements" if model.config.measurements else name
+
+
+def _slope(norm: nn.BatchNorm2d) -> Tensor:
+    """Return the derivative of each feature of the norm by its input."""
+    if norm.running_var is None:
+        raise ExplanationError("This norm keeps no running variance.")
+    slope = (norm.running_var + norm.eps).rsqrt()
+    return slope if norm.weight is None else slope * norm.weight.detach()
+
+
+SignedMaps = Float[Tensor, "site height width"]
+
+
+def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
+    r"""Multiply activation and gradient place by place and sum over features.
+
+    $$ \sum_k \frac{\partial y^c}{\partial A^k} \odot A^k $$
+
+    A place whose activations do not act on the output gets nothing, which Grad-CAM's mean over places does not
+    promise. For the maps that are pooled the gradient is the same everywhere, and this is Grad-CAM.
+
+    Source: Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+        networks (arXiv:2011.08891), which prints no ReLU; `ActivationMaps.maps` keeps the positive part as for all
+        methods, `raw` is the printed map.
+
+    Args:
+        activations: A of a layer.
+        gradient: dy / dA.
+    """
+    return torch.einsum("skhw,skhw->shw", activations, gradient)
+
+
+def layer_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
+    r"""Sum activations weighted by the positive part of their gradients.
+
+    $$ M^c = \mathrm{ReLU}\Big(\sum_k \mathrm{ReLU}\big(g^{kc}_{ij}\big) \cdot A^k_{ij}\Big),
+       \quad g^{kc}_{ij} = \frac{\partial y^c}{\partial A^k_{ij}} $$
+
+    What this returns is the sum before the outer ReLU. Meant for early layers too, where gradients of one map differ
+    from place to place; it is blind to features that speak against the perturbation.
+
+    Source: Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps for localization (IEEE
+        Transactions on Image Processing 30, doi:10.1109/TIP.2021.3089943).
+
+    Args:
+        activations: A of a layer.
+        gradient: dy / dA.
+    """
+    return torch.einsum("skhw,skhw->shw", activations, gradient.clamp(min=0))

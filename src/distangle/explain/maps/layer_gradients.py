@@ -1,0 +1,138 @@
+"""Activations of a layer and the gradient of the output there."""
+
+from dataclasses import dataclass
+from typing import get_args, overload
+
+import torch
+from torch import Tensor, nn
+
+from distangle.axes import FeatureMaps
+from distangle.errors import ExplanationError, did_you_mean
+from distangle.explain.maps.attribution_map import Head
+from distangle.explain.sites import SiteBatch, check_targets, freeze
+from distangle.model import Outputs, PerturbationClassifier, find_layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLayer:
+    """What a layer says of each site, and how the explained output answers to it.
+
+    Attributes:
+        activations: A; a site's stains one behind the other where the backbone sees each stain by itself.
+        gradient: dy / dA, of the same shape.
+        outputs: What the network said.
+    """
+
+    activations: FeatureMaps
+    gradient: FeatureMaps
+    outputs: Outputs
+
+
+def at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer: str, head: Head) -> AtLayer:
+    """Differentiate the explained output with respect to a named layer.
+
+    Raises:
+        ExplanationError: Unknown layer, head or perturbation; a layer without feature maps, passed several times, or
+            without influence.
+    """
+    check_layer(model, sites.targets, head)
+    module = find_layer(model, layer)
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, activations: object) -> Tensor:
+        if not isinstance(activations, Tensor) or activations.dim() != 4:
+            raise ExplanationError(
+                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Name another layer."
+            )
+        leaf = activations.detach().requires_grad_()
+        kept.append(leaf)
+        # A copy goes on, so that a step in place cannot change what is explained.
+        return leaf.clone()
+
+    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False), torch.enable_grad():
+        hook = module.register_forward_hook(keep)
+        try:
+            outputs = model(ordinary(sites.images), ordinary(sites.cell_types), ordinary(sites.references))
+        finally:
+            hook.remove()
+        if len(kept) != 1:
+            raise ExplanationError(
+                f"Layer {layer!r} is passed {len(kept)} times in one forward pass, so it has no single map. "
+                "Name the layer around it."
+            )
+        activations = kept[0]
+        (gradient,) = torch.autograd.grad(explain_layer(outputs, sites.targets, head), activations, allow_unused=True)
+    if gradient is None:
+        raise ExplanationError(
+            f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
+        )
+    return AtLayer(
+        activations=of_sites(activations.detach(), len(sites)).float(),
+        gradient=of_sites(gradient, len(sites)).float(),
+        outputs=outputs,
+    )
+
+
+def at_pool(model: PerturbationClassifier, sites: SiteBatch, *, head: Head) -> AtLayer:
+    """Differentiate the explained output with respect to the maps that are pooled.
+
+    The mean over places hands each place an equal part of the gradient at the pooled features.
+
+    Raises:
+        ExplanationError: Unknown head or perturbation.
+    """
+    check_layer(model, sites.targets, head)
+    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
+        with torch.no_grad():
+            maps = model.feature_maps(sites.images)
+            pooled = model.pool(maps)
+        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
+    places = maps.shape[2] * maps.shape[3]
+    return AtLayer(
+        activations=maps.float(), gradient=(slope / places)[:, :, None, None].expand(maps.shape), outputs=outputs
+    )
+
+
+def pooled_gradient(
+    model: PerturbationClassifier, pooled: Tensor, sites: SiteBatch, *, head: Head
+) -> tuple[Outputs, Tensor]:
+    """Return the outputs for pooled features, and their gradient."""
+    with torch.enable_grad():
+        pooled = pooled.detach().requires_grad_()
+        outputs = model.classify(pooled, ordinary(sites.cell_types), ordinary(sites.references))
+        (gradient,) = torch.autograd.grad(explain_layer(outputs, sites.targets, head), pooled)
+    return outputs, gradient.float()
+
+
+def explain_layer(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
+    """Return the sum over sites of y^c.
+
+    Sites are independent, so its gradient is that of each.
+    """
+    values = outputs.logits if head == "softmax" else outputs.cosines
+    return values.gather(1, ordinary(targets).long()[:, None]).sum()
+
+
+@overload
+def ordinary(tensor: Tensor) -> Tensor: ...
+@overload
+def ordinary(tensor: Tensor | None) -> Tensor | None: ...
+def ordinary(tensor: Tensor | None) -> Tensor | None:
+    """Copy a tensor of inference mode, which cannot take part in a gradient."""
+    return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
+
+
+def of_sites(maps: Tensor, n_sites: int) -> Tensor:
+    """Concatenate the maps of a site's channels, seen one by one."""
+    return maps.reshape(n_sites, -1, *maps.shape[2:])
+
+
+def check_layer(model: PerturbationClassifier, targets: Tensor, head: str) -> None:
+    """Refuse a head or a perturbation that the network does not have.
+
+    Raises:
+        ExplanationError: Names it and what is near.
+    """
+    if head not in get_args(Head):
+        raise ExplanationError(f"No head is called {head!r}. {did_you_mean(head, get_args(Head))}")
+    check_targets(model, targets)

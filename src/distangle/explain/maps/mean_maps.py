@@ -1,0 +1,106 @@
+"""Mean maps by well, perturbation and cell type."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from distangle.errors import ExplanationError, did_you_mean
+
+MapArray = Float[np.ndarray, "site height width"]
+WELL = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well")
+PERTURBATION = ("explained", "Metadata_Cell_Type")
+BAND = 0.125  # width of the outer band, in shares of each side
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanMaps:
+    """Mean maps, and one row about each.
+
+    Attributes:
+        table: The keys that were grouped by; `sites`, how many maps went in, and `empty`, how many of them pointed
+            nowhere; `explained`, whose output they explain (several are joined by ` | `); `edge_share`, of the mean
+            map's mass in the outer band, NaN for an empty map; `edge_area`, what an even map has there;
+            `edge_ratio`, the first by the second: 1 is no preference, `1 / edge_area` at most.
+        maps: float32 in [0, 1], one per row.
+    """
+
+    table: pd.DataFrame
+    maps: MapArray
+
+
+def mean_maps(table: pd.DataFrame, maps: MapArray, *, by: Sequence[str] = PERTURBATION) -> MeanMaps:
+    """Average the maps of all sites with the same keys.
+
+    The images of a group are not registered: cells lie elsewhere in each. So the mean says where *in the field* the
+    network tends to look, not at which part of a cell: it shows habits of place such as edges, illumination or a
+    border that cells avoid, and becomes even when the network follows the cells. `edge_ratio` puts a number on
+    one such habit. What part of a cell is looked at is the question of `overlap_with_cells`.
+
+    Args:
+        table: Of an `Explanation`: one row per map.
+        maps: In [0, 1]; each counts the same, empty ones as zeros.
+        by: Columns that make a group, such as `WELL` or `PERTURBATION`.
+
+    Returns:
+        One row and one map per group, in the order of the keys.
+
+    Raises:
+        ExplanationError: Rows and maps differ in number, there is none, or a column is not there.
+    """
+    if len(table) != len(maps) or not len(table):
+        raise ExplanationError(f"{len(table)} rows and {len(maps)} maps: expected one map per row, and at least one.")
+    missing = [name for name in by if name not in table.columns]
+    if missing:
+        raise ExplanationError(
+            f"The table of the explanation has no column {missing[0]!r}. {did_you_mean(missing[0], table.columns)}"
+        )
+    numbers = table.groupby(list(by), sort=True, dropna=False, observed=True).ngroup().to_numpy()
+    targets = table.get("explained", pd.Series("", index=table.index)).astype(str).to_numpy()
+    rows, means = [], []
+    for group in range(numbers.max() + 1):
+        members = np.flatnonzero(numbers == group)
+        chosen = maps[members]
+        means.append(chosen.mean(axis=0, dtype=np.float64).astype(np.float32))
+        rows.append(
+            {
+                "explained": " | ".join(sorted(set(targets[members]))),
+                **{name: table[name].iloc[members[0]] for name in by},
+                "sites": len(members),
+                "empty": int((chosen.max(axis=(1, 2)) <= 0).sum()),
+            }
+        )
+    stacked = np.stack(means)
+    share, area = edge_shares(stacked), edge_area(stacked.shape[1:])
+    about = pd.DataFrame(rows).assign(edge_share=share, edge_area=area, edge_ratio=share / area)
+    return MeanMaps(table=about, maps=stacked)
+
+
+def edge_shares(maps: MapArray, *, band: float = BAND) -> Float[np.ndarray, " site"]:
+    """Return the share of each map's mass near the border of the field.
+
+    It is NaN for an empty map.
+
+    Args:
+        maps: Without negatives.
+        band: Width of the band, in shares of each side.
+    """
+    outer = _outer(maps.shape[1:], band)
+    total = maps.sum(axis=(1, 2), dtype=np.float64)
+    mass = maps[:, outer].sum(axis=1, dtype=np.float64)
+    shares: np.ndarray = np.divide(mass, total, out=np.full(len(maps), np.nan), where=total > 0)
+    return shares
+
+
+def edge_area(size: tuple[int, ...], *, band: float = BAND) -> float:
+    """Return the share of the field that the outer band covers."""
+    return float(_outer(size, band).mean())
+
+
+def _outer(size: tuple[int, ...], band: float) -> np.ndarray:
+    outer = np.ones(size, dtype=bool)
+    margins = [max(1, round(side * band)) for side in size]
+    outer[tuple(slice(margin, side - margin) for margin, side in zip(margins, size, strict=True))] = False
+    return outer

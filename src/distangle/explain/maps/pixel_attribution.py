@@ -1,0 +1,181 @@
+"""Integrated gradients and occlusion of the pixels, computed by captum."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distangle.errors import ExplanationError
+from distangle.explain.maps.attribution_map import Head
+from distangle.explain.maps.layer_gradients import check_layer, ordinary
+from distangle.explain.sites import SiteBatch, freeze
+from distangle.model import Outputs, PerturbationClassifier
+
+Baseline = Float[Tensor, "baseline _ _ _"]
+SignedMaps = Float[Tensor, "site _ _"]
+WINDOWS_PER_SIDE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelAttributionSettings:
+    """How the pixels are attributed to, by integrated gradients or by occlusion.
+
+    Attributes:
+        baseline: Standardised images without the effect, one per site or one for all, from which the gradient is
+            integrated or which the square shows; None: every channel's mean (0).
+        steps: Points between baseline and image, of integrated gradients.
+        window: Side of the square of occlusion, in pixels; None for an eighth of the image's shorter side.
+        stride: From square to square, in pixels; None for half of the window.
+        most_at_once: Images in one pass; bounds the memory.
+    """
+
+    baseline: Baseline | None = None
+    steps: int = 32
+    window: int | None = None
+    stride: int | None = None
+    most_at_once: int = 64
+
+
+class SignedAttribution(NamedTuple):
+    """Signed maps at the size of the images, and the outputs for the images."""
+
+    maps: SignedMaps
+    outputs: Outputs
+
+
+def integrated_gradients(
+    model: PerturbationClassifier,
+    sites: SiteBatch,
+    *,
+    head: Head = "softmax",
+    settings: PixelAttributionSettings | None = None,
+) -> SignedAttribution:
+    r"""Integrate gradients from a baseline to the image, summed over channels.
+
+    $$ \sum_i (x_i - x'_i) \int_0^1 \frac{\partial y^c}{\partial x_i}\big(x' + a(x - x')\big)\, da $$
+
+    The sum over all places is the output for the image less that for the baseline, up to the error of `steps` points
+    of Gauss and Legendre.
+
+    Source: Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks (arXiv:1703.01365), Eq. 1;
+        computed by captum.
+
+    Args:
+        model: The network; its mode, gradient flags and hooks are restored.
+        sites: Whose targets are explained.
+        head: `softmax` explains the logit, `arc` the cosine.
+        settings: None for the defaults; window and stride are not used.
+
+    Raises:
+        ExplanationError: captum is not installed; unknown head or perturbation; a baseline that does not fit.
+    """
+    method = captum_method("IntegratedGradients")
+    settings = settings or PixelAttributionSettings()
+    check_layer(model, sites.targets, head)
+    _at_least_1(steps=settings.steps, most_at_once=settings.most_at_once)
+    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
+        images, given = ordinary(sites.images), (ordinary(sites.cell_types), ordinary(sites.references))
+        start = _baseline(images, settings.baseline)
+        with torch.no_grad():
+            outputs = model(images, *given)
+        with torch.enable_grad():
+            signed = method(_answer(model, head)).attribute(
+                images,
+                baselines=start,
+                target=ordinary(sites.targets).long(),
+                additional_forward_args=given,
+                n_steps=settings.steps,
+                internal_batch_size=max(settings.most_at_once, len(images)),
+            )
+    return SignedAttribution(signed.detach().sum(1).float(), outputs)
+
+
+def occlusion(
+    model: PerturbationClassifier,
+    sites: SiteBatch,
+    *,
+    head: Head = "softmax",
+    settings: PixelAttributionSettings | None = None,
+) -> SignedAttribution:
+    """Cover square after square of all channels and measure the fall.
+
+    A place's value is the mean fall over the squares that cover it.
+
+    Source: Zeiler and Fergus 2013, Visualizing and understanding convolutional networks (arXiv:1311.2901), Sec. 4.2;
+        computed by captum.
+
+    Arguments are those of `integrated_gradients`; the number of steps is not used.
+
+    Raises:
+        ExplanationError: captum is not installed; unknown head or perturbation; a baseline or window that does not
+            fit.
+    """
+    method = captum_method("Occlusion")
+    settings = settings or PixelAttributionSettings()
+    check_layer(model, sites.targets, head)
+    _at_least_1(window=settings.window, stride=settings.stride, most_at_once=settings.most_at_once)
+    images, given = sites.images, (sites.cell_types, sites.references)
+    channels, *size = images.shape[1:]
+    window = settings.window or max(1, min(size) // WINDOWS_PER_SIDE)
+    stride = settings.stride or max(1, window // 2)
+    if window > min(size) or stride > window:
+        raise ExplanationError(
+            f"A window of {window} px moved by {stride} px does not cover images of {size[0]} x {size[1]} px. "
+            "Give a window no larger than the image and a stride no larger than the window."
+        )
+    with freeze(model), sites.norms_of_plate(model), torch.no_grad():
+        outputs = model(images, *given)
+        signed = method(_answer(model, head)).attribute(
+            images,
+            sliding_window_shapes=(channels, window, window),
+            strides=(channels, stride, stride),
+            baselines=_baseline(images, settings.baseline),
+            target=ordinary(sites.targets).long(),
+            additional_forward_args=given,
+            perturbations_per_eval=max(1, settings.most_at_once // len(images)),
+        )
+    # The square covers all channels at once, so they all carry the same value.
+    return SignedAttribution(signed[:, 0].float(), outputs)
+
+
+def captum_method(name: str) -> Any:
+    """Return a method of captum.
+
+    Raises:
+        ExplanationError: captum is not installed.
+    """
+    try:
+        from captum import attr
+    except ImportError:
+        raise ExplanationError(
+            f"{name} is computed by captum, which is not installed: pip install 'distangle[explain]'."
+        ) from None
+    return getattr(attr, name)
+
+
+def _answer(model: PerturbationClassifier, head: Head) -> Any:
+    def answer(images: Tensor, cell_types: Tensor | None, references: Tensor | None) -> Tensor:
+        said = model(images, cell_types, references)
+        chosen: Tensor = said.logits if head == "softmax" else said.cosines
+        return chosen
+
+    return answer
+
+
+def _baseline(images: Tensor, baseline: Tensor | None) -> Tensor:
+    if baseline is None:
+        return torch.zeros_like(images)
+    if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
+        raise ExplanationError(
+            f"A baseline of shape {tuple(baseline.shape)} does not fit images of shape {tuple(images.shape)}. Give one "
+            "image per site, or one for all, with the same channels, height and width."
+        )
+    return baseline.to(images).expand_as(images).clone()
+
+
+def _at_least_1(**given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise ExplanationError(f"{name}={value} was asked for; give at least 1.")

@@ -1,0 +1,147 @@
+"""Maps of vectors by PCA, t-SNE or UMAP, and their trustworthiness."""
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from distangle.errors import ExplanationError
+from distangle.explain.templates.geometry import Vectors, unit
+
+Method = Literal["pca", "tsne", "umap"]
+Points = Float[np.ndarray, "vector 2"]
+PACKAGES = {"tsne": ("t-SNE", "openTSNE"), "umap": ("UMAP", "umap")}
+FEWEST = 8  # vectors that t-SNE and UMAP need before their neighbourhoods mean anything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """One way to lay vectors out.
+
+    Attributes:
+        method: Which.
+        seed: Of the first positions; of no meaning for PCA, which has none.
+        neighbours: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
+    """
+
+    method: Method
+    seed: int = 0
+    neighbours: int = 0
+
+    @property
+    def name(self) -> str:
+        """Such as `pca` or `tsne_perplexity30_seed0`."""
+        if self.method == "pca":
+            return "pca"
+        what = "perplexity" if self.method == "tsne" else "neighbours"
+        return f"{self.method}_{what}{self.neighbours}_seed{self.seed}"
+
+
+def is_installed(method: Method) -> bool:
+    """Whether the package that a method needs is there."""
+    return method == "pca" or importlib.util.find_spec(PACKAGES[method][1]) is not None
+
+
+def projections(
+    n: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
+) -> Iterator[Projection]:
+    """Return the layouts of n vectors.
+
+    Perplexities that n is too small for become the largest that it allows.
+
+    Args:
+        n: Vectors. Below `FEWEST`, only PCA is given.
+        methods: In this order.
+        seeds: Of t-SNE and UMAP.
+        perplexities: Of t-SNE; at most a third of the other vectors.
+        neighbours: Of UMAP; at most all others.
+    """
+    for method in methods:
+        if method == "pca":
+            yield Projection(method="pca")
+        elif n >= FEWEST:
+            wanted = perplexities if method == "tsne" else [neighbours]
+            most = (n - 1) // 3 if method == "tsne" else n - 1
+            for size in dict.fromkeys(min(size, most) for size in wanted):
+                yield from (Projection(method=method, seed=seed, neighbours=size) for seed in seeds)
+
+
+def project(vectors: Vectors, layout: Projection) -> Points:
+    """Lay vectors out on a plane by their directions, not their lengths.
+
+    t-SNE begins at random positions, as in van der Maaten & Hinton 2008, so that what another seed changes is seen.
+    One thread and a fixed seed: equal vectors give equal points.
+
+    Args:
+        vectors: At least two, and `FEWEST` for all but PCA.
+        layout: From `layouts`.
+
+    Raises:
+        ExplanationError: The package of the method is not installed.
+    """
+    if not is_installed(layout.method):
+        name, package = PACKAGES[layout.method]
+        raise ExplanationError(
+            f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
+        )
+    # Between vectors of length 1 the Euclidean distance orders as the angle does.
+    directions = unit(vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages about packages: tensorflow, threads
+        points = _METHODS[layout.method](directions, layout)
+    return np.ascontiguousarray(points, dtype=np.float64)
+
+
+def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None:
+    """Return how far neighbours on the map are neighbours in full space.
+
+    It is 1 for all and about 0.5 for chance.
+
+    Source: Venna & Kaski 2001, as scikit-learn has it.
+
+    Args:
+        vectors: In the full space; compared by angle.
+        points: Their places on the map.
+        k: How many neighbours; fewer where there are few vectors. None is returned where not even 1 is possible.
+    """
+    from sklearn.manifold import trustworthiness as measure
+
+    k = min(k, (len(vectors) - 1) // 2)
+    return float(measure(unit(vectors), points, n_neighbors=k)) if k >= 1 else None
+
+
+def _pca(directions: Vectors, layout: Projection) -> Any:
+    from sklearn.decomposition import PCA
+
+    found = PCA(n_components=min(2, *directions.shape), svd_solver="full").fit_transform(directions)
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+
+
+def _tsne(directions: Vectors, layout: Projection) -> Any:
+    from openTSNE import TSNE
+
+    # Exact neighbours: the approximate search is compiled for 10 s first, and saves nothing for some thousand vectors.
+    made = TSNE(
+        perplexity=layout.neighbours,
+        initialization="random",
+        neighbors="exact",
+        negative_gradient_method="bh",
+        random_state=layout.seed,
+        n_jobs=1,
+    )
+    return np.asarray(made.fit(directions))
+
+
+def _umap(directions: Vectors, layout: Projection) -> Any:
+    from umap import UMAP
+
+    made = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
+    return made.fit_transform(directions)
+
+
+_METHODS = {"pca": _pca, "tsne": _tsne, "umap": _umap}

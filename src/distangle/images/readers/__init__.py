@@ -1,0 +1,1 @@
+"""Readers of image files: PNG, TIFF, OME-Zarr and packed images, each with checks of integrity."""

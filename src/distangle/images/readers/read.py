@@ -1,0 +1,225 @@
+"""Read images [channel, height, width]; refuse any file that is in doubt."""
+
+import errno
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distangle.errors import ImageError, PixelTypeError
+from distangle.images.jit_threshold import JIT_THRESHOLD
+from distangle.images.readers.common import MAX_PIXELS, retry_io
+from distangle.images.readers.packed import is_packed, packed_header, read_packed
+from distangle.images.readers.png import SIGNATURE, check_single, check_stream, png_header, read_pngs
+from distangle.images.readers.tiff import probe_tiff, read_tiff, tiff_header
+from distangle.images.readers.zarr import is_packed_array, probe_array, read_planes
+from distangle.screen.file_pages import ImageHeader
+from distangle.screen.indexing.hashing import is_array
+
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+
+def probe_image(path: Path) -> ImageHeader:
+    """Read the header and page descriptions of an image file, without pixels.
+
+    Args:
+        path: A PNG or TIFF file or a packed image, told apart by its first bytes, not by its name; or the folder of
+            an array of Zarr.
+
+    Returns:
+        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, number of pages, and what these are.
+
+    Raises:
+        ImageError: The file is absent, empty, damaged or no image.
+        PixelTypeError: It is whole, but larger than 64 megapixels, or not grey of 8 to 16 bit.
+    """
+    return _checked_header(path, _probed)
+
+
+def _probed(path: Path) -> ImageHeader:
+    kind = _kind(path)
+    if kind == "tiff":
+        return probe_tiff(path)
+    if kind == "png":
+        check_single(path)
+    return _header(path)
+
+
+def _header(path: Path, page: int | None = None) -> ImageHeader:
+    """Return what reading a plane needs, and no more.
+
+    It is called for every image of every epoch.
+    """
+    kind = _kind(path)
+    if kind == "png":
+        with path.open("rb") as opened_png:
+            header = png_header(opened_png.read(29), path=path)
+        return ImageHeader(header.dtype, (header.height, header.width), 1)
+    if kind == "packed":
+        return ImageHeader(*packed_header(path))
+    if kind == "array":
+        return ImageHeader(*probe_array(path))
+    return ImageHeader(*tiff_header(path, page or 0))
+
+
+def _checked_header(path: Path, read: Callable[[Path], ImageHeader]) -> ImageHeader:
+    try:
+        header = read(path)
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(
+            f"{path} has a damaged header ({error}). Copy it again from the microscope, then index again."
+        ) from error
+    if header.dtype not in ("uint8", "uint16"):
+        raise PixelTypeError(f"{path} holds {header.dtype} pixels; expected uint8 or uint16 (8, 12 or 16 bit).")
+    if header.shape[0] * header.shape[1] > MAX_PIXELS:
+        raise PixelTypeError(
+            f"{path} claims {header.shape[0]} x {header.shape[1]} pixels; the limit is {MAX_PIXELS} per plane."
+        )
+    return header
+
+
+def has_checksum(path: Path) -> bool:
+    """Return whether reading a file detects any changed byte of its pixels.
+
+    PNG does, and so do files of `distangle pack`.
+    TIFF counts as having none: of its compressions only deflate has one.
+
+    Raises:
+        ImageError: The file is absent, empty or of another kind.
+    """
+    kind = _kind(path)
+    return is_packed_array(path) if kind == "array" else kind != "tiff"
+
+
+def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+    """Read one image: every channel of one site.
+
+    Args:
+        paths: One file per channel; the same file may stand for several.
+        pages: The page of a multi-page file, or None for a file of a single plane.
+
+    Returns:
+        uint8 or uint16 [channel, height, width].
+
+    Raises:
+        ImageError: A file is damaged, or the channels disagree in shape or bit depth, or a network file system
+            failed time after time.
+        MemoryError: There is no room for the pixels.
+    """
+    return retry_io(lambda: _read_image(paths, pages))
+
+
+def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+    packed = _read_packed(paths, pages)
+    if packed is not None:
+        return packed
+    quickly = read_pngs(paths) if JIT_THRESHOLD.over and not any(pages) else None
+    if quickly is not None:
+        return quickly
+    planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]
+    first = planes[0]
+    for path, plane in zip(paths, planes, strict=True):
+        if plane.shape != first.shape or plane.dtype != first.dtype:
+            raise ImageError(
+                f"{path} is {plane.dtype} {plane.shape}, but {paths[0]} of the same site is {first.dtype} "
+                f"{first.shape}. All channels of a site must agree; index the screen again to find such sites."
+            )
+    image = np.stack(planes)
+    JIT_THRESHOLD.count(image.size)
+    return image
+
+
+def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
+    """Return the channels of a packed image or of one array; None for other files."""
+    wanted = [page for page in pages if page is not None]
+    if len(set(paths)) > 1 or len(wanted) < len(pages):
+        return None
+    kind = _kind(paths[0])
+    if kind == "array":
+        _checked_header(paths[0], _header)
+        return read_planes(paths[0], wanted)
+    if kind != "packed":
+        return None
+    image = read_packed(paths[0])
+    if wanted == list(range(len(image))):
+        return image
+    if max(wanted) >= len(image):
+        raise ImageError(
+            f"{paths[0]} has {len(image)} channels, but {wanted} were asked for. Index or pack the screen again."
+        )
+    return np.ascontiguousarray(image[wanted])
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(16)
+    except OSError as error:
+        if isinstance(error, IsADirectoryError) and is_array(path):
+            return "array"
+        raise ImageError(
+            f"{path} cannot be opened ({error.strerror}). Was it moved after indexing? Name the folder of the images "
+            "(`--images FOLDER`), or index again."
+        ) from error
+    if head.startswith(SIGNATURE):
+        return "png"
+    if head.startswith(_TIFF):
+        return "tiff"
+    if is_packed(head):
+        return "packed"
+    # What the file holds is not quoted: over a link it may be anybody's.
+    found = "is empty (0 bytes)" if not head else f"does not begin as an image does, {_resembled(head)}"
+    raise ImageError(f"{path} {found}; expected a PNG or TIFF file, or a packed image.")
+
+
+def _resembled(head: bytes) -> str:
+    """Say what a file that is no image of ours begins like."""
+    for name, start in (
+        ("JPEG", b"\xff\xd8\xff"),
+        ("BMP", b"BM"),
+        ("GIF", b"GIF8"),
+        ("HDF5", b"\x89HDF"),
+        ("zip", b"PK"),
+    ):
+        if head.startswith(start):
+            return f"but as {name} does"
+    if not any(head):
+        return "but with zeros"
+    return "but with text" if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) else "but with other bytes"
+
+
+def _read_plane(path: Path, page: int | None) -> np.ndarray:
+    header = _checked_header(path, lambda file: _header(file, page))
+    dtype, n_pages = header.dtype, header.n_pages
+    if page is None and n_pages > 1:
+        raise ImageError(
+            f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
+        )
+    if page is not None and page >= n_pages:
+        raise ImageError(f"{path} has {n_pages} pages, but page {page} was asked for.")
+    try:
+        kind = _kind(path)
+        if kind == "packed":
+            return np.asarray(read_packed(path)[page or 0])
+        if kind == "array":
+            return np.asarray(read_planes(path, [page or 0])[0])
+        plane = _read_png(path) if kind == "png" else read_tiff(path, page or 0, most=MAX_PIXELS)
+    except (OSError, SyntaxError, EOFError, ValueError, IndexError) as error:
+        if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
+            raise MemoryError(str(error)) from error  # says nothing of the file
+        raise ImageError(
+            f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
+        ) from error
+    return np.ascontiguousarray(plane.astype(dtype, copy=False))
+
+
+def _read_png(path: Path) -> np.ndarray:
+    # Decoding alone accepts a zeroed tail and a short stream; verify() checks every CRC, and spends the file.
+    with Image.open(path, formats=["PNG"]) as opened:
+        opened.verify()
+    check_stream(path)
+    with Image.open(path, formats=["PNG"]) as opened:
+        return np.asarray(opened)

@@ -1,0 +1,115 @@
+"""Draw the figures of the paper from a run and write them with their captions."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distangle.core.io import remove_stale_temporaries, write_json
+from distangle.core.progress import Advance, no_progress
+from distangle.core.untrusted_files import UnexpectedContent, check_fields, read_json, read_regular_file
+from distangle.errors import RunError, did_you_mean
+from distangle.report.data import ReportData, load
+from distangle.report.paper import figure_1, figure_5, figure_7_8, figure_9, figure_10, figure_11, figure_12
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, save
+from distangle.results import RunFolder
+from distangle.screen import Screen
+
+# Figures 2 and 3 are statistics of a screen, 4 is a sketch of a dense block, 6 is drawn by `distangle ablate`.
+FIGURES: Mapping[int, Callable[[ReportData], PaperFigure | UnavailableFigure]] = {
+    1: figure_1.draw,
+    5: figure_5.draw,
+    7: figure_7_8.draw_arc,
+    8: figure_7_8.draw_softmax,
+    9: figure_9.draw,
+    10: figure_10.draw,
+    11: figure_11.draw,
+    12: figure_12.draw,
+}
+LISTED = "figures.json"
+
+
+def draw_figures(
+    run: RunFolder, screen: Screen, *, only: Sequence[int] = (), advance: Advance = no_progress
+) -> dict[str, Any]:
+    """Draw figures of the paper into `explanations/figures/`.
+
+    Args:
+        run: A run; what a figure needs must have been computed (`predict`, `explain`).
+        screen: Its screen.
+        only: Numbers of figures; none for all.
+        advance: Called after each figure.
+
+    Returns:
+        By number, as text: `title`, `caption`, `numbers` and `files`; or `title`, `missing` and `command` for a figure
+        that cannot be drawn yet. Also written as `figures.json`, where figures drawn before stay.
+
+    Raises:
+        RunError: A number that is no such figure.
+    """
+    unknown = [number for number in only if number not in FIGURES]
+    if unknown:
+        raise RunError(
+            f"There is no figure {unknown[0]} to draw from a run. {did_you_mean(str(unknown[0]), map(str, FIGURES))} "
+            "Figures 2 and 3 are of the screen (`distangle statistics SCREEN`), 4 is a sketch, 6 is the page of "
+            "`distangle ablate`."
+        )
+    material = load(run, screen)
+    folder = run.explanations / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_stale_temporaries(folder)
+    listed = read_listed(folder)
+    written: list[Path] = []
+    for number in only or FIGURES:
+        drawn = _tried(FIGURES[number], material)
+        if isinstance(drawn, UnavailableFigure):
+            listed[str(number)] = {"title": drawn.title, "missing": drawn.reason, "command": drawn.command}
+            for old in folder.glob(f"figure-{number:02d}.*"):
+                old.unlink()
+        else:
+            paths = save(drawn, folder, f"figure-{number:02d}", stamp=material.stamp)
+            written += paths
+            listed[str(number)] = {
+                "title": drawn.title,
+                "caption": drawn.caption,
+                "numbers": dict(drawn.numbers),
+                "files": [path.name for path in paths],
+            }
+        advance(f"figure {number}")
+    listed = {number: listed[number] for number in sorted(listed, key=int)}
+    write_json(folder / LISTED, listed)
+    run.record(*written, folder / LISTED)
+    return listed
+
+
+def read_listed(folder: Path) -> dict[str, Any]:
+    """Return what `figures.json` says; nothing where no figure was drawn yet.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    path = folder / LISTED
+    if not path.exists():
+        return {}
+    fix = f"Remove it, and draw the figures again: `distangle figures {folder.parents[1]}`."
+    listed = read_json(path, fix=fix)
+    with read_regular_file(path, fix=fix):
+        for number, said in listed.items():
+            kinds: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in said else {})}
+            kinds |= {} if "missing" in said else {"caption": str, "files": list}
+            for name, kind in kinds.items():
+                check_fields(check_fields(said, dict, name=number)[name], kind, name=name)
+            for name in said.get("files", ()):
+                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_fields(name, str, name="files")):
+                    raise UnexpectedContent(f"{name[:80]!r} is no name of a figure")
+            int(number)
+    return listed
+
+
+def _tried(
+    draw: Callable[[ReportData], PaperFigure | UnavailableFigure], material: ReportData
+) -> PaperFigure | UnavailableFigure:
+    try:
+        return draw(material)
+    except RunError as error:  # an image that cannot be read spoils its own figure only
+        return UnavailableFigure(title="", reason=str(error))

@@ -1,0 +1,199 @@
+"""Compute the sections on faithfulness, templates and filters."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from distangle.core.io import atomic_write
+from distangle.images import composites
+from distangle.report import charts, quality_charts
+from distangle.report.data import ReportData
+from distangle.report.html import Content, Table, missing_notice
+from distangle.report.sections.scores import Write
+from distangle.results import Faithfulness, FilterAnalysis, TemplateComparison
+
+_CLAIMS = {
+    "deletion": "Replacing the regions with the highest attribution costs more than replacing random ones",
+    "insertion": "Inserting the regions with the highest attribution into another image restores the output sooner",
+    "randomisation": "The map of a network with random weights is different",
+    "targets": "The map for another perturbation is different",
+    "views": "The map rotates with the image",
+    "seeds": "A network trained with another seed gives the same map",
+    "shuffled": "A network trained on shuffled labels gives a different map",
+}
+_REPLACEMENTS = {"control": "a control image of the plate", "blur": "the blurred image"}
+MOST_SHOWN = 4
+STRIPS = "maps"  # beginning of the files of `_untrained`
+
+
+def faithfulness(material: ReportData, faithfulness: Faithfulness | None, write: Write, folder: Path) -> Content:
+    """Report the verdict of every test, the curves, and maps of untrained networks.
+
+    Args:
+        material: Of the run.
+        faithfulness: Results of the tests; None before they were run.
+        write: Writes a chart.
+        folder: Of the report; pictures go into its `figures`.
+    """
+    if faithfulness is None:
+        return missing_notice("The maps have not been tested.", f"distangle explain {material.typed}")
+    summary = faithfulness.summary
+    values: dict[str, Any] = {
+        "failed": [name for name, verdict in summary["verdicts"].items() if verdict == "fails"],
+        "n_sites": summary["sites"],
+        "tests": [
+            {"verdict": verdict, "claim": _CLAIMS.get(name, name), "result": _result(name, summary)}
+            for name, verdict in summary["verdicts"].items()
+        ],
+        "charts": [_curves_figure(summary, write, material.stamp), _cascade_figure(summary, write, material.stamp)],
+        "strips": _untrained(faithfulness, folder),
+        "cells_missing": "",
+        "sentences": faithfulness.sentences,
+        "not_tested": _not_tested(summary, material.typed),
+    }
+    cells = None if material.explanation is None else material.explanation.summary.get("cells")
+    if isinstance(cells, Mapping):
+        if (overlap := _overlap(cells)).rows:
+            values["cells"] = overlap
+    elif cells:
+        values["cells_missing"] = str(cells)
+    return Content("sections/faithfulness.html.j2", values)
+
+
+def templates(templates: TemplateComparison | None) -> Content | None:
+    """Report how templates and embeddings compare; None before they were compared."""
+    return None if templates is None else _bullets(templates.numbers["sentences"])
+
+
+def filters(filters: FilterAnalysis | None) -> Content | None:
+    """Report what the 1x1 filters are like; None before they were examined."""
+    return None if filters is None else _bullets(filters.sentences)
+
+
+def _bullets(sentences: Sequence[object]) -> Content:
+    return Content("bullets.html.j2", {"texts": [str(sentence) for sentence in sentences]})
+
+
+def _overlap(cells: Mapping[str, Any]) -> Table:
+    """Compute how much of the maps lies on nuclei and cells."""
+    rows = []
+    for name, label in (("nuclei", "nuclei"), ("cells", "cells with their nuclei"), ("background", "background")):
+        one = cells.get(name)
+        if isinstance(one, Mapping):
+            low, high = one["null"]
+            rows.append(
+                (label, f"{one['share']:.0%}", f"{one['area']:.0%}", f"{low:.0%} to {high:.0%}", f"{one['p']:.2g}")
+            )
+    columns = ("", "of the maps", "of the images", "of random maps", "p")
+    caption = f"Where the maps of {cells['sites']} sites lie; nuclei and cells segmented by thresholds and watersheds"
+    return Table(columns=columns, rows=rows, numeric=(1, 2, 3, 4), caption=caption)
+
+
+def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:
+    """List the tests that need other runs, which were not given."""
+    tests = (
+        ("seeds", "Whether a network of another seed gives the same map was not tested.", "--seeds OTHER_RUN"),
+        (
+            "shuffled",
+            "Whether a network trained on shuffled labels gives another map was not tested.",
+            "--shuffled RUN",
+        ),
+    )
+    return [
+        missing_notice(sentence, f"distangle explain {run} {flag}")
+        for key, sentence, flag in tests
+        if summary.get(key) is None
+    ]
+
+
+def _result(name: str, summary: Mapping[str, Any]) -> str:
+    if name in ("deletion", "insertion"):
+        parts = []
+        for replacement, one in summary["curves"].items():
+            curve = one[name]["probability"]
+            how = "replaced by" if name == "deletion" else "inserted into"
+            parts.append(
+                f"{how} {_REPLACEMENTS.get(replacement, replacement)}: mean probability {curve['mean']:.2f}, "
+                f"random maps {curve['random']:.2f}, p = {curve['p']:.2g}"
+            )
+        return "; ".join(parts)
+    if name == "randomisation":
+        last = summary["randomisation"]["stages"][-1]
+        low, high = last["null"]
+        return f"similarity {last['mean']:.2f} once all weights are random (random maps {low:.2f} to {high:.2f})"
+    test = summary[name] if name in ("targets", "views") else summary[name]["likeness"]
+    low, high = test["null"]
+    sentence = f"similarity {test['mean']:.2f} (random maps {low:.2f} to {high:.2f})"
+    if name == "views" and test["stains"] is not None:
+        sentence += f"; the top channel stays the same in {test['stains']['same_top']:.0%} of views"
+    return sentence
+
+
+def _curves_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[str, str]:
+    replacement, one = next(iter(summary["curves"].items()))
+    deletion, insertion = one["deletion"]["probability"], one["insertion"]["probability"]
+    drawing = quality_charts.share_curves(
+        {
+            "deletion": (one["taken"], deletion["curve"], charts.BLUE),
+            "random maps": (one["taken"], deletion["random_curve"], charts.MUTED),
+            "insertion": (one["put_back"], insertion["curve"], charts.ORANGE),
+        },
+        title="Deletion and insertion",
+        across="share of regions deleted or inserted",
+        up="probability of the explained class",
+        stamp=stamp,
+    )
+    caption = (
+        f"Mean over {one['sites']} sites. Regions are replaced by {_REPLACEMENTS.get(replacement, replacement)}, those "
+        "with the highest attribution first. Blue below grey: the map names regions that mattered."
+    )
+    source = write("deletion.svg", drawing)
+    return {"source": source, "alternative": "Deletion and insertion curves", "caption": caption}
+
+
+def _cascade_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[str, str]:
+    stages = summary["randomisation"]["stages"]
+    low, high = (np.array([stage["null"][k] for stage in stages]) for k in (0, 1))
+    drawing = quality_charts.cascade(
+        [str(stage["stage"]) for stage in stages],
+        np.array([stage["mean"] for stage in stages]),
+        null=(low, high),
+        title="Weights randomized, from the templates down",
+        up="similarity to the network's own maps",
+        stamp=stamp,
+    )
+    caption = (
+        "Rank correlation of the maps with those of the trained network, after the weights up to each layer were "
+        "randomized. Grey: 95\u202f% of random smooth maps. A map that stays similar does not show what was learned."
+    )
+    source = write("randomisation.svg", drawing)
+    return {"source": source, "alternative": "Similarity after randomizing weights", "caption": caption}
+
+
+def _untrained(faithfulness: Faithfulness, folder: Path) -> list[dict[str, str]]:
+    own = faithfulness.arrays.get("maps/trained")
+    stages = {name.removeprefix("maps/untrained/"): maps for name, maps in faithfulness.arrays.items()
+              if name.startswith("maps/untrained/")}  # fmt: skip
+    if own is None or not stages:
+        return []
+    strips = {"the network's own": own} | {f"untrained: {name}": maps for name, maps in stages.items()}
+    shown = []
+    for place, (name, maps) in enumerate(strips.items(), start=1):
+        path = folder / "figures" / f"{STRIPS}-{place}.png"
+        _strip(maps[:MOST_SHOWN], path)
+        shown.append({"source": f"figures/{path.name}", "name": name})
+    return shown
+
+
+def _strip(maps: np.ndarray, path: Path) -> None:
+    grey = np.full((*maps.shape[1:], 3), 60, dtype=np.uint8)
+    panels: Sequence[np.ndarray] = [
+        composites.enlarge(composites.overlay(grey, np.clip(one, 0, 1), strength=1.0), least=140) for one in maps
+    ]
+    gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
+    joint = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+    with atomic_write(path) as temporary:
+        Image.fromarray(joint).save(temporary, format="PNG")

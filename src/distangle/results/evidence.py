@@ -1,0 +1,275 @@
+"""How often each method of explanation found what had been planted, beside chance and an untrained network.
+
+Whether the maps of an explanation are true of the network.
+
+The 1x1 filters of a network: bands and blocks of every layer, and what leaving filters out costs.
+
+Templates and embeddings: where they lie on maps, and the numbers of the full space beside them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from distangle.core.io import (
+    Kinds,
+    atomic_write,
+    read_arrays,
+    read_result_json,
+    read_table,
+    rebuild_hint,
+    write_arrays,
+    write_json,
+)
+from distangle.core.untrusted_files import check_fields, read_regular_file
+from distangle.errors import RunError
+
+STATED = "benchmark.json"
+_KINDS = {"settings": dict, "aims": list, "rows": list}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """The truth table over methods.
+
+    Attributes:
+        rows: One per network, question, method and unit, with `network` (`trained` or `untrained`), `question`
+            (`stain` or `place`), `method`, `unit` (`wells` or `sites`), `hits`, `of`, `share` with its 95 %
+            interval over wells, `low` to `high`, `chance`, `swapped` (the same method's scores or maps of other sites:
+            what its habits alone would hit) and, for places, `layer`, `mass` (mean share of the map inside the place)
+            and `area`. An untrained network's counts are means over several, so hits may be a fraction.
+        aims: What was to be reached: `aim`, `method`, `value`, `limit`, `met` (None where nothing could be counted).
+        settings: What was asked.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    aims: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `benchmark.json`; return its path."""
+        path = folder / STATED
+        write_json(
+            path,
+            {
+                "settings": dict(self.settings),
+                "aims": [dict(aim) for aim in self.aims],
+                "rows": [dict(row) for row in self.rows],
+            },
+        )
+        return [path]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Benchmark":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The run's explanations have not been benchmarked.
+        """
+        return cls(**read_result_json(folder / STATED, what="benchmark", flags=" --benchmark", kinds=_KINDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faithfulness:
+    """What came of the tests that a map has to stand.
+
+    Attributes:
+        table: One row per examined site: `row` (its position in the explanation) and `deletion_auc`, `insertion_auc`,
+            `deletion_p`, `insertion_p`, `stability`, `after_randomisation`, `other_targets`; NaN where a test was not
+            made for the site.
+        arrays: Curves [site, step] as `curves/REPLACEMENT/deletion`, `.../insertion` and `.../random` (probability),
+            and the first sites' maps of the network and of untrained ones, in [0, 1], as `maps/trained`,
+            `maps/untrained/STAGE`; the sites of both are the first of the table.
+        settings: How it was examined, and on how many sites.
+        summary: Numbers and a verdict per test, ready for a page.
+        sentences: What they say.
+    """
+
+    table: pd.DataFrame
+    arrays: Mapping[str, np.ndarray]
+    settings: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    sentences: tuple[str, ...]
+
+    def columns(self, n_rows: int) -> pd.DataFrame:
+        """Return the columns of the table for all rows of an explanation, NaN for sites that were not examined.
+
+        Args:
+            n_rows: Of the explanation.
+
+        Raises:
+            RunError: A site was examined that the explanation does not have.
+        """
+        beyond = [int(row) for row in self.table["row"] if not 0 <= row < n_rows]
+        if beyond:
+            raise RunError(
+                f"Row {beyond[0]} was examined, but the explanation has {n_rows} rows. Explain the run again."
+            )
+        return self.table.set_index("row").reindex(range(n_rows)).rename_axis(None)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `faithfulness.json` and `faithfulness.npz`; return the paths."""
+        said, arrays = (folder / name for name in _FILES)
+        found = {name: np.asarray(values, dtype=np.float32) for name, values in self.arrays.items()}
+        write_arrays(arrays, found)
+        sites = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
+        write_json(
+            said,
+            {
+                "settings": dict(self.settings),
+                "summary": dict(self.summary),
+                "sentences": list(self.sentences),
+                "sites": sites,
+            },
+        )
+        return [said, arrays]
+
+    @staticmethod
+    def remove(folder: Path) -> list[Path]:
+        """Remove what `write` wrote of other maps; return the paths."""
+        paths = [folder / name for name in _FILES]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return paths
+
+    @classmethod
+    def read(cls, folder: Path) -> "Faithfulness":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The maps of the run have not been examined yet.
+        """
+        said, arrays = (folder / name for name in _FILES)
+        told, fix = read_result_json(said, what="examined maps", kinds=_FAITHFULNESS_KINDS), rebuild_hint(folder)
+        with read_regular_file(said, fix=fix):
+            table = pd.DataFrame(told.pop("sites"))
+            numbers = table.columns.drop("row")
+            table = table.astype({"row": "int64", **dict.fromkeys(numbers, "float64")})
+            sentences = tuple(check_fields(one, str, name="sentences") for one in told.pop("sentences"))
+        return cls(table=table, arrays=read_arrays(arrays, fix=fix), sentences=sentences, **told)
+
+
+_FAITHFULNESS_KINDS = {"settings": dict, "summary": dict, "sentences": list, "sites": list}
+_FILES = ("faithfulness.json", "faithfulness.npz")
+
+
+_FILTER_FILES = ("filters.json", "filters.safetensors")
+_FILTER_KINDS: Kinds = {
+    **dict.fromkeys(("shown", "sentences", "prune", "layers"), list),
+    "claim": (dict, type(None)),
+    "settings": dict,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterAnalysis:
+    """The filters of a few layers, and numbers of all.
+
+    Attributes:
+        weights: float32 [filter, input] by `LAYER|printed`, and by `LAYER|gamma` where a norm stands before the layer.
+        shown: Names of the layers whose weights these are.
+        layers: One entry per layer and kind of weights: `layer`, `weights` (`printed` | `gamma` | `gamma_over_sd`),
+            `filters`, `inputs`, `dense`, and by number of bands and blocks `value` with the nulls `shuffled` and
+            `initial`.
+        claim: The two layers of Fig. 10 among all dense layers: `layers`, `of`, and `rank` by number; None where the
+            network has no dense layers.
+        prune: What leaving filters out does to the accuracy; empty where it was not tried.
+        settings: Thresholds and draws.
+        sentences: What all this says.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    shown: Sequence[str]
+    layers: Sequence[Mapping[str, Any]]
+    claim: Mapping[str, Any] | None
+    prune: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    sentences: Sequence[str]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `filters.json` and `filters.safetensors`; return the paths."""
+        said, weights = (folder / name for name in _FILTER_FILES)
+        with atomic_write(weights) as temporary:
+            save_file(
+                {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in self.weights.items()}, temporary
+            )
+        write_json(
+            said,
+            {
+                "shown": list(self.shown),
+                "sentences": list(self.sentences),
+                "claim": self.claim,
+                "prune": list(self.prune),
+                "settings": dict(self.settings),
+                "layers": list(self.layers),
+            },
+        )
+        return [said, weights]
+
+    @classmethod
+    def read(cls, folder: Path) -> "FilterAnalysis":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The filters of the run have not been examined yet.
+        """
+        path, weights = (folder / name for name in _FILTER_FILES)
+        told = read_result_json(path, what="filters", kinds=_FILTER_KINDS)
+        with read_regular_file(weights, fix=rebuild_hint(folder)):
+            found = load_file(weights)
+        return cls(**told, weights=found)
+
+
+_TEMPLATE_FILES = ("templates.parquet", "embeddings.parquet", "templates.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateComparison:
+    """The templates of both heads of one or two runs, and embeddings of a few perturbations.
+
+    Attributes:
+        templates: One row per run, head and output: `run`, `head` (`softmax` | `arc`), `output` (from 0),
+            `perturbation`, `training_wells`, `junk` (no training well has it), `norm`, `bias` (softmax, else NaN),
+            `nearest_angle_deg` and `nearest` (the nearest template of the same run and head), `nearest_alike_angle_deg`
+            (of the trained ones for a trained one, of junk for junk; NaN where there is no other), `mean_cosine` (to
+            all others), and `NAME_x`, `NAME_y` for every map.
+        embeddings: One row per run and held-out site of the chosen perturbations: `run`, `Metadata_*`,
+            `perturbation`, `predicted`, `silhouette`, and `NAME_x`, `NAME_y` for every map.
+        maps: What was laid out: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbours`,
+            `trustworthiness` over all points, and `trustworthiness_of` each set by `RUN, HEAD` or `RUN`.
+        numbers: Of the full space, ready for JSON: `runs`, `templates`, `junk`, `embeddings`, `perturbations`,
+            `settings`, `sentences`.
+    """
+
+    templates: pd.DataFrame
+    embeddings: pd.DataFrame
+    maps: Sequence[Mapping[str, Any]]
+    numbers: Mapping[str, Any]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `templates.parquet`, `embeddings.parquet` and `templates.json`; return the paths."""
+        templates, embeddings, said = (folder / name for name in _TEMPLATE_FILES)
+        for path, table in ((templates, self.templates), (embeddings, self.embeddings)):
+            with atomic_write(path) as temporary:
+                table.to_parquet(temporary, index=False)
+        write_json(said, {"numbers": dict(self.numbers), "maps": [dict(one) for one in self.maps]})
+        return [templates, embeddings, said]
+
+    @classmethod
+    def read(cls, folder: Path) -> "TemplateComparison":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: The templates of the run have not been compared yet.
+        """
+        templates, embeddings, path = (folder / name for name in _TEMPLATE_FILES)
+        said, fix = (
+            read_result_json(path, what="templates", kinds={"numbers": dict, "maps": list}),
+            rebuild_hint(folder),
+        )
+        return cls(templates=read_table(templates, fix=fix), embeddings=read_table(embeddings, fix=fix), **said)

@@ -1,0 +1,1 @@
+"""Indexing of a source folder: site records, validation, well positions and file checks."""

@@ -1,0 +1,260 @@
+"""Index a source folder: every entry found is indexed or refused by name."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distangle import __version__
+from distangle.core.remote import RemotePath, as_path
+from distangle.core.unicode_names import normalize_name
+from distangle.errors import ScreenError
+from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, Tails, inspect_files
+from distangle.screen.indexing.links import links_out_of_source, links_problem
+from distangle.screen.indexing.provenance import options_to_json, relative
+from distangle.screen.indexing.records import IndexOptions, ReaderResult, SiteRecord
+from distangle.screen.indexing.validate import validate_records
+from distangle.screen.plates import split_well
+from distangle.screen.problems import Problem, n_refused, problems_table
+from distangle.screen.readers import detect_layout
+from distangle.screen.readers import find as find_entries
+from distangle.screen.roles import natural_sort_key, ordered_classes, ordered_classes_sha256
+from distangle.screen.screen import Screen, ScreenMetadata, path_columns
+from distangle.screen.source_tables import MISSING
+
+
+def index(
+    source: str | Path | RemotePath,
+    *,
+    layout: str | None = None,
+    tables: str | Path | RemotePath | None = None,
+    mapping: Mapping[str, str] | None = None,
+    channels: Sequence[str] | None = None,
+    pages: str | None = None,
+    pattern: str | None = None,
+    controls: Mapping[str, Sequence[str]] | None = None,
+    missing: Sequence[str] | None = None,
+    tables_only: bool = False,
+    hash_files: bool = True,
+    plate_rows: int | None = None,
+    plate_columns: int | None = None,
+    planes: Sequence[str] | None = None,
+    time: str = "",
+    cycle: str = "",
+    acquisition: str = "",
+    well_base: int | str | None = None,
+    well_order: str | None = None,
+    probe: Probe | None = None,
+    tails: Tails | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Screen:
+    """Find out which perturbation is in which well, and what is wrong.
+
+    One argument for each option of `distangle index`, and three for the reading of files.
+
+    Args:
+        source: Folder of the images, or a URL; for layout `table` also the table itself.
+        layout: A name in `LAYOUTS`; None takes the one that the source looks like, and notes by what.
+        tables: Folder or file of the tables when they lie elsewhere.
+        mapping: Our column name to the table's.
+        channels: `NAME` or `NAME=COLUMN`.
+        pages: Column with one file of many pages for all channels, layout `table` only.
+        pattern: How the paths of images are built, layout `folder` only.
+        controls: Role to names of perturbations.
+        missing: Words of tables that stand for a missing value, which is no class; by default `MISSING`. A name in
+            `controls` is none of them.
+        tables_only: Look for no image; one row per row of the tables.
+        hash_files: Read every file for its SHA-256.
+        plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
+            when a well needs it.
+        plate_columns: Columns of the plates.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one, where the images are of several.
+        time: Which time is wanted, where there are several.
+        cycle: Which cycle or round of staining.
+        acquisition: Which acquisition of a plate.
+        well_base: 0 where rows and columns in figures, or the columns behind row letters, count from 0; 1 to refuse
+            wells with a 0 one by one; `images=0,tables=1` for the names of images and the tables apart. None refuses
+            a source that counts from 0.
+        well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
+        probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
+        tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
+            with `hash_files`. None keeps them.
+        progress: Called with the number of files looked at and in all.
+
+    Returns:
+        The screen, not written yet; found = indexed + refused.
+
+    Raises:
+        ScreenError: The source as a whole cannot be understood, or nothing in it can be indexed.
+    """
+    if (plate_rows is None) != (plate_columns is None):
+        raise ScreenError("Of --plate-rows and --plate-columns one alone says no plate: give both, or none.")
+    if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
+        raise ScreenError(f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1.")
+    roles = {role: [normalize_name(name) for name in names] for role, names in (controls or {}).items()}
+    named = {name.casefold() for names in roles.values() for name in names}
+    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    if well_order not in (None, "rows", "columns"):
+        raise ScreenError(f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01).")
+    request = IndexOptions(
+        source=as_path(source),
+        tables=None if tables is None else as_path(tables),
+        mapping={ours: normalize_name(theirs) for ours, theirs in (mapping or {}).items()},
+        channels=tuple(normalize_name(name) for name in channels or ()),
+        pages=None if pages is None else normalize_name(pages),
+        pattern=pattern,
+        controls=roles,
+        tables_only=tables_only,
+        planes=tuple(planes or ()),
+        time=time,
+        cycle=cycle,
+        acquisition=acquisition,
+        missing=tuple(word for word in (MISSING if missing is None else missing) if word.casefold() not in named),
+        plate=given,
+        well_base=None if well_base is None else str(well_base),
+        well_order=well_order,
+    )
+    layout, sign = (layout, "") if layout is not None else detect_layout(request)
+    found = find_entries(layout, request)
+    plate = validate_records(found, given)
+    entries, problems = found.entries, found.problems
+    if tables_only:
+        seen = InspectionResult(
+            entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[]
+        )
+    else:
+        seen = inspect_files(
+            entries,
+            found.channels,
+            source=found.source,
+            probe=probe,
+            tails=tails,
+            hash_files=hash_files,
+            progress=progress,
+        )
+    problems += seen.problems
+    outside = [] if tables_only else links_out_of_source(found.source, seen.entries)
+    problems += links_problem(outside)
+    sites = _sites_table(seen.entries, seen.files, found, n_channels=len(found.channels))
+    refused_in_all = n_refused(problems)
+    _check_conservation(found.found, len(sites), refused_in_all, problems)
+    names = ordered_classes(sites["perturbation"])
+    card = ScreenMetadata(
+        layout=layout,
+        source=str(found.source.resolve()),
+        channels=found.channels,
+        dtype=seen.dtype,
+        shape=seen.shape,
+        pixel_size_um=found.pixel_size_um,
+        plate_rows=plate[0],
+        plate_columns=plate[1],
+        perturbations=names,
+        perturbations_sha256=ordered_classes_sha256(names),
+        cell_types=tuple(sorted({name for name in sites["cell_type"] if name})),
+        extra_columns=found.extra_columns,
+        found=found.found,
+        indexed=len(sites),
+        refused=refused_in_all,
+        tables_only=tables_only,
+        provenance={
+            **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+            **({"recognised_by": sign} if sign else {}),
+            **({"pages_told_by_files": seen.told} if seen.told else {}),
+            **({"links_out": len(outside)} if outside else {}),
+            "asked": options_to_json(request, given, folder=found.source),
+        },
+    )
+    return Screen(card=card, sites=sites, problems=problems_table(problems))
+
+
+def conservation_line(screen: Screen) -> str:
+    """Return the law of the index: `found 24 = indexed 12 + refused 12`."""
+    card = screen.card
+    return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
+
+
+def _sites_table(
+    entries: Sequence[SiteRecord], files: Sequence[SiteFiles], found: ReaderResult, *, n_channels: int
+) -> pd.DataFrame:
+    rank = {name: k for k, name in enumerate(sorted({e.experiment for e in entries}, key=natural_sort_key))}
+    plate_rank = {name: k for k, name in enumerate(sorted({e.plate for e in entries}, key=natural_sort_key))}
+    positions = [split_well(entry.well) or (0, 0) for entry in entries]
+    order = sorted(
+        range(len(entries)),
+        key=lambda k: (
+            *(rank[entries[k].experiment], plate_rank[entries[k].plate]),
+            *(positions[k], entries[k].site),
+        ),
+    )
+    entries = [entries[k] for k in order]
+    files = [files[k] for k in order]
+    columns: dict[str, pd.Series] = {
+        "experiment": _text(e.experiment for e in entries),
+        "plate": _text(e.plate for e in entries),
+        "well": _text(e.well for e in entries),
+        "row": _whole(positions[k][0] for k in order),
+        "column": _whole(positions[k][1] for k in order),
+        "site": _whole(e.site for e in entries),
+        "cell_type": _text(e.cell_type for e in entries),
+        "perturbation": _text(e.perturbation for e in entries),
+        "role": _text(e.role.value for e in entries),
+        "split": _text(e.split for e in entries),
+    }
+    for k, (path, page) in enumerate(zip(*[iter(path_columns(n_channels))] * 2, strict=True)):
+        columns[path] = _text(e.paths[k] if e.paths else "" for e in entries)
+        columns[page] = _whole(e.pages[k] if e.pages else -1 for e in entries)
+    columns["size"] = _whole(file.size for file in files)
+    columns["mtime"] = pd.Series([file.mtime for file in files], dtype="float64")
+    columns["sha256"] = _text(file.sha256 for file in files)
+    for k, name in enumerate(found.extra_columns):
+        columns[name] = _text(e.extra[k] for e in entries)
+    return pd.DataFrame(columns)
+
+
+def _text(values: Iterable[str]) -> pd.Series:
+    return pd.Series(list(values), dtype="str")
+
+
+def _whole(values: Iterable[int]) -> pd.Series:
+    return pd.Series(list(values), dtype="int64")
+
+
+def _check_conservation(found: int, indexed: int, refused: int, problems: Sequence[Problem]) -> None:
+    if found != indexed + refused:
+        message = f"found {found} is not indexed {indexed} + refused {refused}: this is a bug in distangle, "
+        message += "please report it with the table."
+        raise ScreenError(message)
+    if indexed == 0:
+        refusals = [problem for problem in problems if problem.severity == "refused"]
+        kinds: Counter[str] = Counter()
+        for problem in refusals:
+            kinds[problem.kind] += problem.count
+        message = "Nothing can be indexed: the tables have no row."
+        if refusals:
+            counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
+            first = " | ".join(_described(refusals[:3]))
+            message = f"Nothing can be indexed: found {found}, all refused ({counted}). First: {first}"
+        raise ScreenError(message)
+
+
+def _described(problems: Sequence[Problem]) -> Iterator[str]:
+    """Give each problem as a sentence; a fix that several share follows the last."""
+    for problem, after in zip(problems, (*problems[1:], None), strict=True):
+        same = after is not None and after.fix == problem.fix
+        yield problem.describe() if same else f"{problem.describe()}. {problem.fix}"
+
+
+def _provenance(found: ReaderResult, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
+    return {
+        "distangle": __version__,
+        "tables": [
+            {"path": relative(path, found.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in found.tables
+        ],
+        "files_hashed": hash_files,
+        "headers_read": has_probe,
+        **found.notes,
+    }

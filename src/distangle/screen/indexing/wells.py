@@ -1,0 +1,84 @@
+"""Every well gets its row and column on a plate that has it."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from distangle.screen.indexing.records import SiteRecord
+from distangle.screen.plates import STANDARD_PLATES, smallest_plate, split_well, well_name
+from distangle.screen.problems import Problem
+
+_DEFAULT = (16, 24)
+
+
+def assign_well_positions(
+    entries: Sequence[SiteRecord], given: tuple[int, int] | None
+) -> tuple[list[SiteRecord], tuple[int, int], list[Problem]]:
+    """Name every well in one way, and refuse those that the plate does not have.
+
+    Args:
+        entries: Their wells are rewritten as `B03`.
+        given: Rows and columns of the plate; None for 16 x 24, or 32 x 48 when a well needs it.
+
+    Returns:
+        The entries on the plate, its rows and columns, and refusals and remarks.
+    """
+    position_of = {entry.well: split_well(entry.well) for entry in entries}
+    plate = given or _smallest([position for position in position_of.values() if position is not None])
+    kept: list[SiteRecord] = []
+    problems: list[Problem] = []
+    beyond: list[SiteRecord] = []
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        position = position_of[entry.well]
+        if position is None or not _is_on(position, plate):
+            problems.append(
+                entry.problem(
+                    "bad well" if position is None else "well off the plate",
+                    found=repr(entry.well),
+                    expected=f"a well from A01 to {well_name(plate[0] - 1, plate[1] - 1)}",
+                    fix="Correct the well, or give the size of the plate: --plate-rows and --plate-columns.",
+                )
+            )
+            continue
+        name = well_name(*position)
+        spellings[name].add(entry.well.strip())
+        entry.well = name
+        kept.append(entry)
+        if not _is_on(position, _DEFAULT):
+            beyond.append(entry)
+    if beyond and given is None:
+        problem = beyond[0].problem(
+            "larger plate assumed",
+            found=f"{beyond[0].well} and {len(beyond) - 1} more outside {_DEFAULT[0]} x {_DEFAULT[1]} wells",
+            expected=f"plates of {plate[0]} x {plate[1]} wells, then",
+            fix="If these are slips of the pen, refuse them: --plate-rows 16 --plate-columns 24.",
+        )
+        problems.append(dataclasses.replace(problem, severity="warning", count=len(beyond)))
+    mixed = {name: said for name, said in spellings.items() if len(said) > 1}
+    if mixed:
+        name, said = next(iter(sorted(mixed.items())))
+        problems.append(
+            Problem(
+                severity="warning",
+                kind="wells spelled in several ways",
+                well=name,
+                found=" and ".join(map(repr, sorted(said))),
+                expected="one spelling",
+                fix="They were taken for one well; check that they are.",
+                count=len(mixed),
+            )
+        )
+    return kept, plate, problems
+
+
+def _smallest(positions: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    # A well that not even the largest plate has is a slip, and says nothing about the plate.
+    fits = [position for position in positions if _is_on(position, STANDARD_PLATES[-1])]
+    rows = max([_DEFAULT[0], *(row + 1 for row, _ in fits)])
+    columns = max([_DEFAULT[1], *(column + 1 for _, column in fits)])
+    return smallest_plate(rows, columns)
+
+
+def _is_on(position: tuple[int, int], plate: tuple[int, int]) -> bool:
+    return position[0] < plate[0] and position[1] < plate[1]

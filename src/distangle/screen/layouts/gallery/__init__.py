@@ -1,1 +1,0 @@
-"""Tables of the Cell Painting Gallery: `load_data.csv`, barcodes, plate maps."""

@@ -1,0 +1,107 @@
+"""Read metadata of Yokogawa CV7000, CV8000 and CQ1: `.mlf`, `.mrf`, `.mes`."""
+
+from collections.abc import Mapping
+
+from distangle.core.remote import AnyPath
+from distangle.screen.readers.instruments.plate_record import ImageRecord, InstrumentRecord, key_of, number_of, well_at
+from distangle.screen.readers.instruments.xml import parse_xml
+
+
+def read_images(path: AnyPath) -> dict[str, ImageRecord]:
+    """Read a `.mlf`: what each image shows, by `key_of` its name.
+
+    Records of errors are left out.
+
+    Raises:
+        ScreenError: It is none.
+        OSError: It cannot be read.
+    """
+    images: dict[str, ImageRecord] = {}
+    waiting: list[ImageRecord] = []
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        if name == "MeasurementRecord" and attributes.get("Type", "IMG") == "IMG":
+            waiting.append(
+                ImageRecord(
+                    well=well_at(attributes.get("Row"), attributes.get("Column")),
+                    site=number_of(attributes.get("FieldIndex")),
+                    plane=number_of(attributes.get("ZIndex")),
+                    channel=number_of(attributes.get("Ch")),
+                )
+            )
+
+    def end(name: str, text: str) -> None:
+        if name == "MeasurementRecord" and waiting:
+            record = waiting.pop()
+            if text:
+                images[key_of(text)] = record
+
+    parse_xml(path, root="MeasurementData", start=start, end=end)
+    return images
+
+
+def read_detail(path: AnyPath) -> tuple[float | None, str]:
+    """Read a `.mrf`: pixel size in micrometres, and the name of the `.mes`.
+
+    The size is None where channels differ.
+
+    Raises:
+        ScreenError: It is none.
+        OSError: It cannot be read.
+    """
+    sides: set[float] = set()
+    setting = ""
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal setting
+        if name == "MeasurementDetail":
+            setting = attributes.get("MeasurementSettingFileName", "")
+        elif name == "MeasurementChannel":
+            for key in ("HorizontalPixelDimension", "VerticalPixelDimension"):
+                try:
+                    sides.add(float(attributes[key]))
+                except (KeyError, ValueError):
+                    continue
+
+    parse_xml(path, root="MeasurementDetail", start=start, end=lambda *_: None)
+    alike = bool(sides) and min(sides) > 0 and max(sides) - min(sides) <= 1e-3 * max(sides)
+    return (min(sides) if alike and max(sides) < 1e4 else None), setting
+
+
+def read_setting(path: AnyPath) -> dict[int, str]:
+    """Read a `.mes`: the name of every channel, by its number.
+
+    Raises:
+        ScreenError: It is none.
+        OSError: It cannot be read.
+    """
+    channels: dict[int, str] = {}
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        number = number_of(attributes.get("Ch")) if name == "Channel" else None
+        said = next((attributes[key].strip() for key in ("Target", "Fluorophore") if attributes.get(key)), "")
+        if number is not None and said:
+            channels[number] = said
+
+    parse_xml(path, root="MeasurementSetting", start=start, end=lambda *_: None)
+    return channels
+
+
+def read_cellvoyager(files: Mapping[str, AnyPath], *, folder: str) -> InstrumentRecord:
+    """Read what a CellVoyager wrote of one measurement.
+
+    Args:
+        files: `mlf`, `mrf` and `mes`, as far as they are there.
+        folder: Relative to the source.
+
+    Raises:
+        ScreenError: One of them is damaged; the message names it.
+        OSError: One cannot be read.
+    """
+    images = read_images(files["mlf"]) if "mlf" in files else {}
+    size = read_detail(files["mrf"])[0] if "mrf" in files else None
+    channels = read_setting(files["mes"]) if "mes" in files else {}
+    first = next(files[kind] for kind in ("mes", "mlf", "mrf") if kind in files)
+    return InstrumentRecord(
+        file=f"{folder}/{first.name}".lstrip("/"), channels=channels, pixel_size_um=size, images=images
+    )

@@ -1,0 +1,86 @@
+"""`Index.idx.xml` and `Index.xml` of Harmony: Opera Phenix and Operetta."""
+
+from collections.abc import Mapping
+
+from distangle.core.remote import AnyPath
+from distangle.screen.readers.instruments.plate_record import ImageRecord, InstrumentRecord, key_of, number_of, well_at
+from distangle.screen.readers.instruments.xml import parse_xml
+
+_TO_UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3, "": 1e6}
+
+
+def read_harmony(path: AnyPath, *, file: str) -> InstrumentRecord:
+    """Read an index: every image with its well, field, plane and channel.
+
+    Until version 5 each image names its channel; from version 6 on a map of the channels does.
+
+    Args:
+        path: The file.
+        file: What it is called in remarks, relative to the source.
+
+    Raises:
+        ScreenError: It is no index of Harmony.
+        OSError: It cannot be read.
+    """
+    reader = _Reader()
+    parse_xml(path, root="EvaluationInputData", start=reader.start, end=reader.end)
+    sizes = reader.sizes
+    alike = bool(sizes) and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    return InstrumentRecord(
+        file=file,
+        channels=reader.channels,
+        pixel_size_um=min(sizes) if alike and min(sizes) > 0 else None,
+        images=reader.images,
+    )
+
+
+class _Reader:
+    """Collects what the elements say, as they pass by."""
+
+    def __init__(self) -> None:
+        self.channels: dict[int, str] = {}
+        self.images: dict[str, ImageRecord] = {}
+        self.sizes: set[float] = set()
+        self._values: dict[str, str] | None = None
+        self._outer = ""
+        self._unit = ""
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """Begin an image or a channel of the map."""
+        if name in ("Image", "Entry") and self._values is None and not (name == "Image" and "id" in attributes):
+            self._values, self._outer = {"ChannelID": attributes.get("ChannelID", "")}, name
+        elif name.startswith("ImageResolution"):
+            self._unit = attributes.get("Unit", "")
+
+    def end(self, name: str, text: str) -> None:
+        """Note a value, or the image that all of them are of."""
+        if self._values is None:
+            return
+        if name == self._outer:
+            self._note(self._values)
+            self._values = None
+        elif name.startswith("ImageResolution"):
+            self._add_size(text)
+        else:
+            self._values[name] = text
+
+    def _note(self, values: Mapping[str, str]) -> None:
+        channel = number_of(values.get("ChannelID"))
+        if channel is not None and values.get("ChannelName"):
+            self.channels.setdefault(channel, values["ChannelName"])
+        key = key_of(values.get("URL", ""))
+        if self._outer == "Image" and key:
+            self.images[key] = ImageRecord(
+                well=well_at(values.get("Row"), values.get("Col")),
+                site=number_of(values.get("FieldID")),
+                plane=number_of(values.get("PlaneID")),
+                channel=channel,
+            )
+
+    def _add_size(self, text: str) -> None:
+        try:
+            size = float(text) * _TO_UM[self._unit]
+        except (KeyError, ValueError):
+            return
+        if 0 < size < 1e4:
+            self.sizes.add(size)

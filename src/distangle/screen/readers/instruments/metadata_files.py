@@ -1,0 +1,125 @@
+"""Find instrument metadata files and the images that each describes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from distangle.core.remote import AnyPath
+from distangle.errors import ScreenError
+from distangle.screen.problems import Problem
+from distangle.screen.readers.filenames.plates import is_below_a_plate
+from distangle.screen.readers.instruments.cellvoyager import read_cellvoyager, read_detail
+from distangle.screen.readers.instruments.harmony import read_harmony
+from distangle.screen.readers.instruments.metaxpress import read_htd
+from distangle.screen.readers.instruments.plate_record import InstrumentRecord
+
+_HARMONY = ("index.idx.xml", "index.xml")
+_CELLVOYAGER = (".mes", ".mlf", ".mrf")
+NOT_READ = "instrument's file not read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstrumentRecords:
+    """What was read.
+
+    Attributes:
+        by_folder: Folder to the records that lie in it.
+        problems: Remarks on files that could not be read.
+    """
+
+    by_folder: Mapping[str, Sequence[InstrumentRecord]] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+    def of(self, path: str) -> InstrumentRecord | None:
+        """Return the record that describes an image: of its folder or one above.
+
+        Args:
+            path: Relative to the source.
+        """
+        folder, _, name = path.rpartition("/")
+        while True:
+            there = self.by_folder.get(folder, ())
+            named = [record for record in there if name.casefold().startswith(record.prefix)]
+            if named:
+                return max(named, key=lambda record: len(record.prefix))
+            above, _, part = folder.rpartition("/")
+            if there or not folder or not is_below_a_plate(part):
+                return None  # above the folder of a plate a file may be of another plate
+            folder = above
+
+
+def find_records(source: AnyPath, files: Mapping[str, Sequence[str]]) -> InstrumentRecords:
+    """Read what instruments wrote in the folders of a source.
+
+    Args:
+        source: The folder.
+        files: Folder, relative to the source, to the names of its files.
+    """
+    problems: list[Problem] = []
+    found = {folder: _in_folder(source, folder, names, problems) for folder, names in files.items()}
+    return InstrumentRecords(
+        by_folder={folder: records for folder, records in found.items() if records}, problems=problems
+    )
+
+
+def is_instrument_file(name: str) -> bool:
+    """Tell whether a file has the name of an instrument's own."""
+    return name.lower() in _HARMONY or name.lower().endswith((*_CELLVOYAGER, ".htd"))
+
+
+def _in_folder(source: AnyPath, folder: str, names: Sequence[str], problems: list[Problem]) -> list[InstrumentRecord]:
+    read: dict[str, Callable[[], InstrumentRecord]] = {}
+    lowered = {name.lower(): name for name in names}
+    for name in [lowered[name] for name in _HARMONY if name in lowered][:1]:
+        file = _join(folder, name)
+        read[file] = partial(read_harmony, source / file, file=file)
+    voyager = _voyager(source, folder, names, problems)
+    if voyager:
+        read[_join(folder, next(iter(voyager.values())).name)] = partial(read_cellvoyager, voyager, folder=folder)
+    tables = [name for name in names if name.lower().endswith(".htd")]
+    for name in tables:
+        file, prefix = _join(folder, name), name[: -len(".htd")].casefold() if len(tables) > 1 else ""
+        read[file] = partial(read_htd, source / file, file=file, prefix=prefix)
+    records: list[InstrumentRecord] = []
+    for file, call in read.items():
+        try:
+            records.append(call())
+        except (ScreenError, OSError) as error:
+            problems.append(_not_read(file, error))
+    return records
+
+
+def _voyager(source: AnyPath, folder: str, names: Sequence[str], problems: list[Problem]) -> dict[str, AnyPath]:
+    """Return the files of one measurement of a CellVoyager, by their endings."""
+    by_ending = {end: [name for name in names if name.lower().endswith(end)] for end in _CELLVOYAGER}
+    chosen: dict[str, AnyPath] = {}
+    for ending in (".mlf", ".mrf", ".mes"):
+        there = by_ending[ending]
+        if ending == ".mes" and len(there) > 1 and "mrf" in chosen:
+            try:
+                named = read_detail(chosen["mrf"])[1].casefold()
+            except (ScreenError, OSError):
+                named = ""  # reading the record says why
+            there = [name for name in there if name.casefold() == named] or there
+        if len(there) > 1:
+            message = f"{len(there)} files end in {ending}: {', '.join(there[:3])}"
+            problems.append(_not_read(_join(folder, there[0]), ScreenError(message)))
+        elif there:
+            chosen[ending[1:]] = source / _join(folder, there[0])
+    return chosen
+
+
+def _not_read(file: str, error: Exception) -> Problem:
+    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return Problem(
+        severity="warning",
+        kind=NOT_READ,
+        file=file,
+        found=reason,
+        expected="what the instrument wrote of the images: channels, pixel size, wells",
+        fix="Copy it again from where it came; without it the order of the channels is not checked.",
+    )
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}".lstrip("/")

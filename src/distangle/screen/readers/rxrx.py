@@ -1,0 +1,182 @@
+"""Read RxRx1, RxRx2 and RxRx3: their tables, and one PNG per channel."""
+
+import dataclasses
+import posixpath
+from collections import defaultdict
+from collections.abc import Sequence
+
+from distangle.errors import ScreenError
+from distangle.screen.indexing.records import IndexOptions, Reader, ReaderResult, SiteRecord
+from distangle.screen.indexing.validate import drop_duplicates
+from distangle.screen.problems import Problem
+from distangle.screen.readers.rxrx_tables import (
+    SPLITS,
+    RxRx1Site,
+    coding_of,
+    detect,
+    extra_columns,
+    list_images,
+    read_rows,
+    read_tables,
+)
+from distangle.screen.readers.wells.join_metadata import FETCH, Mismatches, UnmatchedSite, WellMetadata, join_metadata
+from distangle.screen.readers.wells.shift import PlateShift
+from distangle.screen.roles import Channel
+
+# Colours of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
+CHANNELS = (
+    Channel(name="nuclei", stain="Hoechst 33342", organelle="nuclei", colour="#1300F9"),
+    Channel(name="ER", stain="concanavalin A", organelle="endoplasmic reticulum", colour="#2AFF1F"),
+    Channel(name="actin", stain="phalloidin", organelle="actin", colour="#FF0019"),
+    Channel(name="RNA", stain="SYTO 14", organelle="nucleoli and cytoplasmic RNA", colour="#2DFFFC"),
+    Channel(name="mitochondria", stain="MitoTracker", organelle="mitochondria", colour="#FA00FD"),
+    Channel(name="Golgi", stain="wheat germ agglutinin", organelle="Golgi", colour="#FEFF28"),
+)
+
+
+def find_rxrx1(request: IndexOptions) -> ReaderResult:
+    """Find the sites of RxRx1 in its tables and folders.
+
+    Tables: any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
+    names for the siRNA), or the official `metadata.csv` of RxRx1, RxRx2 or RxRx3 (their `treatment` is the
+    perturbation; gene, dose and the rest are extra columns). Images: `<experiment>/Plate<p>/<well>_s<s>_w<c>.png`
+    under `train/`, `test/`, `images/` or the source itself.
+
+    Raises:
+        ScreenError: No table, a column missing, or two codings of the siRNA.
+    """
+    if not request.source.is_dir():
+        raise ScreenError(f"{request.source} is no folder. Expected the folder of RxRx1's images and tables.")
+    tables = read_tables(request.tables or request.source, missing=request.missing)
+    extra = extra_columns(tables)
+    rows, problems = read_rows(tables, extra)
+    coding = coding_of(rows)
+    n_rows = sum(table.n_rows for table in tables)
+    rows, refused = drop_duplicates(rows, site_hint="Keep one row per well.")
+    problems += refused
+    result = ReaderResult(
+        source=request.source,
+        channels=CHANNELS,
+        site_hint="Keep each site in one folder only.",
+        notes={"sirna_coding": coding},
+    )
+    paths = tuple(table.path for table in tables)
+    if request.tables_only:
+        result.entries, result.problems, result.found = rows, problems, n_rows
+        result.extra_columns, result.tables = extra, paths
+        return result
+    sites, remarks = list_images(request.source)
+    result.entries, result.found, result.keys = [_entry_of(site) for site in sites], len(sites), _KEYS
+    labels = WellMetadata(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
+    join_metadata(result, labels, mismatches=_RxRx1Mismatches(sites))
+    result.problems += remarks
+    return result
+
+
+def _entry_of(site: RxRx1Site) -> SiteRecord:
+    """Return the entry of a site by its folder; a missing channel has no path."""
+    return SiteRecord(
+        experiment=site.experiment,
+        plate=site.plate,
+        well=site.well,
+        site=site.site,
+        paths=tuple(f"{site.folder}/{site.files[c]}" for c in sorted(site.files)),
+        pages=(-1,) * len(CHANNELS),
+    )
+
+
+class _RxRx1Mismatches(Mismatches):
+    """Refuses sites and rows in the words of RxRx1's folders."""
+
+    may_count_from_zero = False
+
+    def __init__(self, sites: Sequence[RxRx1Site]) -> None:
+        self._site_of = {(site.folder, site.well, site.site): site for site in sites}
+        self._above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
+
+    def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
+        """Refuse a site that lacks a channel or has one twice."""
+        files = self._site_of[_folder_of(site), site.well, site.site]
+        problem = _wrong_site(files, dataclasses.replace(row, well=site.well, site=site.site))
+        return None if problem is None else dataclasses.replace(problem, file=files.folder)
+
+    def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
+        """Name the row, as the tables of RxRx1 are what is mended."""
+        return super().of_shifted_plate(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
+
+    def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
+        """Refuse sites without a row; one refusal stands for a plate without any."""
+        by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
+        for one in sites:
+            by_plate[one.site.experiment, one.site.plate].append(one)
+        problems: list[Problem] = []
+        for held in by_plate.values():
+            expected = "a row in a table"
+            refused = [
+                dataclasses.replace(
+                    one.site.problem("no table row", found=one.found, expected=expected, fix=one.fix(_ADD_TABLE)),
+                    file=_folder_of(one.site),
+                )
+                for one in held
+            ]
+            if not any(one.plate_has_rows or one.was_refused for one in held):
+                found = f"images of the whole plate ({len(held)} sites)"
+                refused = [dataclasses.replace(refused[0], well="", site="", found=found, count=len(held))]
+            problems += refused
+        return problems
+
+    def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+        """Refuse rows without images, and name the files that they should have."""
+        folder = _expected_folder(rows[0], self._above)
+        if not is_whole_plate:
+            return [
+                row.problem(
+                    "no image",
+                    found="no file",
+                    expected=f"{folder}/{row.well}_s{row.site or 1}_w1.png",
+                    fix=advice or FETCH,
+                )
+                for row in rows
+            ]
+        (problem,) = super().without_images(rows, advice, is_whole_plate=True)
+        tables = ", ".join(sorted({row.table for row in rows}))
+        return [dataclasses.replace(problem, file=tables, site="", expected=f"{folder}/...")]
+
+
+def _folder_of(entry: SiteRecord) -> str:
+    return posixpath.dirname(entry.paths[0])
+
+
+def _wrong_site(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
+    numbers = range(1, len(CHANNELS) + 1)
+    missing = [c for c in numbers if c not in site.files]
+    if missing:
+        names = ", ".join(f"{site.well}_s{site.site}_w{c}.png" for c in missing)
+        return entry.problem(
+            "missing channel",
+            channel=", ".join(map(str, missing)),
+            found=f"channels {', '.join(map(str, sorted(site.files)))}",
+            expected="channels 1, 2, 3, 4, 5, 6",
+            fix=f"Copy {names} and index again.",
+        )
+    if site.taken:
+        names = ", ".join(dict.fromkeys(site.taken))
+        return entry.problem(
+            "two files for a channel", found=names, expected="one file per channel", fix="Keep one of them."
+        )
+    return None
+
+
+def _expected_folder(row: SiteRecord, above: set[str]) -> str:
+    """Return where the images of a row should lie: beside others, or as Kaggle's."""
+    split = row.split if row.split in SPLITS else "images"
+    above = above or {split}
+    top = split if split in above else min(above)
+    return f"{top}/{row.experiment}/Plate{row.plate}".removeprefix("/")
+
+
+_KEYS = frozenset({"experiment", "plate"})
+_ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
+
+
+LAYOUT = Reader(name="rxrx1", find=find_rxrx1, sign=detect)

@@ -1,0 +1,215 @@
+"""Which column of a table is which of ours, by its name or as told.
+
+Controls that are named by hand.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+from distangle.errors import ScreenError, did_you_mean
+from distangle.screen.indexing.records import SiteRecord
+from distangle.screen.problems import Problem
+from distangle.screen.readers.wells.spelling import spelling_of
+from distangle.screen.roles import ROLE_WORDS, Role, role_of
+from distangle.screen.source_tables import SourceTable
+
+OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
+
+
+def resolve_columns(
+    table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
+) -> dict[str, str]:
+    """Return which of the table's columns is which of ours.
+
+    Args:
+        table: With the columns to choose from.
+        mapping: Our column name to the table's; to "" for one that the table does not have.
+        wanted: Ours that it must have.
+
+    Raises:
+        ScreenError: A name that neither we nor the table knows, two candidates, or a wanted one missing.
+    """
+    for ours, theirs in mapping.items():
+        if ours not in OURS:
+            raise ScreenError(f"--map {ours}={theirs}: we have no column {ours!r}. {did_you_mean(ours, OURS)}")
+        if theirs and theirs not in table.columns:
+            message = f"--map {ours}={theirs}: {table.path} has no column {theirs!r}. "
+            message += did_you_mean(theirs, table.columns)
+            raise ScreenError(message)
+    column_of: dict[str, str] = {}
+    free = [name for name in table.columns if name not in mapping.values()]
+    for ours in OURS:
+        theirs = mapping[ours] if ours in mapping else _by_itself(ours, free, table)
+        if theirs:
+            column_of[ours] = theirs
+    none = [name for name in wanted if name == "perturbation" and mapping.get(name) == ""]
+    missing = [name for name in wanted if name not in column_of and name not in none]
+    if missing:
+        example = " ".join(f"--map {name}=COLUMN" for name in missing)
+        message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
+        message += f"{did_you_mean(missing[0], table.columns)} Say which it is: {example}"
+        message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        message = f"{message} {table.advice}".rstrip()
+        raise ScreenError(message)
+    return column_of
+
+
+class RowParser:
+    """Reads the rows of one table into entries, given which column is which.
+
+    Args:
+        table: The table.
+        column_of: Our column name to the table's.
+        extra: Columns that are kept; those that this table does not have are "" in its entries.
+        name: Name of the table in problems.
+        experiment: Of rows without such a column.
+        site: Of rows without such a column.
+        needs_well: Refuse names that are no wells; else they are left to `place_wells`.
+    """
+
+    def __init__(
+        self,
+        table: SourceTable,
+        column_of: Mapping[str, str],
+        *,
+        extra: Sequence[str],
+        name: str,
+        experiment: str,
+        site: int,
+        needs_well: bool = False,
+    ) -> None:
+        self._position = {ours: table.position(column) for ours, column in column_of.items()}
+        self._extra = [table.position(column) if column in table.columns else -1 for column in extra]
+        self._name, self._experiment, self._site, self._needs_well = name, experiment, str(site), needs_well
+
+    def entry(self, line: int, fields: tuple[str, ...]) -> SiteRecord:
+        """Return the entry of a row, without images.
+
+        Args:
+            line: Of the table, the header being line 1.
+            fields: One per column.
+        """
+        values = self._values(fields)
+        perturbation, word = values.get("perturbation", ""), values.get("role", "")
+        role = role_of(word) if word else (Role.TREATMENT if perturbation else Role.UNKNOWN)
+        site = values.get("site", self._site)
+        return SiteRecord(
+            experiment=values.get("experiment", self._experiment),
+            plate=values.get("plate", ""),
+            well=values.get("well", ""),
+            site=int(site) if _is_whole(site) else 0,
+            cell_type=values.get("cell_type", ""),
+            perturbation=perturbation,
+            role=role or Role.UNKNOWN,
+            split=values.get("split", ""),
+            table=self._name,
+            line=line,
+            extra=tuple("" if k < 0 else fields[k] for k in self._extra),
+            fields=fields,
+        )
+
+    def problem(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
+        """Return why a row cannot be an entry; None if it can.
+
+        A name is missing, or well, site or role is bad.
+        """
+        values = self._values(fields)
+        for name in ("experiment", "plate"):
+            if name in self._position and not values[name]:
+                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
+        if self._needs_well and spelling_of(entry.well) is None:
+            return entry.problem("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
+        if not _is_whole(site := values.get("site", self._site)):
+            return entry.problem(
+                "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
+            )
+        if (word := values.get("role", "")) and role_of(word) is None:
+            expected = f"one of {', '.join(ROLE_WORDS)}"
+            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
+        return None
+
+    def _values(self, fields: tuple[str, ...]) -> dict[str, str]:
+        return {ours: fields[k].strip() for ours, k in self._position.items()}
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def add_well_column(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
+    """Add a column of well names to a table with separate rows and columns.
+
+    They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
+    but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or
+    numbers from 1; what is neither is refused with the well.
+
+    Args:
+        table: With or without wells.
+        mapping: Our column name to the table's.
+        usual: What a column of wells is called.
+    """
+    name = mapping.get("well", "")
+    parts = name.split("+")
+    if name in table.columns:
+        return table
+    if len(parts) != 2 or not set(parts) <= set(table.columns):
+        name, parts = "well", [_first_of(words, table.columns) for words in (("row",), ("column", "col"))]
+        if _first_of(usual, table.columns) or "" in parts:
+            return table
+    row, column = (table.position(part) for part in parts)
+    rows = tuple((*fields, _well_of(fields[row].strip(), fields[column].strip())) for fields in table.rows)
+    return dataclasses.replace(table, columns=(*table.columns, name), rows=rows)
+
+
+def _well_of(row: str, column: str) -> str:
+    row, column = (re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column))  # as pandas writes beside gaps
+    return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
+
+
+def _first_of(words: Sequence[str], columns: Sequence[str]) -> str:
+    wanted = [_plain(f"{before}{word}") for word in words for before in ("", "Metadata_")]
+    return next((name for word in wanted for name in columns if _plain(name) == word), "")
+
+
+def _by_itself(ours: str, columns: Sequence[str], table: SourceTable) -> str:
+    for wanted in (ours, f"Metadata_{ours}"):
+        exact = [name for name in columns if name == wanted]
+        close = exact or [name for name in columns if _plain(name) == _plain(wanted)]
+        if len(close) > 1:
+            message = f"{table.path}: {' and '.join(map(repr, close))} may both be {ours!r}. "
+            message += f"Say which: --map {ours}=COLUMN."
+            raise ScreenError(message)
+        if close:
+            return close[0]
+    return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_\s-]", "", name.lower())
+
+
+def apply_controls(entries: Sequence[SiteRecord], controls: Mapping[str, Sequence[str]]) -> None:
+    """Give the entries of named perturbations their role.
+
+    Args:
+        entries: Their roles are rewritten.
+        controls: Role to names of perturbations.
+
+    Raises:
+        ScreenError: No such role or perturbation, or one perturbation in two roles.
+    """
+    known = {entry.perturbation for entry in entries if entry.perturbation}
+    role_by_name: dict[str, Role] = {}
+    for word, names in controls.items():
+        role = role_of(word)
+        if role is None or not word:
+            raise ScreenError(f"Controls {word!r}: no such role. {did_you_mean(word, [item.value for item in Role])}")
+        for name in names:
+            if name not in known and entries:  # where nothing is left, the refusals say more
+                flag = f"--{role.value.replace('_', '-')}"
+                raise ScreenError(f"{flag} {name}: no row has the perturbation {name!r}. {did_you_mean(name, known)}")
+            if role_by_name.setdefault(name, role) != role:
+                raise ScreenError(f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one.")
+    for entry in entries:
+        entry.role = role_by_name.get(entry.perturbation, entry.role)

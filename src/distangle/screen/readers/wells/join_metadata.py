@@ -1,0 +1,315 @@
+"""Join tables of wells to the sites that were found."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from distangle.core.remote import AnyPath
+from distangle.errors import ScreenError
+from distangle.screen.indexing.records import ReaderResult, SiteRecord
+from distangle.screen.indexing.validate import drop_duplicates
+from distangle.screen.plates import Position, split_well
+from distangle.screen.problems import Problem
+from distangle.screen.readers.wells.columns import RowParser, add_well_column, resolve_columns
+from distangle.screen.readers.wells.shift import PlateShift, detect_shift, shifted_row_problem
+from distangle.screen.source_tables import SourceTable, read_table
+
+Key = tuple[str, str, tuple[int, int]]  # experiment, plate ("" where the table does not say), well
+_ADD_ROW = "Add the row that names this well, or remove the images."
+FETCH = "Copy the images and index again; --tables-only looks for none."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WellMetadata:
+    """Rows of wells.
+
+    Attributes:
+        rows: One per well, `site` 0; `experiment` and `plate` are "" where the table has no such column.
+        problems: Refusals of other rows.
+        n_rows: All rows.
+        keys: Which of `experiment` and `plate` the rows name.
+        extra_columns: Names for `Entry.extra` of the rows.
+        tables: What was read.
+        columns: Which column was taken for which of ours.
+    """
+
+    rows: list[SiteRecord]
+    problems: list[Problem]
+    n_rows: int
+    keys: frozenset[str]
+    extra_columns: tuple[str, ...]
+    tables: tuple[AnyPath, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_metadata(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> WellMetadata:
+    """Read a table with a row per well.
+
+    Args:
+        path: The table; `well` and `perturbation` it must have, `plate` and `experiment` it may. Without `plate`
+            its rows hold for every plate.
+        mapping: Our column name to the table's.
+        missing: Words that stand for a missing value.
+
+    Raises:
+        ScreenError: It cannot be read, or which column is which cannot be told.
+    """
+    table = add_well_column(read_table(path, missing=missing), mapping)
+    column_of = resolve_columns(table, mapping, wanted=("well", "perturbation"))
+    if "site" in column_of and "site" not in mapping:
+        column_of.pop("site")
+    return metadata_of(table, column_of)
+
+
+def metadata_of(table: SourceTable, column_of: Mapping[str, str]) -> WellMetadata:
+    """Return the rows of a table of which is known what its columns are.
+
+    Raises:
+        ScreenError: It has a row per site.
+    """
+    if "site" in column_of:
+        message = f"{table.path} has a row per site ({column_of['site']!r}). Take --layout table, with the paths of "
+        message += "the images in it, or a table with a row per well."
+        raise ScreenError(message)
+    extra = tuple(name for name in table.columns if name not in column_of.values())
+    parser = RowParser(table, column_of, extra=extra, name=table.path.name, experiment="", site=0, needs_well=True)
+    rows: list[SiteRecord] = []
+    problems = table.ragged_problems()
+    for line, fields in zip(table.lines, table.rows, strict=True):
+        entry = parser.entry(line, fields)
+        problem = parser.problem(entry, fields)
+        if problem is None:
+            rows.append(entry)
+        else:
+            problems.append(problem)
+    return WellMetadata(
+        rows=rows,
+        problems=problems,
+        n_rows=table.n_rows,
+        keys=frozenset({"experiment", "plate"} & set(column_of)),
+        extra_columns=extra,
+        tables=(table.path,),
+        columns=dict(column_of),
+    )
+
+
+class Mismatches:
+    """Refusals of sites and rows that do not meet.
+
+    A reader may word them for its own folders.
+    """
+
+    may_count_from_zero = True
+    """Whether the reader knows `--well-base`, which is offered where a step of one fits."""
+
+    def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
+        """Return why a site with a row is refused all the same; None if it is not.
+
+        Args:
+            site: With the labels of its row.
+            row: Its row.
+        """
+        return None
+
+    def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
+        """Return the refusal of a site that has the row of another well.
+
+        Args:
+            site: As it was found.
+            row: The row of the well of this name.
+            shift: Of the plate.
+        """
+        return shifted_row_problem(site, row, shift)
+
+    def without_row(self, sites: Sequence["UnmatchedSite"]) -> list[Problem]:
+        """Return the refusals of sites without a row."""
+        return [
+            one.site.problem("no table row", found=one.found, expected="a row in a table", fix=one.fix(_ADD_ROW))
+            for one in sites
+        ]
+
+    def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+        """Return the refusals of rows of one plate without images.
+
+        Args:
+            rows: The rows.
+            advice: How the table would meet the images; "" if no shift does it.
+            is_whole_plate: The plate has no image at all: one refusal stands for all its rows.
+        """
+        problems = [
+            row.problem("no image", found="no image of this well", expected="an image", fix=advice or FETCH)
+            for row in rows
+        ]
+        if not is_whole_plate:
+            return problems
+        # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
+        found = f"no image of the whole plate ({len(rows)} rows)"
+        return [dataclasses.replace(problems[0], row="", well="", found=found, count=len(rows))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedSite:
+    """A site without a row.
+
+    Attributes:
+        site: The site.
+        was_refused: Its well has rows, which were refused.
+        plate_has_rows: Its plate has rows that were not refused.
+        advice: How the table would meet the images; "" if no shift does it.
+    """
+
+    site: SiteRecord
+    was_refused: bool
+    plate_has_rows: bool
+    advice: str
+
+    @property
+    def found(self) -> str:
+        """What is there, for the refusal."""
+        return "images of a well whose rows were refused" if self.was_refused else "images"
+
+    def fix(self, add_row: str) -> str:
+        """Return the next step: the advice, to mend the rows, or `add_row`."""
+        return self.advice or ("Mend the rows of this well." if self.was_refused else add_row)
+
+
+def join_metadata(
+    result: ReaderResult, labels: WellMetadata, *, aside: Sequence[Problem] = (), mismatches: Mismatches | None = None
+) -> None:
+    """Give every site the row of its well; refuse what has no partner.
+
+    A row of a single site goes before a row of its whole well.
+
+    Args:
+        result: Its entries have images each, and their extra columns stay before the rows'. What only the rows name of
+            experiment and plate is taken from them. Gets the refusals, and counts the rows that are no site's.
+        labels: The rows.
+        aside: Refusals of other sites: the row of such a well has found its images.
+        mismatches: Says what is refused; None for the usual words.
+    """
+    mismatches = mismatches or Mismatches()
+    shared = labels.keys & result.keys
+    rows, problems = _one_per_well(labels, shared)
+    refused_wells = {_key_of(problem, shared) for problem in [*labels.problems, *problems]}
+    row_of = {(_key_of(row, shared), row.site): row for row in rows}
+    used = {key for problem in aside if (key := (_key_of(problem, shared), 0)) in row_of}
+    sites, result.entries = result.entries, []
+    strangers: list[SiteRecord] = []
+    shifts = _shifts([*sites, *aside], rows, shared, may_count_from_zero=mismatches.may_count_from_zero)
+    for site in sites:
+        well = _key_of(site, shared)
+        key = (well, site.site) if (well, site.site) in row_of else (well, 0)
+        if key not in row_of:
+            strangers.append(site)
+            continue
+        used.add(key)
+        row = row_of[key]
+        shift = shifts.get(_plate_of(site, shared), PlateShift())
+        joined = _labelled(site, row, result.keys)
+        if shift.is_certain:
+            problem: Problem | None = mismatches.of_shifted_plate(site, row, shift)
+        elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
+            problem = _of_two_cell_types(site, row)
+        else:
+            problem = mismatches.of_joined(joined, row)
+        if problem is None:
+            result.entries.append(joined)
+        else:
+            problems.append(problem)
+    with_rows = {_plate_of(row, shared) for row in rows}
+    problems += mismatches.without_row(
+        [
+            UnmatchedSite(
+                site=site,
+                was_refused=_key_of(site, shared) in refused_wells,
+                plate_has_rows=_plate_of(site, shared) in with_rows,
+                advice=shifts.get(_plate_of(site, shared), PlateShift()).words,
+            )
+            for site in strangers
+        ]
+    )
+    places: list[SiteRecord | Problem] = [*sites, *aside]
+    with_images = {_plate_of(place, shared) for place in places}
+    by_plate: dict[tuple[str, str], list[SiteRecord]] = defaultdict(list)
+    for key, row in row_of.items():
+        if key not in used:
+            by_plate[_plate_of(row, shared)].append(row)
+    for plate, lonely in by_plate.items():
+        advice = shifts.get(plate, PlateShift()).words
+        problems += mismatches.without_images(lonely, advice, is_whole_plate=plate not in with_images)
+    result.problems += [*labels.problems, *problems]
+    result.found += labels.n_rows - len(used)
+    result.extra_columns += labels.extra_columns
+    result.tables += labels.tables
+
+
+def _one_per_well(labels: WellMetadata, shared: frozenset[str]) -> tuple[list[SiteRecord], list[Problem]]:
+    # An experiment that only the table knows does not tell two rows of one well apart.
+    row_of: dict[int, SiteRecord] = {}
+    alike: list[SiteRecord] = []
+    for row in labels.rows:
+        experiment, plate = _plate_of(row, shared)
+        alike.append(dataclasses.replace(row, experiment=experiment, plate=plate))
+        row_of[id(alike[-1])] = row
+    kept, problems = drop_duplicates(alike, site_hint="Keep one row per well of a plate.")
+    return [row_of[id(row)] for row in kept], problems
+
+
+def _key_of(place: SiteRecord | Problem, shared: frozenset[str]) -> Key | None:
+    position = split_well(place.well)
+    return None if position is None else (*_plate_of(place, shared), position)
+
+
+def _plate_of(place: SiteRecord | Problem, shared: frozenset[str]) -> tuple[str, str]:
+    return (
+        place.experiment if "experiment" in shared else "",
+        place.plate if "plate" in shared else "",
+    )
+
+
+def _labelled(site: SiteRecord, row: SiteRecord, known: frozenset[str]) -> SiteRecord:
+    return dataclasses.replace(
+        site,
+        experiment=site.experiment if "experiment" in known or not row.experiment else row.experiment,
+        plate=site.plate if "plate" in known or not row.plate else row.plate,
+        cell_type=row.cell_type or site.cell_type,
+        perturbation=row.perturbation,
+        role=row.role,
+        split=row.split,
+        table=row.table,
+        line=row.line,
+        extra=(*site.extra, *row.extra),
+        fields=row.fields,
+    )
+
+
+def _shifts(
+    sites: Sequence[SiteRecord | Problem],
+    rows: Sequence[SiteRecord],
+    shared: frozenset[str],
+    *,
+    may_count_from_zero: bool,
+) -> dict[tuple[str, str], PlateShift]:
+    """Return for each plate by what shift its rows would meet its images, if by one."""
+    images: dict[tuple[str, str], set[Position]] = defaultdict(set)
+    written: dict[tuple[str, str], set[Position]] = defaultdict(set)
+    for places, wells in ((sites, images), (rows, written)):
+        for place in places:
+            position = split_well(place.well)
+            if position is not None:
+                wells[_plate_of(place, shared)].add(position)
+    return {
+        plate: detect_shift(wells, written[plate], may_count_from_zero=may_count_from_zero)
+        for plate, wells in images.items()
+        if plate in written
+    }
+
+
+def _of_two_cell_types(site: SiteRecord, row: SiteRecord) -> Problem:
+    return site.problem(
+        "two cell types",
+        found=f"{site.cell_type} in the name, {row.cell_type} in {row.table} line {row.line}",
+        expected="one cell type",
+        fix="Correct one of them, or write {} for {cell_type} in --pattern.",
+    )

@@ -1,0 +1,227 @@
+"""Define a synthetic screen by one frozen value that decides every byte.
+
+Design a synthetic screen: which well of which plate gets what.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from distangle.core.random import rng_for
+from distangle.errors import ConfigError, ScreenError, did_you_mean
+from distangle.screen.plates import well_name
+from distangle.synthetic.cells import CELL_TYPES
+from distangle.synthetic.effects import Effect, draw_effects
+
+
+class SimulationConfig(BaseModel):
+    """Everything that decides a synthetic screen; equal values give equal bytes.
+
+    `effect_strength`, `batch_strength`, `optics_strength` and `position_strength` are factors: 0 is none, 1 is clearly
+    visible.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, description="Decides everything random.")
+    image_size: int = Field(128, ge=32, le=2048, description="Height and width of an image, pixels.")
+    magnification: float = Field(
+        1.0, gt=0.2, le=5.0, description="Factor on the size of cells in pixels; see `pixels_per_um`."
+    )
+    cell_types: tuple[str, ...] = Field(("HUVEC", "RPE"), min_length=1, description="HUVEC, RPE, HEPG2, U2OS.")
+    experiments_per_cell_type: int = Field(2, ge=1, le=99, description="Experiments with each cell type.")
+    n_test_experiments: int = Field(
+        0, ge=0, description="How many of all experiments go to test/, without treatment labels."
+    )
+    plates_per_experiment: int = Field(2, ge=1, le=4, description="Plates of an experiment.")
+    plate_groups: bool = Field(
+        default=True, description="Treatments in as many disjoint groups as plates, one a plate; else all on all."
+    )
+    n_treatments: int = Field(12, ge=1, description="Perturbations beside the controls.")
+    wells_per_treatment: int = Field(1, ge=1, description="On each plate that carries the treatment.")
+    n_positive_controls: int = Field(4, ge=0, description="One well each on every plate.")
+    n_negative_controls: int = Field(4, ge=1, description="Untreated wells on every plate; one is always B02.")
+    sites_per_well: int = Field(2, ge=1, le=9, description="Images of a well.")
+    effect_strength: float = Field(1.0, ge=0.0, le=2.0, description="How much a treatment changes its cells.")
+    local_share: float = Field(
+        0.25, ge=0.0, le=1.0, description="Share of the treatments whose effect has a place in the image."
+    )
+    batch_strength: float = Field(1.0, ge=0.0, le=3.0, description="How much experiments and plates differ.")
+    optics_strength: float = Field(
+        0.0,
+        ge=0.0,
+        le=3.0,
+        description="What standardising an image does not remove: camera response, wings, defocus, background texture.",
+    )
+    position_strength: float = Field(0.5, ge=0.0, le=2.0, description="How much the place of a well changes its cells.")
+    null: bool = Field(default=False, description="Plant nothing: labels stay, every well is like untreated.")
+
+    @property
+    def pixels_per_um(self) -> float:
+        """Pixels per micrometre.
+
+        A larger image shows both more field and more detail: 1 px/um at 128 pixels, 1.5 px/um at 512 (where a
+        HUVEC nucleus is then as large as in RxRx1), times `magnification`.
+        """
+        return float(self.magnification * (self.image_size / 128) ** 0.3)
+
+
+UNTREATED = "UNTREATED"
+INNER_WELLS = tuple((row, column) for row in range(1, 15) for column in range(1, 23))  # rows B-O, columns 02-23
+
+
+@dataclass(frozen=True)
+class PlannedExperiment:
+    """One experiment: its name, cell type, place in the order, and use.
+
+    The name is such as 'HUVEC-01'; the use is training or testing.
+    """
+
+    name: str
+    cell_type: str
+    index: int
+    is_test: bool
+
+
+@dataclass(frozen=True)
+class PlannedWell:
+    """One well and what is done to it; row and column zero based, plates from 1."""
+
+    experiment: PlannedExperiment
+    plate: int
+    row: int
+    column: int
+    perturbation: str
+    role: str
+
+    @property
+    def well(self) -> str:
+        """Its name, such as 'B02'."""
+        return well_name(self.row, self.column)
+
+    @property
+    def id_code(self) -> str:
+        """Its name in the tables, such as 'HUVEC-01_1_B02'."""
+        return f"{self.experiment.name}_{self.plate}_{self.well}"
+
+
+@dataclass(frozen=True)
+class ScreenDesign:
+    """The design of a screen: names, effects, experiments and wells in order."""
+
+    treatments: tuple[str, ...]
+    positive_controls: tuple[str, ...]
+    effects: dict[str, Effect]
+    experiments: tuple[PlannedExperiment, ...]
+    wells: tuple[PlannedWell, ...]
+
+    def role(self, perturbation: str) -> str:
+        """Return treatment, positive_control or negative_control."""
+        if perturbation == UNTREATED:
+            return "negative_control"
+        return "positive_control" if perturbation in self.positive_controls else "treatment"
+
+
+def plan_screen(config: SimulationConfig) -> ScreenDesign:
+    """Design the screen of a configuration.
+
+    Treatments are spread over the plates of an experiment in disjoint groups of about equal size (or all on every
+    plate); which plate carries which group rotates from experiment to experiment. Wells are drawn anew on every
+    plate, except that B02 is always untreated and the positive controls share the same few wells, in turn.
+
+    Raises:
+        ConfigError: A cell type is unknown.
+        ScreenError: The plates have too few wells, or too few experiments remain for training.
+    """
+    _check(config)
+    treatments = tuple(f"sirna_{i + 1}" for i in range(config.n_treatments))
+    controls = tuple(f"sirna_{config.n_treatments + i + 1}" for i in range(config.n_positive_controls))
+    effects = draw_effects(
+        treatments,
+        controls,
+        strength=config.effect_strength,
+        local_share=config.local_share,
+        rng=rng_for(config.seed, "effects"),
+    )
+    effects[UNTREATED] = Effect()
+    if config.null or config.effect_strength == 0:
+        effects = dict.fromkeys(effects, Effect())
+    experiments = _experiments(config)
+    wells: list[PlannedWell] = []
+    groups = _groups(config, treatments)
+    shuffled = rng_for(config.seed, "control wells").permutation(len(INNER_WELLS) - 1)
+    control_wells = [INNER_WELLS[1 + int(i)] for i in shuffled[: len(controls)]]
+    others = [INNER_WELLS[1 + int(i)] for i in shuffled[len(controls) :]]
+    for experiment in experiments:
+        for plate in range(1, config.plates_per_experiment + 1):
+            group = groups[(plate - 1 - experiment.index) % len(groups)]
+            rng = rng_for(config.seed, "wells", experiment.name, plate)
+            order = [others[int(i)] for i in rng.permutation(len(others))]
+            wanted = [name for name in group for _ in range(config.wells_per_treatment)]
+            wanted += [UNTREATED] * (config.n_negative_controls - 1)
+            seats = {INNER_WELLS[0]: UNTREATED}
+            seats.update(zip(order, wanted, strict=False))
+            turn = experiment.index * config.plates_per_experiment + plate - 1
+            for i, seat in enumerate(control_wells):
+                seats[seat] = controls[(i + turn) % len(controls)]
+            for row, column in sorted(seats):
+                name = seats[row, column]
+                role = "negative_control" if name == UNTREATED else "treatment"
+                role = "positive_control" if name in controls else role
+                wells.append(PlannedWell(experiment, plate, row, column, name, role))
+    return ScreenDesign(treatments, controls, effects, experiments, tuple(wells))
+
+
+def _check(config: SimulationConfig) -> None:
+    for name in config.cell_types:
+        if name not in CELL_TYPES:
+            raise ConfigError(f"Cell type {name!r} is unknown to the simulation. {did_you_mean(name, CELL_TYPES)}")
+    if len(set(config.cell_types)) < len(config.cell_types):
+        raise ConfigError(
+            f"cell_types names one twice: {', '.join(config.cell_types)}. For more experiments of a cell type "
+            "raise experiments_per_cell_type."
+        )
+    n_experiments = len(config.cell_types) * config.experiments_per_cell_type
+    if config.n_test_experiments >= n_experiments:
+        raise ScreenError(
+            f"n_test_experiments is {config.n_test_experiments}, but there are only {n_experiments} experiments in "
+            "all and at least one must be left for training: ask for at most "
+            f"{n_experiments - 1}, or raise experiments_per_cell_type."
+        )
+    n_groups = config.plates_per_experiment if config.plate_groups else 1
+    if n_groups > config.n_treatments:
+        raise ScreenError(
+            f"{config.n_treatments} treatments cannot be spread over {n_groups} plates with at least one on each: "
+            f"take plates_per_experiment {config.n_treatments} or fewer, or switch plate_groups off."
+        )
+    controls = config.n_positive_controls + config.n_negative_controls
+    largest = -(-config.n_treatments // n_groups)
+    needed = largest * config.wells_per_treatment + controls
+    if needed > len(INNER_WELLS):
+        fits = max(0, (len(INNER_WELLS) - controls) // config.wells_per_treatment * n_groups)
+        raise ScreenError(
+            f"A plate has {len(INNER_WELLS)} inner wells (rows B-O, columns 02-23), but the design needs {needed}: "
+            f"{largest} treatments in {config.wells_per_treatment} well(s) each and {controls} controls. At most "
+            f"{fits} treatments fit; or take fewer controls, fewer wells_per_treatment, or more plates with "
+            "plate_groups."
+        )
+
+
+def _experiments(config: SimulationConfig) -> tuple[PlannedExperiment, ...]:
+    """Number the experiments of each cell type; the last ones of the cell types, in turn, are for testing."""
+    named = [(kind, number) for kind in config.cell_types for number in range(1, config.experiments_per_cell_type + 1)]
+    last_first = sorted(named, key=lambda item: (-item[1], config.cell_types.index(item[0])))
+    test = set(last_first[: config.n_test_experiments])
+    return tuple(
+        PlannedExperiment(f"{kind}-{number:02d}", kind, index, (kind, number) in test)
+        for index, (kind, number) in enumerate(named)
+    )
+
+
+def _groups(config: SimulationConfig, treatments: tuple[str, ...]) -> list[list[str]]:
+    """Split the treatments in groups whose sizes differ by one at most."""
+    n_groups = config.plates_per_experiment if config.plate_groups else 1
+    order = rng_for(config.seed, "groups").permutation(len(treatments))
+    parts = np.array_split(order, n_groups)
+    return [[treatments[int(i)] for i in sorted(part)] for part in parts]

@@ -1,0 +1,95 @@
+"""What is printed in a terminal of 80 columns and of 120, and in a pipe: no number is cut, no word is broken."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from distangle.cli import console
+from distangle.cli.arguments import score_lines
+from distangle.results import ScoreRow, Scores
+
+HEADS = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "position", "plate", "intensity", "n")
+ROW = (
+    "site",
+    "1",
+    "treatments",
+    "all",
+    "0.250 (0.201-0.299)",
+    "0.251 (0.202-0.298)",
+    "0.111",
+    "0.000",
+    "0.063",
+    "0.375",
+    "16",
+)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *, width: int, terminal: bool = True) -> io.StringIO:
+    file = io.StringIO()
+    made = Console(file=file, width=width, force_terminal=terminal, highlight=False, color_system=None)
+    monkeypatch.setattr(console, "_out", made)
+    return file
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_every_number_of_a_table_is_printed_whole_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = printed(monkeypatch, width=width)
+    console.print_table(HEADS, [ROW, ("well", *ROW[1:])], n_names=4)
+    text = file.getvalue()
+    for cell in ROW[4:]:
+        assert text.count(cell) >= 2
+    assert all(len(row) <= width for row in text.splitlines())
+    if width < 120:  # a number without its column's name would say nothing
+        assert "chance 0.111" in text
+        assert "site  views 1  treatments  all" in text
+
+
+def test_a_pipe_has_no_width_and_always_gets_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = printed(monkeypatch, width=80, terminal=False)
+    console.print_table(HEADS, [ROW], n_names=4)
+    heads, row = file.getvalue().splitlines()
+    assert heads.split() == list(HEADS)
+    assert re.split(r" {2,}", row) == list(ROW)
+
+
+def test_wide_letters_and_brackets_keep_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = printed(monkeypatch, width=80)
+    console.print_table(("name", "n"), [("薬剤", "1"), ("[bold]x", "22")])
+    assert file.getvalue().splitlines() == ["name      n", "薬剤      1", "[bold]x  22"]
+
+
+def test_sentences_break_between_words_in_a_terminal_and_nowhere_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "accuracy of the whole screen over all of its plates " * 4 + "/a/path/of/some/length"
+    file = printed(monkeypatch, width=40)
+    console.print_result(words)
+    assert file.getvalue().split() == words.split()
+    assert max(map(len, file.getvalue().splitlines())) <= 40
+    file = printed(monkeypatch, width=40, terminal=False)
+    console.print_result(words)
+    assert file.getvalue() == f"{words}\n"
+
+
+def test_the_score_table_of_a_run_fits_a_pseudo_terminal_of_80_columns() -> None:
+    row = ScoreRow(
+        level="well", views=8, wells="with controls", subset="worst experiment HUVEC-01", metric="accuracy",
+        value=0.123, interval=(0.045, 0.678), interval_over="experiment", n=1234, n_groups=7, chance=0.0091,
+        transductive=False,
+        baselines={"position": 0.111, "plate": 0.222, "intensity": 0.333},
+    )  # fmt: skip
+    scores = Scores.model_construct(rows=(row, row.model_copy(update={"metric": "balanced accuracy"})))
+    line = next(iter(score_lines(scores)))
+    program = f"from distangle.cli.console import tell_table; tell_table({HEADS!r}, [{line!r}], n_names=4)"
+    above, below = pty.openpty()
+    subprocess.run([sys.executable, "-c", program], stdout=below, env={**os.environ, "COLUMNS": "80"}, check=True)
+    os.close(below)
+    said = os.read(above, 65536).decode()
+    os.close(above)
+    for number in ("0.123 (0.045-0.678)", "chance 0.009", "position 0.111", "plate 0.222", "intensity 0.333", "n 1234"):
+        assert number in said
+    assert all(len(text) <= 80 for text in said.splitlines())

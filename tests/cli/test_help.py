@@ -1,0 +1,109 @@
+"""Help in the order of work with an example each, settings with a meaning, and wrong words found at once."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distangle import __version__, cli
+from distangle.cli import main
+from distangle.cli.app import VERBS
+from distangle.synthetic import SimulationConfig
+from distangle.training import settings
+from distangle.training.config_help import MEANINGS
+
+JOB = ("index", "check", "train", "predict", "explain", "figures", "report")
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    main(list(words))
+    return capsys.readouterr().out
+
+
+def test_verbs_are_listed_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "--help")
+    places = [re.search(rf"^│ {name} ", text, re.MULTILINE).start() for name in VERBS]  # type: ignore[union-attr]
+    assert places == sorted(places)
+    assert tuple(VERBS)[: len(JOB)] == JOB
+    assert text.index("The main job") < text.index("Around a screen") < text.index("Around the program")
+    assert "--install-completion" in text
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_has_an_example_that_the_parser_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = VERBS[name][1]
+    assert f"Example: {typed}" in " ".join(said(capsys, name, "--help").split())
+    words = typed.partition(" > ")[0].split()
+    assert words[:2] == ["distangle", name]
+    _, bound, ignored = cli.app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    assert not ignored
+    assert bound is not None
+
+
+def test_every_setting_has_a_meaning_and_none_is_left_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(MEANINGS) == {name for name, _ in settings()}
+    text = " ".join(said(capsys, "train", "--help").split())
+    assert "--optim.lr learning rate at its highest [0.00015 in seed, rcic1st; 0.002 in small, scratch]" in text
+    assert "--balance how often a class is visited: 0 by its sites, 1 as often as any other [" in text
+
+
+def test_the_settings_of_a_simulation_are_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "simulate", "--help")
+    for name, field in SimulationConfig.model_fields.items():
+        assert name in text
+        assert field.description
+    assert "n_treatments                Perturbations beside the controls. [12]" in text
+
+
+def test_version_and_help_are_words_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "version").strip() == said(capsys, "--version").strip() == __version__
+    assert said(capsys, "help", "predict") == said(capsys, "predict", "--help")
+    assert said(capsys, "help") == said(capsys, "--help")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_verbs_and_options(shell: str) -> None:
+    script = cli.app.generate_completion(shell=shell)  # type: ignore[arg-type]
+    assert all(word in script for word in ("explain", "hold-out", "device"))
+
+
+def test_wrong_words_and_folders_are_refused_before_tables_and_networks_are_loaded(tmp_path: Path) -> None:
+    program = """
+import sys
+from distangle.cli import main
+for words in (["--version"], ["--help"], ["report", "nosuch"], ["predict", "nosuch"], ["explain", "nosuch"],
+              ["figures", "nosuch"], ["train", "nosuch", "--out", "x"], ["train", "--resume", "nosuch"],
+              ["train", "--from", "nosuch", "--out", "x"], ["check", "nosuch"], ["predcit"]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        print(words, ended.code)
+    heavy = {"torch", "pandas", "scipy", "sklearn", "matplotlib"} & {*sys.modules}
+    assert not heavy, (words, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nosuch is not a run: it has no run.json" in done.stderr
+    assert (
+        "nosuch is not a screen: no screen.json in it. `distangle index SOURCE --out nosuch` makes one" in done.stderr
+    )
+    assert "predict" in done.stderr  # what was meant
+
+
+@pytest.mark.parametrize(("verb", "words"), [("predict", "start it again"), ("train", "distangle train --resume RUN")])
+def test_an_interrupt_says_what_is_left(
+    verb: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(root: Path) -> None:
+        raise KeyboardInterrupt
+
+    from distangle.results.run import RunFolder
+
+    monkeypatch.setattr(RunFolder, "open", interrupted)
+    given = ["predict", str(tmp_path)] if verb == "predict" else ["train", "--resume", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 130
+    assert words in capsys.readouterr().err

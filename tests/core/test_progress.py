@@ -1,0 +1,195 @@
+"""Progress: a time left that is right within a factor of two or not shown, steps that are all counted, no silence."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from distangle.core import progress as module
+from distangle.core.progress import (
+    LEAST_S,
+    Clock,
+    Progress,
+    begin_step,
+    by_percent,
+    count_items,
+    forward_messages,
+    progress,
+    show_action,
+    show_waiting,
+    time_left,
+)
+
+
+def plain() -> tuple[io.StringIO, Console]:
+    file = io.StringIO()
+    return file, Console(file=file, width=80, force_terminal=False)
+
+
+@pytest.mark.parametrize("second", [0.3, 1.0, 7.0])
+@pytest.mark.parametrize("start", [0.0, 60.0])
+def test_every_time_left_is_right_within_a_factor_of_two(second: float, start: float) -> None:
+    clock, total = Clock(100), 100
+    shown = 0
+    for done in range(1, total):
+        now = start + done * second
+        clock.mark(done, at=now)
+        left = clock.left(at=now)
+        if left is not None:
+            shown += 1
+            assert 0.5 < left / ((total - done) * second) < 2
+    assert shown > 70
+
+
+def test_what_starts_slowly_is_not_taken_for_its_speed() -> None:
+    clock = Clock(100)
+    times = [14.0, 15.0, 15.3, 15.6, 16.0, 16.4, 16.8]  # workers start, then two or three percent a second
+    for done, now in enumerate(times, start=1):
+        clock.mark(done, at=now)
+        assert clock.left(at=now) is None  # too little was seen for a number
+    for done in range(8, 60):
+        clock.mark(done, at=16.8 + 0.4 * (done - 7))
+    assert clock.left(at=16.8 + 0.4 * 52) == pytest.approx(41 * 0.4, rel=0.2)
+
+
+def test_pieces_that_end_at_once_are_one_mark_and_promise_nothing() -> None:
+    clock = Clock(100)
+    for done in range(1, 51):  # half of it in one burst
+        clock.mark(done, at=3.0 + done / 1000)
+    assert clock.left(at=4.0) is None
+
+
+def test_speeds_that_disagree_give_no_time() -> None:
+    clock = Clock(40)
+    for done in range(1, 11):
+        clock.mark(done, at=float(done))
+    assert clock.left(at=10.0) == pytest.approx(30, rel=0.1)
+    for done in range(11, 19):  # four times slower
+        clock.mark(done, at=10.0 + 4 * (done - 10))
+    assert clock.left(at=42.0) is None
+
+
+def test_a_long_run_keeps_few_marks_and_the_clock_runs_between_them() -> None:
+    clock = Clock(100_000)
+    for done in range(1, 50_001):
+        clock.mark(done, at=float(done))
+    assert clock.left(at=50_000.0) == pytest.approx(50_000, rel=0.01)
+    assert clock.left(at=50_100.0) == pytest.approx(49_900, rel=0.01)
+    assert clock.left(at=200_000.0) == 0.0
+    assert len(clock._marks) <= 401
+
+
+def test_more_pieces_than_foreseen_are_not_counted_beyond_the_total() -> None:
+    file, console = plain()
+    with progress("explain", 1, unit="piece", console=console) as advance:
+        for said in ("one", "two"):
+            advance(said)
+    assert file.getvalue() == "explain: 1/1 piece one\n"
+    assert advance.count == ""
+
+
+def test_percents_read_as_percents() -> None:
+    file, console = plain()
+    with progress("check", 100, unit="%", console=console) as advance:
+        on = by_percent(advance)
+        for done in range(1, 19):
+            on(done, 18)
+    assert file.getvalue() == "check: 1 %\ncheck: 100 %\n"
+
+
+def test_steps_are_named_and_counted() -> None:
+    file, console = plain()
+    with progress("explain", 0, n_steps=2, console=console) as advance:
+        begin_step(advance, "sites", 2, unit="piece")
+        advance("16 sites")
+        advance("20 sites")
+        begin_step(advance, "tests of the maps", 3, unit="test", alike=False)
+        advance("curves")
+    assert file.getvalue().splitlines() == [
+        "explain, step 1 of 2, sites",
+        "explain, step 1 of 2, sites: 1/2 piece 16 sites",
+        "explain, step 1 of 2, sites: 2/2 piece 20 sites",
+        "explain, step 2 of 2, tests of the maps",
+        "explain, step 2 of 2, tests of the maps: 1/3 test curves",
+    ]
+
+
+def test_a_function_that_is_no_progress_is_told_of_pieces_only() -> None:
+    said: list[str] = []
+    begin_step(said.append, "sites", 2)
+    assert said == []
+
+
+def test_unlike_pieces_show_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    _, console = plain()
+    shown = {}
+    for alike in (True, False):
+        advance = Progress("explain", 0, unit="", n_steps=1, console=console)
+        advance.step("layers", 50, alike=alike)
+        for _ in range(20):
+            now += LEAST_S / 4
+            advance("layer")
+        shown[alike] = advance.left
+    assert shown == {True: "about 38 s left", False: ""}
+
+
+def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system=None)
+    with progress("train", 60, unit="epoch", console=console) as advance:
+        for _ in range(12):
+            advance("loss 2.345, accuracy 0.250, held out 0.333")
+    text = file.getvalue()
+    assert "12/60 epoch" in text
+    assert "loss 2.345, accuracy 0.250, held out 0.333" in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0.4, "about 0 s left"),
+        (90.0, "about 90 s left"),
+        (600.0, "about 10 min left"),
+        (9000.0, "about 2.5 h left"),
+    ],
+)
+def test_a_time_left_is_said_in_its_unit(seconds: float | None, words: str) -> None:
+    assert time_left(seconds) == words
+
+
+def test_a_silence_of_two_seconds_is_broken_once_and_then_ever_more_rarely() -> None:
+    state = module._Attended()
+    state.title, state.words, state.heard = "train", "reading images", 100.0
+    state.since = 100.0
+    assert state.look(101.9) == ""
+    assert state.look(102.0) == "train: reading images"
+    assert state.look(131.9) == ""
+    assert state.look(132.0) == "train: still reading images, for 32 s"
+    state.detail = "12 of 40 images"
+    assert state.look(192.0) == "train: still reading images, 12 of 40 images"
+    assert state.look(250.0) == ""
+    state.words = "scoring"
+    assert state.look(250.1) == "train: scoring, 12 of 40 images"
+    state.bars, state.words = 1, "drawing"  # a bar moves by itself
+    assert state.look(9999.0) == ""
+
+
+def test_what_was_printed_counts_as_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENCE_S", 0.0)
+    file, console = plain()
+    with show_waiting("check", console=console):
+        show_action("reading planes")
+        forward_messages()
+        on = count_items("reading images", 40, "images", where="epoch 3 of 60")
+        on(12)
+        assert module._attended.line == "reading images, epoch 3 of 60, 12 of 40 images"
+        for _ in range(100):
+            if file.getvalue():
+                break
+            module.time.sleep(0.02)
+    assert file.getvalue().splitlines()[0] == "check: reading images, epoch 3 of 60, 12 of 40 images"
+    assert module._attended.line == ""

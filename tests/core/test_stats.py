@@ -1,0 +1,141 @@
+"""Intervals by hand, and how often they hold a truth that is known."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binomtest, t
+
+from distangle.core import stats
+from distangle.core.stats import ALIKE, LEAST_GROUPS, mean_interval, mean_intervals, share_interval
+
+RNG = np.random.default_rng(0)
+REPEATS = 200
+LEAST = 0.93 - 3 * np.sqrt(0.93 * 0.07 / REPEATS)
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "calibration.py"
+    spec = importlib.util.spec_from_file_location("calibration", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_forty_of_forty_is_no_certainty_and_two_groups_have_no_interval() -> None:
+    right, wells = np.ones(40, bool), np.arange(40)
+    low, high = share_interval(right, wells, wells=wells) or (0, 0)
+    assert (low, high) == (pytest.approx(binomtest(40, 40).proportion_ci(0.95).low), 1)  # each well alone: .912
+    low, high = share_interval(right, wells % 10, wells=wells) or (0, 0)
+    n = 40 / (1 + 3 * ALIKE) * (t.ppf(0.975, 39) / t.ppf(0.975, 9)) ** 2
+    assert (low, high) == (pytest.approx(beta.ppf(0.025, n, 1)), 1)
+    assert share_interval(right, wells % (LEAST_GROUPS - 1), wells=wells) is None
+    assert share_interval(right, wells % LEAST_GROUPS, wells=wells) is not None
+
+
+def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
+    hits = np.array([2, 5, 7, 9, 8, 5])
+    group = np.repeat(np.arange(6), 10)
+    right = np.concatenate([np.arange(10) < one for one in hits])
+    p = hits.sum() / 60
+    variance = (hits / 10).var(ddof=1) / 6  # leaving out one of equal groups is the variance of their mean
+    n = p * (1 - p) / variance * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2
+    expected = beta.ppf(0.025, n * p, n - n * p + 1), beta.ppf(0.975, n * p + 1, n - n * p)
+    assert share_interval(right, group, wells=np.arange(60)) == pytest.approx(expected)
+    # Sites of one well tell nothing new.
+    four = np.repeat(np.arange(60), 4)
+    assert share_interval(right[four], group[four], wells=four) == pytest.approx(expected)
+
+
+def test_leaving_out_a_group_leaves_out_its_classes() -> None:
+    group, kind = RNG.integers(7, size=200), RNG.integers(5, size=200)
+    kind = np.where(group == 2, 5 + kind, kind)  # one group has five classes of its own
+    right = RNG.random(200) < 0.6
+
+    def recall(chosen: np.ndarray) -> float:
+        return float(np.mean([right[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
+
+    pairs, pair = np.unique(10 * group + kind, return_inverse=True)
+    hits, counts = np.bincount(pair, weights=right), np.bincount(pair).astype(float)
+    found = stats.excluded_groups(hits, counts, of_group=pairs // 10, of_kind=pairs % 10)
+    assert found.value == pytest.approx(recall(group >= 0))
+    assert found.without == pytest.approx([recall(group != one) for one in range(7)])
+    assert found.variance == pytest.approx(6 / 7 * np.square(found.without - found.value).sum())
+    assert found.weights.sum() == pytest.approx(1)
+    assert found.weights[2] == pytest.approx(0.5)  # five of ten classes
+
+
+def test_a_mean_has_student_s_interval_over_its_groups() -> None:
+    values = RNG.standard_normal(8)
+    expected = t.interval(0.95, 7, values.mean(), values.std(ddof=1) / np.sqrt(8))
+    assert mean_interval(np.repeat(values, 3), np.repeat(list("abcdefgh"), 3)) == pytest.approx(expected)
+    both = mean_intervals(np.stack([values, -values], axis=1), np.arange(8))
+    assert both is not None
+    np.testing.assert_allclose(both[1], -both[0][::-1])
+    assert mean_interval(values[:4], np.arange(4)) is None
+    # No well of 8 changed: that one could have is not ruled out.
+    assert mean_interval(np.zeros(8), np.arange(8), least_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
+
+
+@pytest.mark.parametrize("composition", ["same", "other", "own"])
+@pytest.mark.parametrize(
+    "world",
+    [(0.1, 0.15, 5, 20), (0.5, 0.15, 6, 20), (0.95, 0.15, 12, 20), (0.99, 0.05, 5, 5)],
+)
+def test_intervals_of_accuracies_hold_the_truth(
+    simulation: ModuleType, composition: str, world: tuple[float, float, int, int]
+) -> None:
+    accuracy, spread, n_groups, n_wells = world
+    for balanced in (False, True):
+        held = simulation.share_coverage(
+            accuracy, spread, n_groups=n_groups, n_wells=n_wells, repeats=REPEATS, seed=2, balanced=balanced,
+            composition=composition,
+        )  # fmt: skip
+        assert held >= LEAST
+
+
+def test_wells_of_a_group_are_never_taken_for_quite_independent_ones(simulation: ModuleType) -> None:
+    # Most groups are perfect and a few are not: six that look alike tell nothing of it.
+    world = {"n_groups": 6, "n_wells": 200, "repeats": REPEATS, "seed": 4, "shape": "beta"}
+    assert simulation.share_coverage(0.99, 0.05, **world) >= LEAST
+
+
+@pytest.mark.parametrize("n_groups", [5, 8, 20])
+@pytest.mark.parametrize(("alike", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)])
+def test_intervals_of_means_hold_the_truth(
+    simulation: ModuleType, n_groups: int, alike: float, skewness: float, uneven: float
+) -> None:
+    held = simulation.mean_coverage(alike, n_groups=n_groups, repeats=500, seed=3, skewness=skewness, uneven=uneven)
+    assert held >= 0.93 - 3 * np.sqrt(0.93 * 0.07 / 500)
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "fault"),
+    [
+        (3, lambda patch: patch.setattr(stats, "_t", lambda n: 1.96)),  # no word of how few groups there are
+        (
+            20,
+            lambda patch: patch.setattr(stats.ExcludedGroups, "variance", property(_independent)),
+        ),  # wells as if each stood alone
+    ],
+)
+def test_the_simulation_sees_what_is_wrong(
+    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch, n_groups: int, fault: Callable[[Any], None]
+) -> None:
+    fault(monkeypatch)
+    monkeypatch.setattr(stats, "ALIKE", 0.0)
+    held = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
+    assert held < LEAST
+
+
+def _independent(found: stats.ExcludedGroups) -> float:
+    return found.value * (1 - found.value) / (found.sizes.sum() / 4)  # four sites a well

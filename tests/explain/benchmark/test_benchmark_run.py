@@ -1,0 +1,309 @@
+"""The truth table: counted by hand, and made from a run on a synthetic screen."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from distangle.core.progress import no_progress
+from distangle.core.shrinkage import Correction
+from distangle.errors import ExplanationError, RunError, ScreenError
+from distangle.explain import PLACE_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
+from distangle.explain.benchmark import methods as room
+from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, place_row
+from distangle.explain.context import SiteSelection, load_context
+from distangle.explain.ground_truth import PlantedCircle, circle_masks, peak_of, pointing_hits
+from distangle.inference import predict_run
+from distangle.results import Benchmark, Predictions
+from distangle.screen import hold_out, index, read_screen, write_screen
+from distangle.synthetic import SimulationConfig, read_truth, simulate
+from distangle.training import resolve_config, start_run, train
+
+STAIN_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
+
+
+def test_stains_are_counted_by_site_and_by_well():
+    scores = {"one": np.array([[3.0, 1, 0], [0, 2, 1], [0, 5, 1], [0, 0, 1]])}
+    planted = np.array([0, 0, 1, 1])
+    (by_site,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="sites", network="trained")
+    assert (by_site["hits"], by_site["of"], by_site["unit"]) == (2, 4, "sites")
+    assert by_site["chance"] == pytest.approx(1 / 3)
+    # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
+    assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
+    # Wells: mean of the first two is [1.5, 1.5, .5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
+    (by_well,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="wells", network="trained")
+    assert (by_well["hits"], by_well["of"], by_well["unit"]) == (2, 2, "wells")
+    assert (by_well["low"], by_well["high"]) == (None, None)  # of two wells
+
+
+def test_a_method_that_always_says_the_same_hits_no_more_than_its_habit():
+    scores = {"always the first": np.tile([1.0, 0, 0], (6, 1))}
+    wells = np.arange(6)
+    (row,) = channel_rows(scores, np.array([0, 0, 0, 1, 2, 2]), wells=wells, unit="sites", network="trained")
+    assert row["share"] == row["swapped"] == pytest.approx(0.5)
+
+
+def test_places_are_counted_by_peak_and_by_mass():
+    maps = np.zeros((3, 10, 10), dtype=np.float32)
+    maps[0, 2, 7], maps[0, 9, 9] = 1, 0.5
+    maps[1, 7, 2] = 1  # row and column exchanged
+    circles = [
+        PlantedCircle(2.0, 7.0, 1.0),
+        PlantedCircle(2.0, 7.0, 1.0),
+        PlantedCircle(7.0, 2.0, 1.0),
+    ]  # 5 pixels of 100
+    inside = circle_masks(circles, (10, 10))
+    row = place_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
+    assert (row["hits"], row["of"]) == (1, 3)
+    assert row["mass"] == pytest.approx((1 / 1.5) / 3)
+    assert row["area"] == row["chance"] == pytest.approx(0.05)
+    # Peaks of other sites: (2,7) beside places 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
+    assert row["swapped"] == pytest.approx(2 / 6)
+
+
+def test_the_middle_of_a_plateau_is_its_peak():
+    plateau = np.zeros((12, 12))
+    plateau[3:8, 4:9] = 1
+    assert peak_of(plateau) == (5, 6)
+    corner = np.zeros((12, 12))
+    corner[:4, :4] = 1
+    corner[0, 0] = 1 - 1e-3
+    assert peak_of(corner) in {(1, 1), (1, 2), (2, 1), (2, 2)}
+    hits, masses = pointing_hits(np.zeros((1, 3, 3)), np.ones((1, 3, 3), dtype=bool))
+    assert (hits.tolist(), masses.tolist()) == ([False], [0.0])
+
+
+def a_row(network, question, method, share, *, chance=0.2):
+    unit = "wells" if question == "stain" else "sites"
+    found = {"network": network, "question": question, "method": method, "unit": unit}
+    return found | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
+
+
+def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same_of_random_weights():
+    rows = [
+        a_row("trained", "stain", "shapley", 0.96),
+        a_row("trained", "stain", "ablation", 0.5),
+        a_row("trained", "stain", "eq15", 0.99),
+        a_row("trained", "place", "grad_cam", 0.7),
+        a_row("trained", "place", "occlusion", 0.89),
+        a_row("untrained", "stain", "shapley", 0.31),
+        a_row("untrained", "stain", "eq15", 0.99),
+        a_row("untrained", "place", "grad_cam", 0.9),
+        a_row("untrained", "place", "occlusion", 0.3),
+    ]
+    stain, place, blind_stain, blind_place = criteria(rows)
+    assert (stain["value"], stain["met"]) == (0.96, True)
+    assert (place["method"], place["value"], place["met"]) == ("occlusion", 0.89, False)
+    assert (blind_stain["method"], blind_stain["met"]) == ("shapley", False)
+    assert blind_stain["value"] == pytest.approx(0.11)
+    assert (blind_place["method"], blind_place["met"]) == ("occlusion", True)
+    assert blind_place["value"] == pytest.approx(0.1)
+    said = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
+    assert said[0] == "reached: planted stain first by Shapley: 96% (shapley; at least 95%)."
+    assert said[1] == "MISSED: planted place hit by the best map: 89% (occlusion; at least 90%)."
+    assert "MISSED: stain by random weights, over chance: 11% (shapley; at most 10%)." in said
+    assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("nothing to count")
+
+
+def test_several_networks_make_one_row_of_means_over_the_same_sites():
+    rows = [
+        {**a_row("untrained", "place", "grad_cam", hits / 4), "hits": hits, "of": 4, "mass": hits / 8, "low": hits / 10}
+        for hits in (1, 2)
+    ]
+    found = mean_row(rows)
+    assert (found["hits"], found["of"], found["share"], found["mass"]) == (1.5, 4, 0.375, 0.1875)
+    assert (found["low"], found["high"]) == (pytest.approx(0.15), 1.0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of two epochs on a synthetic screen, as if it had predicted all wells rightly but one with an effect."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    config = SimulationConfig(
+        image_size=48,
+        cell_types=["HUVEC"],
+        experiments_per_cell_type=2,
+        plates_per_experiment=1,
+        plate_groups=False,
+        n_treatments=6,
+        wells_per_treatment=1,
+        n_positive_controls=1,
+        n_negative_controls=2,
+        local_share=0.5,
+    )
+    simulate(folder / "plates", config)
+    write_screen(index(folder / "plates", layout="rxrx1"), folder / "screen")
+    screen = read_screen(folder / "screen")
+    folds = hold_out(screen, column="experiment", values=["HUVEC-02"])
+    settings = resolve_config("scratch", ["batch_size=8", "network.embedding_size=8", "precision=fp32"], epochs=1)
+    run = start_run(screen, folds, settings, folder / "run")
+    train(run, advance=no_progress, say=no_progress)
+    predict_run(run, screen)
+    planted = room.planted_rows(run, read_truth(screen.source), n_sites=None)
+    sites = Predictions.read(run.predictions, level="site", views=1).table
+    wrong, other = sites["Metadata_Well"].iloc[planted[0]], sites["perturbation"].iloc[planted[-1]]
+    for level in ("site", "well"):
+        found = Predictions.read(run.predictions, level=level, views=1)
+        right = found.table["perturbation"].where(found.table["Metadata_Well"] != wrong, other)
+        replace(found, table=found.table.assign(predicted=right)).write(run.predictions)
+    return run, screen
+
+
+@pytest.fixture(scope="module")
+def benchmarked(made):
+    run, screen = made
+    return benchmark_run(run, screen, n_untrained=1)
+
+
+def planted_by_hand(run, screen):
+    """(well, site) of held-out sites to planted channels and whether there is a place, from the tables alone."""
+    truth = json.loads((screen.source / "truth.json").read_text())
+    table = Predictions.read(run.predictions, level="site", views=1).table
+    found = {}
+    for site in truth["sites"]:
+        if site["experiment"] != "HUVEC-02":
+            continue
+        channels = truth["perturbations"][site["perturbation"]]["channels"]
+        row = table[
+            (table["Metadata_Experiment"] == site["experiment"])
+            & (table["Metadata_Well"] == site["well"])
+            & (table["Metadata_Site"] == site["site"])
+        ]
+        right = row["predicted"].item() == site["perturbation"]
+        found[site["well"], site["site"]] = (channels, site["place"] is not None, right)
+    return found
+
+
+def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, benchmarked):
+    run, screen = made
+    found = planted_by_hand(run, screen)
+    single = {key for key, (channels, _, right) in found.items() if len(channels) == 1 and right}
+    placed = [key for key, (_, place, right) in found.items() if place and right]
+    assert placed
+    counted = {(row["network"], row["question"], row["unit"]): set() for row in benchmarked.rows}
+    for row in benchmarked.rows:
+        counted[row["network"], row["question"], row["unit"]].add(row["of"])
+    for network in ("trained", "untrained"):
+        assert counted[network, "stain", "sites"] == {len(single)}
+        assert counted[network, "stain", "wells"] == {len({well for well, _ in single})}
+        assert counted[network, "place", "sites"] == {len(placed)}
+    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in found.values())
+
+
+def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
+    for network in ("trained", "untrained"):
+        rows = [row for row in benchmarked.rows if row["network"] == network]
+        for unit in ("wells", "sites"):
+            of_stains = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
+            assert set(of_stains) == STAIN_METHODS
+            assert len(of_stains) == len(STAIN_METHODS)
+        assert [row["method"] for row in rows if row["question"] == "place"] == list(PLACE_METHODS)
+    for row in benchmarked.rows:
+        assert 0 <= row["share"] <= 1
+        assert row["low"] is None or 0 <= row["low"] <= row["share"] <= row["high"] <= 1
+    trained, untrained = (
+        [row["mass"] for row in benchmarked.rows if row["question"] == "place" and row["network"] == network]
+        for network in ("trained", "untrained")
+    )
+    assert trained != untrained
+
+
+def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made, benchmarked):
+    run, _ = made
+    again = Benchmark.read(run.explanations)
+    assert again.rows == [dict(row) for row in benchmarked.rows]
+    assert [aim["aim"] for aim in again.aims] == [aim["aim"] for aim in benchmarked.aims]
+    assert again.settings["untrained_networks"] == 1
+    assert "explanations/benchmark.json" in json.loads(run.manifest.read_text())["files"]
+    assert "NaN" not in (run.explanations / "benchmark.json").read_text()
+    with pytest.raises(RunError, match=r"No benchmark at .*Run `distangle explain RUN --benchmark` first"):
+        Benchmark.read(run.predictions)
+
+
+def test_scores_are_those_of_the_true_perturbation(made):
+    run, screen = made
+    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
+    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
+    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
+    # Every well counts as right here: also the one whose sites are predicted to be another.
+    assert len(asked.sites) == len(rows)
+    assert not asked.site_is_right.all()
+    named = [asked.sites.perturbations[int(target)] for target in asked.sites.targets]
+    assert named == asked.sites.table["perturbation"].tolist()
+    assert asked.rows == rows
+    for row, circle in asked.places.items():
+        key = asked.sites.table.iloc[row]
+        place = read_truth(screen.source).place("HUVEC-02", 1, key["Metadata_Well"], int(key["Metadata_Site"]))
+        assert circle == (place.row, place.column, place.radius)
+        assert asked.site_is_right[row]
+
+
+def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_place_first(made):
+    run, screen = made
+    truth = read_truth(screen.source)
+    table = Predictions.read(run.predictions, level="site", views=1).table
+    local = {name for name, known in truth.perturbations.items() if known.local}
+    few = table.iloc[room.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
+    assert sorted(few) == sorted(local)
+    n_planted = sum(bool(known.channels) for known in truth.perturbations.values())
+    more = table.iloc[room.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
+    assert len(set(more)) == n_planted
+
+
+def test_a_network_with_random_weights_is_another_network_with_its_own_references(made):
+    run, screen = made
+    rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
+    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
+    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
+    blank, sites = room.untrained_copy(opened, asked, run, screen, seed=3)
+    again, _ = room.untrained_copy(opened, asked, run, screen, seed=3)
+    weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]
+    assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
+    assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
+    assert not blank.training
+    assert sites.norms is None
+    assert sites.references is None
+    model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    centred = replace(opened, model=room.build_classifier(model, seed=0))
+    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
+    _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)
+    assert sites.references.shape == (4, centred.model.n_numbers)
+    assert sites.references.abs().max() > 0
+
+
+def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
+    run, screen = made
+    (tmp_path / "screen").mkdir()
+    elsewhere = replace(screen, card=screen.card.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen")
+    with pytest.raises(ScreenError, match=r"No truth in .*plates\. .*real screens have none"):
+        benchmark_run(run, elsewhere)
+
+
+def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
+    run, screen = made
+    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
+    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
+    with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
+        room.select_benchmark_sites(
+            replace(opened, channels_of=None, about=replace(opened.about, target="cell_type")), rows, right_wells=set()
+        )
+    wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
+    with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
+        room.select_benchmark_sites(replace(opened, sites=wrong), rows, right_wells=set())
+    with pytest.raises(ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect cannot be read"):
+        room.select_benchmark_sites(opened, [*rows, 0], right_wells=set())
+    truth = read_truth(screen.source)
+    untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
+    with pytest.raises(ExplanationError, match="No held-out site has a planted effect, so there is nothing to find"):
+        room.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
+
+
+def test_the_table_fits_a_terminal(benchmarked):
+    lines = benchmark_lines(benchmarked)
+    assert len(lines) == len(benchmarked.rows)
+    first = lines[0]
+    assert first[:3] == ("trained", "stain, by well", "shapley")
+    assert first[3].endswith(f" of {benchmarked.rows[0]['of']}")
+    assert max(sum(len(cell) + 1 for cell in line) for line in lines) < 120

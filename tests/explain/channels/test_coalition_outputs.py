@@ -1,0 +1,214 @@
+"""The short way must say what the network itself says of every mixture."""
+
+import pytest
+import torch
+from torch import nn
+
+from distangle.explain import ShapleySettings, baseline_images, channel_ablation, channel_shapley
+from distangle.explain.channels.coalition_outputs import coalition_answers
+from distangle.explain.channels.coalitions import coalitions
+from distangle.model import ModelConfig, build_classifier, collect_statistics, use_statistics
+from site_batches import batch
+
+N, SIZE = 3, 32
+TARGETS = torch.zeros(N, dtype=torch.int64)
+
+
+def network(backbone, *, channels=4, **changed):
+    options = {"n_perturbations": 5, "n_cell_types": 2, "embedding_size": 8} | changed
+    model = build_classifier(ModelConfig(backbone=backbone, n_channels=channels, **options), seed=1)
+    generator = torch.Generator().manual_seed(1)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d):
+            part.running_mean.copy_(0.2 * torch.randn(part.running_mean.shape, generator=generator))
+            part.running_var.copy_(0.5 + torch.rand(part.running_var.shape, generator=generator))
+    return model.eval()
+
+
+def sites(channels=4, seed=2, size=SIZE):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.tensor([1.0, 4.0, 2.0])[torch.arange(channels) % 3, None, None]
+    images = spread * torch.randn(N, channels, size, size, generator=generator).abs() - 0.3
+    return images, torch.nn.functional.one_hot(torch.arange(N) % 2, 2).float()
+
+
+def one_by_one(model, images, cell_types, *, absent, present, references=None):
+    said = []
+    with torch.no_grad():
+        for coalition in present:
+            mixed = torch.where(coalition[None, :, None, None], images, absent)
+            said.append(model(mixed, cell_types, references).logits.log_softmax(1))
+    return torch.stack(said, 1).double()
+
+
+BACKBONES = ["resnet_small", "densenet_small", "efficientnet_lite0"]
+VARIANTS = {
+    "plain": {},
+    "measured": {"measurements": True},
+    "both signs": {"final_relu": False},
+    "centred": {"measurements": True, "frozen": True, "correction": {"method": "centre"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "removal"),
+    [(variant, "mean") for variant in VARIANTS] + [("centred", "control"), ("measured", "one control")],
+)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, variant, removal):
+    model = network(backbone, channels=3, **VARIANTS[variant])
+    images, cell_types = sites(3)
+    controls = None if removal == "mean" else sites(3, seed=9)[0][: 1 if removal == "one control" else N]
+    references = None
+    if variant == "centred":
+        references = 0.1 * torch.randn(N, model.n_numbers, generator=torch.Generator().manual_seed(3))
+    given = batch(images, cell_types, TARGETS, references=references, controls=controls)
+    absent, present = baseline_images(given), coalitions(3)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    expected = one_by_one(model, images, cell_types, absent=absent, present=present, references=references)
+    assert expected.std(1).max() > 5e-3
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("most_at_once", [1, 3, 16, 40])
+def test_answers_do_not_depend_on_how_many_go_together(most_at_once):
+    model = network("densenet_small", measurements=True)
+    images, cell_types = sites()
+    given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
+    absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
+    settings = ShapleySettings(removal="control", most_at_once=most_at_once)
+    found = coalition_answers(model, given, asked=torch.tensor([4, 0]), present=present, settings=settings)
+    expected = one_by_one(model, images, cell_types, absent=absent, present=present)[:, :, [4, 0]]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_answers_use_the_norms_that_are_lent():
+    model = network("resnet_small")
+    images, cell_types = sites()
+    lent = collect_statistics(model, lambda: [(images, cell_types)])
+    given = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(given, "mean"), coalitions(4)
+    with use_statistics(model, lent):
+        found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+        expected = one_by_one(model, images, cell_types, absent=absent, present=present)
+    # The variance of three sites is small: it makes much of rounding.
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+    without = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    assert (found - without).abs().max() > 0.1
+
+
+def test_images_that_are_not_square_and_not_whole_multiples():
+    model = network("densenet_small", measurements=True)
+    images, cell_types = sites(size=50)
+    images = images[:, :, :34]
+    given = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(given, "mean"), coalitions(4)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    expected = one_by_one(model, images, cell_types, absent=absent, present=present)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def counted(model, layer, call):
+    """How many images a layer is shown."""
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    call()
+    hook.remove()
+    return sum(seen)
+
+
+def test_a_backbone_that_looks_at_stains_one_by_one_looks_twice():
+    model = network("efficientnet_lite0", channels=6)
+    images, cell_types = sites(6)
+    controls = sites(6, seed=9)[0]
+    layer, targets = model.backbone.features.conv_stem, torch.tensor([0, 1, 2])
+
+    def explain():
+        channel_shapley(
+            model, batch(images, cell_types, targets, controls=controls), ShapleySettings(removal="control")
+        )
+
+    assert counted(model, layer, explain) == 2 * N * 6  # gray images: 6 of each site, 6 of its control
+
+
+def test_the_empty_coalition_is_shared_where_the_stand_in_is():
+    model = network("resnet_small")
+    images, cell_types = sites()
+    controls, targets = sites(seed=9)[0], torch.tensor([0, 1, 2])
+    layer = model.backbone.features.layer1
+
+    def explain(beside):
+        return lambda: channel_shapley(
+            model, batch(images, cell_types, targets, controls=beside), ShapleySettings(removal="control")
+        )
+
+    assert counted(model, layer, explain(controls)) == N * 16
+    assert counted(model, layer, explain(controls[:1])) == N * 15 + 1
+
+
+def test_the_values_of_bfloat16_are_within_two_hundredths():
+    model = network("densenet_small", channels=6, measurements=True)
+    images, cell_types = sites(6)
+    targets = torch.tensor([0, 1, 2])
+    exact = channel_shapley(model, batch(images, cell_types, targets))
+    rough = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(bf16=True))
+    assert exact.values.abs().max() > 0.02
+    assert not torch.equal(exact.values, rough.values)
+    torch.testing.assert_close(exact.values, rough.values, atol=2e-2, rtol=0)
+
+
+def test_ablation_is_two_of_the_steps_that_shapley_averages():
+    model = network("resnet_small")
+    images, cell_types = sites()
+    targets = torch.tensor([0, 1, 2])
+    absent = baseline_images(batch(images, cell_types, targets), "mean")
+    expected = one_by_one(model, images, cell_types, absent=absent, present=coalitions(4))[torch.arange(N), :, targets]
+    found = channel_ablation(model, batch(images, cell_types, targets))
+    for channel in range(4):
+        without, alone = 15 - 2**channel, 2**channel
+        torch.testing.assert_close(
+            found.values[:, channel], (expected[:, 15] - expected[:, without]).float(), atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            found.alone[:, channel], (expected[:, alone] - expected[:, 0]).float(), atol=1e-5, rtol=1e-5
+        )
+    torch.testing.assert_close(found.with_all, expected[:, 15].float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.with_none, expected[:, 0].float(), atol=1e-5, rtol=1e-5)
+
+
+def test_ablation_takes_more_than_eight_channels():
+    model = network("resnet_small", channels=9)
+    images, cell_types = sites(9)
+    found = channel_ablation(model, batch(images, cell_types, torch.tensor([0, 1, 2])))
+    assert found.values.shape == found.alone.shape == (N, 9)
+    assert torch.isfinite(found.values).all()
+
+
+def test_a_backbone_that_begins_with_something_else_is_refused():
+    model = network("resnet_small")
+    model.backbone.features = nn.Sequential(nn.Identity(), model.backbone.features)
+    with pytest.raises(TypeError, match="begins with Identity cannot be split into stains"):
+        channel_shapley(model, batch(*sites(), torch.tensor([0, 1, 2])))
+
+
+def test_the_bias_of_a_first_convolution_is_counted_once():
+    model = network("resnet_small")
+    first = model.backbone.features.conv1
+    first.bias = nn.Parameter(torch.linspace(-1, 1, first.out_channels))
+    images, cell_types = sites()
+    given = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(given, "mean"), coalitions(4)
+    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    expected = one_by_one(model, images, cell_types, absent=absent, present=present)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_more_images_than_fit_into_a_cache_go_apart(monkeypatch):
+    monkeypatch.setattr("distangle.explain.channels.coalition_outputs.PIXELS_AT_ONCE", 3 * SIZE * SIZE)
+    model = network("resnet_small")
+    images, cell_types = sites()
+    sizes = []
+    hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    channel_shapley(model, batch(images[:1], cell_types[:1], torch.tensor([0])))
+    hook.remove()
+    assert sizes == [1, 3, 3, 3, 3, 3]  # the empty one is shared by all sites, here one

@@ -1,0 +1,383 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from distangle.core.progress import Progress
+from distangle.core.random import rng_for
+from distangle.errors import ExplanationError
+from distangle.explain import (
+    BatchStatistics,
+    ExplainedSites,
+    FaithfulnessSettings,
+    NetworkSites,
+    OtherNetworks,
+    examine,
+    random_smooth_maps,
+)
+from distangle.explain.faithfulness import map_method, maps_of, verdicts
+from distangle.explain.faithfulness.run import _dealt
+from distangle.model import ModelConfig, build_classifier
+from distangle.results import Faithfulness
+from hand_made import chosen_sites, network
+
+SIDE = 3
+FAST = FaithfulnessSettings(
+    n_sites=6, n_curve_sites=6, n_stain_sites=2, n_kept_maps=2, n_null_maps=3, n_steps=4, n_networks=3, stain_views=1
+)
+
+
+def rng():
+    return rng_for(1, "examine")
+
+
+def brightness(model, piece):
+    """A "map" that never looks at the network."""
+    return piece.images.mean(1)
+
+
+def corner(model, piece):
+    """A "map" that always points at one corner of the camera."""
+    height, width = piece.images.shape[2:]
+    return -torch.arange(float(height * width)).reshape(1, height, width).expand(len(piece.images), -1, -1)
+
+
+def shown(maps):
+    """Maps as an explanation keeps them: positive, at the size of the images."""
+    return np.kron(np.maximum(maps, 0) / maps.max((1, 2), keepdims=True), np.ones((16, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def given():
+    return chosen_sites(side=SIDE)[0]
+
+
+@pytest.fixture(scope="module")
+def maps(model, given):
+    return shown(maps_of(map_method(), model, given, at_once=6))
+
+
+class Steps(Progress):
+    """Keeps what a progress is told."""
+
+    def __init__(self):
+        super().__init__("explain", 0, unit="", n_steps=1, console=Console(quiet=True))
+        self.told = []
+
+    def __call__(self, said):
+        super().__call__(said)
+        self.told.append(said)
+
+
+@pytest.fixture(scope="module")
+def true(model, given, maps):
+    steps = Steps()
+    found = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps)
+    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # foreseen as many as there were
+    steps = steps.told
+    assert steps == [
+        "curves, control",
+        "curves, blur",
+        "stains of turned images",
+        "randomised weights",
+        "other targets",
+        "turned images",
+    ]
+    return found
+
+
+def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
+    verdict = true.summary["verdicts"]
+    # Constant places have no detail: a blur takes little away, so that `control` alone decides.
+    assert true.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
+    assert true.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
+    assert verdict["views"] == verdict["targets"] == "passes"
+    assert "fails" not in verdict.values()
+    assert true.sentences[-1].startswith("verdict: no test failed")
+
+
+def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
+    drawn = maps_of(brightness, model, given, at_once=6)
+    found = examine(model, given, shown(drawn), rng=rng(), settings=FAST, method=brightness)
+    assert found.summary["verdicts"]["randomisation"] == "fails"
+    assert found.summary["verdicts"]["targets"] == "fails"
+    assert found.summary["randomisation"]["stages"][-1]["mean"] == pytest.approx(1)
+    assert "DO NOT BELIEVE THESE MAPS: they fail" in found.sentences[-1]
+    assert "randomisation, targets" in found.sentences[-1]
+    assert "gives maps that are 1.00 like its own" in found.sentences[1]
+    assert found.settings["method"] == "given"
+    assert "layer" not in found.settings
+
+
+def test_random_maps_fail_deletion_and_insertion(model, given):
+    drawn = random_smooth_maps(6, grid=(SIDE, SIDE), size=(16 * SIDE, 16 * SIDE), rng=rng_for(2, "random")).enlarged()
+    found = examine(model, given, drawn, rng=rng(), settings=FAST)
+    assert found.summary["verdicts"]["deletion"] == "fails"
+    assert found.summary["verdicts"]["insertion"] == "fails"
+    assert "DO NOT BELIEVE THESE MAPS: they fail deletion, insertion" in found.sentences[-1]
+
+
+def test_maps_that_stay_with_the_camera_fail_the_views(model, given, maps):
+    found = examine(model, given, maps, rng=rng(), settings=FAST, method=corner)
+    assert found.summary["verdicts"]["views"] == "fails"
+    assert "views" in found.sentences[-1]
+
+
+def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given, maps, true):
+    assert true.table["row"].tolist() == _dealt(given, n_sites=6, rng=rng())
+    few = examine(
+        model,
+        given,
+        maps,
+        rng=rng(),
+        settings=FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 2, "n_steps": 9}),
+    )
+    assert few.table.columns.tolist() == [
+        "row",
+        "deletion_auc",
+        "insertion_auc",
+        "deletion_p",
+        "insertion_p",
+        "stability",
+        "after_randomisation",
+        "other_targets",
+    ]
+    assert len(few.table) == 4
+    curves = few.arrays["curves/control/deletion"]
+    assert curves.shape == (2, 10)
+    np.testing.assert_allclose(few.table["deletion_auc"][:2], np.trapezoid(curves, np.linspace(0, 1, 10)), atol=1e-6)
+    insertion = np.trapezoid(few.arrays["curves/control/insertion"], np.linspace(0, 1, 10))
+    np.testing.assert_allclose(few.table["insertion_auc"][:2], insertion, atol=1e-6)
+    assert few.table[["deletion_auc", "deletion_p", "insertion_p"]][2:].isna().all(axis=None)
+    assert few.table["deletion_p"][:2].between(0.25, 1).all()
+    # The planted places first: no random map is as good.
+    assert few.table["deletion_p"][:2].tolist() == few.table["insertion_p"][:2].tolist() == [0.25, 0.25]
+    np.testing.assert_allclose(few.table["stability"], 1, atol=1e-9)
+    assert few.table["after_randomisation"].mean() == pytest.approx(few.summary["randomisation"]["stages"][-1]["mean"])
+    assert few.table["other_targets"].mean() == pytest.approx(few.summary["targets"]["mean"])
+    joined = few.columns(6)
+    assert joined.index.tolist() == list(range(6))
+    assert joined["stability"].notna().sum() == 4
+    first = int(few.table["row"][0])
+    assert joined["deletion_auc"][first] == few.table["deletion_auc"][0]
+
+
+def test_the_summary_has_means_intervals_and_nulls(true):
+    said = true.summary
+    json.dumps(said, allow_nan=False)
+    one = said["curves"]["control"]
+    deletion = one["deletion"]["probability"]
+    assert deletion["mean"] == pytest.approx(true.table["deletion_auc"].mean())
+    assert deletion["interval"] is None  # of too few experiments
+    assert deletion["difference"]["mean"] == pytest.approx(deletion["mean"] - deletion["random"])
+    np.testing.assert_allclose(deletion["curve"], true.arrays["curves/control/deletion"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(deletion["random_curve"], true.arrays["curves/control/random"].mean(0), atol=1e-6)
+    insertion = one["insertion"]["probability"]
+    np.testing.assert_allclose(insertion["curve"], true.arrays["curves/control/insertion"].mean(0), atol=1e-6)
+    # Both insertion curves begin with the untreated image and end with the image.
+    assert insertion["random_curve"][0] == pytest.approx(insertion["curve"][0])
+    assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
+    assert insertion["difference"]["mean"] > 0 > deletion["difference"]["mean"]
+    assert one["sites"] == 6
+    assert one["taken"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
+    assert one["put_back"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
+    assert said["interval_over"] == "experiment"
+    stages = said["randomisation"]["stages"]
+    assert [stage["stage"] for stage in stages][:2] == ["templates", "neck"]
+    assert said["randomisation"]["before_training"] == stages[-1]["stage"] == "features.conv1"
+    assert said["randomisation"]["stains"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
+    views = said["views"]
+    assert views["mean"] == pytest.approx(1)
+    assert views["stains"] == {
+        "sites": 2,
+        "views": 2,
+        "spread": pytest.approx(0, abs=1e-5),
+        "size": pytest.approx(views["stains"]["size"]),
+        "same_top": 1.0,
+    }
+    assert (said["seeds"], said["shuffled"]) == (None, None)
+
+
+def test_what_was_written_is_read_back(true, tmp_path):
+    paths = true.write(tmp_path)
+    assert [path.name for path in paths] == ["faithfulness.json", "faithfulness.npz"]
+    again = Faithfulness.read(tmp_path)
+    assert again.summary == true.summary
+    assert again.settings == true.settings
+    assert again.sentences == true.sentences
+    np.testing.assert_allclose(again.table, true.table)
+    assert set(again.arrays) == set(true.arrays)
+    for name, values in true.arrays.items():
+        np.testing.assert_allclose(again.arrays[name], values, atol=1e-7)
+
+
+def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, given, true):
+    kept = true.arrays["maps/trained"]
+    rows = true.table["row"][:2].tolist()
+    expected = maps_of(map_method(), model, given, at_once=6)[rows]
+    assert kept.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
+    assert kept.max() == 1
+    assert kept.min() >= 0
+    for one, places in zip(kept, expected, strict=True):
+        middle = one[8::16, 8::16] + one[7::16, 7::16]  # the centres of the places: the enlarged map is the map there
+        assert np.corrcoef(middle.ravel(), places.ravel())[0, 1] > 0.99
+
+
+def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model, given, maps):
+    small = FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 1, "n_stain_sites": 0, "n_networks": 1})
+    config = ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=2)
+    other = build_classifier(config, seed=4).eval()
+    found = examine(
+        model,
+        given,
+        maps,
+        rng=rng(),
+        settings=small,
+        others=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
+    )
+    assert found.summary["seeds"]["likeness"]["mean"] == pytest.approx(1)
+    assert found.summary["seeds"]["sites"] == 4
+    assert found.summary["shuffled"]["likeness"]["mean"] < 0.6
+    assert found.summary["verdicts"]["seeds"] == "passes"
+    assert found.summary["verdicts"]["shuffled"] in ("passes", "weak")
+    assert found.summary["views"]["stains"] is None
+    assert found.summary["randomisation"]["stains"] == {}
+    assert "networks of other seeds: maps 1.00 like each other" in found.sentences[3]
+    assert "a network trained on shuffled labels: maps" in found.sentences[3]
+    assert "largest stain" not in found.sentences[2]
+    same = examine(
+        model, given, maps, rng=rng(), settings=small, others=OtherNetworks(shuffled=NetworkSites(model, given))
+    )
+    assert same.summary["verdicts"]["shuffled"] == "fails"
+
+
+def test_equal_generators_give_equal_results(model, given, maps, true):
+    again = examine(model, given, maps, rng=rng(), settings=FAST)
+    assert again.summary == true.summary
+
+
+def test_the_model_is_left_as_it_was_found(given, maps):
+    model = network().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    examine(model, given, maps, rng=rng(), settings=FAST.model_copy(update={"n_sites": 1}))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_sites_are_dealt_over_perturbations_and_untreated_wells_come_last(given):
+    table = given.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
+    sites = dataclasses.replace(given, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
+    rows = _dealt(sites, n_sites=4, rng=rng())
+    assert len(set(rows)) == 4
+    assert 0 not in rows
+    assert 5 in rows[:2]
+    assert _dealt(sites, n_sites=9, rng=rng())[-1] == 0
+
+
+def test_a_part_of_the_sites_has_its_own_of_everything(given):
+    sites = dataclasses.replace(
+        given,
+        cell_types=torch.arange(12.0).reshape(6, 2),
+        references=torch.arange(18.0).reshape(6, 3),
+        controls=torch.arange(6.0)[:, None, None, None].expand_as(given.images),
+        norms=[
+            BatchStatistics([5, 1], None),
+            BatchStatistics([0, 2], {"a": torch.ones(1)}),
+            BatchStatistics([3, 4], None),
+        ],
+    )
+    taken = sites.take([4, 0, 5])
+    assert isinstance(taken, ExplainedSites)
+    assert taken.table["Metadata_Well"].tolist() == ["B06", "B02", "B07"]
+    assert taken.table.index.tolist() == [0, 1, 2]
+    assert torch.equal(taken.images, given.images[[4, 0, 5]])
+    assert (taken.raw == given.raw[[4, 0, 5]]).all()
+    assert taken.targets.tolist() == [1, 1, 2]
+    assert taken.cell_types.tolist() == [[8, 9], [0, 1], [10, 11]]
+    assert taken.references[:, 0].tolist() == [12, 0, 15]
+    assert taken.controls[:, 0, 0, 0].tolist() == [4, 0, 5]
+    assert [(rows, lent is None) for rows, lent in taken.norms] == [([2], True), ([1], False), ([0], True)]
+    assert given.take([2]).controls is given.controls
+    assert given.take([2]).norms is None
+
+
+def test_maps_of_other_sites_are_refused(model, given, maps):
+    with pytest.raises(ExplanationError, match="5 maps for 6 sites. Give the maps of the same explanation."):
+        examine(model, given, maps[:5], rng=rng(), settings=FAST)
+
+
+def told(**changed):
+    """A summary in which every test is passed."""
+    curve = {"curve": [0.9, 0.5, 0.1], "p": 0.001}
+    both = {"deletion": {"probability": curve}, "insertion": {"probability": curve}}
+    return {
+        "grid": [8, 8],
+        "curves": {"control": both, "blur": both},
+        "randomisation": {
+            "before_training": "conv1",
+            "stages": [
+                {"stage": "neck", "mean": 0.9, "absolute": 0.9},
+                {"stage": "conv1", "mean": 0.0, "absolute": 0.2},
+            ],
+        },
+        "targets": {"mean": 0.1},
+        "views": {"mean": 0.9},
+        "seeds": None,
+        "shuffled": None,
+    } | changed
+
+
+def curve(p, *, end=0.1):
+    one = {"probability": {"curve": [0.9, end], "p": p}}
+    return {"deletion": one, "insertion": one}
+
+
+def stages(neck, last, *, absolute=0.2, before="conv1"):
+    said = [("neck", neck), ("conv1", last)]
+    rows = [{"stage": stage, "mean": mean, "absolute": absolute} for stage, mean in said]
+    return {"before_training": before, "stages": rows}
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "verdict"),
+    [
+        ({}, "deletion", "passes"),
+        ({"curves": {"control": curve(0.2), "blur": curve(0.01)}}, "deletion", "weak"),
+        ({"curves": {"control": curve(0.2), "blur": curve(0.3)}}, "insertion", "fails"),
+        ({"curves": {"control": curve(0.001, end=0.88), "blur": curve(0.3)}}, "deletion", "fails"),
+        ({"curves": {"blur": curve(0.001, end=0.88)}}, "deletion", "cannot say"),
+        ({}, "randomisation", "passes"),
+        ({"randomisation": stages(0.9, 0.3)}, "randomisation", "weak"),
+        ({"randomisation": stages(0.9, 0.6)}, "randomisation", "fails"),
+        ({"randomisation": stages(0.6, 0.0, before="neck")}, "randomisation", "fails"),
+        ({"randomisation": stages(0.1, 0.0, absolute=0.7)}, "randomisation", "weak"),
+        ({"targets": {"mean": 0.6}}, "targets", "weak"),
+        ({"targets": {"mean": 0.85}}, "targets", "fails"),
+        ({"views": {"mean": 0.4}}, "views", "weak"),
+        ({"views": {"mean": 0.2}}, "views", "fails"),
+        ({"seeds": {"likeness": {"mean": 0.2}}}, "seeds", "fails"),
+        ({"seeds": {"likeness": {"mean": 0.5}}}, "seeds", "passes"),
+        ({"shuffled": {"likeness": {"mean": 0.2}}}, "shuffled", "passes"),
+        ({"shuffled": {"likeness": {"mean": 0.3}}}, "shuffled", "weak"),
+        ({"shuffled": {"likeness": {"mean": 0.7}}}, "shuffled", "fails"),
+        ({"grid": [2, 4]}, "randomisation", "cannot say"),
+        ({"grid": [2, 4]}, "views", "cannot say"),
+        ({"grid": [2, 4]}, "targets", "cannot say"),
+        ({"grid": [3, 3]}, "views", "passes"),
+    ],
+)
+def test_verdicts_follow_from_limits_fixed_beforehand(changed, name, verdict):
+    assert verdicts(told(**changed))[name] == verdict
+
+
+def test_a_network_of_one_perturbation_has_no_verdict_on_targets():
+    assert "targets" not in verdicts(told(targets=None))

@@ -1,0 +1,287 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distangle.core.random import rng_for
+from distangle.core.shrinkage import Correction
+from distangle.errors import ExplanationError
+from distangle.explain import BatchStatistics, ShapleySettings
+from distangle.explain.faithfulness import (
+    cascade,
+    map_method,
+    maps_of,
+    model_randomization,
+    random_similarity,
+    similarity,
+)
+from distangle.explain.faithfulness.consistency import similarity_to_other_targets
+from distangle.explain.faithfulness.model_randomization import stages_of
+from distangle.explain.faithfulness.similarity import SiteShapley, mean_of_random, same_top, shapley_values
+from distangle.explain.sites import SiteBatch
+from distangle.model import ModelConfig, build_classifier
+from hand_made import chosen_sites, network
+
+
+def rng(word="randomised"):
+    return rng_for(1, word)
+
+
+def brightness(model, piece):
+    """A "map" that never looks at the network."""
+    return piece.images.mean(1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def given():
+    return chosen_sites()[0]
+
+
+def test_the_likeness_of_two_maps_is_the_correlation_of_their_ranks():
+    first = np.array([[[1.0, 2.0], [3.0, 4.0]]] * 4)
+    second = np.array([
+        [[10.0, 20.0], [30.0, 99.0]],
+        [[9.0, 5.0], [2.0, -7.0]],
+        [[2.0, 1.0], [3.0, 4.0]],  # 1 - 6 * (1 + 1) / (4 * 15)
+        [[5.0, 5.0], [5.0, 5.0]],
+    ])  # fmt: skip
+    np.testing.assert_allclose(similarity(first, second), [1, -1, 0.8, 0], atol=1e-12)
+
+
+def test_random_smooth_maps_are_as_often_like_as_unlike():
+    null = random_similarity(grid=(8, 8), rng=rng(), n_draws=400)
+    assert null.shape == (400,)
+    assert abs(null.mean()) < 0.05
+    # Neighbours of a smooth map share a value: fewer places count than the 64 of a map of noise (0.126).
+    assert 0.18 < null.std() < 0.35
+    low, high = mean_of_random(null, n_sites=25, rng=rng(), n_draws=400)
+    assert -0.15 < low < -0.05
+    assert 0.05 < high < 0.15
+
+
+@pytest.mark.parametrize(
+    ("backbone", "names"),
+    [
+        ("resnet_small", ["layer4", "layer3", "layer2", "layer1", "bn1", "conv1"]),
+        (
+            "densenet_small",
+            ["norm5", "denseblock3", "transition2", "denseblock2", "transition1", "denseblock1", "norm0", "conv0"],
+        ),
+        ("efficientnet_lite0", [*(f"blocks.{k}" for k in range(10, -1, -1)), "bn0", "conv_stem"]),
+    ],
+)
+def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(backbone, names):
+    config = ModelConfig(backbone=backbone, n_channels=2, n_perturbations=3, embedding_size=4, frozen="eff" in backbone)
+    model = build_classifier(config, seed=1)
+    with torch.no_grad():
+        for part in model.modules():  # norms as after a training
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.weight.add_(0.5)
+                part.bias.add_(0.5)
+                part.running_mean.add_(0.5)
+                part.running_var.add_(0.5)
+                part.num_batches_tracked.add_(7)
+    before = copy.deepcopy(model.state_dict())
+    stages = [f"features.{name}" for name in names]
+    assert [name for name, _ in stages_of(model)] == ["templates", "neck", *stages]
+    seen, untrained = [], []
+    new: set[str] = set()
+    for step in cascade(model, seed=5):
+        seen.append(step.stage)
+        found = step.model.state_dict()
+        changed = {name for name in found if not torch.equal(found[name], before[name])}
+        assert changed > new
+        prefix = {"templates": ("linear_templates.", "cosine_templates."), "neck": ("neck.",)}.get(
+            step.stage, (f"backbone.{step.stage}.",)
+        )
+        assert changed - new == {name for name in before if name.startswith(prefix)}
+        new = changed
+        untrained += [step.stage] * step.trained_parts
+    assert seen == ["templates", "neck", *stages]
+    assert new == set(before)
+    fresh = build_classifier(config, seed=5).state_dict()
+    assert all(torch.equal(found[name], fresh[name]) for name in fresh)
+    assert untrained == (["neck"] if config.frozen else [stages[-1]])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_other_seeds_draw_other_networks(model):
+    first, again, other = (
+        [step.model.linear_templates.weight.detach().clone() for step in cascade(model, seed=seed)][0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def centred_network():
+    config = ModelConfig(
+        backbone="resnet_small",
+        n_channels=3,
+        n_perturbations=3,
+        embedding_size=4,
+        frozen=True,
+        correction=Correction(method="centre"),
+    )
+    return build_classifier(config, seed=2).eval()
+
+
+def piece_of(model, sites, *, controls):
+    lent = {}
+    for name, part in model.named_modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            lent |= {f"{name}.mean": torch.full((part.num_features,), 3.0)}
+            lent |= {f"{name}.variance": torch.full((part.num_features,), 5.0)}
+    return SiteBatch(
+        rows=list(range(len(sites))),
+        images=sites.images,
+        cell_types=None,
+        targets=sites.targets,
+        references=torch.full((len(sites), model.n_numbers), 9.0),
+        controls=controls,
+        others=None,
+        lent=lent,
+    )
+
+
+def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_old_weights(given):
+    model = centred_network()
+    piece = piece_of(model, given, controls=given.images[:1] + 1)
+    for step in cascade(model, seed=3):
+        fitting = step.fitting(piece)
+        for name, values in fitting.lent.items():
+            new = name.startswith(tuple(f"{part}." for part in step.parts))
+            old, fresh = (5.0, 1.0) if name.endswith(".variance") else (3.0, 0.0)
+            assert (values == (fresh if new else old)).all()
+        if step.stage in ("templates", "neck"):
+            assert fitting.references is piece.references
+    # All is new: a fresh network with fresh norms, asked about the control image.
+    fresh = build_classifier(model.config, seed=3).eval()
+    with torch.no_grad():
+        expected = fresh.numbers(fresh.pool(fresh.feature_maps(piece.controls)))
+    torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
+    alone = step.fitting(piece_of(model, given, controls=None))
+    assert (alone.references == 0).all()
+
+
+def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them_does_not(model, given):
+    few = given.take(range(2))
+    stains = shapley_values(model, few, settings=ShapleySettings())
+    results = {}
+    for method in (map_method(), brightness):
+        own = maps_of(method, model, given, at_once=4)
+        results[method] = model_randomization(
+            model,
+            given,
+            own,
+            method=method,
+            rng=rng(),
+            shapley=SiteShapley(sites=few, values=stains, settings=ShapleySettings()),
+            n_networks=3,
+        )
+    true, false = results.values()
+    assert (false.likeness == 1).all()
+    assert true.likeness.shape == (8, 3, 6)
+    # Templates and neck first: from there on all of Grad-CAM's weights are random.
+    assert abs(true.likeness[-1].mean()) < 0.4
+    assert true.likeness.mean() < 0.4
+    assert true.stages[true.before_training] == "features.conv1"
+    assert list(true.untrained) == list(true.stains) == list(true.same_top) == ["features.conv1"]
+    assert true.untrained["features.conv1"].shape == (6, 4, 4)
+    assert true.stains["features.conv1"].shape == (2,)
+
+
+def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given):
+    few = given.take([1])
+    stains = shapley_values(model, few, settings=ShapleySettings())
+    own = maps_of(map_method(), model, given, at_once=6)
+    found = model_randomization(
+        model,
+        given,
+        own,
+        method=map_method(),
+        rng=rng(),
+        shapley=SiteShapley(sites=few, values=stains, settings=ShapleySettings()),
+        n_networks=1,
+    )
+    seed = int(rng().integers(2**31, size=1)[0])
+    fresh = build_classifier(model.config, seed=seed)
+    maps = maps_of(map_method(), fresh, given, at_once=6)
+    np.testing.assert_allclose(found.untrained["features.conv1"], maps, atol=1e-6)
+    np.testing.assert_allclose(found.likeness[-1, 0], similarity(own, maps), atol=1e-9)
+    values = shapley_values(fresh, few, settings=ShapleySettings())
+    np.testing.assert_allclose(found.stains["features.conv1"], similarity(stains, values), atol=1e-9)
+    assert found.same_top["features.conv1"].tolist() == [float(stains.argmax() == values.argmax())]
+
+
+def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(given):
+    model = build_classifier(
+        ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, frozen=True), seed=1
+    ).eval()
+    own = maps_of(map_method(), model, given, at_once=6)
+    found = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)
+    assert found.stains == found.same_top == {}
+    assert found.stages[found.before_training] == "neck"
+    assert list(found.untrained) == ["neck", "features.conv1"]
+
+
+def test_the_map_of_another_target_is_another_map_unless_the_method_ignores_the_target(model, given):
+    own = maps_of(map_method(), model, given, at_once=6)
+    found = similarity_to_other_targets(model, given, own, method=map_method(), rng=rng(), n_targets=4)
+    assert found.shape == (4, 6)
+    # Places of the other stain are drawn by themselves; perturbation 0 has a constant logit, so no map.
+    assert abs(found.mean()) < 0.3
+    assert (found < 0.9).all()
+    ignoring = maps_of(brightness, model, given, at_once=6)
+    assert (similarity_to_other_targets(model, given, ignoring, method=brightness, rng=rng()) == 1).all()
+
+
+def test_the_other_target_is_never_the_own_one(model, given):
+    asked = []
+
+    def method(model, piece):
+        asked.append(piece.targets.clone())
+        return piece.images[:, 0]
+
+    similarity_to_other_targets(model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, at_once=6)
+    other = torch.stack(asked)
+    assert (other != given.targets).all()
+    assert set(other[:, 0].tolist()) == {0, 2}
+    assert set(other[:, 1].tolist()) == {0, 1}
+
+
+def test_a_network_of_one_perturbation_has_no_other_target(given):
+    model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=1), seed=1)
+    assert similarity_to_other_targets(model, given, np.zeros((6, 4, 4)), method=map_method(), rng=rng()) is None
+
+
+def test_the_largest_stain_is_the_same_or_not():
+    assert same_top(np.array([[1.0, 2, 0], [5, 1, 1]]), np.array([[0.0, 9, 8], [1, 1, 3]])).tolist() == [1, 0]
+
+
+def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
+    whole = maps_of(map_method(), model, given, at_once=6)
+    split = given.take(range(6))
+    object.__setattr__(split, "norms", [BatchStatistics([4, 1], None), BatchStatistics([0, 2, 5, 3], None)])
+    np.testing.assert_allclose(maps_of(map_method(), model, split, at_once=3), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (lambda model, piece: piece.images[:1, 0], "shape (1, 64, 64) for 6 sites. Expected one map"),
+        (lambda model, piece: piece.images, "shape (6, 3, 64, 64) for 6 sites"),
+        (lambda model, piece: piece.images[:, 0] / 0, "of finite numbers per site"),
+    ],
+)
+def test_a_method_that_gives_no_maps_is_refused(model, given, method, words):
+    with pytest.raises(ExplanationError) as raised:
+        maps_of(method, model, given, at_once=6)
+    assert words in str(raised.value)

@@ -1,0 +1,375 @@
+"""Every method behind the door of place: equal to captum, to the printed sums, to plain loops."""
+
+import gc
+import sys
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import nn
+
+from distangle.core.shrinkage import Correction
+from distangle.errors import ExplanationError
+from distangle.explain import PLACE_METHODS, PixelAttributionSettings, attribution_map
+from distangle.explain.maps import api
+from distangle.model import ModelConfig, build_classifier, find_layer
+from site_batches import batch
+
+SIZE = 24
+DEEP = "features.denseblock4.denselayer24"
+QUICK = {"pixels": PixelAttributionSettings(steps=4, window=8, stride=8)}
+
+
+def network(backbone="densenet_small", *, seed=1, **changed):
+    """A small network whose norms have moved: with fresh ones gamma, beta and the statistics would go unseen."""
+    config = ModelConfig(
+        **{"backbone": backbone, "n_channels": 3, "n_perturbations": 5, "n_cell_types": 2, "embedding_size": 16}
+        | changed
+    )
+    model = build_classifier(config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            with torch.no_grad():
+                part.weight.copy_(1 + 0.3 * torch.randn(part.weight.shape, generator=generator))
+                part.bias.copy_(0.5 * torch.randn(part.bias.shape, generator=generator))
+                part.running_mean.copy_(0.3 * torch.randn(part.weight.shape, generator=generator))
+                part.running_var.copy_(0.3 + torch.rand(part.weight.shape, generator=generator))
+    return model.eval()
+
+
+def sites(n=3, *, size=SIZE, channels=3, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(n, channels, size, size, generator=generator)
+    return images, torch.nn.functional.one_hot(torch.arange(n) % 2, 2).float(), torch.arange(n) % 5
+
+
+def captum_maps(model, layer, images, cell_types, targets, *, references=None, head="softmax"):
+    def output(batch, kinds, beside):
+        said = model(batch, kinds, beside)
+        return said.logits if head == "softmax" else said.cosines
+
+    attributed = LayerGradCam(output, find_layer(model, layer)).attribute(
+        images, target=targets, additional_forward_args=(cell_types, references), relu_attributions=True
+    )
+    maps = LayerAttribution.interpolate(attributed, images.shape[2:], "bilinear")[:, 0].detach()
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-30)
+
+
+def value(model, images, cell_types, targets, *, head="softmax", references=None):
+    with torch.no_grad():
+        said = model(images, cell_types, references)
+    return (said.logits if head == "softmax" else said.cosines).gather(1, targets[:, None])[:, 0]
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """DenseNet-161 as the paper has it, but for its number of perturbations: two-input, recomputing, in training."""
+    return network("densenet161", n_channels=6, n_perturbations=7, recompute=True).train()
+
+
+@pytest.mark.parametrize("head", ["softmax", "arc"])
+def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
+    images, cell_types, targets = sites(2, size=64, channels=6)
+    found = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
+    assert deep.training
+    expected = captum_maps(deep.eval(), DEEP, images, cell_types, targets, head=head)
+    deep.train()
+    assert found.raw.shape == (2, 2, 2)
+    assert expected.amax() == 1
+    torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+def test_the_products_work_at_figure_12s_layer(deep, method):
+    images, cell_types, targets = sites(2, size=64, channels=6)
+    found = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
+    assert (found.layer, found.method, found.raw.shape) == (DEEP, method, (2, 2, 2))
+    assert found.raw.abs().amax() > 0
+
+
+def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
+    """Gradient times activation in loops over sites, features, rows and columns; a full backward pass, own hook."""
+    kept = []
+    hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+    logits = model(images.clone().requires_grad_(), cell_types).logits
+    hook.remove()
+    maps = []
+    for site, target in enumerate(targets.tolist()):
+        (gradient,) = torch.autograd.grad(logits[site, target], kept[0], retain_graph=True)
+        activation, slope = kept[0][site].detach().numpy(), gradient[site].numpy()
+        total = np.zeros(activation.shape[1:])
+        for feature in range(activation.shape[0]):
+            for row in range(activation.shape[1]):
+                for column in range(activation.shape[2]):
+                    g = float(slope[feature, row, column])
+                    g = max(g, 0.0) if positive_gradients else g
+                    total[row, column] += g * float(activation[feature, row, column])
+        maps.append(total)
+    return torch.from_numpy(np.stack(maps)).float()
+
+
+@pytest.mark.parametrize("layer", ["features.denseblock2", "features.denseblock1.denselayer2", "features.norm5"])
+@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+def test_the_products_are_their_printed_sums(method, layer):
+    model = network()
+    images, cell_types, targets = sites(2)
+    found = attribution_map(model, batch(images, cell_types, targets), method=method, layer=layer)
+    expected = by_loops(model, layer, images, cell_types, targets, positive_gradients=method == "layer_cam")
+    torch.testing.assert_close(found.raw, expected, atol=1e-6, rtol=1e-4)
+    positive = expected.clamp(min=0)
+    enlarged = nn.functional.interpolate(positive[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
+    torch.testing.assert_close(
+        found.maps, enlarged / enlarged.amax((1, 2), keepdim=True).clamp(min=1e-30), atol=2e-5, rtol=0
+    )
+
+
+def test_hires_cam_of_the_pooled_maps_is_grad_cam_and_sums_to_the_linear_part():
+    model = network()
+    cam, hires = (attribution_map(model, batch(*sites()), method=method) for method in ("grad_cam", "hires_cam"))
+    torch.testing.assert_close(cam.raw, hires.raw, atol=1e-7, rtol=1e-5)
+    assert cam.layer == hires.layer
+    layered = attribution_map(model, batch(*sites()), method="layer_cam")
+    assert (layered.raw >= hires.raw - 1e-7).all()  # pooled maps after the ReLU have no negatives
+    assert not torch.allclose(layered.raw, hires.raw)
+
+
+@pytest.mark.parametrize("head", ["softmax", "arc"])
+def test_integrated_gradients_sum_to_what_the_image_adds(head):
+    model = network("resnet_small")
+    images, cell_types, targets = sites()
+    baseline = 0.3 * torch.ones(1, 3, SIZE, SIZE)
+    for start in (None, baseline):
+        found = attribution_map(
+            model,
+            batch(images, cell_types, targets),
+            method="integrated_gradients",
+            head=head,
+            pixels=PixelAttributionSettings(steps=200, baseline=start),
+        )
+        shown = torch.zeros_like(images) if start is None else start.expand_as(images)
+        with_image = value(model, images, cell_types, targets, head=head)
+        added = with_image - value(model, shown, cell_types, targets, head=head)
+        torch.testing.assert_close(found.raw.sum((1, 2)), added, atol=0.02 * float(added.abs().max()), rtol=0.02)
+        assert found.layer == "image"
+        assert found.raw.shape == images.shape[:1] + images.shape[2:]
+
+
+def test_integrated_gradients_are_a_sum_over_the_stains_in_plain_loops():
+    # Midpoints instead of Gauss and Legendre: another rule for the same integral.
+    model = network("resnet_small")
+    images, cell_types, targets = sites(1)
+    total = torch.zeros_like(images)
+    steps = 150
+    for step in range(steps):
+        at = (images * (step + 0.5) / steps).requires_grad_()
+        model(at, cell_types).logits[0, targets[0]].backward()
+        total += at.grad / steps
+    expected = (total * images).sum(1)
+    found = attribution_map(
+        model,
+        batch(images, cell_types, targets),
+        method="integrated_gradients",
+        pixels=PixelAttributionSettings(steps=150),
+    )
+    assert (found.raw - expected).abs().max() < 0.05 * expected.abs().max()
+    assert (found.raw < 0).any()
+    assert torch.equal(found.maps > 0, found.raw > 0)
+
+
+@pytest.mark.parametrize("head", ["softmax", "arc"])
+@pytest.mark.parametrize(("window", "stride"), [(8, 8), (8, 5)])
+def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, head):
+    model = network("resnet_small")
+    images, cell_types, targets = sites(2)
+    shown = 0.2 * torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
+    found = attribution_map(
+        model,
+        batch(images, cell_types, targets),
+        method="occlusion",
+        head=head,
+        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=shown, most_at_once=5),
+    )
+    whole = value(model, images, cell_types, targets, head=head)
+    falls, covered = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
+    n_squares = -(-(SIZE - window) // stride) + 1
+    for i in range(n_squares):
+        for j in range(n_squares):
+            rows, columns = slice(i * stride, i * stride + window), slice(j * stride, j * stride + window)
+            mixed = images.clone()
+            mixed[:, :, rows, columns] = shown[:, :, rows, columns]
+            fall = whole - value(model, mixed, cell_types, targets, head=head)
+            falls[:, rows, columns] += fall[:, None, None]
+            covered[rows, columns] += 1
+    torch.testing.assert_close(found.raw, falls / covered, atol=1e-5, rtol=1e-4)
+
+
+def test_the_window_of_occlusion_is_an_eighth_of_the_side_by_itself():
+    model = network("resnet_small")
+    asked = attribution_map(
+        model, batch(*sites(1)), method="occlusion", pixels=PixelAttributionSettings(window=3, stride=1)
+    )
+    assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, asked.raw)
+
+
+@pytest.mark.parametrize("method", PLACE_METHODS)
+def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(method):
+    model = network("resnet_small").train()
+    images, cell_types, targets = sites(4)
+    together = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
+    again = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
+    assert torch.equal(together.maps, again.maps)
+    assert together.method == method
+    assert together.maps.amax((1, 2)).tolist() == [1, 1, 1, 1]
+    assert together.maps.min() >= 0
+    for site in range(4):
+        one = slice(site, site + 1)
+        alone = attribution_map(model, batch(images[one], cell_types[one], targets[one]), method=method, **QUICK)
+        torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", PLACE_METHODS)
+def test_a_constant_image_has_an_empty_map_and_no_nan(method):
+    images, cell_types, targets = sites(2)
+    images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
+    found = attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
+    assert torch.equal(found.maps[0], torch.zeros(SIZE, SIZE))
+    assert found.maps[1].amax() == 1
+    assert found.maps.isfinite().all()
+
+
+@pytest.mark.parametrize("method", PLACE_METHODS)
+def test_a_centred_network_is_explained_with_its_references(method):
+    model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
+    images, cell_types, targets = sites(2)
+    references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
+    found = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
+    moved = attribution_map(
+        model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK
+    )
+    assert found.maps.amax() == 1
+    assert not torch.allclose(found.raw, moved.raw)
+    if method == "grad_cam":
+        layer = "features.layer2"
+        found = attribution_map(model, batch(images, cell_types, targets, references=references), layer=layer)
+        expected = captum_maps(model, layer, images, cell_types, targets, references=references)
+        torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", PLACE_METHODS)
+def test_activations_in_place_and_inference_mode_change_nothing(method):
+    plain, in_place = network("densenet_small"), network("densenet_small")
+    for part in in_place.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = True
+    layer = None if method in api.AT_IMAGE else "features.norm0"
+    expected = attribution_map(plain, batch(*sites(2)), method=method, layer=layer, **QUICK)
+    with torch.inference_mode():
+        found = attribution_map(in_place, batch(*sites(2)), method=method, layer=layer, **QUICK)
+    assert torch.equal(expected.raw, found.raw)
+
+
+def test_a_thousand_calls_leave_no_hook_and_no_memory():
+    model = network("resnet_small", n_channels=1, embedding_size=4).train()
+    images, cell_types, targets = sites(1, size=8, channels=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    def call(number):
+        method = PLACE_METHODS[number % len(PLACE_METHODS)]
+        layer = "features.layer1" if method not in api.AT_IMAGE else None
+        attribution_map(
+            model,
+            batch(images, cell_types, targets),
+            method=method,
+            layer=layer,
+            pixels=PixelAttributionSettings(steps=1, window=8, stride=8),
+        )
+
+    for number in range(10):
+        call(number)
+    at_first = tensors()
+    for number in range(1000):
+        call(number)
+    assert tensors() == at_first
+    assert not any(
+        hooks
+        for part in model.modules()
+        for hooks in (part._forward_hooks, part._backward_hooks, part._forward_pre_hooks)
+    )
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_captum_missing_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum", None)
+    for method, name in (("integrated_gradients", "IntegratedGradients"), ("occlusion", "Occlusion")):
+        with pytest.raises(
+            ExplanationError, match=rf"{name} is computed by captum.*pip install 'distangle\[explain\]'"
+        ):
+            attribution_map(network("resnet_small"), batch(*sites(1)), method=method)
+    attribution_map(network("resnet_small"), batch(*sites(1)), method="layer_cam")
+
+
+def test_what_is_not_there_is_refused_with_the_nearest_names():
+    model = network()
+    with pytest.raises(ExplanationError, match="no layer 'features.denseblok2'.*Did you mean 'features.denseblock2'"):
+        attribution_map(model, batch(*sites()), method="hires_cam", layer="features.denseblok2")
+    with pytest.raises(ExplanationError, match="occlusion looks at the pixels .* but 'features.conv0'"):
+        attribution_map(model, batch(*sites()), method="occlusion", layer="features.conv0")
+    for method in PLACE_METHODS:
+        images, cell_types, _ = sites()
+        with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 9; the model knows 5, from 0 to 4"):
+            attribution_map(model, batch(images, cell_types, torch.tensor([0, 9, 1])), method=method)
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name():
+    # Where types are checked the annotation refuses it first; plain use must refuse it too.
+    plain = api.attribution_map
+    while hasattr(plain, "__wrapped__"):
+        plain = plain.__wrapped__
+    with pytest.raises(ExplanationError, match="No method of place is called 'grad-cam'. Did you mean 'grad_cam'"):
+        plain(network(), batch(*sites()), method="grad-cam")
+
+
+def test_an_image_with_nan_is_refused_by_row():
+    images, cell_types, targets = sites(2)
+    images[1, 0, 3, 3] = float("nan")
+    for method in PLACE_METHODS:
+        with pytest.raises(ExplanationError, match="row 1 .* not finite"):
+            attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (
+            {"method": "occlusion", "pixels": PixelAttributionSettings(window=25)},
+            "window of 25 px moved by 12 px does not cover images of 24 x 24",
+        ),
+        (
+            {"method": "occlusion", "pixels": PixelAttributionSettings(window=4, stride=5)},
+            "a stride no larger than the window",
+        ),
+        (
+            {"method": "occlusion", "pixels": PixelAttributionSettings(stride=0)},
+            "stride=0 was asked for; give at least 1",
+        ),
+        (
+            {"method": "integrated_gradients", "pixels": PixelAttributionSettings(steps=0)},
+            "steps=0 was asked for; give at least 1",
+        ),
+        (
+            {"method": "integrated_gradients", "pixels": PixelAttributionSettings(baseline=torch.zeros(2, 3, 24, 24))},
+            r"baseline of shape \(2, 3, 24, 24\) does not fit images of shape \(3, 3, 24, 24\)",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(chosen, words):
+    with pytest.raises(ExplanationError, match=words):
+        attribution_map(network("resnet_small"), batch(*sites(3)), **chosen)

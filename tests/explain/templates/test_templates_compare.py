@@ -1,0 +1,285 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distangle.core.random import rng_for
+from distangle.errors import ExplanationError, RunError
+from distangle.explain import TemplateSettings, compare_templates
+from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
+from distangle.explain.templates.geometry import cosines, nearest, silhouettes
+from distangle.inference import open_model, predict_run
+from distangle.results import Predictions, RunFolder, TemplateComparison
+from distangle.screen import hold_out
+from distangle.training import resolve_config, start_run
+from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+
+FEW = TemplateSettings(seeds=(0,), perplexities=(5,), n_draws=39, n_random=20)
+KNOWN = ["DMSO", "nocodazole", "taxol"]
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    return tiny_screen(tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture(scope="module")
+def runs(screen):
+    """Without pseudo labels and three junk classes, and with them and two."""
+    without = tiny_start(screen, screen.folder.parent / "without", "network.extra_outputs=3", epochs=1)
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
+    folds = dataclasses.replace(folds, table=hidden, unlabelled="experiment=E2")
+    changes = [*TRAINING, "network.extra_outputs=2", "pseudo_labels.strategy=progressive", "pseudo_labels.from_epoch=1"]
+    config = resolve_config("scratch", changes, epochs=2)
+    pseudo = start_run(screen, folds, config, screen.folder.parent / "pseudo")
+    for run in (without, pseudo):
+        go_on(run)
+        predict_run(run, screen)
+    return without, pseudo
+
+
+@pytest.fixture(scope="module")
+def found(runs):
+    return compare_templates(runs[0], beside=runs[1], settings=FEW)
+
+
+def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
+    templates = found.templates
+    assert templates.groupby(["run", "head"], sort=False).size().to_dict() == {
+        ("without", "softmax"): 6, ("without", "arc"): 6, ("pseudo", "softmax"): 5, ("pseudo", "arc"): 5,
+    }  # fmt: skip
+    first = templates[(templates["run"] == "without") & (templates["head"] == "softmax")]
+    assert first["perturbation"].tolist() == [*KNOWN, "junk 1", "junk 2", "junk 3"]
+    assert first["training_wells"].tolist() == [6, 4, 6, 0, 0, 0]
+    assert first["junk"].tolist() == [False] * 3 + [True] * 3
+    hidden = templates[(templates["run"] == "pseudo") & (templates["head"] == "arc")]
+    assert hidden["training_wells"].tolist() == [3, 2, 3, 0, 0]  # pseudo labels are no training wells
+    assert hidden["bias"].isna().all()
+    model, _ = open_model(runs[0])
+    weight, bias = (tensor.detach().double().numpy() for tensor in model.linear_templates.parameters())
+    np.testing.assert_allclose(first["norm"], np.linalg.norm(weight, axis=1))
+    np.testing.assert_allclose(first["bias"], bias)
+    near = nearest(cosines(weight))
+    np.testing.assert_allclose(first["nearest_angle_deg"], near.angle_deg)
+    np.testing.assert_allclose(first["nearest_alike_angle_deg"][:3], nearest(cosines(weight[:3])).angle_deg)
+    np.testing.assert_allclose(first["nearest_alike_angle_deg"][3:], nearest(cosines(weight[3:])).angle_deg)
+    assert first["nearest"].tolist() == [first["perturbation"].iloc[k] for k in near.index]
+
+
+def test_both_heads_of_both_runs_lie_in_one_map_with_its_trustworthiness(found):
+    assert [(one["of"], one["name"]) for one in found.maps] == [
+        ("templates", "pca"), ("templates", "tsne_perplexity5_seed0"), ("embeddings", "pca"),
+        ("embeddings", "tsne_perplexity5_seed0"),
+    ]  # fmt: skip
+    for one in found.maps:
+        table = found.templates if one["of"] == "templates" else found.embeddings
+        places = table[[f"{one['name']}_x", f"{one['name']}_y"]]
+        assert np.isfinite(places.to_numpy()).all()
+        assert 0 < one["trustworthiness"] <= 1
+    assert set(found.maps[0]["trustworthiness_of"]) == {
+        "without, softmax", "without, arc", "pseudo, softmax", "pseudo, arc",
+    }  # fmt: skip
+    assert set(found.maps[2]["trustworthiness_of"]) == {"without", "pseudo"}
+    # PCA centres all sets together: only jointly is the mean at zero.
+    places = found.templates[["pca_x", "pca_y"]]
+    np.testing.assert_allclose(places.mean(), 0, atol=1e-9)
+    assert np.abs(places.groupby(found.templates["run"]).mean()).to_numpy().max() > 1e-4
+
+
+def test_the_numbers_are_of_the_trained_outputs_and_of_the_junk_beside_them(found, runs):
+    numbers = found.numbers
+    assert numbers["runs"] == [
+        {"name": "without", "pseudo_labels": "none"},
+        {"name": "pseudo", "pseudo_labels": "progressive"},
+    ]
+    model, _ = open_model(runs[0])
+    weight = model.linear_templates.weight.detach().double().numpy()
+    bias = model.linear_templates.bias.detach().double().numpy()
+    own = numbers["templates"]["without"]
+    assert own["softmax"]["n"] == 3
+    assert own["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+        nearest(cosines(weight[:3])).angle_deg.mean()
+    )
+    with_bias = np.concatenate([weight, bias[:, None]], axis=1)[:3]
+    assert own["softmax with bias"]["dimension"] == 9
+    assert own["softmax with bias"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+        nearest(cosines(with_bias)).angle_deg.mean()
+    )
+    assert numbers["junk"]["without"]["outputs"] == ["junk 1", "junk 2", "junk 3"]
+    for name, n in (("without", 3), ("pseudo", 2)):
+        for head in ("softmax", "arc"):
+            for when in ("trained", "first_values"):
+                assert numbers["junk"][name][head][when]["n_junk"] == n
+    first = numbers["junk"]["without"]["softmax"]
+    assert first["trained"]["cosine_junk_junk"] == pytest.approx(cosines(weight[3:])[np.triu_indices(3, 1)].mean())
+    assert first["trained"] != first["first_values"]
+    assert numbers["means"]["without"]["n"] == 3
+
+
+def test_the_sentences_say_both_runs_side_by_side_and_what_junk_is_no_evidence_of(found):
+    said = "\n".join(found.numbers["sentences"])
+    assert "softmax templates, mean angle to the nearest other one: in without (no pseudo labels) " in said
+    assert "in pseudo (progressive pseudo labels) 2 of 5 outputs, told from the others with AUROC" in said
+    assert "that junk classes lie apart is no evidence for pseudo labels" in said
+    assert "silhouette of pseudo minus that of without: " in said
+    assert "(fewer than 5 experiments: no interval)" in said
+
+
+def test_the_embeddings_are_those_of_the_held_out_sites(found, runs, screen):
+    table = found.embeddings
+    assert set(table["Metadata_Experiment"]) == {"E3"}
+    for kind in ("silhouette", "purity"):
+        means = table.groupby("run")[kind].mean()
+        gain = found.numbers["embeddings"]["difference"][kind]
+        assert gain["value"] == pytest.approx(means["pseudo"] - means["without"])
+    assert len(table) == 2 * 8
+    sites = Predictions.read(runs[0].predictions, level="site")
+    rows = (sites.table["Metadata_Fold"] == "held_out").to_numpy()
+    expected = silhouettes(cosines(sites.embedding[rows].astype(float)), sites.table["perturbation"][rows].tolist())
+    np.testing.assert_allclose(table["silhouette"][:8], expected, atol=1e-6)
+    assert found.numbers["perturbations"] == {"names": ("DMSO", "taxol", "nocodazole"), "wells": (9, 9, 6), "tied": ()}
+
+
+def test_what_was_found_is_written_and_read_again(found, tmp_path):
+    paths = found.write(tmp_path)
+    assert [path.name for path in paths] == ["templates.parquet", "embeddings.parquet", "templates.json"]
+    again = TemplateComparison.read(tmp_path)
+    pd.testing.assert_frame_equal(again.templates, found.templates, check_dtype=False)
+    pd.testing.assert_frame_equal(again.embeddings, found.embeddings, check_dtype=False)
+    assert again.maps == list(found.maps)
+    assert again.numbers == json.loads(json.dumps(found.numbers))
+    with pytest.raises(RunError, match=r"No templates at .*templates\.json\. Run `distangle explain RUN` first"):
+        TemplateComparison.read(tmp_path / "nowhere")
+
+
+def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(found, runs, tmp_path):
+    again = compare_templates(runs[0], beside=runs[1], settings=FEW)
+    for first, second in zip(found.write(tmp_path / "a"), again.write(tmp_path / "b"), strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    alone = compare_templates(
+        runs[0], perturbations=["taxol", "DMSO"], settings=FEW.model_copy(update={"methods": ("pca",)})
+    )
+    assert alone.numbers["perturbations"]["names"] == ("taxol", "DMSO")
+    assert "difference" not in alone.numbers["embeddings"]
+    assert [one["name"] for one in alone.maps] == ["pca", "pca"]
+    assert not any("in without" in words for words in alone.numbers["sentences"])
+
+
+def test_a_run_without_junk_says_how_to_make_some(screen, tmp_path):
+    run = tiny_start(screen, tmp_path / "run", "network.embedding_size=12", epochs=1)
+    go_on(run)
+    predict_run(run, screen)
+    found = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
+    assert found.numbers["junk"]["run"] == {
+        "outputs": [],
+        "softmax": {"trained": None, "first_values": None},
+        "arc": {"trained": None, "first_values": None},
+    }
+    assert any("network.extra_outputs=k makes k without any" in words for words in found.numbers["sentences"])
+
+
+def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
+    wide = tiny_start(screen, tmp_path / "wide", "network.embedding_size=12", epochs=1)
+    with pytest.raises(RunError, match=r"wide has no final weights yet"):
+        compare_templates(runs[0], beside=wide, settings=FEW)
+    go_on(wide)
+    with pytest.raises(
+        ExplanationError, match=r"embeddings of different sizes \(without: 8, wide: 12\), which have no map"
+    ):
+        compare_templates(runs[0], beside=wide, settings=FEW)
+    with pytest.raises(RunError, match=r"No predictions at"):
+        compare_templates(wide, settings=FEW)
+    renamed = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
+    with pytest.raises(RunError, match=r"learnt DMSO, nocodazole, taxol and so on, none of which .*screen has"):
+        compare_templates(runs[0], screen=renamed, settings=FEW)
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
+    shutil.copytree(runs[0].root, tmp_path / "without")
+    few = FEW.model_copy(update={"methods": ("pca",)})
+    from distangle.screen import read_screen
+
+    copy = RunFolder.open(tmp_path / "without")
+    found = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), beside=copy, settings=few)
+    assert found.templates["run"].nunique() == 2
+    assert found.numbers["embeddings"]["difference"]["silhouette"]["value"] == 0
+
+
+def table_of(*wells, fold="held_out"):
+    """One row per (perturbation, experiment, well, site)."""
+    rows = [
+        dict(zip(("perturbation", "Metadata_Experiment", "Metadata_Well", "Metadata_Site"), well, strict=True))
+        for well in wells
+    ]
+    return pd.DataFrame(rows).assign(Metadata_Plate="1", Metadata_Fold=fold, reason="", predicted="a")
+
+
+def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
+    wells = [("p10", "E1", "A1", 1), ("p10", "E1", "A1", 2), ("p10", "E1", "A1", 3), ("p2", "E1", "B1", 1),
+             ("p2", "E1", "B2", 1), ("p1", "E1", "C1", 1), ("", "E1", "D1", 1), ("", "E1", "D2", 1)]  # fmt: skip
+    table = pd.concat([table_of(*wells), table_of(("seen", "E2", "A1", 1), fold="train")], ignore_index=True)
+    chosen = choose_perturbations(table, most=2)
+    assert (chosen.names, chosen.wells, chosen.tied) == (("p2", "p1"), (2, 1), ("p10",))
+    more = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
+    assert choose_perturbations(more, most=2).tied == ("p9", "p10")  # as people count
+    assert choose_perturbations(table, named=["p10", "p2", "p10"]).names == ("p10", "p2")
+    with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
+        choose_perturbations(table, named=["p1", "p3"])
+    with pytest.raises(ExplanationError, match=r"No held-out site that can be read has the perturbation 'seen'"):
+        choose_perturbations(table, named=["seen", "p1"])
+    with pytest.raises(ExplanationError, match=r"1 perturbation\(s\) to compare embeddings of \(p1\); at least two"):
+        choose_perturbations(table, named=["p1"])
+
+
+def predictions_of(table, embedding):
+    return Predictions(
+        level="site", table=table, logits=np.zeros((len(table), 1), np.float32), embedding=np.float32(embedding),
+        perturbations=("a",), views=1,
+    )  # fmt: skip
+
+
+def test_two_runs_show_the_same_sites_in_one_order():
+    first = table_of(("a", "E1", "A1", 1), ("a", "E1", "A1", 2), ("b", "E1", "B1", 1), ("c", "E1", "C1", 1))
+    second = first.iloc[[2, 0, 3]].reset_index(drop=True)
+    pair = [predictions_of(first, np.arange(4)[:, None]), predictions_of(second, np.array([[2.0], [0], [3]]))]
+    (one, vectors), (other, others) = chosen_sites(pair, ["a", "b"], most=10, rng=rng_for(1, "sites"))
+    assert vectors.ravel().tolist() == others.ravel().tolist() == [0, 2]
+    assert one["perturbation"].tolist() == other["perturbation"].tolist() == ["a", "b"]
+    assert len(chosen_sites(pair, ["a", "b", "c"], most=2, rng=rng_for(1, "sites"))[0][0]) == 2
+    unread = predictions_of(second.assign(reason="torn"), np.zeros((3, 1)))
+    with pytest.raises(ExplanationError, match="The runs hold out none of these sites in common"):
+        chosen_sites([pair[0], unread], ["a"], most=10, rng=rng_for(1, "sites"))
+
+
+def sites_of_wells(n_wells=12, each=3):
+    return table_of(
+        *[(f"p{well % 3}", f"E{well % 2}", f"A{well:02d}", site) for well in range(n_wells) for site in range(each)]
+    )
+
+
+def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_not():
+    table = sites_of_wells()
+    labels = table["perturbation"].str[1:].astype(int).to_numpy()
+    rng = rng_for(5, "embeddings")
+    centres = rng.normal(size=(3, 8))
+    found = clustering(centres[labels] + 0.2 * rng.normal(size=(36, 8)), table, k=3, rng=rng_for(6, "d"), n_draws=99)
+    assert found.said["silhouette"]["p"] == found.said["purity"]["p"] == 1 / 100
+    assert found.said["purity"]["value"] == 1
+    assert found.said["silhouette"]["value"] == pytest.approx(found.silhouette.mean())
+    assert found.said["silhouette"]["value"] > found.said["silhouette"]["random_range"][1]
+    assert found.said["silhouette"]["interval"] is None
+    assert (found.said["sites"], found.said["wells"], found.said["k"]) == (36, 12, 3)
+    # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
+    p_values, purities = [], []
+    for trial in range(60):
+        rng = rng_for(7, "wells", trial)
+        looks = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
+        said = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).said
+        p_values.append((said["silhouette"]["p"], said["purity"]["p"]))
+        purities.append(said["purity"]["value"])
+    assert ((np.array(p_values) <= 0.1).mean(axis=0) < 0.25).all()
+    assert np.mean(purities) == pytest.approx(3 / 11, abs=0.08)  # of 11 other wells, 3 have the same perturbation

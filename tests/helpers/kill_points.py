@@ -1,0 +1,192 @@
+"""Kill a training, and the prediction after it, with SIGKILL at many moments; go on each time, and print what came.
+
+    python tests/helpers/kill_points.py FOLDER N_POINTS SEED
+
+A process of its own: it loads torch once and forks a child for every attempt, with no thread alive when it forks.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distangle.cli import main
+from tiny_run import fingerprints, tiny_screen, tiny_start
+
+EPOCHS = 2
+KILLS = 6  # of a run, at most
+CHAINS = 2  # of kills, side by side
+ATTEMPT_S, CHAIN_S = 120, 480  # longer than any takes on a busy machine: the alarm ends one that hangs
+GOLDEN = 0.618034  # steps of this share of a circle never leave a large gap on it
+FIRST = "before the first save"
+LATE = ("after training", "predict")
+
+
+def attempt(run: Path) -> int:
+    """Fork a child that goes on with a run to its end; return its process number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    signal.alarm(ATTEMPT_S)
+    try:
+        with (run.parent / f"{run.name}.log").open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        go_on(run)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def go_on(run: Path) -> None:
+    """Train a run to its end and predict, by the verbs."""
+    main(["train", "--resume", str(run)])
+    main(["predict", str(run)])
+
+
+def finished(child: int) -> bool:
+    """Wait for a child; False when it was killed by SIGKILL."""
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        message = f"a child ended with status {status} instead of 0 or {-signal.SIGKILL} (SIGKILL)"
+        raise RuntimeError(message)
+    return status == 0
+
+
+def stage_of(run: Path) -> str:
+    """Return how far a killed run had come: what it has that tells the stages apart."""
+    if (run / "predictions").exists():
+        return "predict"
+    if (run / "checkpoints" / "model.safetensors").exists():
+        return "after training"
+    found = sorted(path.stem for path in run.glob("checkpoints/epoch-*.json"))
+    return found[-1] if found else FIRST
+
+
+def worked(child: int) -> float:
+    """Return the seconds that processors have worked for a process: on a busy machine the only clock that tells.
+
+    Of one that has ended and was not waited for it is what it took in all.
+    """
+    return time.clock_gettime(~child << 3 | 2)  # what clock_getcpuclockid(3) gives
+
+
+def timed(run: Path) -> tuple[float, dict[str, float]]:
+    """Let a run go to its end; return how much work that takes, and after how much each stage was first seen."""
+    seen, lasts = {FIRST: 0.0}, 0.0
+    child = attempt(run)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        lasts = worked(child)
+        seen.setdefault(stage_of(run), lasts)
+        time.sleep(0.005)
+    finished(child)
+    return lasts, seen
+
+
+def kill_after(child: int, work_s: float, *, late_s: float) -> None:
+    """Kill a child once processors have worked so long for it, and a moment later: it may be waiting for a disk then.
+
+    One that ends before is left alone.
+    """
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if worked(child) >= work_s:
+            time.sleep(late_s)
+            os.kill(child, signal.SIGKILL)
+            return
+        time.sleep(0.001)
+
+
+def chain(fresh: Path, whole: Path, name: str, *, n_points: int, seed: int) -> dict[str, Any]:
+    """Spread SIGKILLs over runs until there were enough; return how many, where, and what differs from the whole run.
+
+    A run is killed `KILLS` times, each time at a moment drawn from the work that it would still have taken, and is then
+    left to end. The first moments of the runs are spread evenly, so that every stage is met.
+    """
+    rng = random.Random(seed)
+    offset = rng.random()
+    lasts, seen = timed(Path(shutil.copytree(fresh, fresh.with_name(f"{name} timed"))))
+    start_up = min((when for stage, when in seen.items() if stage != FIRST), default=lasts)
+    expected = fingerprints(whole)
+    killed, runs, wrong = 0, 0, []
+    stages: Counter[str] = Counter()
+    while killed < n_points and runs < 2 * n_points:
+        run = Path(shutil.copytree(fresh, fresh.with_name(f"{name} {runs}")))
+        runs, of_run, done = runs + 1, 0, False
+        while not done:
+            child = attempt(run)
+            if of_run < KILLS and killed < n_points:
+                stage = stage_of(run)
+                left = lasts - seen.get(stage, 0.0) + (start_up if stage != FIRST else 0.0)
+                share = rng.random() if of_run else (offset + GOLDEN * runs) % 1
+                kill_after(child, share * left, late_s=rng.uniform(0, 0.003))
+            done = finished(child)
+            if not done:
+                stage = stage_of(run)
+                # What comes after the training is begun anew by each attempt: more kills there would all be alike.
+                killed, of_run = killed + 1, KILLS if stage in LATE else of_run + 1
+                stages[stage] += 1
+                stages["within a write"] += bool(list(run.rglob(".*tmp*")))
+        found = fingerprints(run)
+        wrong += [
+            f"{run.name}: {name}" for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        ]
+        shutil.rmtree(run)
+    return {"killed": killed, "runs": runs, "wrong": wrong, "stages": stages, "lasts_s": round(lasts, 3)}
+
+
+def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
+    """Work on as many chains of kills as there are processors for, and join what they say."""
+    started = time.monotonic()
+    whole = Path(shutil.copytree(fresh, folder / "whole"))
+    go_on(whole)  # loads here what every child would load
+    if threading.active_count() > 1:
+        message = f"{threading.enumerate()} would not be there after a fork"
+        raise RuntimeError(message)
+    children = []
+    for number in range(CHAINS):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            signal.alarm(CHAIN_S)
+            try:
+                share = n_points // CHAINS + (number < n_points % CHAINS)
+                told = chain(fresh, whole, f"chain {number}", n_points=share, seed=seed * CHAINS + number)
+                (folder / f"{number}.json").write_text(json.dumps(told))
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    failed = [child for child in children if not finished(child)]
+    if failed:
+        message = f"{failed} were killed, and not by this script"
+        raise RuntimeError(message)
+    told = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
+    return {
+        "killed": sum(one["killed"] for one in told),
+        "runs": sum(one["runs"] for one in told),
+        "wrong": [name for one in told for name in one["wrong"]],
+        "files": sorted(fingerprints(whole)),
+        "stages": sum((Counter(one["stages"]) for one in told), Counter[str]()),
+        "lasts_s": [one["lasts_s"] for one in told],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out = Path(sys.argv[1])
+    tiny_start(tiny_screen(out), out / "fresh", "saving.every_steps=1", epochs=EPOCHS)
+    said = os.dup(1)
+    os.dup2(2, 1)  # what the verbs say is not the answer
+    answer = json.dumps(kill_and_go_on(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
+    os.write(said, answer.encode())

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from distangle.images import Augmentation, augment, invert_augmentation, random_augmentation
+
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3)
+
+
+def viewed(number: int) -> np.ndarray:
+    return augment(IMAGE, Augmentation(number), out=np.empty_like(IMAGE)).copy()
+
+
+def test_the_eight_views_are_the_eight_symmetries_of_the_square() -> None:
+    expected = {np.rot90(flipped, k, (1, 2)).tobytes() for flipped in (IMAGE, IMAGE[:, :, ::-1]) for k in range(4)}
+    assert {viewed(number).tobytes() for number in range(8)} == expected
+    assert len(expected) == 8
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_undoing_a_view_gives_the_image_back(number: int) -> None:
+    assert np.array_equal(invert_augmentation(viewed(number), number), IMAGE)
+
+
+def test_a_crop_is_enlarged_to_the_nearest_pixel() -> None:
+    image = np.arange(16).reshape(1, 4, 4)
+    out = augment(image, Augmentation(0, top=1, left=2, size=2), out=np.empty((1, 4, 4), image.dtype))
+    assert out[0].tolist() == [[6, 6, 7, 7], [6, 6, 7, 7], [10, 10, 11, 11], [10, 10, 11, 11]]
+
+
+def test_random_crops_stay_inside_and_reach_both_sizes() -> None:
+    rng = np.random.default_rng(0)
+    views = [random_augmentation(rng, height=40, width=50, smallest=0.5) for _ in range(500)]
+    assert min(view.size for view in views) == 20
+    assert max(view.size for view in views) == 40
+    assert all(view.top + view.size <= 40 and view.left + view.size <= 50 for view in views)
+    assert {view.number for view in views} == set(range(8))
+
+
+def test_a_quarter_turn_by_angle_is_the_quarter_turn() -> None:
+    turned = augment(IMAGE, Augmentation(0, size=3, angle=np.pi / 2), out=np.empty_like(IMAGE))
+    assert turned.tobytes() in {np.rot90(IMAGE, k, (1, 2)).tobytes() for k in (1, 3)}
+    back = augment(turned.copy(), Augmentation(0, size=3, angle=-np.pi / 2), out=np.empty_like(IMAGE))
+    assert np.array_equal(back, IMAGE)
+
+
+def test_a_turned_crop_keeps_its_middle_and_mirrors_what_lies_beyond_the_edge() -> None:
+    image = np.zeros((1, 9, 9), np.uint8)
+    image[0, 6, 2] = 200
+    turned = augment(image, Augmentation(0, top=4, left=0, size=5, angle=1.0), out=np.empty((1, 5, 5), np.uint8))
+    assert turned[0, 2, 2] == 200  # (6, 2) is the middle of rows 4-8 and columns 0-4
+    constant = np.full((2, 7, 7), 9, np.uint16)
+    assert (augment(constant, Augmentation(3, size=7, angle=0.7), out=np.empty_like(constant)) == 9).all()
+
+
+def test_any_angle_is_drawn_only_when_asked() -> None:
+    rng = np.random.default_rng(0)
+    assert {random_augmentation(rng, height=8, width=8).angle for _ in range(20)} == {0.0}
+    angles = [random_augmentation(rng, height=8, width=8, turn=True).angle for _ in range(200)]
+    assert np.histogram(angles, bins=4, range=(0, 2 * np.pi))[0].min() > 30
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_view_wider_than_a_line_of_the_cache_is_the_same_symmetry(number: int, dtype: type) -> None:
+    image = np.random.default_rng(number).integers(0, 250, (2, 70, 150)).astype(dtype)
+    expected = image.transpose(0, 2, 1) if number & 4 else image
+    expected = expected[:, ::-1] if number & 1 else expected
+    expected = expected[:, :, ::-1] if number & 2 else expected
+    out = np.full(expected.shape, 255, dtype)
+    assert np.array_equal(augment(image, Augmentation(number), out=out), expected)

@@ -1,0 +1,39 @@
+"""Reads that a failing storage made necessary again are counted where scores are read: in notes, in the report."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from distangle.errors import ImageError
+from distangle.images import cache
+from distangle.images.readers.common import retry_io
+from distangle.inference import predict_run
+from distangle.report import build_report
+from tiny_run import go_on, tiny_screen, tiny_start
+
+
+def test_a_prediction_over_a_storage_that_failed_says_so_in_its_notes_and_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = tiny_screen(tmp_path)
+    run = tiny_start(screen, tmp_path / "run", epochs=1)
+    go_on(run)
+    real, failures = cache.read_image, iter([True] * 3)
+
+    def stale(paths: list[Path], pages: list[int | None]) -> object:
+        def read() -> object:
+            if next(failures, False):
+                message = f"{paths[0]} cannot be opened (Stale file handle)."
+                raise ImageError(message) from OSError(errno.ESTALE, "Stale file handle")
+            return real(paths, pages)
+
+        return retry_io(read, pauses=(0.0, 0.0, 0.0))
+
+    whole, _ = predict_run(run, screen)
+    assert not any("tried again" in note for note in whole.notes)
+    monkeypatch.setattr(cache, "read_image", stale)
+    scores, _ = predict_run(run, screen)
+    said = "Reads tried again: 3. The storage failed for a moment so often: look at its mount."
+    assert scores.notes == (*whole.notes, said)
+    assert said in build_report(run, screen).read_text(encoding="utf-8")

@@ -1,0 +1,98 @@
+"""What arrives at a device that is no processor, as whole pixels, is what a processor gets, but for rounding."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distangle.images import ImageCache, Preprocessing, fit_normalization, normalized_batches
+from distangle.inference import PredictionOptions, predict_by_views, predict_sites
+from distangle.model import batches_to_device, build_classifier, forward
+from distangle.model.classifier import ModelConfig
+from tests_support import model_card
+from tiny_run import tiny_screen
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("transform", ["none", "sqrt"])
+@pytest.mark.parametrize("view", [0, 3, 6])
+def test_whole_pixels_are_standardised_as_on_the_host_in_the_same_padded_batches(
+    tmp_path: Path, transform: str, view: int
+) -> None:
+    store = ImageCache(tiny_screen(tmp_path), Preprocessing(transform=transform))  # type: ignore[arg-type]
+    rows, statistics = fit_normalization(store, range(7))
+    there = [(c, r.copy()) for c, r in normalized_batches(store, rows, statistics, batch_size=3, view=view)]
+    for whole in (False, True):
+        batches = batches_to_device(CPU, store, rows, statistics, batch_size=3, view=view, whole=whole)
+        arrived = [(chosen, images.clone()) for chosen, images in batches]
+        assert [chosen for chosen, _ in arrived] == [[0, 1, 2], [3, 4, 5], [6]]
+        for (_, expected), (_, images) in zip(there, arrived, strict=True):
+            assert images.dtype == torch.float32
+            assert len(images) == 3
+            np.testing.assert_allclose(images.numpy(), expected, atol=1e-5 if whole else 0, rtol=0)
+    store.close()
+
+
+def test_no_rows_are_no_batches(tmp_path: Path) -> None:
+    store = ImageCache(tiny_screen(tmp_path))
+    for whole in (False, True):
+        assert list(batches_to_device(CPU, store, [], np.empty((0, 2, 2), np.float32), batch_size=2, whole=whole)) == []
+    store.close()
+
+
+def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = tiny_screen(tmp_path)
+    config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
+    model = build_classifier(config, seed=0)
+    card = model_card(("a", "b", "c"))
+    store = ImageCache(screen, Preprocessing())
+    ready = predict_sites(model, card, store, views=8)
+    monkeypatch.setattr(forward, "batches_on", functools.partial(batches_to_device, whole=True))
+    whole = predict_sites(model, card, store, views=8)
+    np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
+    np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
+    assert not np.array_equal(whole.logits, ready.logits)  # it did go the other way
+    store.close()
+
+
+def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = tiny_screen(tmp_path)
+    config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
+    model = build_classifier(config, seed=0)
+    card = model_card(("a", "b", "c"))
+    store, seen = ImageCache(screen, Preprocessing()), []
+    alone = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
+
+    def counting(*given: object, **named: object) -> object:
+        seen.append(named["view"])
+        return batches_to_device(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forward, "batches_on", counting)
+    together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
+    assert seen == list(range(8))
+    for found, expected in zip(together, alone, strict=True):
+        assert found.views == expected.views
+        assert np.array_equal(found.logits, expected.logits)
+        assert np.array_equal(found.embedding, expected.embedding)
+    store.close()
+
+
+def test_a_prediction_leaves_the_network_in_its_mode_and_memory_format(tmp_path: Path) -> None:
+    config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
+    model = build_classifier(config, seed=0)
+    model.neck.eval()
+    modes = [part.training for part in model.modules()]
+    strides = [tensor.stride() for tensor in model.state_dict().values()]
+    places = [tensor.data_ptr() for tensor in model.state_dict().values()]
+    store = ImageCache(tiny_screen(tmp_path), Preprocessing())
+    predict_sites(model, model_card(("a", "b", "c")), store)
+    store.close()
+    assert [part.training for part in model.modules()] == modes
+    assert True in modes
+    assert [tensor.stride() for tensor in model.state_dict().values()] == strides
+    assert [tensor.data_ptr() for tensor in model.state_dict().values()] == places

@@ -1,0 +1,167 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distangle.cli import main
+from distangle.errors import RunError
+from distangle.explain.maps.mean_maps import PERTURBATION, WELL, mean_maps
+from distangle.images import read_image
+from distangle.report import build_report, draw_figures
+from distangle.report.paper.figure import row_of
+from distangle.report.site_renderer import site_key
+from report_run import Made, Plan, make_run
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_run(tmp_path_factory.mktemp("figures"), Plan())
+
+
+@pytest.fixture(scope="module")
+def listed(mine: Made) -> dict:
+    return draw_figures(mine.run, mine.screen)
+
+
+def test_figure_1_says_the_means_of_the_image_it_shows(mine: Made, listed: dict) -> None:
+    said = listed["1"]["numbers"]
+    experiment, plate, well = said["site"].split(", ")[:3]
+    sites = mine.screen.sites
+    row = int(
+        np.flatnonzero(
+            (sites["experiment"] == experiment)
+            & ("plate " + sites["plate"].astype(str) == plate)
+            & ("well " + sites["well"] == well)
+        )[0]
+    )
+    image = read_image(mine.screen.image_paths(row), mine.screen.pages(row)).astype(float)
+    assert said["mean"] == pytest.approx([float(channel.mean()) for channel in image])
+    first, second = image[0].ravel() - image[0].mean(), image[1].ravel() - image[1].mean()
+    pair = (first @ second) / np.sqrt((first @ first) * (second @ second))
+    assert said["largest_correlation_of_two_channels"] >= pair - 1e-9
+    assert f"{said['mean_correlation_of_two_channels']:.2f}" in listed["1"]["caption"]
+
+
+def test_the_label_of_figure_5_is_the_area_that_was_covered(listed: dict) -> None:
+    said = listed["5"]["numbers"]
+    top, left, bottom, right = said["box"]
+    assert said["lambda"] == pytest.approx(1 - (bottom - top) * (right - left) / 48**2)
+    assert f"{said['lambda']:.3f} of A and {1 - said['lambda']:.3f} of B" in listed["5"]["caption"]
+
+
+def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(mine: Made, listed: dict) -> None:
+    table, maps = mine.explanation.table, mine.explanation.maps
+    keys = [" ".join(map(str, site_key(entry))) for entry in table.to_dict("records")]
+    for site in listed["11"]["numbers"]["sites"]:
+        row = keys.index(site["site"])
+        assert maps[row].max() > 0
+        assert site["share_above_half"] == pytest.approx((maps[row] > 0.5).mean())
+        assert site["kind"] == "control" or table["predicted"][row] == table["perturbation"][row]
+    assert 1 <= len(listed["11"]["numbers"]["sites"]) <= 3
+
+
+def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> None:
+    made = make_run(tmp_path, Plan())
+    cells = {"sites": 9, "empty": 0, **{
+        name: {"share": share, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+        for name, share in (("nuclei", 0.44), ("cells", 0.81), ("background", 0.19))
+    }}  # fmt: skip
+    whole = dataclasses.replace(made.explanation, summary={**made.explanation.summary, "cells": cells})
+    wells, perturbations = (mean_maps(whole.table, whole.maps, by=by) for by in (WELL, PERTURBATION))
+    dataclasses.replace(
+        whole,
+        wells=wells.table,
+        well_maps=wells.maps,
+        perturbations=perturbations.table,
+        perturbation_maps=perturbations.maps,
+    ).write(made.run.explanations)
+    said = draw_figures(made.run, made.screen, only=(11,))["11"]
+    assert "44% on nuclei (30% of the image; p = 0.012) and 81% on cells" in said["caption"]
+    with Image.open(made.run.explanations / "figures" / "figure-11.png") as picture:
+        assert picture.height > picture.width * 0.9  # three rows
+
+
+def test_figure_12_says_what_the_summary_counts(mine: Made, listed: dict) -> None:
+    summary, said = mine.explanation.summary, listed["12"]["numbers"]
+    assert said["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
+    assert said["shapley_top"] == summary["top_channel"]
+    # One p for one number: the page has the same, corrected for having looked at all stains.
+    assert said["shapley_top_p"] == mine.explanation.p_of_top == min(summary["shapley"]["p_family"])
+    assert f"on top in {said['eq15_top_sites']} of them" in listed["12"]["caption"]
+
+
+def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(mine: Made, listed: dict) -> None:
+    folder = mine.run.explanations / "figures"
+    entries = json.loads(mine.run.manifest.read_text())["files"]
+    assert json.loads((folder / "figures.json").read_text()) == listed
+    for said in listed.values():
+        for name in said.get("files", ()):
+            assert f"explanations/figures/{name}" in entries
+            if name.endswith(".png"):
+                pixels = np.asarray(Image.open(folder / name).convert("L"))
+                assert pixels.std() > 10
+                assert min(pixels.shape) > 300
+
+
+def test_the_same_run_gives_the_same_bytes(mine: Made, listed: dict) -> None:
+    folder = mine.run.explanations / "figures"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    draw_figures(mine.run, mine.screen, only=(1, 12))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_report_shows_what_was_drawn(mine: Made, listed: dict) -> None:
+    page = build_report(mine.run, mine.screen).read_text()
+    assert 'src="figures/figure-12.png"' in page
+    assert "Figure 5. CutMix" in page
+    build_report(mine.run, mine.screen)
+    assert (mine.run.report / "figures" / "figure-12.png").exists()
+
+
+def test_a_run_without_explanation_says_which_command_makes_it(tmp_path: Path) -> None:
+    made = make_run(tmp_path, Plan(explained=4))
+    (made.run.explanations / "explanation.json").unlink()
+    said = draw_figures(made.run, made.screen)
+    assert said["12"] == {
+        "title": "Channel attribution by Eq. (15) and by Shapley values",
+        "missing": "No site has been explained.",
+        "command": f"distangle explain {made.run.root}",
+    }
+    assert said["1"]["files"] == ["figure-01.png", "figure-01.svg"]
+    assert not (made.run.explanations / "figures" / "figure-12.png").exists()
+
+
+def test_an_image_that_cannot_be_read_spoils_its_own_figures_only(tmp_path: Path) -> None:
+    made = make_run(tmp_path, Plan(explained=4))
+    shown = draw_figures(made.run, made.screen, only=(1,))["1"]["numbers"]["site"]
+    row = next(
+        row for row in range(len(made.screen.sites)) if shown.startswith(made.screen.sites["experiment"].iloc[row])
+        and made.screen.sites["well"].iloc[row] in shown and f"plate {made.screen.sites['plate'].iloc[row]}," in shown
+    )  # fmt: skip
+    made.screen.image_paths(row)[0].write_bytes(b"no image")
+    said = draw_figures(made.run, made.screen)
+    assert "missing" in said["1"]
+    assert str(made.screen.source) not in said["1"]["missing"]
+    assert "files" in said["12"]
+
+
+def test_a_site_that_is_not_in_the_screen_is_named(made: Made) -> None:
+    from distangle.report.data import load
+
+    with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in the screen given"):
+        row_of(load(made.run, made.screen), ("HUVEC-99", "1", "B02", 1))
+
+
+def test_a_number_that_is_no_such_figure_is_refused(made: Made) -> None:
+    with pytest.raises(RunError, match=r"no figure 6 to draw from a run.*`distangle ablate`"):
+        draw_figures(made.run, made.screen, only=(6,))
+
+
+def test_the_verb_prints_captions_and_what_is_missing(mine: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["figures", str(mine.run.root), "--only", "5", "--screen", str(mine.run.screen_folder())])
+    out = capsys.readouterr().out
+    assert "Figure 5. CutMix. A: " in out
+    assert "Figure 12" not in out

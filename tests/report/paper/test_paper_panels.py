@@ -1,0 +1,206 @@
+"""Figures 7 to 10 of a small run and of one with pseudo labels beside it: what they say is what the full space says."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from distangle.explain import FilterSettings, TemplateSettings, compare_templates, examine_filters
+from distangle.inference import predict_run
+from distangle.report import draw_figures
+from distangle.report.charts import BLUE
+from distangle.report.data import load
+from distangle.report.paper import figure_7_8, figure_9, figure_10
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure
+from distangle.report.paper.panels import group_by_run, half_span, main_map, middle, projection_label, strip_plot
+from distangle.results import FilterAnalysis, RunFolder, TemplateComparison
+from distangle.screen import Screen, hold_out
+from distangle.training import resolve_config, start_run
+from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+
+PCA = TemplateSettings(methods=("pca",), n_draws=19, n_random=9)
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    return tiny_screen(tmp_path_factory.mktemp("figures"))
+
+
+@pytest.fixture(scope="module")
+def run(screen: Screen) -> RunFolder:
+    """A run with pseudo labels, beside it one without: the figures show the latter first."""
+    folder = screen.folder.parent
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
+    folds = dataclasses.replace(folds, table=hidden, unlabelled="experiment=E2")
+    extra = "network.extra_outputs=3"
+    changes = [*TRAINING, extra, "pseudo_labels.strategy=progressive", "pseudo_labels.from_epoch=1"]
+    pseudo = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), folder / "pseudo")
+    plain = tiny_start(screen, folder / "plain", extra, epochs=1)
+    for one in (pseudo, plain):
+        go_on(one)
+        predict_run(one, screen)
+    pseudo.record(*compare_templates(pseudo, beside=plain, settings=PCA).write(pseudo.explanations))
+    bands = examine_filters(pseudo, settings=FilterSettings(n_draws=5))
+    pseudo.record(*bands.write(pseudo.explanations))
+    return pseudo
+
+
+@pytest.fixture(scope="module")
+def found(run: RunFolder) -> TemplateComparison:
+    return TemplateComparison.read(run.explanations)
+
+
+def drawn(run: RunFolder, screen: Screen, module: object) -> PaperFigure:
+    made = module(load(run, screen))  # type: ignore[operator]
+    assert isinstance(made, PaperFigure)
+    return made
+
+
+def dots(figure: Figure, panel: int, marker: str) -> list[np.ndarray]:
+    return [
+        line.get_xydata() for line in figure.axes[panel].lines if line.get_marker() == marker and len(line.get_xdata())
+    ]
+
+
+@pytest.mark.parametrize(("draw", "head"), [(figure_7_8.draw_arc, "arc"), (figure_7_8.draw_softmax, "softmax")])
+def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_scale(
+    run: RunFolder, screen: Screen, found: TemplateComparison, draw: object, head: str
+) -> None:
+    made = drawn(run, screen, draw)
+    panels = made.figure.axes
+    assert [axes.get_title(loc="left") for axes in panels[:2]] == [
+        "without pseudo labels\n(plain)", "with pseudo labels\n(pseudo)",
+    ]  # fmt: skip
+    for place, name in enumerate(("plain", "pseudo")):
+        own = found.templates[(found.templates["run"] == name) & (found.templates["head"] == head)]
+        for marker, junk in (("o", False), ("D", True)):
+            expected = own.loc[own["junk"] == junk, ["pca_x", "pca_y"]].to_numpy()
+            np.testing.assert_allclose(dots(made.figure, place, marker)[0], expected)
+    sides = [np.diff(axes.get_xlim())[0] for axes in panels[:2]] + [np.diff(axes.get_ylim())[0] for axes in panels[:2]]
+    np.testing.assert_allclose(sides, sides[0])
+    junk_line = next(line for line in panels[0].lines if line.get_marker() == "D")
+    assert junk_line.get_color() == BLUE  # as in the paper
+
+
+def test_figures_7_and_8_say_the_numbers_of_the_full_space(
+    run: RunFolder, screen: Screen, found: TemplateComparison
+) -> None:
+    made = drawn(run, screen, figure_7_8.draw_softmax)
+    for name in ("plain", "pseudo"):
+        angle = found.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
+        junk = found.numbers["junk"][name]["softmax"]["trained"]
+        assert made.numbers[name]["junk"] == junk
+        assert f"{angle:.1f}° to the nearest other trained template on average" in made.caption
+        assert (
+            f"3 junk classes told from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean" in made.caption
+        )
+    assert "so junk classes fall together with and without pseudo labels" in made.caption
+    assert "distances on it mean nothing, so read the numbers" in made.caption
+    # The strip beside the maps shows what the line is the mean of.
+    strip = made.figure.axes[2]
+    angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
+    own = found.templates.query("run == 'plain' and head == 'softmax' and not junk")["nearest_alike_angle_deg"]
+    np.testing.assert_allclose(angles, np.sort(own))
+    assert found.numbers["templates"]["plain"]["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+        own.mean()
+    )
+
+
+def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
+    run: RunFolder, screen: Screen, found: TemplateComparison
+) -> None:
+    made = drawn(run, screen, figure_9.draw)
+    names = found.numbers["perturbations"]["names"]
+    for place, name in enumerate(("plain", "pseudo")):
+        for label, marker in zip(names, ("o", "^", "s"), strict=True):
+            own = found.embeddings[(found.embeddings["run"] == name) & (found.embeddings["perturbation"] == label)]
+            np.testing.assert_allclose(dots(made.figure, place, marker)[0], own[["pca_x", "pca_y"]])
+    silhouette = found.numbers["embeddings"]["plain"]["silhouette"]["value"]
+    assert f"plain (without pseudo labels): silhouette {silhouette:.2f}" in made.caption
+    means = found.embeddings.groupby("run")["silhouette"].mean()
+    gain = means["plain"] - means["pseudo"]
+    assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in made.caption
+    assert "DMSO (9 wells), taxol (9 wells), nocodazole (6 wells)." in made.caption
+
+
+def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> None:
+    made = drawn(run, screen, figure_10.draw)
+    bands = FilterAnalysis.read(run.explanations)
+    images = [axes.images[0].get_array() for axes in made.figure.axes if axes.images]
+    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.shown]
+    assert len(images) == 4
+    for image, kind in zip(images, kinds, strict=True):
+        np.testing.assert_allclose(image, bands.weights[kind].T)
+    assert "They do not stand out among the layers of this network." in made.caption
+    assert made.caption.startswith("This network has not the paper's two layers")
+    assert made.numbers["claim"] == bands.claim
+    claim = {**(bands.claim or {}), "printed_names": True}
+    assert figure_10._lead(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper;")
+
+
+def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
+    run: RunFolder, screen: Screen, tmp_path: Path
+) -> None:
+    listed = draw_figures(run, screen, only=[7, 8, 9, 10])
+    for number in ("7", "8", "9", "10"):
+        png = run.explanations / "figures" / listed[number]["files"][0]
+        pixels = np.asarray(Image.open(png).convert("L"))
+        assert pixels.std() > 10
+    alone = tiny_start(screen, tmp_path / "alone", "network.backbone=resnet_small", epochs=1)
+    for draw, title, reason in (
+        (figure_7_8.draw_arc, "Templates of the arc-margin head", "The templates have not been compared."),
+        (figure_9.draw, "Embeddings of the held-out sites", "The embeddings have not been compared."),
+        (figure_10.draw, "1x1 filters", "The filters have not been examined."),
+    ):
+        missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {alone.root}")
+        assert draw(load(alone, screen)) == missing
+    go_on(alone)
+    predict_run(alone, screen)
+    compare_templates(alone, settings=PCA).write(alone.explanations)
+    examine_filters(alone, settings=FilterSettings(n_draws=5)).write(alone.explanations)
+    made = drawn(alone, screen, figure_7_8.draw_arc)
+    assert len(made.figure.axes) == 2
+    assert "Every output has training wells: no junk class." in made.caption
+    assert len(drawn(alone, screen, figure_9.draw).figure.axes) == 2
+    assert len([axes for axes in drawn(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
+
+
+def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
+    maps = [
+        {"of": "templates", "name": name, "method": method, "neighbours": k, "seed": seed}
+        for name, method, k, seed in (
+            ("pca", "pca", 0, 0), ("a", "tsne", 5, 0), ("b", "tsne", 30, 1), ("c", "tsne", 30, 0), ("d", "umap", 99, 0),
+        )
+    ]  # fmt: skip
+    assert main_map(maps, "templates")["name"] == "c"
+    assert main_map(maps[:1], "templates")["name"] == "pca"
+    assert [projection_label(one) for one in maps[2:]] == [
+        "t-SNE, perplexity 30, seed 1", "t-SNE, perplexity 30, seed 0", "UMAP, neighbours 99, seed 0",
+    ]  # fmt: skip
+    two = [{"name": "x", "pseudo_labels": "alpha_ramp"}, {"name": "y", "pseudo_labels": "none"}]
+    assert group_by_run({"runs": two}) == [("y", "without pseudo labels"), ("x", "with pseudo labels")]
+
+
+def test_panels_of_one_scale_hold_every_set_around_its_own_middle() -> None:
+    near, far = np.array([[0.0, 0], [2, 1]]), np.array([[100.0, 100], [104, 100], [101, 103]])
+    assert middle(far).tolist() == [102, 101.5]
+    assert half_span([near, far]) == pytest.approx(1.08 * 2)
+    assert half_span([np.zeros((3, 2))]) == 1
+
+
+def test_a_swarm_moves_dots_sideways_only_and_always_alike() -> None:
+    values = np.array([1.0, 1, 1, 1, 5])
+    columns = []
+    for _ in range(2):
+        axes = Figure().add_subplot()
+        strip_plot(axes, 3.0, values, marker="o")
+        columns.append(axes.lines[0].get_xydata())
+    assert np.array_equal(*columns)
+    assert columns[0][:, 1].tolist() == values.tolist()
+    assert len(set(columns[0][:4, 0])) == 4
+    assert columns[0][4, 0] == 3  # alone at its height
+    assert np.abs(columns[0][:, 0] - 3).max() <= 0.3

@@ -1,0 +1,109 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distangle.report import build_report
+from distangle.results import Faithfulness
+from report_run import Made, Plan, make_run
+
+
+def alike(mean: float) -> dict:
+    return {"mean": mean, "interval": None, "absolute": abs(mean), "null": [-0.1, 0.1], "null_absolute": 0.2}
+
+
+def curve(mean: float, p: float, values: list[float]) -> dict:
+    return {
+        "probability": {
+            "mean": mean, "interval": None, "random": 0.5, "p": p, "curve": values, "random_curve": [0.9, 0.5, 0.1],
+        }
+    }  # fmt: skip
+
+
+def examined(verdicts: dict[str, str]) -> Faithfulness:
+    stages = ["templates", "neck", "features.conv1"]
+    summary = {
+        "sites": 7,
+        "grid": [4, 4],
+        "interval_over": "experiment",
+        "curves": {
+            "blur": {
+                "sites": 5, "taken": [0.0, 0.5, 1.0], "put_back": [0.0, 0.5, 1.0],
+                "deletion": curve(0.21, 0.003, [0.9, 0.2, 0.1]), "insertion": curve(0.77, 0.004, [0.1, 0.8, 0.9]),
+            }
+        },
+        "randomisation": {
+            "networks": 2, "before_training": "features.conv1", "stains": {},
+            "stages": [{"stage": stage, **alike(0.05)} for stage in stages],
+        },
+        "targets": alike(-0.02),
+        "views": {**alike(0.91), "stains": None},
+        "seeds": None,
+        "shuffled": None,
+        "verdicts": verdicts,
+    }  # fmt: skip
+    maps = np.random.default_rng(1).random((2, 8, 8)).astype(np.float32)
+    return Faithfulness(
+        table=pd.DataFrame({"row": [0, 1], "deletion_auc": [0.2, 0.3]}),
+        arrays={"maps/trained": maps, "maps/untrained/features.conv1": maps[::-1]},
+        settings={"method": "grad_cam"},
+        summary=summary,
+        sentences=("views: maps turn with the image.",),
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Made:
+    return make_run(tmp_path, Plan(explained=4))
+
+
+def test_the_page_says_which_tests_were_passed_and_what_was_found(mine: Made) -> None:
+    passed = dict.fromkeys(("deletion", "insertion", "randomisation", "targets", "views"), "passes")
+    examined(passed).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "Tests of the attribution maps on 7 sites" in page
+    assert "replaced by the blurred image: mean probability 0.21, random maps 0.50, p = 0.003" in page
+    assert "similarity 0.05 once all weights are random (random maps -0.10 to 0.10)" in page
+    assert "views: maps turn with the image." in page
+    assert "Do not rely" not in page
+    for name in ("deletion.svg", "randomisation.svg", "maps-1.png", "maps-2.png"):
+        assert (mine.run.report / "figures" / name).exists()
+        assert f'src="figures/{name}"' in page
+
+
+def test_a_failed_test_stands_above_all_else(mine: Made) -> None:
+    examined({"deletion": "passes", "randomisation": "fails", "views": "cannot say"}).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "Do not rely on these maps: they fail randomisation." in page
+    assert 'class="verdict fails"' in page
+
+
+def test_without_tests_the_page_says_what_makes_them(mine: Made) -> None:
+    page = build_report(mine.run, mine.screen).read_text()
+    assert "The maps have not been tested." in page
+    assert f"distangle explain {mine.run.root}" in page
+
+
+def test_tests_that_need_other_runs_are_named_with_their_command(mine: Made) -> None:
+    passed = dict.fromkeys(("deletion", "views"), "passes")
+    examined(passed).write(mine.run.explanations)
+    page = build_report(mine.run, mine.screen).read_text()
+    assert f"distangle explain {mine.run.root} --seeds OTHER_RUN" in page
+    assert f"distangle explain {mine.run.root} --shuffled RUN" in page
+
+
+def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(mine: Made) -> None:
+    examined({"views": "passes"}).write(mine.run.explanations)
+    one = {"share": 0.44, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+    cells = {"sites": 9, "empty": 0, "nuclei": one, "cells": {**one, "share": 0.81}, "background": {**one, "p": 0.9}}
+    for said, expected in (
+        (cells, ["Where the maps of 9 sites lie", "cells with their nuclei", "81%", "20% to 40%", "0.012"]),
+        ("No channel shows nuclei.", ["Nuclei and cells were not segmented: No channel shows nuclei."]),
+    ):
+        summary = {**mine.explanation.summary, "cells": said}
+        dataclasses.replace(mine.explanation, summary=summary).write(mine.run.explanations)
+        page = build_report(mine.run, mine.screen).read_text()
+        for words in expected:
+            assert words in page

@@ -1,0 +1,205 @@
+"""Controls beside every batch: which, how many, without a loss, and on through a resume and a prediction."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distangle.errors import ConfigError, FoldError
+from distangle.images import ImageCache
+from distangle.inference import load_statistics, predict_run
+from distangle.model import ModelConfig, build_classifier
+from distangle.results import Predictions, RunFolder
+from distangle.screen import Folds, Screen, hold_out, read_screen
+from distangle.training import resolve_config
+from distangle.training.data.loader import BatchLoader, TrainingBatch
+from distangle.training.data.sites import LabelSource, class_names, control_sites, labelled_sites
+from distangle.training.step import batch_loss
+from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+
+SETTINGS = ("batches.pure=plate", "norms.controls=2", "norms.at_test=controls", "norms.fewest=3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("controls")
+    screen = tiny_screen(root, n_wells=9)
+    tiny_start(screen, root / "runs/fresh", *SETTINGS, "saving.every_steps=1", epochs=2)
+    run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
+    go_on(run)
+    predict_run(run, screen)
+    return root
+
+
+def maker_of(screen: Screen, *changes: str) -> tuple[BatchLoader, list[str]]:
+    config = resolve_config("scratch", ["batch_size=4", "network.measurements=false", *SETTINGS, *changes])
+    store = ImageCache(screen, config.preparation.model_copy(update={"binning": 1}))
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    classes = class_names(screen, "perturbation")
+    sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
+    said: list[str] = []
+    controls = control_sites(store, folds, config, say=said.append)
+    return BatchLoader(store, sites, config, n_perturbations=3, controls=controls), said
+
+
+def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+    role = dict(zip(screen.sites["experiment"] + screen.sites["well"], screen.sites["role"], strict=True))
+    maker, said = maker_of(screen)
+    assert said == []
+    seen = set()
+    for epoch in range(3):
+        for batch in maker.epoch(np.arange(18), epoch):
+            beside = np.flatnonzero(batch.kinds == LabelSource.NORM_ONLY)
+            assert beside.tolist() == [len(batch.sites) - 2, len(batch.sites) - 1]
+            places = {name.split("/")[0] for name in batch.sites}
+            assert len(places) == 1
+            assert places <= {"E1", "E2"}
+            assert all(
+                role[batch.sites[k].split("/")[0] + batch.sites[k].split("/")[2]] == "negative_control" for k in beside
+            )
+            assert len({batch.sites[k] for k in beside}) == 2
+            assert float(batch.labels[beside].abs().sum()) == 0
+            np.testing.assert_allclose(batch.labels[: len(batch.sites) - 2].sum(1), 1, atol=1e-6)
+            seen |= {batch.sites[k] for k in beside}
+    assert len(seen) == 6  # all three of both plates take turns
+    maker.close()
+
+
+def test_controls_are_a_function_of_seed_epoch_and_batch(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+
+    def drawn(seed: int) -> list[tuple[str, ...]]:
+        maker, _ = maker_of(screen, f"seed={seed}")
+        found = [batch.sites[-2:] for epoch in range(4) for batch in maker.epoch(np.arange(18), epoch)]
+        maker.close()
+        return found
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)
+
+
+def test_controls_have_no_part_in_the_loss_but_move_it_through_the_norms(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+    maker, _ = maker_of(screen, "cutmix.probability=0")
+    batch = next(maker.epoch(np.arange(18), 0))
+    maker.close()
+    model = build_classifier(
+        ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=4), seed=0
+    )
+    config = resolve_config("scratch", ["precision=fp32"])
+    model.eval()
+    full = batch_loss(model, batch, config, epoch=0.0)
+    n = len(batch.sites) - 2
+    without = dataclasses.replace(
+        batch,
+        pixels=batch.pixels[:n],
+        labels=batch.labels[:n],
+        sites=batch.sites[:n],
+        kinds=batch.kinds[:n],
+        experiments=None,
+    )
+
+    def loss(of: TrainingBatch) -> float:
+        return float(batch_loss(model, of, config, epoch=0.0).loss.detach())
+
+    assert loss(batch) == pytest.approx(loss(without), rel=1e-5)
+    assert full.counted == n
+    model.train()
+    assert abs(loss(batch) - loss(without)) > 1e-3
+
+
+def test_a_plate_with_few_controls_borrows_from_its_experiment_and_says_so(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+    sites = screen.sites.copy()
+    sites.loc[sites["experiment"].isin(["E1", "E2"]) & (sites["well"] > "B05"), "plate"] = "2"
+    divided = dataclasses.replace(screen, sites=sites)
+    maker, said = maker_of(divided, "norms.controls=3")
+    assert said == [
+        "norms.controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), E2 2 (1)"
+        "); others of their experiment fill up, as far as there are any."
+    ]
+    for batch in maker.epoch(np.arange(18), 0):
+        own = batch.sites[0].split("/")[:2]
+        beside = [name.split("/")[:2] for name in batch.sites[-3:]]
+        assert beside.count(own) == {"1": 2, "2": 1}[own[1]]
+        assert {place[0] for place in beside} == {own[0]}
+    maker.close()
+
+
+def test_without_any_control_it_is_refused(folder: Path) -> None:
+    screen = read_screen(folder / "screen")
+    bare = dataclasses.replace(screen, sites=screen.sites.assign(role="treatment"))
+    with pytest.raises(FoldError, match=r"norms.controls=2, but none of the training sites is a readable negative"):
+        maker_of(bare, "preparation.standardise=image")
+    run = RunFolder(Path(shutil.copytree(folder / "runs/a", folder / "runs/bare")))
+    with pytest.raises(ConfigError, match=r"of 2 training plates in this screen none has 3 readable negative controls"):
+        predict_run(run, bare)
+
+
+def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp_path: Path) -> None:
+    screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
+    kept = load_statistics(run)
+    assert kept is not None
+    assert kept.by == "controls"
+    assert len(kept.contrast) == 3 * 25  # shift, ratio and least of every norm of the tiny network
+    assert kept.words[-1] == "controls of plate E3 1, 3 sites"
+    whole = Predictions.read(run.predictions, level="site")
+    fresh = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
+    # The same plate under another name with two of its treatments only: nothing stored says anything of it.
+    rows = np.flatnonzero(
+        (screen.sites["experiment"] == "E3") & ~screen.sites["well"].isin(["B03", "B04", "B06"])
+    ).tolist()
+    sites = screen.sites.iloc[rows].reset_index(drop=True).assign(plate="new")
+    card = screen.card.model_copy(update={"sites_sha256": "another"})
+    predict_run(fresh, dataclasses.replace(screen, sites=sites, card=card), out=tmp_path / "out")
+    found = Predictions.read(tmp_path / "out", level="site")
+    np.testing.assert_allclose(found.logits, whole.logits[rows], atol=1e-5)
+
+
+def test_plates_of_another_screen_never_take_the_norms_of_namesakes(folder: Path, tmp_path: Path) -> None:
+    """The second screen has a plate E3 1 as well, with one control left: too few for statistics."""
+    screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
+    here = screen.sites[screen.sites["experiment"] == "E3"]
+    controls = here.index[here["role"] == "negative_control"]
+    rows = here.index.difference(controls[1:]).tolist()
+    other = screen.card.model_copy(update={"sites_sha256": "another"})
+    said: dict[str, list[str]] = {"own": [], "another": []}
+    for name, card in (("own", screen.card), ("another", other)):
+        part = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True), card=card)
+        predict_run(run, part, out=tmp_path / name, say=said[name].append)
+    assert any("the statistics of 1 plate(s) are those that a keeps (E3 1)" in words for words in said["own"])
+    assert not any("that a keeps" in words for words in said["another"])
+    assert any("Norms of plate E3 1: 1 readable site(s) of controls of plate E3 1" in w for w in said["another"])
+
+
+def test_scores_say_that_the_controls_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:
+    screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
+    scores, _ = predict_run(run, screen, out=tmp_path / "out")
+    assert all(row.transductive for row in scores.rows)
+    assert any("statistics of the plate's negative controls of every image" in note for note in scores.notes)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_training_with_controls_resumes_byte_for_byte(folder: Path, n: int) -> None:
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
+    stop_at_save(run, n)
+    go_on(run)
+    predict_run(run, read_screen(folder / "screen"))
+    assert fingerprints(run.root) == fingerprints(folder / "runs/a")
+
+
+def test_the_folds_are_matched_with_the_screen_once_however_many_controls_there_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = read_screen(folder / "screen")
+    config = resolve_config("scratch", ["network.measurements=false", *SETTINGS])
+    store, of, calls = ImageCache(screen, config.preparation.model_copy(update={"binning": 1})), Folds.of, []
+    monkeypatch.setattr(Folds, "of", lambda folds, other: calls.append(1) or of(folds, other))
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    calls.clear()
+    found = control_sites(store, folds, config, say=lambda said: None)
+    assert found is not None
+    assert (len(found.rows), len(calls)) == (6, 1)

@@ -1,0 +1,31 @@
+"""A process that has used threads may fork: nobody waits for a thread that is not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_20_forks_after_threads_read_images_and_make_the_same_batches(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            str(ROOT / "tests" / "helpers" / "forks.py"),
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "8", "PYTHONPATH": str(ROOT / "src")},
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    said = json.loads(found.stdout)
+    assert said["threads"] >= 8 + 8  # those that decode, and those that compute
+    assert said["children"] == ["same"] * 20
+    assert said["parent"] == "same"

@@ -1,0 +1,68 @@
+"""Labels dealt out anew: a null of the training, decided by plates and wells."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from distangle.results import RunFolder
+from distangle.training import train
+from distangle.training.data.sites import TrainingSites, shuffle_labels
+from tiny_run import tiny_screen, tiny_start
+
+# Two plates with eight wells of two sites each.
+WELLS = tuple(f"B{k:02d}" for k in range(2, 10))
+SITES = pd.DataFrame(
+    [("E1", plate, well, site) for plate, well, site in itertools.product("12", WELLS, (1, 2))],
+    columns=["experiment", "plate", "well", "site"],
+)
+
+
+def given() -> TrainingSites:
+    labels = np.repeat(np.arange(16), 2)
+    return TrainingSites(rows=np.arange(32), names=("",) * 32, labels=labels, cell_types=None, statistics=None)
+
+
+def test_labels_are_dealt_over_the_wells_of_a_plate_and_sites_of_a_well_keep_one():
+    dealt = shuffle_labels(given(), SITES, seed=3).labels
+    assert (dealt[::2] == dealt[1::2]).all()
+    assert sorted(dealt[:16:2]) == list(range(8))
+    assert sorted(dealt[16::2]) == list(range(8, 16))
+    assert (dealt[:16:2] != np.arange(8)).sum() >= 4
+    assert (dealt[16::2] - 8 != dealt[:16:2]).any()  # each plate by itself
+    np.testing.assert_array_equal(dealt, shuffle_labels(given(), SITES, seed=3).labels)
+    assert (dealt != shuffle_labels(given(), SITES, seed=4).labels).any()
+
+
+def test_some_sites_of_a_screen_are_dealt_by_their_own_wells():
+    some = np.array([0, 1, 4, 20, 30])
+    few = dataclasses.replace(given(), rows=some, names=("",) * 5, labels=given().labels[some])
+    dealt = shuffle_labels(few, SITES, seed=1).labels
+    assert dealt[0] == dealt[1]
+    assert sorted({dealt[0], dealt[2]}) == [0, 2]
+    assert sorted(dealt[3:]) == [10, 15]
+
+
+def test_labels_that_differ_within_wells_are_dealt_over_the_sites_of_a_plate():
+    mixed = np.where(np.arange(32) < 16, np.arange(32) % 2, 2 + np.arange(32) // 8)  # on plate 1 only
+    one = dataclasses.replace(given(), labels=mixed)
+    dealt = shuffle_labels(one, SITES, seed=3).labels
+    assert sorted(dealt[:16]) == [0] * 8 + [1] * 8
+    assert sorted(dealt[16:]) == [4] * 8 + [5] * 8
+    assert (dealt[16::2] != dealt[17::2]).any()  # a label of sites, also where a well of it holds one
+    assert len({tuple(pair) for pair in dealt[:16].reshape(8, 2)}) > 1  # the first site's label is not its well's
+    np.testing.assert_array_equal(dealt, shuffle_labels(one, SITES, seed=3).labels)
+
+
+def test_a_training_on_shuffled_labels_says_so_and_learns_other_labels(tmp_path):
+    screen = tiny_screen(tmp_path)
+    said: list[str] = []
+    found = {}
+    for name, flags in (("true", ()), ("shuffled", ("shuffle_labels=true",))):
+        tiny_start(screen, tmp_path / name, *flags, epochs=1)
+        train(RunFolder.open(tmp_path / name), advance=lambda _: None, say=said.append)
+        found[name] = (tmp_path / name / "metrics.csv").read_text()
+    told = [line for line in said if "dealt out anew" in line]
+    assert told == ["labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result."]
+    assert found["true"] != found["shuffled"]

@@ -1,0 +1,237 @@
+"""Batch corrections on the whole way: references of each fold's own, drawn anew, chosen by folds, resumed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distangle.core.shrinkage import Correction, GroupPrior, estimate_group, estimate_prior
+from distangle.errors import ConfigError
+from distangle.images import ImageCache, Preprocessing
+from distangle.inference import predict_run
+from distangle.model import (
+    ModelConfig,
+    ReferenceWells,
+    build_classifier,
+    control_features,
+    measure_features_of_controls,
+    reference_wells,
+    set_prior,
+)
+from distangle.screen import Screen, hold_out
+from distangle.training import resolve_config, start_run, train
+from distangle.training.correction import CorrectionScore, best_correction, is_lost
+from tiny_run import go_on, tiny_screen
+
+TINY = ("batch_size=4", "network.embedding_size=8", "precision=fp32", "optim.warmup_epochs=1", "network.views=8")
+CENTRE = Correction(method="centre")
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    return tiny_screen(tmp_path_factory.mktemp("corrections"), size=32)
+
+
+def numbers_like(values: np.ndarray):
+    """Give rows of an array as measured numbers."""
+
+    def numbers_of(rows):
+        return list(rows), values[list(rows)].astype(np.float32)
+
+    return numbers_of
+
+
+def test_references_rest_on_other_control_wells_of_the_group_and_fold(screen: Screen) -> None:
+    rng = np.random.default_rng(0)
+    values = (
+        rng.normal(size=(len(screen.sites), 3))
+        + screen.sites["experiment"].map({"E1": 0, "E2": 5, "E3": 9}).to_numpy()[:, None]
+    )
+    experiment = screen.sites["experiment"].to_numpy()
+    well = screen.sites["well"].to_numpy()
+    control = (screen.sites["role"] == "negative_control").to_numpy()
+    fold = np.where(
+        (experiment == "E3") | ((experiment == "E2") & np.isin(well, ["B07", "B08", "B09"])), "held_out", "train"
+    )
+    training = np.flatnonzero(fold == "train")
+    wells = reference_wells(screen, range(len(values)), CENTRE, numbers_like(values), fold=fold, training_rows=training)
+    prior = estimate_prior(
+        values[training][control[training]], np.unique(experiment[training][control[training]], return_inverse=True)[1]
+    )
+    np.testing.assert_allclose(wells.prior.typical, prior.typical, rtol=1e-6)
+    found = wells.of(np.arange(len(values)))
+    for row in range(len(values)):
+        mine = control & (experiment == experiment[row]) & (fold == fold[row]) & (well != well[row])
+        expected, _ = estimate_group(prior, np.array([mine.sum()]), values[mine].sum(0)[None])
+        np.testing.assert_allclose(found[row], expected[0], rtol=1e-4, atol=1e-4)
+    # Nothing of the other fold: other controls there change no reference here.
+    changed = values + 100 * ((fold == "held_out") & control)[:, None]
+    again = reference_wells(
+        screen, range(len(values)), CENTRE, numbers_like(changed), fold=fold, training_rows=training
+    ).of(np.arange(len(values)))
+    assert np.array_equal(again[fold == "train"], found[fold == "train"])
+    assert not np.allclose(again[fold == "held_out"], found[fold == "held_out"])
+
+
+def test_references_drawn_anew_are_halves_of_the_wells_and_never_twice_the_same(screen: Screen) -> None:
+    values = np.arange(len(screen.sites), dtype=float)[:, None] ** 2
+    wells = reference_wells(
+        screen, range(len(values)), CENTRE, numbers_like(values), fold=None, training_rows=np.arange(len(values))
+    )
+    rows = np.flatnonzero((screen.sites["role"] == "treatment").to_numpy())
+    drawn = [wells.of(rows, rng=np.random.default_rng(seed)) for seed in range(200)]
+    assert len({values.tobytes() for values in drawn}) > 100
+    # The mean of what halves say lies between the typical group and what all wells say.
+    everything = wells.of(rows)
+    typical = wells.prior.typical
+    mean = np.mean(drawn, axis=0)
+    assert (np.abs(mean - typical) <= np.abs(everything - typical) + 1e-3).all()
+
+
+def test_a_network_gives_references_of_its_own_prior(screen: Screen) -> None:
+    config = ModelConfig(
+        backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=4, frozen=True, correction=CENTRE
+    )
+    model = build_classifier(config, seed=0).eval()
+    store = ImageCache(screen, Preprocessing())
+    rows = list(range(len(screen.sites)))
+    wells = reference_wells(
+        screen,
+        rows,
+        CENTRE,
+        lambda chosen: measure_features_of_controls(model, store, chosen),
+        fold=None,
+        training_rows=np.asarray(rows),
+    )
+    set_prior(model, wells)
+    found = control_features(model, store, rows)
+    assert found is not None
+    assert found.shape == (len(rows), model.n_numbers)
+    np.testing.assert_allclose(found, wells.of(np.asarray(rows)), rtol=1e-4, atol=1e-5)
+    # A site whose numbers are its reference is, to the neck, a site of zeros.
+    with torch.no_grad():
+        pooled = torch.from_numpy(found[:2])
+        plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
+        assert torch.equal(model.classify(pooled, None, pooled).logits, plain.classify(pooled * 0, None).logits)
+
+
+def test_standardising_divides_by_the_spread(screen: Screen) -> None:
+    config = ModelConfig(
+        backbone="resnet_small",
+        n_channels=2,
+        n_perturbations=3,
+        embedding_size=4,
+        frozen=True,
+        correction=Correction(method="standardise"),
+    )
+    model = build_classifier(config, seed=0).eval()
+    plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
+    numbers = torch.randn(2, model.n_numbers)
+    offset, log_scale = torch.randn(2, model.n_numbers), torch.rand(2, model.n_numbers)
+    with torch.no_grad():
+        corrected = model.classify_numbers(numbers, None, torch.cat([offset, log_scale], 1)).logits
+        expected = plain.classify_numbers((numbers - offset) / log_scale.exp(), None).logits
+    torch.testing.assert_close(corrected, expected)
+
+
+def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
+    centred = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, frozen=True, correction=CENTRE)
+    images = torch.zeros(1, 2, 32, 32)
+    words = "correction 'centre by the negative controls of the experiment' was given no references instead of 256"
+    with pytest.raises(ConfigError, match=words):
+        build_classifier(centred, seed=0).eval()(images)
+    plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()
+    with pytest.raises(ConfigError, match="correction 'none' was given 256 references a site instead of none"):
+        plain(images, None, torch.zeros(1, 256))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("network.frozen=false",), "backbone must be frozen: set network.frozen=true too"),
+        (("norms.at_test=plate",), "use norms.at_test=running with it, or correction.method=none with norms.at_test"),
+        (("cutmix.probability=0.5",), "cutmix.probability=0.5 needs images: set it to 0, or name a correction"),
+    ],
+)
+def test_settings_at_odds_with_a_correction_are_both_named(changes: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        resolve_config("small", changes)
+
+
+@pytest.mark.parametrize("method", ["none", "centre", "standardise", "auto"])
+def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
+    screen: Screen, tmp_path: Path, method: str
+) -> None:
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    changes = (*TINY, f"correction.method={method}", "correction.epochs=1")
+    whole = start_run(screen, folds, resolve_config("small", changes, epochs=3), tmp_path / "whole")
+    go_on(whole)
+    halves = start_run(screen, folds, resolve_config("small", changes, epochs=3), tmp_path / "halves")
+
+    def stop(said: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(halves, advance=stop, say=lambda said: None)
+    go_on(halves)
+    weights = "checkpoints/model.safetensors"
+    assert (whole.root / weights).read_bytes() == (halves.root / weights).read_bytes()
+    scores, predictions = predict_run(whole, screen)
+    assert np.isfinite(predictions.logits).all()
+    corrected = method in ("centre", "standardise")
+    assert any("Features were corrected" in note for note in scores.notes) == corrected or method == "auto"
+    assert all(row.transductive == corrected for row in scores.rows) or method == "auto"
+    if method == "auto":
+        told = json.loads(whole.correction.read_text())
+        assert [one["name"] for one in told["compared"]][0] == "none"
+        assert all(len(one["by_fold"]) >= 2 for one in told["compared"])
+        assert "balanced accuracy" in told["reason"]
+
+
+def test_predictions_from_kept_features_are_those_from_images(screen: Screen, tmp_path: Path) -> None:
+    folds = hold_out(screen, column="experiment", values=["E3"])
+    changes = (*TINY, "correction.method=centre")
+    run = start_run(screen, folds, resolve_config("small", changes, epochs=1), tmp_path / "run")
+    go_on(run)
+    _, kept = predict_run(run, screen)
+    for path in run.features.iterdir():
+        path.unlink()
+    _, anew = predict_run(run, screen)
+    np.testing.assert_allclose(kept.logits, anew.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_correction_is_taken_only_for_a_gain_that_chance_does_not_explain() -> None:
+    none = CorrectionScore(Correction(), (0.5, 0.6, 0.5, 0.6), 0.0)
+    noisy = CorrectionScore(CENTRE, (0.7, 0.5, 0.6, 0.6), 0.1)  # t = 1.2
+    steady = CorrectionScore(Correction(method="standardise"), (0.55, 0.65, 0.54, 0.66), 0.2)
+    assert best_correction([none, noisy]) is none
+    assert best_correction([none, noisy, steady]) is steady
+    single = CorrectionScore(CENTRE, (0.9,), 0.1)
+    assert best_correction([CorrectionScore(Correction(), (0.1,), 0.0), single]).correction.method == "none"
+
+
+def test_a_correction_that_gained_nothing_on_two_folds_is_given_up() -> None:
+    of_none = (0.5, 0.4, 0.6)
+    assert not is_lost((0.1,), of_none)  # one fold says nothing
+    assert is_lost((0.6, 0.3), of_none)  # as much lost as gained
+    assert not is_lost((0.6, 0.31), of_none)
+    assert is_lost((0.6, 0.31, 0.5), of_none)
+    none = CorrectionScore(Correction(), (0.10, 0.11, 0.12), 0.0)
+    given_up = CorrectionScore(CENTRE, (0.90, 0.91), 0.5)
+    assert best_correction([none, given_up]) is none
+
+
+def test_wells_of_no_group_ask_for_nothing() -> None:
+    prior = GroupPrior(*(np.full(2, value) for value in (1.0, 2.0, 3.0, 0.0, 0.0)))
+    wells = ReferenceWells(
+        prior=prior,
+        spreads=False,
+        values=np.zeros((0, 2), dtype=np.float32),
+        group=np.zeros(0, dtype=int),
+        site_group=np.zeros(3, dtype=int),
+        site_well=np.full(3, -1),
+    )
+    np.testing.assert_array_equal(wells.of(np.arange(3)), np.ones((3, 2)))
+    assert wells.share_of_groups() == {0: (0, 0.0)}

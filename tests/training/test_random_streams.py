@@ -1,0 +1,105 @@
+"""No two random numbers of a training come from one stream, and none depends on who draws first."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import distangle.training.data.loader as batches
+import distangle.training.data.sampler as composition
+import distangle.training.schedule as schedule
+from distangle.core.random import rng_for
+from distangle.images import ImageCache
+from distangle.screen import TRAIN, Screen, hold_out
+from distangle.training import resolve_config
+from distangle.training.data.loader import BatchLoader
+from distangle.training.data.sites import class_names, labelled_sites
+from distangle.training.schedule import epoch_order
+from tiny_run import TRAINING, tiny_screen
+
+EPOCHS = 4
+VIEWS = ("views.smallest_crop=0.5", "views.gain=0.1", "views.offset=0.1", "cutmix.probability=0.7", "balance=1")
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    return tiny_screen(tmp_path_factory.mktemp("streams"))
+
+
+class Recorder:
+    """Stands in for `generator`: gives what that gives, and remembers the keys."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[int | str, ...]] = []
+
+    def __call__(self, *key: int | str) -> np.random.Generator:
+        self.keys.append(key)
+        return rng_for(*key)
+
+
+def made(
+    screen: Screen, *changes: str, seed: int = 0, workers: int = 2, backwards: bool = False
+) -> list[dict[int, tuple[np.ndarray, np.ndarray]]]:
+    """Images and labels of the batches of every epoch by their number."""
+    config = resolve_config("scratch", [*TRAINING, *VIEWS, *changes], seed=seed)
+    store = ImageCache(screen, config.preparation.model_copy(update={"binning": 1}), workers=workers)
+    classes = class_names(screen, config.target)
+    rows = np.flatnonzero(hold_out(screen, values=["E3"]).of(screen) == TRAIN)
+    sites, _ = labelled_sites(store, rows, classes, config)
+    maker = BatchLoader(store, sites, config, n_perturbations=len(classes))
+    found = []
+    for epoch in range(EPOCHS):
+        order = epoch_order(sites.labels, balance=config.balance, seed=config.seed, epoch=epoch)
+        numbers = list(range(len(maker.cut(order, epoch))))[::-1] if backwards else None
+        found.append(
+            {
+                number: (batch.pixels.numpy().copy(), batch.labels.numpy().copy())
+                for number, batch in zip(
+                    numbers or itertools.count(), maker.epoch(order, epoch, numbers=numbers), strict=False
+                )
+            }
+        )
+    maker.close()
+    store.close()
+    return found
+
+
+@pytest.mark.parametrize("pure", ["none", "plate"])
+def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
+    screen: Screen, pure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    for room in (batches, composition, schedule):
+        monkeypatch.setattr(room, "generator", recorder)
+    for seed in (0, 1):
+        made(screen, f"batches.pure={pure}", seed=seed)
+    assert len(recorder.keys) > 2 * EPOCHS * 16  # a view for every visit, and what is drawn for a batch
+    assert len(set(recorder.keys)) == len(recorder.keys)
+    first = {rng_for(*key).integers(0, 2**62) for key in recorder.keys}
+    assert len(first) == len(recorder.keys)
+    assert {key[0] for key in recorder.keys} == {0, 1}
+    assert {key[1] for key in recorder.keys} == set(range(EPOCHS))
+
+
+def test_streams_of_neighbouring_keys_are_independent() -> None:
+    # 2,000 streams that differ in the epoch alone: uniform together, and no two neighbours alike.
+    drawn = np.array([rng_for(0, epoch, "E1/1/B02/1", "view 0 0").random(8) for epoch in range(2000)])
+    assert drawn.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / drawn.size))
+    apart = np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]
+    assert abs(apart) < 4 / np.sqrt(drawn[1:].size)
+
+
+def test_an_epoch_differs_from_every_other_and_a_seed_from_another(screen: Screen) -> None:
+    one, other = made(screen), made(screen, seed=1)
+    first = [epoch[0][0] for epoch in (*one, *other)]
+    assert all(not np.array_equal(a, b) for k, a in enumerate(first) for b in first[:k])
+
+
+def test_batches_are_the_same_in_whatever_order_and_by_however_many_workers_they_are_made(screen: Screen) -> None:
+    plain = made(screen)
+    for again in (made(screen, backwards=True), made(screen, workers=1), made(screen, workers=5)):
+        for mine, theirs in zip(plain, again, strict=True):
+            assert mine.keys() == theirs.keys()
+            for number, (images, labels) in mine.items():
+                assert np.array_equal(images, theirs[number][0])
+                assert np.array_equal(labels, theirs[number][1])
