@@ -52,7 +52,7 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     card = model_card(("a", "b", "c"))
     store = ImageCache(screen, Preprocessing())
     ready = predict_sites(model, card, store, views=8)
-    monkeypatch.setattr(forward, "batches_on", functools.partial(batches_to_device, whole=True))
+    monkeypatch.setattr(forward, "batches_to_device", functools.partial(batches_to_device, whole=True))
     whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
@@ -72,7 +72,7 @@ def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, m
         seen.append(named["view"])
         return batches_to_device(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forward, "batches_on", counting)
+    monkeypatch.setattr(forward, "batches_to_device", counting)
     together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
     assert seen == list(range(8))
     for found, expected in zip(together, alone, strict=True):

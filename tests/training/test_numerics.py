@@ -103,7 +103,7 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
                     found = real(*args, **words)  # type: ignore[operator]
                     return dataclasses.replace(found, loss=found.loss * float("nan"))  # type: ignore[type-var]
 
-                patch.setattr(room, "objective", spoilt)
+                patch.setattr(room, "batch_loss", spoilt)
                 words = f"sites {batch.sites[0]}, "
             else:
                 name = rng.choice(sorted(weights))

@@ -70,7 +70,7 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
 ) -> None:
     recorder = Recorder()
     for room in (batches, composition, schedule):
-        monkeypatch.setattr(room, "generator", recorder)
+        monkeypatch.setattr(room, "rng_for", recorder)
     for seed in (0, 1):
         made(screen, f"batches.pure={pure}", seed=seed)
     assert len(recorder.keys) > 2 * EPOCHS * 16  # a view for every visit, and what is drawn for a batch

@@ -304,7 +304,7 @@ def test_an_unfinished_pack_says_whose_it_is(made: Made, tmp_path: Path, monkeyp
         raise StorageError(message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "commit_bytes", full)
+        patched.setattr(writer, "write_bytes", full)
         with pytest.raises(StorageError, match="the disk is full"):
             pack_screen(made.screen, tmp_path, format="records")
     assert [path.name for path in tmp_path.iterdir()] == ["packing.json"]

@@ -128,13 +128,13 @@ def test_text_beside_the_pixels_does_no_harm(tmp_path: Path) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distangle.images.readers.read.PATIENCE", JitThreshold(0))
+    monkeypatch.setattr("distangle.images.readers.read.JIT_THRESHOLD", JitThreshold(0))
 
 
 def test_the_quick_reader_begins_when_its_start_has_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, quick = tmp_path / "plane.png", []
     path.write_bytes(png_file(a_plane("uint8", (10, 10)), [1]))
-    monkeypatch.setattr("distangle.images.readers.read.PATIENCE", JitThreshold(600))
+    monkeypatch.setattr("distangle.images.readers.read.JIT_THRESHOLD", JitThreshold(600))
     monkeypatch.setattr("distangle.images.readers.read.read_pngs", lambda paths: quick.append(paths))
     for _ in range(5):
         read_image([path, path, path], [None, None, None])
