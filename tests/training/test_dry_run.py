@@ -65,7 +65,12 @@ def test_a_slow_disk_shows_as_waiting(screen: Screen, folds: Folds, monkeypatch:
 
 
 def test_what_the_projection_leaves_out_is_said(screen: Screen, folds: Folds) -> None:
-    changes = [*TRAINING, "pseudo_labels.strategy=progressive", "norms.controls=4", "norms.at_test=plate"]
+    changes = [
+        *TRAINING,
+        "pseudo_labels.strategy=progressive",
+        "batch_norm.n_controls=4",
+        "batch_norm.statistics=plate",
+    ]
     found = dry_run(screen, folds, resolve_config("scratch", changes, epochs=7), limit=2)
     assert found.sentences()[2] == (
         "not in it: giving pseudo labels, and the steps they add; the 4 controls beside each batch; "

@@ -101,7 +101,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
     changes = [
         f"pseudo_labels.strategy={strategy}", "pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2",
         "pseudo_labels.confidence=0", "pseudo_labels.soft=true", "network.backbone=densenet_small",
-        "network.embedding_size=8", "network.measurements=false", "batch_size=4", "average=0", EXTRA,
+        "network.embedding_size=8", "network.handcrafted_features=false", "batch_size=4", "ema_decay=0", EXTRA,
     ]  # fmt: skip
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=3), tmp_path / "run")
     given: list[np.ndarray] = []

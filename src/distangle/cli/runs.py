@@ -305,7 +305,7 @@ def predict(
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
         images: Where the images are now, when they were moved after `distangle index`.
         device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
-        norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
+        norms: Whose statistics the norms use, instead of what the run was trained for (`batch_norm.statistics`).
     """
     from distangle.results import RunFolder
 

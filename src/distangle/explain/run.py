@@ -162,7 +162,7 @@ def explain_run(
         places=opened.places,
         advance=advance,
     )
-    binning = float(opened.about.preparation.binning)
+    binning = float(opened.about.preprocessing.binning)
     asked = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": selection.perturbation}
     asked["remark"] = training_remark(run, explanation.table)
     explanation = replace(explanation, settings={**explanation.settings, **asked})

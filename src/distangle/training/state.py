@@ -112,13 +112,17 @@ class TrainingState:
 
 def constant_tensors(model: nn.Module) -> set[str]:
     """Return the names of what no step moves: those of a frozen backbone."""
-    frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
+    frozen = isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that steps move, by their names in the state of the network."""
-    parts = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
+    parts = (
+        dict(model.named_children())
+        if isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
+        else {}
+    )
     moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
     own = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if parts else {}
     for prefix, part in moving:

@@ -184,8 +184,8 @@ class RunningStatistics:
 
 
 AGAIN = (
-    "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN --out runs/NEW "
-    "--optim.clip 1`."
+    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN --out "
+    "runs/NEW --optim.max_grad_norm 1`."
 )
 SMALLEST_SCALE = 1.0  # of the loss in fp16: a gradient that overflows even here is no matter of precision
 
@@ -255,7 +255,7 @@ class TrainStep:
         sum_gradients(self._parameters, where=where)
         answers = [answer for answers_of_rank in any_rank(answers, where=where) for answer in answers_of_rank]
         scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.clip or float("inf"))
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.max_grad_norm or float("inf"))
         self._check(answers, is_finite=bool(torch.isfinite(norm)), where=where)
         scaler.step(optimiser)
         scaler.update()

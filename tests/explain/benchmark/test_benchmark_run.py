@@ -265,7 +265,7 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    model = opened.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
     beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
     _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)

@@ -169,10 +169,10 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
 
     config = config_of(
         strategy,
-        "pseudo_labels.every=2",
+        "pseudo_labels.every_epochs=2",
         "pseudo_labels.confidence=0.2",
-        "pseudo_labels.largest_gap=1",
-        "pseudo_labels.least_precision=0",
+        "pseudo_labels.max_gap=1",
+        "pseudo_labels.min_precision=0",
     )
     wells = wells_of(12, truth=np.arange(12) % 4)
     state, found = new_state(), []
@@ -195,7 +195,7 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
 
 def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
     truth, said = np.arange(12) % 4, []
-    wells, config = wells_of(12, truth=truth), config_of("alpha_ramp", "pseudo_labels.largest_gap=2")
+    wells, config = wells_of(12, truth=truth), config_of("alpha_ramp", "pseudo_labels.max_gap=2")
     state = new_state()
     labeller = labeller_of(lambda epoch: sure(truth if epoch < 6 else truth * 0), wells, config, said)
     given = []

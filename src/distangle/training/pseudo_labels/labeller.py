@@ -60,7 +60,11 @@ class PseudoLabeller:
         if settings.strategy == "none" or epoch < settings.from_epoch:
             return None
         notes = state.notes.setdefault(NOTES, {"epoch": -1, "rounds": [], "counted": {}, "stopped": None})
-        if notes["stopped"] is None and notes["epoch"] != epoch and (epoch - settings.from_epoch) % settings.every == 0:
+        if (
+            notes["stopped"] is None
+            and notes["epoch"] != epoch
+            and (epoch - settings.from_epoch) % settings.every_epochs == 0
+        ):
             self._new_round(state, notes)
         if notes["stopped"] is not None:
             return None
