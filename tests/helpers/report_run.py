@@ -211,9 +211,9 @@ def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
         confusion={"perturbations": list(wells.perturbations), "counts": counts.to_numpy().tolist()},
         controls={
             "negative_control": {"n": 12, "mean_confidence": 0.41, "recall": 0.92, "verdict": "as expected",
-                                 "words": "3% of 12 sites are called a treatment."},
+                                 "sentence": "3% of 12 sites are called a treatment."},
             "positive_control": {"n": 10, "recall": None, "verdict": "violated",
-                                 "words": "They should be recognised most surely of all."},
+                                 "sentence": "They should be recognised most surely of all."},
         },
         notes=("Cell type joined the features.",),
     )  # fmt: skip

@@ -89,7 +89,7 @@ def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
     assert beside["weights_sha256"] == sha256_of(saved)
     assert beside["format_version"] == 1
     assert ModelConfig.model_validate(beside["config"]) == CONFIG
-    assert beside["about"] == CARD_OF_MODEL.to_json()
+    assert beside["card"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
@@ -185,22 +185,22 @@ def test_tensors_of_another_network_are_refused_by_name(
     [
         ({"config": {"backbone": "vgg"}}, "describes no model that this distangle can build"),
         ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
-        ({"about": 3}, "describes no model that this distangle can build"),
+        ({"card": 3}, "describes no model that this distangle can build"),
         (
-            {"about": {"target": "perturbation"}},
+            {"card": {"target": "perturbation"}},
             "lacks classes, class_sites, channels, cell_types",
         ),
-        ({"about": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
-        ({"about": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
-        ({"about": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
-        ({"about": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
-        ({"about": {**ABOUT, "batch_norm": 3}}, "does not fit: batch_norm = 3: "),
+        ({"card": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
+        ({"card": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
+        ({"card": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
+        ({"card": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
+        ({"card": {**ABOUT, "batch_norm": 3}}, "does not fit: batch_norm = 3: "),
         (
-            {"about": {**ABOUT, "batch_norm": {"statistics": "well"}}},
+            {"card": {**ABOUT, "batch_norm": {"statistics": "well"}}},
             "does not fit: statistics = 'well': input should be 'running'",
         ),
         (
-            {"about": {**ABOUT, "batch_norm": {"statistisc": "plate"}}},
+            {"card": {**ABOUT, "batch_norm": {"statistisc": "plate"}}},
             "unknown key 'batch_norm.statistisc'. Did you mean 'statistics'",
         ),
     ],

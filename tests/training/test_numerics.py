@@ -61,7 +61,7 @@ def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, 
     done = TrainStep(state, config).step(
         one(), [number], epoch=0, done=number / 4, rate=1e-3, where=f"epoch 1, step {number + 1}"
     )
-    state.so_far.add(**done, learning_rate=1e-3)
+    state.partial_epoch.add(**done, learning_rate=1e-3)
 
 
 def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(

@@ -103,7 +103,7 @@ class ModelCard:
         return frozenset(name for name, n in zip(self.classes, self.class_sites, strict=True) if n > 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON values that a checkpoint holds as `about`."""
+        """Return the JSON values that a checkpoint holds as `card`."""
         return {
             "target": self.target,
             "classes": list(self.classes),
@@ -222,7 +222,7 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
         "format": "distangle model",
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "about": card.to_json(),
+        "card": card.to_json(),
     }
     text = json.dumps(values, allow_nan=False, ensure_ascii=False)
     metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
@@ -244,7 +244,7 @@ def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Mo
         )
     try:
         values = json.loads(metadata[CARD])
-        version, config, about = values["format_version"], values["config"], values["about"]
+        version, config, about = values["format_version"], values["config"], values["card"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise WeightsError(
             f"The card inside {path} is damaged ({error!r}). Restore the file from another copy."

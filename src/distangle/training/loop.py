@@ -94,11 +94,11 @@ def run_epochs(
             where = f"epoch {epoch + 1}, step {step + 1}"
             done = stepper.step(batches, numbers, epoch=epoch, done=step / per_epoch, rate=rate, where=where)
             _average(state, config.ema_decay, step)
-            state.so_far.add(**done, learning_rate=rate)
+            state.partial_epoch.add(**done, learning_rate=rate)
             moments.after_step(state)
             far(k)
-        row: dict[str, int | float] = {"epoch": epoch + 1, **state.so_far.row()}
-        row |= state.notes.get("pseudo_labels", {}).get("counted", {})
+        row: dict[str, int | float] = {"epoch": epoch + 1, **state.partial_epoch.row()}
+        row |= state.hook_values.get("pseudo_labels", {}).get("counts", {})
         with use_averaged_weights(model, state.average):
             row |= moments.validate(model)
         _check_finite(row)

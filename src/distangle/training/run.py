@@ -276,6 +276,6 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
         written = save_model(state.classifier, run.checkpoints / "model.safetensors", card=about)
     more = {}
     if config.pseudo_labels.strategy != "none":
-        more = {"pseudo_labels": summary(state.notes, config.pseudo_labels)}
+        more = {"pseudo_labels": summary(state.hook_values, config.pseudo_labels)}
     write_json(run.run, {**run.describe(), **more, "finished": True})
     run.record(run.run, run.image_statistics, *written)
