@@ -102,7 +102,7 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
         FoldError: As in `start_run` and `train`.
     """
     if limit < 2:
-        raise ConfigError(f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count.")
+        raise ConfigError(f"--dry-run is {limit}. Expected 2 steps or more: the first one warms up and does not count.")
     fold = folds.of(screen)
     config = resolve_auto_settings(config, screen, np.flatnonzero(fold == TRAIN).tolist())
     check_size(screen, config)

@@ -35,8 +35,8 @@ def is_slow_here(run: RunFolder) -> str:
         return ""
     return (
         f"Preset {config.preset} is made for a GPU, and this trains on the processor: an epoch may take hours. "
-        "`--preset small` is made for two cores. `distangle train SCREEN --limit 3` measures how long all of it takes, "
-        "and writes nothing."
+        "`--preset small` is made for two cores. `distangle train SCREEN --dry-run 3` measures how long all of it "
+        "takes, and writes nothing."
     )
 
 

@@ -103,7 +103,7 @@ def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say
     write_table(tmp_path / "wells.csv", ROWS[1:])
     _, found = edited(old)
     assert "did not note the options of its index" in found.what
-    assert "`distangle check NEW --like OLD`" in found.fix
+    assert "`distangle check NEW --compare-with OLD`" in found.fix
 
 
 @pytest.mark.parametrize("through_a_link", [False, True])

@@ -89,7 +89,7 @@ def outliers(values: np.ndarray) -> np.ndarray:
 def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
     constant = planes["std"] == 0
     for row in planes[constant].to_dict("records"):
-        what = f"every pixel is {row['least']:.0f}"
+        what = f"every pixel is {row['min']:.0f}"
         yield finding(row, "error", "constant plane", what, "Copy the file again; if it is so, the camera saw nothing.")
     tail = (planes["tail_rows"] >= TAIL) & ~constant
     hole = (planes["longest_constant_run"] >= RUN) & ~tail & ~constant
@@ -127,7 +127,7 @@ def _hole(row: Row) -> str:
 
 def _clipped(planes: pd.DataFrame) -> Iterator[Problem]:
     for row in planes[planes["clipped"] >= CLIPPED].to_dict("records"):
-        what = f"{row['clipped']:.1%} of the pixels are at {row['most']:.0f}, where the camera or the file clips"
+        what = f"{row['clipped']:.1%} of the pixels are at {row['max']:.0f}, where the camera or the file clips"
         fix = "Brightness above this is lost: expose shorter, or do without this channel's intensity."
         yield finding(row, "warning", "saturated", what, fix)
 

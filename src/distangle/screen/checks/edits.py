@@ -63,7 +63,7 @@ def check_edited(screen: Screen) -> Iterator[Problem]:
     if "options" not in screen.card.provenance:
         what = "the screen was indexed by a version that did not note the options of its index"
         yield _unlisted(
-            what, "Index again, and compare: `distangle check NEW --like OLD` says how many labels changed."
+            what, "Index again, and compare: `distangle check NEW --compare-with OLD` says how many labels changed."
         )
         return
     try:

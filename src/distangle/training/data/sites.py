@@ -66,7 +66,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Name the outputs of the network: the classes, then `junk 1` and so on.
+    """Name the outputs of the network: the classes, then `unused 1` and so on.
 
     The latter are `network.extra_outputs`: no site has them, so no label, pseudo label or score ever counts them.
 
@@ -75,7 +75,7 @@ def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
         ConfigError: A class already has such a name.
     """
     classes = class_names(screen, config.target)
-    junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
+    junk = tuple(f"unused {k + 1}" for k in range(config.network.extra_outputs))
     taken = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
     if taken:
         raise ConfigError(
