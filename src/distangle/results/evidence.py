@@ -184,7 +184,7 @@ class FilterAnalysis:
     """
 
     weights: Mapping[str, np.ndarray]
-    shown: Sequence[str]
+    stored_layers: Sequence[str]
     layers: Sequence[Mapping[str, Any]]
     claim: Mapping[str, Any] | None
     prune: Sequence[Mapping[str, Any]]
