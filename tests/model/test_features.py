@@ -88,7 +88,7 @@ def test_features_measured_in_another_way_are_refused(
 ) -> None:
     store = ImageCache(screen, Preprocessing())
     measure_features(model, store, VIEWS, tmp_path / "features")
-    with pytest.raises(RunError, match="holds features of another preparation. Remove the folder"):
+    with pytest.raises(RunError, match="holds features of another preprocessing. Remove the folder"):
         read_features(ImageCache(screen, Preprocessing(transform="sqrt")), VIEWS, tmp_path / "features")
     with pytest.raises(RunError, match="holds features of another views"):
         read_features(store, FixedViews(8), tmp_path / "features")

@@ -124,7 +124,7 @@ def _measured_with(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
         "preprocessing": store.preparation.model_dump(mode="json"),
-        "fixed_views": asdict(views),
+        "views": asdict(views),
     }
 
 
