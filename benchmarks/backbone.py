@@ -31,7 +31,11 @@ ROUNDS = 9
 
 def network(*, channels_last: bool) -> PerturbationClassifier:
     config = ModelConfig(
-        backbone="efficientnet_lite0", n_channels=CHANNELS, n_perturbations=13, frozen=True, measurements=True
+        backbone="efficientnet_lite0",
+        n_channels=CHANNELS,
+        n_perturbations=13,
+        freeze_backbone=True,
+        handcrafted_features=True,
     )
     model = build_classifier(config, seed=1).eval()
     return model.to(memory_format=torch.channels_last) if channels_last else model

@@ -53,10 +53,10 @@ SCREEN = {
 # and a batch for 264 images instead of 80,000.
 TRAINING = (
     "network.backbone=resnet_small",
-    "network.measurements=true",
+    "network.handcrafted_features=true",
     "network.embedding_size=64",
     "batch_size=24",
-    "accumulate=1",
+    "gradient_accumulation=1",
     "optim.lr=1e-3",
     "precision=fp32",
 )
@@ -66,7 +66,7 @@ PURE = "batches.pure=plate"
 TRAININGS = {
     "random": (),
     "pure": (PURE,),
-    "pure, 8 controls": (PURE, "norms.controls=8"),
+    "pure, 8 controls": (PURE, "batch_norm.n_controls=8"),
     "reversed gradient": ("adversary.weight=0.1",),
 }
 ARMS: tuple[tuple[str, AtTest], ...] = (
@@ -122,7 +122,7 @@ def one_treatment_a_plate(out: Path, seed: int, name: str, at_test: AtTest) -> f
         for treatment in sorted(set(sites["perturbation"][sites["role"] == "treatment"])):
             chosen = ~held_out | (sites["role"] != "treatment") | (sites["perturbation"] == treatment)
             part = dataclasses.replace(screen, sites=sites[chosen].reset_index(drop=True))
-            store = ImageCache(part, about.preparation)
+            store = ImageCache(part, about.preprocessing)
             rows = training_rows(run, part, fold)
             norms = statistics_for(run, model, about, store, at_test=at_test, training=rows, say=no_progress)
             table = predict_sites(model, about, store, fold=fold, norms=norms).table

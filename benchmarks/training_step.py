@@ -27,7 +27,9 @@ MARGIN_SHARE, SCALE = 0.2, 30.0
 
 
 def network(variant: str) -> PerturbationClassifier:
-    config = ModelConfig(n_channels=6, n_perturbations=N_PERTURBATIONS, n_cell_types=4, recompute=variant == "ours")
+    config = ModelConfig(
+        n_channels=6, n_perturbations=N_PERTURBATIONS, n_cell_types=4, activation_checkpointing=variant == "ours"
+    )
     model = build_classifier(config, seed=0)
     for part in model.modules():
         if isinstance(part, Transition):

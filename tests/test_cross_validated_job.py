@@ -16,7 +16,7 @@ TRAINING = (
     "--network.backbone=resnet_small",
     "--network.weights=null",
     "--network.embedding-size=8",
-    "--network.views=8",
+    "--network.n_fixed_views=8",
     "--batch-size=8",
     "--precision=fp32",
     "--correction.epochs=1",
@@ -69,7 +69,7 @@ def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(fo
     assert "Nothing was held out and nothing was scored" in everything
     for page in (crossed, everything):
         assert "Batch correction" in page
-        assert "centre by the negative controls of the plate" in page
+        assert "center by the negative controls of the plate" in page
 
 
 def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: Path) -> None:

@@ -160,14 +160,24 @@ def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: 
 
 
 def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("preset: scratch\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  clip: 2\n")
+    (tmp_path / "mine.yaml").write_text(
+        "preset: scratch\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  max_grad_norm: 2\n"
+    )
     out = tmp_path / "run"
-    words = ["--config", str(tmp_path / "mine.yaml"), "--optim.clip", "3", "--set", "views.gain=0", "--batch-size=6"]
+    words = [
+        "--config",
+        str(tmp_path / "mine.yaml"),
+        "--optim.max_grad_norm",
+        "3",
+        "--set",
+        "augmentation.gain=0",
+        "--batch-size=6",
+    ]
     main(["train", str(folder / "screen"), "--out", str(out), *words])
     kept = yaml.safe_load((out / "config.yaml").read_text())
-    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["views"]["gain"]) == ("scratch", 1, 6, 0.0)
-    assert (kept["optim"]["lr"], kept["optim"]["clip"]) == (1e-4, 3.0)
-    assert kept["preparation"]["binning"] == 1  # resolved
+    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["augmentation"]["gain"]) == ("scratch", 1, 6, 0.0)
+    assert (kept["optim"]["lr"], kept["optim"]["max_grad_norm"]) == (1e-4, 3.0)
+    assert kept["preprocessing"]["binning"] == 1  # resolved
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
@@ -273,7 +283,7 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
 
     model, card = open_model(RunFolder.open(folder / "runs/a"))
     screen = read_screen(folder / "screen")
-    store = ImageCache(screen, card.preparation)
+    store = ImageCache(screen, card.preprocessing)
     rows, statistics = fit_normalization(store, [0, 1])
     passes = []
     for view in range(8):

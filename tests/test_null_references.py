@@ -89,7 +89,7 @@ def test_the_default_names_nothing_where_nothing_was_done(tmp_path: Path) -> Non
 STANDARDISE = ("image", "training", "plate", "experiment", "controls", "experiment_controls")
 CORRECTIONS = [
     (f"correction.method={method}", f"correction.group={group}", f"correction.wells={wells}")
-    for method in ("centre", "standardise")
+    for method in ("center", "standardize")
     for group in ("experiment", "plate")
     for wells in ("controls", "all")
 ]
@@ -101,14 +101,19 @@ CORRECTIONS = [
 def test_no_standardisation_with_any_correction_names_anything(
     tmp_path: Path, standardise: str, correction: tuple[str, ...]
 ) -> None:
-    check_chance(tmp_path, "small", (f"preparation.standardise={standardise}", *correction))
+    check_chance(tmp_path, "small", (f"preprocessing.standardize={standardise}", *correction))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("standardise", STANDARDISE)
 @pytest.mark.parametrize("norms", ["running", "plate", "experiment", "controls"])
 def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standardise: str, norms: str) -> None:
-    changes = (f"preparation.standardise={standardise}", f"norms.at_test={norms}", "norms.fewest=2", "epochs=20")
+    changes = (
+        f"preprocessing.standardize={standardise}",
+        f"batch_norm.statistics={norms}",
+        "batch_norm.min_sites=2",
+        "epochs=20",
+    )
     check_chance(tmp_path, "scratch", changes)
 
 
@@ -129,4 +134,4 @@ def test_one_reference_for_both_sides_would_name_the_experiments(
         "distangle.core.shrinkage.shrinkage_factors", lambda prior, count: np.ones((len(count), len(prior.within)))
     )
     with pytest.raises(AssertionError, match="named"):
-        check_chance(tmp_path, "small", ("correction.method=centre",))
+        check_chance(tmp_path, "small", ("correction.method=center",))

@@ -22,7 +22,14 @@ FOLDS = (
     *("--hold-out", "experiment=U2OS-10,U2OS-11,U2OS-12"),
     *("--unlabelled", "experiment=" + ",".join(f"U2OS-{k:02d}" for k in range(3, 10))),
 )
-RAMP = ("strategy=alpha_ramp", "from_epoch=20", "full_epoch=25", "confidence=0.05", "labelled_share=0.4", "every=4")
+RAMP = (
+    "strategy=alpha_ramp",
+    "from_epoch=20",
+    "full_epoch=25",
+    "confidence=0.05",
+    "labelled_share=0.4",
+    "every_epochs=4",
+)
 N_SCREENS, EPOCHS = 3, 100
 
 

@@ -25,16 +25,16 @@ SETTINGS = (
 )
 FOLDS = ("--hold-out", "experiment=HUVEC-04", "--unlabelled", "experiment=HUVEC-02,HUVEC-03")
 SMALL = ("--preset", "scratch", "--epochs", "4", "--set", "batch_size=8", "--set", "pseudo_labels.from_epoch=1")
-OFTEN = ("--set", "saving.every_steps=1")
+OFTEN = ("--set", "checkpointing.every_steps=1")
 ALWAYS = (
     "--set",
-    "pseudo_labels.largest_gap=2",
+    "pseudo_labels.max_gap=2",
     "--set",
-    "pseudo_labels.least_precision=0",
+    "pseudo_labels.min_precision=0",
     "--set",
-    "pseudo_labels.least_entropy=0",
+    "pseudo_labels.min_entropy=0",
 )
-ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.largest_fall=2")
+ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.max_drop=2")
 
 
 def training(strategy: str) -> list[str]:
@@ -159,7 +159,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
 
 def test_a_collapse_is_said_and_recorded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After one epoch a network knows next to nothing: its choices for the wells are far from even.
-    words = [word.replace("least_entropy=0", "least_entropy=1") for word in training("alpha_ramp")]
+    words = [word.replace("min_entropy=0", "min_entropy=1") for word in training("alpha_ramp")]
     main(["train", str(folder / "screen"), "--out", str(folder / "runs/collapsed"), *words])
     said = " ".join(capsys.readouterr().err.split())
     assert "pseudo labels end before epoch 2: the classes of" in said
@@ -215,7 +215,7 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     rows = candidate_rows(screen, folds, config, classes)
     assert set(screen.sites["role"].iloc[rows]) == {"treatment"}
     assert len(rows) == 2 * 4 * 2  # experiments, treatments, sites
-    store = ImageCache(screen, config.preparation)
+    store = ImageCache(screen, config.preprocessing)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     pool, _ = labelled_sites(store, rows, classes, config)
     wells = unlabelled_wells(screen, labelled, pool, classes, config)
@@ -238,7 +238,7 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
     config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"controls": wanted})})
     classes = tuple(run.describe()["classes"])
-    store = ImageCache(screen, config.preparation)
+    store = ImageCache(screen, config.preprocessing)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     everybody, labeller = join_unlabelled(
         folds, labelled, classes, config, SiteEvaluation(store=store), say=lambda _: None

@@ -64,13 +64,13 @@ def checked_and_drawn(screen: Path, *, sites: int, errors: bool) -> None:
     else:
         main(["check", str(screen)])
     found = json.loads((screen / "checks" / "checks.json").read_text())
-    assert (found["looked"]["sites"], found["counts"]["error"] > 0) == (sites, errors)
-    assert all(law["holds"] for law in found["laws"])
+    assert (found["coverage"]["sites"], found["counts"]["error"] > 0) == (sites, errors)
+    assert all(law["holds"] for law in found["invariants"])
     main(["statistics", str(screen), "--out", str(screen / "card")])
     card = json.loads((screen / "card" / "card.json").read_text())
     assert card["indexed"] == sites
     assert (screen / "card" / "index.html").is_file()
-    if found["looked"].get("planes_read"):
+    if found["coverage"].get("planes_read"):
         assert (screen / "card" / "figures" / "channels.png").is_file()
         assert len(card["pixels"]["channels"]) == len(card["channels"])
 

@@ -19,9 +19,9 @@ NETWORK_FIELDS = (
     "embedding_size",
     "final_relu",
     "norm_momentum",
-    "recompute",
-    "measurements",
+    "activation_checkpointing",
+    "handcrafted_features",
     "neck_dropout",
     "pooled_dropout",
-    "frozen",
+    "freeze_backbone",
 )

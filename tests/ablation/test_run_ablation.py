@@ -85,10 +85,15 @@ def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
 
 def test_two_parts_that_share_a_setting_are_told_apart_and_strength_is_kept_only_where_it_is_one() -> None:
     adabn, steadied = (
-        settings_of(one, recipe("norms.at_test=experiment")) for one in chosen_conditions("adabn,plate-pure+controls")
+        settings_of(one, recipe("batch_norm.statistics=experiment"))
+        for one in chosen_conditions("adabn,plate-pure+controls")
     )
-    assert (adabn["norms.at_test"], adabn["norms.controls"]) == ("plate", 0)
-    assert (steadied["norms.at_test"], steadied["norms.controls"], steadied["batches.pure"]) == ("controls", 8, "plate")
+    assert (adabn["batch_norm.statistics"], adabn["batch_norm.n_controls"]) == ("plate", 0)
+    assert (steadied["batch_norm.statistics"], steadied["batch_norm.n_controls"], steadied["batches.pure"]) == (
+        "controls",
+        8,
+        "plate",
+    )
     (reversal,) = chosen_conditions("reversal")
     assert settings_of(reversal, recipe("adversary.weight=0.5"))["adversary.weight"] == 0.5
     assert settings_of(reversal, recipe())["adversary.weight"] == 0.1

@@ -46,7 +46,7 @@ def test_every_setting_has_a_meaning_and_none_is_left_over(capsys: pytest.Captur
     assert set(MEANINGS) == {name for name, _ in settings()}
     text = " ".join(said(capsys, "train", "--help").split())
     assert "--optim.lr learning rate at its highest [0.00015 in seed, rcic1st; 0.002 in small, scratch]" in text
-    assert "--balance how often a class is visited: 0 by its sites, 1 as often as any other [" in text
+    assert "--class-balance how often a class is visited: 0 by its sites, 1 as often as any other [" in text
 
 
 def test_the_settings_of_a_simulation_are_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:

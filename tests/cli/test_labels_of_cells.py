@@ -45,7 +45,7 @@ def screen(request: pytest.FixtureRequest, lab: Path) -> Path:
 
 
 TRAINING = ("--preset", "scratch", "--epochs", "1", "--network.embedding_size", "8", "--batch_size", "8")
-PLAIN = ("--correction.method", "none", "--preparation.standardise", "image")
+PLAIN = ("--correction.method", "none", "--preprocessing.standardize", "image")
 
 
 def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:

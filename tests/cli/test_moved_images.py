@@ -40,7 +40,7 @@ def moved(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 VERBS = {
     "train": "train screen --preset scratch --out runs/b",
-    "rehearsal": "train screen --preset scratch --limit 2",
+    "rehearsal": "train screen --preset scratch --dry-run 2",
     "from": "train --from runs/a --out runs/b",
     "resume": "train --resume runs/a",
     "predict": "predict runs/a",

@@ -150,7 +150,7 @@ CONSISTENT = [
     ("explanations/explanation.json", '{"settings": [], "summary": {}, "planted": null}', "report"),
     ("explanations/templates.json", '{"numbers": {}, "maps": [3]}', "report"),
     ("explanations/faithfulness.json", '{"settings": {}, "summary": {}, "sentences": [], "sites": [{}]}', "report"),
-    ("explanations/filters.json", '{"shown": [7]}', "report"),
+    ("explanations/filters.json", '{"stored_layers": [7]}', "report"),
     ("run.json", '{"screen": 7}', "report"),
     ("run.json", '{"screen": "../../screen", "classes": 7}', "explain"),
     ("run.json", '{"screen": "../../screen", "cross_validation": {"n_folds": 1000000000}}', "verify"),
@@ -377,7 +377,7 @@ def test_whom_a_stranger_reports_to_is_not_reported_to(
     monkeypatch.setattr("distangle.training.loggers.check_loggers", lambda names: None)
     asked: list[str] = []
     monkeypatch.setattr("distangle.training.loggers.REMOTE", {"wandb": lambda *given, **more: asked.append("wandb")})
-    assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--limit", "2"]) == 0
+    assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--dry-run", "2"]) == 0
     assert "unless you ask: `--set 'loggers=[wandb]'`" in capsys.readouterr().err
     assert status_of(["train", "--resume", str(lab.run)]) == 0
     assert "asks to report to wandb" in capsys.readouterr().err

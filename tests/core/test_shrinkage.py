@@ -74,4 +74,4 @@ def test_a_prior_survives_its_rows_and_a_correction_its_words() -> None:
     prior = estimate_prior(np.random.default_rng(5).normal(size=(9, 3)), np.repeat([0, 1, 2], 3))
     np.testing.assert_allclose(GroupPrior.from_rows(prior.as_rows()).typical, prior.typical, rtol=1e-6)
     assert str(Correction()) == "none"
-    assert str(Correction(method="standardise", group="plate", wells="all")) == "standardise by the wells of the plate"
+    assert str(Correction(method="standardize", group="plate", wells="all")) == "standardize by the wells of the plate"

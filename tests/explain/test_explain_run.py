@@ -47,7 +47,7 @@ def test_runs_of_other_seeds_and_of_shuffled_labels_are_asked_about_the_same_sit
     examined = Faithfulness.read(run.explanations)
     for name in ("seeds", "shuffled"):
         assert (examined.summary[name]["networks"], examined.summary[name]["sites"]) == (2, 4)
-        assert -1 <= examined.summary[name]["likeness"]["mean"] < 1
+        assert -1 <= examined.summary[name]["similarity"]["mean"] < 1
     assert {"seeds", "shuffled"} <= set(examined.summary["verdicts"])
     opened = load_context(run, screen, selection=SiteSelection(only={"well": wells}))
     assert found.table["Metadata_Well"].tolist() == screen.sites["well"].iloc[list(opened.rows)].tolist() == wells

@@ -201,7 +201,7 @@ def test_what_was_explained_survives_the_disk(explanation, tmp_path):
 
 
 def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(given, explanation):
-    again = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "most_at_once": 7}))
+    again = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "max_at_once": 7}))
     np.testing.assert_allclose(again.maps, explanation.maps, atol=1e-5)
     numbers = [name for name in explanation.table if "_p_" in str(name)]
     np.testing.assert_allclose(again.table[numbers], explanation.table[numbers], atol=0.06)
@@ -215,7 +215,7 @@ def test_settings_say_what_was_done(given, explanation):
     assert settings["layer"] == f"features.{last}, after the final ReLU"
     assert settings["scaling"] == "raw255"
     assert settings["channels"] == ["w1", "w2", "w3"]
-    assert (settings["head"], settings["of"], settings["removal"], settings["n_null_maps"]) == (
+    assert (settings["head"], settings["score"], settings["removal"], settings["n_null_maps"]) == (
         "softmax", "log_probability", "mean", 20,
     )  # fmt: skip
     assert settings["map_grid"] == list(given.model.feature_maps(given.images).shape[2:])
@@ -223,7 +223,9 @@ def test_settings_say_what_was_done(given, explanation):
 
 def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
     given = Given(np.uint16)
-    settings = FAST.model_copy(update={"layer": "features.layer1", "head": "arc", "of": "logit", "removal": "control"})
+    settings = FAST.model_copy(
+        update={"layer": "features.layer1", "head": "arc", "score": "logit", "removal": "control"}
+    )
     found = given.explain(settings=settings, controls=given.images.flip(0))
     assert found.settings["scaling"] == "min_max"
     assert found.settings["layer"] == "features.layer1"
@@ -263,8 +265,8 @@ def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(give
             assert found.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
     assert "ablation_p_3" in found.table
     assert "shapley_p_1" in found.wells
-    assert found.settings["untreated_wells"] == 3
-    assert explanation.settings["untreated_wells"] == 0
+    assert found.settings["n_control_wells"] == 3
+    assert explanation.settings["n_control_wells"] == 0
 
 
 def test_other_wells_of_the_plate_can_stand_in(given):
@@ -287,8 +289,8 @@ def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanati
     assert explanation.planted is None
     found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: PlantedCircle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
-    assert found.planted["top_shapley_is_planted"]["of"] == 5
-    assert found.planted["map_peak_in_place"]["of"] == 1
+    assert found.planted["top_shapley_is_planted"]["n_total"] == 5
+    assert found.planted["map_peak_in_place"]["n_total"] == 1
 
 
 def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(given):

@@ -38,7 +38,7 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_stain():
         ("unknown", "unknown", "unknown", 1, 1, 1),
     )
     said = compare_with_truth(table, empty_maps(8), channels_of=CHANNELS_OF, places={})
-    picked = {name: (said[name]["sites"], said[name]["of"]) for name in said if name.startswith("top_")}
+    picked = {name: (said[name]["sites"], said[name]["n_total"]) for name in said if name.startswith("top_")}
     assert picked == {
         "top_shapley_is_planted": (2, 3),
         "top_eq15_is_planted": (0, 3),
@@ -47,7 +47,7 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_stain():
     assert said["top_shapley_is_planted"]["share"] == pytest.approx(2 / 3)
     assert said["top_shapley_is_planted"]["chance"] == pytest.approx(1 / 3)
     found = said["perturbations_found"]
-    assert (found["perturbations"], found["of"]) == (1, 2)
+    assert (found["perturbations"], found["n_total"]) == (1, 2)
 
 
 def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_explained():
@@ -64,9 +64,14 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
     maps[2, 2, 7] = 1  # not asked
     circle = PlantedCircle(2.0, 7.0, 1.0)  # 5 pixels of 100
     said = compare_with_truth(table, maps, channels_of=CHANNELS_OF, places=dict.fromkeys(range(4), circle))
-    assert (said["map_peak_in_place"]["sites"], said["map_peak_in_place"]["of"]) == (1, 3)  # the empty map is a miss
+    peak = said["map_peak_in_place"]
+    assert (peak["sites"], peak["n_total"]) == (1, 3)  # the empty map is a miss
     assert said["map_peak_in_place"]["chance"] == pytest.approx(0.05)
-    assert said["map_mass_in_place"] == {"of": 3, "share": pytest.approx((1 / 1.5) / 3), "area": pytest.approx(0.05)}
+    assert said["map_mass_in_place"] == {
+        "n_total": 3,
+        "share": pytest.approx((1 / 1.5) / 3),
+        "area": pytest.approx(0.05),
+    }
 
 
 def test_an_empty_map_misses_even_a_place_in_the_corner():
@@ -80,17 +85,17 @@ def test_nothing_to_count_is_none_and_not_nan():
     table = rows(("nothing", "nothing", "nothing", 1, 1, 1))
     said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={})
     for name in ("top_shapley_is_planted", "map_peak_in_place", "perturbations_found"):
-        assert said[name]["of"] == 0
+        assert said[name]["n_total"] == 0
         assert said[name]["share"] is None
         assert said[name]["low"] is None
-    assert said["map_mass_in_place"] == {"of": 0, "share": None, "area": None}
+    assert said["map_mass_in_place"] == {"n_total": 0, "share": None, "area": None}
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (40, 90)])
 def test_of_single_sites_the_interval_is_nearly_the_exact_binomial_one(hits, n):
     expected = binomtest(hits, n).proportion_ci(0.95)
     found = share_of(np.arange(n) < hits, np.arange(n))
-    assert (found["of"], found["share"]) == (n, hits / n)
+    assert (found["n_total"], found["share"]) == (n, hits / n)
     assert found["low"] == pytest.approx(expected.low, abs=0.04)
     assert found["high"] == pytest.approx(expected.high, abs=0.04)
 

@@ -28,7 +28,7 @@ LONGEST_S = 10.0  # of a child that works for milliseconds
 
 def maker_of(screen: Screen, store: ImageCache) -> BatchLoader:
     config = resolve_config("scratch", [*TRAINING])
-    config = config.model_copy(update={"preparation": store.preparation})
+    config = config.model_copy(update={"preprocessing": store.preparation})
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
     return BatchLoader(store, sites, config, n_perturbations=3)
 

@@ -45,8 +45,8 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
     """Build the table, then go through two epochs: order, batches, and the pixels of some of them."""
     began = memory()
     screen = repeated(tiny_screen(folder, size=8), n_sites)
-    config = resolve_config("seed", ["batch_size=64", "balance=0.75"], epochs=2)
-    store = ImageCache(screen, Preprocessing(standardise="image"), memory=0)
+    config = resolve_config("seed", ["batch_size=64", "class_balance=0.75"], epochs=2)
+    store = ImageCache(screen, Preprocessing(standardize="image"), memory=0)
     rows = np.arange(n_sites)
     labels = rows % N_CLASSES
     sites = TrainingSites(
@@ -58,7 +58,7 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
     started = time.monotonic()
     after = []
     for epoch in range(config.epochs):
-        order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
+        order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
         n_batches = len(maker.cut(order, epoch))
         numbers = [step[0] for step in step_batches(n_batches, EVERY)]
         for batch in maker.epoch(order, epoch, numbers=numbers):

@@ -185,7 +185,7 @@ def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> di
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out = Path(sys.argv[1])
-    tiny_start(tiny_screen(out), out / "fresh", "saving.every_steps=1", epochs=EPOCHS)
+    tiny_start(tiny_screen(out), out / "fresh", "checkpointing.every_steps=1", epochs=EPOCHS)
     said = os.dup(1)
     os.dup2(2, 1)  # what the verbs say is not the answer
     answer = json.dumps(kill_and_go_on(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))

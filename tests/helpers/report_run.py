@@ -211,9 +211,9 @@ def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
         confusion={"perturbations": list(wells.perturbations), "counts": counts.to_numpy().tolist()},
         controls={
             "negative_control": {"n": 12, "mean_confidence": 0.41, "recall": 0.92, "verdict": "as expected",
-                                 "words": "3% of 12 sites are called a treatment."},
+                                 "sentence": "3% of 12 sites are called a treatment."},
             "positive_control": {"n": 10, "recall": None, "verdict": "violated",
-                                 "words": "They should be recognised most surely of all."},
+                                 "sentence": "They should be recognised most surely of all."},
         },
         notes=("Cell type joined the features.",),
     )  # fmt: skip
@@ -265,7 +265,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
             channels_of={name: [strong_channel(screen, name)] for name in screen.card.perturbations},
             places={0: PlantedCircle(shape[0] / 2, shape[1] / 2, shape[0] / 4)},
         ),
-        settings={"of": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
+        settings={"score": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
                   "n_null_maps": 50,
                   "channels": [channel.name for channel in screen.card.channels]},
     )  # fmt: skip

@@ -134,7 +134,7 @@ def verbs_of_a_run(lab: Lab) -> Mapping[str, list[str]]:
     run = str(lab.run)
     return {
         "resume": ["train", "--resume", run],
-        "from": ["train", "--from", run, "--out", str(lab.root / "runs" / "new"), "--limit", "2"],
+        "from": ["train", "--from", run, "--out", str(lab.root / "runs" / "new"), "--dry-run", "2"],
         "predict": ["predict", run],
         "explain": ["explain", run, "--n-sites", "1", "--parts", "none"],
         "figures": ["figures", run, "--only", "12"],
@@ -151,7 +151,7 @@ def verbs_of_a_screen(lab: Lab) -> Mapping[str, list[str]]:
         "folds": ["folds", screen, "--out", f"{new}.parquet", "--hold-out", "experiment=E3"],
         "statistics": ["statistics", screen, "--out", new, "--sample", "2", "--workers", "1"],
         "pack": ["pack", screen, "--out", new, "--format", "records", "--workers", "1"],
-        "train": ["train", screen, "--preset", "scratch", "--hold-out", "experiment=E3", "--limit", "2"],
+        "train": ["train", screen, "--preset", "scratch", "--hold-out", "experiment=E3", "--dry-run", "2"],
         "ablate": ["ablate", screen, "--out", new, "--preset", "nosuch"],
         "verify": ["verify", screen],
         "predict": ["predict", str(lab.run)],

@@ -37,7 +37,7 @@ def model_card(classes: Sequence[str], sites: Sequence[int] | None = None, **cha
         "target": "perturbation",
         "channels": ("DNA", "actin"),
         "cell_types": (),
-        "preparation": Preprocessing(standardise="image"),
+        "preprocessing": Preprocessing(standardize="image"),
         "epochs": 1,
         "precision": "fp32",
         **changes,

@@ -22,10 +22,10 @@ CLASSES = ("DMSO", "taxol", "nocodazole")
 # Every stage that keeps something between two steps takes part: dropout, average, accumulation, two views.
 TRAINING = (
     "batch_size=4",
-    "accumulate=2",
-    "average=0.9",
+    "gradient_accumulation=2",
+    "ema_decay=0.9",
     "precision=fp32",
-    "network.measurements=false",
+    "network.handcrafted_features=false",
     "network.neck_dropout=0.3",
     "network.backbone=densenet_small",
     "network.embedding_size=8",
@@ -85,7 +85,7 @@ def whole_and_fresh(root: Path, *, epochs: int) -> Path:
     """Write screen/, runs/whole (trained without a stop) and runs/fresh (not trained), a checkpoint a step."""
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
-        tiny_start(screen, root / "runs" / name, "saving.every_steps=1", epochs=epochs)
+        tiny_start(screen, root / "runs" / name, "checkpointing.every_steps=1", epochs=epochs)
     go_on(RunFolder.open(root / "runs/whole"))
     return root
 

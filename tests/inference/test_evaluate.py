@@ -107,7 +107,7 @@ def test_rows_are_given_per_cell_type_and_for_the_worst_experiment() -> None:
 
 
 def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
-    card = replace(CARD, preparation=Preprocessing(standardise="experiment_controls"))
+    card = replace(CARD, preprocessing=Preprocessing(standardize="experiment_controls"))
     scores = evaluate(
         [predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run={**RUN, "forced": True}
     )

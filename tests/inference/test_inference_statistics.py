@@ -24,10 +24,10 @@ from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
 PURE = (
     "batches.pure=plate",
-    "norms.at_test=plate",
-    "norms.fewest=4",
-    "preparation.standardise=image",
-    "preparation.transform=none",
+    "batch_norm.statistics=plate",
+    "batch_norm.min_sites=4",
+    "preprocessing.standardize=image",
+    "preprocessing.transform=none",
 )
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/, runs/fresh (not trained) and runs/a (trained and predicted)."""
     root = tmp_path_factory.mktemp("norms")
     screen = tiny_screen(root)
-    tiny_start(screen, root / "runs/fresh", *PURE, "saving.every_steps=1")
+    tiny_start(screen, root / "runs/fresh", *PURE, "checkpointing.every_steps=1")
     run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
     go_on(run)
     predict_run(run, screen)
@@ -50,7 +50,7 @@ def part_of(screen: Screen, rows: list[int]) -> Screen:
 def test_prediction_is_what_the_network_in_training_mode_says_of_the_plate_as_one_batch(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     model, card = open_model(run)
-    store = ImageCache(screen, card.preparation)
+    store = ImageCache(screen, card.preprocessing)
     rows = np.flatnonzero(screen.sites["experiment"] == "E3").tolist()
     _, statistics = fit_normalization(store, rows)
     seen = np.stack([(store.image(row) - statistics[row, 0, :, None, None]) for row in rows])
@@ -185,10 +185,10 @@ def test_a_plate_with_too_few_sites_takes_those_of_its_experiment_and_says_so() 
         ("the running statistics of the training", (("E2", "1"),), ()),
     ]
     assert said == [
-        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than norms.fewest=8; used instead: experiment E1 "
-        "(12 sites).",
-        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than norms.fewest=8; used instead: the running "
-        "statistics of the training.",
+        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than batch_norm.min_sites=8; used instead: "
+        "experiment E1 (12 sites).",
+        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than batch_norm.min_sites=8; used instead: "
+        "the running statistics of the training.",
     ]
 
 
@@ -204,8 +204,8 @@ def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
         ("controls of plate E2 1", (("E2", "1"),), (8, 9, 10)),
     ]
     assert said == [
-        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than norms.fewest=3; used instead: "
-        "controls of experiment E1 (4 sites)."
+        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than batch_norm.min_sites=3; used "
+        "instead: controls of experiment E1 (4 sites)."
     ]
 
 

@@ -13,7 +13,7 @@ from distangle.model.features import FixedViews, measure_features, read_features
 from distangle.screen import Screen
 from tiny_run import tiny_screen
 
-VIEWS = FixedViews(10, smallest_crop=0.8, gain=0.1, offset=0.1)
+VIEWS = FixedViews(10, min_crop=0.8, gain=0.1, offset=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,12 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 @pytest.fixture(scope="module")
 def model() -> PerturbationClassifier:
     config = ModelConfig(
-        backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=4, frozen=True, measurements=True
+        backbone="resnet_small",
+        n_channels=2,
+        n_perturbations=3,
+        embedding_size=4,
+        freeze_backbone=True,
+        handcrafted_features=True,
     )
     return build_classifier(config, seed=0).eval()
 
@@ -83,7 +88,7 @@ def test_features_measured_in_another_way_are_refused(
 ) -> None:
     store = ImageCache(screen, Preprocessing())
     measure_features(model, store, VIEWS, tmp_path / "features")
-    with pytest.raises(RunError, match="holds features of another preparation. Remove the folder"):
+    with pytest.raises(RunError, match="holds features of another preprocessing. Remove the folder"):
         read_features(ImageCache(screen, Preprocessing(transform="sqrt")), VIEWS, tmp_path / "features")
     with pytest.raises(RunError, match="holds features of another views"):
         read_features(store, FixedViews(8), tmp_path / "features")
@@ -102,7 +107,7 @@ def test_a_site_that_cannot_be_read_keeps_its_reason_and_has_no_numbers(
 
 
 def test_one_mean_and_spread_of_the_training_images_standardises_all(screen: Screen) -> None:
-    store = ImageCache(screen, Preprocessing(standardise="training"))
+    store = ImageCache(screen, Preprocessing(standardize="training"))
     preparation = fix_statistics(store, [0, 1, 2])
     pixels = np.stack([store.image(row) for row in (0, 1, 2)]).astype(float)
     assert preparation.fixed is not None

@@ -69,7 +69,9 @@ def test_the_number_of_measurements_is_known_beforehand() -> None:
 
 
 def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them() -> None:
-    config = ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=4, embedding_size=8, measurements=True)
+    config = ModelConfig(
+        backbone="resnet_small", n_channels=3, n_perturbations=4, embedding_size=8, handcrafted_features=True
+    )
     model = build_classifier(config, seed=0).eval()
     seen = images(size=64)
     n_maps = model.backbone.n_features + HandcraftedFeatures(3).n_maps

@@ -64,7 +64,7 @@ def test_the_same_model_gives_the_same_bytes(model: PerturbationClassifier, tmp_
 
 
 def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_path: Path) -> None:
-    card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="centre"), shape=(24, 32))
+    card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="center"), shape=(24, 32))
     path = tmp_path / "deep" / "model.safetensors"
     written = save_model(model.to(memory_format=torch.channels_last), path, card=card)
     loaded, kept = load_model(path)
@@ -89,7 +89,7 @@ def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
     assert beside["weights_sha256"] == sha256_of(saved)
     assert beside["format_version"] == 1
     assert ModelConfig.model_validate(beside["config"]) == CONFIG
-    assert beside["about"] == CARD_OF_MODEL.to_json()
+    assert beside["card"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
@@ -185,21 +185,24 @@ def test_tensors_of_another_network_are_refused_by_name(
     [
         ({"config": {"backbone": "vgg"}}, "describes no model that this distangle can build"),
         ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
-        ({"about": 3}, "describes no model that this distangle can build"),
+        ({"card": 3}, "describes no model that this distangle can build"),
         (
-            {"about": {"target": "perturbation"}},
+            {"card": {"target": "perturbation"}},
             "lacks classes, class_sites, channels, cell_types",
         ),
-        ({"about": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
-        ({"about": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
-        ({"about": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
-        ({"about": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
-        ({"about": {**ABOUT, "norms": 3}}, "does not fit: norms = 3: "),
+        ({"card": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
+        ({"card": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
+        ({"card": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
+        ({"card": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
+        ({"card": {**ABOUT, "batch_norm": 3}}, "does not fit: batch_norm = 3: "),
         (
-            {"about": {**ABOUT, "norms": {"at_test": "well"}}},
+            {"card": {**ABOUT, "batch_norm": {"statistics": "well"}}},
             "does not fit: statistics = 'well': input should be 'running'",
         ),
-        ({"about": {**ABOUT, "norms": {"at_tset": "plate"}}}, "unknown key 'norms.at_tset'. Did you mean 'at_test'"),
+        (
+            {"card": {**ABOUT, "batch_norm": {"statistisc": "plate"}}},
+            "unknown key 'batch_norm.statistisc'. Did you mean 'statistics'",
+        ),
     ],
 )
 def test_a_card_that_describes_no_model_is_refused(saved: Path, card: dict[str, Any], message: str) -> None:
@@ -223,14 +226,14 @@ def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) ->
 def test_a_card_reads_what_it_wrote_and_what_older_versions_wrote() -> None:
     card = replace(
         CARD_OF_MODEL,
-        norms=NormStatisticsChoice(statistics="plate", min_sites=4, n_controls=2),
-        correction=Correction(method="centre"),
+        batch_norm=NormStatisticsChoice(statistics="plate", min_sites=4, n_controls=2),
+        correction=Correction(method="center"),
     )
     assert ModelCard.from_json(json.loads(json.dumps(card.to_json()))) == card
     assert list(card.to_json()) == [
-        "target", "classes", "class_sites", "channels", "cell_types", "preparation", "shape", "correction", "epochs",
-        "precision", "norms",
+        "target", "classes", "class_sites", "channels", "cell_types", "preprocessing", "shape", "correction", "epochs",
+        "precision", "batch_norm",
     ]  # fmt: skip
-    assert card.to_json()["norms"] == {"at_test": "plate", "fewest": 4, "controls": 2}
-    old = {name: value for name, value in card.to_json().items() if name not in ("correction", "norms")}
-    assert ModelCard.from_json(old) == replace(card, norms=NormStatisticsChoice(), correction=Correction())
+    assert card.to_json()["batch_norm"] == {"statistics": "plate", "min_sites": 4, "n_controls": 2}
+    old = {name: value for name, value in card.to_json().items() if name not in ("correction", "batch_norm")}
+    assert ModelCard.from_json(old) == replace(card, batch_norm=NormStatisticsChoice(), correction=Correction())

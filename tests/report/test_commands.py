@@ -64,7 +64,12 @@ def test_a_command_names_a_run_elsewhere_as_it_was_given(made: Path, monkeypatch
 
 @pytest.mark.parametrize(
     "changes",
-    [("batch_size=16",), ("optim.lr=0.001", "views.turn=true"), ("target=cell_type", "network.neck_dropout=0.25"), ()],
+    [
+        ("batch_size=16",),
+        ("optim.lr=0.001", "augmentation.any_angle=true"),
+        ("target=cell_type", "network.neck_dropout=0.25"),
+        (),
+    ],
 )
 def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     changes: tuple[str, ...], made: Path
@@ -73,12 +78,12 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     from distangle.screen import read_screen
 
     run = RunFolder.open(made)
-    config = resolve_config("scratch", [*changes, "precision=bf16", "preparation.binning=2"], epochs=3)
+    config = resolve_config("scratch", [*changes, "precision=bf16", "preprocessing.binning=2"], epochs=3)
     run.config.write_text(write_config(config))
     train = next(typed for typed in _typical(load(run, read_screen(run.screen_folder()))) if " train " in typed)
     words = shlex.split(train)
     assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
     again = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
     assert again.model_copy(update={"precision": "bf16"}) == config.model_copy(
-        update={"preparation": again.preparation}
+        update={"preprocessing": again.preprocessing}
     )

@@ -92,7 +92,7 @@ def test_a_planted_experiment_is_no_longer_readable_and_the_label_still_is() -> 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("adversary")
     screen = tiny_screen(root)
-    tiny_start(screen, root / "runs/fresh", "adversary.weight=0.5", "saving.every_steps=1", epochs=2)
+    tiny_start(screen, root / "runs/fresh", "adversary.weight=0.5", "checkpointing.every_steps=1", epochs=2)
     go_on(RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a"))))
     return root
 

@@ -25,10 +25,10 @@ def test_the_paper_and_its_ancestor_differ_in_what_they_say() -> None:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str) -> None:
-    config = resolve_config(preset, ["optim.lr=1e-4", "views.gain=0.3"], epochs=3)
+    config = resolve_config(preset, ["optim.lr=1e-4", "augmentation.gain=0.3"], epochs=3)
     (tmp_path / "config.yaml").write_text(write_config(config))
     assert read_config(tmp_path / "config.yaml") == config
-    assert (config.optim.lr, config.views.gain, config.epochs) == (1e-4, 0.3, 3)
+    assert (config.optim.lr, config.augmentation.gain, config.epochs) == (1e-4, 0.3, 3)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,12 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_file_stands_above_the_preset_and_below_the_flags(tmp_path: Path) -> None:
-    file = written(tmp_path, "preset: small\noptim:\n  lr: 1e-4\n  clip: 2\nviews.gain: 0.3\nloss:\n  # all default\n")
-    config = resolve_config(file=file, changes=["optim.clip=3", "optim.clip=4"], epochs=7)
+    text = "preset: small\noptim:\n  lr: 1e-4\n  max_grad_norm: 2\naugmentation.gain: 0.3\nloss:\n  # all default\n"
+    file = written(tmp_path, text)
+    config = resolve_config(file=file, changes=["optim.max_grad_norm=3", "optim.max_grad_norm=4"], epochs=7)
     small = resolve_config("small")
     assert config.preset == "small"
-    assert (config.optim.lr, config.optim.clip, config.views.gain, config.epochs) == (1e-4, 4.0, 0.3, 7)
+    assert (config.optim.lr, config.optim.max_grad_norm, config.augmentation.gain, config.epochs) == (1e-4, 4.0, 0.3, 7)
     assert config.optim.weight_decay == small.optim.weight_decay  # a part that is named keeps what it does not name
     assert config.loss == small.loss
     assert resolve_config(file=written(tmp_path, "")) == resolve_config("seed")

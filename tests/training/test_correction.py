@@ -25,8 +25,14 @@ from distangle.training import resolve_config, start_run, train
 from distangle.training.correction import CorrectionScore, best_correction, is_lost
 from tiny_run import go_on, tiny_screen
 
-TINY = ("batch_size=4", "network.embedding_size=8", "precision=fp32", "optim.warmup_epochs=1", "network.views=8")
-CENTRE = Correction(method="centre")
+TINY = (
+    "batch_size=4",
+    "network.embedding_size=8",
+    "precision=fp32",
+    "optim.warmup_epochs=1",
+    "network.n_fixed_views=8",
+)
+CENTRE = Correction(method="center")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,12 @@ def test_references_drawn_anew_are_halves_of_the_wells_and_never_twice_the_same(
 
 def test_a_network_gives_references_of_its_own_prior(screen: Screen) -> None:
     config = ModelConfig(
-        backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=4, frozen=True, correction=CENTRE
+        backbone="resnet_small",
+        n_channels=2,
+        n_perturbations=3,
+        embedding_size=4,
+        freeze_backbone=True,
+        correction=CENTRE,
     )
     model = build_classifier(config, seed=0).eval()
     store = ImageCache(screen, Preprocessing())
@@ -123,8 +134,8 @@ def test_standardising_divides_by_the_spread(screen: Screen) -> None:
         n_channels=2,
         n_perturbations=3,
         embedding_size=4,
-        frozen=True,
-        correction=Correction(method="standardise"),
+        freeze_backbone=True,
+        correction=Correction(method="standardize"),
     )
     model = build_classifier(config, seed=0).eval()
     plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
@@ -137,9 +148,11 @@ def test_standardising_divides_by_the_spread(screen: Screen) -> None:
 
 
 def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
-    centred = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, frozen=True, correction=CENTRE)
+    centred = ModelConfig(
+        backbone="resnet_small", n_channels=2, n_perturbations=3, freeze_backbone=True, correction=CENTRE
+    )
     images = torch.zeros(1, 2, 32, 32)
-    words = "correction 'centre by the negative controls of the experiment' was given no references instead of 256"
+    words = "correction 'center by the negative controls of the experiment' was given no references instead of 256"
     with pytest.raises(ConfigError, match=words):
         build_classifier(centred, seed=0).eval()(images)
     plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()
@@ -150,8 +163,11 @@ def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (("network.frozen=false",), "backbone must be frozen: set network.frozen=true too"),
-        (("norms.at_test=plate",), "use norms.at_test=running with it, or correction.method=none with norms.at_test"),
+        (("network.freeze_backbone=false",), "backbone must be frozen: set network.freeze_backbone=true too"),
+        (
+            ("batch_norm.statistics=plate",),
+            "use batch_norm.statistics=running with it, or correction.method=none with batch_norm.statistics",
+        ),
         (("cutmix.probability=0.5",), "cutmix.probability=0.5 needs images: set it to 0, or name a correction"),
     ],
 )
@@ -160,7 +176,7 @@ def test_settings_at_odds_with_a_correction_are_both_named(changes: tuple[str, .
         resolve_config("small", changes)
 
 
-@pytest.mark.parametrize("method", ["none", "centre", "standardise", "auto"])
+@pytest.mark.parametrize("method", ["none", "center", "standardize", "auto"])
 def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
     screen: Screen, tmp_path: Path, method: str
 ) -> None:
@@ -180,7 +196,7 @@ def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
     assert (whole.root / weights).read_bytes() == (halves.root / weights).read_bytes()
     scores, predictions = predict_run(whole, screen)
     assert np.isfinite(predictions.logits).all()
-    corrected = method in ("centre", "standardise")
+    corrected = method in ("center", "standardize")
     assert any("Features were corrected" in note for note in scores.notes) == corrected or method == "auto"
     assert all(row.transductive == corrected for row in scores.rows) or method == "auto"
     if method == "auto":
@@ -192,7 +208,7 @@ def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
 
 def test_predictions_from_kept_features_are_those_from_images(screen: Screen, tmp_path: Path) -> None:
     folds = hold_out(screen, column="experiment", values=["E3"])
-    changes = (*TINY, "correction.method=centre")
+    changes = (*TINY, "correction.method=center")
     run = start_run(screen, folds, resolve_config("small", changes, epochs=1), tmp_path / "run")
     go_on(run)
     _, kept = predict_run(run, screen)
@@ -205,7 +221,7 @@ def test_predictions_from_kept_features_are_those_from_images(screen: Screen, tm
 def test_a_correction_is_taken_only_for_a_gain_that_chance_does_not_explain() -> None:
     none = CorrectionScore(Correction(), (0.5, 0.6, 0.5, 0.6), 0.0)
     noisy = CorrectionScore(CENTRE, (0.7, 0.5, 0.6, 0.6), 0.1)  # t = 1.2
-    steady = CorrectionScore(Correction(method="standardise"), (0.55, 0.65, 0.54, 0.66), 0.2)
+    steady = CorrectionScore(Correction(method="standardize"), (0.55, 0.65, 0.54, 0.66), 0.2)
     assert best_correction([none, noisy]) is none
     assert best_correction([none, noisy, steady]) is steady
     single = CorrectionScore(CENTRE, (0.9,), 0.1)

@@ -23,7 +23,7 @@ TINY = (
     "precision=fp32",
     "optim.warmup_epochs=1",
     "correction.method=none",
-    "network.measurements=true",
+    "network.handcrafted_features=true",
 )
 
 
@@ -164,11 +164,11 @@ def test_a_fold_is_standardised_by_its_own_training_wells(tmp_path: Path) -> Non
     for k in range(3):
         part = _fold_run(begun, screen, whole, plan, number=k)
         rows = np.flatnonzero(Folds.read(part.folds).of(screen) == TRAIN).tolist()
-        store = ImageCache(screen, whole.preparation.model_copy(update={"fixed": None}))
-        preparation = read_config(part.config).preparation
+        store = ImageCache(screen, whole.preprocessing.model_copy(update={"fixed": None}))
+        preparation = read_config(part.config).preprocessing
         assert preparation == fix_statistics(store, rows)
-        assert (part.features.resolve() == begun.features.resolve()) == (preparation == whole.preparation)
-        own.append("E3" not in set(screen.sites["experiment"].iloc[rows]) and preparation != whole.preparation)
+        assert (part.features.resolve() == begun.features.resolve()) == (preparation == whole.preprocessing)
+        own.append("E3" not in set(screen.sites["experiment"].iloc[rows]) and preparation != whole.preprocessing)
     assert sum(own) == 1
 
 

@@ -22,7 +22,7 @@ from tiny_run import TRAINING, tiny_screen
 
 HERE = Path(__file__).resolve().parent
 # Dropout, the moving average and running statistics too must come out as in one process.
-SET = tuple(change for change in TRAINING if not change.startswith("accumulate"))
+SET = tuple(change for change in TRAINING if not change.startswith("gradient_accumulation"))
 WORDS = ("--preset", "scratch", *(word for change in SET for word in ("--set", change)), "--hold-out", "experiment=E3")
 
 
@@ -50,9 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_screen(root)
     train = ["train", str(root / "screen"), *WORDS, "--epochs", "3"]
     two = str(root / "runs/two")
-    (root / "words.json").write_text(json.dumps([[*train, "--out", two, "--accumulate", "1"], ["predict", two]]))
+    (root / "words.json").write_text(
+        json.dumps([[*train, "--out", two, "--gradient-accumulation", "1"], ["predict", two]])
+    )
     started = launch(str(HERE.parent / "helpers" / "two_ranks.py"), str(root))
-    main([*train, "--out", str(root / "runs/one"), "--accumulate", "2"])
+    main([*train, "--out", str(root / "runs/one"), "--gradient-accumulation", "2"])
     main(["predict", str(root / "runs/one")])
     said, _ = started.communicate(timeout=120)
     assert started.returncode == 0, said

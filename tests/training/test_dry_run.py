@@ -65,7 +65,12 @@ def test_a_slow_disk_shows_as_waiting(screen: Screen, folds: Folds, monkeypatch:
 
 
 def test_what_the_projection_leaves_out_is_said(screen: Screen, folds: Folds) -> None:
-    changes = [*TRAINING, "pseudo_labels.strategy=progressive", "norms.controls=4", "norms.at_test=plate"]
+    changes = [
+        *TRAINING,
+        "pseudo_labels.strategy=progressive",
+        "batch_norm.n_controls=4",
+        "batch_norm.statistics=plate",
+    ]
     found = dry_run(screen, folds, resolve_config("scratch", changes, epochs=7), limit=2)
     assert found.sentences()[2] == (
         "not in it: giving pseudo labels, and the steps they add; the 4 controls beside each batch; "
@@ -87,7 +92,7 @@ def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds)
 
 
 def test_one_step_is_too_few(screen: Screen, folds: Folds) -> None:
-    with pytest.raises(ConfigError, match="--limit is 1. Expected 2 steps or more: the first one warms up"):
+    with pytest.raises(ConfigError, match="--dry-run is 1. Expected 2 steps or more: the first one warms up"):
         dry_run(screen, folds, resolve_config("scratch"), limit=1)
 
 
@@ -95,7 +100,7 @@ def test_the_command_line_says_the_projection_and_needs_no_folder(
     screen: Screen, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [word for change in TRAINING for word in ("--set", change)]
-    held_out = ["--hold-out", "experiment=E3", "--limit", "2"]
+    held_out = ["--hold-out", "experiment=E3", "--dry-run", "2"]
     main(["train", str(screen.folder), "--preset", "small", *words, *held_out])
     main(["train", str(screen.folder), "--preset", "small", *words, *held_out, "--out", str(tmp_path / "run")])
     said = capsys.readouterr().out
@@ -103,5 +108,5 @@ def test_the_command_line_says_the_projection_and_needs_no_folder(
     assert said.count("all of it: 60 epochs of 6 steps") == 2
     assert not (tmp_path / "run").exists()
     with pytest.raises(SystemExit):
-        main(["train", "--resume", str(tmp_path), "--limit", "2"])
-    assert "--limit" in capsys.readouterr().err
+        main(["train", "--resume", str(tmp_path), "--dry-run", "2"])
+    assert "--dry-run" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from tiny_run import CLASSES, fingerprints, go_on, tiny_screen, tiny_start
 
 EXTRA = "network.extra_outputs=2"
 KNOWN = sorted(CLASSES)
-NAMES = [*KNOWN, "junk 1", "junk 2"]
+NAMES = [*KNOWN, "unused 1", "unused 2"]
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,14 @@ def test_they_are_no_chance_and_no_row_is_lost_when_one_is_predicted(
     save_model(model, path, card=card)
     scores, sites = predict_run(copy, screen)
     assert len(sites.table) == len(screen.sites)
-    assert set(sites.table["predicted"]) == {"junk 2"}
+    assert set(sites.table["predicted"]) == {"unused 2"}
     assert sites.perturbations == tuple(NAMES)
     assert sites.probabilities.shape == (len(screen.sites), 5)
     np.testing.assert_allclose(sites.probabilities.sum(axis=1), 1, atol=1e-6)
     assert {row.chance for row in scores.rows} == {1 / 3}
     assert {row.value for row in scores.rows} == {0.0}
     # True classes are rows, and the output that was predicted is a column.
-    assert scores.confusion["perturbations"] == [*KNOWN, "junk 2"]
+    assert scores.confusion["perturbations"] == [*KNOWN, "unused 2"]
     assert [row[3] for row in scores.confusion["counts"]] == [3, 2, 3, 0]
     assert scores.never_trained == ()
     assert scores.controls["negative_control"]["confident_treatment"] == 0
@@ -101,7 +101,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
     changes = [
         f"pseudo_labels.strategy={strategy}", "pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2",
         "pseudo_labels.confidence=0", "pseudo_labels.soft=true", "network.backbone=densenet_small",
-        "network.embedding_size=8", "network.measurements=false", "batch_size=4", "average=0", EXTRA,
+        "network.embedding_size=8", "network.handcrafted_features=false", "batch_size=4", "ema_decay=0", EXTRA,
     ]  # fmt: skip
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=3), tmp_path / "run")
     given: list[np.ndarray] = []
@@ -124,8 +124,8 @@ def test_no_pseudo_label_is_ever_one_of_them(
 
 def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
-    renamed = screen.sites["perturbation"].replace({"taxol": "junk 2"})
-    names = tuple("junk 2" if name == "taxol" else name for name in screen.card.perturbations)
+    renamed = screen.sites["perturbation"].replace({"taxol": "unused 2"})
+    names = tuple("unused 2" if name == "taxol" else name for name in screen.card.perturbations)
     other = dataclasses.replace(
         screen,
         sites=screen.sites.assign(perturbation=renamed),
@@ -135,10 +135,10 @@ def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path)
     with pytest.raises(ConfigError) as refused:
         output_names(other, config)
     assert str(refused.value) == (
-        "network.extra_outputs=2 would name an output 'junk 2', and the screen has a perturbation of that name. "
+        "network.extra_outputs=2 would name an output 'unused 2', and the screen has a perturbation of that name. "
         "Rename it in the tables, or set network.extra_outputs=0."
     )
-    assert output_names(other, resolve_config("scratch", ["network.extra_outputs=1"]))[-1] == "junk 1"
+    assert output_names(other, resolve_config("scratch", ["network.extra_outputs=1"]))[-1] == "unused 1"
     assert output_names(screen, resolve_config("scratch")) == tuple(KNOWN)
     with pytest.raises(ConfigError, match=r"network\.extra_outputs = -1: input should be greater than or equal to 0"):
         resolve_config("scratch", ["network.extra_outputs=-1"])

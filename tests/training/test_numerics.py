@@ -28,15 +28,15 @@ SITES = ["pixel NaN", "pixel infinite", "loss", "gradient", "weight NaN", "weigh
 
 @pytest.fixture(scope="module")
 def config() -> TrainingConfig:
-    return resolve_config("scratch", [*TRAINING, "network.backbone=resnet_small", "accumulate=1"])
+    return resolve_config("scratch", [*TRAINING, "network.backbone=resnet_small", "gradient_accumulation=1"])
 
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[TrainingBatch]:
     """Four real batches, copied out of the maker's buffers."""
     screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
-    config = config.model_copy(update={"preparation": config.preparation.model_copy(update={"binning": 1})})
-    store = ImageCache(screen, config.preparation)
+    config = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"binning": 1})})
+    store = ImageCache(screen, config.preprocessing)
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
     maker = BatchLoader(store, sites, config, n_perturbations=3)
     made = [
@@ -61,7 +61,7 @@ def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, 
     done = TrainStep(state, config).step(
         one(), [number], epoch=0, done=number / 4, rate=1e-3, where=f"epoch 1, step {number + 1}"
     )
-    state.so_far.add(**done, learning_rate=1e-3)
+    state.partial_epoch.add(**done, learning_rate=1e-3)
 
 
 def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
@@ -130,14 +130,17 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
 def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epoch_not_saved(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
     # One step an epoch, and a rate that leaves finite weights whose products are not.
-    wild = ("optim.lr=1e30", "optim.warmup_epochs=0", "batch_size=16", "accumulate=1", "loggers=[]")
+    wild = ("optim.lr=1e30", "optim.warmup_epochs=0", "batch_size=16", "gradient_accumulation=1", "loggers=[]")
     run = tiny_start(screen, tmp_path / "run", *wild, epochs=2)
     with pytest.raises(RunError) as error:
         go_on(run)
     said = str(error.value)
     assert said.startswith("held_out_loss is nan after the steps of epoch 1: the network has no finite answer to the ")
     assert "The end of this epoch is not saved; what was saved before is kept." in said
-    assert "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN" in said
+    assert (
+        "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN"
+        in said
+    )
     assert not run.metrics.exists()
     assert not list(run.checkpoints.glob("epoch-0001*"))
 
@@ -167,7 +170,7 @@ def test_constant_images_and_an_empty_channel_train_without_nan(
         range(13, 36, 2), 0
     )  # the second stain of E2 and E3 is empty
     screen = edges(tmp_path, monkeypatch, paint)
-    changes = [*TRAINING, f"preparation.standardise={standardise}"]
+    changes = [*TRAINING, f"preprocessing.standardize={standardise}"]
     folds = hold_out(screen, column="experiment", values=["E3"])
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), tmp_path / "run")
     go_on(run)

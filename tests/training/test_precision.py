@@ -45,7 +45,7 @@ def test_an_fp16_run_that_was_stopped_ends_as_if_it_had_not_been(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("whole", "stopped"):
-        tiny_start(screen, tmp_path / name, "precision=fp16", "saving.every_steps=1", epochs=2)
+        tiny_start(screen, tmp_path / name, "precision=fp16", "checkpointing.every_steps=1", epochs=2)
     go_on(RunFolder(tmp_path / "whole"))
 
     calls = 0
@@ -101,7 +101,9 @@ def test_a_gradient_that_overflows_is_left_out_and_the_scale_halved() -> None:
 
 def test_a_gradient_is_clipped_in_its_own_scale() -> None:
     state = state_in_fp16(2.0**12)
-    step(state, config=resolve_config("scratch", ["precision=fp16", "channels_last=false", "optim.clip=0.001"]))
+    step(
+        state, config=resolve_config("scratch", ["precision=fp16", "channels_last=false", "optim.max_grad_norm=0.001"])
+    )
     norm = torch.stack([value.grad.norm() for value in state.model.parameters() if value.grad is not None]).norm()
     assert float(norm) == pytest.approx(0.001, rel=1e-3)
 

@@ -18,7 +18,13 @@ from distangle.training.schedule import epoch_order
 from tiny_run import TRAINING, tiny_screen
 
 EPOCHS = 4
-VIEWS = ("views.smallest_crop=0.5", "views.gain=0.1", "views.offset=0.1", "cutmix.probability=0.7", "balance=1")
+VIEWS = (
+    "augmentation.min_crop=0.5",
+    "augmentation.gain=0.1",
+    "augmentation.offset=0.1",
+    "cutmix.probability=0.7",
+    "class_balance=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +48,14 @@ def made(
 ) -> list[dict[int, tuple[np.ndarray, np.ndarray]]]:
     """Images and labels of the batches of every epoch by their number."""
     config = resolve_config("scratch", [*TRAINING, *VIEWS, *changes], seed=seed)
-    store = ImageCache(screen, config.preparation.model_copy(update={"binning": 1}), workers=workers)
+    store = ImageCache(screen, config.preprocessing.model_copy(update={"binning": 1}), workers=workers)
     classes = class_names(screen, config.target)
     rows = np.flatnonzero(hold_out(screen, values=["E3"]).of(screen) == TRAIN)
     sites, _ = labelled_sites(store, rows, classes, config)
     maker = BatchLoader(store, sites, config, n_perturbations=len(classes))
     found = []
     for epoch in range(EPOCHS):
-        order = epoch_order(sites.labels, balance=config.balance, seed=config.seed, epoch=epoch)
+        order = epoch_order(sites.labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
         numbers = list(range(len(maker.cut(order, epoch))))[::-1] if backwards else None
         found.append(
             {

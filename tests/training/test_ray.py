@@ -16,7 +16,7 @@ from distangle.training import resolve_config, start_run, train
 from tiny_run import TRAINING, tiny_screen
 
 HERE = Path(__file__).resolve().parent
-CHANGES = [change for change in TRAINING if not change.startswith("accumulate")]
+CHANGES = [change for change in TRAINING if not change.startswith("gradient_accumulation")]
 
 SETTINGS = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "DISTANGLE_RANK_TIMEOUT_S": "20"}
 
@@ -36,7 +36,7 @@ def test_two_workers_of_ray_go_on_after_a_death_and_train_as_one_process_that_ac
     )
     assert found.returncode == 0, found.stderr[-3000:]
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["True", "True"], "begun by those before"
-    config = resolve_config("scratch", [*CHANGES, "accumulate=2"], epochs=3)
+    config = resolve_config("scratch", [*CHANGES, "gradient_accumulation=2"], epochs=3)
     alone = start_run(screen, hold_out(screen, column="experiment", values=["E3"]), config, tmp_path / "runs/one")
     train(alone, advance=no_progress, say=no_progress)
     metrics = [pd.read_csv(tmp_path / f"runs/{name}/metrics.csv").to_numpy() for name in ("ray", "one")]

@@ -65,7 +65,7 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_pat
 
 def half_an_epoch(state: TrainingState, steps: int) -> None:
     for _ in range(steps):
-        state.so_far.add(loss=0.1, right=1.5, counted=4, learning_rate=0.01, parts={"arc": 0.3})
+        state.partial_epoch.add(loss=0.1, n_correct=1.5, n_scored=4, learning_rate=0.01, components={"arc": 0.3})
 
 
 def test_a_step_is_a_position_of_its_own_with_the_sums_of_its_epoch(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_a_step_is_a_position_of_its_own_with_the_sums_of_its_epoch(tmp_path: Pa
     assert (resumed.epochs_done, resumed.steps_done, resumed.position) == (2, 3, "step 3 of epoch 3")
     half_an_epoch(resumed, 1)
     half_an_epoch(state, 1)
-    assert resumed.so_far == state.so_far
-    assert resumed.so_far.row() == {
+    assert resumed.partial_epoch == state.partial_epoch
+    assert resumed.partial_epoch.row() == {
         "train_loss": pytest.approx(0.1),
         "train_accuracy": 6 / 16,
         "learning_rate": 0.01,

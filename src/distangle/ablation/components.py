@@ -39,9 +39,11 @@ PARTS: Mapping[str, Component] = {
     "cutmix": Component({"cutmix.probability": (0.0, 1.0)}, "CutMix, Eqs. (8) and (9)", strength=True),
     "pseudo": Component({"pseudo_labels.strategy": ("none", "alpha_ramp")}, "pseudo labels, Eq. (7)", strength=True),
     "plate-pure": Component({"batches.pure": ("none", "plate")}, "batches of one plate"),
-    "adabn": Component({"norms.at_test": ("running", "plate")}, "norm statistics of the plate at test time (AdaBN)"),
+    "adabn": Component(
+        {"batch_norm.statistics": ("running", "plate")}, "norm statistics of the plate at test time (AdaBN)"
+    ),
     "controls": Component(
-        {"norms.controls": (0, 8), "norms.at_test": ("running", "controls")},
+        {"batch_norm.n_controls": (0, 8), "batch_norm.statistics": ("running", "controls")},
         "norms steadied by the negative controls of the plate, in training and at test time",
     ),
     "reversal": Component({"adversary.weight": (0.0, 0.1)}, "gradient reversal on the experiment", strength=True),

@@ -87,7 +87,7 @@ def plan_ablation(
             "screen": relative_path(screen.folder, out),
             "perturbations_sha256": screen.card.perturbations_sha256,
             "folds_sha256": folds.sha256,
-            "asked": asked.model_dump(mode="json"),
+            "config": asked.model_dump(mode="json"),
             "conditions": [],
             "seeds": [],
             "commands": [],
@@ -117,7 +117,7 @@ def continue_ablation(
     screen = allowed_sources(read_screen((out / said["screen"]).resolve()))
     conditions = tuple(conditions)
     known = {name for name in said["conditions"]} | {condition.name for condition in conditions}
-    asked, folds = TrainingConfig.model_validate(said["asked"]), Folds.read(out / "folds.parquet")
+    asked, folds = TrainingConfig.model_validate(said["config"]), Folds.read(out / "folds.parquet")
     check_conditions([one for one in CONDITIONS if one.name in known], asked, screen=screen, folds=folds)
     return _extended(out, said, screen, conditions=conditions, seeds=tuple(seeds), command=command)
 
@@ -173,7 +173,7 @@ def _refuse_another(out: Path, said: dict[str, Any], *, screen: Screen, folds: F
         raise RunError(
             f"{out} was begun with other folds than {folds.description}. Say the same, or name another folder."
         )
-    before, now = values_of(TrainingConfig.model_validate(said["asked"])), values_of(asked)
+    before, now = values_of(TrainingConfig.model_validate(said["config"])), values_of(asked)
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
     if changed:
         raise RunError(

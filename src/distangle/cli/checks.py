@@ -26,7 +26,7 @@ def check(
     sample: int = 200,
     pixels: bool = True,
     hash_files: bool = True,
-    like: Path | None = None,
+    compare_with: Path | None = None,
     fold_file: Path | None = None,
     target: str = "perturbation",
     expect: Words = (),
@@ -44,7 +44,7 @@ def check(
         sample: Sites whose pixels are read, spread over plates and wells; 0 for all.
         pixels: Read pixels at all.
         hash_files: Compare the SHA-256 of the sampled files with the index.
-        like: Another screen whose labels must be of the same coding.
+        compare_with: Another screen whose labels must be of the same coding.
         fold_file: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
         target: Column that will be predicted: what place, layout and plate tell of it.
         expect: Totals that somebody states: `wells=62755,plates=204`.
@@ -61,7 +61,7 @@ def check(
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
     read = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
-    other = None if like is None else allowed_sources(read_screen(like))
+    other = None if compare_with is None else allowed_sources(read_screen(compare_with))
     show_action("comparing the tables")
     checked = check_tables(read, like=other, expected=_totals(expect))
     divided = None if fold_file is None else Folds.read(fold_file)

@@ -139,7 +139,7 @@ def explain(
     removal: Literal["control", "mean", "other_well"] | None = None,
     parts: str = ALL_PARTS,
     nuclear: str | None = None,
-    beside: Path | None = None,
+    compare_with: Path | None = None,
     embeddings: str | None = None,
     prune: bool = False,
     seeds: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
@@ -165,7 +165,7 @@ def explain(
         parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
             the network; `none` for the sites alone.
         nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
-        beside: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
+        compare_with: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
         embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
         prune: Try what leaving filters out does to the accuracy (several predictions).
         seeds: Runs on the same screen that differ in their seed, predicted: are their maps alike?
@@ -181,7 +181,7 @@ def explain(
     compute_on(device)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
-        others |= {"--beside": beside, "--embeddings": embeddings, "--prune": prune or None}
+        others |= {"--compare-with": compare_with, "--embeddings": embeddings, "--prune": prune or None}
         others |= {"--seeds": seeds or None, "--shuffled": shuffled}
         others |= {
             "--method": None if method == "grad_cam" else method,
@@ -215,7 +215,7 @@ def explain(
     options = AnalysisOptions(
         parts=asked,
         nuclear=nuclear,
-        beside=None if beside is None else RunFolder.open(beside),
+        beside=None if compare_with is None else RunFolder.open(compare_with),
         embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
         prune=prune,
         seeds=[RunFolder.open(other) for other in seeds],

@@ -46,7 +46,7 @@ def train(
     set: Words = (),
     images: Path | None = None,
     device: str | None = None,
-    limit: int | None = None,
+    limit: Annotated[int | None, Parameter(name="--dry-run")] = None,
     resume: Path | None = None,
 ) -> None:
     """Train a network on a screen, and judge it on wells that it has not seen.
@@ -107,7 +107,7 @@ def train(
     }
     source = screen if from_ is None else from_
     if resume is not None:
-        others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
+        others = {**folding, **setting, "--out": out, "--from": from_, "--set": set or None, "--dry-run": limit}
         check_exclusive(
             f"--resume {resume}", others, "A resumed run keeps what it was begun with; `--from` changes it."
         )
@@ -159,7 +159,7 @@ def train(
         elif cross_validate is not None or (
             asked.uses_features and limit is None and all(v is None for k, v in folding.items() if k != "--unlabelled")
         ):
-            others = {**folding, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
+            others = {**folding, "--cross-validate": None, "--unlabelled": None, "--dry-run": limit}
             check_exclusive(f"--cross-validate {cross_validate}", others, "Cross-validation makes folds of its own.")
             indexed = open_screen(source, images)
             _cross_validate(indexed, asked, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)
@@ -284,7 +284,7 @@ def _tell_scores(scores: "Scores") -> None:
     for note in scores.notes:
         print_note(note)
     for role, check in scores.controls.items():
-        print_note(f"{role.replace('_', ' ')}: {check['verdict']}. {check['words']}")
+        print_note(f"{role.replace('_', ' ')}: {check['verdict']}. {check['sentence']}")
 
 
 def predict(
@@ -294,7 +294,7 @@ def predict(
     out: Path | None = None,
     images: Path | None = None,
     device: str | None = None,
-    norms: Literal["running", "plate", "experiment", "controls"] | None = None,
+    batch_norm: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
     """Predict every site and well, with one view and with eight, and score what was held out.
 
@@ -305,7 +305,7 @@ def predict(
         out: Folder for the predictions of another screen; `RUN/predictions` when left out.
         images: Where the images are now, when they were moved after `distangle index`.
         device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
-        norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
+        batch_norm: Whose statistics the batch norms use, instead of `batch_norm.statistics` of the run.
     """
     from distangle.results import RunFolder
 
@@ -319,7 +319,7 @@ def predict(
     from distangle.inference import predict_run
 
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(opened, indexed, out=out, at_test=norms, advance=advance, say=print_note)
+        scores, _ = predict_run(opened, indexed, out=out, at_test=batch_norm, advance=advance, say=print_note)
     if out is None and shows_progress():
         opened.add_command(command_line())
     _tell_scores(scores)

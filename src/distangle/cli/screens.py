@@ -266,7 +266,7 @@ def statistics(
     out: Path | None = None,
     sample: int = 400,
     pixels: bool = True,
-    quantity: Literal["mean", "spread", "middle", "high", "sharpness"] = "mean",
+    quantity: Literal["mean", "std", "median", "p99_9", "sharpness"] = "mean",
     images: Path | None = None,
     workers: int = 2,
 ) -> None:

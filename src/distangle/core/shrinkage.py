@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-Method = Literal["none", "centre", "standardise"]
+Method = Literal["none", "center", "standardize"]
 GROUP_COLUMNS = {"experiment": ["experiment"], "plate": ["experiment", "plate"]}
 
 
@@ -14,7 +14,7 @@ class Correction(BaseModel):
     """What is done to the features of a group of wells.
 
     Attributes:
-        method: `centre` subtracts the group's mean; `standardise` also divides by its spread.
+        method: `center` subtracts the group's mean; `standardize` also divides by its spread.
         group: Whose wells are compared.
         wells: Which of them the estimate rests on: the negative controls, or all.
     """

@@ -38,7 +38,7 @@ class ExplainSettings(BaseModel):
     method: Method = Field(default="grad_cam", description="what draws the maps")
     layer: str | None = Field(default=None, description="layer of the maps; none: the maps that are pooled")
     head: Head = Field(default="softmax", description="head whose output the maps explain")
-    of: OutputKind = Field(
+    score: OutputKind = Field(
         default="log_probability", description="what the Shapley values share out between the stains"
     )
     removal: Removal | None = Field(
@@ -50,7 +50,7 @@ class ExplainSettings(BaseModel):
     n_null_maps: int = Field(default=200, ge=1, description="random maps per site")
     n_draws: int = Field(default=1000, ge=1, description="shuffles")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
-    most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for the Shapley values")
+    max_at_once: int = Field(default=64, ge=1, description="images in one forward pass for the Shapley values")
     bf16: bool = Field(default=False, description="bfloat16 autocast for the Shapley values")
 
 
@@ -115,7 +115,7 @@ def explain_sites(
             "scaling": explainer.scaling,
             "channels": list(channels),
             "map_grid": grid,
-            "untreated_wells": 0 if sites.untreated is None else len(sites.untreated),
+            "n_control_wells": 0 if sites.untreated is None else len(sites.untreated),
         },
         summary=summarize(explained, found, channels=channels, rng=rng, n_draws=settings.n_draws),
         planted=planted,
@@ -189,7 +189,7 @@ class _Explainer:
 def _taking(settings: ExplainSettings) -> ShapleySettings:
     """Return how the settings take channels away."""
     return ShapleySettings(
-        of=settings.of, removal=settings.removal, most_at_once=settings.most_at_once, bf16=settings.bf16
+        of=settings.score, removal=settings.removal, most_at_once=settings.max_at_once, bf16=settings.bf16
     )
 
 

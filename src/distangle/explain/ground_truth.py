@@ -96,9 +96,9 @@ def share_of(hits: np.ndarray, wells: Sequence[str] | np.ndarray) -> dict[str, A
     """
     names = np.asarray(wells)
     if not len(hits):
-        return {"of": 0, "share": None, "low": None, "high": None}
+        return {"n_total": 0, "share": None, "low": None, "high": None}
     low, high = share_interval(np.asarray(hits), names, wells=names) or (None, None)
-    return {"of": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
+    return {"n_total": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
 
 
 def _placed(maps: np.ndarray, places: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _placed(maps: np.ndarray, places: Mapping[int, PlantedCircle], wells: np.nda
     area = float(inside.mean()) if rows else None
     return {
         "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
-        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
+        "map_mass_in_place": {"n_total": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
     }
 
 

@@ -82,7 +82,7 @@ def run_faithfulness(
         explanation.maps,
         rng=rng_for(0, "faithfulness"),
         settings=FaithfulnessSettings(removal=said["removal"]),
-        method=map_method(said["method"], layer=said["asked_layer"], head=said["head"]),
+        method=map_method(said["method"], layer=said["requested_layer"], head=said["head"]),
         others=OtherNetworks(
             seeds=[NetworkSites(other.model, other.sites) for other in seeds],
             shuffled=None if shuffled is None else NetworkSites(shuffled.model, shuffled.sites),
@@ -162,8 +162,8 @@ def explain_run(
         places=opened.places,
         advance=advance,
     )
-    binning = float(opened.about.preparation.binning)
-    asked = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": selection.perturbation}
+    binning = float(opened.about.preprocessing.binning)
+    asked = {"scale": [binning, binning], "requested_layer": settings.layer, "perturbation": selection.perturbation}
     asked["remark"] = training_remark(run, explanation.table)
     explanation = replace(explanation, settings={**explanation.settings, **asked})
     run.explanations.mkdir(parents=True, exist_ok=True)

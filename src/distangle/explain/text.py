@@ -46,7 +46,7 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["network"]),
         f"{row['question']}, by {row['unit'].removesuffix('s')}",
         str(row["method"]),
-        f"{hits} of {row['of']}",
+        f"{hits} of {row['n_total']}",
         per_cent(row["share"]),
         "" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}",
         per_cent(row["chance"]),
@@ -87,7 +87,7 @@ def _figure(one: Mapping[str, Any]) -> str:
 
 
 def _weights(summary: Mapping[str, Any]) -> str:
-    weights = summary["randomisation"]
+    weights = summary["randomization"]
     last = weights["stages"][-1]
     before = next(stage for stage in weights["stages"] if stage["stage"] == weights["before_training"])
     low, high = last["null"]
@@ -104,9 +104,9 @@ def _weights(summary: Mapping[str, Any]) -> str:
 def _views(summary: Mapping[str, Any]) -> str:
     views, targets = summary["views"], summary["targets"]
     said = f"views: maps of the turned image, turned back, are {views['mean']:.2f} like the map of the image"
-    if views["stains"] is not None:
-        stains = views["stains"]
-        said += f", and the largest stain of {stains['sites']} sites stays in {stains['same_top']:.0%} of views"
+    if views["channels"] is not None:
+        stains = views["channels"]
+        said += f", and the largest stain of {stains['sites']} sites stays in {stains['same_top_channel']:.0%} of views"
     if targets is not None:
         said += f"; maps for another perturbation are {targets['mean']:.2f} like it"
     return said + "."
@@ -116,7 +116,7 @@ def _beside(summary: Mapping[str, Any]) -> str:
     said = []
     for name, words in (("seeds", "networks of other seeds"), ("shuffled", "a network trained on shuffled labels")):
         if summary[name] is not None:
-            alike = summary[name]["likeness"]
+            alike = summary[name]["similarity"]
             low, high = alike["null"]
             said.append(
                 f"{words}: maps {alike['mean']:.2f} like each other (random smooth maps {low:.2f} to {high:.2f})"
@@ -182,19 +182,19 @@ def _standing(claim: Mapping[str, Any]) -> str:
     first = all(sorted(ranks[number].values())[-1] <= len(names) for number, _ in by)
     verdict = "They stand out" if first else "They do not stand out"
     return (
-        f"Of {claim['of']} dense layers, {' and '.join(names)} rank {', '.join(parts)}. {verdict} among the layers of "
-        f"this network."
+        f"Of {claim['n_total']} dense layers, {' and '.join(names)} rank {', '.join(parts)}. {verdict} among the "
+        f"layers of this network."
     )
 
 
 def _pruned(one: Mapping[str, Any]) -> str:
     what = {"merge_duplicates": "Duplicate filters merged", "zero_bands": "Bands left out"}
     if not one["filters"]:
-        return f"{what[one['kind']]}: none of {one['of']} is one."
+        return f"{what[one['kind']]}: none of {one['n_total']} is one."
     interval = one["interval"]
     over = f", 95 % over experiments {interval[0]:+.1%} to {interval[1]:+.1%}" if interval else ""
     said = (
-        f"{what[one['kind']]} ({one['filters']} of {one['of']}): accuracy over {one['sites']} held-out sites "
+        f"{what[one['kind']]} ({one['filters']} of {one['n_total']}): accuracy over {one['sites']} held-out sites "
         f"{one['accuracy']:.1%} to {one['without']:.1%} ({one['difference']:+.1%}{over})"
     )
     if one["random"]:
@@ -228,7 +228,7 @@ def template_sentences(numbers: Mapping[str, Any]) -> list[str]:
         ]
         if parts:
             said.append(f"{head} templates, mean angle to the nearest other one: {'; '.join(parts)}.")
-    return [*said, *_junk(numbers["junk"], where), *_embeddings(numbers, where)]
+    return [*said, *_junk(numbers["unused"], where), *_embeddings(numbers, where)]
 
 
 def _junk(junk: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
@@ -241,11 +241,10 @@ def _junk(junk: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
         for name in with_junk:
             now, first = junk[name][head]["trained"], junk[name][head]["first_values"]
             close = ""
-            if now["cosine_junk_junk"] is not None:
-                close = (
-                    f"; cosine to each other {now['cosine_junk_junk']:.2f}, {first['cosine_junk_junk']:.2f} untrained"
-                )
-            n = f"{now['n_junk']} of {now['n_junk'] + now['n_real']}"
+            if now["cosine_unused_unused"] is not None:
+                apart, before = now["cosine_unused_unused"], first["cosine_unused_unused"]
+                close = f"; cosine to each other {apart:.2f}, {before:.2f} untrained"
+            n = f"{now['n_unused']} of {now['n_unused'] + now['n_real']}"
             parts.append(
                 f"{where[name]}{n} outputs, told from the others with AUROC {now['auroc_mean_cosine']:.2f} by mean "
                 f"cosine, {now['auroc_norm']:.2f} by norm{close}"
@@ -339,12 +338,12 @@ def _planted(planted: Mapping[str, Any]) -> list[str]:
     stain, literal, place = (
         planted[name] for name in ("top_shapley_is_planted", "top_eq15_is_planted", "map_peak_in_place")
     )
-    if stain["of"]:
+    if stain["n_total"]:
         said.append(
             f"planted stain: found by Shapley in {_share(stain)} of rightly predicted sites with an effect in one "
             f"stain (chance {stain['chance']:.0%}); by Eq. 15 in {literal['share']:.0%}."
         )
-    if place["of"]:
+    if place["n_total"]:
         said.append(
             f"planted place: the map's peak lies in it in {_share(place)} of sites (chance {place['chance']:.0%})."
         )
@@ -353,7 +352,7 @@ def _planted(planted: Mapping[str, Any]) -> list[str]:
 
 def _share(counted: Mapping[str, Any]) -> str:
     ends = "" if counted["low"] is None else f", {counted['low']:.0%} to {counted['high']:.0%}"
-    return f"{counted['sites']} of {counted['of']} ({counted['share']:.0%}{ends})"
+    return f"{counted['sites']} of {counted['n_total']} ({counted['share']:.0%}{ends})"
 
 
 def analysis_sentences(folder: Path, parts: Sequence[Part]) -> tuple[str, ...]:

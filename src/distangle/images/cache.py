@@ -258,7 +258,7 @@ def fit_normalization(store: ImageCache, rows: Sequence[int]) -> tuple[list[int]
     Raises:
         ConfigError: A plate has no negative control, and standardising needs one.
     """
-    by = store.preparation.standardise
+    by = store.preparation.standardize
     sites = store.screen.sites
     needed = list(rows)
     if store.preparation.transductive:
@@ -269,7 +269,7 @@ def fit_normalization(store: ImageCache, rows: Sequence[int]) -> tuple[list[int]
     if by == "training":
         if store.preparation.fixed is None:
             raise ConfigError(
-                "standardise=training needs the mean and spread of training images. Call `fix_statistics` first."
+                "standardize=training needs the mean and spread of training images. Call `fix_statistics` first."
             )
         fixed = np.asarray(store.preparation.fixed, dtype=np.float32)
         return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))
@@ -277,7 +277,7 @@ def fit_normalization(store: ImageCache, rows: Sequence[int]) -> tuple[list[int]
 
 
 def fix_statistics(store: ImageCache, rows: Sequence[int]) -> Preprocessing:
-    """Return the preparation, with training statistics if standardise=training.
+    """Return the preparation, with training statistics if standardize=training.
 
     It is one affine map of all pixels of a channel, and knows neither plates nor labels. The spread is rounded to a
     power of two and the mean to a multiple of it: no more than the order of magnitude is taken from the wells, and
@@ -291,7 +291,7 @@ def fix_statistics(store: ImageCache, rows: Sequence[int]) -> Preprocessing:
         ImageError: None of them can be read.
     """
     preparation = store.preparation
-    if preparation.standardise != "training" or preparation.fixed is not None:
+    if preparation.standardize != "training" or preparation.fixed is not None:
         return preparation
     chosen = [rows[k] for k in np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)] if len(rows) else []
     readable = store.measure(chosen)

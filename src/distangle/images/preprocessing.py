@@ -207,15 +207,15 @@ class Preprocessing(BaseModel):
 
     binning: int = Field(default=1, ge=0, description="mean of n x n pixels; 0 lets the size of the images decide")
     transform: Transform = "none"
-    standardise: Standardisation = "image"
+    standardize: Standardisation = "image"
     fixed: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
-        default=None, description="mean and spread of each channel over training images, for standardise=training"
+        default=None, description="mean and spread of each channel over training images, for standardize=training"
     )
 
     @property
     def transductive(self) -> bool:
         """Whether a prediction depends on other wells of the same plate or experiment."""
-        return self.standardise not in ("image", "training")
+        return self.standardize not in ("image", "training")
 
 
 def binning_for(height: int, width: int, *, shortest: int = 96) -> int:

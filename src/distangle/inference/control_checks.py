@@ -57,7 +57,7 @@ def evaluate_controls(
             counted = _count(table.iloc[chosen], entropy[chosen], trained, treatments)
             judge = _judge_negative if role == "negative_control" else _judge_positive
             verdict, words = judge(counted, surest)
-            checks[role] = {**counted, "verdict": verdict, "words": words}
+            checks[role] = {**counted, "verdict": verdict, "sentence": words}
     return checks
 
 

@@ -40,7 +40,7 @@ def evaluate(
         All rows, the confusion over sites, the control checks, and notes for the reader.
     """
     trained = card.trained_classes
-    prepared = card.preparation.standardise not in ("image", "training")
+    prepared = card.preprocessing.standardize not in ("image", "training")
     transductive = prepared or norms != "running" or card.correction.method != "none"
     rows: list[ScoreRow] = []
     no_wells = list(_wells_apart(predictions, target=str(run["target"])))
@@ -212,7 +212,7 @@ def _notes(
     card: ModelCard,
     norms: str,
 ) -> Iterator[str]:
-    standardise = card.preparation.standardise
+    standardise = card.preprocessing.standardize
     if run["forced"]:
         notes = "; ".join(run.get("forced_notes", [])) or "training and held-out wells share something"
         yield f"The split was forced: {notes}. These scores are inflated."

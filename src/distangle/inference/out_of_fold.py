@@ -56,7 +56,7 @@ def out_of_fold(
         model, card = open_model(part)
         model.to(named_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
-        store = ImageCache(screen, card.preparation, fold=sides_of(part, screen))
+        store = ImageCache(screen, card.preprocessing, fold=sides_of(part, screen))
         options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())
         try:
             predicted = predict_by_views(model, card, store, options)

@@ -92,7 +92,7 @@ def predict_sites(
     Args:
         model: The network; left in its mode and memory format.
         card: Saved with its weights.
-        store: The images of the screen, prepared as `card.preparation` says.
+        store: The images of the screen, prepared as `card.preprocessing` says.
         fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
         views: 8 averages the logits of the eight flips and turns.
         norms: Batch-norm statistics of every plate; None: the running statistics of the training for all.
@@ -124,7 +124,7 @@ def predict_by_views(
     Args:
         model: The network; left in its mode and memory format.
         card: Saved with its weights.
-        store: The images of the screen, prepared as `card.preparation` says.
+        store: The images of the screen, prepared as `card.preprocessing` says.
         options: Which sites and views, and with which batch-norm statistics.
         fold: Fold by (experiment, plate, well, site); `Metadata_Fold` is "" where it says nothing.
         advance: Called after every view.

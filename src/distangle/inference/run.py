@@ -74,7 +74,7 @@ def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageCache:
         screen: Its own, a part of it, or another, which is one fold.
         card: Of the network of the run.
     """
-    return ImageCache(screen, card.preparation, fold=sides_of(run, screen))
+    return ImageCache(screen, card.preprocessing, fold=sides_of(run, screen))
 
 
 def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
@@ -95,7 +95,7 @@ def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | N
     if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
         return None
     features = Features(run.features)
-    same = features.card["preparation"] == card.preparation.model_dump(mode="json")
+    same = features.card["preprocessing"] == card.preprocessing.model_dump(mode="json")
     return features if same and features.n_sites == len(screen.sites) else None
 
 

@@ -59,7 +59,7 @@ def statistics_for(
         WeightsError: The kept statistics are damaged.
         ConfigError: The controls of no training plate can be compared with their plate.
     """
-    by = at_test or card.norms.statistics
+    by = at_test or card.batch_norm.statistics
     if by == "running":
         return None
     check_fits(store.screen, card)
@@ -72,7 +72,7 @@ def statistics_for(
         store,
         rows,
         statistics,
-        choice=replace(card.norms, statistics=by),
+        choice=replace(card.batch_norm, statistics=by),
         cell_types=lambda chosen: cell_type_rows(store.screen, chosen, card),
         known=kept,
         training_rows=sorted(set(rows) & set(training)),

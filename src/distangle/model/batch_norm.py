@@ -87,8 +87,8 @@ def collect_contrast(model: PerturbationClassifier, groups: Iterable[tuple[Piece
     r"""Compare the statistics of whole plates with those of their negative controls.
 
     A plate normalises its images by the statistics of all of them, $(\mu_a, \sigma_a^2)$, in training as with
-    `norms.at_test=plate`. Behind layers that do so, its controls alone have $(\mu_c, \sigma_c^2)$ at every norm. What
-    the treatments add is about the same on every plate: its means over the training plates,
+    `batch_norm.statistics=plate`. Behind layers that do so, its controls alone have $(\mu_c, \sigma_c^2)$ at every
+    norm. What the treatments add is about the same on every plate: its means over the training plates,
 
     $$ d = \overline{(\mu_a - \mu_c) / \sigma_a}, \qquad r = \overline{\log(\sigma_a^2 / \sigma_c^2)} $$
 

@@ -42,7 +42,7 @@ class NormStatisticsChoice:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values that a checkpoint holds."""
-        return {"at_test": self.statistics, "fewest": self.min_sites, "controls": self.n_controls}
+        return {"statistics": self.statistics, "min_sites": self.min_sites, "n_controls": self.n_controls}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "NormStatisticsChoice":
@@ -52,12 +52,12 @@ class NormStatisticsChoice:
             WeightsError: A key is unknown.
             ValidationError: A value is of another type.
         """
-        names = {"at_test": "statistics", "fewest": "min_sites", "controls": "n_controls"}
+        names = [field.name for field in fields(cls)]
         if unknown := [str(name) for name in values if name not in names]:
             raise WeightsError(
-                f"The card of a model has the unknown key 'norms.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
+                f"The card of a model has the unknown key 'batch_norm.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
             )
-        return _NORMS.validate_python({names[name]: value for name, value in values.items()})
+        return _NORMS.validate_python(dict(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +70,12 @@ class ModelCard:
         class_sites: Training sites of each class; 0 for a class that was never trained.
         channels: Names of the channels of an image, in their order.
         cell_types: Names of the cell types that the network takes; empty for none.
-        preparation: How images were prepared.
+        preprocessing: How images were prepared.
         shape: Height and width of the images of the screen, in pixels; None where they differ or are not known.
         correction: What is taken off the features of a group of wells.
         epochs: Epochs of the training.
         precision: `fp32`, `bf16` or `fp16`.
-        norms: Whose batch-norm statistics the network is used with.
+        batch_norm: Whose batch-norm statistics the network is used with.
     """
 
     target: str
@@ -83,12 +83,12 @@ class ModelCard:
     class_sites: tuple[int, ...]
     channels: tuple[str, ...]
     cell_types: tuple[str, ...]
-    preparation: Preprocessing
+    preprocessing: Preprocessing
     shape: tuple[int, ...] | None = None
     correction: Correction = Correction()
     epochs: int
     precision: str
-    norms: NormStatisticsChoice = NormStatisticsChoice()
+    batch_norm: NormStatisticsChoice = NormStatisticsChoice()
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.class_sites):
@@ -103,19 +103,19 @@ class ModelCard:
         return frozenset(name for name, n in zip(self.classes, self.class_sites, strict=True) if n > 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON values that a checkpoint holds as `about`."""
+        """Return the JSON values that a checkpoint holds as `card`."""
         return {
             "target": self.target,
             "classes": list(self.classes),
             "class_sites": list(self.class_sites),
             "channels": list(self.channels),
             "cell_types": list(self.cell_types),
-            "preparation": self.preparation.model_dump(mode="json"),
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
             "shape": None if self.shape is None else list(self.shape),
             "correction": self.correction.model_dump(),
             "epochs": self.epochs,
             "precision": self.precision,
-            "norms": self.norms.to_json(),
+            "batch_norm": self.batch_norm.to_json(),
         }
 
     @classmethod
@@ -137,10 +137,10 @@ class ModelCard:
             raise WeightsError(
                 f"The card of a model has the unknown key {unknown[0]!r}. {did_you_mean(unknown[0], known)}"
             )
-        norms = values.get("norms", {})
+        norms = values.get("batch_norm", {})
         try:
             norms = NormStatisticsChoice.from_json(norms) if isinstance(norms, Mapping) else norms
-            return _CARDS.validate_python({**values, "norms": norms})
+            return _CARDS.validate_python({**values, "batch_norm": norms})
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r:.60}: {e['msg'].lower()}" for e in error.errors()]
             raise WeightsError(f"The card of a model does not fit: {'; '.join(wrong)}.") from error
@@ -222,7 +222,7 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
         "format": "distangle model",
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "about": card.to_json(),
+        "card": card.to_json(),
     }
     text = json.dumps(values, allow_nan=False, ensure_ascii=False)
     metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
@@ -244,7 +244,7 @@ def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Mo
         )
     try:
         values = json.loads(metadata[CARD])
-        version, config, about = values["format_version"], values["config"], values["about"]
+        version, config, about = values["format_version"], values["config"], values["card"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise WeightsError(
             f"The card inside {path} is damaged ({error!r}). Restore the file from another copy."

@@ -35,11 +35,11 @@ class ModelConfig(BaseModel):
         final_relu: Whether negative feature maps are cut before pooling. torchvision's DenseNet does, the winner of
             RxRx1 2019 does not; a ResNet's maps have no negatives.
         norm_momentum: Share of the newest minibatch in the running statistics of every norm, in (0, 1].
-        recompute: Compute inner activations again in the backward pass instead of keeping them.
-        measurements: Whether classical measurements of the image join the pooled features.
+        activation_checkpointing: Compute inner activations again in the backward pass instead of keeping them.
+        handcrafted_features: Whether classical measurements of the image join the pooled features.
         neck_dropout: Share of numbers dropped before the last linear map of the neck, in [0, 1).
         pooled_dropout: Share of numbers dropped before the first one, in [0, 1).
-        frozen: Whether the backbone keeps the weights it was given, its norms their statistics.
+        freeze_backbone: Whether the backbone keeps the weights it was given, its norms their statistics.
         correction: What is done to the numbers of a group before the neck; needs a frozen backbone.
     """
 
@@ -52,11 +52,11 @@ class ModelConfig(BaseModel):
     embedding_size: EmbeddingSize = EMBEDDING_SIZE
     final_relu: bool = True
     norm_momentum: NormMomentum = NORM_MOMENTUM
-    recompute: bool = False
-    measurements: bool = False
+    activation_checkpointing: bool = False
+    handcrafted_features: bool = False
     neck_dropout: Dropout = 0.0
     pooled_dropout: Dropout = 0.0
-    frozen: bool = False
+    freeze_backbone: bool = False
     correction: Correction = Correction()
 
     @field_validator("backbone")
@@ -68,10 +68,10 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _stands_still(self) -> "ModelConfig":
-        if self.correction.method != "none" and not self.frozen:
+        if self.correction.method != "none" and not self.freeze_backbone:
             raise ValueError(
                 f"The correction {str(self.correction)!r} subtracts what the backbone says of other wells, so the "
-                "backbone must be frozen. Set network.frozen=true too, or correction.method=none."
+                "backbone must be frozen. Set network.freeze_backbone=true too, or correction.method=none."
             )
         return self
 
@@ -128,8 +128,10 @@ class PerturbationClassifier(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
-        self.measurements = HandcraftedFeatures(config.n_channels) if config.measurements else None
+        self.backbone: Backbone = BACKBONES[config.backbone](
+            n_channels=config.n_channels, recompute=config.activation_checkpointing
+        )
+        self.measurements = HandcraftedFeatures(config.n_channels) if config.handcrafted_features else None
         n_measured = 0 if self.measurements is None else self.measurements.n_features
         self.n_numbers = self.backbone.n_features + n_measured
         self.neck = _neck(
@@ -144,15 +146,15 @@ class PerturbationClassifier(nn.Module):
             if isinstance(part, _BatchNorm):
                 part.momentum = config.norm_momentum
         method = config.correction.method
-        self.n_references = {"none": 0, "centre": 1, "standardise": 2}[method] * self.n_numbers
+        self.n_references = {"none": 0, "center": 1, "standardize": 2}[method] * self.n_numbers
         self.prior: Tensor | None
         self.register_buffer("prior", None if method == "none" else torch.zeros(5, self.n_numbers))
-        self.backbone.requires_grad_(not config.frozen)
+        self.backbone.requires_grad_(not config.freeze_backbone)
 
     def train(self, mode: bool = True) -> "PerturbationClassifier":  # noqa: FBT001, FBT002 - as torch has it
         """Choose training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
-        if self.config.frozen:
+        if self.config.freeze_backbone:
             self.backbone.eval()
         return self
 
@@ -178,7 +180,7 @@ class PerturbationClassifier(nn.Module):
             ConfigError: When the images have another number of channels.
         """
         self.check_channels(images)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.frozen and self.training)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.config.freeze_backbone and self.training)):
             maps: Tensor = self.backbone(images)
         # Not in place: a hook may hold the maps before the ReLU.
         maps = functional.relu(maps) if self.config.final_relu else maps

@@ -139,7 +139,7 @@ def reference_wells(
         prior = _prior(values[trained], group[trained], numbers.shape[1])
     return ReferenceWells(
         prior=prior,
-        spreads=correction.method == "standardise",
+        spreads=correction.method == "standardize",
         values=values,
         group=group,
         site_group=site_group,

@@ -32,13 +32,13 @@ class FixedViews:
 
     Attributes:
         n: How many, at least 8.
-        smallest_crop: Share of the shorter side.
+        min_crop: Share of the shorter side.
         gain: Standard deviation of a factor around 1, per crop and channel.
         offset: Standard deviation of a summand, in standardised units.
     """
 
     n: int
-    smallest_crop: float = 1.0
+    min_crop: float = 1.0
     gain: float = 0.0
     offset: float = 0.0
 
@@ -51,7 +51,7 @@ class FixedViews:
         if k < N_VIEWS:
             return Augmentation(k), np.ones(channels, np.float32), np.zeros(channels, np.float32)
         rng = rng_for(0, "fixed view", site, k)
-        view = random_augmentation(rng, height=height, width=width, smallest=self.smallest_crop)
+        view = random_augmentation(rng, height=height, width=width, smallest=self.min_crop)
         gain, offset = rng.normal(1.0, self.gain, channels), rng.normal(0.0, self.offset, channels)
         return view, gain.astype(np.float32), offset.astype(np.float32)
 
@@ -123,7 +123,7 @@ def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Feature
 def _measured_with(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
-        "preparation": store.preparation.model_dump(mode="json"),
+        "preprocessing": store.preparation.model_dump(mode="json"),
         "views": asdict(views),
     }
 

@@ -233,9 +233,9 @@ def _contrast(
 
     if not any(group.rows for group in groups):
         raise ConfigError(
-            f"norms.at_test=controls compares the controls of training plates with the whole plates, and of "
+            f"batch_norm.statistics=controls compares the controls of training plates with the whole plates, and of "
             f"{len(set(places))} training plates in this screen none has {fewest} readable negative controls "
-            f"(norms.fewest). Predict the run's own screen first, or use norms.at_test=plate."
+            f"(batch_norm.min_sites). Predict the run's own screen first, or use batch_norm.statistics=plate."
         )
     return collect_contrast(model, both())
 

@@ -80,7 +80,7 @@ class Faithfulness:
 
     Attributes:
         table: One row per examined site: `row` (its position in the explanation) and `deletion_auc`, `insertion_auc`,
-            `deletion_p`, `insertion_p`, `stability`, `after_randomisation`, `other_targets`; NaN where a test was not
+            `deletion_p`, `insertion_p`, `stability`, `after_randomization`, `other_targets`; NaN where a test was not
             made for the site.
         arrays: Curves [site, step] as `curves/REPLACEMENT/deletion`, `.../insertion` and `.../random` (probability),
             and the first sites' maps of the network and of untrained ones, in [0, 1], as `maps/trained`,
@@ -160,7 +160,7 @@ _FILES = ("faithfulness.json", "faithfulness.npz")
 
 _FILTER_FILES = ("filters.json", "filters.safetensors")
 _FILTER_KINDS: Kinds = {
-    **dict.fromkeys(("shown", "sentences", "prune", "layers"), list),
+    **dict.fromkeys(("stored_layers", "sentences", "prune", "layers"), list),
     "claim": (dict, type(None)),
     "settings": dict,
 }
@@ -172,7 +172,7 @@ class FilterAnalysis:
 
     Attributes:
         weights: float32 [filter, input] by `LAYER|printed`, and by `LAYER|gamma` where a norm stands before the layer.
-        shown: Names of the layers whose weights these are.
+        stored_layers: Names of the layers whose weights these are.
         layers: One entry per layer and kind of weights: `layer`, `weights` (`printed` | `gamma` | `gamma_over_sd`),
             `filters`, `inputs`, `dense`, and by number of bands and blocks `value` with the nulls `shuffled` and
             `initial`.
@@ -184,7 +184,7 @@ class FilterAnalysis:
     """
 
     weights: Mapping[str, np.ndarray]
-    shown: Sequence[str]
+    stored_layers: Sequence[str]
     layers: Sequence[Mapping[str, Any]]
     claim: Mapping[str, Any] | None
     prune: Sequence[Mapping[str, Any]]
@@ -201,7 +201,7 @@ class FilterAnalysis:
         write_json(
             said,
             {
-                "shown": list(self.shown),
+                "stored_layers": list(self.stored_layers),
                 "sentences": list(self.sentences),
                 "claim": self.claim,
                 "prune": list(self.prune),
@@ -234,7 +234,7 @@ class TemplateComparison:
 
     Attributes:
         templates: One row per run, head and output: `run`, `head` (`softmax` | `arc`), `output` (from 0),
-            `perturbation`, `training_wells`, `junk` (no training well has it), `norm`, `bias` (softmax, else NaN),
+            `perturbation`, `training_wells`, `unused` (no training well has it), `norm`, `bias` (softmax, else NaN),
             `nearest_angle_deg` and `nearest` (the nearest template of the same run and head), `nearest_alike_angle_deg`
             (of the trained ones for a trained one, of junk for junk; NaN where there is no other), `mean_cosine` (to
             all others), and `NAME_x`, `NAME_y` for every map.
@@ -242,7 +242,7 @@ class TemplateComparison:
             `perturbation`, `predicted`, `silhouette`, and `NAME_x`, `NAME_y` for every map.
         maps: What was laid out: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbours`,
             `trustworthiness` over all points, and `trustworthiness_of` each set by `RUN, HEAD` or `RUN`.
-        numbers: Of the full space, ready for JSON: `runs`, `templates`, `junk`, `embeddings`, `perturbations`,
+        numbers: Of the full space, ready for JSON: `runs`, `templates`, `unused`, `embeddings`, `perturbations`,
             `settings`, `sentences`.
     """
 

@@ -76,7 +76,7 @@ def statistics_groups(
             n_found = f" ({len(found)} sites)" if found else ""
             remarks.append(
                 f"Norms of plate {' '.join(plate)}: {len(choices[0][1])} readable site(s) of {choices[0][0]}, fewer "
-                f"than norms.fewest={fewest}; used instead: {words}{n_found}."
+                f"than batch_norm.min_sites={fewest}; used instead: {words}{n_found}."
             )
         before = groups[words].plates if words in groups else ()
         groups[words] = StatisticsGroup(words=words, plates=(*before, plate), rows=found)

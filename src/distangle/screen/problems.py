@@ -7,7 +7,7 @@ The report of the checks: problems, sums that must come out, and their files.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,8 +215,8 @@ class CheckReport:
         write_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
         said = {
             "distangle": __version__,
-            "looked": dict(self.looked),
-            "laws": [asdict(law) for law in self.laws],
+            "coverage": dict(self.looked),
+            "invariants": [{"stage": law.stage, "sentence": law.words, "holds": law.holds} for law in self.laws],
             "counts": {severity: self.count(severity) for severity in SEVERITIES},
             "kinds": [{**entry, "what": printable(entry["what"]), "first": printable(entry["first"])}
                       for entry in self.grouped()],

@@ -29,10 +29,10 @@ class Network(ConfigSection):
     norm_momentum: NormMomentum = NORM_MOMENTUM
     neck_dropout: Dropout = 0.0
     pooled_dropout: Dropout = 0.0
-    frozen: bool = False  # the backbone keeps the weights it starts from
-    views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
-    measurements: bool = False  # intensity, granularity and colocalisation join the pooled features
-    recompute: bool = False
+    freeze_backbone: bool = False  # the backbone keeps the weights it starts from
+    n_fixed_views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
+    handcrafted_features: bool = False  # intensity, granularity and colocalisation join the pooled features
+    activation_checkpointing: bool = False
     extra_outputs: int = Field(default=0, ge=0)  # junk classes on purpose: outputs that no site is ever labelled with
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
     weights: Literal["imagenet"] | Path | None = None  # of the backbone: the published file, or a local one
@@ -46,8 +46,8 @@ class AugmentationConfig(ConfigSection):
     """
 
     dihedral: bool = True
-    turn: bool = False  # by any angle, not only by quarters
-    smallest_crop: float = Field(default=1.0, gt=0, le=1)  # share of the shorter side, resized to the nearest pixel
+    any_angle: bool = False  # by any angle, not only by quarters
+    min_crop: float = Field(default=1.0, gt=0, le=1)  # share of the shorter side, resized to the nearest pixel
     gain: float = Field(default=0.0, ge=0)  # standard deviation of a factor around 1, per image and channel
     offset: float = Field(default=0.0, ge=0)  # standard deviation, in standardised units
 
@@ -96,7 +96,7 @@ class Optim(ConfigSection):
     lr: float = Field(default=1.5e-4, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0 does not clip
+    max_grad_norm: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0 does not clip
     second_stage: SecondStage = SecondStage()
 
 
@@ -107,17 +107,17 @@ class PseudoLabels(ConfigSection):
     from_epoch: int = Field(default=30, ge=1)  # T1: the first epochs see labels only
     full_epoch: int = Field(default=40, ge=1)  # T2; alpha_ramp only
     weight: float = Field(default=1.0, ge=0)  # alpha_f; alpha_ramp only
-    every: int = Field(default=1, ge=1)  # epochs from one assignment to the next
+    every_epochs: int = Field(default=1, ge=1)  # epochs from one assignment to the next
     soft: bool = False  # probabilities instead of the likeliest class; alpha_ramp only
     confidence: float = Field(default=0.5, ge=0, le=1)  # least probability of an accepted label; alpha_ramp only
     first_share: float = Field(default=0.4, ge=0, le=1)  # of the wells, accepted in a round 0; progressive only
     labelled_share: float = Field(default=0.5, gt=0, le=1)  # least share of labelled images in a batch
     controls: bool = True  # those of hidden plates join with the label that the plan of the plate gives them
     plate_structure: bool = True  # use what training plates say of which treatments share a plate, and how often
-    least_entropy: float = Field(default=0.5, ge=0, le=1)  # of the classes, as a share of the labelled wells'
-    largest_fall: float = Field(default=0.25, gt=0)  # of agreement or accuracy below their best, two rounds running
-    largest_gap: float = Field(default=0.5, gt=0)  # of the confidence above the precision
-    least_precision: float = Field(default=0.6, ge=0, le=1)  # of the accepted labels, where enough of them are known
+    min_entropy: float = Field(default=0.5, ge=0, le=1)  # of the classes, as a share of the labelled wells'
+    max_drop: float = Field(default=0.25, gt=0)  # of agreement or accuracy below their best, two rounds running
+    max_gap: float = Field(default=0.5, gt=0)  # of the confidence above the precision
+    min_precision: float = Field(default=0.6, ge=0, le=1)  # of the accepted labels, where enough of them are known
 
 
 class CheckpointConfig(ConfigSection):
@@ -140,9 +140,9 @@ class Batches(ConfigSection):
 class BatchNormConfig(ConfigSection):
     """Which statistics the norms use after training."""
 
-    at_test: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
-    fewest: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
-    controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
+    statistics: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
+    min_sites: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
+    n_controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
 
 
 class CorrectionConfig(ConfigSection):
@@ -151,7 +151,7 @@ class CorrectionConfig(ConfigSection):
     It is named here, or chosen by cross-validation.
     """
 
-    method: Literal["auto", "none", "centre", "standardise"] = "none"  # all but none need a frozen backbone
+    method: Literal["auto", "none", "center", "standardize"] = "none"  # all but none need a frozen backbone
     group: Literal["experiment", "plate"] = "experiment"  # whose wells are compared; auto compares both
     wells: Literal["controls", "all"] = "controls"  # which of them the estimate rests on; auto compares both
     folds: int = Field(default=5, ge=2)  # of the cross-validation inside the training wells; auto only
@@ -184,23 +184,23 @@ class TrainingConfig(ConfigSection):
     shuffle_labels: bool = False  # a null: the labels of each plate are dealt out anew over its training wells
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=24, ge=2)
-    accumulate: int = Field(default=2, ge=1)  # batches per step
-    balance: float = Field(default=0.0, ge=0, le=1)  # visits of a class: 0 by its sites, 1 as many as any other
+    gradient_accumulation: int = Field(default=2, ge=1)  # batches per step
+    class_balance: float = Field(default=0.0, ge=0, le=1)  # visits of a class: 0 by its sites, 1 as many as any other
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the processor multiplies in it
     compile: bool = False  # torch.compile: on two CPU cores it takes a minute to earn 10 %, so only when asked
     channels_last: bool = True
-    average: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)  # decay of the moving average of the weights; 0 keeps none
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()  # beside the CSV and TensorBoard
     network: Network = Network()
-    preparation: Preprocessing = Preprocessing()
-    views: AugmentationConfig = AugmentationConfig()
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: AugmentationConfig = AugmentationConfig()
     cutmix: CutMix = CutMix()
     loss: Loss = Loss()
     optim: Optim = Optim()
     pseudo_labels: PseudoLabels = PseudoLabels()
-    saving: CheckpointConfig = CheckpointConfig()
+    checkpointing: CheckpointConfig = CheckpointConfig()
     batches: Batches = Batches()
-    norms: BatchNormConfig = BatchNormConfig()
+    batch_norm: BatchNormConfig = BatchNormConfig()
     adversary: Adversary = Adversary()
     correction: CorrectionConfig = CorrectionConfig()
     expect: Expect = "auto"
@@ -208,15 +208,15 @@ class TrainingConfig(ConfigSection):
     @model_validator(mode="after")
     def _is_possible(self) -> "TrainingConfig":
         method = self.correction.method
-        if method != "none" and not self.network.frozen:
+        if method != "none" and not self.network.freeze_backbone:
             raise ValueError(
                 f"correction.method={method} subtracts what the backbone says of other wells, so the backbone must be "
-                "frozen: set network.frozen=true too, or correction.method=none"
+                "frozen: set network.freeze_backbone=true too, or correction.method=none"
             )
-        if method != "none" and self.norms.at_test != "running":
+        if method != "none" and self.batch_norm.statistics != "running":
             raise ValueError(
-                f"correction.method={method} already takes a group's own look away: use norms.at_test=running with "
-                f"it, or correction.method=none with norms.at_test={self.norms.at_test}"
+                f"correction.method={method} already takes a group's own look away: use batch_norm.statistics=running "
+                f"with it, or correction.method=none with batch_norm.statistics={self.batch_norm.statistics}"
             )
         if method == "auto" and not self.uses_features:
             raise ValueError(
@@ -231,18 +231,18 @@ class TrainingConfig(ConfigSection):
 
         Otherwise it sees each site in every epoch.
         """
-        return self.network.frozen and self.cutmix.probability == 0 and self.norms.at_test == "running"
+        return self.network.freeze_backbone and self.cutmix.probability == 0 and self.batch_norm.statistics == "running"
 
 
-_PAPER = {"views": {"smallest_crop": 0.5, "gain": 0.1, "offset": 0.1}}
+_PAPER = {"augmentation": {"min_crop": 0.5, "gain": 0.1, "offset": 0.1}}
 _TWO_CORES: Mapping[str, Any] = {
     "epochs": 60,
     "batch_size": 64,
-    "accumulate": 1,
-    "balance": 0.75,
-    "average": 0.99,
-    "preparation": {"binning": 0, "transform": "sqrt", "standardise": "experiment_controls"},
-    "views": {"smallest_crop": 0.8, "gain": 0.1, "offset": 0.1},
+    "gradient_accumulation": 1,
+    "class_balance": 0.75,
+    "ema_decay": 0.99,
+    "preprocessing": {"binning": 0, "transform": "sqrt", "standardize": "experiment_controls"},
+    "augmentation": {"min_crop": 0.8, "gain": 0.1, "offset": 0.1},
     "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -256,23 +256,28 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "network": {
             "backbone": "efficientnet_lite0",
             "weights": "imagenet",
-            "frozen": True,
-            "measurements": True,
+            "freeze_backbone": True,
+            "handcrafted_features": True,
             "final_relu": False,  # its maps have either sign
             "embedding_size": 64,
             "norm_momentum": 0.1,
             "pooled_dropout": 0.5,
         },
         "cutmix": {"probability": 0.0},  # a box cut into a picture has edges, and these filters see edges
-        "balance": 1.0,
-        "preparation": {"binning": 0, "transform": "sqrt", "standardise": "training"},
+        "class_balance": 1.0,
+        "preprocessing": {"binning": 0, "transform": "sqrt", "standardize": "training"},
         "correction": {"method": "auto"},
     },
     # Filters of its own: for screens with thousands of images, or images unlike photographs.
     "scratch": {
         "preset": "scratch",
         **_TWO_CORES,
-        "network": {"backbone": "resnet_small", "embedding_size": 64, "norm_momentum": 0.1, "measurements": True},
+        "network": {
+            "backbone": "resnet_small",
+            "embedding_size": 64,
+            "norm_momentum": 0.1,
+            "handcrafted_features": True,
+        },
         "cutmix": {"probability": 0.5},
     },
 }

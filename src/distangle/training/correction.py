@@ -31,10 +31,10 @@ from distangle.training.state import TrainingState, averaged_tensors
 
 CANDIDATES = (
     Correction(),
-    Correction(method="centre", group="experiment", wells="controls"),
-    Correction(method="centre", group="plate", wells="controls"),
-    Correction(method="standardise", group="experiment", wells="controls"),
-    Correction(method="standardise", group="plate", wells="all"),
+    Correction(method="center", group="experiment", wells="controls"),
+    Correction(method="center", group="plate", wells="controls"),
+    Correction(method="standardize", group="experiment", wells="controls"),
+    Correction(method="standardize", group="plate", wells="all"),
 )
 MOST_STEPS = 2000  # of the training of one candidate on one fold
 FEWEST_FOLDS = 2  # that every candidate is tried on

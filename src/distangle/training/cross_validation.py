@@ -167,9 +167,9 @@ def _fold_run(
         return RunFolder.open(root)
     folds = _folds(screen, config, plan, number=number)
     # What images are standardised by is estimated from the training wells of the fold, not from those it holds out.
-    own = config.model_copy(update={"preparation": config.preparation.model_copy(update={"fixed": None})})
+    own = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"fixed": None})})
     own = resolve_auto_settings(own, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
-    alike = own.preparation == config.preparation and not own.preparation.transductive
+    alike = own.preprocessing == config.preprocessing and not own.preprocessing.transductive
     return start_run(screen, folds, own, root, features=Path(os.path.relpath(run.features, root)) if alike else None)
 
 
@@ -204,7 +204,7 @@ def _devices(config: TrainingConfig, screen: Screen, *, n_folds: int) -> list[st
 
 def _measure_features(run: RunFolder, screen: Screen, config: TrainingConfig, *, stop: StopRequest, say: Say) -> None:
     """Measure what the folds share before they start, so that no two of them do."""
-    store = ImageCache(screen, config.preparation, fold=Folds.read(run.folds).of(screen))
+    store = ImageCache(screen, config.preprocessing, fold=Folds.read(run.folds).of(screen))
     try:
         open_features(run, store, config, look=stop.check, say=say)
     finally:

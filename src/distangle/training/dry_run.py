@@ -78,7 +78,9 @@ class DryRunReport:
         if self.left_out:
             found.insert(2, f"not in it: {self.left_out}")
         if self.stall > LARGEST_STALL:
-            found.insert(1, "the network waits for images: give them a faster disk, more cores, or preparation.binning")
+            found.insert(
+                1, "the network waits for images: give them a faster disk, more cores, or preprocessing.binning"
+            )
         return found
 
 
@@ -100,23 +102,23 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
         FoldError: As in `start_run` and `train`.
     """
     if limit < 2:
-        raise ConfigError(f"--limit is {limit}. Expected 2 steps or more: the first one warms up and does not count.")
+        raise ConfigError(f"--dry-run is {limit}. Expected 2 steps or more: the first one warms up and does not count.")
     fold = folds.of(screen)
     config = resolve_auto_settings(config, screen, np.flatnonzero(fold == TRAIN).tolist())
     check_size(screen, config)
     classes = output_names(screen, config)
     rows = _labelled_rows(screen, fold == TRAIN, classes, config)
-    per_step = config.batch_size * config.accumulate * n_ranks()
+    per_step = config.batch_size * config.gradient_accumulation * n_ranks()
     chosen = rows[: limit * per_step] if len(rows) > limit * per_step else rows
     everything = _bytes_of_all(screen, config, n=int(np.isin(fold, (TRAIN, HELD_OUT)).sum()))
     # Images that a training would have to read again in every epoch are not kept here either.
     memory = IMAGES_IN_MEMORY if everything <= IMAGES_IN_MEMORY else 0
     if config.uses_features:  # measured once for each site: here for the chosen ones
         part = screen.sites.iloc[chosen].reset_index(drop=True)
-        store = ImageCache(replace(screen, sites=part), config.preparation, memory=memory)
+        store = ImageCache(replace(screen, sites=part), config.preprocessing, memory=memory)
         chosen = np.arange(len(part))
     else:
-        store = ImageCache(screen, config.preparation, fold=fold, memory=memory)
+        store = ImageCache(screen, config.preprocessing, fold=fold, memory=memory)
     try:
         began = time.perf_counter()
         features = _features(store, config) if config.uses_features else None
@@ -165,7 +167,9 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
 
 def _features(store: ImageCache, config: TrainingConfig) -> Features:
     model = build_network(store.screen, config, n_classes=2, correction=Correction(), pretrained=False, say=no_progress)
-    views = FixedViews(config.network.views, config.views.smallest_crop, config.views.gain, config.views.offset)
+    views = FixedViews(
+        config.network.n_fixed_views, config.augmentation.min_crop, config.augmentation.gain, config.augmentation.offset
+    )
     with tempfile.TemporaryDirectory() as folder:
         return measure_features(model, store, views, Path(folder) / "features")
 
@@ -185,9 +189,9 @@ def _no_wells(model: PerturbationClassifier, screen: Screen, correction: Correct
 def _left_out(config: TrainingConfig) -> str:
     left_out = {
         "giving pseudo labels, and the steps they add": config.pseudo_labels.strategy != "none",
-        f"the {config.norms.controls} controls beside each batch": config.norms.controls > 0,
+        f"the {config.batch_norm.n_controls} controls beside each batch": config.batch_norm.n_controls > 0,
         "choosing a correction": config.correction.method == "auto",
-        "norm statistics of each plate in the validation": config.norms.at_test != "running",
+        "norm statistics of each plate in the validation": config.batch_norm.statistics != "running",
     }
     return "; ".join(words for words, is_so in left_out.items() if is_so)
 
@@ -224,7 +228,7 @@ def _labelled_rows(screen: Screen, chosen: np.ndarray, classes: tuple[str, ...],
 
 def _bytes_of_all(screen: Screen, config: TrainingConfig, *, n: int) -> int:
     height, width = screen.card.shape or (0, 0)
-    pixels = (height // config.preparation.binning) * (width // config.preparation.binning)
+    pixels = (height // config.preprocessing.binning) * (width // config.preprocessing.binning)
     return n * len(screen.card.channels) * pixels * np.dtype(screen.card.dtype or "uint16").itemsize
 
 

@@ -36,8 +36,8 @@ def open_features(
     """
     if not config.uses_features:
         return None
-    folder, views = run.features, config.views
-    fixed = FixedViews(config.network.views, views.smallest_crop, views.gain, views.offset)
+    folder, options = run.features, config.augmentation
+    fixed = FixedViews(config.network.n_fixed_views, options.min_crop, options.gain, options.offset)
     if is_first():
         known = read_features(store, fixed, folder)
         if known is None:

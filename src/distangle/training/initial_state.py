@@ -46,20 +46,20 @@ def resolve_auto_settings(config: TrainingConfig, screen: Screen, rows: Sequence
     Raises:
         ImageError: Images are to be standardised by those of the training, and none of them can be read.
     """
-    preparation, precision = config.preparation, config.precision
-    if preparation.binning == 0:
+    preprocessing, precision = config.preprocessing, config.precision
+    if preprocessing.binning == 0:
         height, width = screen.card.shape or (1, 1)
-        preparation = preparation.model_copy(update={"binning": binning_for(height, width)})
-    if preparation.standardise == "training" and preparation.fixed is None:
-        store = ImageCache(screen, preparation)
+        preprocessing = preprocessing.model_copy(update={"binning": binning_for(height, width)})
+    if preprocessing.standardize == "training" and preprocessing.fixed is None:
+        store = ImageCache(screen, preprocessing)
         try:
-            preparation = fix_statistics(store, rows)
+            preprocessing = fix_statistics(store, rows)
         finally:
             store.close()
     if precision == "auto":
         # A head on features computes in float32 whatever the precision: to switch would only cost conversions.
         precision = "bf16" if _multiplies_bf16() and not config.uses_features else "fp32"
-    return config.model_copy(update={"preparation": preparation, "precision": precision})
+    return config.model_copy(update={"preprocessing": preprocessing, "precision": precision})
 
 
 def _multiplies_bf16() -> bool:
@@ -98,7 +98,7 @@ def check_size(screen: Screen, config: TrainingConfig) -> None:
     Raises:
         ConfigError: They are not.
     """
-    backbone, binning = config.network.backbone, config.preparation.binning
+    backbone, binning = config.network.backbone, config.preprocessing.binning
     if screen.card.shape is None or not re.fullmatch(r"densenet\d+", backbone):
         return
     side = min(screen.card.shape) // max(1, binning)

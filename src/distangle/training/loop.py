@@ -75,11 +75,11 @@ def run_epochs(
             the epoch is not: the epoch is not saved.
     """
     stepper, model = TrainStep(state, config), state.model
-    n_together = config.accumulate * n_ranks()
-    first = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=0)
+    n_together = config.gradient_accumulation * n_ranks()
+    first = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=0)
     per_epoch = max(1, len(maker.cut(first, 0)) // n_together)
     for epoch in range(state.epochs_done, config.epochs):
-        order = epoch_order(labels, balance=config.balance, seed=config.seed, epoch=epoch)
+        order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
         assignment = moments.before_epoch(state)
         if assignment is not None:
             order = interleave(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
@@ -93,12 +93,12 @@ def run_epochs(
             rate = learning_rate(config, step=step, per_epoch=per_epoch)
             where = f"epoch {epoch + 1}, step {step + 1}"
             done = stepper.step(batches, numbers, epoch=epoch, done=step / per_epoch, rate=rate, where=where)
-            _average(state, config.average, step)
-            state.so_far.add(**done, learning_rate=rate)
+            _average(state, config.ema_decay, step)
+            state.partial_epoch.add(**done, learning_rate=rate)
             moments.after_step(state)
             far(k)
-        row: dict[str, int | float] = {"epoch": epoch + 1, **state.so_far.row()}
-        row |= state.notes.get("pseudo_labels", {}).get("counted", {})
+        row: dict[str, int | float] = {"epoch": epoch + 1, **state.partial_epoch.row()}
+        row |= state.hook_values.get("pseudo_labels", {}).get("counts", {})
         with use_averaged_weights(model, state.average):
             row |= moments.validate(model)
         _check_finite(row)

@@ -35,8 +35,8 @@ def is_slow_here(run: RunFolder) -> str:
         return ""
     return (
         f"Preset {config.preset} is made for a GPU, and this trains on the processor: an epoch may take hours. "
-        "`--preset small` is made for two cores. `distangle train SCREEN --limit 3` measures how long all of it takes, "
-        "and writes nothing."
+        "`--preset small` is made for two cores. `distangle train SCREEN --dry-run 3` measures how long all of it "
+        "takes, and writes nothing."
     )
 
 
@@ -57,8 +57,8 @@ def _sentences(
         yield f"Held out: {what} ({_counted(n, 'site')})."
     else:
         yield "Nothing is held out, so nothing will be scored."
-    binning = f", images binned {config.preparation.binning} x" if config.preparation.binning > 1 else ""
-    frozen = ", its filters held still" if config.network.frozen else ""
+    binning = f", images binned {config.preprocessing.binning} x" if config.preprocessing.binning > 1 else ""
+    frozen = ", its filters held still" if config.network.freeze_backbone else ""
     yield (
         f"Preset {config.preset}: {config.network.backbone}{frozen}{binning}, {_counted(config.epochs, 'epoch')}, on "
         f"{device_name(training_device())}."

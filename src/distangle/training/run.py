@@ -263,12 +263,12 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
         class_sites=tuple(counts.tolist()),  # 0: never trained, a junk class
         channels=tuple(channel.name for channel in card.channels),
         cell_types=tuple(card.cell_types) if uses_cell_type(data.screen, config) else (),
-        preparation=config.preparation,
+        preprocessing=config.preprocessing,
         shape=card.shape or None,
         correction=state.classifier.config.correction,
         epochs=state.epochs_done,
         precision=config.precision,
-        norms=norm_statistics_choice(config.norms),
+        batch_norm=norm_statistics_choice(config.batch_norm),
     )
     with atomic_write(run.image_statistics) as temporary, temporary.open("wb") as file:
         np.save(file, data.store.statistics if data.features is None else data.features.statistics)
@@ -276,6 +276,6 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
         written = save_model(state.classifier, run.checkpoints / "model.safetensors", card=about)
     more = {}
     if config.pseudo_labels.strategy != "none":
-        more = {"pseudo_labels": summary(state.notes, config.pseudo_labels)}
+        more = {"pseudo_labels": summary(state.hook_values, config.pseudo_labels)}
     write_json(run.run, {**run.describe(), **more, "finished": True})
     run.record(run.run, run.image_statistics, *written)

@@ -129,7 +129,7 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: StopRequest, say: 
     folds = Folds.read(run.folds)
     _check_same(run, screen, folds, told)
     fold = folds.of(screen)
-    store = ImageCache(screen, config.preparation, fold=fold)
+    store = ImageCache(screen, config.preprocessing, fold=fold)
     classes = tuple(told["classes"])
     training_rows = np.flatnonzero(fold == TRAIN).tolist()
     features = open_features(run, store, config, look=_check_of(stop), say=say)
@@ -181,15 +181,15 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
         data.screen, config, n_classes=n_classes, correction=correction, pretrained=not resumes, say=say
     )
     fingerprint = _fingerprint(write_config(config), data.folds.sha256, "\x1f".join(data.classes))
-    keeper = CheckpointManager(run, config.saving, fingerprint=fingerprint, stop=stop)
+    keeper = CheckpointManager(run, config.checkpointing, fingerprint=fingerprint, stop=stop)
     keeper.begin(state, say=say)
-    keeper.check_room(state, average=config.average > 0)
+    keeper.check_room(state, average=config.ema_decay > 0)
     wells = _reference_wells(state.classifier, data, resumes=resumes)
     evaluation = SiteEvaluation(
         store=store,
         references=None if wells is None else wells.of(np.arange(len(data.screen.sites))),
         features=features,
-        norms=config.norms,
+        norms=config.batch_norm,
         training_rows=data.training_rows,
         before_batch=keeper.between_batches,
     )

@@ -19,35 +19,39 @@ class EpochMetrics:
     Attributes:
         steps: Optimiser steps.
         loss: Sum of their losses.
-        right: Mass of the labels that was answered rightly.
-        counted: Images that carry a label.
+        n_correct: Mass of the labels that was answered rightly.
+        n_scored: Images that carry a label.
         learning_rate: Of the last step.
-        parts: Sums of the terms of the loss by name.
+        components: Sums of the terms of the loss by name.
     """
 
     steps: int = 0
     loss: float = 0.0
-    right: float = 0.0
-    counted: int = 0
+    n_correct: float = 0.0
+    n_scored: int = 0
     learning_rate: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
+    components: dict[str, float] = field(default_factory=dict)
 
-    def add(self, *, loss: float, right: float, counted: int, learning_rate: float, parts: Mapping[str, float]) -> None:
+    def add(
+        self, *, loss: float, n_correct: float, n_scored: int, learning_rate: float, components: Mapping[str, float]
+    ) -> None:
         """Count one more step."""
         self.steps += 1
-        self.loss, self.right, self.counted = self.loss + loss, self.right + right, self.counted + counted
+        self.loss += loss
+        self.n_correct += n_correct
+        self.n_scored += n_scored
         self.learning_rate = learning_rate
-        for name, value in parts.items():
-            self.parts[name] = self.parts.get(name, 0.0) + value
+        for name, value in components.items():
+            self.components[name] = self.components.get(name, 0.0) + value
 
     def row(self) -> dict[str, int | float]:
         """Return the metrics so far: means over steps, accuracy over images."""
         row: dict[str, int | float] = {
             "train_loss": self.loss / max(1, self.steps),
-            "train_accuracy": self.right / max(1, self.counted),
+            "train_accuracy": self.n_correct / max(1, self.n_scored),
             "learning_rate": self.learning_rate,
         }
-        return row | {name: value / self.steps for name, value in self.parts.items()}
+        return row | {name: value / self.steps for name, value in self.components.items()}
 
 
 @dataclass
@@ -62,10 +66,10 @@ class TrainingState:
         optimiser: Its optimiser.
         average: Moving average of the weights by name; empty when none is kept.
         metrics: One row per finished epoch.
-        so_far: What the epoch after the finished ones has done.
+        partial_epoch: What the epoch after the finished ones has done.
         scaler: Of the loss in fp16; elsewhere it is not enabled and changes nothing.
-        kept: Tensors that a hook of the loop decided and must find again after a resume, by name.
-        notes: The same for what is no tensor: JSON values by name.
+        hook_tensors: Tensors that a hook of the loop decided and must find again after a resume, by name.
+        hook_values: The same for what is no tensor: JSON values by name.
         reader: The network that reads the experiment, for training only; None where there is none.
     """
 
@@ -74,16 +78,16 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     average: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[dict[str, int | float]] = field(default_factory=list)
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    so_far: EpochMetrics = field(default_factory=EpochMetrics)
+    hook_tensors: dict[str, Tensor] = field(default_factory=dict)
+    hook_values: dict[str, Any] = field(default_factory=dict)
+    partial_epoch: EpochMetrics = field(default_factory=EpochMetrics)
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
     reader: DomainClassifier | None = None
 
     @property
     def steps_done(self) -> int:
         """Optimiser steps done in the running epoch."""
-        return self.so_far.steps
+        return self.partial_epoch.steps
 
     @property
     def position(self) -> str:
@@ -107,18 +111,22 @@ class TrainingState:
         """Count the running epoch as finished, with its row of metrics."""
         self.metrics.append(row)
         self.epochs_done += 1
-        self.so_far = EpochMetrics()
+        self.partial_epoch = EpochMetrics()
 
 
 def constant_tensors(model: nn.Module) -> set[str]:
     """Return the names of what no step moves: those of a frozen backbone."""
-    frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
+    frozen = isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that steps move, by their names in the state of the network."""
-    parts = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
+    parts = (
+        dict(model.named_children())
+        if isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
+        else {}
+    )
     moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
     own = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if parts else {}
     for prefix, part in moving:
@@ -132,7 +140,7 @@ def tensors_of(state: TrainingState) -> dict[str, Tensor]:
     if state.reader is not None:
         tensors |= {f"reader.{name}": tensor for name, tensor in state.reader.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
-    tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
+    tensors |= {f"hook.{name}": tensor for name, tensor in state.hook_tensors.items()}
     for index, slot in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optim.{index}.{name}": value for name, value in slot.items() if isinstance(value, Tensor)}
     return tensors
@@ -144,9 +152,9 @@ def scalars_of(state: TrainingState) -> dict[str, Any]:
     return {
         "epochs_done": state.epochs_done,
         "steps_done": state.steps_done,
-        "so_far": dataclasses.asdict(state.so_far),
+        "partial_epoch": dataclasses.asdict(state.partial_epoch),
         "metrics": state.metrics,
-        "notes": state.notes,
+        "hook_values": state.hook_values,
         "scaler": state.scaler.state_dict(),
         "optim": {
             f"{index}.{name}": value
@@ -174,8 +182,8 @@ def restore_state(state: TrainingState, tensors: Mapping[str, Tensor], scalars: 
         state.reader.load_state_dict(part("reader."), strict=True)
     weights = state.model.state_dict()
     state.average = {name: _laid_out_as(weights[name], tensor) for name, tensor in part("average.").items()}
-    state.kept = part("kept.")
-    state.notes = dict(scalars["notes"])
+    state.hook_tensors = part("hook.")
+    state.hook_values = dict(scalars["hook_values"])
     slots: dict[int, dict[str, Any]] = {}
     for name, value in {**part("optim."), **scalars["optim"]}.items():
         index, slot = name.split(".", 1)
@@ -189,7 +197,7 @@ def restore_state(state: TrainingState, tensors: Mapping[str, Tensor], scalars: 
     state.optimiser.load_state_dict({"state": slots, "param_groups": groups})
     state.epochs_done = int(scalars["epochs_done"])
     state.metrics = list(scalars["metrics"])
-    state.so_far = EpochMetrics(**scalars["so_far"])
+    state.partial_epoch = EpochMetrics(**scalars["partial_epoch"])
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(scalars["scaler"]))
 

@@ -184,8 +184,8 @@ class RunningStatistics:
 
 
 AGAIN = (
-    "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN --out runs/NEW "
-    "--optim.clip 1`."
+    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN --out "
+    "runs/NEW --optim.max_grad_norm 1`."
 )
 SMALLEST_SCALE = 1.0  # of the loss in fp16: a gradient that overflows even here is no matter of precision
 
@@ -194,9 +194,9 @@ class StepResult(TypedDict):
     """What the metrics take from a step; the same on every rank."""
 
     loss: float  # mean over the batches
-    right: float
-    counted: int
-    parts: dict[str, float]
+    n_correct: float
+    n_scored: int
+    components: dict[str, float]
 
 
 class TrainStep:
@@ -249,13 +249,13 @@ class TrainStep:
             _seed(_stream(self._config.seed, epoch, number))
             found = batch_loss(self._model, batch, self._config, epoch=done, reader=self._state.reader)
             scaler.scale(found.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
-            answer = {"loss": float(found.loss.detach()), "right": found.right, "counted": found.counted}
+            answer = {"loss": float(found.loss.detach()), "n_correct": found.right, "n_scored": found.counted}
             broken = [] if math.isfinite(answer["loss"]) else self._broken(batch)
-            answers.append({**answer, "parts": found.parts, "sites": batch.sites[:4], "broken": broken})
+            answers.append({**answer, "components": found.parts, "sites": batch.sites[:4], "broken": broken})
         sum_gradients(self._parameters, where=where)
         answers = [answer for answers_of_rank in any_rank(answers, where=where) for answer in answers_of_rank]
         scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.clip or float("inf"))
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.max_grad_norm or float("inf"))
         self._check(answers, is_finite=bool(torch.isfinite(norm)), where=where)
         scaler.step(optimiser)
         scaler.update()
@@ -287,12 +287,12 @@ class TrainStep:
 def _summed(answers: Sequence[Mapping[str, Any]]) -> StepResult:
     parts = Counter[str]()
     for answer in answers:
-        parts.update({name: value / len(answers) for name, value in answer["parts"].items()})
+        parts.update({name: value / len(answers) for name, value in answer["components"].items()})
     return StepResult(
         loss=sum(answer["loss"] for answer in answers) / len(answers),
-        right=sum(answer["right"] for answer in answers),
-        counted=sum(answer["counted"] for answer in answers),
-        parts=dict(parts),
+        n_correct=sum(answer["n_correct"] for answer in answers),
+        n_scored=sum(answer["n_scored"] for answer in answers),
+        components=dict(parts),
     )
 
 

@@ -135,11 +135,11 @@ def _plate_norms(
     model: PerturbationClassifier, rows: Sequence[int], how: SiteEvaluation, cell_types: CellTypeRows
 ) -> PlateBatchNorm | None:
     """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
-    if how.norms.at_test == "running":
+    if how.norms.statistics == "running":
         return None
     store, screen = how.store, how.store.screen
     same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[list(rows)])).to_numpy()
-    compared = set(how.training_rows) if how.norms.at_test == "controls" else set()
+    compared = set(how.training_rows) if how.norms.statistics == "controls" else set()
     readable, statistics = fit_normalization(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
     return collect_plate_statistics(
         model,
@@ -154,4 +154,4 @@ def _plate_norms(
 
 def norm_statistics_choice(norms: BatchNormConfig) -> NormStatisticsChoice:
     """Return what the card of a model says of the norms of its training."""
-    return NormStatisticsChoice(statistics=norms.at_test, min_sites=norms.fewest, n_controls=norms.controls)
+    return NormStatisticsChoice(statistics=norms.statistics, min_sites=norms.min_sites, n_controls=norms.n_controls)

@@ -28,13 +28,13 @@ def test_stains_are_counted_by_site_and_by_well():
     scores = {"one": np.array([[3.0, 1, 0], [0, 2, 1], [0, 5, 1], [0, 0, 1]])}
     planted = np.array([0, 0, 1, 1])
     (by_site,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="sites", network="trained")
-    assert (by_site["hits"], by_site["of"], by_site["unit"]) == (2, 4, "sites")
+    assert (by_site["hits"], by_site["n_total"], by_site["unit"]) == (2, 4, "sites")
     assert by_site["chance"] == pytest.approx(1 / 3)
     # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
     assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
     # Wells: mean of the first two is [1.5, 1.5, .5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
     (by_well,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="wells", network="trained")
-    assert (by_well["hits"], by_well["of"], by_well["unit"]) == (2, 2, "wells")
+    assert (by_well["hits"], by_well["n_total"], by_well["unit"]) == (2, 2, "wells")
     assert (by_well["low"], by_well["high"]) == (None, None)  # of two wells
 
 
@@ -56,7 +56,7 @@ def test_places_are_counted_by_peak_and_by_mass():
     ]  # 5 pixels of 100
     inside = circle_masks(circles, (10, 10))
     row = place_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
-    assert (row["hits"], row["of"]) == (1, 3)
+    assert (row["hits"], row["n_total"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
     # Peaks of other sites: (2,7) beside places 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
@@ -78,7 +78,7 @@ def test_the_middle_of_a_plateau_is_its_peak():
 def a_row(network, question, method, share, *, chance=0.2):
     unit = "wells" if question == "stain" else "sites"
     found = {"network": network, "question": question, "method": method, "unit": unit}
-    return found | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
+    return found | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "n_total": 1, "swapped": 0.1}
 
 
 def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same_of_random_weights():
@@ -109,11 +109,17 @@ def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same
 
 def test_several_networks_make_one_row_of_means_over_the_same_sites():
     rows = [
-        {**a_row("untrained", "place", "grad_cam", hits / 4), "hits": hits, "of": 4, "mass": hits / 8, "low": hits / 10}
+        {
+            **a_row("untrained", "place", "grad_cam", hits / 4),
+            "hits": hits,
+            "n_total": 4,
+            "mass": hits / 8,
+            "low": hits / 10,
+        }
         for hits in (1, 2)
     ]
     found = mean_row(rows)
-    assert (found["hits"], found["of"], found["share"], found["mass"]) == (1.5, 4, 0.375, 0.1875)
+    assert (found["hits"], found["n_total"], found["share"], found["mass"]) == (1.5, 4, 0.375, 0.1875)
     assert (found["low"], found["high"]) == (pytest.approx(0.15), 1.0)
 
 
@@ -184,7 +190,7 @@ def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, ben
     assert placed
     counted = {(row["network"], row["question"], row["unit"]): set() for row in benchmarked.rows}
     for row in benchmarked.rows:
-        counted[row["network"], row["question"], row["unit"]].add(row["of"])
+        counted[row["network"], row["question"], row["unit"]].add(row["n_total"])
     for network in ("trained", "untrained"):
         assert counted[network, "stain", "sites"] == {len(single)}
         assert counted[network, "stain", "wells"] == {len({well for well, _ in single})}
@@ -265,7 +271,7 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    model = opened.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
     beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
     _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)

@@ -44,9 +44,9 @@ def one_by_one(model, images, cell_types, *, absent, present, references=None):
 BACKBONES = ["resnet_small", "densenet_small", "efficientnet_lite0"]
 VARIANTS = {
     "plain": {},
-    "measured": {"measurements": True},
+    "measured": {"handcrafted_features": True},
     "both signs": {"final_relu": False},
-    "centred": {"measurements": True, "frozen": True, "correction": {"method": "centre"}},
+    "centred": {"handcrafted_features": True, "freeze_backbone": True, "correction": {"method": "center"}},
 }
 
 
@@ -72,7 +72,7 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
 
 @pytest.mark.parametrize("most_at_once", [1, 3, 16, 40])
 def test_answers_do_not_depend_on_how_many_go_together(most_at_once):
-    model = network("densenet_small", measurements=True)
+    model = network("densenet_small", handcrafted_features=True)
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
     absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
@@ -98,7 +98,7 @@ def test_answers_use_the_norms_that_are_lent():
 
 
 def test_images_that_are_not_square_and_not_whole_multiples():
-    model = network("densenet_small", measurements=True)
+    model = network("densenet_small", handcrafted_features=True)
     images, cell_types = sites(size=50)
     images = images[:, :, :34]
     given = batch(images, cell_types, TARGETS)
@@ -147,7 +147,7 @@ def test_the_empty_coalition_is_shared_where_the_stand_in_is():
 
 
 def test_the_values_of_bfloat16_are_within_two_hundredths():
-    model = network("densenet_small", channels=6, measurements=True)
+    model = network("densenet_small", channels=6, handcrafted_features=True)
     images, cell_types = sites(6)
     targets = torch.tensor([0, 1, 2])
     exact = channel_shapley(model, batch(images, cell_types, targets))

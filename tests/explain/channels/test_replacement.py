@@ -69,7 +69,9 @@ def test_without_a_removal_controls_stand_in_where_there_are_any():
 @pytest.mark.parametrize("explain", [channel_shapley, channel_ablation])
 def test_a_constant_image_owes_nothing_to_any_stain(explain):
     model = build_classifier(
-        ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=2, embedding_size=8, measurements=True),
+        ModelConfig(
+            backbone="resnet_small", n_channels=3, n_perturbations=2, embedding_size=8, handcrafted_features=True
+        ),
         seed=1,
     )
     shown = torch.zeros(2, 3, 32, 32)

@@ -111,16 +111,16 @@ def test_networks_that_agree_are_alike_and_others_are_not(model, given):
     )
     assert said["networks"] == 3
     assert said["sites"] == 6
-    np.testing.assert_allclose(said["likeness"]["pairs"], [1, 1, 1])
-    assert said["likeness"]["mean"] == pytest.approx(1)
-    low, high = said["likeness"]["null"]
+    np.testing.assert_allclose(said["similarity"]["pairs"], [1, 1, 1])
+    assert said["similarity"]["mean"] == pytest.approx(1)
+    low, high = said["similarity"]["null"]
     assert -0.6 < low < 0 < high < 0.6
-    assert said["top_stain"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
+    assert said["top_channel"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
     apart = examine_seeds(
         [NetworkSites(model, given), NetworkSites(other_network(), given)], rng=rng(), n_shapley_sites=0
     )
-    assert apart["likeness"]["mean"] < 0.6
-    assert apart["top_stain"] is None
+    assert apart["similarity"]["mean"] < 0.6
+    assert apart["top_channel"] is None
 
 
 def test_targets_are_those_of_the_first_network_by_name(model, given):
@@ -134,8 +134,8 @@ def test_targets_are_those_of_the_first_network_by_name(model, given):
         for part in (other.linear_templates.weight, other.linear_templates.bias):
             part.copy_(part[[2, 0, 1]].clone())
     said = examine_seeds([NetworkSites(model, given), NetworkSites(other, turned_names)], rng=rng(), n_shapley_sites=2)
-    np.testing.assert_allclose(said["likeness"]["pairs"], [1])
-    assert said["top_stain"]["same"] == 1
+    np.testing.assert_allclose(said["similarity"]["pairs"], [1])
+    assert said["top_channel"]["same"] == 1
 
 
 def test_what_cannot_be_compared_is_refused(model, given):

@@ -113,8 +113,8 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
         n_perturbations=3,
         n_cell_types=2,
         embedding_size=8,
-        frozen=True,
-        correction=Correction(method="centre"),
+        freeze_backbone=True,
+        correction=Correction(method="center"),
     )
     model = build_classifier(config, seed=3).eval()
     sites, _ = chosen_sites(3)

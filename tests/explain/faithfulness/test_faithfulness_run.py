@@ -26,7 +26,14 @@ from hand_made import chosen_sites, network
 
 SIDE = 3
 FAST = FaithfulnessSettings(
-    n_sites=6, n_curve_sites=6, n_stain_sites=2, n_kept_maps=2, n_null_maps=3, n_steps=4, n_networks=3, stain_views=1
+    n_sites=6,
+    n_curve_sites=6,
+    n_channel_sites=2,
+    n_stored_maps=2,
+    n_null_maps=3,
+    n_steps=4,
+    n_networks=3,
+    channel_augmentations=1,
 )
 
 
@@ -107,11 +114,11 @@ def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
 def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
     drawn = maps_of(brightness, model, given, at_once=6)
     found = examine(model, given, shown(drawn), rng=rng(), settings=FAST, method=brightness)
-    assert found.summary["verdicts"]["randomisation"] == "fails"
+    assert found.summary["verdicts"]["randomization"] == "fails"
     assert found.summary["verdicts"]["targets"] == "fails"
-    assert found.summary["randomisation"]["stages"][-1]["mean"] == pytest.approx(1)
+    assert found.summary["randomization"]["stages"][-1]["mean"] == pytest.approx(1)
     assert "DO NOT BELIEVE THESE MAPS: they fail" in found.sentences[-1]
-    assert "randomisation, targets" in found.sentences[-1]
+    assert "randomization, targets" in found.sentences[-1]
     assert "gives maps that are 1.00 like its own" in found.sentences[1]
     assert found.settings["method"] == "given"
     assert "layer" not in found.settings
@@ -147,7 +154,7 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given
         "deletion_p",
         "insertion_p",
         "stability",
-        "after_randomisation",
+        "after_randomization",
         "other_targets",
     ]
     assert len(few.table) == 4
@@ -161,7 +168,7 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given
     # The planted places first: no random map is as good.
     assert few.table["deletion_p"][:2].tolist() == few.table["insertion_p"][:2].tolist() == [0.25, 0.25]
     np.testing.assert_allclose(few.table["stability"], 1, atol=1e-9)
-    assert few.table["after_randomisation"].mean() == pytest.approx(few.summary["randomisation"]["stages"][-1]["mean"])
+    assert few.table["after_randomization"].mean() == pytest.approx(few.summary["randomization"]["stages"][-1]["mean"])
     assert few.table["other_targets"].mean() == pytest.approx(few.summary["targets"]["mean"])
     joined = few.columns(6)
     assert joined.index.tolist() == list(range(6))
@@ -187,21 +194,21 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
     assert insertion["difference"]["mean"] > 0 > deletion["difference"]["mean"]
     assert one["sites"] == 6
-    assert one["taken"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
-    assert one["put_back"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
+    assert one["deleted"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
+    assert one["inserted"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
     assert said["interval_over"] == "experiment"
-    stages = said["randomisation"]["stages"]
+    stages = said["randomization"]["stages"]
     assert [stage["stage"] for stage in stages][:2] == ["templates", "neck"]
-    assert said["randomisation"]["before_training"] == stages[-1]["stage"] == "features.conv1"
-    assert said["randomisation"]["stains"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
+    assert said["randomization"]["before_training"] == stages[-1]["stage"] == "features.conv1"
+    assert said["randomization"]["channels"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
     views = said["views"]
     assert views["mean"] == pytest.approx(1)
-    assert views["stains"] == {
+    assert views["channels"] == {
         "sites": 2,
         "views": 2,
-        "spread": pytest.approx(0, abs=1e-5),
-        "size": pytest.approx(views["stains"]["size"]),
-        "same_top": 1.0,
+        "std": pytest.approx(0, abs=1e-5),
+        "mean_absolute": pytest.approx(views["channels"]["mean_absolute"]),
+        "same_top_channel": 1.0,
     }
     assert (said["seeds"], said["shuffled"]) == (None, None)
 
@@ -232,7 +239,7 @@ def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(
 
 
 def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model, given, maps):
-    small = FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 1, "n_stain_sites": 0, "n_networks": 1})
+    small = FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 1, "n_channel_sites": 0, "n_networks": 1})
     config = ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=2)
     other = build_classifier(config, seed=4).eval()
     found = examine(
@@ -243,13 +250,13 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
         settings=small,
         others=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
     )
-    assert found.summary["seeds"]["likeness"]["mean"] == pytest.approx(1)
+    assert found.summary["seeds"]["similarity"]["mean"] == pytest.approx(1)
     assert found.summary["seeds"]["sites"] == 4
-    assert found.summary["shuffled"]["likeness"]["mean"] < 0.6
+    assert found.summary["shuffled"]["similarity"]["mean"] < 0.6
     assert found.summary["verdicts"]["seeds"] == "passes"
     assert found.summary["verdicts"]["shuffled"] in ("passes", "weak")
-    assert found.summary["views"]["stains"] is None
-    assert found.summary["randomisation"]["stains"] == {}
+    assert found.summary["views"]["channels"] is None
+    assert found.summary["randomization"]["channels"] == {}
     assert "networks of other seeds: maps 1.00 like each other" in found.sentences[3]
     assert "a network trained on shuffled labels: maps" in found.sentences[3]
     assert "largest stain" not in found.sentences[2]
@@ -322,7 +329,7 @@ def told(**changed):
     return {
         "grid": [8, 8],
         "curves": {"control": both, "blur": both},
-        "randomisation": {
+        "randomization": {
             "before_training": "conv1",
             "stages": [
                 {"stage": "neck", "mean": 0.9, "absolute": 0.9},
@@ -355,21 +362,21 @@ def stages(neck, last, *, absolute=0.2, before="conv1"):
         ({"curves": {"control": curve(0.2), "blur": curve(0.3)}}, "insertion", "fails"),
         ({"curves": {"control": curve(0.001, end=0.88), "blur": curve(0.3)}}, "deletion", "fails"),
         ({"curves": {"blur": curve(0.001, end=0.88)}}, "deletion", "cannot say"),
-        ({}, "randomisation", "passes"),
-        ({"randomisation": stages(0.9, 0.3)}, "randomisation", "weak"),
-        ({"randomisation": stages(0.9, 0.6)}, "randomisation", "fails"),
-        ({"randomisation": stages(0.6, 0.0, before="neck")}, "randomisation", "fails"),
-        ({"randomisation": stages(0.1, 0.0, absolute=0.7)}, "randomisation", "weak"),
+        ({}, "randomization", "passes"),
+        ({"randomization": stages(0.9, 0.3)}, "randomization", "weak"),
+        ({"randomization": stages(0.9, 0.6)}, "randomization", "fails"),
+        ({"randomization": stages(0.6, 0.0, before="neck")}, "randomization", "fails"),
+        ({"randomization": stages(0.1, 0.0, absolute=0.7)}, "randomization", "weak"),
         ({"targets": {"mean": 0.6}}, "targets", "weak"),
         ({"targets": {"mean": 0.85}}, "targets", "fails"),
         ({"views": {"mean": 0.4}}, "views", "weak"),
         ({"views": {"mean": 0.2}}, "views", "fails"),
-        ({"seeds": {"likeness": {"mean": 0.2}}}, "seeds", "fails"),
-        ({"seeds": {"likeness": {"mean": 0.5}}}, "seeds", "passes"),
-        ({"shuffled": {"likeness": {"mean": 0.2}}}, "shuffled", "passes"),
-        ({"shuffled": {"likeness": {"mean": 0.3}}}, "shuffled", "weak"),
-        ({"shuffled": {"likeness": {"mean": 0.7}}}, "shuffled", "fails"),
-        ({"grid": [2, 4]}, "randomisation", "cannot say"),
+        ({"seeds": {"similarity": {"mean": 0.2}}}, "seeds", "fails"),
+        ({"seeds": {"similarity": {"mean": 0.5}}}, "seeds", "passes"),
+        ({"shuffled": {"similarity": {"mean": 0.2}}}, "shuffled", "passes"),
+        ({"shuffled": {"similarity": {"mean": 0.3}}}, "shuffled", "weak"),
+        ({"shuffled": {"similarity": {"mean": 0.7}}}, "shuffled", "fails"),
+        ({"grid": [2, 4]}, "randomization", "cannot say"),
         ({"grid": [2, 4]}, "views", "cannot say"),
         ({"grid": [2, 4]}, "targets", "cannot say"),
         ({"grid": [3, 3]}, "views", "passes"),

@@ -78,7 +78,9 @@ def test_random_smooth_maps_are_as_often_like_as_unlike():
     ],
 )
 def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(backbone, names):
-    config = ModelConfig(backbone=backbone, n_channels=2, n_perturbations=3, embedding_size=4, frozen="eff" in backbone)
+    config = ModelConfig(
+        backbone=backbone, n_channels=2, n_perturbations=3, embedding_size=4, freeze_backbone="eff" in backbone
+    )
     model = build_classifier(config, seed=1)
     with torch.no_grad():
         for part in model.modules():  # norms as after a training
@@ -108,7 +110,7 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
     assert new == set(before)
     fresh = build_classifier(config, seed=5).state_dict()
     assert all(torch.equal(found[name], fresh[name]) for name in fresh)
-    assert untrained == (["neck"] if config.frozen else [stages[-1]])
+    assert untrained == (["neck"] if config.freeze_backbone else [stages[-1]])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -127,8 +129,8 @@ def centred_network():
         n_channels=3,
         n_perturbations=3,
         embedding_size=4,
-        frozen=True,
-        correction=Correction(method="centre"),
+        freeze_backbone=True,
+        correction=Correction(method="center"),
     )
     return build_classifier(config, seed=2).eval()
 
@@ -223,7 +225,8 @@ def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given
 
 def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(given):
     model = build_classifier(
-        ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, frozen=True), seed=1
+        ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, freeze_backbone=True),
+        seed=1,
     ).eval()
     own = maps_of(map_method(), model, given, at_once=6)
     found = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)

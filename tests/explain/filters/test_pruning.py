@@ -141,7 +141,7 @@ def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
     merged, zeroed = prune_effect(run, screen, n_random=2)
     assert merged["filters"] == 2 * (6 + 8)
     assert merged["layers"] == {FIRST: 14, SECOND: 14}
-    assert merged["of"] == 9 * 64
+    assert merged["n_total"] == 9 * 64
     assert zeroed["filters"] == 20
     for one in (merged, zeroed):
         assert one["sites"] == 8  # those of E3
@@ -172,7 +172,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
         model.backbone.features.norm5.bias[:-16] = 0
     save_model(model, path, card=card)
     found = prune_effect(copy, screen, names=[name], n_random=0)[1]
-    assert found["filters"] == found["of"] == 64
+    assert found["filters"] == found["n_total"] == 64
     assert found["random"] == []
     without = round(found["without"] * 8)
     assert without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
@@ -198,7 +198,7 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
     of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in found.layers}
     assert min(p for name, p in of_draws.items() if name not in found.shown) >= 1 / 6  # five draws
-    assert found.claim["of"] == 9
+    assert found.claim["n_total"] == 9
     assert not found.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):
         assert sorted(found.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])

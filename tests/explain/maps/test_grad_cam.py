@@ -202,7 +202,7 @@ def test_a_failure_inside_the_network_leaves_no_hook_behind():
 
 @pytest.mark.parametrize("layer", ["features.denseblock1.denselayer2", "features.denseblock2"])
 def test_recomputation_changes_no_map(layer):
-    plain, recomputing = network(), network(recompute=True).train()
+    plain, recomputing = network(), network(activation_checkpointing=True).train()
     images, cell_types, targets = sites()
     first, second = (
         grad_cam_maps(model, batch(images, cell_types, targets), layer=layer) for model in (plain, recomputing)

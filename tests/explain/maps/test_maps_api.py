@@ -66,7 +66,7 @@ def value(model, images, cell_types, targets, *, head="softmax", references=None
 @pytest.fixture(scope="module")
 def deep():
     """DenseNet-161 as the paper has it, but for its number of perturbations: two-input, recomputing, in training."""
-    return network("densenet161", n_channels=6, n_perturbations=7, recompute=True).train()
+    return network("densenet161", n_channels=6, n_perturbations=7, activation_checkpointing=True).train()
 
 
 @pytest.mark.parametrize("head", ["softmax", "arc"])
@@ -241,7 +241,9 @@ def test_a_constant_image_has_an_empty_map_and_no_nan(method):
 
 @pytest.mark.parametrize("method", PLACE_METHODS)
 def test_a_centred_network_is_explained_with_its_references(method):
-    model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
+    model = network(
+        "resnet_small", freeze_backbone=True, correction=Correction(method="center"), handcrafted_features=True
+    )
     images, cell_types, targets = sites(2)
     references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
     found = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)

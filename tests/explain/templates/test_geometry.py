@@ -112,7 +112,7 @@ def test_spread_by_hand():
     # 12 ordered pairs: eight at right angles, four opposite.
     assert found["norm_mean"] == 2
     assert found["norm_cv"] == 0.5
-    assert found["nearest_angle_deg_mean"] == found["nearest_angle_deg_smallest"] == pytest.approx(90)
+    assert found["nearest_angle_deg_mean"] == found["nearest_angle_deg_min"] == pytest.approx(90)
     assert found["cosine_mean"] == pytest.approx(-1 / 3)
     assert found["cosine_sd"] == pytest.approx(math.sqrt(1 / 3 - 1 / 9))
     assert found["simplex_gap"] == pytest.approx((8 * (1 / 3) + 4 * (2 / 3)) / 12)
@@ -145,16 +145,16 @@ def test_junk_that_is_small_and_collapsed_is_told_apart_wholly():
     found = unused_class_separation(templates, junk, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
     norms = np.linalg.norm(templates, axis=1)
     pairs = cosines(templates)
-    assert (found["n_junk"], found["n_real"]) == (6, 14)
+    assert (found["n_unused"], found["n_real"]) == (6, 14)
     assert found["auroc_norm"] == roc_auc_score(junk, norms) == 0
     others = [np.delete(pairs[k], k).mean() for k in range(20)]
     assert found["auroc_mean_cosine"] == roc_auc_score(junk, others) == 1
-    assert found["norm_junk"] == pytest.approx(norms[junk].mean())
+    assert found["norm_unused"] == pytest.approx(norms[junk].mean())
     assert found["norm_real"] == pytest.approx(norms[~junk].mean())
     inside = [pairs[i, j] for i in range(14, 20) for j in range(14, 20) if i != j]
-    assert found["cosine_junk_junk"] == pytest.approx(np.mean(inside))
-    assert found["cosine_junk_junk"] > 0.9
-    assert found["cosine_junk_real"] == pytest.approx(pairs[:14, 14:].mean())
+    assert found["cosine_unused_unused"] == pytest.approx(np.mean(inside))
+    assert found["cosine_unused_unused"] > 0.9
+    assert found["cosine_unused_real"] == pytest.approx(pairs[:14, 14:].mean())
     assert found["cosine_real_real"] == pytest.approx(
         np.mean([pairs[i, j] for i in range(14) for j in range(14) if i != j])
     )
@@ -181,14 +181,14 @@ def test_no_junk_or_nothing_else_is_no_comparison_and_one_junk_class_has_no_pair
     for flags in (np.zeros(5, dtype=bool), np.ones(5, dtype=bool)):
         assert unused_class_separation(templates, flags, rng=rng_for(9, "shuffles"), k=5, n_draws=9) is None
     single = unused_class_separation(templates, np.arange(5) == 2, rng=rng_for(9, "shuffles"), k=5, n_draws=9)
-    assert single["cosine_junk_junk"] is None
-    assert single["n_junk"] == 1
+    assert single["cosine_unused_unused"] is None
+    assert single["n_unused"] == 1
 
 
 def test_training_wells_are_counted_from_the_folds(tmp_path):
     screen = tiny_screen(tmp_path)  # 8 wells an experiment: 3 of the first two classes, 2 of the last
     folds = hold_out(screen, column="experiment", values=["E3"])
-    found = training_wells(screen, folds, [*CLASSES, "junk 1"], target="perturbation")
+    found = training_wells(screen, folds, [*CLASSES, "unused 1"], target="perturbation")
     assert found.tolist() == [6, 6, 4, 0]
     held = hold_out(screen, column="perturbation", values=["taxol"], force=True)
     assert training_wells(screen, held, CLASSES, target="perturbation").tolist() == [9, 0, 6]

@@ -53,9 +53,9 @@ def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
         ("without", "softmax"): 6, ("without", "arc"): 6, ("pseudo", "softmax"): 5, ("pseudo", "arc"): 5,
     }  # fmt: skip
     first = templates[(templates["run"] == "without") & (templates["head"] == "softmax")]
-    assert first["perturbation"].tolist() == [*KNOWN, "junk 1", "junk 2", "junk 3"]
+    assert first["perturbation"].tolist() == [*KNOWN, "unused 1", "unused 2", "unused 3"]
     assert first["training_wells"].tolist() == [6, 4, 6, 0, 0, 0]
-    assert first["junk"].tolist() == [False] * 3 + [True] * 3
+    assert first["unused"].tolist() == [False] * 3 + [True] * 3
     hidden = templates[(templates["run"] == "pseudo") & (templates["head"] == "arc")]
     assert hidden["training_wells"].tolist() == [3, 2, 3, 0, 0]  # pseudo labels are no training wells
     assert hidden["bias"].isna().all()
@@ -71,12 +71,12 @@ def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
 
 
 def test_both_heads_of_both_runs_lie_in_one_map_with_its_trustworthiness(found):
-    assert [(one["of"], one["name"]) for one in found.maps] == [
+    assert [(one["source"], one["name"]) for one in found.maps] == [
         ("templates", "pca"), ("templates", "tsne_perplexity5_seed0"), ("embeddings", "pca"),
         ("embeddings", "tsne_perplexity5_seed0"),
     ]  # fmt: skip
     for one in found.maps:
-        table = found.templates if one["of"] == "templates" else found.embeddings
+        table = found.templates if one["source"] == "templates" else found.embeddings
         places = table[[f"{one['name']}_x", f"{one['name']}_y"]]
         assert np.isfinite(places.to_numpy()).all()
         assert 0 < one["trustworthiness"] <= 1
@@ -109,13 +109,13 @@ def test_the_numbers_are_of_the_trained_outputs_and_of_the_junk_beside_them(foun
     assert own["softmax with bias"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
         nearest(cosines(with_bias)).angle_deg.mean()
     )
-    assert numbers["junk"]["without"]["outputs"] == ["junk 1", "junk 2", "junk 3"]
+    assert numbers["unused"]["without"]["outputs"] == ["unused 1", "unused 2", "unused 3"]
     for name, n in (("without", 3), ("pseudo", 2)):
         for head in ("softmax", "arc"):
             for when in ("trained", "first_values"):
-                assert numbers["junk"][name][head][when]["n_junk"] == n
-    first = numbers["junk"]["without"]["softmax"]
-    assert first["trained"]["cosine_junk_junk"] == pytest.approx(cosines(weight[3:])[np.triu_indices(3, 1)].mean())
+                assert numbers["unused"][name][head][when]["n_unused"] == n
+    first = numbers["unused"]["without"]["softmax"]
+    assert first["trained"]["cosine_unused_unused"] == pytest.approx(cosines(weight[3:])[np.triu_indices(3, 1)].mean())
     assert first["trained"] != first["first_values"]
     assert numbers["means"]["without"]["n"] == 3
 
@@ -174,7 +174,7 @@ def test_a_run_without_junk_says_how_to_make_some(screen, tmp_path):
     go_on(run)
     predict_run(run, screen)
     found = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
-    assert found.numbers["junk"]["run"] == {
+    assert found.numbers["unused"]["run"] == {
         "outputs": [],
         "softmax": {"trained": None, "first_values": None},
         "arc": {"trained": None, "first_values": None},

@@ -49,8 +49,8 @@ def surveyed(
                     {
                         **{"experiment": experiment, "plate": plate, "well": "B02", "site": site, "cell_type": ""},
                         **{"channel": channel, "path": f"{plate}/{channel}.tif", "page": -1, "position": len(rows)},
-                        **{"mean": low + mean * spread, "spread": spread, "low": low, "sharpness": fine},
-                        **{"middle": low + middle * spread, "high": low + (middle + high) * spread},
+                        **{"mean": low + mean * spread, "std": spread, "p1": low, "sharpness": fine},
+                        **{"median": low + middle * spread, "p99_9": low + (middle + high) * spread},
                     }
                 )
     return pd.DataFrame(rows)

@@ -264,15 +264,15 @@ def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
         plane = rng.integers(0, top, (40, 30)).astype(dtype)
         found = measure_plane(plane)
         assert found.mean == pytest.approx(plane.mean(), rel=1e-12)
-        assert found.spread == pytest.approx(plane.std(), rel=1e-12)
-        assert (found.least, found.most) == (plane.min(), plane.max())
-        assert found.middle == np.quantile(plane, 0.5, method="inverted_cdf")
-        assert found.low == np.quantile(plane, 0.01, method="inverted_cdf")
-        assert found.high == np.quantile(plane, 0.999, method="inverted_cdf")
+        assert found.std == pytest.approx(plane.std(), rel=1e-12)
+        assert (found.min, found.max) == (plane.min(), plane.max())
+        assert found.median == np.quantile(plane, 0.5, method="inverted_cdf")
+        assert found.p1 == np.quantile(plane, 0.01, method="inverted_cdf")
+        assert found.p99_9 == np.quantile(plane, 0.999, method="inverted_cdf")
     steps = measure_plane(np.array([[3, 6], [9, 15]], dtype=np.uint8))
-    assert (steps.step, steps.run, steps.tail_rows, steps.clipped) == (3, 1, 0, 0.0)
+    assert (steps.value_step, steps.longest_constant_run, steps.tail_rows, steps.clipped) == (3, 1, 0, 0.0)
     flat = measure_plane(np.array([[1, 2, 2], [2, 5, 5], [5, 5, 5]], dtype=np.uint8))
-    assert (flat.run, flat.run_at, flat.tail_rows) == (5, 4, 1)
+    assert (flat.longest_constant_run, flat.longest_constant_run_start, flat.tail_rows) == (5, 4, 1)
     assert measure_plane(np.full((9, 9), 4, dtype=np.uint16)).tail_rows == 9
 
 
@@ -280,7 +280,7 @@ def test_a_large_bright_plane_does_not_overflow_its_measures() -> None:
     plane = np.random.default_rng(0).integers(20_000, 65_535, (1200, 1080), dtype=np.uint16)
     measured = measure_plane(plane)
     assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
-    assert measured.spread == pytest.approx(plane.std(dtype=np.float64), rel=1e-9)
+    assert measured.std == pytest.approx(plane.std(dtype=np.float64), rel=1e-9)
 
 
 def test_sharpness_falls_with_blur_and_does_not_rise_with_brightness() -> None:

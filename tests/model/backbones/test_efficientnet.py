@@ -65,7 +65,7 @@ def test_an_empty_stain_gives_finite_maps() -> None:
 
 
 def test_a_frozen_backbone_stands_still_while_the_neck_learns() -> None:
-    model = built(frozen=True).train()
+    model = built(freeze_backbone=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(moving, lr=0.1)

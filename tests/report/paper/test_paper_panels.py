@@ -78,7 +78,7 @@ def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_s
     for place, name in enumerate(("plain", "pseudo")):
         own = found.templates[(found.templates["run"] == name) & (found.templates["head"] == head)]
         for marker, junk in (("o", False), ("D", True)):
-            expected = own.loc[own["junk"] == junk, ["pca_x", "pca_y"]].to_numpy()
+            expected = own.loc[own["unused"] == junk, ["pca_x", "pca_y"]].to_numpy()
             np.testing.assert_allclose(dots(made.figure, place, marker)[0], expected)
     sides = [np.diff(axes.get_xlim())[0] for axes in panels[:2]] + [np.diff(axes.get_ylim())[0] for axes in panels[:2]]
     np.testing.assert_allclose(sides, sides[0])
@@ -92,8 +92,8 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
     made = drawn(run, screen, figure_7_8.draw_softmax)
     for name in ("plain", "pseudo"):
         angle = found.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
-        junk = found.numbers["junk"][name]["softmax"]["trained"]
-        assert made.numbers[name]["junk"] == junk
+        junk = found.numbers["unused"][name]["softmax"]["trained"]
+        assert made.numbers[name]["unused"] == junk
         assert f"{angle:.1f}° to the nearest other trained template on average" in made.caption
         assert (
             f"3 junk classes told from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean" in made.caption
@@ -103,7 +103,7 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
     # The strip beside the maps shows what the line is the mean of.
     strip = made.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
-    own = found.templates.query("run == 'plain' and head == 'softmax' and not junk")["nearest_alike_angle_deg"]
+    own = found.templates.query("run == 'plain' and head == 'softmax' and not unused")["nearest_alike_angle_deg"]
     np.testing.assert_allclose(angles, np.sort(own))
     assert found.numbers["templates"]["plain"]["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
         own.mean()
@@ -131,7 +131,7 @@ def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> No
     made = drawn(run, screen, figure_10.draw)
     bands = FilterAnalysis.read(run.explanations)
     images = [axes.images[0].get_array() for axes in made.figure.axes if axes.images]
-    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.shown]
+    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.stored_layers]
     assert len(images) == 4
     for image, kind in zip(images, kinds, strict=True):
         np.testing.assert_allclose(image, bands.weights[kind].T)
@@ -171,7 +171,7 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
 
 def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
     maps = [
-        {"of": "templates", "name": name, "method": method, "neighbours": k, "seed": seed}
+        {"source": "templates", "name": name, "method": method, "neighbours": k, "seed": seed}
         for name, method, k, seed in (
             ("pca", "pca", 0, 0), ("a", "tsne", 5, 0), ("b", "tsne", 30, 1), ("c", "tsne", 30, 0), ("d", "umap", 99, 0),
         )

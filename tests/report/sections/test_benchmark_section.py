@@ -14,7 +14,7 @@ def text_of(benchmark: Benchmark) -> str:
 def row(network: str, question: str, method: str, hits: float, of: int) -> dict[str, object]:
     share = hits / of if of else None
     return {"network": network, "question": question, "unit": "wells" if question == "stain" else "sites",
-            "method": method, "hits": hits, "of": of, "share": share, "low": share, "high": share,
+            "method": method, "hits": hits, "n_total": of, "share": share, "low": share, "high": share,
             "chance": 0.25}  # fmt: skip
 
 

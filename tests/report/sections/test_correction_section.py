@@ -16,7 +16,7 @@ from distangle.results import RunFolder
 from report_run import Made
 
 NONE = {"method": "none", "group": "experiment", "wells": "controls"}
-CENTRE = {"method": "centre", "group": "plate", "wells": "controls"}
+CENTRE = {"method": "center", "group": "plate", "wells": "controls"}
 TOLD: dict[str, Any] = {
     "chosen": CENTRE,
     "expect": "plates",
@@ -25,7 +25,7 @@ TOLD: dict[str, Any] = {
         {**NONE, "name": "none", "balanced_accuracy": 0.5, "by_fold": [0.45, 0.5, 0.55], "share_corrected": 0.0},
         {
             **CENTRE,
-            "name": "centre by the negative controls of the plate",
+            "name": "center by the negative controls of the plate",
             "balanced_accuracy": 0.625,
             "by_fold": [0.6, 0.625, 0.65],
             "share_corrected": 0.42,
@@ -55,9 +55,9 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(mad
     page = build_report(run, made.screen)
     said = text_of(page)
     assert 'href="#correction"' in page.read_text()
-    assert f"Chosen: centre by the negative controls of the plate . {TOLD['reason']}" in said
+    assert f"Chosen: center by the negative controls of the plate . {TOLD['reason']}" in said
     assert "none 50.0 % 45.0 · 50.0 · 55.0 % 0 %" in said
-    assert "centre by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in said
+    assert "center by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in said
     assert "<strong>62.5\u202f%</strong>" in page.read_text()
     assert "<strong>50.0\u202f%</strong>" not in page.read_text()
     assert "fades to no correction" in said
@@ -93,7 +93,7 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(made: Made, run
     assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in said
     assert "The final network, which predicts new screens, was then trained on everything" in said
     assert "the final network, trained on everything: it has no held-out wells." in said
-    assert "none in 3 folds, centre by the negative controls of the plate in 1 fold" in said
+    assert "none in 3 folds, center by the negative controls of the plate in 1 fold" in said
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in said.replace("--preset small ", "")
 
 

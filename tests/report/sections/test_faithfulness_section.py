@@ -30,16 +30,16 @@ def examined(verdicts: dict[str, str]) -> Faithfulness:
         "interval_over": "experiment",
         "curves": {
             "blur": {
-                "sites": 5, "taken": [0.0, 0.5, 1.0], "put_back": [0.0, 0.5, 1.0],
+                "sites": 5, "deleted": [0.0, 0.5, 1.0], "inserted": [0.0, 0.5, 1.0],
                 "deletion": curve(0.21, 0.003, [0.9, 0.2, 0.1]), "insertion": curve(0.77, 0.004, [0.1, 0.8, 0.9]),
             }
         },
-        "randomisation": {
-            "networks": 2, "before_training": "features.conv1", "stains": {},
+        "randomization": {
+            "networks": 2, "before_training": "features.conv1", "channels": {},
             "stages": [{"stage": stage, **alike(0.05)} for stage in stages],
         },
         "targets": alike(-0.02),
-        "views": {**alike(0.91), "stains": None},
+        "views": {**alike(0.91), "channels": None},
         "seeds": None,
         "shuffled": None,
         "verdicts": verdicts,
@@ -60,7 +60,7 @@ def mine(tmp_path: Path) -> Made:
 
 
 def test_the_page_says_which_tests_were_passed_and_what_was_found(mine: Made) -> None:
-    passed = dict.fromkeys(("deletion", "insertion", "randomisation", "targets", "views"), "passes")
+    passed = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
     examined(passed).write(mine.run.explanations)
     page = build_report(mine.run, mine.screen).read_text()
     assert "Tests of the attribution maps on 7 sites" in page
@@ -68,15 +68,15 @@ def test_the_page_says_which_tests_were_passed_and_what_was_found(mine: Made) ->
     assert "similarity 0.05 once all weights are random (random maps -0.10 to 0.10)" in page
     assert "views: maps turn with the image." in page
     assert "Do not rely" not in page
-    for name in ("deletion.svg", "randomisation.svg", "maps-1.png", "maps-2.png"):
+    for name in ("deletion.svg", "randomization.svg", "maps-1.png", "maps-2.png"):
         assert (mine.run.report / "figures" / name).exists()
         assert f'src="figures/{name}"' in page
 
 
 def test_a_failed_test_stands_above_all_else(mine: Made) -> None:
-    examined({"deletion": "passes", "randomisation": "fails", "views": "cannot say"}).write(mine.run.explanations)
+    examined({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(mine.run.explanations)
     page = build_report(mine.run, mine.screen).read_text()
-    assert "Do not rely on these maps: they fail randomisation." in page
+    assert "Do not rely on these maps: they fail randomization." in page
     assert 'class="verdict fails"' in page
 
 

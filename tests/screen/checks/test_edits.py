@@ -98,12 +98,12 @@ def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say
     assert "the tables cannot be read as they were" in found.what
     assert "'experiment'" in found.what
     screen = indexed(tmp_path, ROWS)
-    kept = {name: value for name, value in screen.card.provenance.items() if name != "asked"}
+    kept = {name: value for name, value in screen.card.provenance.items() if name != "options"}
     old = Screen(card=screen.card.model_copy(update={"provenance": kept}), sites=screen.sites, problems=screen.problems)
     write_table(tmp_path / "wells.csv", ROWS[1:])
     _, found = edited(old)
     assert "did not note the options of its index" in found.what
-    assert "`distangle check NEW --like OLD`" in found.fix
+    assert "`distangle check NEW --compare-with OLD`" in found.fix
 
 
 @pytest.mark.parametrize("through_a_link", [False, True])
@@ -128,7 +128,7 @@ def test_options_of_the_index_are_kept_in_the_written_card(tmp_path: Path, *, th
     )
     write_screen(screen, tmp_path / "screen")
     read = read_screen(tmp_path / "screen")
-    asked = json.loads((tmp_path / "screen" / "screen.json").read_text())["provenance"]["asked"]
+    asked = json.loads((tmp_path / "screen" / "screen.json").read_text())["provenance"]["options"]
     assert asked["channels"] == ["DNA=Bild"]
     assert asked["plate"] == [8, 12]
     (lab / "layout.csv").write_text((lab / "layout.csv").read_text().replace("drug", "mock").replace("2.png", "0.png"))

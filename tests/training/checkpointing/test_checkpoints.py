@@ -83,7 +83,7 @@ def test_a_file_cut_short_or_filled_with_zeros_is_found(tmp_path: Path, keep: in
 def test_what_is_damaged_is_set_aside_and_does_not_push_out_what_is_written_next(tmp_path: Path) -> None:
     weights, _ = two(tmp_path)
     late = state_after(2)
-    late.so_far.add(loss=1.0, right=1.0, counted=1, learning_rate=1.0, parts={})
+    late.partial_epoch.add(loss=1.0, n_correct=1.0, n_scored=1, learning_rate=1.0, components={})
     late_weights, _ = save_state(late, tmp_path, fingerprint="f")
     for path in (weights, late_weights):
         path.write_bytes(b"gone")
@@ -211,8 +211,8 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
 
 def test_another_torch_and_other_ranks_are_said(tmp_path: Path) -> None:
     _, about = two(tmp_path)
-    made_with = json.loads(about.read_text())["made_with"]
-    edited(about, made_with={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
+    made_with = json.loads(about.read_text())["environment"]
+    edited(about, environment={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
     changed = load_state(state_after(0), tmp_path, fingerprint="f").changed
     assert changed == [
         f"torch 2.11.0, now {torch.__version__}",

@@ -132,7 +132,7 @@ def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> No
     run = start_run(
         write_again(two, folder / "two"),
         hold_out(two, column="experiment", values=["E3"]),
-        resolve_config("scratch", [*TRAINING, "preparation.standardise=image"], epochs=1),
+        resolve_config("scratch", [*TRAINING, "preprocessing.standardize=image"], epochs=1),
         folder / "runs/two",
     )
     go_on(run)

@@ -19,14 +19,14 @@ from distangle.training.data.sites import LabelSource, class_names, control_site
 from distangle.training.step import batch_loss
 from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
 
-SETTINGS = ("batches.pure=plate", "norms.controls=2", "norms.at_test=controls", "norms.fewest=3")
+SETTINGS = ("batches.pure=plate", "batch_norm.n_controls=2", "batch_norm.statistics=controls", "batch_norm.min_sites=3")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("controls")
     screen = tiny_screen(root, n_wells=9)
-    tiny_start(screen, root / "runs/fresh", *SETTINGS, "saving.every_steps=1", epochs=2)
+    tiny_start(screen, root / "runs/fresh", *SETTINGS, "checkpointing.every_steps=1", epochs=2)
     run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
     go_on(run)
     predict_run(run, screen)
@@ -34,8 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def maker_of(screen: Screen, *changes: str) -> tuple[BatchLoader, list[str]]:
-    config = resolve_config("scratch", ["batch_size=4", "network.measurements=false", *SETTINGS, *changes])
-    store = ImageCache(screen, config.preparation.model_copy(update={"binning": 1}))
+    config = resolve_config("scratch", ["batch_size=4", "network.handcrafted_features=false", *SETTINGS, *changes])
+    store = ImageCache(screen, config.preprocessing.model_copy(update={"binning": 1}))
     folds = hold_out(screen, column="experiment", values=["E3"])
     classes = class_names(screen, "perturbation")
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
@@ -116,10 +116,10 @@ def test_a_plate_with_few_controls_borrows_from_its_experiment_and_says_so(folde
     sites = screen.sites.copy()
     sites.loc[sites["experiment"].isin(["E1", "E2"]) & (sites["well"] > "B05"), "plate"] = "2"
     divided = dataclasses.replace(screen, sites=sites)
-    maker, said = maker_of(divided, "norms.controls=3")
+    maker, said = maker_of(divided, "batch_norm.n_controls=3")
     assert said == [
-        "norms.controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), E2 2 (1)"
-        "); others of their experiment fill up, as far as there are any."
+        "batch_norm.n_controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), "
+        "E2 2 (1)); others of their experiment fill up, as far as there are any."
     ]
     for batch in maker.epoch(np.arange(18), 0):
         own = batch.sites[0].split("/")[:2]
@@ -132,8 +132,10 @@ def test_a_plate_with_few_controls_borrows_from_its_experiment_and_says_so(folde
 def test_without_any_control_it_is_refused(folder: Path) -> None:
     screen = read_screen(folder / "screen")
     bare = dataclasses.replace(screen, sites=screen.sites.assign(role="treatment"))
-    with pytest.raises(FoldError, match=r"norms.controls=2, but none of the training sites is a readable negative"):
-        maker_of(bare, "preparation.standardise=image")
+    with pytest.raises(
+        FoldError, match=r"batch_norm.n_controls=2, but none of the training sites is a readable negative"
+    ):
+        maker_of(bare, "preprocessing.standardize=image")
     run = RunFolder(Path(shutil.copytree(folder / "runs/a", folder / "runs/bare")))
     with pytest.raises(ConfigError, match=r"of 2 training plates in this screen none has 3 readable negative controls"):
         predict_run(run, bare)
@@ -195,8 +197,8 @@ def test_the_folds_are_matched_with_the_screen_once_however_many_controls_there_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = read_screen(folder / "screen")
-    config = resolve_config("scratch", ["network.measurements=false", *SETTINGS])
-    store, of, calls = ImageCache(screen, config.preparation.model_copy(update={"binning": 1})), Folds.of, []
+    config = resolve_config("scratch", ["network.handcrafted_features=false", *SETTINGS])
+    store, of, calls = ImageCache(screen, config.preprocessing.model_copy(update={"binning": 1})), Folds.of, []
     monkeypatch.setattr(Folds, "of", lambda folds, other: calls.append(1) or of(folds, other))
     folds = hold_out(screen, column="experiment", values=["E3"])
     calls.clear()

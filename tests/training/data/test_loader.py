@@ -22,11 +22,11 @@ from distangle.training.step import batch_loss
 from tests_support import screen_of
 
 PLAIN = (
-    "views.dihedral=false",
-    "views.smallest_crop=1",
-    "views.gain=0",
-    "views.offset=0",
-    "network.measurements=false",
+    "augmentation.dihedral=false",
+    "augmentation.min_crop=1",
+    "augmentation.gain=0",
+    "augmentation.offset=0",
+    "network.handcrafted_features=false",
 )
 
 
@@ -58,8 +58,8 @@ def made(
     screen: Screen, *changes: str, epoch: int = 0, workers: int = 2
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
     config = resolve_config("scratch", ["batch_size=4", *changes])
-    store = ImageCache(screen, Preprocessing(standardise=config.preparation.standardise), workers=workers)
-    config = config.model_copy(update={"preparation": store.preparation})
+    store = ImageCache(screen, Preprocessing(standardize=config.preprocessing.standardize), workers=workers)
+    config = config.model_copy(update={"preprocessing": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     maker = BatchLoader(store, sites, config, n_perturbations=2)
     batches = [
@@ -71,7 +71,7 @@ def made(
 
 
 def test_without_views_and_cutmix_a_batch_is_the_standardised_images(screen: Screen) -> None:
-    batches = made(screen, *PLAIN, "cutmix.probability=0", "preparation.standardise=image")
+    batches = made(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=image")
     assert len(batches) == 3
     for images, labels, names in batches:
         np.testing.assert_allclose(images.mean((2, 3)), 0, atol=1e-5)
@@ -83,7 +83,7 @@ def test_without_views_and_cutmix_a_batch_is_the_standardised_images(screen: Scr
 
 def test_each_pixel_of_a_mixed_image_is_standardised_by_the_image_it_came_from(screen: Screen) -> None:
     # Every image has its own brightness: standardised by the wrong one, a box would lie far from zero.
-    batches = made(screen, *PLAIN, "cutmix.probability=1", "preparation.standardise=image")
+    batches = made(screen, *PLAIN, "cutmix.probability=1", "preprocessing.standardize=image")
     assert any(0 < label.max() < 1 for _, labels, _ in batches for label in labels)
     for images, labels, _ in batches:
         assert np.abs(images).max() < 2.2  # uniform noise: at most sqrt(3) spreads, and a little
@@ -100,7 +100,7 @@ def test_batches_are_a_function_of_seed_and_epoch_and_of_nothing_else(screen: Sc
 
 
 def test_plate_statistics_are_those_of_the_whole_plate(screen: Screen) -> None:
-    (images, _, _), *_ = made(screen, *PLAIN, "cutmix.probability=0", "preparation.standardise=plate")
+    (images, _, _), *_ = made(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=plate")
     raw = np.stack([np.asarray(Image.open(screen.image_paths(row)[0]), np.float64) for row in range(4)])
     np.testing.assert_allclose(images[:, 0], (raw - raw.mean()) / raw.std(), atol=1e-3)
     assert channel_statistics(raw[:1].astype(np.uint8)).shape == (2, 1)
@@ -119,12 +119,12 @@ def test_a_fold_of_one_class_or_none_is_refused(screen: Screen) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(screen: Screen) -> None:
-    config = resolve_config("scratch", ["batch_size=4", "average=0", "network.measurements=false"], epochs=1)
+    config = resolve_config("scratch", ["batch_size=4", "ema_decay=0", "network.handcrafted_features=false"], epochs=1)
     store = ImageCache(screen, Preprocessing())
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     nothing = np.full((12, 2, 1), np.nan, np.float32)
     broken = dataclasses.replace(sites, statistics=nothing)
-    config = config.model_copy(update={"preparation": Preprocessing()})
+    config = config.model_copy(update={"preprocessing": Preprocessing()})
     model = build_classifier(
         ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=2, embedding_size=4), seed=0
     )
@@ -141,8 +141,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
 
 def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen: Screen) -> None:
     config = resolve_config("scratch", ["batch_size=6", *PLAIN, "cutmix.probability=1"])
-    store = ImageCache(screen, Preprocessing(standardise="image"))
-    config = config.model_copy(update={"preparation": store.preparation})
+    store = ImageCache(screen, Preprocessing(standardize="image"))
+    config = config.model_copy(update={"preprocessing": store.preparation})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     hidden = dataclasses.replace(sites, labels=np.where(np.arange(12) < 9, sites.labels, -1))
     maker = BatchLoader(store, hidden, config, n_perturbations=3)

@@ -89,6 +89,6 @@ def test_pure_batches_and_pseudo_labels_are_refused_together() -> None:
 
 def test_controls_beside_batches_that_are_not_pure_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"norms.controls=4 needs batches of one plate or experiment.*batches.pure=plate"
+        ConfigError, match=r"batch_norm.n_controls=4 needs batches of one plate or experiment.*batches.pure=plate"
     ):
-        check_composition(resolve_config("scratch", ["norms.controls=4"]))
+        check_composition(resolve_config("scratch", ["batch_norm.n_controls=4"]))

@@ -62,9 +62,9 @@ def test_a_constant_channel_becomes_zero_and_the_pixels_stay():
 def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, standardised_by):
     screen = tiny_screen(tmp_path)
     folds = hold_out(screen, column="experiment", values=["E3"])
-    changes = ["batch_size=8", "cutmix.probability=0.5", f"preparation.standardise={standardised_by}"]
+    changes = ["batch_size=8", "cutmix.probability=0.5", f"preprocessing.standardize={standardised_by}"]
     config = resolve_config("scratch", changes, epochs=1)
-    store = ImageCache(screen, Preprocessing(binning=1, transform="sqrt", standardise=standardised_by))
+    store = ImageCache(screen, Preprocessing(binning=1, transform="sqrt", standardize=standardised_by))
     rows = np.flatnonzero(np.asarray(folds.of(screen)) == "train")
     sites, _ = labelled_sites(store, rows, screen.card.perturbations, config)
     makers = [

@@ -136,7 +136,7 @@ def test_nothing_is_assigned_before_t1_and_nothing_without_a_strategy() -> None:
     for epoch in range(4):
         state.epochs_done = epoch
         assert labeller.before_epoch(state) is None
-        assert (state.kept, state.notes) == ({}, {})
+        assert (state.hook_tensors, state.hook_values) == ({}, {})
     state.epochs_done = 4
     found = labeller.before_epoch(state)
     assert found is not None
@@ -169,10 +169,10 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
 
     config = config_of(
         strategy,
-        "pseudo_labels.every=2",
+        "pseudo_labels.every_epochs=2",
         "pseudo_labels.confidence=0.2",
-        "pseudo_labels.largest_gap=1",
-        "pseudo_labels.least_precision=0",
+        "pseudo_labels.max_gap=1",
+        "pseudo_labels.min_precision=0",
     )
     wells = wells_of(12, truth=np.arange(12) % 4)
     state, found = new_state(), []
@@ -188,14 +188,14 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
         assert found[-1] is not None
         for name in ("positions", "columns", "shares"):
             assert np.array_equal(getattr(same, name), getattr(found[-1], name)), name
-        assert again.notes == state.notes
-    assert len(state.notes["pseudo_labels"]["rounds"]) == 3  # before the epochs 4, 6 and 8
-    assert "pseudo_agreement" in state.notes["pseudo_labels"]["counted"]
+        assert again.hook_values == state.hook_values
+    assert len(state.hook_values["pseudo_labels"]["rounds"]) == 3  # before the epochs 4, 6 and 8
+    assert "pseudo_agreement" in state.hook_values["pseudo_labels"]["counts"]
 
 
 def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
     truth, said = np.arange(12) % 4, []
-    wells, config = wells_of(12, truth=truth), config_of("alpha_ramp", "pseudo_labels.largest_gap=2")
+    wells, config = wells_of(12, truth=truth), config_of("alpha_ramp", "pseudo_labels.max_gap=2")
     state = new_state()
     labeller = labeller_of(lambda epoch: sure(truth if epoch < 6 else truth * 0), wells, config, said)
     given = []
@@ -206,11 +206,11 @@ def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
     assert len(said) == 1
     assert "pseudo labels end before epoch 7: the classes of the accepted labels collapse" in said[0]
     assert "Training goes on with labels only" in said[0]
-    told = summary(state.notes, config.pseudo_labels)
+    told = summary(state.hook_values, config.pseudo_labels)
     assert told["stopped"]["epoch"] == 7
     assert told["stopped"]["reason"].startswith("the classes of the accepted labels collapse")
     assert told["rounds"] == 3
-    assert state.notes["pseudo_labels"]["counted"]["pseudo_stopped"] == 1
+    assert state.hook_values["pseudo_labels"]["counts"]["pseudo_stopped"] == 1
 
 
 @pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])

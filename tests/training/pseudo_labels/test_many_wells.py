@@ -74,9 +74,9 @@ def test_plates_are_compared_a_few_times_a_well(work: Callable[[], None]) -> Non
 
 def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = tiny_screen(tmp_path, n_wells=9)
-    config = resolve_config("scratch", ["preparation.binning=1"])
+    config = resolve_config("scratch", ["preprocessing.binning=1"])
     classes = class_names(screen, "perturbation")
-    store = ImageCache(screen, config.preparation)
+    store = ImageCache(screen, config.preprocessing)
     folds = hold_out(screen, column="experiment", values=["E3"])
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
     of, repeats = unlabelled._wells_of, 20

@@ -16,7 +16,7 @@ def assigned(n: int, *, first: int = 100, n_classes: int = 4) -> Assignment:
 def mix(n_labelled: int, n_pseudo: int, *, share: float, batch_size: int, epoch: int = 0, seed: int = 0) -> np.ndarray:
     config = resolve_config("scratch", [f"pseudo_labels.labelled_share={share}"], seed=seed)
     labels = np.arange(n_labelled) % 4
-    order = epoch_order(labels, balance=config.balance, seed=seed, epoch=epoch)
+    order = epoch_order(labels, balance=config.class_balance, seed=seed, epoch=epoch)
     return interleave(order, assigned(n_pseudo), batch_size=batch_size, config=config, epoch=epoch)
 
 

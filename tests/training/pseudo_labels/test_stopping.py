@@ -54,7 +54,7 @@ def test_all_one_class_stops() -> None:
     reason = reason_to_stop([counted(np.zeros(24, int))], SETTINGS)
     assert reason == (
         "the classes of the accepted labels collapse: their entropy is 0.00 of that of the labelled wells, below "
-        "pseudo_labels.least_entropy=0.5"
+        "pseudo_labels.min_entropy=0.5"
     )
     # One-to-one hides the collapse of a network in its labels, but not in what it would have chosen.
     hidden = reason_to_stop([counted(EVEN, choices=np.zeros(24, int))], SETTINGS)
@@ -66,7 +66,7 @@ def test_confident_and_wrong_stops_where_the_truth_is_known() -> None:
     reason = reason_to_stop([counted(EVEN, truth=(EVEN + 1) % 4)], SETTINGS)
     assert reason == (
         "confident and wrong: the mean probability of the accepted labels is 0.90, their precision 0.00; the gap is "
-        "above pseudo_labels.largest_gap=0.5"
+        "above pseudo_labels.max_gap=0.5"
     )
     assert reason_to_stop([counted(EVEN, truth=np.full(24, -1))], SETTINGS) is None  # nobody can know
 
@@ -76,13 +76,13 @@ def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> Non
     unsure = counted(EVEN, truth=np.where(wrong, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
     assert reason_to_stop([unsure], SETTINGS) == (
         "too many are wrong: 0.58 of the 24 accepted labels that are known are right, below "
-        "pseudo_labels.least_precision=0.6"
+        "pseudo_labels.min_precision=0.6"
     )
     enough = counted(EVEN, truth=np.where(np.arange(24) < 9, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
     assert reason_to_stop([enough], SETTINGS) is None  # .625
     few = np.where(np.arange(24) < 7, (EVEN + 1) % 4, -1)  # seven known ones say nothing
     assert reason_to_stop([counted(EVEN, truth=few, confidence=np.full(24, 0.3))], SETTINGS) is None
-    assert reason_to_stop([unsure], SETTINGS.model_copy(update={"least_precision": 0.0})) is None
+    assert reason_to_stop([unsure], SETTINGS.model_copy(update={"min_precision": 0.0})) is None
 
 
 @pytest.mark.parametrize("name", ["pseudo_accuracy", "pseudo_agreement"])
@@ -97,4 +97,4 @@ def test_a_fall_stops_only_when_it_lasts(name: str) -> None:
     assert reason_to_stop(rounds(0.5, 0.7, 0.9), SETTINGS) is None
     reason = reason_to_stop(rounds(0.9, 0.8, 0.6, 0.55), SETTINGS)
     assert reason is not None
-    assert "fell from 0.90 to 0.55, two rounds running more than pseudo_labels.largest_fall=0.25" in reason
+    assert "fell from 0.90 to 0.55, two rounds running more than pseudo_labels.max_drop=0.25" in reason

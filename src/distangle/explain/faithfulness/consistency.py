@@ -60,7 +60,7 @@ def examine_seeds(
 
     Returns:
         Ready for JSON: `networks`, `sites`; `likeness`: its `mean`, that of each pair (`pairs`) and `null` [low, high],
-        the central 95 % of random smooth maps; `top_stain`: `sites`, the `same` share over pairs and its `chance`.
+        the central 95 % of random smooth maps; `top_channel`: `sites`, the `same` share over pairs and its `chance`.
 
     Raises:
         ExplanationError: Fewer than two networks, other sites, or other perturbations.
@@ -81,14 +81,14 @@ def examine_seeds(
     said: dict[str, Any] = {
         "networks": len(shown),
         "sites": len(maps[0]),
-        "likeness": {"mean": float(np.mean(alike)), "pairs": alike, "null": [low, high]},
-        "top_stain": None,
+        "similarity": {"mean": float(np.mean(alike)), "pairs": alike, "null": [low, high]},
+        "top_channel": None,
     }
     n_few = min(n_shapley_sites, len(maps[0]))
     if n_few:
         stains = [shapley_values(model, sites.take(range(n_few)), settings=shapley) for model, sites in shown]
         same = float(np.mean([same_top(stains[a], stains[b]).mean() for a, b in pairs]))
-        said["top_stain"] = {"sites": n_few, "same": same, "chance": 1 / stains[0].shape[1]}
+        said["top_channel"] = {"sites": n_few, "same": same, "chance": 1 / stains[0].shape[1]}
     return said
 
 

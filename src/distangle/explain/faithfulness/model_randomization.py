@@ -105,7 +105,7 @@ def cascade(model: PerturbationClassifier, *, seed: int) -> Iterator[RandomizedN
         parts += prefixes
         tensors = {name: value for name, value in fresh.items() if name.startswith(tuple(f"{p}." for p in prefixes))}
         changed.load_state_dict(tensors, strict=False)
-        last_trained = stage == "neck" if model.config.frozen else position == len(stages) - 1
+        last_trained = stage == "neck" if model.config.freeze_backbone else position == len(stages) - 1
         yield RandomizedNetwork(stage=stage, model=changed, parts=parts, trained_parts=last_trained)
 
 

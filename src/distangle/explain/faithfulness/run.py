@@ -52,19 +52,21 @@ class FaithfulnessSettings(BaseModel):
 
     n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared after each change")
     n_curve_sites: int = Field(default=8, ge=1, description="of these, sites with deletion and insertion curves")
-    n_stain_sites: int = Field(default=3, ge=0, description="of these, sites whose Shapley values are compared too")
-    n_kept_maps: int = Field(default=6, ge=0, description="of these, sites whose maps of an untrained network are kept")
+    n_channel_sites: int = Field(default=3, ge=0, description="of these, sites whose Shapley values are compared too")
+    n_stored_maps: int = Field(
+        default=6, ge=0, description="of these, sites whose maps of an untrained network are kept"
+    )
     n_null_maps: int = Field(default=4, ge=1, description="random maps per site beside its curves")
     n_steps: int = Field(default=10, ge=1, description="steps of a curve")
     n_networks: int = Field(default=2, ge=1, description="draws of random weights")
     n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
-    stain_views: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
+    channel_augmentations: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
     removal: Removal | None = Field(
         default=None, description="what replaces an absent channel; none: control where there are controls, else mean"
     )
     n_draws: int = Field(default=1000, ge=1, description="of nulls")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
-    most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
+    max_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
 
 
 VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
@@ -114,7 +116,7 @@ def examine(
     """
     settings, others = settings or FaithfulnessSettings(), others or OtherNetworks()
     settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
-    taking = ShapleySettings(removal=settings.removal, most_at_once=settings.most_at_once)
+    taking = ShapleySettings(removal=settings.removal, most_at_once=settings.max_at_once)
     sites.fit(model)
     if len(maps) != len(sites):
         raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation.")
@@ -124,7 +126,7 @@ def examine(
     chosen = sites.take(rows)
     n_tests = (
         len(_replacements(sites))
-        + bool(settings.n_stain_sites)
+        + bool(settings.n_channel_sites)
         + 3
         + bool(others.seeds)
         + (others.shuffled is not None)
@@ -144,15 +146,15 @@ def examine(
             rng=rng,
             n_null_maps=settings.n_null_maps,
             n_steps=settings.n_steps,
-            at_once=settings.most_at_once,
+            at_once=settings.max_at_once,
         )
         advance(f"curves, {replacement}")
     shapley, seen = None, None
-    if settings.n_stain_sites:
+    if settings.n_channel_sites:
         show_action("valuing the stains of turned images")
-        few = chosen.take(range(min(settings.n_stain_sites, len(rows))))
+        few = chosen.take(range(min(settings.n_channel_sites, len(rows))))
         shapley = SiteShapley(sites=few, values=shapley_values(model, few, settings=taking), settings=taking)
-        seen = shapley_of_augmentations(model, shapley, numbers=VIEWS[: settings.stain_views])
+        seen = shapley_of_augmentations(model, shapley, numbers=VIEWS[: settings.channel_augmentations])
         advance("stains of turned images")
     show_action("drawing maps of networks with random weights")
     weights = model_randomization(
@@ -174,7 +176,7 @@ def examine(
     show_action("drawing maps of turned images")
     found = FaithfulnessResults(
         curves=drawn,
-        randomisation=weights,
+        randomization=weights,
         targets=targets,
         views=similarity_of_augmentations(model, chosen, own, method=method, at_once=settings.sites_at_once),
         stains_of_views=seen,
@@ -196,7 +198,7 @@ def examine(
                 taken,
                 rng=rng,
                 method=method,
-                n_shapley_sites=settings.n_stain_sites,
+                n_shapley_sites=settings.n_channel_sites,
                 at_once=settings.sites_at_once,
                 shapley=taking,
             )
@@ -204,7 +206,7 @@ def examine(
     summary["verdicts"] = verdicts(summary)
     return Faithfulness(
         table=_table(rows, found),
-        arrays={**_curve_arrays(drawn), **_map_arrays(own, weights, size=sites.size, n_kept=settings.n_kept_maps)},
+        arrays={**_curve_arrays(drawn), **_map_arrays(own, weights, size=sites.size, n_kept=settings.n_stored_maps)},
         settings={**settings.model_dump(), **drawn_by},
         summary=summary,
         sentences=sentences_of(summary),
@@ -241,7 +243,7 @@ def _table(rows: list[int], found: FaithfulnessResults) -> pd.DataFrame:
         ("deletion_p", site_p(deletion, null)),
         ("insertion_p", site_p(-insertion, -null)),
         ("stability", found.views.mean(0)),
-        ("after_randomisation", found.randomisation.likeness[-1].mean(0)),
+        ("after_randomization", found.randomization.likeness[-1].mean(0)),
         ("other_targets", None if found.targets is None else found.targets.mean(0)),
     ):
         table[name] = np.nan

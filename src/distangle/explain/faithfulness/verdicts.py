@@ -23,14 +23,14 @@ class FaithfulnessResults:
 
     Attributes:
         curves: By what came in the place of what was taken; the first sites only.
-        randomisation: After each stage of the cascade.
+        randomization: After each stage of the cascade.
         targets: Likeness to maps of other perturbations; None for a network with a single one.
         views: Likeness of the maps of seven views, turned back, to the map of the image.
         stains_of_views: Shapley values of the image and of some views; the first sites only, or none.
     """
 
     curves: Mapping[Replacement, DeletionInsertion]
-    randomisation: RandomizationResult
+    randomization: RandomizationResult
     targets: Float[np.ndarray, "draw site"] | None
     views: Float[np.ndarray, "view site"]
     stains_of_views: Float[np.ndarray, "seen few channel"] | None
@@ -66,7 +66,7 @@ def summarize_faithfulness(
             "null_absolute": float(np.abs(null).mean()),
         }
 
-    weights, stains = found.randomisation, found.stains_of_views
+    weights, stains = found.randomization, found.stains_of_views
     n_stains = 1 if stains is None else stains.shape[2]
     return {
         "sites": len(table),
@@ -75,25 +75,25 @@ def summarize_faithfulness(
         "curves": {
             name: _curves(one, mean, wells=wells, rng=rng, n_draws=n_draws) for name, one in found.curves.items()
         },
-        "randomisation": {
+        "randomization": {
             "networks": weights.likeness.shape[1],
             "before_training": weights.stages[weights.before_training],
             "stages": [
                 {"stage": stage, **alike(values)}
                 for stage, values in zip(weights.stages, weights.likeness, strict=True)
             ],
-            "stains": {
+            "channels": {
                 stage: {
                     "sites": len(values),
-                    "likeness": float(values.mean()),
-                    "same_top": float(weights.same_top[stage].mean()),
+                    "similarity": float(values.mean()),
+                    "same_top_channel": float(weights.same_top[stage].mean()),
                     "chance": 1 / n_stains,
                 }
                 for stage, values in weights.stains.items()
             },
         },
         "targets": None if found.targets is None else alike(found.targets),
-        "views": {**alike(found.views), "stains": _stains(stains)},
+        "views": {**alike(found.views), "channels": _stains(stains)},
     }
 
 
@@ -103,8 +103,8 @@ def _curves(
     groups = wells[: len(one.log_probability)]
     said: dict[str, Any] = {
         "sites": len(one.log_probability),
-        "taken": [count / one.counts[-1] for count in one.counts],
-        "put_back": [count / one.counts[-1] for count in one.put_back],
+        "deleted": [count / one.counts[-1] for count in one.counts],
+        "inserted": [count / one.counts[-1] for count in one.put_back],
     }
     for of in ("probability", "log_probability"):
         null = one.null_area(of=of)
@@ -131,9 +131,9 @@ def _stains(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, A
     return {
         "sites": values.shape[1],
         "views": values.shape[0],
-        "spread": float(values.std(0, ddof=1).mean()),
-        "size": float(np.abs(values[0]).mean()),
-        "same_top": float((values[1:].argmax(2) == values[0].argmax(1)).mean()),
+        "std": float(values.std(0, ddof=1).mean()),
+        "mean_absolute": float(np.abs(values[0]).mean()),
+        "same_top_channel": float((values[1:].argmax(2) == values[0].argmax(1)).mean()),
     }
 
 
@@ -149,7 +149,7 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
     """Return a verdict per test, by limits that are fixed beforehand.
 
     `deletion`, `insertion`: significantly better than random maps (p < 0.05) with every replacement; `weak` with one.
-    `randomisation`: the maps of randomised networks are unlike the network's (mean correlation below 0.25; above 0.5
+    `randomization`: the maps of randomised networks are unlike the network's (mean correlation below 0.25; above 0.5
     it fails), once all that was trained is new and once all is; `weak` too where they are alike but for the sign.
     `targets`: the maps of other perturbations are not alike (below 0.5; above 0.8 it fails). `views`, `seeds`: maps of
     the same cells are alike (above 0.5; below 0.25 they fail). `shuffled`: those of a network trained on shuffled
@@ -163,7 +163,7 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
         "insertion": _curve(summary["curves"], "insertion"),
     }
     few = summary["grid"][0] * summary["grid"][1] < FEWEST_PLACES
-    weights, targets = summary["randomisation"], summary["targets"]
+    weights, targets = summary["randomization"], summary["targets"]
     last = [
         stage
         for stage in weights["stages"]
@@ -172,14 +172,14 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
     randomised = _low(max(stage["mean"] for stage in last), weak=UNLIKE, fails=ALIKE)
     if randomised == "passes" and max(stage["absolute"] for stage in last) >= ALIKE:
         randomised = "weak"
-    found["randomisation"] = "cannot say" if few else randomised
+    found["randomization"] = "cannot say" if few else randomised
     if targets is not None:
         found["targets"] = "cannot say" if few else _low(targets["mean"], weak=ALIKE, fails=THE_SAME)
     found["views"] = "cannot say" if few else _high(summary["views"]["mean"])
     if summary["seeds"] is not None:
-        found["seeds"] = "cannot say" if few else _high(summary["seeds"]["likeness"]["mean"])
+        found["seeds"] = "cannot say" if few else _high(summary["seeds"]["similarity"]["mean"])
     if summary["shuffled"] is not None:
-        alike = summary["shuffled"]["likeness"]["mean"]
+        alike = summary["shuffled"]["similarity"]["mean"]
         found["shuffled"] = "cannot say" if few else _low(alike, weak=UNLIKE, fails=ALIKE)
     return found
 

@@ -199,7 +199,7 @@ def prune_effect(
             one: dict[str, Any] = {
                 "kind": kind,
                 "filters": len(removals),
-                "of": sum(layer.convolution.out_channels for layer in layers),
+                "n_total": sum(layer.convolution.out_channels for layer in layers),
                 "layers": {name: n for name, n in counts.items() if n},
             }
             said.append(one)

@@ -80,7 +80,7 @@ def examine_filters(
     weights = {f"{layer.name}|{kind}": array for layer in shown for kind, array in _kinds(layer).items()}
     return FilterAnalysis(
         weights={name: array.astype(np.float32) for name, array in weights.items() if not name.endswith("_over_sd")},
-        shown=[layer.name for layer in shown],
+        stored_layers=[layer.name for layer in shown],
         layers=found,
         claim=claim,
         prune=prune,
@@ -160,6 +160,8 @@ def _claim(found: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> dict[str
             ranks.setdefault(kind, {})[number] = {
                 name: 1 + sum(other > excess[name] + 1e-12 for other in excess.values()) for name in names
             }
-    return {"layers": names, "of": len({one["layer"] for one in dense}), "printed_names": names == list(PRINTED)} | {
-        "rank": ranks
-    }
+    return {
+        "layers": names,
+        "n_total": len({one["layer"] for one in dense}),
+        "printed_names": names == list(PRINTED),
+    } | {"rank": ranks}

@@ -149,7 +149,7 @@ def pooled_name(model: PerturbationClassifier) -> str:
     """Return what the maps that are pooled are called."""
     name = next(iter(_closed_form_layers(model)))
     name = f"{name}, after the final ReLU" if model.config.final_relu else name
-    return f"{name}, with the measurements" if model.config.measurements else name
+    return f"{name}, with the measurements" if model.config.handcrafted_features else name
 
 
 def _slope(norm: nn.BatchNorm2d) -> Tensor:

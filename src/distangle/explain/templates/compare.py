@@ -50,7 +50,7 @@ class TemplateSettings(BaseModel):
     k: int = Field(default=5, ge=1, description="neighbours that purity and trustworthiness count")
     n_draws: int = Field(default=200, ge=1, description="shuffles")
     n_random: int = Field(default=50, ge=2, description="sets of random templates")
-    most_sites: int = Field(default=2000, ge=4, description="sites whose embeddings are compared")
+    max_sites: int = Field(default=2000, ge=4, description="sites whose embeddings are compared")
     seed: int = Field(default=0, description="of all draws")
 
 
@@ -103,12 +103,12 @@ def compare_templates(
     predictions = [Predictions.read(one.predictions, level="site", views=1) for one in runs]
     chosen = choose_perturbations(predictions[0].table, named=perturbations)
     sites = chosen_sites(
-        predictions, chosen.names, most=settings.most_sites, rng=rng_for(settings.seed, "templates", "sites")
+        predictions, chosen.names, most=settings.max_sites, rng=rng_for(settings.seed, "templates", "sites")
     )
     numbers: dict[str, Any] = {
         "runs": [{"name": one.name, "pseudo_labels": one.pseudo_labels} for one in found],
         "templates": _spreads(found, settings),
-        "junk": {one.name: _junk(one, settings) for one in found},
+        "unused": {one.name: _junk(one, settings) for one in found},
         "perturbations": {"names": chosen.names, "wells": chosen.wells, "tied": chosen.tied},
         "trained_on": [one.name for one, (table, _) in zip(found, sites, strict=True) if was_trained_on(table).any()],
     }
@@ -141,7 +141,7 @@ def _spreads(found: Sequence[TrainedTemplates], settings: TemplateSettings) -> d
     for one in found:
         sets = {**one.heads, "softmax with bias": one.with_bias}
         for kind, vectors in sets.items():
-            trained = vectors[~one.junk]
+            trained = vectors[~one.unused]
             if len(trained) < 2:
                 continue
             shape = (len(trained), trained.shape[1])
@@ -154,11 +154,11 @@ def _spreads(found: Sequence[TrainedTemplates], settings: TemplateSettings) -> d
 
 def _junk(one: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
     """Junk classes of each head after the training and before its first step."""
-    said: dict[str, Any] = {"outputs": [name for name, flag in zip(one.perturbations, one.junk, strict=True) if flag]}
+    said: dict[str, Any] = {"outputs": [name for name, flag in zip(one.perturbations, one.unused, strict=True) if flag]}
     for head in HEADS:
         for when, vectors in (("trained", one.heads[head]), ("first_values", one.first[head])):
             rng = rng_for(settings.seed, "templates", "junk", head, when)
-            apart = unused_class_separation(vectors, one.junk, k=settings.k, rng=rng, n_draws=settings.n_draws)
+            apart = unused_class_separation(vectors, one.unused, k=settings.k, rng=rng, n_draws=settings.n_draws)
             said.setdefault(head, {})[when] = apart
     return said
 
@@ -182,7 +182,7 @@ def _rows(one: TrainedTemplates, head: str) -> pd.DataFrame:
     vectors = one.heads[head]
     pairs = cosines(vectors)
     near = nearest(pairs)
-    alike = np.where(one.junk[:, None] == one.junk[None, :], pairs, -np.inf)
+    alike = np.where(one.unused[:, None] == one.unused[None, :], pairs, -np.inf)
     np.fill_diagonal(alike, -np.inf)
     best = alike.max(axis=1)
     own_kind = np.where(np.isfinite(best), np.degrees(np.arccos(best.clip(-1, 1))), np.nan)
@@ -193,7 +193,7 @@ def _rows(one: TrainedTemplates, head: str) -> pd.DataFrame:
             "output": np.arange(len(vectors)),
             "perturbation": one.perturbations,
             "training_wells": one.wells,
-            "junk": one.junk,
+            "unused": one.unused,
             "norm": np.linalg.norm(vectors, axis=1),
             "bias": one.bias if head == "softmax" else np.nan,
             "nearest_angle_deg": near.angle_deg,
@@ -252,7 +252,7 @@ def _maps(
         each = zip(sets.items(), np.split(points, ends[:-1]), strict=True)
         maps.append(
             {
-                "of": of,
+                "source": of,
                 "name": layout.name,
                 "method": layout.method,
                 "seed": layout.seed,

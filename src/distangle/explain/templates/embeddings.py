@@ -197,7 +197,7 @@ class TrainedTemplates:
         pseudo_labels: The strategy that it was trained with; `none` for without.
         perturbations: Names of the outputs.
         wells: Labelled training wells of each output.
-        junk: Outputs that nothing was trained on: no labelled training well, or none that could be read.
+        unused: Outputs that nothing was trained on: no labelled training well, or none that could be read.
         heads: Templates by head, `softmax` and `arc`.
         first: The same before the first step, from the seed of the run.
         bias: Of the softmax head.
@@ -207,7 +207,7 @@ class TrainedTemplates:
     pseudo_labels: str
     perturbations: tuple[str, ...]
     wells: Int[np.ndarray, " perturbation"]
-    junk: Bool[np.ndarray, " perturbation"]
+    unused: Bool[np.ndarray, " perturbation"]
     heads: Mapping[str, Vectors]
     first: Mapping[str, Vectors]
     bias: Float[np.ndarray, " perturbation"]
@@ -248,7 +248,7 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
         pseudo_labels=config.pseudo_labels.strategy,
         perturbations=classes,
         wells=wells,
-        junk=(wells == 0) | (np.asarray(about.class_sites) == 0),
+        unused=(wells == 0) | (np.asarray(about.class_sites) == 0),
         heads=_heads(model),
         first=_heads(build_classifier(model.config, seed=config.seed)),
         bias=_array(model.linear_templates.bias),

@@ -143,7 +143,7 @@ def dispersion(vectors: Vectors) -> dict[str, float]:
 
     Returns:
         `norm_mean`; `norm_cv`, the standard deviation of the norms as a share of their mean; `nearest_angle_deg_mean`
-        and `nearest_angle_deg_smallest`, of the nearest other vector; `cosine_mean` and `cosine_sd` over pairs, the
+        and `nearest_angle_deg_min`, of the nearest other vector; `cosine_mean` and `cosine_sd` over pairs, the
         latter 0 where all angles are equal; `simplex_gap`.
 
     Raises:
@@ -155,7 +155,7 @@ def dispersion(vectors: Vectors) -> dict[str, float]:
         "norm_mean": float(norms.mean()),
         "norm_cv": float(norms.std() / norms.mean()) if norms.any() else 0.0,
         "nearest_angle_deg_mean": float(angles.mean()),
-        "nearest_angle_deg_smallest": float(angles.min()),
+        "nearest_angle_deg_min": float(angles.min()),
         "cosine_mean": float(others.mean()),
         "cosine_sd": float(others.std()),
         "simplex_gap": simplex_gap(pairs),

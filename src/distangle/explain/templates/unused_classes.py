@@ -52,7 +52,7 @@ def unused_class_separation(
         n_draws: Shuffles of the flags, for the p-values.
 
     Returns:
-        `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
+        `n_unused`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
         probability that a junk class has the larger norm, or the larger mean cosine to all others (.5 where the number
         tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs;
         `purity`, the share of junk among the k nearest of a junk class, and `purity_random`, what chance gives.
@@ -74,13 +74,13 @@ def unused_class_separation(
         reached["silhouette"] += grouped is not None and other is not None and other >= grouped - 1e-12
     p = {name: (1 + count) / (1 + n_draws) for name, count in reached.items()}
     return {
-        "n_junk": n_junk,
+        "n_unused": n_junk,
         "n_real": len(junk) - n_junk,
-        "norm_junk": float(norms[junk].mean()),
+        "norm_unused": float(norms[junk].mean()),
         "norm_real": float(norms[~junk].mean()),
-        "cosine_junk_junk": _mean_pair(pairs, junk, junk),
+        "cosine_unused_unused": _mean_pair(pairs, junk, junk),
         "cosine_real_real": _mean_pair(pairs, ~junk, ~junk),
-        "cosine_junk_real": _mean_pair(pairs, junk, ~junk),
+        "cosine_unused_real": _mean_pair(pairs, junk, ~junk),
         "auroc_norm": found["norm"],
         "p_norm": p["norm"],
         "auroc_mean_cosine": found["mean_cosine"],

@@ -170,7 +170,9 @@ def _tables(screen: Screen, folder: Path) -> dict[str, object]:
         return {}
     paths = [os.path.relpath((screen.source / str(table["path"])).resolve(), folder.resolve()) for table in listed]
     tables = [{**table, "path": Path(path).as_posix()} for table, path in zip(listed, paths, strict=True)]
-    asked = screen.card.provenance.get("asked")
+    asked = screen.card.provenance.get("options")
     return (
-        {"tables": tables} if asked is None else {"tables": tables, "asked": rebase_paths(asked, screen.source, folder)}
+        {"tables": tables}
+        if asked is None
+        else {"tables": tables, "options": rebase_paths(asked, screen.source, folder)}
     )

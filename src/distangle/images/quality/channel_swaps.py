@@ -171,12 +171,12 @@ def _by_plate(planes: pd.DataFrame, channels: Sequence[str]) -> dict[Place, _Mea
 
 def _features(planes: pd.DataFrame) -> pd.DataFrame:
     """Return what tells stains apart whatever gain and offset, as logarithms."""
-    number = planes[["mean", "spread", "low", "middle", "high", "sharpness"]].astype(float)
-    spread = np.maximum(number["spread"], 0.25)
+    number = planes[["mean", "std", "p1", "median", "p99_9", "sharpness"]].astype(float)
+    spread = np.maximum(number["std"], 0.25)
     columns = {
-        "bright": np.log(np.maximum(number["high"] - number["middle"], 0.25) / spread),
-        "dark": np.log(np.maximum(number["middle"] - number["low"], 0.25) / spread),
-        "skew": np.log(np.maximum(number["mean"] - number["low"], 0.25) / spread),
+        "bright": np.log(np.maximum(number["p99_9"] - number["median"], 0.25) / spread),
+        "dark": np.log(np.maximum(number["median"] - number["p1"], 0.25) / spread),
+        "skew": np.log(np.maximum(number["mean"] - number["p1"], 0.25) / spread),
         "fine": np.log(np.maximum(number["sharpness"], 1e-4)),
     }
     return pd.DataFrame(columns, index=planes.index)

@@ -87,12 +87,12 @@ def outliers(values: np.ndarray) -> np.ndarray:
 
 
 def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
-    constant = planes["spread"] == 0
+    constant = planes["std"] == 0
     for row in planes[constant].to_dict("records"):
-        what = f"every pixel is {row['least']:.0f}"
+        what = f"every pixel is {row['min']:.0f}"
         yield finding(row, "error", "constant plane", what, "Copy the file again; if it is so, the camera saw nothing.")
     tail = (planes["tail_rows"] >= TAIL) & ~constant
-    hole = (planes["run"] >= RUN) & ~tail & ~constant
+    hole = (planes["longest_constant_run"] >= RUN) & ~tail & ~constant
     for kind, chosen in (("constant tail", tail), ("run of one value", hole)):
         often = chosen.groupby(planes["channel"]).mean()
         usual = set(often[often > USUAL].index)
@@ -121,19 +121,20 @@ def _tail(row: Row) -> str:
 
 
 def _hole(row: Row) -> str:
-    return f"{float(str(row['run'])):.0f} pixels from pixel {float(str(row['run_at'])):.0f} on hold one value"
+    length, start = (float(str(row[name])) for name in ("longest_constant_run", "longest_constant_run_start"))
+    return f"{length:.0f} pixels from pixel {start:.0f} on hold one value"
 
 
 def _clipped(planes: pd.DataFrame) -> Iterator[Problem]:
     for row in planes[planes["clipped"] >= CLIPPED].to_dict("records"):
-        what = f"{row['clipped']:.1%} of the pixels are at {row['most']:.0f}, where the camera or the file clips"
+        what = f"{row['clipped']:.1%} of the pixels are at {row['max']:.0f}, where the camera or the file clips"
         fix = "Brightness above this is lost: expose shorter, or do without this channel's intensity."
         yield finding(row, "warning", "saturated", what, fix)
 
 
 def _empty(planes: pd.DataFrame) -> Iterator[Problem]:
-    contrast = (planes["high"] - planes["middle"]).to_numpy()
-    spread = planes["spread"].to_numpy()
+    contrast = (planes["p99_9"] - planes["median"]).to_numpy()
+    spread = planes["std"].to_numpy()
     records = planes.to_dict("records")
     for words, rows in comparable_groups(planes):
         usual, usual_spread = np.median(contrast[rows]), np.median(spread[rows])
@@ -190,7 +191,7 @@ def check_depths(planes: pd.DataFrame) -> Iterator[Problem]:
         planes: From `survey`, those that could be read.
     """
     for channel, group in planes.groupby("channel", sort=False):
-        varied = group[group["spread"] > 0]
+        varied = group[group["std"] > 0]
         if len(varied):
             yield from _signed(varied)
             yield from _stretched(varied)
@@ -198,7 +199,7 @@ def check_depths(planes: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _signed(group: pd.DataFrame) -> Iterator[Problem]:
-    shifted = group["least"] >= SIGN
+    shifted = group["min"] >= SIGN
     if not shifted.any():
         return
     row, n = first_of(group, shifted), int(shifted.sum())
@@ -209,11 +210,11 @@ def _signed(group: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
-    steps = Counter(int(step) for step in group["step"])
+    steps = Counter(int(step) for step in group["value_step"])
     usual, _ = steps.most_common(1)[0]
     for step in steps:
         # A dim plane of few values may skip some by chance: 4 is 10 bits in 12, 257 is 8 in 16.
-        of_step = group[(group["step"] == step) & (group["most"] - group["least"] >= LEVELS * step)]
+        of_step = group[(group["value_step"] == step) & (group["max"] - group["min"] >= LEVELS * step)]
         n = len(of_step)
         if n and step != usual and max(step, usual) >= 4:
             row = first_of(group, group.index.isin(of_step.index))
@@ -222,14 +223,14 @@ def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _bits(channel: str, group: pd.DataFrame) -> Iterator[Problem]:
-    limits = group.loc[group["clipped"] > 0, "most"].astype(int)
+    limits = group.loc[group["clipped"] > 0, "max"].astype(int)
     for limit in sorted(set(limits)):
-        beyond = group["most"] > limit
-        clipped = (group["clipped"] > 0) & (group["most"] == limit)
+        beyond = group["max"] > limit
+        clipped = (group["clipped"] > 0) & (group["max"] == limit)
         if beyond.any():
             n = int(clipped.sum())
             what = (
                 f"{n} of {len(group)} planes of {channel} clip at {limit} ({limit.bit_length()} bits), "
-                f"{int(beyond.sum())} others go up to {int(group['most'].max())}"
+                f"{int(beyond.sum())} others go up to {int(group['max'].max())}"
             )
             yield finding(first_of(group, clipped), "error", "mixed bit depth", what, _FIX, count=n)

@@ -81,7 +81,7 @@ def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -
         planes: From `survey`, those that could be read.
         fold: Of every site of the screen; None where no folds are looked at.
     """
-    varied = planes[planes["spread"] > 0]
+    varied = planes[planes["std"] > 0]
     repeated = varied[varied.duplicated("digest", keep=False)]
     for _, group in repeated.groupby("digest", sort=False):
         rows = group.to_dict("records")

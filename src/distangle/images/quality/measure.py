@@ -26,32 +26,33 @@ class PlaneMeasurement:
 
     Attributes:
         mean: Over all pixels.
-        spread: Standard deviation over all pixels.
-        least: Smallest value.
-        low: 1st percentile.
-        middle: Median.
-        high: 99.9th percentile.
-        most: Largest value.
-        clipped: Share of pixels at `most` where that is what a camera of so many bits clips at; else 0.
-        step: Greatest common divisor of the differences of the values: 257 for 8 bits stretched to 16; 0 if constant.
-        run: Longest run of pixels of one value, in the order of the rows.
-        run_at: First pixel of that run, counted from 0.
+        std: Standard deviation over all pixels.
+        min: Smallest value.
+        p1: 1st percentile.
+        median: Median.
+        p99_9: 99.9th percentile.
+        max: Largest value.
+        clipped: Share of pixels at `max` where that is what a camera of so many bits clips at; else 0.
+        value_step: Greatest common divisor of the differences of the values: 257 for 8 bits stretched to 16; 0 if
+            constant.
+        longest_constant_run: Longest run of pixels of one value, in the order of the rows.
+        longest_constant_run_start: First pixel of that run, counted from 0.
         tail_rows: Rows at the end that all hold one and the same value.
         sharpness: Share of the variance that a smoothing by 3 x 3 takes away, of the image binned 2 x 2.
         digest: Hash of the pixels, whatever file they came in.
     """
 
     mean: float
-    spread: float
-    least: int
-    low: int
-    middle: int
-    high: int
-    most: int
+    std: float
+    min: int
+    p1: int
+    median: int
+    p99_9: int
+    max: int
     clipped: float
-    step: int
-    run: int
-    run_at: int
+    value_step: int
+    longest_constant_run: int
+    longest_constant_run_start: int
     tail_rows: int
     sharpness: float
     digest: str
@@ -77,16 +78,16 @@ def measure_plane(plane: np.ndarray) -> PlaneMeasurement:
     run, run_at = _longest_run(plane)
     return PlaneMeasurement(
         mean=mean,
-        spread=spread,
-        least=int(values[0]),
-        low=low,
-        middle=middle,
-        high=high,
-        most=most,
+        std=spread,
+        min=int(values[0]),
+        p1=low,
+        median=middle,
+        p99_9=high,
+        max=most,
         clipped=float(held[-1]) / n if is_limit else 0.0,
-        step=int(np.gcd.reduce(np.diff(values))) if len(values) > 1 else 0,
-        run=run,
-        run_at=run_at,
+        value_step=int(np.gcd.reduce(np.diff(values))) if len(values) > 1 else 0,
+        longest_constant_run=run,
+        longest_constant_run_start=run_at,
         tail_rows=_tail_rows(plane),
         sharpness=sharpness(plane),
         digest=hashlib.blake2b(np.ascontiguousarray(plane).data, digest_size=12).hexdigest(),

@@ -33,7 +33,7 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     except RunError:
         command = f"distangle explain {material.typed}"
         return UnavailableFigure(title=TITLE, reason="The filters have not been examined.", command=command)
-    shown = list(found.shown)[:2]
+    shown = list(found.stored_layers)[:2]
     kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in found.weights for name in shown)]
     with drawing():
         figure = Figure(figsize=(3.7 * max(len(shown), 2), 2.6 * len(kinds) + 2.3), layout="constrained")
@@ -54,7 +54,7 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
                 upper.colorbar(image, ax=axes, shrink=0.8, pad=0.02).ax.tick_params(labelsize=7)
         for axes, (number, words) in zip(lower.subplots(1, 2), COMPARED, strict=True):
             _all_layers(axes, found, number, words, shown)
-    numbers = {"shown": _shown(found, shown), "claim": found.claim, "prune": list(found.prune)}
+    numbers = {"layers": _shown(found, shown), "claim": found.claim, "prune": list(found.prune)}
     caption = " ".join([_lead(found), *found.sentences])
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)
 

@@ -36,7 +36,7 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
         _points(right, channels, summary["shapley"], colour=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
-        right.set_ylabel("log probability (nats)" if explanation.settings["of"] == "log_probability" else "")
+        right.set_ylabel("log probability (nats)" if explanation.settings["score"] == "log_probability" else "")
     numbers = _numbers(explanation, channels)
     return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 

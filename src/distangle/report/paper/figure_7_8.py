@@ -84,7 +84,7 @@ def _draw(material: ReportData, head: str) -> PaperFigure | UnavailableFigure:
 
 
 def _map(axes: Axes, own: pd.DataFrame, name: str, half: float) -> None:
-    points, junk = places(own, name), own["junk"].to_numpy(dtype=bool)
+    points, junk = places(own, name), own["unused"].to_numpy(dtype=bool)
     size = float(np.clip(60 / np.sqrt(len(own)), 2.5, 6.5))
     for chosen, style in ((~junk, REAL), (junk, JUNK)):
         axes.plot(points[chosen, 0], points[chosen, 1], linestyle="none", markersize=size, **style)
@@ -98,7 +98,7 @@ def _angles(
         said = found.numbers["templates"].get(name, {}).get(head)
         if said is not None:
             # The columns of trained templates only: chance gives other angles for another number of them.
-            middle, width = (at - 0.16, 0.2) if own["junk"].any() else (float(at), 0.4)
+            middle, width = (at - 0.16, 0.2) if own["unused"].any() else (float(at), 0.4)
             band(axes, middle, said["nearest_angle_deg_mean"]["random_range"], width=width)
             mean_line(axes, middle, said["nearest_angle_deg_mean"]["value"], width=width)
         _strip(axes, float(at), own, "nearest_alike_angle_deg")
@@ -118,7 +118,7 @@ def _norms(axes: Axes, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[str, s
 
 
 def _strip(axes: Axes, at: float, own: pd.DataFrame, column: str) -> None:
-    junk = own["junk"].to_numpy(dtype=bool)
+    junk = own["unused"].to_numpy(dtype=bool)
     values = own[column].to_numpy(dtype=float)
     size = float(np.clip(30 / np.sqrt(len(own)), 2, 4.5))
     for chosen, style, shift in ((~junk, REAL, -0.16), (junk, JUNK, 0.2)):
@@ -137,7 +137,7 @@ def _legend(figure: Figure, table: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], linestyle="none", markersize=6, label="trained", **REAL)]
-    if table["junk"].any():
+    if table["unused"].any():
         handles.append(Line2D([], [], linestyle="none", markersize=6, label="junk class: no training well", **JUNK))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=MUTED)
 
@@ -146,14 +146,14 @@ def _numbers(found: TemplateComparison, head: str, runs: Sequence[tuple[str, str
     said: dict[str, Any] = {}
     for name, kind in runs:
         spread = found.numbers["templates"].get(name, {}).get(head)
-        apart = found.numbers["junk"][name][head]["trained"]
-        untrained = found.numbers["junk"][name][head]["first_values"]
+        apart = found.numbers["unused"][name][head]["trained"]
+        untrained = found.numbers["unused"][name][head]["first_values"]
         said[name] = {
             "pseudo_labels": kind,
             "nearest_angle_deg": None if spread is None else spread["nearest_angle_deg_mean"],
             "simplex_gap": None if spread is None else spread["simplex_gap"],
-            "junk": apart,
-            "junk_cosine_untrained": None if untrained is None else untrained["cosine_junk_junk"],
+            "unused": apart,
+            "unused_cosine_untrained": None if untrained is None else untrained["cosine_unused_unused"],
         }
     return said
 
@@ -170,25 +170,25 @@ def _caption(numbers: dict[str, Any], found: TemplateComparison, head: str, runs
                 f": {angle['value']:.1f}° to the nearest other trained template on average (random {low:.1f} to "
                 f"{high:.1f}°)"
             )
-        junk = own["junk"]
+        junk = own["unused"]
         if junk is not None:
             words += (
-                f"; {junk['n_junk']} junk classes told from the {junk['n_real']} others with AUROC "
+                f"; {junk['n_unused']} junk classes told from the {junk['n_real']} others with AUROC "
                 f"{junk['auroc_mean_cosine']:.2f} by mean cosine, {junk['auroc_norm']:.2f} by length"
             )
-            if junk["cosine_junk_junk"] is not None:
+            if junk["cosine_unused_unused"] is not None:
                 words += (
-                    f", their cosine to each other {junk['cosine_junk_junk']:.2f} "
-                    f"({own['junk_cosine_untrained']:.2f} before training)"
+                    f", their cosine to each other {junk['cosine_unused_unused']:.2f} "
+                    f"({own['unused_cosine_untrained']:.2f} before training)"
                 )
         parts.append(f"{words}.")
     sets = "both heads" if len(runs) == 1 else f"both heads of the runs {' and '.join(name for name, _ in runs)}"
-    trust = [one["trustworthiness"] for one in found.maps if one["of"] == "templates" and one["trustworthiness"]]
+    trust = [one["trustworthiness"] for one in found.maps if one["source"] == "templates" and one["trustworthiness"]]
     lead = (
         f"One map of {sets}, cut into panels of one scale; distances on it mean nothing, so read the numbers. "
         f"{len(trust)} maps were made (trustworthiness {min(trust):.2f} to {max(trust):.2f}). "
         if trust
         else ""
     )
-    any_junk = any(numbers[name]["junk"] is not None for name, _ in runs)
+    any_junk = any(numbers[name]["unused"] is not None for name, _ in runs)
     return lead + " ".join(parts) + (f" {PUSHED}" if any_junk else " Every output has training wells: no junk class.")

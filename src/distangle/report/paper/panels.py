@@ -19,14 +19,14 @@ def main_map(maps: Sequence[Mapping[str, Any]], of: str) -> Mapping[str, Any]:
         maps: Of `TemplateMaps`.
         of: `templates` or `embeddings`.
     """
-    there = [one for one in maps if one["of"] == of]
+    there = [one for one in maps if one["source"] == of]
     tsne = [one for one in there if one["method"] == "tsne"]
     return max(tsne, key=lambda one: (one["neighbours"], -one["seed"])) if tsne else there[0]
 
 
 def map_named(maps: Sequence[Mapping[str, Any]], of: str, name: str) -> Mapping[str, Any] | None:
     """Return the map of a name; None where it was not made."""
-    return next((one for one in maps if one["of"] == of and one["name"] == name), None)
+    return next((one for one in maps if one["source"] == of and one["name"] == name), None)
 
 
 def projection_label(one: Mapping[str, Any]) -> str:

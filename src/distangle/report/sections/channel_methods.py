@@ -62,7 +62,7 @@ def _row(row: Mapping[str, Any], untrained: Mapping[str, Any] | None) -> tuple[s
     return (
         _METHODS.get(str(row["method"]), str(row["method"])),
         f"{row['hits']:,}",
-        f"{row['of']:,}",
+        f"{row['n_total']:,}",
         percent(row["share"], 0) if known else "–",
         interval_bar(row["share"], ends, chance=row["chance"]) if known else "",
         "–" if untrained is None or untrained["share"] is None else percent(untrained["share"], 0),

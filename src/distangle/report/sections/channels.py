@@ -61,10 +61,10 @@ def explanation_sentence(material: ReportData) -> str:
     ]
     sentences = [_tops_by_perturbation(explanation, labels)]
     planted = (explanation.planted or {}).get("perturbations_found", {})
-    if planted.get("of"):
+    if planted.get("n_total"):
         sentences.append(
             f"Against the planted effects, it names the right channel for {planted['perturbations']} of "
-            f"{planted['of']} recognised single-channel perturbations (chance: {percent(planted['chance'], 0)})."
+            f"{planted['n_total']} recognised single-channel perturbations (chance: {percent(planted['chance'], 0)})."
         )
     if explanation.p_of_top <= STANDS_OUT:
         sentences.append(
@@ -309,7 +309,7 @@ def _planted_scores(scored: Mapping[str, Any]) -> Table:
         rows.append((
             _QUESTIONS.get(key, spaced(key)),
             "–" if hits is None else f"{hits:,}",
-            f"{one['of']:,}",
+            f"{one['n_total']:,}",
             percent(share),
             interval_bar(share, ends, chance=chance),
             "–" if ends is None else f"{percent(ends[0])} – {percent(ends[1])}",
@@ -353,7 +353,7 @@ def _pairs(values: object, n_channels: int) -> np.ndarray | None:
 
 def unit_of(explanation: Explanation) -> str:
     """Return what the Shapley values are measured in."""
-    of = str(explanation.settings.get("of") or "logit")
+    of = str(explanation.settings.get("score") or "logit")
     units = {"log_probability": "nats of log probability", "logit": "change of the logit", "probability": "probability"}
     return units.get(of, spaced(of))
 

@@ -18,7 +18,7 @@ from distangle.results import Faithfulness, FilterAnalysis, TemplateComparison
 _CLAIMS = {
     "deletion": "Replacing the regions with the highest attribution costs more than replacing random ones",
     "insertion": "Inserting the regions with the highest attribution into another image restores the output sooner",
-    "randomisation": "The map of a network with random weights is different",
+    "randomization": "The map of a network with random weights is different",
     "targets": "The map for another perturbation is different",
     "views": "The map rotates with the image",
     "seeds": "A network trained with another seed gives the same map",
@@ -120,15 +120,15 @@ def _result(name: str, summary: Mapping[str, Any]) -> str:
                 f"random maps {curve['random']:.2f}, p = {curve['p']:.2g}"
             )
         return "; ".join(parts)
-    if name == "randomisation":
-        last = summary["randomisation"]["stages"][-1]
+    if name == "randomization":
+        last = summary["randomization"]["stages"][-1]
         low, high = last["null"]
         return f"similarity {last['mean']:.2f} once all weights are random (random maps {low:.2f} to {high:.2f})"
-    test = summary[name] if name in ("targets", "views") else summary[name]["likeness"]
+    test = summary[name] if name in ("targets", "views") else summary[name]["similarity"]
     low, high = test["null"]
     sentence = f"similarity {test['mean']:.2f} (random maps {low:.2f} to {high:.2f})"
-    if name == "views" and test["stains"] is not None:
-        sentence += f"; the top channel stays the same in {test['stains']['same_top']:.0%} of views"
+    if name == "views" and test["channels"] is not None:
+        sentence += f"; the top channel stays the same in {test['channels']['same_top_channel']:.0%} of views"
     return sentence
 
 
@@ -137,9 +137,9 @@ def _curves_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict
     deletion, insertion = one["deletion"]["probability"], one["insertion"]["probability"]
     drawing = quality_charts.share_curves(
         {
-            "deletion": (one["taken"], deletion["curve"], charts.BLUE),
-            "random maps": (one["taken"], deletion["random_curve"], charts.MUTED),
-            "insertion": (one["put_back"], insertion["curve"], charts.ORANGE),
+            "deletion": (one["deleted"], deletion["curve"], charts.BLUE),
+            "random maps": (one["deleted"], deletion["random_curve"], charts.MUTED),
+            "insertion": (one["inserted"], insertion["curve"], charts.ORANGE),
         },
         title="Deletion and insertion",
         across="share of regions deleted or inserted",
@@ -155,7 +155,7 @@ def _curves_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict
 
 
 def _cascade_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[str, str]:
-    stages = summary["randomisation"]["stages"]
+    stages = summary["randomization"]["stages"]
     low, high = (np.array([stage["null"][k] for stage in stages]) for k in (0, 1))
     drawing = quality_charts.cascade(
         [str(stage["stage"]) for stage in stages],
@@ -169,7 +169,7 @@ def _cascade_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dic
         "Rank correlation of the maps with those of the trained network, after the weights up to each layer were "
         "randomized. Grey: 95\u202f% of random smooth maps. A map that stays similar does not show what was learned."
     )
-    source = write("randomisation.svg", drawing)
+    source = write("randomization.svg", drawing)
     return {"source": source, "alternative": "Similarity after randomizing weights", "caption": caption}
 
 

@@ -49,7 +49,7 @@ def figures(material: ReportData, folder: Path) -> Content | None:
 
 
 # Settings that a command names otherwise, or that the screen and the machine decide.
-_DECIDED = ("preset", "epochs", "seed", "precision", "preparation.binning", "preparation.fixed")
+_DECIDED = ("preset", "epochs", "seed", "precision", "preprocessing.binning", "preprocessing.fixed")
 _STEPS = ("index", "train", "predict", "explain", "report")
 _PARTS = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
 

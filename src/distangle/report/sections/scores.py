@@ -87,7 +87,7 @@ def warnings_of(material: ReportData) -> list[str]:
         )
     for role, check in scores.controls.items():
         if check.get("verdict") == "violated":
-            warnings.append(f"The check of the {spaced(role)}s is violated: {check.get('words', '')}")
+            warnings.append(f"The check of the {spaced(role)}s is violated: {check.get('sentence', '')}")
     return warnings + [note for note in scores.notes if not (scores.forced and "split was forced" in note)]
 
 
@@ -184,7 +184,7 @@ def control_checks(material: ReportData) -> Content:
         {
             "role": spaced(role),
             "verdict": str(check.get("verdict", "")),
-            "text": str(check.get("words", "")),
+            "text": str(check.get("sentence", "")),
             "numbers": [(spaced(key), printed_scores(value)) for key, value in check.items() if key not in _NO_NUMBERS],
         }
         for role, check in material.scores.controls.items()
@@ -192,7 +192,7 @@ def control_checks(material: ReportData) -> Content:
     return Content("sections/controls.html.j2", {"cards": cards})
 
 
-_NO_NUMBERS = ("verdict", "words")
+_NO_NUMBERS = ("verdict", "sentence")
 
 
 def printed_scores(value: object) -> str:

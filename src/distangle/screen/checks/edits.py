@@ -60,10 +60,10 @@ def check_edited(screen: Screen) -> Iterator[Problem]:
     Args:
         screen: One of whose tables has another hash than when it was indexed.
     """
-    if "asked" not in screen.card.provenance:
+    if "options" not in screen.card.provenance:
         what = "the screen was indexed by a version that did not note the options of its index"
         yield _unlisted(
-            what, "Index again, and compare: `distangle check NEW --like OLD` says how many labels changed."
+            what, "Index again, and compare: `distangle check NEW --compare-with OLD` says how many labels changed."
         )
         return
     try:

@@ -168,7 +168,7 @@ def _plate_meant(screen: Screen) -> Position:
     """
     size = screen.card.plate_rows, screen.card.plate_columns
     assumed = (screen.problems["kind"] == "larger plate assumed").any()
-    if screen.card.provenance.get("asked", {}).get("plate") or not (assumed or size == (16, 24)):
+    if screen.card.provenance.get("options", {}).get("plate") or not (assumed or size == (16, 24)):
         return size
     ends = screen.sites.groupby(list(PLATE_COLUMNS))[["row", "column"]].max().to_numpy()
     share = (ends < SMALLER[0]).all(axis=1).mean()

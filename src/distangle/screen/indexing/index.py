@@ -164,7 +164,7 @@ def index(
             **({"recognised_by": sign} if sign else {}),
             **({"pages_told_by_files": seen.told} if seen.told else {}),
             **({"links_out": len(outside)} if outside else {}),
-            "asked": options_to_json(request, given, folder=found.source),
+            "options": options_to_json(request, given, folder=found.source),
         },
     )
     return Screen(card=card, sites=sites, problems=problems_table(problems))

@@ -67,7 +67,7 @@ def reread_source(screen: Screen) -> ReaderResult:
         ScreenError: The source cannot be understood any more.
         OSError: It cannot be read.
     """
-    asked, folder = screen.card.provenance["asked"], screen.source
+    asked, folder = screen.card.provenance["options"], screen.source
     if not isinstance(folder, Path):
         raise ValueError(f"{folder} is a URL; expected a folder.")
     request = IndexOptions(

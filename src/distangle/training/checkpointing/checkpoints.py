@@ -102,7 +102,7 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
         "format": FORMAT,
         "fingerprint": fingerprint,
         "sha256": digest,
-        "made_with": environment(),
+        "environment": environment(),
         **scalars_of(state),
     }
     # The JSON comes last: weights without it are no checkpoint.
@@ -141,7 +141,7 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
             passed_over.append(f"checkpoint {about.stem} is damaged: {why}. Using the one before it.")
             continue
         restore_state(state, tensors, told)
-        return ResumeReport(passed_over=passed_over, changed=differences(told["made_with"], environment()))
+        return ResumeReport(passed_over=passed_over, changed=differences(told["environment"], environment()))
     again = f"Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
     message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} {again}"
     raise RunError(message.replace("  ", " "))
@@ -237,7 +237,7 @@ def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: Traini
             number = int(rest.partition(".")[0])
             fits = number < len(parameters) and tensor.shape in (parameters[number].shape, torch.Size([]))
             problems += [] if fits else [f"has {name}, which no parameter fits"]
-        elif part != "kept" and name not in expected:
+        elif part != "hook" and name not in expected:
             problems.append(f"has {name}, which the network lacks")
     if problems:
         more = f", ... ({len(problems)} in all)" if len(problems) > 4 else ""

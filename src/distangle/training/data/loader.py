@@ -179,7 +179,7 @@ class BatchLoader:
         side = min(first.shape[1:])
         # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
         self._shape = first.shape if square else (first.shape[0], side, side)
-        size = (self.batch_size + self._config.norms.controls, *self._shape)
+        size = (self.batch_size + self._config.batch_norm.n_controls, *self._shape)
         self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
         self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
 
@@ -249,7 +249,7 @@ class BatchLoader:
     ) -> TrainingBatch:
         config, sites = self._config, self._sites
         raw = self._raw[buffer][: len(positions)]
-        transform = config.preparation.transform
+        transform = config.preprocessing.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
         statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)
         for slot, (position, image) in enumerate(zip(positions, images, strict=True)):
@@ -304,7 +304,7 @@ class BatchLoader:
 
     def _controls_beside(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:
         """Draw controls of the plates of a batch; where these have too few, others of the experiment fill up."""
-        n = self._config.norms.controls
+        n = self._config.batch_norm.n_controls
         controls = np.arange(self._first_control, len(self._sites.rows))
         rng = rng_for(self._config.seed, epoch, number, "controls")
         own = rng.permutation(controls[np.isin(self._places[controls, 1], self._places[positions, 1])])
@@ -328,13 +328,13 @@ class BatchLoader:
 
     def _view(self, rng: np.random.Generator, image: np.ndarray) -> Augmentation:
         height, width = image.shape[1:]
-        views = self._config.views
-        view = random_augmentation(rng, height=height, width=width, smallest=views.smallest_crop, turn=views.turn)
-        return view if views.dihedral else dataclasses.replace(view, number=0)
+        options = self._config.augmentation
+        view = random_augmentation(rng, height=height, width=width, smallest=options.min_crop, turn=options.any_angle)
+        return view if options.dihedral else dataclasses.replace(view, number=0)
 
     def _jitter(self, n_sites: int, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Draw gain and offset of every channel of every image; None where the configuration wants none."""
-        views, shape = self._config.views, (n_sites, self._shape[0])
-        gain = rng.normal(1.0, views.gain, shape).astype(np.float32) if views.gain else None
-        offset = rng.normal(0.0, views.offset, shape).astype(np.float32) if views.offset else None
+        options, shape = self._config.augmentation, (n_sites, self._shape[0])
+        gain = rng.normal(1.0, options.gain, shape).astype(np.float32) if options.gain else None
+        offset = rng.normal(0.0, options.offset, shape).astype(np.float32) if options.offset else None
         return gain, offset

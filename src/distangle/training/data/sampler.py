@@ -19,10 +19,10 @@ def check_composition(config: TrainingConfig) -> None:
         ConfigError: Pure batches are asked for together with pseudo labels, or controls beside batches that are not
             pure.
     """
-    if config.norms.controls and config.batches.pure == "none":
+    if config.batch_norm.n_controls and config.batches.pure == "none":
         raise ConfigError(
-            f"norms.controls={config.norms.controls} needs batches of one plate or experiment, whose they are. "
-            f"Set batches.pure=plate, or norms.controls=0."
+            f"batch_norm.n_controls={config.batch_norm.n_controls} needs batches of one plate or experiment, whose "
+            f"they are. Set batches.pure=plate, or batch_norm.n_controls=0."
         )
     if config.batches.pure != "none" and config.pseudo_labels.strategy != "none":
         raise ConfigError(

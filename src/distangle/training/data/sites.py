@@ -66,7 +66,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Name the outputs of the network: the classes, then `junk 1` and so on.
+    """Name the outputs of the network: the classes, then `unused 1` and so on.
 
     The latter are `network.extra_outputs`: no site has them, so no label, pseudo label or score ever counts them.
 
@@ -75,7 +75,7 @@ def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
         ConfigError: A class already has such a name.
     """
     classes = class_names(screen, config.target)
-    junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
+    junk = tuple(f"unused {k + 1}" for k in range(config.network.extra_outputs))
     taken = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
     if taken:
         raise ConfigError(
@@ -138,7 +138,7 @@ def labelled_sites(
             f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
             f"class(es); at least two classes are needed. {_next_step(wanted, readable, store, features)}"
         )
-    own = store.preparation.standardise == "image" or features is not None
+    own = store.preparation.standardize == "image" or features is not None
     sites = TrainingSites(
         rows=kept,
         names=site_names(screen, readable),
@@ -211,7 +211,7 @@ def control_sites(
     Raises:
         FoldError: The training fold has none.
     """
-    n = config.norms.controls
+    n = config.batch_norm.n_controls
     if n == 0:
         return None
     screen = store.screen
@@ -220,8 +220,8 @@ def control_sites(
     readable, statistics = fit_normalization(store, rows)
     if not readable:
         raise FoldError(
-            f"norms.controls={n}, but none of the training sites is a readable negative control. Name the controls "
-            f"when indexing, or set norms.controls=0."
+            f"batch_norm.n_controls={n}, but none of the training sites is a readable negative control. Name the "
+            f"controls when indexing, or set batch_norm.n_controls=0."
         )
     kept = np.asarray(readable, dtype=int)
     trained = set(plates_of(screen, np.flatnonzero(fold == TRAIN).tolist()))
@@ -232,7 +232,7 @@ def control_sites(
     if few:
         more = f" and {len(few) - 4} more" if len(few) > 4 else ""
         say(
-            f"norms.controls={n}: {len(few)} of {len(found)} training plates have fewer readable controls "
+            f"batch_norm.n_controls={n}: {len(few)} of {len(found)} training plates have fewer readable controls "
             f"({', '.join(few[:4])}{more}); others of their experiment fill up, as far as there are any."
         )
     return TrainingSites(
@@ -240,7 +240,7 @@ def control_sites(
         names=tuple(f"{name} beside" for name in site_names(screen, readable)),
         labels=np.full(len(kept), -1, dtype=np.int64),
         cell_types=cell_types_of(screen, kept, config),
-        statistics=None if store.preparation.standardise == "image" else statistics[kept],
+        statistics=None if store.preparation.standardize == "image" else statistics[kept],
     )
 
 

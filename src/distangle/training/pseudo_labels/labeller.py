@@ -59,8 +59,12 @@ class PseudoLabeller:
         settings, epoch = self._config.pseudo_labels, state.epochs_done
         if settings.strategy == "none" or epoch < settings.from_epoch:
             return None
-        notes = state.notes.setdefault(NOTES, {"epoch": -1, "rounds": [], "counted": {}, "stopped": None})
-        if notes["stopped"] is None and notes["epoch"] != epoch and (epoch - settings.from_epoch) % settings.every == 0:
+        notes = state.hook_values.setdefault(NOTES, {"epoch": -1, "rounds": [], "counts": {}, "stopped": None})
+        if (
+            notes["stopped"] is None
+            and notes["epoch"] != epoch
+            and (epoch - settings.from_epoch) % settings.every_epochs == 0
+        ):
             self._new_round(state, notes)
         if notes["stopped"] is not None:
             return None
@@ -69,7 +73,7 @@ class PseudoLabeller:
     def _new_round(self, state: TrainingState, notes: dict[str, Any]) -> None:
         settings, wells, epoch = self._config.pseudo_labels, self.wells, state.epochs_done
         logits = well_means(self._site_logits(state), wells.well_of_site, n_wells=len(wells.wells))
-        before = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.kept.items()}
+        before = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.hook_tensors.items()}
         if settings.strategy == "progressive":
             share = accepted_share(epoch, settings=settings, epochs=self._config.epochs)
             earlier = (before["labels"], before["accepted"]) if before else None
@@ -93,7 +97,7 @@ class PseudoLabeller:
         if reason is not None:
             notes["stopped"] = {"epoch": epoch + 1, "reason": reason}
             self._say(f"pseudo labels end before epoch {epoch + 1}: {reason}. Training goes on with labels only.")
-        notes |= {"epoch": epoch, "rounds": rounds, "counted": {**counted, "pseudo_stopped": int(reason is not None)}}
+        notes |= {"epoch": epoch, "rounds": rounds, "counts": {**counted, "pseudo_stopped": int(reason is not None)}}
         decided = {
             "labels": found.labels,
             "accepted": found.accepted,
@@ -102,10 +106,12 @@ class PseudoLabeller:
             "shares": found.shares,
         }
         # Copies: hard labels are their own columns, and a checkpoint wants every tensor in memory of its own.
-        state.kept |= {f"pseudo.{name}": torch.from_numpy(array.copy()) for name, array in decided.items()}
+        state.hook_tensors |= {f"pseudo.{name}": torch.from_numpy(array.copy()) for name, array in decided.items()}
 
     def _assignment(self, state: TrainingState) -> Assignment | None:
-        accepted, columns, shares = (state.kept[f"pseudo.{name}"].numpy() for name in ("accepted", "columns", "shares"))
+        accepted, columns, shares = (
+            state.hook_tensors[f"pseudo.{name}"].numpy() for name in ("accepted", "columns", "shares")
+        )
         sites = np.flatnonzero(accepted[self.wells.well_of_site])
         if not len(sites):
             return None

@@ -68,7 +68,7 @@ def interleave(
     if n_pseudo == 0:
         return order
     # Another seed than that of the labelled order, or both would be shuffled alike.
-    visits = epoch_order(assignment.columns[:, 0], balance=config.balance, seed=~config.seed, epoch=epoch)
+    visits = epoch_order(assignment.columns[:, 0], balance=config.class_balance, seed=~config.seed, epoch=epoch)
     mixed, taken = order.copy(), 0
     for end in range(batch_size, len(order) + 1, batch_size):
         chosen = visits[np.arange(taken, taken + n_pseudo) % n]

@@ -74,29 +74,29 @@ def reason_to_stop(rounds: Sequence[Counted], settings: PseudoLabels) -> str | N
     """
     newest = rounds[-1]
     for name, whose in (("pseudo_entropy", "the accepted labels"), ("pseudo_choice_entropy", "all unlabelled wells")):
-        if newest[name] < settings.least_entropy:
+        if newest[name] < settings.min_entropy:
             return (
                 f"the classes of {whose} collapse: their entropy is {newest[name]:.2f} of that of the labelled wells, "
-                f"below pseudo_labels.least_entropy={settings.least_entropy:g}"
+                f"below pseudo_labels.min_entropy={settings.min_entropy:g}"
             )
     precision = newest.get("pseudo_precision")
-    if precision is not None and newest["pseudo_confidence"] - precision > settings.largest_gap:
+    if precision is not None and newest["pseudo_confidence"] - precision > settings.max_gap:
         return (
             f"confident and wrong: the mean probability of the accepted labels is {newest['pseudo_confidence']:.2f}, "
-            f"their precision {precision:.2f}; the gap is above pseudo_labels.largest_gap={settings.largest_gap:g}"
+            f"their precision {precision:.2f}; the gap is above pseudo_labels.max_gap={settings.max_gap:g}"
         )
-    if precision is not None and newest["pseudo_known"] >= FEW and precision < settings.least_precision:
+    if precision is not None and newest["pseudo_known"] >= FEW and precision < settings.min_precision:
         return (
             f"too many are wrong: {precision:.2f} of the {newest['pseudo_known']:.0f} accepted labels that are known "
-            f"are right, below pseudo_labels.least_precision={settings.least_precision:g}"
+            f"are right, below pseudo_labels.min_precision={settings.min_precision:g}"
         )
     for name, word in (("pseudo_accuracy", "accuracy on unlabelled wells"), ("pseudo_agreement", "agreement")):
         values = [counted[name] for counted in rounds if name in counted]
         # Two rounds running: one may be the noise of a high learning rate.
-        if len(values) > 2 and max(values) - max(values[-2:]) > settings.largest_fall:
+        if len(values) > 2 and max(values) - max(values[-2:]) > settings.max_drop:
             return (
                 f"the {word} fell from {max(values):.2f} to {values[-1]:.2f}, two rounds running more than "
-                f"pseudo_labels.largest_fall={settings.largest_fall:g} below its best"
+                f"pseudo_labels.max_drop={settings.max_drop:g} below its best"
             )
     return None
 

@@ -179,7 +179,7 @@ def test_numbers_of_a_whole_plate_may_be_read_by_row_or_by_column(tmp_path: Path
     assert meant(indexed(tmp_path, rows, well_order="rows"))["P1/B01"] == ("B01", "c13")
     screen = indexed(tmp_path, rows, well_order="columns")
     assert meant(screen)["P1/B01"] == ("B01", "c2")
-    assert screen.card.provenance["asked"]["well_order"] == "columns"
+    assert screen.card.provenance["options"]["well_order"] == "columns"
 
 
 def test_numbers_of_half_a_plate_leave_its_size_open(tmp_path: Path) -> None:

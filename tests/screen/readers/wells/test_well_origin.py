@@ -56,7 +56,7 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
     for path, said in pairs(screen).items():
         u, v = int(path.split("--U")[1][:2]), int(path.split("--V")[1][:2])
         assert said == f"{'ABCD'[v]}{u + 1:02d} x{'ABCD'[v]}{u + 1}"
-    assert screen.card.provenance["asked"]["well_base"] == "0"
+    assert screen.card.provenance["options"]["well_base"] == "0"
     found = reread_source(screen)
     entries = found.entries
     assert (found.found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
@@ -223,4 +223,4 @@ def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
     main([*typed, "--well-base", "0"])
     screen = read_screen(tmp_path / "s")
     assert screen.sites["well"].tolist() == ["A01"]
-    assert screen.card.provenance["asked"]["well_base"] == "0"
+    assert screen.card.provenance["options"]["well_base"] == "0"
