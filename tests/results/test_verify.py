@@ -53,7 +53,7 @@ def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
         ("extra", "notes.txt"),
         ("missing", "predictions/scores.json"),
     ]
-    words = {one.name: one.words for one in found}
+    words = {one.name: one.detail for one in found}
     assert words["config.yaml"] == "5 bytes instead of 62"
     assert words["metrics.csv"].startswith("its SHA-256 is not ")
     assert words["predictions/scores.json"] == "62 bytes were written"
@@ -183,7 +183,7 @@ def test_an_image_changed_since_the_index_is_named_with_its_well(
         ("changed", True),
         ("missing", True),
     ]
-    assert found[0].words == "experiment E2 plate 1 well B03 site 1: one of these files"
+    assert found[0].detail == "experiment E2 plate 1 well B03 site 1: one of these files"
     with pytest.raises(SystemExit):
         main(["verify", str(tmp_path / "screen")])
     assert "2 differ" in capsys.readouterr().out

@@ -196,7 +196,7 @@ class RunFolder:
         if not run.run.exists():
             raise RunError(f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one.")
         run.check_links()
-        run.listed()  # before anything is written that could not be entered
+        run.manifest_entries()  # before anything is written that could not be entered
         return run
 
     def check_links(self) -> None:
@@ -231,7 +231,7 @@ class RunFolder:
                     raise UnexpectedContent(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
         return said
 
-    def must(self, *names: str) -> dict[str, Any]:
+    def require(self, *names: str) -> dict[str, Any]:
         """Read `run.json`, and check that it says these things.
 
         Raises:
@@ -257,7 +257,7 @@ class RunFolder:
         Raises:
             RunError: It is not where it was.
         """
-        folder = given if given is not None else (self.root / self.must("screen")["screen"]).resolve()
+        folder = given if given is not None else (self.root / self.require("screen")["screen"]).resolve()
         if not (folder / "screen.json").exists():
             raise RunError(f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`.")
         return folder
@@ -269,7 +269,7 @@ class RunFolder:
         of, and is forgotten. What has vanished elsewhere stays listed, so that `verify` finds it missing.
         """
         with self._alone():
-            entries = self.listed()
+            entries = self.manifest_entries()
             for path in (path for path in paths if path.exists()):
                 entries[self._name(path)] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             folders = {self._name(path.parent) for path in paths}
@@ -286,9 +286,9 @@ class RunFolder:
 
     def lists(self, path: Path) -> bool:
         """Whether the manifest has an entry for a file of this folder."""
-        return self._name(path) in self.listed()
+        return self._name(path) in self.manifest_entries()
 
-    def listed(self) -> dict[str, dict[str, Any]]:
+    def manifest_entries(self) -> dict[str, dict[str, Any]]:
         """Return `sha256` and `bytes` of every file that the manifest has an entry for; none where there is none yet.
 
         Raises:

@@ -41,7 +41,7 @@ def own_screen(
     if images is not None:
         return with_images(screen, images)
     if given is None:
-        return allowed_sources(screen, again=f"{flag} {folder}")
+        return allowed_sources(screen, allow_command=f"{flag} {folder}")
     allow_source(screen)
     return screen
 

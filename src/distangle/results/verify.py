@@ -25,7 +25,7 @@ class Mismatch:
 
     name: str
     kind: Literal["missing", "changed", "extra"]
-    words: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
         RunError: One was changed, or is gone; says how to have it again.
     """
     at_work = lock_holder(run.root) is not None
-    for name, entry in run.listed().items():
+    for name, entry in run.manifest_entries().items():
         if not name.startswith(parts) or (at_work and name in WRITTEN_BY_A_TRAINING):
             continue
         path = run.root / name
@@ -189,7 +189,7 @@ def _verify_fold(run: RunFolder, fold: Path) -> VerificationReport:
 def _manifest(run: RunFolder) -> dict[str, dict[str, Any]]:
     if not run.manifest.exists():
         raise RunError(f"{run.root} has no manifest.json, so nothing says what its files were. It cannot be verified.")
-    return run.listed()
+    return run.manifest_entries()
 
 
 def _of_an_extra(path: Path) -> str:

@@ -131,7 +131,7 @@ def lab(folder: Path, *, keep: bool = False, hash_files: bool = True) -> Screen:
         layout="table",
         channels=["dna", "actin"],
         probe=probe_image,
-        tails=None if keep else find_zeroed_rows,
+        find_zeroed_rows=None if keep else find_zeroed_rows,
         hash_files=hash_files,
     )
 

@@ -25,8 +25,8 @@ from distangle.screen.screen import KEY_COLUMNS, WELL_COLUMNS, Screen
 TRAIN = "train"
 HELD_OUT = "held_out"
 UNLABELLED = "unlabelled"
-NOTHING = "nothing"  # description of folds that hold nothing out
-ASIDE = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
+NO_HOLD_OUT = "nothing"  # description of folds that hold nothing out
+EXCLUDED = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
 
 _COLUMNS = (*KEY_COLUMNS, "fold")
 _META = b"distangle.folds"
@@ -162,7 +162,7 @@ def hold_nothing_out(screen: Screen) -> Folds:
     """Train on every site; nothing can be scored then."""
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
     table["fold"] = pd.Series([TRAIN] * len(table), dtype="str")
-    return Folds(table=table, description=NOTHING)
+    return Folds(table=table, description=NO_HOLD_OUT)
 
 
 def match_values(screen: Screen, column: str, values: Sequence[str], *, to: str) -> tuple[pd.Series, list[str]]:
@@ -262,7 +262,7 @@ def build_folds(
     if notes and not force:
         raise _too_good(screen, description, notes)
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
-    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), ASIDE), dtype="str")
+    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), EXCLUDED), dtype="str")
     return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
 
 
@@ -278,7 +278,7 @@ def validate_folds(screen: Screen, folds: Folds, *, force: bool = False) -> Fold
         FoldError: As in `hold_out`; or the screen has a site that these folds do not know.
     """
     fold = folds.of(screen)
-    sides = (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT)
+    sides = (TRAIN,) if folds.description == NO_HOLD_OUT else (TRAIN, HELD_OUT)
     empty = [name.replace("_", " ") for name in sides if not (fold == name).any()]
     if empty:
         message = f"No site of this screen is {' or '.join(empty)} by the folds of {folds.description}: they were "

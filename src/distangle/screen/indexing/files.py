@@ -24,7 +24,7 @@ Probe = Callable[[Path], ImageHeader | tuple[str, tuple[int, int], int]]
 Raises ImageError.
 """
 
-Tails = Callable[[Path], Mapping[int, tuple[int, int]]]
+ZeroedRowsFinder = Callable[[Path], Mapping[int, tuple[int, int]]]
 """Reads the ends of the pages of a file: by page, the first and last of the rows that were zeroed, from 1."""
 
 ZEROED_TAIL = "zeroed tail"
@@ -46,20 +46,20 @@ class FileInfo:
         mtime: When it was written.
         header: What it says of itself; None where no header was read.
         sha256: Of its bytes; "" where they were not read.
-        trouble: "" or why it cannot be used.
+        error: "" or why it cannot be used.
         fix: What to do about that.
-        is_absent: There is no such file.
-        tails: Page to its first and last zeroed row, of a raw TIFF that was half copied.
+        is_missing: There is no such file.
+        zeroed_rows: Page to its first and last zeroed row, of a raw TIFF that was half copied.
     """
 
     size: int = 0
     mtime: float = 0.0
     header: ImageHeader | None = None
     sha256: str = ""
-    trouble: str = ""
+    error: str = ""
     fix: str = "Copy the file again from where it came."
-    is_absent: bool = False
-    tails: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    is_missing: bool = False
+    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def kind(self) -> tuple[str, tuple[int, int]] | None:
@@ -80,7 +80,7 @@ class SiteFiles:
 class InspectionResult:
     """Entries whose files are readable, what their files are, and refusals.
 
-    `told` counts the entries whose pages are others than their layout could know: their files tell which are meant.
+    `n_resolved_pages` counts the entries whose pages come from the metadata of their files, not from the layout.
     """
 
     entries: list[SiteRecord]
@@ -88,7 +88,7 @@ class InspectionResult:
     dtype: str | None
     shape: tuple[int, int] | None
     problems: list[Problem]
-    told: int = 0
+    n_resolved_pages: int = 0
 
 
 def inspect_files(
@@ -97,7 +97,7 @@ def inspect_files(
     *,
     source: AnyPath,
     probe: Probe | None = None,
-    tails: Tails | None = None,
+    find_zeroed_rows: ZeroedRowsFinder | None = None,
     hash_files: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> InspectionResult:
@@ -108,7 +108,7 @@ def inspect_files(
         channels: To name them in refusals.
         source: The folder that the paths start from.
         probe: Reads headers; without it neither shape nor pages are known.
-        tails: Finds rows that were zeroed; sites with some are refused. Asked only where files are hashed.
+        find_zeroed_rows: Finds rows that were zeroed; sites with some are refused. Asked only where files are hashed.
         hash_files: Read every byte for its SHA-256. What lies behind a URL is fetched for it; without, nothing is
             fetched and no header read.
         progress: Called with the number of files done and in all.
@@ -119,9 +119,9 @@ def inspect_files(
     names = list(dict.fromkeys(path for entry in entries for path in entry.paths))
     if isinstance(source, RemotePath) and not hash_files:
         probe = None
-    tails = tails if hash_files else None
+    find_zeroed_rows = find_zeroed_rows if hash_files else None
     looked: dict[str, FileInfo] = {}
-    for name, file in _look_at_all(names, source, probe, tails, hash_files=hash_files):
+    for name, file in _look_at_all(names, source, probe, find_zeroed_rows, hash_files=hash_files):
         looked[name] = file
         if progress is not None:
             progress(len(looked), len(names))
@@ -147,16 +147,23 @@ def inspect_files(
         problems += _same_bytes(kept, looked)
     dtype, shape = usual or (None, None)
     files = [_site_files(entry, looked, hash_files=hash_files) for entry in kept]
-    return InspectionResult(entries=kept, files=files, dtype=dtype, shape=shape, problems=problems, told=told)
+    return InspectionResult(
+        entries=kept, files=files, dtype=dtype, shape=shape, problems=problems, n_resolved_pages=told
+    )
 
 
 def _look_at_all(
-    names: Sequence[str], source: AnyPath, probe: Probe | None, tails: Tails | None, *, hash_files: bool
+    names: Sequence[str],
+    source: AnyPath,
+    probe: Probe | None,
+    find_zeroed_rows: ZeroedRowsFinder | None,
+    *,
+    hash_files: bool,
 ) -> Iterator[tuple[str, FileInfo]]:
     def look(part: Sequence[str]) -> list[FileInfo]:
         if isinstance(source, RemotePath):
-            return [_look_behind(source / name, probe, tails, hash_files=hash_files) for name in part]
-        return [_look_at(f"{source}/{name}", probe, tails, hash_files=hash_files) for name in part]
+            return [_look_behind(source / name, probe, find_zeroed_rows, hash_files=hash_files) for name in part]
+        return [_look_at(f"{source}/{name}", probe, find_zeroed_rows, hash_files=hash_files) for name in part]
 
     # Threads: most of the time goes by waiting for a network file system.
     with ThreadPoolExecutor(max_workers=8) as threads:
@@ -166,28 +173,32 @@ def _look_at_all(
                 yield from zip(part, files, strict=True)
 
 
-def _look_at(name: str, probe: Probe | None, tails: Tails | None, *, hash_files: bool) -> FileInfo:
+def _look_at(
+    name: str, probe: Probe | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
+) -> FileInfo:
     try:
         found = os.stat(name)  # noqa: PTH116 - pathlib costs more than the call, a million times
         size, mtime = found.st_size, found.st_mtime
         if stat.S_ISDIR(found.st_mode) and is_array(Path(name)):
             size, mtime = size_and_mtime(Path(name))
         elif not stat.S_ISREG(found.st_mode):
-            return FileInfo(trouble="not a regular file")
+            return FileInfo(error="not a regular file")
         if size == 0:
-            return FileInfo(trouble="0 bytes")
+            return FileInfo(error="0 bytes")
         header = ImageHeader(*probe(Path(name))) if probe is not None else None
         sha256 = sha256_of_stored(Path(name)) if hash_files else ""
-        zeroed = tails(Path(name)) if tails is not None and not stat.S_ISDIR(found.st_mode) else {}
+        zeroed = (
+            find_zeroed_rows(Path(name)) if find_zeroed_rows is not None and not stat.S_ISDIR(found.st_mode) else {}
+        )
     except (FileNotFoundError, NotADirectoryError):
-        return FileInfo(trouble="no such file", is_absent=True)
+        return FileInfo(error="no such file", is_missing=True)
     except OSError as error:
-        return FileInfo(trouble=f"cannot be read: {error.strerror or error}")
+        return FileInfo(error=f"cannot be read: {error.strerror or error}")
     except PixelTypeError as error:
-        return FileInfo(trouble=_without(name, error), fix="Export grey planes of 8 or 16 bit: a file per channel.")
+        return FileInfo(error=_without(name, error), fix="Export grey planes of 8 or 16 bit: a file per channel.")
     except ImageError as error:
-        return FileInfo(trouble=_without(name, error))
-    return FileInfo(size=size, mtime=mtime, header=header, sha256=sha256, tails=zeroed)
+        return FileInfo(error=_without(name, error))
+    return FileInfo(size=size, mtime=mtime, header=header, sha256=sha256, zeroed_rows=zeroed)
 
 
 def _without(name: str, error: ImageError) -> str:
@@ -195,22 +206,24 @@ def _without(name: str, error: ImageError) -> str:
     return str(error).removeprefix(str(Path(name))).lstrip(": ")
 
 
-def _look_behind(path: RemotePath, probe: Probe | None, tails: Tails | None, *, hash_files: bool) -> FileInfo:
+def _look_behind(
+    path: RemotePath, probe: Probe | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
+) -> FileInfo:
     try:
         if probe is not None or hash_files:
-            return _look_at(str(path.local_copy(fresh=True)), probe, tails, hash_files=hash_files)
+            return _look_at(str(path.local_copy(fresh=True)), probe, find_zeroed_rows, hash_files=hash_files)
         return FileInfo(size=path.size(), mtime=path.mtime())
     except FileNotFoundError:
-        return FileInfo(trouble="no such file", is_absent=True)
+        return FileInfo(error="no such file", is_missing=True)
     except OSError as error:
-        return FileInfo(trouble=f"cannot be read: {error}")
+        return FileInfo(error=f"cannot be read: {error}")
 
 
 def _unusable(entry: SiteRecord, channels: Sequence[Channel], looked: Mapping[str, FileInfo]) -> Problem | None:
     files = [looked[path] for path in entry.paths]
-    absent = [k for k, file in enumerate(files) if file.is_absent]
-    damaged = [k for k, file in enumerate(files) if file.trouble and not file.is_absent]
-    troubles = [f"{entry.paths[k]}: {files[k].trouble}" for k in damaged]
+    absent = [k for k, file in enumerate(files) if file.is_missing]
+    damaged = [k for k, file in enumerate(files) if file.error and not file.is_missing]
+    troubles = [f"{entry.paths[k]}: {files[k].error}" for k in damaged]
     if absent:
         return entry.problem(
             "no image" if len(absent) == len(files) else "missing channel",
@@ -233,8 +246,8 @@ def _unusable(entry: SiteRecord, channels: Sequence[Channel], looked: Mapping[st
 def _wrong_pixels(entry: SiteRecord, channels: Sequence[Channel], looked: Mapping[str, FileInfo]) -> Problem | None:
     files = [looked[path] for path in entry.paths]
     for channel, path, page, file in zip(channels, entry.paths, entry.pages, files, strict=True):
-        if max(page, 0) in file.tails:
-            return _zeroed_tail(entry, channel, path, file.tails[max(page, 0)])
+        if max(page, 0) in file.zeroed_rows:
+            return _zeroed_tail(entry, channel, path, file.zeroed_rows[max(page, 0)])
     if len({file.kind for file in files}) > 1:
         pairs = zip(channels, files, strict=True)
         said = [f"{channel.name} {_say(file.kind)}" for channel, file in pairs if file.kind]

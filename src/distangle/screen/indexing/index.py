@@ -12,7 +12,7 @@ from distangle import __version__
 from distangle.core.remote import RemotePath, as_path
 from distangle.core.unicode_names import normalize_name
 from distangle.errors import ScreenError
-from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, Tails, inspect_files
+from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, ZeroedRowsFinder, inspect_files
 from distangle.screen.indexing.links import links_out_of_source, links_problem
 from distangle.screen.indexing.provenance import options_to_json, relative
 from distangle.screen.indexing.records import IndexOptions, ReaderResult, SiteRecord
@@ -48,7 +48,7 @@ def index(
     well_base: int | str | None = None,
     well_order: str | None = None,
     probe: Probe | None = None,
-    tails: Tails | None = None,
+    find_zeroed_rows: ZeroedRowsFinder | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Screen:
     """Find out which perturbation is in which well, and what is wrong.
@@ -80,8 +80,8 @@ def index(
             a source that counts from 0.
         well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
         probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
-        tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
-            with `hash_files`. None keeps them.
+        find_zeroed_rows: Finds zeroed rows at the end of raw files (in `distangle.images`); sites with some are
+            refused. Used only with `hash_files`. None keeps them.
         progress: Called with the number of files looked at and in all.
 
     Returns:
@@ -131,7 +131,7 @@ def index(
             found.channels,
             source=found.source,
             probe=probe,
-            tails=tails,
+            find_zeroed_rows=find_zeroed_rows,
             hash_files=hash_files,
             progress=progress,
         )
@@ -140,7 +140,7 @@ def index(
     problems += links_problem(outside)
     sites = _sites_table(seen.entries, seen.files, found, n_channels=len(found.channels))
     refused_in_all = n_refused(problems)
-    _check_conservation(found.found, len(sites), refused_in_all, problems)
+    _check_conservation(found.n_found, len(sites), refused_in_all, problems)
     names = ordered_classes(sites["perturbation"])
     card = ScreenMetadata(
         layout=layout,
@@ -155,14 +155,14 @@ def index(
         perturbations_sha256=ordered_classes_sha256(names),
         cell_types=tuple(sorted({name for name in sites["cell_type"] if name})),
         extra_columns=found.extra_columns,
-        found=found.found,
+        found=found.n_found,
         indexed=len(sites),
         refused=refused_in_all,
         tables_only=tables_only,
         provenance={
             **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
             **({"recognised_by": sign} if sign else {}),
-            **({"pages_told_by_files": seen.told} if seen.told else {}),
+            **({"pages_told_by_files": seen.n_resolved_pages} if seen.n_resolved_pages else {}),
             **({"links_out": len(outside)} if outside else {}),
             "asked": options_to_json(request, given, folder=found.source),
         },
@@ -256,5 +256,5 @@ def _provenance(found: ReaderResult, *, hash_files: bool, has_probe: bool) -> di
         ],
         "files_hashed": hash_files,
         "headers_read": has_probe,
-        **found.notes,
+        **found.provenance,
     }

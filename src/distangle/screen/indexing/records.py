@@ -66,7 +66,7 @@ class SiteRecord:
             fix=fix,
         )
 
-    def without_paths(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
+    def missing_paths_problem(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
         """Return the refusal of a table row that names no file.
 
         Args:
@@ -123,7 +123,7 @@ class IndexOptions:
     acquisition: str = ""
 
     @property
-    def moment(self) -> dict[str, str]:
+    def selected_axes(self) -> dict[str, str]:
         """Time, cycle and acquisition, as far as they were named."""
         named = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
         return {axis: value for axis, value in named.items() if value}
@@ -138,12 +138,12 @@ class ReaderResult:
         channels: The stains.
         entries: What may become a row of the screen.
         problems: What the layout refuses or remarks by itself.
-        found: How many entries there are, counted apart from `entries` and `problems`.
-        keys: Which of `experiment` and `plate` the entries name by themselves, without a table of wells.
+        n_found: How many entries there are, counted apart from `entries` and `problems`.
+        key_columns: Which of `experiment` and `plate` the entries name by themselves, without a table of wells.
         extra_columns: Names for `Entry.extra`.
         tables: The tables that were read.
-        site_hint: What to do about two rows of one site.
-        notes: For the provenance.
+        duplicate_fix: What to do about two rows of one site.
+        provenance: Entries for the provenance of the screen.
         pixel_size_um: Side of a pixel in micrometres, as the instrument tells it; None where it does not.
     """
 
@@ -151,12 +151,12 @@ class ReaderResult:
     channels: tuple[Channel, ...] = ()
     entries: list[SiteRecord] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    found: int = 0
-    keys: frozenset[str] = frozenset()
+    n_found: int = 0
+    key_columns: frozenset[str] = frozenset()
     extra_columns: tuple[str, ...] = ()
     tables: tuple[AnyPath, ...] = ()
-    site_hint: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    duplicate_fix: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
     pixel_size_um: float | None = None
 
     @property
@@ -173,14 +173,14 @@ class Reader:
 
     Attributes:
         name: As typed behind `--layout`.
-        find: Finds every entry of a source; raises `ScreenError` when the source as a whole cannot be understood.
+        read: Finds every entry of a source; raises `ScreenError` when the source as a whole cannot be understood.
             What it counts in `Found.found` must be `Found.entries` and its own refusals together.
-        sign: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
+        detect: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
             folders and opens no image.
-        options: The options of a `Request` that it understands; the others are refused before `find` is asked.
+        options: The options of a `Request` that it understands; the others are refused before `read` is asked.
     """
 
     name: str
-    find: Callable[[IndexOptions], ReaderResult]
-    sign: Callable[[AnyPath], str]
+    read: Callable[[IndexOptions], ReaderResult]
+    detect: Callable[[AnyPath], str]
     options: frozenset[str] = frozenset()

@@ -17,7 +17,7 @@ from distangle.screen.problems import Problem
 from distangle.screen.reserved_columns import PREFIX, rename_columns
 
 
-def drop_duplicates(entries: Sequence[SiteRecord], *, site_hint: str) -> tuple[list[SiteRecord], list[Problem]]:
+def drop_duplicates(entries: Sequence[SiteRecord], *, duplicate_fix: str) -> tuple[list[SiteRecord], list[Problem]]:
     """Return the entries that are unique at their site, and refusals of the others.
 
     Of rows that are the same in every column, but for the spelling of the well, the first is kept, also where they
@@ -25,7 +25,7 @@ def drop_duplicates(entries: Sequence[SiteRecord], *, site_hint: str) -> tuple[l
 
     Args:
         entries: Wells may be spelled `a1` and `A01`: they are compared by position.
-        site_hint: What to do about rows that differ.
+        duplicate_fix: What to do about rows that differ.
     """
     groups: dict[tuple[str, str, object, int], list[SiteRecord]] = defaultdict(list)
     for entry in entries:
@@ -46,7 +46,7 @@ def drop_duplicates(entries: Sequence[SiteRecord], *, site_hint: str) -> tuple[l
                     found=f"{'the same as' if same else 'in conflict with'} {'; '.join(others[:5])}"
                     + (f" and {len(others) - 5} more" if len(others) > 5 else ""),
                     expected="one row per site",
-                    fix="Remove the repetition; the first one was kept." if same else site_hint,
+                    fix="Remove the repetition; the first one was kept." if same else duplicate_fix,
                 )
             )
     return kept, problems
@@ -93,7 +93,7 @@ def validate_records(found: ReaderResult, plate: tuple[int, int] | None) -> tupl
 
 
 def _unique_sites(entries: list[SiteRecord], found: ReaderResult) -> tuple[list[SiteRecord], list[Problem]]:
-    return drop_duplicates(entries, site_hint=found.site_hint)
+    return drop_duplicates(entries, duplicate_fix=found.duplicate_fix)
 
 
 def _agreeing_wells(entries: list[SiteRecord], found: ReaderResult) -> tuple[list[SiteRecord], list[Problem]]:
@@ -128,7 +128,7 @@ def _label_of_sites(entries: Sequence[SiteRecord], found: ReaderResult) -> str:
 
     It is "" where no column was mapped.
     """
-    column = dict(found.notes.get("columns", {})).get("perturbation", "")
+    column = dict(found.provenance.get("columns", {})).get("perturbation", "")
     if not column:
         return ""
     treatments = _treatment_columns(entries, found)
