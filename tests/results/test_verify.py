@@ -86,7 +86,7 @@ def test_what_vanished_from_another_folder_stays_missing_after_more_was_written(
 def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> None:
     write_json(run.run, {"finished": False})
     (note,) = verify_run(run).notes
-    assert "The training did not end. `distangle train --resume" in note
+    assert "The training did not finish. Resume it: `distangle train --resume" in note
     with run_lock(run.root, say=lambda _: None):
         (note,) = verify_run(run).notes
         assert "is being written to by process" in note
