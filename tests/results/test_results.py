@@ -42,7 +42,7 @@ def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_rows_that_do_not_agree_are_refused() -> None:
-    with pytest.raises(ValueError, match="they must agree"):
+    with pytest.raises(ValueError, match="their sizes must match"):
         Predictions(
             level="site",
             table=pd.DataFrame({"x": [1]}),

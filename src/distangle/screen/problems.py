@@ -124,7 +124,7 @@ def n_refused(problems: Sequence[Problem]) -> int:
     return sum(problem.count for problem in problems if problem.severity == "refused")
 
 
-def carry_over(screen: Screen) -> list[Problem]:
+def index_findings(screen: Screen) -> list[Problem]:
     """Return the rows of `problems.csv` as findings; a refusal is an error."""
     return [problem.as_finding() for problem in read_problems(screen.problems)]
 

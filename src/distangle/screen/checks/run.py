@@ -11,7 +11,7 @@ from distangle.screen.checks.duplicates import check_duplicates, check_missing
 from distangle.screen.checks.edits import check_provenance
 from distangle.screen.checks.label_names import check_control_layout, check_label_names
 from distangle.screen.checks.placement import check_placement
-from distangle.screen.problems import CheckReport, Invariant, Problem, carry_over
+from distangle.screen.problems import CheckReport, Invariant, Problem, index_findings
 from distangle.screen.screen import KEY_COLUMNS, Screen
 from distangle.screen.statistics import EntityCounts, statistics
 
@@ -98,7 +98,7 @@ def check_tables(
         ScreenError: A total of something that is not counted.
     """
     findings = [
-        *carry_over(screen),
+        *index_findings(screen),
         *check_provenance(screen),
         *check_placement(screen),
         *check_duplicates(screen),
