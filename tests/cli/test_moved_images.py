@@ -164,7 +164,7 @@ def test_another_screen_of_the_same_names_is_new_and_is_never_taken_for_the_move
     with pytest.raises(SystemExit):
         main(["predict", str(made / "runs/a"), str(tmp_path / "screen")])
     said = capsys.readouterr().err
-    assert "its wells, labels or images are not those that the run was made of" in said
+    assert "its wells, labels or images are not those that the run was trained on" in said
     assert "predict this one as another: `distangle predict" in said
     main(["predict", str(made / "runs/a"), str(tmp_path / "screen"), "--out", str(tmp_path / "new")])
     table = pd.read_parquet(tmp_path / "new/sites.parquet")

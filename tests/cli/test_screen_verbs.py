@@ -133,7 +133,7 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
         ),
         (["folds", "{screen}", "--group", "well", "--n", "0", "--out", "{new}"], "0 folds of"),
         (["index", "{lab}", "--out", "{new}", "--plate-rows", "0", "--plate-columns", "3"], "A plate of 0 x 3 wells"),
-        (["index", "{lab}", "--out", "{new}", "--plate-rows", "8"], "one alone says no plate: give both, or none"),
+        (["index", "{lab}", "--out", "{new}", "--plate-rows", "8"], "belong together: give both, or neither"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence_and_leaves_nothing(

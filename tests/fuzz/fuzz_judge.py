@@ -72,7 +72,7 @@ def judge(d: Draft, folder: Path, *, reader: Callable[..., Screen] = index) -> V
     if "tables" in options:
         options["tables"] = source / options["tables"]
     layout = options.pop("layout", d.layout)
-    options |= {"layout": layout, "probe": probe_image, "tails": find_zeroed_rows}
+    options |= {"layout": layout, "probe": probe_image, "find_zeroed_rows": find_zeroed_rows}
     try:
         screen = reader(source, **options)
     except DistangleError as error:

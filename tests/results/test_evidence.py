@@ -42,7 +42,7 @@ def test_columns_stand_in_the_rows_of_the_explanation():
     assert columns["stability"].tolist()[0] == 1
     assert columns["deletion_auc"].tolist()[4] == 0.25
     assert columns["stability"].isna().sum() == 4
-    with pytest.raises(RunError, match="Row 4 was examined, but the explanation has 4 rows. Explain the run again."):
+    with pytest.raises(RunError, match="Row 4 was tested, but the explanation has 4 rows. Explain the run again."):
         examined().columns(4)
 
 

@@ -42,7 +42,7 @@ def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_rows_that_do_not_agree_are_refused() -> None:
-    with pytest.raises(ValueError, match="they must agree"):
+    with pytest.raises(ValueError, match="their sizes must match"):
         Predictions(
             level="site",
             table=pd.DataFrame({"x": [1]}),
@@ -66,7 +66,7 @@ def test_a_folder_in_use_is_not_taken(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "new")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    with pytest.raises(RunError, match="is not empty, and it is no run"):
+    with pytest.raises(RunError, match="is not empty and is not a run"):
         RunFolder.create(tmp_path / "used")
     (tmp_path / "used" / "run.json").touch()
     with pytest.raises(RunError, match="holds a run.*--resume"):
@@ -92,7 +92,7 @@ def test_a_file_that_a_user_put_into_the_folder_is_never_removed(tmp_path: Path,
         (own.parent / ".begun").touch()
         if name in ("config.yaml", "screen.json", "folds.parquet"):
             return
-    with pytest.raises(RunError, match=f"is not empty, and it is no run: it holds {name}.*Name another folder"):
+    with pytest.raises(RunError, match=f"is not empty and is not a run: it holds {name}.*Name another folder"):
         with RunFolder.begin(own.parent):
             pass
     assert own.read_text() == "precious"

@@ -53,7 +53,7 @@ def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
         ("extra", "notes.txt"),
         ("missing", "predictions/scores.json"),
     ]
-    words = {one.name: one.words for one in found}
+    words = {one.name: one.detail for one in found}
     assert words["config.yaml"] == "5 bytes instead of 62"
     assert words["metrics.csv"].startswith("its SHA-256 is not ")
     assert words["predictions/scores.json"] == "62 bytes were written"
@@ -86,7 +86,7 @@ def test_what_vanished_from_another_folder_stays_missing_after_more_was_written(
 def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> None:
     write_json(run.run, {"finished": False})
     (note,) = verify_run(run).notes
-    assert "The training did not end. `distangle train --resume" in note
+    assert "The training did not finish. Resume it: `distangle train --resume" in note
     with run_lock(run.root, say=lambda _: None):
         (note,) = verify_run(run).notes
         assert "is being written to by process" in note
@@ -183,7 +183,7 @@ def test_an_image_changed_since_the_index_is_named_with_its_well(
         ("changed", True),
         ("missing", True),
     ]
-    assert found[0].words == "experiment E2 plate 1 well B03 site 1: one of these files"
+    assert found[0].detail == "experiment E2 plate 1 well B03 site 1: one of these files"
     with pytest.raises(SystemExit):
         main(["verify", str(tmp_path / "screen")])
     assert "2 differ" in capsys.readouterr().out

@@ -29,7 +29,7 @@ def test_a_problem_of_the_index_is_a_finding_of_the_checks(
     finding = problem.as_finding()
     assert (finding.severity, finding.what, finding.file, finding.where) == (severity, what, file, where)
     assert finding.count == problem.count
-    table = findings_table(CheckReport(findings=(finding,), laws=()).findings)
+    table = findings_table(CheckReport(findings=(finding,), invariants=()).findings)
     assert list(table.columns) == [
         *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel", "file", "fix", "count")
     ]

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from distangle.errors import ScreenError
 from distangle.screen import parse_well, smallest_plate, well_name
-from distangle.screen.plates import PlateTransform, place_words
+from distangle.screen.plates import PlateTransform, location_name
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_the_smallest_standard_plate_is_chosen_and_the_largest_when_none_is_larg
 
 
 def test_a_place_is_written_as_far_as_it_is_known() -> None:
-    assert place_words("HUVEC-01", "2", "B03", 0) == "HUVEC-01 plate 2 well B03 site 0"
-    assert place_words("HUVEC-01", "2", "B03") == "HUVEC-01 plate 2 well B03"
-    assert place_words("HUVEC-01", "2") == "HUVEC-01 plate 2"
+    assert location_name("HUVEC-01", "2", "B03", 0) == "HUVEC-01 plate 2 well B03 site 0"
+    assert location_name("HUVEC-01", "2", "B03") == "HUVEC-01 plate 2 well B03"
+    assert location_name("HUVEC-01", "2") == "HUVEC-01 plate 2"
 
 
 def test_a_transform_transposes_then_rotates_then_shifts() -> None:

@@ -71,7 +71,7 @@ def check(
         )
     show_action("looking for leaks")
     leaks = find_leaks(read, divided, label=target)
-    checked = checked.joined(CheckReport(findings=tuple(leaks), laws=()))
+    checked = checked.merge(CheckReport(findings=tuple(leaks), invariants=()))
     folder = out or screen / CHECKS
     if pixels and not read.card.tables_only:
         from distangle.images import sample_sites
@@ -83,14 +83,14 @@ def check(
             more, surveyed = check_pixels(
                 read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)
             )
-        checked = checked.joined(more)
+        checked = checked.merge(more)
         surveyed.write(folder / "planes.parquet")
     else:
         (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check, not of this one
     checked.write(folder)
-    for law in checked.laws:
+    for law in checked.invariants:
         (print_result if law.holds else print_note)(
-            f"{law.stage}: {law.words}{'' if law.holds else '  (does not come out)'}"
+            f"{law.stage}: {law.equation}{'' if law.holds else '  (does not come out)'}"
         )
     groups = checked.grouped()
     if groups:
@@ -165,7 +165,7 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
     else:
         raise ConfigError(f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them.")
     if found.differences:
-        rows = [(one.kind, one.name, one.words) for one in found.differences[:MAX_MISMATCHES]]
+        rows = [(one.kind, one.name, one.detail) for one in found.differences[:MAX_MISMATCHES]]
         print_table(("", "file", "found"), rows)
         if len(found.differences) > MAX_MISMATCHES:
             print_note(f"... {len(found.differences) - MAX_MISMATCHES} more")

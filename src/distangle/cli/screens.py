@@ -164,7 +164,7 @@ def index(
             well_base=well_base,
             well_order=well_order,
             probe=None if tables_only else probe_image,
-            tails=None if tables_only or keep_zeroed_tails else find_zeroed_rows,
+            find_zeroed_rows=None if tables_only or keep_zeroed_tails else find_zeroed_rows,
             progress=by_percent(advance),
         )
     show_action("writing the screen")

@@ -12,7 +12,7 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, brief, did_you_mean
 from distangle.inference.out_of_fold import FOLD_COLUMN
 from distangle.results import RunFolder
-from distangle.screen import HELD_OUT, NEGATIVE, NOTHING, TRAIN, Screen
+from distangle.screen import HELD_OUT, NEGATIVE, NO_HOLD_OUT, TRAIN, Screen
 
 FOLD = "Metadata_Fold"
 
@@ -59,7 +59,7 @@ def training_remark(run: RunFolder, table: pd.DataFrame) -> str:
             "that the networks of the cross-validation gave to sites they had not seen. To explain one of these: "
             f"`distangle predict {fold}`, then `distangle explain {fold}`."
         )
-    if told["held_out"] == NOTHING:
+    if told["held_out"] == NO_HOLD_OUT:
         return (
             "The network was trained on all sites explained here: what it takes for a sign of its answer may be a "
             "peculiarity of these wells. `distangle train SCREEN --cross-validate 5` keeps networks that have not seen "

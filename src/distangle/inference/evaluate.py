@@ -12,7 +12,7 @@ from distangle.inference.baselines import beats_no_baseline
 from distangle.inference.control_checks import UNSEEN, evaluate_controls
 from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
-from distangle.screen import CONTROLS, NEGATIVE, NOTHING
+from distangle.screen import CONTROLS, NEGATIVE, NO_HOLD_OUT
 from distangle.screen.folds.coverage import count_well_labels
 
 Metric = Literal["accuracy", "balanced accuracy"]
@@ -239,7 +239,7 @@ def _notes(
     unread = int((sites.table["reason"] != "").sum())
     if unread:
         yield f"{unread} sites could not be read; they keep a row with the reason in predictions/sites.parquet."
-    if held_out.empty and run["held_out"] == NOTHING:
+    if held_out.empty and run["held_out"] == NO_HOLD_OUT:
         yield (
             "Nothing was held out, so nothing is scored: how good the network is on new plates is not known. "
             "`distangle train SCREEN --cross-validate 5` tells."

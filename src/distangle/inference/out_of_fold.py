@@ -12,7 +12,7 @@ from distangle.model import ModelCard, PerturbationClassifier
 from distangle.model.device import named_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
-from distangle.screen import ASIDE, HELD_OUT, TRAIN, Folds, Screen
+from distangle.screen import EXCLUDED, HELD_OUT, TRAIN, Folds, Screen
 
 Guesses = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
 OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, ModelCard]]
@@ -68,7 +68,7 @@ def out_of_fold(
         trained = card.trained_classes
         labels = one.table["perturbation"].to_numpy(dtype=object)
         unknown = rows[[bool(labels[row]) and labels[row] not in trained for row in rows]]
-        fold[unknown] = ASIDE
+        fold[unknown] = EXCLUDED
         for row in unknown:
             never[str(labels[row])] = never.get(str(labels[row]), 0) + 1
     both = []

@@ -203,13 +203,15 @@ def collect_plate_statistics(
     contrast = kept.contrast
     if by == "controls" and not contrast:
         contrast = _contrast(model, store, training_rows, pieces_of, fewest=fewest)
-    groups, remarks = statistics_groups(store.screen, missing, by=by, fewest=fewest, of=rows, fold=store.fold)
+    groups, remarks = statistics_groups(
+        store.screen, missing, by=by, min_sites=fewest, source_rows=rows, fold=store.fold
+    )
     of_plate, collected, words = dict(kept.of_plate), list(kept.collected), list(kept.words)
     for group in groups:
         of_plate |= dict.fromkeys(group.plates, len(collected) if group.rows else None)
         if group.rows:
             collected.append(collect_statistics(model, pieces_of(group.rows), contrast=contrast or None))
-            words.append(f"{group.words}, {len(group.rows)} sites")
+            words.append(f"{group.description}, {len(group.rows)} sites")
     return PlateBatchNorm(by, of_plate, tuple(collected), tuple(words), (*kept.remarks, *remarks), contrast)
 
 
@@ -222,7 +224,9 @@ def _contrast(
     fewest: int,
 ) -> NormStatistics:
     screen, fold = store.screen, store.fold
-    groups, _ = statistics_groups(screen, training_rows, by="controls", fewest=fewest, of=training_rows, fold=fold)
+    groups, _ = statistics_groups(
+        screen, training_rows, by="controls", min_sites=fewest, source_rows=training_rows, fold=fold
+    )
     places = plates_of(screen, training_rows, fold)
 
     def both() -> Iterator[tuple[Pieces, Pieces]]:

@@ -100,7 +100,7 @@ def _planted_beside(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None
 
 def _remove_others(run: RunFolder, *, keep: list[Path]) -> None:
     """Remove pictures of an earlier report, if the manifest of the run lists them."""
-    for name in run.listed():
+    for name in run.manifest_entries():
         path = run.root / name
         if path.parent == run.report / "figures" and path.suffix in (".png", ".svg") and path not in keep:
             path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from distangle.results import (
     Scores,
     TemplateComparison,
 )
-from distangle.screen import NOTHING, Screen
+from distangle.screen import NO_HOLD_OUT, Screen
 
 _EXPLAINED = ("explanation.json", "maps.npz", "sites.parquet", "wells.parquet", "perturbations.parquet")
 _EXAMINED = ("faithfulness.", "benchmark.json", "templates.", "embeddings.parquet", "filters.")
@@ -104,7 +104,7 @@ class ReportData:
     @property
     def holds_nothing_out(self) -> bool:
         """Whether the run was trained on everything, without cross-validation."""
-        return bool(self.described.get("held_out") == NOTHING)
+        return bool(self.described.get("held_out") == NO_HOLD_OUT)
 
     @property
     def main_row(self) -> ScoreRow | None:
@@ -218,4 +218,6 @@ def _written(noun: type[Noun], folder: Path) -> Noun | None:
 
 
 def _hashes(run: RunFolder) -> Mapping[str, str]:
-    return {name: str(entry["sha256"]) for name, entry in run.listed().items() if not name.startswith("report/")}
+    return {
+        name: str(entry["sha256"]) for name, entry in run.manifest_entries().items() if not name.startswith("report/")
+    }

@@ -1,4 +1,4 @@
-"""The nouns that pass between rooms, and the folder they lie in. No torch."""
+"""Define the result types of a run and the folder that stores them; no torch."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ __all__ = [
     "verify_screen",
 ]
 
-# Tables and their statistics take a second to load; whether a folder is a run is known without them.
+# Loaded lazily: pandas takes a second to import, and opening a run folder does not need it.
 _MODULES = {
     "Benchmark": "evidence",
     "Mismatch": "verify",

@@ -1,11 +1,4 @@
-"""How often each method of explanation found what had been planted, beside chance and an untrained network.
-
-Whether the maps of an explanation are true of the network.
-
-The 1x1 filters of a network: bands and blocks of every layer, and what leaving filters out costs.
-
-Templates and embeddings: where they lie on maps, and the numbers of the full space beside them.
-"""
+"""Results that support an explanation: benchmark, faithfulness, filters, templates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,22 +22,31 @@ from distangle.core.io import (
 from distangle.core.untrusted_files import check_fields, read_regular_file
 from distangle.errors import RunError
 
-STATED = "benchmark.json"
-_KINDS = {"settings": dict, "aims": list, "rows": list}
+BENCHMARK_FILE = "benchmark.json"
+_BENCHMARK_KINDS = {"settings": dict, "aims": list, "rows": list}
+_FAITHFULNESS_KINDS = {"settings": dict, "summary": dict, "sentences": list, "sites": list}
+_FAITHFULNESS_FILES = ("faithfulness.json", "faithfulness.npz")
+_FILTER_FILES = ("filters.json", "filters.safetensors")
+_FILTER_KINDS: Kinds = {
+    **dict.fromkeys(("stored_layers", "sentences", "prune", "layers"), list),
+    "claim": (dict, type(None)),
+    "settings": dict,
+}
+_TEMPLATE_FILES = ("templates.parquet", "embeddings.parquet", "templates.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """The truth table over methods.
+    """Hit rates of attribution methods on planted truth.
 
     Attributes:
         rows: One per network, question, method and unit, with `network` (`trained` or `untrained`), `question`
             (`stain` or `place`), `method`, `unit` (`wells` or `sites`), `hits`, `of`, `share` with its 95 %
-            interval over wells, `low` to `high`, `chance`, `swapped` (the same method's scores or maps of other sites:
-            what its habits alone would hit) and, for places, `layer`, `mass` (mean share of the map inside the place)
+            interval over wells, `low` to `high`, `chance`, `swapped` (hits of the same method's scores or maps of other
+            sites) and, for places, `layer`, `mass` (mean share of the map inside the place)
             and `area`. An untrained network's counts are means over several, so hits may be a fraction.
-        aims: What was to be reached: `aim`, `method`, `value`, `limit`, `met` (None where nothing could be counted).
-        settings: What was asked.
+        aims: Targets of the benchmark: `aim`, `method`, `value`, `limit`, `met` (None if nothing could be counted).
+        settings: Settings of the benchmark.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -53,7 +55,7 @@ class Benchmark:
 
     def write(self, folder: Path) -> list[Path]:
         """Write `benchmark.json`; return its path."""
-        path = folder / STATED
+        path = folder / BENCHMARK_FILE
         write_json(
             path,
             {
@@ -71,23 +73,25 @@ class Benchmark:
         Raises:
             RunError: The run's explanations have not been benchmarked.
         """
-        return cls(**read_result_json(folder / STATED, what="benchmark", flags=" --benchmark", kinds=_KINDS))
+        return cls(
+            **read_result_json(folder / BENCHMARK_FILE, what="benchmark", flags=" --benchmark", kinds=_BENCHMARK_KINDS)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faithfulness:
-    """What came of the tests that a map has to stand.
+    """Results of the faithfulness tests of attribution maps.
 
     Attributes:
         table: One row per examined site: `row` (its position in the explanation) and `deletion_auc`, `insertion_auc`,
             `deletion_p`, `insertion_p`, `stability`, `after_randomization`, `other_targets`; NaN where a test was not
-            made for the site.
+            run for the site.
         arrays: Curves [site, step] as `curves/REPLACEMENT/deletion`, `.../insertion` and `.../random` (probability),
             and the first sites' maps of the network and of untrained ones, in [0, 1], as `maps/trained`,
             `maps/untrained/STAGE`; the sites of both are the first of the table.
-        settings: How it was examined, and on how many sites.
-        summary: Numbers and a verdict per test, ready for a page.
-        sentences: What they say.
+        settings: Settings of the tests, and the number of sites.
+        summary: Numbers and a verdict per test, for the report.
+        sentences: The verdicts as sentences.
     """
 
     table: pd.DataFrame
@@ -97,29 +101,31 @@ class Faithfulness:
     sentences: tuple[str, ...]
 
     def columns(self, n_rows: int) -> pd.DataFrame:
-        """Return the columns of the table for all rows of an explanation, NaN for sites that were not examined.
+        """Return the table with a row per row of an explanation.
+
+        Rows of sites that were not tested are NaN.
 
         Args:
-            n_rows: Of the explanation.
+            n_rows: Number of rows of the explanation.
 
         Raises:
-            RunError: A site was examined that the explanation does not have.
+            RunError: The table has a row that the explanation lacks.
         """
-        beyond = [int(row) for row in self.table["row"] if not 0 <= row < n_rows]
-        if beyond:
+        unknown_rows = [int(row) for row in self.table["row"] if not 0 <= row < n_rows]
+        if unknown_rows:
             raise RunError(
-                f"Row {beyond[0]} was examined, but the explanation has {n_rows} rows. Explain the run again."
+                f"Row {unknown_rows[0]} was tested, but the explanation has {n_rows} rows. Explain the run again."
             )
         return self.table.set_index("row").reindex(range(n_rows)).rename_axis(None)
 
     def write(self, folder: Path) -> list[Path]:
         """Write `faithfulness.json` and `faithfulness.npz`; return the paths."""
-        said, arrays = (folder / name for name in _FILES)
-        found = {name: np.asarray(values, dtype=np.float32) for name, values in self.arrays.items()}
-        write_arrays(arrays, found)
+        json_file, arrays_file = (folder / name for name in _FAITHFULNESS_FILES)
+        contents = {name: np.asarray(values, dtype=np.float32) for name, values in self.arrays.items()}
+        write_arrays(arrays_file, contents)
         sites = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
         write_json(
-            said,
+            json_file,
             {
                 "settings": dict(self.settings),
                 "summary": dict(self.summary),
@@ -127,12 +133,12 @@ class Faithfulness:
                 "sites": sites,
             },
         )
-        return [said, arrays]
+        return [json_file, arrays_file]
 
     @staticmethod
     def remove(folder: Path) -> list[Path]:
-        """Remove what `write` wrote of other maps; return the paths."""
-        paths = [folder / name for name in _FILES]
+        """Remove the files that `write` wrote; return their paths."""
+        paths = [folder / name for name in _FAITHFULNESS_FILES]
         for path in paths:
             path.unlink(missing_ok=True)
         return paths
@@ -142,45 +148,33 @@ class Faithfulness:
         """Read what `write` wrote.
 
         Raises:
-            RunError: The maps of the run have not been examined yet.
+            RunError: The maps of the run have not been tested yet.
         """
-        said, arrays = (folder / name for name in _FILES)
-        told, fix = read_result_json(said, what="examined maps", kinds=_FAITHFULNESS_KINDS), rebuild_hint(folder)
-        with read_regular_file(said, fix=fix):
-            table = pd.DataFrame(told.pop("sites"))
-            numbers = table.columns.drop("row")
-            table = table.astype({"row": "int64", **dict.fromkeys(numbers, "float64")})
-            sentences = tuple(check_fields(one, str, name="sentences") for one in told.pop("sentences"))
-        return cls(table=table, arrays=read_arrays(arrays, fix=fix), sentences=sentences, **told)
-
-
-_FAITHFULNESS_KINDS = {"settings": dict, "summary": dict, "sentences": list, "sites": list}
-_FILES = ("faithfulness.json", "faithfulness.npz")
-
-
-_FILTER_FILES = ("filters.json", "filters.safetensors")
-_FILTER_KINDS: Kinds = {
-    **dict.fromkeys(("stored_layers", "sentences", "prune", "layers"), list),
-    "claim": (dict, type(None)),
-    "settings": dict,
-}
+        json_file, arrays_file = (folder / name for name in _FAITHFULNESS_FILES)
+        values, fix = read_result_json(json_file, what="examined maps", kinds=_FAITHFULNESS_KINDS), rebuild_hint(folder)
+        with read_regular_file(json_file, fix=fix):
+            table = pd.DataFrame(values.pop("sites"))
+            number_columns = table.columns.drop("row")
+            table = table.astype({"row": "int64", **dict.fromkeys(number_columns, "float64")})
+            sentences = tuple(check_fields(sentence, str, name="sentences") for sentence in values.pop("sentences"))
+        return cls(table=table, arrays=read_arrays(arrays_file, fix=fix), sentences=sentences, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterAnalysis:
-    """The filters of a few layers, and numbers of all.
+    """Filters of a few layers, and statistics of all layers.
 
     Attributes:
         weights: float32 [filter, input] by `LAYER|printed`, and by `LAYER|gamma` where a norm stands before the layer.
-        stored_layers: Names of the layers whose weights these are.
+        stored_layers: Names of the layers that `weights` covers.
         layers: One entry per layer and kind of weights: `layer`, `weights` (`printed` | `gamma` | `gamma_over_sd`),
             `filters`, `inputs`, `dense`, and by number of bands and blocks `value` with the nulls `shuffled` and
             `initial`.
         claim: The two layers of Fig. 10 among all dense layers: `layers`, `of`, and `rank` by number; None where the
             network has no dense layers.
-        prune: What leaving filters out does to the accuracy; empty where it was not tried.
-        settings: Thresholds and draws.
-        sentences: What all this says.
+        prune: Accuracy after pruning filters; empty if not measured.
+        settings: Thresholds and number of random draws.
+        sentences: The results as sentences.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -193,13 +187,13 @@ class FilterAnalysis:
 
     def write(self, folder: Path) -> list[Path]:
         """Write `filters.json` and `filters.safetensors`; return the paths."""
-        said, weights = (folder / name for name in _FILTER_FILES)
+        json_file, weights = (folder / name for name in _FILTER_FILES)
         with atomic_write(weights) as temporary:
             save_file(
                 {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in self.weights.items()}, temporary
             )
         write_json(
-            said,
+            json_file,
             {
                 "stored_layers": list(self.stored_layers),
                 "sentences": list(self.sentences),
@@ -209,28 +203,25 @@ class FilterAnalysis:
                 "layers": list(self.layers),
             },
         )
-        return [said, weights]
+        return [json_file, weights]
 
     @classmethod
     def read(cls, folder: Path) -> "FilterAnalysis":
         """Read what `write` wrote.
 
         Raises:
-            RunError: The filters of the run have not been examined yet.
+            RunError: The filters of the run have not been analyzed yet.
         """
         path, weights = (folder / name for name in _FILTER_FILES)
-        told = read_result_json(path, what="filters", kinds=_FILTER_KINDS)
+        values = read_result_json(path, what="filters", kinds=_FILTER_KINDS)
         with read_regular_file(weights, fix=rebuild_hint(folder)):
-            found = load_file(weights)
-        return cls(**told, weights=found)
-
-
-_TEMPLATE_FILES = ("templates.parquet", "embeddings.parquet", "templates.json")
+            arrays = load_file(weights)
+        return cls(**values, weights=arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateComparison:
-    """The templates of both heads of one or two runs, and embeddings of a few perturbations.
+    """Templates (class weight vectors) of one or two runs, and embeddings.
 
     Attributes:
         templates: One row per run, head and output: `run`, `head` (`softmax` | `arc`), `output` (from 0),
@@ -240,9 +231,9 @@ class TemplateComparison:
             all others), and `NAME_x`, `NAME_y` for every map.
         embeddings: One row per run and held-out site of the chosen perturbations: `run`, `Metadata_*`,
             `perturbation`, `predicted`, `silhouette`, and `NAME_x`, `NAME_y` for every map.
-        maps: What was laid out: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbours`,
+        maps: The projections: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbours`,
             `trustworthiness` over all points, and `trustworthiness_of` each set by `RUN, HEAD` or `RUN`.
-        numbers: Of the full space, ready for JSON: `runs`, `templates`, `unused`, `embeddings`, `perturbations`,
+        numbers: Statistics of the full space, for JSON: `runs`, `templates`, `unused`, `embeddings`, `perturbations`,
             `settings`, `sentences`.
     """
 
@@ -252,13 +243,13 @@ class TemplateComparison:
     numbers: Mapping[str, Any]
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `templates.parquet`, `embeddings.parquet` and `templates.json`; return the paths."""
-        templates, embeddings, said = (folder / name for name in _TEMPLATE_FILES)
+        """Write two Parquet tables and `templates.json`; return the paths."""
+        templates, embeddings, json_file = (folder / name for name in _TEMPLATE_FILES)
         for path, table in ((templates, self.templates), (embeddings, self.embeddings)):
             with atomic_write(path) as temporary:
                 table.to_parquet(temporary, index=False)
-        write_json(said, {"numbers": dict(self.numbers), "maps": [dict(one) for one in self.maps]})
-        return [templates, embeddings, said]
+        write_json(json_file, {"numbers": dict(self.numbers), "maps": [dict(projection) for projection in self.maps]})
+        return [templates, embeddings, json_file]
 
     @classmethod
     def read(cls, folder: Path) -> "TemplateComparison":
@@ -268,8 +259,8 @@ class TemplateComparison:
             RunError: The templates of the run have not been compared yet.
         """
         templates, embeddings, path = (folder / name for name in _TEMPLATE_FILES)
-        said, fix = (
+        values, fix = (
             read_result_json(path, what="templates", kinds={"numbers": dict, "maps": list}),
             rebuild_hint(folder),
         )
-        return cls(templates=read_table(templates, fix=fix), embeddings=read_table(embeddings, fix=fix), **said)
+        return cls(templates=read_table(templates, fix=fix), embeddings=read_table(embeddings, fix=fix), **values)

@@ -1,4 +1,4 @@
-"""Where and in which stain the network looked, with the null beside it."""
+"""Attribution maps and channel importances of a run, with their null values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ from distangle.core.io import (
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
 
-ARRAYS, STATED = "maps.npz", "explanation.json"
-STANDS_OUT = 0.05  # p of the stain that came out on top, corrected for having looked at all
+ARRAYS_FILE, JSON_FILE = "maps.npz", "explanation.json"
+STANDS_OUT = 0.05  # p-value of the top channel, corrected for the number of channels
 _TABLES = ("sites", "wells", "perturbations")
 _KINDS: Kinds = {"settings": dict, "summary": dict, "planted": (dict, type(None))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One row per explained site, and the same by well and by perturbation.
+    """Explanations of sites, and their means by well and by perturbation.
 
     Attributes:
         table: The `Metadata_*` columns of `Predictions`, `perturbation`, `predicted`, `explained` (whose
             logit was explained), `probability`, and per channel k (1-based) `shapley_k`, `ablation_k`, `eq15_k`,
             `eq15_inverse_k`, `correlation_k`, each with its p-value `NAME_p_k` (against random maps; of the first two
-            against untreated wells, where there are any).
-        maps: float32 [row, height, width] in [0, 1], at the size of the images as the network saw them.
+            against control wells, if there are any).
+        maps: float32 [row, height, width] in [0, 1], at the size of the images that enter the network.
         settings: `layer`, `head`, `removal`, `n_null_maps`, `channels` (names), `scale` (pixels of the image on disk
             per pixel of a map) and the like.
-        summary: What the table says over all rows: ready-made numbers for a page.
+        summary: Statistics over all rows of the table, for the report.
         planted: The comparison with a planted truth; None on a real screen.
         wells: One row per explained well; None where it was not computed.
         well_maps: Mean map of the sites of each of its rows.
         perturbations: One row per explained perturbation and cell type; None where it was not computed.
         perturbation_maps: Mean map of the sites of each of its rows.
-        interactions: float32 [row, channel, channel], of the stains in pairs; None where it was not computed.
+        interactions: float32 [row, channel, channel], of pairs of channels; None where it was not computed.
     """
 
     table: pd.DataFrame
@@ -61,20 +61,23 @@ class Explanation:
 
     @property
     def p_of_top(self) -> float:
-        """The p-value of the stain with the largest mean Shapley value, corrected for having looked at all stains.
+        """The p-value of the channel with the largest mean Shapley value.
 
-        Of an explanation without corrected ones: the uncorrected times the number of stains, at most 1; 1 without any.
+        It is corrected for the number of channels: by the family-wise p-values if the explanation has them, else by
+        Bonferroni; 1 without p-values.
         """
-        said, channels = self.summary.get("shapley", {}), list(self.settings.get("channels", ()))
+        shapley, channels = self.summary.get("shapley", {}), list(self.settings.get("channels", ()))
         top = self.summary.get("top_channel")
-        if top not in channels or not isinstance(said, Mapping):
+        if top not in channels or not isinstance(shapley, Mapping):
             return 1.0
-        if said.get("p_family"):
-            return float(said["p_family"][channels.index(top)])
-        return min(1.0, len(channels) * float(said["p"][channels.index(top)])) if said.get("p") else 1.0
+        if shapley.get("p_family"):
+            return float(shapley["p_family"][channels.index(top)])
+        return min(1.0, len(channels) * float(shapley["p"][channels.index(top)])) if shapley.get("p") else 1.0
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the tables, `maps.npz` and `explanation.json`; return the paths of what is there or was removed.
+        """Write the tables, `maps.npz` and `explanation.json`; return their paths.
+
+        A table without rows to write is removed; its path is returned too.
 
         `maps.npz` holds `sites`, `wells` and `perturbations`, float32 [row of the table, height, width], `scale`:
         pixels of the image on disk per pixel of a map, vertically and horizontally, and `interactions`, float32
@@ -86,10 +89,10 @@ class Explanation:
             "perturbations": self.perturbation_maps,
             "interactions": self.interactions,
         }
-        arrays = {name: np.asarray(found, dtype=np.float32) for name, found in maps.items() if found is not None}
+        arrays = {name: np.asarray(array, dtype=np.float32) for name, array in maps.items() if array is not None}
         arrays["scale"] = np.array(self.settings.get("scale", (1.0, 1.0)), dtype=np.float64)
-        write_arrays(folder / ARRAYS, arrays)
-        written = [folder / ARRAYS]
+        write_arrays(folder / ARRAYS_FILE, arrays)
+        written = [folder / ARRAYS_FILE]
         for name, table in self._tables().items():
             path = folder / f"{name}.parquet"
             written.append(path)
@@ -98,9 +101,9 @@ class Explanation:
                 continue
             with atomic_write(path) as temporary:
                 table.to_parquet(temporary, index=False)
-        said = {"settings": dict(self.settings), "summary": dict(self.summary), "planted": self.planted}
-        write_json(folder / STATED, said)
-        return [*written, folder / STATED]
+        content = {"settings": dict(self.settings), "summary": dict(self.summary), "planted": self.planted}
+        write_json(folder / JSON_FILE, content)
+        return [*written, folder / JSON_FILE]
 
     @classmethod
     def read(cls, folder: Path) -> "Explanation":
@@ -109,10 +112,10 @@ class Explanation:
         Raises:
             RunError: The run has not been explained yet, or a file is absent or damaged.
         """
-        said = read_result_json(folder / STATED, what="explanation", kinds=_KINDS)
+        content = read_result_json(folder / JSON_FILE, what="explanation", kinds=_KINDS)
         fix = rebuild_hint(folder)
-        if not (folder / ARRAYS).exists() or not (folder / "sites.parquet").exists():
-            lost = ARRAYS if (folder / "sites.parquet").exists() else "sites.parquet"
+        if not (folder / ARRAYS_FILE).exists() or not (folder / "sites.parquet").exists():
+            lost = ARRAYS_FILE if (folder / "sites.parquet").exists() else "sites.parquet"
             raise RunError(f"{folder} has an explanation without {lost}. {fix}")
         tables = {
             name: read_table(folder / f"{name}.parquet", fix=fix, columns=("Metadata_Well",) if name == "sites" else ())
@@ -120,8 +123,8 @@ class Explanation:
             if (folder / f"{name}.parquet").exists()
         }
         n_rows = {name: len(table) for name, table in tables.items()}
-        maps = read_arrays(folder / ARRAYS, fix=fix, numbers={**n_rows, "interactions": n_rows["sites"]})
-        with read_regular_file(folder / ARRAYS, fix=fix):
+        maps = read_arrays(folder / ARRAYS_FILE, fix=fix, numbers={**n_rows, "interactions": n_rows["sites"]})
+        with read_regular_file(folder / ARRAYS_FILE, fix=fix):
             maps["sites"]
         return cls(
             table=tables["sites"],
@@ -131,7 +134,7 @@ class Explanation:
             perturbations=tables.get("perturbations"),
             perturbation_maps=maps.get("perturbations"),
             interactions=maps.get("interactions"),
-            **said,
+            **content,
         )
 
     def _tables(self) -> dict[str, pd.DataFrame | None]:

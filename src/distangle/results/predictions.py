@@ -1,4 +1,4 @@
-"""What a network said of every site, or of every well."""
+"""Predictions of a network for sites or wells."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,20 @@ _COLUMNS = ("predicted", "reason")  # of every table
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Logits and embeddings with the wells they belong to; the rows of all three cannot drift apart.
+    """Logits and embeddings with the table of their sites or wells.
+
+    The rows of all three correspond.
 
     Attributes:
         level: `"site"` or `"well"` (the mean over the sites of a well).
         table: One row per site or well: `Metadata_Experiment`, `Metadata_Plate`, `Metadata_Well`,
             `Metadata_Site` (sites only), `Metadata_Cell_Type`, `Metadata_Role`, `Metadata_Fold`
             (`train` | `held_out` | `unlabelled`), then `perturbation` ("" if unknown), `predicted`, `confidence`
-            (probability of the predicted one, in [0, 1]), `reason` ("" or why it could not be read).
+            (probability of the predicted class, in [0, 1]), `reason` ("" or why the images could not be read).
         logits: float32 [row, perturbation]; NaN where `reason` is not empty.
         embedding: float32 [row, embedding]; NaN where `reason` is not empty.
         perturbations: Names of the logits' columns.
-        views: Number of dihedral views averaged, 1 or 8.
+        views: Number of dihedral test-time views averaged, 1 or 8.
     """
 
     level: Literal["site", "well"]
@@ -44,7 +46,7 @@ class Predictions:
         if self.logits.shape != (rows, len(self.perturbations)) or len(self.embedding) != rows:
             raise ValueError(
                 f"{rows} rows, logits {self.logits.shape}, embedding {self.embedding.shape}, "
-                f"{len(self.perturbations)} perturbations: they must agree"
+                f"{len(self.perturbations)} perturbations: their sizes must match"
             )
 
     @property
@@ -54,7 +56,7 @@ class Predictions:
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `<level>s[_views8].parquet` and the arrays beside it; return both paths."""
+        """Write `<level>s[_views8].parquet` and its arrays; return both paths."""
         table, arrays = _paths(folder, self.level, self.views)
         with atomic_write(arrays) as temporary:
             save_file(
@@ -92,10 +94,12 @@ class Predictions:
                 names = (opened.metadata() or {})["perturbations"]
             values = load_file(arrays)
             logits, embedding = values["logits"], values["embedding"]
-        known = tuple(names.split("\x1f")) if names else ()
-        if logits.shape != (len(rows), len(known)) or embedding.shape[:1] != (len(rows),):
-            raise RunError(f"{arrays} does not belong to {table.name}: it holds other rows or perturbations. {fix}")
-        return cls(level=level, table=rows, logits=logits, embedding=embedding, perturbations=known, views=views)
+        perturbations = tuple(names.split("\x1f")) if names else ()
+        if logits.shape != (len(rows), len(perturbations)) or embedding.shape[:1] != (len(rows),):
+            raise RunError(f"{arrays} does not match {table.name}: it holds other rows or perturbations. {fix}")
+        return cls(
+            level=level, table=rows, logits=logits, embedding=embedding, perturbations=perturbations, views=views
+        )
 
 
 def _paths(folder: Path, level: str, views: int) -> tuple[Path, Path]:

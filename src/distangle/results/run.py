@@ -1,4 +1,4 @@
-"""The folder of one run: the only contract between computing and viewing."""
+"""Name, open and record the files of a run folder."""
 
 import contextlib
 import datetime
@@ -16,10 +16,10 @@ from distangle.core.progress import no_progress
 from distangle.core.untrusted_files import UnexpectedContent, check_fields, links_out, read_json, read_regular_file
 from distangle.errors import RunError, StorageError
 
-FIRST = ("config.yaml", "screen.json", "folds.parquet")  # what a run is made of before its run.json
-BEGUN = ".begun"  # lies in a folder as long as a start is at work there, and after one that was killed
+FIRST_FILES = ("config.yaml", "screen.json", "folds.parquet")  # written before run.json
+START_MARK = ".begun"  # present while a run is being started, and after a start that was killed
 MOST_FOLDS = 10_000
-# What `run.json` may say, and as what; nothing of it is there for certain.
+# Fields of `run.json` and their types; every field is optional.
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "distangle": str,
     "screen": str,
@@ -36,13 +36,13 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "cross_validation": dict,
     "pseudo_labels": dict,
 }
-_starting: set[Path] = set()  # by the threads of this process, whose lock is one
-_door = threading.Lock()
+_starting: set[Path] = set()  # folders that threads of this process are starting: they share one lock
+_starting_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of what lies in `runs/NAME/`; each property is a path, existing or not."""
+    """Paths of a run folder `runs/NAME/`; the files may not exist yet."""
 
     root: Path
 
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def run(self) -> Path:
-        """What ties the folder together: relative path of the screen, label column, hash of the folds."""
+        """Run record, JSON: relative path of the screen, label column, hash of the folds."""
         return self.root / "run.json"
 
     @property
@@ -73,25 +73,28 @@ class RunFolder:
 
     @property
     def features(self) -> Path:
-        """Folder of what a frozen backbone says of every site; the folds of a cross-validation share it."""
-        named = self.root / str(self.describe().get("features", "features"))
-        here, there = Path(os.path.realpath(self.root)), Path(os.path.realpath(named))
-        shared = here.parents[1] if here.parent.name == "cross_validation" else here
-        if here not in there.parents and shared / "features" != there:
+        """Folder of the features of a frozen backbone.
+
+        The folds of a cross-validation share it.
+        """
+        folder = self.root / str(self.describe().get("features", "features"))
+        run_folder, feature_folder = Path(os.path.realpath(self.root)), Path(os.path.realpath(folder))
+        owner = run_folder.parents[1] if run_folder.parent.name == "cross_validation" else run_folder
+        if run_folder not in feature_folder.parents and owner / "features" != feature_folder:
             raise RunError(
-                f"{self.run} says that the features lie in {named}, which leaves the run. Restore it from a copy, or "
+                f"{self.run} says that the features lie in {folder}, which leaves the run. Restore it from a copy, or "
                 f"train again into a new folder: `distangle train --from {self.root} --out runs/NEW`."
             )
-        return named
+        return folder
 
     @property
     def image_statistics(self) -> Path:
-        """Mean and spread of every channel of every image of the screen, NumPy [site, 2, channel]."""
+        """Mean and standard deviation per image and channel, NumPy [site, 2, channel]."""
         return self.root / "image_statistics.npy"
 
     @property
     def correction(self) -> Path:
-        """Which batch correction was chosen, and what it was compared with, JSON."""
+        """The selected batch correction and the alternatives it was compared with, JSON."""
         return self.root / "correction.json"
 
     @property
@@ -106,7 +109,7 @@ class RunFolder:
 
     @property
     def timing(self) -> Path:
-        """Seconds of every epoch, CSV; says nothing about the result."""
+        """Seconds of every epoch, CSV; not a result."""
         return self.root / "timing.csv"
 
     @property
@@ -138,77 +141,79 @@ class RunFolder:
     def create(cls, root: Path) -> "RunFolder":
         """Make a new, empty run folder.
 
-        What a start that was killed left there is removed; it is known by its mark. Nothing else ever is.
+        Files of a start that was killed are removed; `START_MARK` identifies them. No other file is removed.
 
         Raises:
-            RunError: The folder holds a run already, or something else.
-            StorageError: It cannot be made.
+            RunError: The folder already holds a run or other files.
+            StorageError: The folder cannot be created.
         """
-        ours = _left_by_a_start(root)
-        _make(root)
-        for path in ours:
+        leftovers = _leftover_files(root)
+        _create_folder(root)
+        for path in leftovers:
             path.unlink()
         return cls(root)
 
     @classmethod
     @contextlib.contextmanager
     def begin(cls, root: Path, *, say: Callable[[str], None] = no_progress) -> Iterator["RunFolder"]:
-        """Make a new run folder that is this process's alone while its first files are written, `run.json` last.
+        """Create a run folder and lock it while its first files are written.
+
+        `run.json` is written last.
 
         Args:
             root: A new or empty folder.
-            say: Told when the lock of a dead process is cleared.
+            say: Called with a message when the lock of a dead process is cleared.
 
         Raises:
-            RunError: Another process or thread is at work there, or the folder holds a run or something else.
-            StorageError: It cannot be made.
+            RunError: Another process or thread is using the folder, or it holds a run or other files.
+            StorageError: The folder cannot be created.
         """
-        place = root.resolve()
-        with _door:
-            taken = place in _starting
-            _starting.add(place)
-        if taken:
+        folder = root.resolve()
+        with _starting_lock:
+            is_in_use = folder in _starting
+            _starting.add(folder)
+        if is_in_use:
             raise RunError(f"{root} is in use: another run is being started there. Name another folder.")
-        made = not root.exists()
+        is_new = not root.exists()
         try:
-            _left_by_a_start(root)  # nothing is written where somebody else's files are
-            _make(root)
+            _leftover_files(root)  # write nothing into a folder with other files
+            _create_folder(root)
             with run_lock(root, say=say):
                 run = cls.create(root)
-                write_text(root / BEGUN, "A run is being started here.\n")
+                write_text(root / START_MARK, "A run is being started here.\n")
                 yield run
-                (root / BEGUN).unlink(missing_ok=True)
+                (root / START_MARK).unlink(missing_ok=True)
         finally:
-            with _door:
-                _starting.discard(place)
-            if made:
+            with _starting_lock:
+                _starting.discard(folder)
+            if is_new:
                 with contextlib.suppress(OSError):
-                    root.rmdir()  # empty: nothing was begun
+                    root.rmdir()  # empty: the start failed
 
     @classmethod
     def open(cls, root: Path) -> "RunFolder":
         """Open an existing run folder.
 
         Raises:
-            RunError: There is no run at `root`, a link in it leads out of it, or its manifest is damaged.
+            RunError: There is no run at `root`, a link leads out of it, or its manifest is damaged.
         """
         run = cls(root)
         if not run.run.exists():
             raise RunError(f"{root} is not a run: it has no run.json. `distangle train SCREEN` makes one.")
         run.check_links()
-        run.listed()  # before anything is written that could not be entered
+        run.manifest_entries()  # fail before writing a file that cannot be recorded
         return run
 
     def check_links(self) -> None:
-        """Check that nothing in the folder leads out of it: what is read and written there is the run's own.
+        """Check that no link in the folder leads out of it.
 
         Raises:
-            RunError: A link does.
+            RunError: A link leads out of the folder.
         """
-        if out := links_out(self.root):
+        if links := links_out(self.root):
             raise RunError(
-                f"{out[0]} is a link that leads out of the run. Nothing was read or written through it. If it is "
-                f"yours, put what it leads to in its place; else remove it (`rm {out[0]}`)."
+                f"{links[0]} is a link that leads out of the run. Nothing was read or written through it. If it is "
+                f"yours, put what it leads to in its place; else remove it (`rm {links[0]}`)."
             )
 
     def describe(self) -> dict[str, Any]:
@@ -218,61 +223,61 @@ class RunFolder:
             RunError: It is damaged.
         """
         fix = "Restore it from a copy; `distangle verify` names what else is."
-        said = read_json(self.run, fix=fix)
+        record = read_json(self.run, fix=fix)
         with read_regular_file(self.run, fix=fix):
-            for name in _KINDS.keys() & said.keys():
-                check_fields(said[name], _KINDS[name], name=name)
+            for name in _KINDS.keys() & record.keys():
+                check_fields(record[name], _KINDS[name], name=name)
             for name in ("classes", "forced_notes", "commands"):
-                for one in said.get(name, ()):
-                    check_fields(one, str, name=name)
-            if plan := said.get("cross_validation"):
+                for value in record.get(name, ()):
+                    check_fields(value, str, name=name)
+            if plan := record.get("cross_validation"):
                 n_folds = check_fields(plan["n_folds"], int, name="n_folds")
                 if not 2 <= n_folds <= MOST_FOLDS:
                     raise UnexpectedContent(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
-        return said
+        return record
 
-    def must(self, *names: str) -> dict[str, Any]:
-        """Read `run.json`, and check that it says these things.
+    def require(self, *names: str) -> dict[str, Any]:
+        """Read `run.json`, and check that it has these fields.
 
         Raises:
-            RunError: It is damaged, or does not say one of them.
+            RunError: It is damaged or lacks a field.
         """
-        said = self.describe()
+        record = self.describe()
         with read_regular_file(self.run, fix="Restore it from a copy; `distangle verify` names what else is damaged."):
             for name in names:
-                said[name]
-        return said
+                record[name]
+        return record
 
     def add_command(self, command: str) -> None:
-        """Keep a command line under `commands` of `run.json`; one typed twice in a row is kept once."""
-        said = self.describe()
-        commands = [*said.get("commands", []), command]
+        """Append a command line to `commands` of `run.json`, without a direct repeat."""
+        record = self.describe()
+        commands = [*record.get("commands", []), command]
         commands = commands[:-1] if commands[-2:-1] == [command] else commands
-        write_json(self.run, {**said, "commands": commands})
+        write_json(self.run, {**record, "commands": commands})
         self.record(self.run)
 
     def screen_folder(self, given: Path | None = None) -> Path:
-        """Find the screen that the run was trained on, or check the one given.
+        """Return the folder of the run's screen, or check the one given.
 
         Raises:
-            RunError: It is not where it was.
+            RunError: The folder holds no screen.
         """
-        folder = given if given is not None else (self.root / self.must("screen")["screen"]).resolve()
+        folder = given if given is not None else (self.root / self.require("screen")["screen"]).resolve()
         if not (folder / "screen.json").exists():
             raise RunError(f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`.")
         return folder
 
     def record(self, *paths: Path) -> None:
-        """Enter files of this folder into the manifest, replacing their older entries; forget those that are gone.
+        """Record files in the manifest, and drop entries of removed files.
 
-        Who writes into a folder answers for all of it: what has vanished from the folders of these files was let go
-        of, and is forgotten. What has vanished elsewhere stays listed, so that `verify` finds it missing.
+        Entries are dropped only in the folders of these files: whoever writes into a folder is responsible for all of
+        it. A file that is missing elsewhere stays listed, so that `verify` reports it.
         """
-        with self._alone():
-            entries = self.listed()
+        with self._manifest_lock():
+            entries = self.manifest_entries()
             for path in (path for path in paths if path.exists()):
-                entries[self._name(path)] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-            folders = {self._name(path.parent) for path in paths}
+                entries[self._relative_name(path)] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            folders = {self._relative_name(path.parent) for path in paths}
             gone = {
                 name for name in entries if Path(name).parent.as_posix() in folders and not (self.root / name).exists()
             }
@@ -285,11 +290,13 @@ class RunFolder:
             )
 
     def lists(self, path: Path) -> bool:
-        """Whether the manifest has an entry for a file of this folder."""
-        return self._name(path) in self.listed()
+        """Return whether the manifest has an entry for a file."""
+        return self._relative_name(path) in self.manifest_entries()
 
-    def listed(self) -> dict[str, dict[str, Any]]:
-        """Return `sha256` and `bytes` of every file that the manifest has an entry for; none where there is none yet.
+    def manifest_entries(self) -> dict[str, dict[str, Any]]:
+        """Return `sha256` and `bytes` of every file in the manifest.
+
+        The result is empty before the first manifest is written.
 
         Raises:
             RunError: The manifest is damaged.
@@ -297,23 +304,26 @@ class RunFolder:
         if not self.manifest.exists():
             return {}
         fix = "Restore it from a copy. Without one, remove it: files that are written later are listed in a new one."
-        said = read_json(self.manifest, fix=fix)
+        manifest = read_json(self.manifest, fix=fix)
         with read_regular_file(self.manifest, fix=fix):
-            entries: dict[str, dict[str, Any]] = check_fields(said["files"], dict, name="files")
+            entries: dict[str, dict[str, Any]] = check_fields(manifest["files"], dict, name="files")
             for name, entry in entries.items():
-                inside = PurePosixPath(name)
-                if inside.is_absolute() or ".." in inside.parts:
+                relative = PurePosixPath(name)
+                if relative.is_absolute() or ".." in relative.parts:
                     raise UnexpectedContent(f"it names {name!r}, which leaves the run")
                 check_fields(check_fields(entry, dict, name=name)["bytes"], int, name="bytes")
                 check_fields(entry["sha256"], str, name="sha256")
         return entries
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait until no other process changes the manifest: a report may be made while the run is trained."""
+    def _manifest_lock(self) -> Iterator[None]:
+        """Lock the manifest against other processes.
+
+        A report may be built while the run is training.
+        """
         folder = os.open(self.root, os.O_RDONLY)
         try:
-            with contextlib.suppress(ImportError, OSError):  # a system or storage without such locks
+            with contextlib.suppress(ImportError, OSError):  # a system or file system without flock
                 import fcntl
 
                 fcntl.flock(folder, fcntl.LOCK_EX)
@@ -321,46 +331,50 @@ class RunFolder:
         finally:
             os.close(folder)
 
-    def _name(self, path: Path) -> str:
+    def _relative_name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
 
-def _make(root: Path) -> None:
+def _create_folder(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{root} cannot be made: {error.strerror or error}. Name a folder that you may write to."
+            f"{root} cannot be created: {error.strerror or error}. Name a folder that you may write to."
         ) from error
 
 
-def _left_by_a_start(root: Path) -> list[Path]:
-    """Return the files in a folder that a killed start left there, known by its mark.
+def _leftover_files(root: Path) -> list[Path]:
+    """Return the files that a killed start left in a folder.
 
     Raises:
-        RunError: There is a run, or anything else.
+        RunError: The folder holds a run or other files.
     """
-    left = sorted(root.iterdir()) if root.is_dir() else []
-    names = {path.name for path in left}
+    files = sorted(root.iterdir()) if root.is_dir() else []
+    names = {path.name for path in files}
     if "run.json" in names:
-        raise RunError(f"{root} holds a run. Name another folder, or go on with it: `distangle train --resume {root}`.")
-    first = tuple(f".{name}.tmp-" for name in (BEGUN, *FIRST))
-    ours = [
+        raise RunError(f"{root} holds a run. Name another folder, or resume it: `distangle train --resume {root}`.")
+    temporary_prefixes = tuple(f".{name}.tmp-" for name in (START_MARK, *FIRST_FILES))
+    leftovers = [
         path
-        for path in left
+        for path in files
         if path.is_file()
         and (
-            (BEGUN in names and path.name in FIRST) or (TEMPORARY.fullmatch(path.name) and path.name.startswith(first))
+            (START_MARK in names and path.name in FIRST_FILES)
+            or (TEMPORARY.fullmatch(path.name) and path.name.startswith(temporary_prefixes))
         )
     ]
-    at_the_door = (BEGUN, LOCK, *(name for name in names if name.startswith(f"{LOCK}.tmp-")))
-    others = [path.name for path in left if path not in ours and path.name not in at_the_door]
+    start_files = (START_MARK, LOCK, *(name for name in names if name.startswith(f"{LOCK}.tmp-")))
+    others = [path.name for path in files if path not in leftovers and path.name not in start_files]
     if others:
-        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        raise RunError(f"{root} is not empty, and it is no run: it holds {named}. Name another folder.")
-    return ours
+        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise RunError(f"{root} is not empty and is not a run: it holds {listed}. Name another folder.")
+    return leftovers
 
 
 def relative_path(target: Path, start: Path) -> str:
-    """Return `target` as seen from the folder `start`, with forward slashes: survives moving both."""
+    """Return `target` relative to the folder `start`, with forward slashes.
+
+    The path stays valid when both are moved together.
+    """
     return Path(os.path.relpath(target.resolve(), start.resolve())).as_posix()

@@ -1,4 +1,4 @@
-"""The screen of a run: found, known for its own, and read no further than a person has allowed."""
+"""Find the screen of a run, and check that it is the same screen."""
 
 import hashlib
 from pathlib import Path
@@ -21,18 +21,18 @@ def own_screen(
     same: bool = True,
     flag: str = "--screen",
 ) -> Screen:
-    """Read the screen that a run was made of.
+    """Read the screen that a run was trained on.
 
     Args:
         run: The run.
-        given: Where a person says that it is now; None for where the run says.
-        images: Where a person says that the images are now; None for where the screen says.
-        same: Refuse a screen that is another.
-        flag: With which a person names it.
+        given: Folder of the screen; None for the path in the run.
+        images: Folder of the images; None for the path in the screen.
+        same: Refuse another screen.
+        flag: The option that names the screen, for the message.
 
     Raises:
-        RunError: It is not where it was, or it is another.
-        ScreenError: It is damaged; or its images lie elsewhere and nobody has allowed it on this machine.
+        RunError: The screen is missing, or it is another one.
+        ScreenError: The screen is damaged, or its images lie elsewhere and were not allowed on this machine.
     """
     folder = run.screen_folder(given)
     screen = read_screen(folder)
@@ -41,66 +41,66 @@ def own_screen(
     if images is not None:
         return with_images(screen, images)
     if given is None:
-        return allowed_sources(screen, again=f"{flag} {folder}")
+        return allowed_sources(screen, allow_command=f"{flag} {folder}")
     allow_source(screen)
     return screen
 
 
 def check_same_screen(run: RunFolder, screen: Screen) -> None:
-    """Check that a screen is the one that a run was made of, so that nothing is shown beside numbers of another.
+    """Check that a screen is the one that a run was trained on.
 
     Raises:
-        RunError: It has other channels, other classes, or other wells; the message says which.
+        RunError: It has other channels, classes or wells; the message names the difference.
     """
-    card, now = own_card(run), screen.card
-    channels = [one["name"] for one in card["channels"]], [one.name for one in now.channels]
-    what = ""
+    card, metadata = own_card(run), screen.card
+    channels = [channel["name"] for channel in card["channels"]], [channel.name for channel in metadata.channels]
+    difference = ""
     if channels[0] != channels[1]:
-        what = f"its channels are {', '.join(channels[1])}, the run's are {', '.join(channels[0])}"
-    elif card["perturbations_sha256"] != now.perturbations_sha256:
-        what = "it has another class list"
+        difference = f"its channels are {', '.join(channels[1])}, the run's are {', '.join(channels[0])}"
+    elif card["perturbations_sha256"] != metadata.perturbations_sha256:
+        difference = "it has another class list"
     elif not is_own(run, screen, card=card):
-        what = "its wells, labels or images are not those that the run was made of"
-    if what:
+        difference = "its wells, labels or images are not those that the run was trained on"
+    if difference:
         raise RunError(
-            f"{screen.folder} is not the screen of {run.root}: {what}. Name the run's own (`--screen FOLDER`), or "
-            f"predict this one as another: `distangle predict {run.root} {screen.folder} --out DIR`."
+            f"{screen.folder} is not the screen of {run.root}: {difference}. Name the run's own (`--screen FOLDER`) "
+            f"or predict this one as another: `distangle predict {run.root} {screen.folder} --out DIR`."
         )
 
 
 def is_own(run: RunFolder, screen: Screen, *, card: dict[str, Any] | None = None) -> bool:
-    """Whether a screen, or the whole that it is a part of, is the one that a run was made of.
+    """Return whether a screen is the one that a run was trained on.
 
-    One that was indexed again, because its files were moved or their dates changed, is the same.
+    A screen that was indexed again because its files were moved or their dates changed counts as the same.
 
     Args:
         run: The run.
         screen: The screen.
-        card: From `own_card`, when it was read before.
+        card: From `own_card`, if already read.
     """
     if (card or own_card(run))["sites_sha256"] == screen.card.sites_sha256:
         return True
-    known = run.describe().get(WELLS)
-    return known is not None and known == wells_sha256(screen)
+    recorded = run.describe().get(WELLS)
+    return recorded is not None and recorded == wells_sha256(screen)
 
 
 def own_card(run: RunFolder) -> dict[str, Any]:
-    """Return what the run keeps of its screen's `screen.json`.
+    """Return the run's copy of its screen's `screen.json`.
 
     Raises:
-        RunError: It is absent or damaged.
+        RunError: The copy is missing or damaged.
     """
     fix = f"Restore it from a copy, or copy the screen's own there: `cp SCREEN/screen.json {run.screen}`."
-    said = read_json(run.screen, fix=fix)
+    card = read_json(run.screen, fix=fix)
     with read_regular_file(run.screen, fix=fix):
         for name in ("sites_sha256", "perturbations_sha256"):
-            check_fields(said[name], str, name=name)
-        for one in check_fields(said["channels"], list, name="channels"):
-            check_fields(check_fields(one, dict, name="channels")["name"], str, name="name")
-    return said
+            check_fields(card[name], str, name=name)
+        for channel in check_fields(card["channels"], list, name="channels"):
+            check_fields(check_fields(channel, dict, name="channels")["name"], str, name="name")
+    return card
 
 
 def wells_sha256(screen: Screen) -> str:
-    """Return the hash of what a screen says of its sites and their images, wherever those lie."""
-    said = screen.sites[[*SITE_COLUMNS, "sha256"]].astype(str).to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
+    """Return a hash of the sites and images of a screen, without their paths."""
+    rows = screen.sites[[*SITE_COLUMNS, "sha256"]].astype(str).to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(rows.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""How good the predictions were: never one number."""
+"""Scores of the held-out predictions, with chance, baselines and intervals."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from distangle.core.untrusted_files import read_json, read_regular_file
 
 
 class ScoreRow(BaseModel):
-    """One line of the score table.
+    """A row of the score table.
 
     `interval` is the 95 % `share_interval` over whole `interval_over` groups (experiments, or plates when there is
-    only one experiment); None when there are too few, and then `by_group` has the value of each. `baselines` is the
-    same metric over the same rows, by rules that see no cell: `position` (row and column of the well), `plate` and
-    `intensity` (mean and spread of every channel); empty where they could not be made.
+    only one experiment); None with too few groups, and then `by_group` has the value of each. `baselines` is the
+    same metric over the same rows for cell-free predictors: `position` (row and column of the well), `plate` and
+    `intensity` (mean and standard deviation of every channel); empty if they could not be computed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,24 +40,27 @@ class ScoreRow(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_interval_of_few(cls, said: Any) -> Any:
-        """Leave out the interval over too few groups that a file of an earlier version has: it was their range."""
-        few = isinstance(said, Mapping) and said.get("n_groups", LEAST_GROUPS) < LEAST_GROUPS
-        return {**said, "interval": None} if few else said
+    def _drop_interval_of_few_groups(cls, values: Any) -> Any:
+        """Drop an interval over too few groups.
+
+        Files of earlier versions hold the range of the groups there.
+        """
+        has_few_groups = isinstance(values, Mapping) and values.get("n_groups", LEAST_GROUPS) < LEAST_GROUPS
+        return {**values, "interval": None} if has_few_groups else values
 
 
 class Scores(BaseModel):
-    """Everything that was counted about the held-out predictions of a run.
+    """The scores of the held-out predictions of a run.
 
     Attributes:
-        target: The column that was predicted: `perturbation`, or another named one.
-        held_out: How the held-out fold was made, such as `replicate=2`.
+        target: The predicted column, such as `perturbation`.
+        held_out: Description of the held-out fold, such as `replicate=2`.
         forced: Whether the fold splits inside experiments or plates because the user forced it.
         rows: The score table.
-        never_trained: Perturbations of the held-out wells with no training well: left out of the scores.
+        never_trained: Held-out perturbations without a training well; they are not scored.
         confusion: Over held-out sites: `{"perturbations": [...], "counts": [[...]]}`, rows true.
-        controls: The checks of Sec. 2.2, one entry per role: numbers and a verdict in words.
-        notes: Sentences a reader must see beside the numbers.
+        controls: The checks of Sec. 2.2, one entry per role: numbers and a verdict.
+        notes: Sentences that must be shown with the scores.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,9 +84,9 @@ class Scores(BaseModel):
         """Read what `write` wrote.
 
         Raises:
-            RunError: It is damaged.
+            RunError: The file is damaged.
         """
         fix = rebuild_hint(path.parent, verb="predict")
-        said = read_json(path, fix=fix)
+        values = read_json(path, fix=fix)
         with read_regular_file(path, fix=fix):
-            return cls.model_validate_json(json.dumps(said))
+            return cls.model_validate_json(json.dumps(values))

@@ -2,9 +2,9 @@
 
 from distangle.screen.folds.coverage import ClassCoverage, class_coverage
 from distangle.screen.folds.folds import (
-    ASIDE,
+    EXCLUDED,
     HELD_OUT,
-    NOTHING,
+    NO_HOLD_OUT,
     TRAIN,
     UNLABELLED,
     Folds,
@@ -40,13 +40,13 @@ from distangle.screen.screen import Screen, ScreenMetadata, read_screen, write_s
 from distangle.screen.statistics import ScreenStatistics, reconcile_class_sets, statistics, statistics_table
 
 __all__ = [
-    "ASIDE",
+    "EXCLUDED",
     "Channel",
     "SiteRecord",
     "Folds",
     "ReaderResult",
     "HELD_OUT",
-    "NOTHING",
+    "NO_HOLD_OUT",
     "LAYOUTS",
     "ClassCoverage",
     "Reader",

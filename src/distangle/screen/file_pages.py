@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-Place = tuple[int, int, int]
+PlanePosition = tuple[int, int, int]
 """Channel, focal plane and time of a page, each counted from 0."""
 
 
@@ -13,24 +13,26 @@ class Series:
     """One image of a file of many pages.
 
     Attributes:
-        places: Of each plane, in the order in which Bio-Formats counts them.
+        positions: Of each plane, in the order in which Bio-Formats counts them.
         pages: Where each lies in the file, from 0; -1 for a plane that lies in another file.
         names: Of its channels, "" for one without; none where the file names none.
     """
 
-    places: tuple[Place, ...]
+    positions: tuple[PlanePosition, ...]
     pages: tuple[int, ...]
     names: tuple[str, ...] = ()
 
     @property
-    def here(self) -> dict[Place, int]:
+    def page_of(self) -> dict[PlanePosition, int]:
         """The page of each place that lies in this file."""
-        return {place: page for place, page in zip(self.places, self.pages, strict=True) if page >= 0}
+        return {place: page for place, page in zip(self.positions, self.pages, strict=True) if page >= 0}
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """How many channels, focal planes and times lie in this file."""
-        channels, planes, times = (len(set(axis)) for axis in zip(*self.here, strict=True)) if self.here else (0, 0, 0)
+        channels, planes, times = (
+            (len(set(axis)) for axis in zip(*self.page_of, strict=True)) if self.page_of else (0, 0, 0)
+        )
         return channels, planes, times
 
     def describe(self) -> str:
@@ -45,30 +47,30 @@ class Stack:
     """What the pages of a file are.
 
     Attributes:
-        full: Pages that are images; the others are thumbnails, smaller copies or masks, and say so.
-        unlike: Of an image of another size or type than the first, what it is.
-        told_by: Whose metadata tell channels, planes and times; "" where nothing does.
+        image_pages: Pages that are images; the others are thumbnails, smaller copies or masks, and say so.
+        odd_pages: Of an image of another size or type than the first, what it is.
+        metadata_source: Whose metadata tell channels, planes and times; "" where nothing does.
         series: The images that they tell of.
-        trouble: Why they cannot be believed; "" where they can.
+        error: Why they cannot be believed; "" where they can.
     """
 
-    full: tuple[int, ...]
-    unlike: Mapping[int, str] = field(default_factory=dict)
-    told_by: str = ""
+    image_pages: tuple[int, ...]
+    odd_pages: Mapping[int, str] = field(default_factory=dict)
+    metadata_source: str = ""
     series: tuple[Series, ...] = ()
-    trouble: str = ""
+    error: str = ""
 
     def describe(self, n_pages: int) -> str:
         """Return what a file of so many pages holds, in words."""
-        n_aside = n_pages - len(self.full)
+        n_aside = n_pages - len(self.image_pages)
         counted = f"{n_pages} page{'s' * (n_pages != 1)}"
         counted += f", {n_aside} of them thumbnails or masks" if n_aside else ""
-        if self.trouble:
-            return f"{counted}; its {self.told_by} metadata cannot be believed: {self.trouble}"
+        if self.error:
+            return f"{counted}; its {self.metadata_source} metadata cannot be believed: {self.error}"
         if not self.series:
             return counted
         images = f"{len(self.series)} images, the first of " if len(self.series) > 1 else ""
-        return f"{images}{self.series[0].describe()} by its {self.told_by} metadata, {counted}"
+        return f"{images}{self.series[0].describe()} by its {self.metadata_source} metadata, {counted}"
 
 
 class ImageHeader(NamedTuple):

@@ -33,12 +33,12 @@ def allow_source(screen: "Screen") -> None:
         mark.touch()
 
 
-def allowed_sources(screen: "Screen", *, again: str = "") -> "Screen":
+def allowed_sources(screen: "Screen", *, allow_command: str = "") -> "Screen":
     """Return a screen confined to its folder unless a person here allowed more.
 
     Args:
         screen: As read; its source may say anything.
-        again: What a person types to allow it; `distangle trust SCREEN` when left out.
+        allow_command: What a person types to allow it; `distangle trust SCREEN` when left out.
 
     Returns:
         The screen; images that a link out of its source leads to are refused, unless it was allowed.
@@ -58,7 +58,7 @@ def allowed_sources(screen: "Screen", *, again: str = "") -> "Screen":
         raise ScreenError(
             f"{screen.folder}/screen.json says that its images lie at {screen.source}, which is not beside it, and "
             f"the screen was not indexed on this machine. Nothing was read or fetched from there. If you know where "
-            f"the screen comes from, allow it: `{again or f'distangle trust {screen.folder}'}`."
+            f"the screen comes from, allow it: `{allow_command or f'distangle trust {screen.folder}'}`."
         )
     return replace(screen, confined=True)
 

@@ -19,12 +19,12 @@ class StatisticsGroup:
     """Plates that share statistics.
 
     Attributes:
-        words: Whose statistics, such as `plate HUVEC-01 2`.
+        description: Whose statistics, such as `plate HUVEC-01 2`.
         plates: Experiment and plate of each.
         rows: Sites that the statistics are computed from; none for the running statistics of the training.
     """
 
-    words: str
+    description: str
     plates: tuple[Plate, ...]
     rows: tuple[int, ...]
 
@@ -34,8 +34,8 @@ def statistics_groups(
     rows: Sequence[int],
     *,
     by: AtTest,
-    fewest: int,
-    of: Sequence[int],
+    min_sites: int,
+    source_rows: Sequence[int],
     fold: np.ndarray | None = None,
 ) -> tuple[list[StatisticsGroup], list[str]]:
     """Return which plates share statistics, from which sites, and remarks.
@@ -45,18 +45,18 @@ def statistics_groups(
         rows: Sites whose plates need statistics.
         by: `plate`, `experiment`, or `controls` of the plate; a plate with too few sites takes those of its
             experiment, an experiment with too few the running statistics of the training.
-        fewest: Sites that a group needs.
-        of: Sites that statistics may rest on.
+        min_sites: Sites that a group needs.
+        source_rows: Sites that statistics may rest on.
         fold: Of each site: the plates of an experiment in several folds share statistics within a fold only.
     """
     if by == "controls":
         known = set(control_rows(screen))
-        of = [row for row in of if row in known]
+        source_rows = [row for row in source_rows if row in known]
     members: dict[Plate, list[int]] = {}
-    for row, plate in zip(of, plates_of(screen, of, fold), strict=True):
+    for row, plate in zip(source_rows, plates_of(screen, source_rows, fold), strict=True):
         members.setdefault(plate, []).append(row)
     fold_of = dict(zip(plates_of(screen, rows, fold), _folds(rows, fold), strict=True))
-    fold_of |= dict(zip(plates_of(screen, of, fold), _folds(of, fold), strict=True))
+    fold_of |= dict(zip(plates_of(screen, source_rows, fold), _folds(source_rows, fold), strict=True))
     # In the order of the wells, whatever the order of the table: sums are rounded alike.
     wells = screen.sites[["well", "site"]].apply(tuple, axis=1)
     members = {plate: sorted(found, key=lambda row: wells.iloc[row]) for plate, found in sorted(members.items())}
@@ -70,16 +70,16 @@ def statistics_groups(
         choices = [(f"{whose}plate {' '.join(plate)}", own), (f"{whose}experiment {plate[0]}{here}", experiment)]
         if by == "experiment":
             choices = choices[1:]
-        fine = [(words, found) for words, found in choices if len(found) >= fewest]
+        fine = [(words, found) for words, found in choices if len(found) >= min_sites]
         words, found = fine[0] if fine else ("the running statistics of the training", ())
         if (words, found) != choices[0]:
             n_found = f" ({len(found)} sites)" if found else ""
             remarks.append(
                 f"Norms of plate {' '.join(plate)}: {len(choices[0][1])} readable site(s) of {choices[0][0]}, fewer "
-                f"than batch_norm.min_sites={fewest}; used instead: {words}{n_found}."
+                f"than batch_norm.min_sites={min_sites}; used instead: {words}{n_found}."
             )
         before = groups[words].plates if words in groups else ()
-        groups[words] = StatisticsGroup(words=words, plates=(*before, plate), rows=found)
+        groups[words] = StatisticsGroup(description=words, plates=(*before, plate), rows=found)
     return list(groups.values()), remarks
 
 

@@ -78,7 +78,7 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
     return position
 
 
-def place_words(experiment: str, plate: str, well: str = "", site: str | int = "") -> str:
+def location_name(experiment: str, plate: str, well: str = "", site: str | int = "") -> str:
     """Return a place in words, such as `HUVEC-01 plate 2 well B03 site 1`.
 
     Args:

@@ -124,7 +124,7 @@ def n_refused(problems: Sequence[Problem]) -> int:
     return sum(problem.count for problem in problems if problem.severity == "refused")
 
 
-def carry_over(screen: Screen) -> list[Problem]:
+def index_findings(screen: Screen) -> list[Problem]:
     """Return the rows of `problems.csv` as findings; a refusal is an error."""
     return [problem.as_finding() for problem in read_problems(screen.problems)]
 
@@ -145,12 +145,12 @@ class Invariant:
 
     Attributes:
         stage: Where it holds, such as `index`.
-        words: The sum in figures.
+        equation: The sum in figures.
         holds: Whether it comes out.
     """
 
     stage: str
-    words: str
+    equation: str
     holds: bool
 
 
@@ -160,13 +160,13 @@ class CheckReport:
 
     Attributes:
         findings: Errors first, then warnings and notes, each in the order they were met.
-        laws: One per stage.
-        looked: What was looked at and what was not, ready for JSON.
+        invariants: One per stage.
+        scope: What was looked at and what was not, ready for JSON.
     """
 
     findings: tuple[Problem, ...]
-    laws: tuple[Invariant, ...]
-    looked: Mapping[str, Any] = field(default_factory=dict)
+    invariants: tuple[Invariant, ...]
+    scope: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ordered = sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -181,7 +181,9 @@ class CheckReport:
         if at == "never":
             return False
         bad = SEVERITIES[: SEVERITIES.index(at) + 1]
-        return any(finding.severity in bad for finding in self.findings) or not all(law.holds for law in self.laws)
+        return any(finding.severity in bad for finding in self.findings) or not all(
+            law.holds for law in self.invariants
+        )
 
     def grouped(self) -> list[dict[str, Any]]:
         """Return one entry for each kind, with counts and its first problem in words."""
@@ -201,12 +203,12 @@ class CheckReport:
             for (severity, kind), group in groups.items()
         ]
 
-    def joined(self, other: "CheckReport") -> "CheckReport":
+    def merge(self, other: "CheckReport") -> "CheckReport":
         """Return both together."""
         return CheckReport(
             findings=(*self.findings, *other.findings),
-            laws=(*self.laws, *other.laws),
-            looked={**self.looked, **other.looked},
+            invariants=(*self.invariants, *other.invariants),
+            scope={**self.scope, **other.scope},
         )
 
     def write(self, folder: Path) -> list[Path]:
@@ -215,8 +217,10 @@ class CheckReport:
         write_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
         said = {
             "distangle": __version__,
-            "coverage": dict(self.looked),
-            "invariants": [{"stage": law.stage, "sentence": law.words, "holds": law.holds} for law in self.laws],
+            "coverage": dict(self.scope),
+            "invariants": [
+                {"stage": law.stage, "sentence": law.equation, "holds": law.holds} for law in self.invariants
+            ],
             "counts": {severity: self.count(severity) for severity in SEVERITIES},
             "kinds": [{**entry, "what": printable(entry["what"]), "first": printable(entry["first"])}
                       for entry in self.grouped()],

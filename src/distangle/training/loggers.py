@@ -244,7 +244,7 @@ def allowed_services(run: RunFolder, names: Sequence[str], *, say: Callable[[str
 
 
 def _mark(run: RunFolder) -> Path:
-    said = run.config.read_bytes() + run.must("folds_sha256")["folds_sha256"].encode()
+    said = run.config.read_bytes() + run.require("folds_sha256")["folds_sha256"].encode()
     return cache_folder() / "runs" / hashlib.sha256(said).hexdigest()
 
 

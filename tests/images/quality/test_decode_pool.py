@@ -39,7 +39,7 @@ def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
     checked, surveyed = check_pixels(
         screen, range(len(screen.sites)), limit=limit, read=stub_readers.treacherous, hash_files=False
     )
-    assert all(law.holds for law in checked.laws)
+    assert all(law.holds for law in checked.invariants)
     good = surveyed.readable
     assert (good["mean"] > 50).all()
     assert len(good) + (surveyed.planes["reason"] != "").sum() == 2 * len(screen.sites)
@@ -141,10 +141,10 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 def test_reads_that_were_tried_again_are_counted_over_all_processes_and_said(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
-    assert surveyed.n_tried_again == checked.looked["reads_tried_again"] == 16
+    assert surveyed.n_tried_again == checked.scope["reads_tried_again"] == 16
     (found,) = [one for one in checked.findings if one.kind == "reads tried again"]
     assert (found.severity, found.count) == ("note", 16)
     assert "the storage failed 16 times for a moment" in found.what
     checked, _ = check_pixels(screen, range(8))
-    assert checked.looked["reads_tried_again"] == 0
+    assert checked.scope["reads_tried_again"] == 0
     assert "reads tried again" not in {one.kind for one in checked.findings}

@@ -102,11 +102,11 @@ def hole(plane: np.ndarray) -> np.ndarray:
 def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_path: Path) -> None:
     found = checked(Lab(tmp_path).write())
     assert found.findings == ()
-    assert found.laws[0].words == "planes 32 = read 32 + unreadable 0 + not looked at 0"
-    assert found.looked["planes_compared_with_their_like"] == 32
+    assert found.invariants[0].equation == "planes 32 = read 32 + unreadable 0 + not looked at 0"
+    assert found.scope["planes_compared_with_their_like"] == 32
     part, surveyed = check_pixels(Lab(tmp_path).write(), [0, 5])
-    assert part.laws[0].words == "planes 32 = read 4 + unreadable 0 + not looked at 28"
-    assert part.looked["planes_without_enough_like_them"] == 4
+    assert part.invariants[0].equation == "planes 32 = read 4 + unreadable 0 + not looked at 28"
+    assert part.scope["planes_without_enough_like_them"] == 4
     assert surveyed.planes["well"].tolist() == ["B01", "B01", "B06", "B06"]
 
 
@@ -155,7 +155,7 @@ def test_one_truncated_file_is_named_and_its_siblings_are_measured(tmp_path: Pat
     assert "damaged or truncated" in one.what
     row = surveyed.planes[(surveyed.planes["well"] == "B03") & (surveyed.planes["plate"] == "1")]
     assert row["reason"].eq("").tolist() == [True, False]
-    assert found.laws[0].words == "planes 32 = read 31 + unreadable 1 + not looked at 0"
+    assert found.invariants[0].equation == "planes 32 = read 31 + unreadable 1 + not looked at 0"
 
 
 def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_the_real_images_are_undamaged_and_too_few_of_a_kind_to_compare(real_dat
     complete[chosen].to_csv(tmp_path / "train_controls.csv", index=False)
     screen = index(real_data / "rxrx1_images", layout="rxrx1", tables=tmp_path, probe=probe_image)
     found = checked(screen)
-    assert found.looked["planes_without_enough_like_them"] == 72
+    assert found.scope["planes_without_enough_like_them"] == 72
     # Mitochondria of HEPG2-01 plate 2 are the one plane where more than a percent of the pixels are at 255.
     assert [(one.kind, one.experiment, one.plate, one.channel) for one in found.findings] == [
         ("saturated", "HEPG2-01", "2", "mitochondria")

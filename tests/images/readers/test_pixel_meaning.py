@@ -85,7 +85,7 @@ def test_inverted_files_are_said_to_be_so(tmp_path: Path) -> None:
         3,
         4,
     )
-    assert remark["found"].startswith("3 of 4 files say that their zero is white; their pixels are turned round")
+    assert remark["found"].startswith("zero is white in 3 of 4 files; their pixels are inverted")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

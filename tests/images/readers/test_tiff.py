@@ -131,7 +131,7 @@ def lab(folder: Path, *, keep: bool = False, hash_files: bool = True) -> Screen:
         layout="table",
         channels=["dna", "actin"],
         probe=probe_image,
-        tails=None if keep else find_zeroed_rows,
+        find_zeroed_rows=None if keep else find_zeroed_rows,
         hash_files=hash_files,
     )
 
@@ -146,8 +146,8 @@ def test_the_site_is_put_aside_with_file_well_channel_rows_and_the_way_to_keep_i
         "4",
     )
     assert row["found"] == "B03_actin.tif: rows 67 to 96, the last ones, hold only zeros; the image above them does not"
-    assert "a copy that stopped half way looks so, and raw TIFF has no checksum" in row["expected"]
-    assert row["fix"] == "Copy the file again from where it came. If images are meant to end so: --keep-zeroed-tails."
+    assert "an incomplete copy looks like this, and raw TIFF has no checksum" in row["expected"]
+    assert row["fix"] == "Copy the file again from its origin. If the images really end in zeros: --keep-zeroed-tails."
     assert len(lab(tmp_path, keep=True).sites) == 4
     assert len(lab(tmp_path, hash_files=False).sites) == 4
 

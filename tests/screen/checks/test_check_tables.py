@@ -26,11 +26,11 @@ def only(checked: CheckReport, kind: str) -> Problem:
 def test_a_clean_screen_has_no_findings_and_sums_that_come_out(tmp_path: Path) -> None:
     checked = check_tables(clean(tmp_path), expected={"wells": 1232, "plates": 4, "classes": 300})
     assert checked.findings == ()
-    assert [law.words for law in checked.laws] == [
+    assert [law.equation for law in checked.invariants] == [
         "found 1232 = indexed 1232 + refused 0",
         "wells 1232 = negative_control 16 + positive_control 16 + treatment 1200 by role",
     ]
-    assert all(law.holds for law in checked.laws)
+    assert all(law.holds for law in checked.invariants)
     assert not checked.fails("warning")
 
 
@@ -63,7 +63,7 @@ def test_refused_rows_are_errors_with_their_line_and_the_sum_still_comes_out(tmp
     assert [finding.file for finding in conflicts] == ["wells.csv, line 27", "wells.csv, line 310"]
     assert conflicts[0].severity == "error"
     assert "wells.csv line 310" in conflicts[0].what
-    assert checked.laws[0].words == "found 309 = indexed 307 + refused 2"
+    assert checked.invariants[0].equation == "found 309 = indexed 307 + refused 2"
     assert checked.fails("error")
     assert not checked.fails("never")
 
@@ -72,7 +72,7 @@ def test_a_sum_that_does_not_come_out_fails_whatever_was_found(tmp_path: Path) -
     screen = clean(tmp_path, 1)
     card = screen.card.model_copy(update={"found": 309})
     checked = check_tables(Screen(card=card, sites=screen.sites, problems=screen.problems))
-    assert not checked.laws[0].holds
+    assert not checked.invariants[0].holds
     assert checked.findings == ()
     assert checked.fails("error")
 
@@ -222,7 +222,7 @@ def test_the_real_tables_have_gaps_and_few_controls_and_nothing_worse(real_data:
     checked = check_tables(screen, expected={"wells": 204 * 308 - gaps, "plates": 204, "classes": 1108})
     counts = {entry["kind"]: entry["count"] for entry in checked.grouped()}
     assert counts == {"missing wells": gaps, "few negative controls": 198}
-    assert all(law.holds for law in checked.laws)
+    assert all(law.holds for law in checked.invariants)
     # Sec. 2.3 and Table 1 of the paper count something else.
     printed = check_tables(screen, expected={"wells": 56416, "classes": 1100})
     assert [finding.kind for finding in printed.findings if finding.severity == "error"] == [

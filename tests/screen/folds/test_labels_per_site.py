@@ -14,7 +14,7 @@ from distangle.screen.checks.leaks import find_leaks
 from distangle.screen.checks.shared_layouts import plate_groups, position_baseline_share, shared_layouts
 from distangle.screen.folds.coverage import WellLabels, count_well_labels
 
-CORRECT = "Correct the rows of this well, or map a column that tells experiments apart."
+CORRECT = "Correct the rows of this well, or map a column that distinguishes experiments."
 KINDS = ("interphase", "mitosis", "apoptosis")
 SIRNA = {"B02": "si1", "B03": "si2", "B04": "DMSO", "B05": "si1"}
 HEADER = ("experiment", "plate", "well", "cell", "phenotype", "siRNA", "gene", "row", "batch", "id_code")
@@ -67,8 +67,8 @@ def refusal(table: Path, **mapping: str) -> str:
 def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path: Path) -> None:
     # Not offered: one value per plate (batch), one per well (well_id), a place (row), others within a well (id_code).
     assert refusal(write(tmp_path, cells()), perturbation="phenotype") == (
-        f"{CORRECT} If column 'phenotype' is a label of single sites, such as a cell's phenotype, map the well's "
-        "treatment, `--map perturbation=siRNA` (or gene): 'phenotype' is then kept as an extra column, and "
+        f"{CORRECT} If column 'phenotype' labels single sites, such as a cell's phenotype, map the well's "
+        "treatment, `--map perturbation=siRNA` (or gene): 'phenotype' then becomes an extra column, and "
         "`distangle train SCREEN --target phenotype` learns it."
     )
     screen = indexed(tmp_path / "cells.csv", perturbation="siRNA")
@@ -89,7 +89,7 @@ def test_where_a_table_has_no_treatments_there_is_a_way_too(tmp_path: Path) -> N
     table = write(tmp_path, cells(), without=["siRNA", "gene"])
     assert (
         "map the well's treatment, `--map perturbation=COLUMN`, or `--map perturbation=` where there is none: "
-        "'phenotype' is then kept"
+        "'phenotype' then becomes"
     ) in refusal(table, perturbation="phenotype")
     screen = indexed(table, perturbation="")
     assert (screen.card.indexed, screen.card.refused, screen.card.perturbations) == (36, 0, ())

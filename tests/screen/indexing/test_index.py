@@ -236,7 +236,7 @@ def test_what_the_header_reader_refuses_is_refused_by_name(rxrx1: RxRx1Lab) -> N
     assert rows["kind"].tolist() == ["unreadable file"] * 2
     assert rows["channel"].tolist() == ["actin"] * 2
     assert rows["found"][0] == f"{PLATE}/B02_s2_w3.png: is HTML, no image"  # the path once
-    assert rows["fix"][0] == "Copy the file again from where it came."
+    assert rows["fix"][0] == "Copy the file again from its origin."
     assert rows["found"][1] == f"{PLATE}/B03_s2_w3.png: cannot be read: Permission denied"
 
 

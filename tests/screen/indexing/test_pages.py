@@ -189,9 +189,7 @@ def test_axes_that_tifffile_noted_are_read(tmp_path: Path) -> None:
 def test_pages_of_which_nothing_is_told_must_be_named_all(tmp_path: Path) -> None:
     pages(tmp_path / "A01.tif", [plane(value) for value in (1000, 2000, 3000)])
     said = refused(tmp_path)
-    assert (
-        "A01.tif: 3 pages, expected as many pages as channels were named, 2. Name all 3 of them in --channels" in said
-    )
+    assert "A01.tif: 3 pages, expected 2 pages, one per named channel. Name all 3 of them in --channels" in said
     assert levels(indexed(tmp_path, ["a", "b", "c"])) == [1000, 2000, 3000]
 
 
@@ -299,7 +297,7 @@ def test_tables_that_name_no_frame_name_no_plane(tmp_path: Path) -> None:
         refused(load_data(tmp_path, "d.tif,0,x,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None),
     )
     said = refused(load_data(tmp_path, "d.tif,0,1,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
-    assert "Only OME-XML tells series apart" in said
+    assert "Only OME-XML has several series" in said
     for name in ("d.tif", "e.tif"):
         pages(tmp_path / name, [plane(1000)])
     assert of_rows(load_data(tmp_path, "d.tif,0,0,e.tif,0,0,P1,A01,1")).pages(0) == [None, None]

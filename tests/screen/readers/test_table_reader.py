@@ -259,7 +259,7 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
             {"layout": "tabel"},
             "No layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
         ),
-        ({"plate_rows": 16}, "one alone says no plate: give both, or none"),
+        ({"plate_rows": 16}, "belong together: give both, or neither"),
         ({"tables": Path("other.csv")}, "is a table and other.csv is named as another"),
     ],
 )
@@ -312,7 +312,7 @@ def test_when_nothing_can_be_indexed_the_reasons_are_counted_and_the_first_ones_
         indexed(lab_table([HEADER, *rows]))
     assert "Nothing can be indexed: found 6, all refused (5 x no image, 1 x bad well)." in str(caught.value)
     assert "(wells.csv, line 2, experiment all, plate p1, well A01, site 1): found no file 1a.tif" in str(caught.value)
-    with pytest.raises(ScreenError, match="Nothing can be indexed: the tables have no row"):
+    with pytest.raises(ScreenError, match="Nothing can be indexed: the tables have no rows"):
         indexed(lab_table([HEADER]))
 
 

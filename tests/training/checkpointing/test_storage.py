@@ -141,7 +141,7 @@ def test_a_run_that_will_not_fit_is_refused_before_its_first_step(
 def test_a_folder_that_cannot_be_made_is_refused_at_the_start(folder: Path) -> None:
     (folder / "file").touch()
     screen = tiny_screen(folder / "other", n_wells=4)
-    with pytest.raises(StorageError, match=r"file/run cannot be made: Not a directory. Name a folder that you may"):
+    with pytest.raises(StorageError, match=r"file/run cannot be created: Not a directory. Name a folder that you may"):
         tiny_start(screen, folder / "file" / "run")
 
 

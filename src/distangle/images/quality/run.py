@@ -72,7 +72,7 @@ def check_pixels(
     compared, alone = judge_planes(readable)
     law = Invariant(
         stage="pixels",
-        words=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_left}",
+        equation=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_left}",
         holds=len(planes) == len(rows) * n_channels and n_left >= 0,
     )
     looked = {
@@ -83,7 +83,7 @@ def check_pixels(
         "planes_without_enough_like_them": alone,
         "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
     }
-    return CheckReport(findings=tuple(findings), laws=(law,), looked=looked), surveyed
+    return CheckReport(findings=tuple(findings), invariants=(law,), scope=looked), surveyed
 
 
 def _tried_again(n: int) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from distangle.screen.file_pages import Place, Series
+from distangle.screen.file_pages import PlanePosition, Series
 
 _LARGEST = 64 << 20  # bytes of XML that are read
 _MOST_PLANES = 1 << 20
@@ -44,7 +44,7 @@ def ome_series(said: str, path: Path) -> tuple[Series, ...]:
         found = [_series(pixels, own, path.name) for pixels in _pixels(root)]
     except (ValueError, TypeError, KeyError) as error:
         raise MissingMetadata(f"a value cannot be read ({error})") from error
-    return tuple(series for series in found if series.here)
+    return tuple(series for series in found if series.page_of)
 
 
 def _parsed(said: str) -> ElementTree.Element:
@@ -89,13 +89,13 @@ def _series(pixels: ElementTree.Element, own: str, file: str) -> Series:
     # The first axis of the order runs fastest.
     runs = [range(sizes[axis]) for axis in reversed(order)]
     named = [dict(zip(reversed(order), numbers, strict=True)) for numbers in itertools.product(*runs)]
-    places: list[Place] = [(at["C"], at["Z"], at["T"]) for at in named]
+    places: list[PlanePosition] = [(at["C"], at["Z"], at["T"]) for at in named]
     pages = _pages(pixels, places, own, file)
     names = tuple(str(one.get("Name", "")) for one in channels)
-    return Series(places=tuple(places), pages=pages, names=names if any(names) else ())
+    return Series(positions=tuple(places), pages=pages, names=names if any(names) else ())
 
 
-def _pages(pixels: ElementTree.Element, places: list[Place], own: str, file: str) -> tuple[int, ...]:
+def _pages(pixels: ElementTree.Element, places: list[PlanePosition], own: str, file: str) -> tuple[int, ...]:
     number = {place: k for k, place in enumerate(places)}
     pages = [-1] * len(places)
     blocks = [one for one in pixels if _name(one) == "TiffData"]

@@ -156,7 +156,7 @@ def probe_tiff(path: Path) -> ImageHeader:
     try:
         with tifffile.TiffFile(path) as opened:
             stack = read_page_layout(opened, path)
-            page = opened.pages.first if stack is None else opened.pages[stack.full[0]].aspage()
+            page = opened.pages.first if stack is None else opened.pages[stack.image_pages[0]].aspage()
             dtype, shape = _described(path, opened, page)
             return ImageHeader(dtype, shape, len(opened.pages), stack, _is_inverted(page))
     except (ImageError, OSError, MemoryError):

@@ -10,7 +10,7 @@ import tifffile
 
 from distangle.errors import PixelTypeError
 from distangle.images.readers.ome_xml import MissingMetadata, is_ome, ome_series
-from distangle.screen.file_pages import Place, Series, Stack
+from distangle.screen.file_pages import PlanePosition, Series, Stack
 
 _MOST_LISTED = 4096  # pages that are looked at one by one; of more only the number counts
 _ASIDE = 0b101  # bits of NewSubfileType: a smaller copy of another page, a mask
@@ -39,14 +39,14 @@ def read_page_layout(opened: tifffile.TiffFile, path: Path) -> Stack | None:
     if n_pages == 1:
         return None
     if n_pages > _MOST_LISTED:
-        return Stack(full=tuple(range(n_pages)))
+        return Stack(image_pages=tuple(range(n_pages)))
     pages = [opened.pages[number].aspage() for number in range(n_pages)]
     full = tuple(k for k, page in enumerate(pages) if not _is_aside(page)) or tuple(range(n_pages))
     kinds = [(str(page.dtype), tuple(int(side) for side in page.shape)) for page in pages]
     unlike = {k: f"{kinds[k][0]} {' x '.join(map(str, kinds[k][1]))}" for k in full if kinds[k] != kinds[full[0]]}
     said = _description(first)
     told_by, series, trouble = _told(said, path, full, _labels(opened, full))
-    return Stack(full=full, unlike=unlike, told_by=told_by, series=series, trouble=trouble)
+    return Stack(image_pages=full, odd_pages=unlike, metadata_source=told_by, series=series, error=trouble)
 
 
 def _told(said: str, path: Path, full: Sequence[int], labels: Sequence[str]) -> tuple[str, tuple[Series, ...], str]:
@@ -68,7 +68,7 @@ def _told(said: str, path: Path, full: Sequence[int], labels: Sequence[str]) -> 
 
 def _check_pages(series: Sequence[Series], full: Sequence[int]) -> None:
     """Check that every page of the file is told of once, and no other."""
-    told = sorted(page for one in series for page in one.here.values())
+    told = sorted(page for one in series for page in one.page_of.values())
     if told != sorted(full):
         raise MissingMetadata(f"they tell of {len(told)} planes here, and the file has {len(full)} pages")
 
@@ -84,7 +84,7 @@ def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[S
         )
     places = [(c, z, t) for t in range(n_times) for z in range(n_planes) for c in range(n_channels)]
     names = tuple(labels) if len(labels) == n_channels == len(full) else ()
-    return (Series(places=tuple(places), pages=tuple(full), names=names),)
+    return (Series(positions=tuple(places), pages=tuple(full), names=names),)
 
 
 def _of_tifffile(said: str, full: Sequence[int]) -> tuple[Series, ...]:
@@ -104,10 +104,10 @@ def _of_tifffile(said: str, full: Sequence[int]) -> tuple[Series, ...]:
         return ()
     if math.prod(leading.values()) != len(full):
         raise MissingMetadata(f"axes {axes} of {'x'.join(map(str, shape))}, and the file has {len(full)} pages")
-    return (Series(places=_counted(leading), pages=tuple(full)),)
+    return (Series(positions=_counted(leading), pages=tuple(full)),)
 
 
-def _counted(leading: dict[str, int]) -> tuple[Place, ...]:
+def _counted(leading: dict[str, int]) -> tuple[PlanePosition, ...]:
     """Return the places of pages whose last axis runs fastest."""
     places: list[dict[str, int]] = [{}]
     for axis, n in leading.items():

@@ -6,7 +6,7 @@ Wells and sites that the others of their kind have, and these have not.
 from collections import Counter, defaultdict
 from typing import Any
 
-from distangle.screen.plates import place_words
+from distangle.screen.plates import location_name
 from distangle.screen.problems import Problem
 from distangle.screen.roles import natural_sort_key
 from distangle.screen.screen import KEY_COLUMNS, WELL_COLUMNS, Screen
@@ -35,7 +35,7 @@ def _same_bytes(screen: Screen) -> list[Problem]:
         part = sites.iloc[rows]
         both = sorted(set(part["split"]))
         apart = len(both) > 1
-        places = [place_words(*key) for key in part[list(KEY_COLUMNS)].itertuples(index=False, name=None)]
+        places = [location_name(*key) for key in part[list(KEY_COLUMNS)].itertuples(index=False, name=None)]
         sides = f", in the splits {' and '.join(repr(name) for name in both)}" if apart else ""
         first = part.iloc[0]
         found.append(

@@ -14,7 +14,7 @@ from distangle.screen.checks.duplicates import place_of
 from distangle.screen.checks.shared_layouts import is_of_sites, plate_groups, position_baseline_share, shared_layouts
 from distangle.screen.checks.shared_references import shared_references
 from distangle.screen.folds.coverage import check_target
-from distangle.screen.folds.folds import HELD_OUT, NOTHING, TRAIN, Folds, shared_between
+from distangle.screen.folds.folds import HELD_OUT, NO_HOLD_OUT, TRAIN, Folds, shared_between
 from distangle.screen.folds.wilds import unlike_published
 from distangle.screen.indexing.files import SAME_BYTES
 from distangle.screen.plates import split_well
@@ -128,7 +128,7 @@ def _of_sides(screen: Screen, folds: Folds) -> Iterator[Problem]:
 
 def _of_another_screen(screen: Screen, folds: Folds) -> Iterator[Problem]:
     fold = folds.of(screen)
-    for name in (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT):
+    for name in (TRAIN,) if folds.description == NO_HOLD_OUT else (TRAIN, HELD_OUT):
         if not (fold == name).any():
             yield Problem(
                 severity="error",

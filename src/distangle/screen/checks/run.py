@@ -11,7 +11,7 @@ from distangle.screen.checks.duplicates import check_duplicates, check_missing
 from distangle.screen.checks.edits import check_provenance
 from distangle.screen.checks.label_names import check_control_layout, check_label_names
 from distangle.screen.checks.placement import check_placement
-from distangle.screen.problems import CheckReport, Invariant, Problem, carry_over
+from distangle.screen.problems import CheckReport, Invariant, Problem, index_findings
 from distangle.screen.screen import KEY_COLUMNS, Screen
 from distangle.screen.statistics import EntityCounts, statistics
 
@@ -27,7 +27,7 @@ def conservation(screen: Screen) -> list[Invariant]:
     laws = [
         Invariant(
             stage="index",
-            words=f"found {card.found} = indexed {len(sites)} + refused {refused}",
+            equation=f"found {card.found} = indexed {len(sites)} + refused {refused}",
             holds=card.found == len(sites) + refused,
         )
     ]
@@ -38,7 +38,7 @@ def conservation(screen: Screen) -> list[Invariant]:
             continue
         named = [f"{name or 'without'} {n}" for name, n in parts.items()]
         said = f"wells {len(wells)} = {' + '.join(named)} by {column.replace('_', ' ')}"
-        laws.append(Invariant(stage="table", words=said, holds=int(parts.sum()) == len(wells)))
+        laws.append(Invariant(stage="table", equation=said, holds=int(parts.sum()) == len(wells)))
     if not screen.card.tables_only:
         per_well = sorted(Counter(sites.groupby(list(KEY_COLUMNS[:3])).size().tolist()).items())
         total = sum(size * n for size, n in per_well)
@@ -48,7 +48,7 @@ def conservation(screen: Screen) -> list[Invariant]:
             n_rest = sum(size * n for size, n in rest)
             listed.append(f"{n_rest} of {sum(n for _, n in rest)} wells with {rest[0][0]} or more")
         said = " + ".join(listed)
-        laws.append(Invariant(stage="table", words=f"sites {len(sites)} = {said}", holds=total == len(sites)))
+        laws.append(Invariant(stage="table", equation=f"sites {len(sites)} = {said}", holds=total == len(sites)))
     return laws
 
 
@@ -98,7 +98,7 @@ def check_tables(
         ScreenError: A total of something that is not counted.
     """
     findings = [
-        *carry_over(screen),
+        *index_findings(screen),
         *check_provenance(screen),
         *check_placement(screen),
         *check_duplicates(screen),
@@ -108,4 +108,4 @@ def check_tables(
         *reconcile(screen, expected),
     ]
     looked = {"sites": len(screen.sites), "refused": screen.card.refused, "sites_sha256": screen.card.sites_sha256}
-    return CheckReport(findings=tuple(findings), laws=tuple(conservation(screen)), looked=looked)
+    return CheckReport(findings=tuple(findings), invariants=tuple(conservation(screen)), scope=looked)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.screen.folds.coverage import count_well_labels
-from distangle.screen.plates import place_words
+from distangle.screen.plates import location_name
 from distangle.screen.roles import CONTROLS, Role, natural_sort_key
 from distangle.screen.screen import PLATE_COLUMNS, WELL_COLUMNS, Screen
 
@@ -103,7 +103,7 @@ def _alike(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tupl
             ours, theirs = linear_sum_assignment(-common)
             n_wells = max(sizes[rows_of[one]].sum(), sizes[rows_of[other]].sum())
             matched = tuple(
-                " = ".join(place_words(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
+                " = ".join(location_name(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
                 for a, b in zip(ours, theirs, strict=True)
             )
             found[one, other] = float(common[ours, theirs].sum() / n_wells), matched

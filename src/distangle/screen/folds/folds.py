@@ -18,15 +18,15 @@ from distangle.core.random import rng_for
 from distangle.core.unicode_names import normalize_name
 from distangle.core.untrusted_files import check_fields, read_regular_file
 from distangle.errors import FoldError, did_you_mean
-from distangle.screen.plates import place_words
+from distangle.screen.plates import location_name
 from distangle.screen.roles import NEGATIVE, natural_sort_key
 from distangle.screen.screen import KEY_COLUMNS, WELL_COLUMNS, Screen
 
 TRAIN = "train"
 HELD_OUT = "held_out"
 UNLABELLED = "unlabelled"
-NOTHING = "nothing"  # description of folds that hold nothing out
-ASIDE = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
+NO_HOLD_OUT = "nothing"  # description of folds that hold nothing out
+EXCLUDED = "aside"  # in the screen, predicted like all of it, and neither trained on nor scored
 
 _COLUMNS = (*KEY_COLUMNS, "fold")
 _META = b"distangle.folds"
@@ -77,7 +77,7 @@ class Folds:
         unknown = [key for key in keys if key not in fold_of]
         if unknown:
             raise FoldError(
-                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {place_words(*unknown[0])}. "
+                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {location_name(*unknown[0])}. "
                 "The screen was indexed again after the folds were made: make them anew."
             )
         return np.array([fold_of[key] for key in keys], dtype=object).astype(str)
@@ -162,7 +162,7 @@ def hold_nothing_out(screen: Screen) -> Folds:
     """Train on every site; nothing can be scored then."""
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
     table["fold"] = pd.Series([TRAIN] * len(table), dtype="str")
-    return Folds(table=table, description=NOTHING)
+    return Folds(table=table, description=NO_HOLD_OUT)
 
 
 def match_values(screen: Screen, column: str, values: Sequence[str], *, to: str) -> tuple[pd.Series, list[str]]:
@@ -262,7 +262,7 @@ def build_folds(
     if notes and not force:
         raise _too_good(screen, description, notes)
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
-    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), ASIDE), dtype="str")
+    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), EXCLUDED), dtype="str")
     return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
 
 
@@ -278,7 +278,7 @@ def validate_folds(screen: Screen, folds: Folds, *, force: bool = False) -> Fold
         FoldError: As in `hold_out`; or the screen has a site that these folds do not know.
     """
     fold = folds.of(screen)
-    sides = (TRAIN,) if folds.description == NOTHING else (TRAIN, HELD_OUT)
+    sides = (TRAIN,) if folds.description == NO_HOLD_OUT else (TRAIN, HELD_OUT)
     empty = [name.replace("_", " ") for name in sides if not (fold == name).any()]
     if empty:
         message = f"No site of this screen is {' or '.join(empty)} by the folds of {folds.description}: they were "
@@ -338,7 +338,7 @@ def _divided_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
     for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], held.tolist(), strict=True):
         sides[well[0], well[1], well[2]].add(side)
-    both = [place_words(*key) for key, side in sides.items() if len(side) > 1]
+    both = [location_name(*key) for key, side in sides.items() if len(side) > 1]
     if not both:
         return []
     listed = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
@@ -349,7 +349,7 @@ def _divided_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
     for experiment, plate, side in zip(sites["experiment"], sites["plate"], held.tolist(), strict=True):
         sides[experiment, plate].add(side)
-    build_folds = [place_words(*key) for key, both in sides.items() if len(both) > 1]
+    build_folds = [location_name(*key) for key, both in sides.items() if len(both) > 1]
     if not build_folds:
         return []
     listed = ", ".join(build_folds[:5]) + (f" and {len(build_folds) - 5} more" if len(build_folds) > 5 else "")
@@ -365,7 +365,7 @@ def _same_pictures(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     pairs = [(first[hashes[k]], int(k)) for k in np.flatnonzero(held) if hashes[k] and hashes[k] in first]
     if not pairs:
         return []
-    said = [f"{place_words(*keys[a])} = {place_words(*keys[b])}" for a, b in pairs[:3]]
+    said = [f"{location_name(*keys[a])} = {location_name(*keys[b])}" for a, b in pairs[:3]]
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     pictures = f"{len(pairs)} picture{'s' * (len(pairs) > 1)}"
     return [f"{pictures} would be on both sides, byte for byte ({'; '.join(said)}{more})"]

@@ -12,7 +12,7 @@ def stored_files(path: Path) -> list[Path]:
     """Return the file itself, or every file below a folder, sorted by name.
 
     Raises:
-        OSError: There is neither.
+        OSError: The path does not exist.
     """
     if not path.is_dir():
         path.stat()
@@ -33,7 +33,7 @@ def sha256_of_stored(path: Path) -> str:
 
 
 def is_array(path: Path) -> bool:
-    """Tell whether a folder holds an array of Zarr, of either format."""
+    """Return whether a folder is a Zarr array of format 2 or 3."""
     return (path / ".zarray").is_file() or (path / "zarr.json").is_file()
 
 
@@ -44,36 +44,35 @@ def size_and_mtime(path: Path) -> tuple[int, float]:
         OSError: It cannot be read.
     """
     stats = [file.stat() for file in stored_files(path)]
-    return sum(found.st_size for found in stats), max((found.st_mtime for found in stats), default=0.0)
+    return sum(status.st_size for status in stats), max((status.st_mtime for status in stats), default=0.0)
 
 
 def site_sha256(files: Sequence[str], pages: Sequence[int]) -> str:
-    """Return the hash of a site: of its files' digests in order of channels.
+    """Return the hash of a site from the digests of its files by channel.
 
     Args:
         files: SHA-256 of the file of each channel.
-        pages: Page of each channel; where it is not -1 it follows the digest, so that two sites in one file
-            of many pages differ.
+        pages: Page of each channel; a page other than -1 is hashed too, so that two sites in one file differ.
     """
-    said = "".join(digest if page < 0 else f"{digest}:{page}" for digest, page in zip(files, pages, strict=True))
-    return hashlib.sha256(said.encode()).hexdigest()
+    text = "".join(digest if page < 0 else f"{digest}:{page}" for digest, page in zip(files, pages, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of_site(
     paths: Sequence[Path], pages: Sequence[int | None], *, digests: MutableMapping[Path, str] | None = None
 ) -> str:
-    """Return the hash of a site's files as they are now, like `site_sha256`.
+    """Hash a site's current files; see `site_sha256`.
 
     Args:
         paths: The file of each channel.
-        pages: Page of each channel; None where its file is one plane.
-        digests: Files hashed before, added to: for many sites in one file.
+        pages: Page of each channel; None for a file of one plane.
+        digests: Cache of file hashes, extended here: a file may hold many sites.
 
     Raises:
         OSError: A file cannot be read.
     """
-    known = {} if digests is None else digests
+    cache = {} if digests is None else digests
     for path in paths:
-        if path not in known:
-            known[path] = sha256_of_stored(path)
-    return site_sha256([known[path] for path in paths], [-1 if page is None else page for page in pages])
+        if path not in cache:
+            cache[path] = sha256_of_stored(path)
+    return site_sha256([cache[path] for path in paths], [-1 if page is None else page for page in pages])

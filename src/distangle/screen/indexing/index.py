@@ -12,7 +12,7 @@ from distangle import __version__
 from distangle.core.remote import RemotePath, as_path
 from distangle.core.unicode_names import normalize_name
 from distangle.errors import ScreenError
-from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, Tails, inspect_files
+from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, ZeroedRowsFinder, inspect_files
 from distangle.screen.indexing.links import links_out_of_source, links_problem
 from distangle.screen.indexing.provenance import options_to_json, relative
 from distangle.screen.indexing.records import IndexOptions, ReaderResult, SiteRecord
@@ -48,61 +48,60 @@ def index(
     well_base: int | str | None = None,
     well_order: str | None = None,
     probe: Probe | None = None,
-    tails: Tails | None = None,
+    find_zeroed_rows: ZeroedRowsFinder | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Screen:
-    """Find out which perturbation is in which well, and what is wrong.
+    """Index a source into a screen of sites with labels, and report its problems.
 
-    One argument for each option of `distangle index`, and three for the reading of files.
+    There is one argument for each option of `distangle index`, and three for reading files.
 
     Args:
         source: Folder of the images, or a URL; for layout `table` also the table itself.
-        layout: A name in `LAYOUTS`; None takes the one that the source looks like, and notes by what.
-        tables: Folder or file of the tables when they lie elsewhere.
-        mapping: Our column name to the table's.
+        layout: A name in `LAYOUTS`; None detects the layout, and stores the evidence.
+        tables: Folder or file of the tables, if not in the source.
+        mapping: Column of distangle to column of the table.
         channels: `NAME` or `NAME=COLUMN`.
         pages: Column with one file of many pages for all channels, layout `table` only.
-        pattern: How the paths of images are built, layout `folder` only.
+        pattern: Pattern of image paths, layout `folder` only.
         controls: Role to names of perturbations.
-        missing: Words of tables that stand for a missing value, which is no class; by default `MISSING`. A name in
-            `controls` is none of them.
-        tables_only: Look for no image; one row per row of the tables.
+        missing: Table values that mean a missing value, which is not a class; by default `MISSING`. A name in
+            `controls` is never missing.
+        tables_only: Do not look for images; one row per row of the tables.
         hash_files: Read every file for its SHA-256.
         plate_rows: Rows of the plates; given together with `plate_columns`. By default 16 x 24, or 32 x 48
-            when a well needs it.
+            if a well needs it.
         plate_columns: Columns of the plates.
-        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one, where the images are of several.
-        time: Which time is wanted, where there are several.
-        cycle: Which cycle or round of staining.
-        acquisition: Which acquisition of a plate.
-        well_base: 0 where rows and columns in figures, or the columns behind row letters, count from 0; 1 to refuse
-            wells with a 0 one by one; `images=0,tables=1` for the names of images and the tables apart. None refuses
-            a source that counts from 0.
-        well_order: `rows` where wells have numbers row by row, `columns` where they have them column by column.
-        probe: Reads the header of a file (the images room's), so that sizes, bit depths and pages are checked.
-        tails: Finds zeroed rows at the end of raw files (the images room's), so that such sites are refused; asked only
-            with `hash_files`. None keeps them.
-        progress: Called with the number of files looked at and in all.
+        planes: `PLANE` for all channels, `CHANNEL=PLANE` for one, if the images have several.
+        time: The time to use, if there are several.
+        cycle: The cycle or round of staining to use.
+        acquisition: The acquisition of a plate to use.
+        well_base: 0 if row and column numbers count from 0; 1 to refuse only the wells with a 0;
+            `images=0,tables=1` sets it for image names and tables. None refuses a source that counts from 0.
+        well_order: `rows` if well numbers run row by row, `columns` if column by column.
+        probe: Reads the header of a file (in `distangle.images`), so that sizes, bit depths and pages are checked.
+        find_zeroed_rows: Finds zeroed rows at the end of raw files (in `distangle.images`); sites with some are
+            refused. Used only with `hash_files`. None keeps them.
+        progress: Called with the number of files done and of all files.
 
     Returns:
-        The screen, not written yet; found = indexed + refused.
+        The screen, not yet written; found = indexed + refused.
 
     Raises:
-        ScreenError: The source as a whole cannot be understood, or nothing in it can be indexed.
+        ScreenError: The source cannot be read, or nothing in it can be indexed.
     """
     if (plate_rows is None) != (plate_columns is None):
-        raise ScreenError("Of --plate-rows and --plate-columns one alone says no plate: give both, or none.")
+        raise ScreenError("--plate-rows and --plate-columns belong together: give both, or neither.")
     if plate_rows is not None and plate_columns is not None and min(plate_rows, plate_columns) < 1:
-        raise ScreenError(f"A plate of {plate_rows} x {plate_columns} wells: rows and columns count from 1.")
+        raise ScreenError(f"No plate has {plate_rows} x {plate_columns} wells: expected at least 1 row and 1 column.")
     roles = {role: [normalize_name(name) for name in names] for role, names in (controls or {}).items()}
-    named = {name.casefold() for names in roles.values() for name in names}
-    given = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
+    control_names = {name.casefold() for names in roles.values() for name in names}
+    plate_option = None if plate_rows is None or plate_columns is None else (plate_rows, plate_columns)
     if well_order not in (None, "rows", "columns"):
         raise ScreenError(f"--well-order {well_order}: expected rows (well 2 is A02) or columns (well 2 is B01).")
     request = IndexOptions(
         source=as_path(source),
         tables=None if tables is None else as_path(tables),
-        mapping={ours: normalize_name(theirs) for ours, theirs in (mapping or {}).items()},
+        mapping={column: normalize_name(table_column) for column, table_column in (mapping or {}).items()},
         channels=tuple(normalize_name(name) for name in channels or ()),
         pages=None if pages is None else normalize_name(pages),
         pattern=pattern,
@@ -112,72 +111,74 @@ def index(
         time=time,
         cycle=cycle,
         acquisition=acquisition,
-        missing=tuple(word for word in (MISSING if missing is None else missing) if word.casefold() not in named),
-        plate=given,
+        missing=tuple(
+            value for value in (MISSING if missing is None else missing) if value.casefold() not in control_names
+        ),
+        plate=plate_option,
         well_base=None if well_base is None else str(well_base),
         well_order=well_order,
     )
-    layout, sign = (layout, "") if layout is not None else detect_layout(request)
-    found = find_entries(layout, request)
-    plate = validate_records(found, given)
-    entries, problems = found.entries, found.problems
+    layout, evidence = (layout, "") if layout is not None else detect_layout(request)
+    result = find_entries(layout, request)
+    plate = validate_records(result, plate_option)
+    entries, problems = result.entries, result.problems
     if tables_only:
-        seen = InspectionResult(
+        inspection = InspectionResult(
             entries=entries, files=[SiteFiles()] * len(entries), dtype=None, shape=None, problems=[]
         )
     else:
-        seen = inspect_files(
+        inspection = inspect_files(
             entries,
-            found.channels,
-            source=found.source,
+            result.channels,
+            source=result.source,
             probe=probe,
-            tails=tails,
+            find_zeroed_rows=find_zeroed_rows,
             hash_files=hash_files,
             progress=progress,
         )
-    problems += seen.problems
-    outside = [] if tables_only else links_out_of_source(found.source, seen.entries)
-    problems += links_problem(outside)
-    sites = _sites_table(seen.entries, seen.files, found, n_channels=len(found.channels))
-    refused_in_all = n_refused(problems)
-    _check_conservation(found.found, len(sites), refused_in_all, problems)
+    problems += inspection.problems
+    outward_links = [] if tables_only else links_out_of_source(result.source, inspection.entries)
+    problems += links_problem(outward_links)
+    sites = _sites_table(inspection.entries, inspection.files, result, n_channels=len(result.channels))
+    n_refusals = n_refused(problems)
+    _check_conservation(result.n_found, len(sites), n_refusals, problems)
     names = ordered_classes(sites["perturbation"])
-    card = ScreenMetadata(
+    metadata = ScreenMetadata(
         layout=layout,
-        source=str(found.source.resolve()),
-        channels=found.channels,
-        dtype=seen.dtype,
-        shape=seen.shape,
-        pixel_size_um=found.pixel_size_um,
+        source=str(result.source.resolve()),
+        channels=result.channels,
+        dtype=inspection.dtype,
+        shape=inspection.shape,
+        pixel_size_um=result.pixel_size_um,
         plate_rows=plate[0],
         plate_columns=plate[1],
         perturbations=names,
         perturbations_sha256=ordered_classes_sha256(names),
         cell_types=tuple(sorted({name for name in sites["cell_type"] if name})),
-        extra_columns=found.extra_columns,
-        found=found.found,
+        extra_columns=result.extra_columns,
+        found=result.n_found,
         indexed=len(sites),
-        refused=refused_in_all,
+        refused=n_refusals,
         tables_only=tables_only,
         provenance={
-            **_provenance(found, hash_files=hash_files and not tables_only, has_probe=probe is not None),
-            **({"recognised_by": sign} if sign else {}),
-            **({"pages_told_by_files": seen.told} if seen.told else {}),
-            **({"links_out": len(outside)} if outside else {}),
-            "options": options_to_json(request, given, folder=found.source),
+            **_provenance(result, hash_files=hash_files and not tables_only, has_probe=probe is not None),
+            **({"recognised_by": evidence} if evidence else {}),
+            **({"pages_told_by_files": inspection.n_resolved_pages} if inspection.n_resolved_pages else {}),
+            **({"links_out": len(outward_links)} if outward_links else {}),
+            "options": options_to_json(request, plate_option, folder=result.source),
         },
     )
-    return Screen(card=card, sites=sites, problems=problems_table(problems))
+    return Screen(card=metadata, sites=sites, problems=problems_table(problems))
 
 
 def conservation_line(screen: Screen) -> str:
-    """Return the law of the index: `found 24 = indexed 12 + refused 12`."""
-    card = screen.card
-    return f"found {card.found} = indexed {card.indexed} + refused {card.refused}"
+    """Return the balance of the index: `found 24 = indexed 12 + refused 12`."""
+    metadata = screen.card
+    return f"found {metadata.found} = indexed {metadata.indexed} + refused {metadata.refused}"
 
 
 def _sites_table(
-    entries: Sequence[SiteRecord], files: Sequence[SiteFiles], found: ReaderResult, *, n_channels: int
+    entries: Sequence[SiteRecord], files: Sequence[SiteFiles], result: ReaderResult, *, n_channels: int
 ) -> pd.DataFrame:
     rank = {name: k for k, name in enumerate(sorted({e.experiment for e in entries}, key=natural_sort_key))}
     plate_rank = {name: k for k, name in enumerate(sorted({e.plate for e in entries}, key=natural_sort_key))}
@@ -209,7 +210,7 @@ def _sites_table(
     columns["size"] = _whole(file.size for file in files)
     columns["mtime"] = pd.Series([file.mtime for file in files], dtype="float64")
     columns["sha256"] = _text(file.sha256 for file in files)
-    for k, name in enumerate(found.extra_columns):
+    for k, name in enumerate(result.extra_columns):
         columns[name] = _text(e.extra[k] for e in entries)
     return pd.DataFrame(columns)
 
@@ -222,39 +223,39 @@ def _whole(values: Iterable[int]) -> pd.Series:
     return pd.Series(list(values), dtype="int64")
 
 
-def _check_conservation(found: int, indexed: int, refused: int, problems: Sequence[Problem]) -> None:
-    if found != indexed + refused:
-        message = f"found {found} is not indexed {indexed} + refused {refused}: this is a bug in distangle, "
+def _check_conservation(n_found: int, n_indexed: int, n_refusals: int, problems: Sequence[Problem]) -> None:
+    if n_found != n_indexed + n_refusals:
+        message = f"found {n_found} is not indexed {n_indexed} + refused {n_refusals}: this is a bug in distangle, "
         message += "please report it with the table."
         raise ScreenError(message)
-    if indexed == 0:
+    if n_indexed == 0:
         refusals = [problem for problem in problems if problem.severity == "refused"]
         kinds: Counter[str] = Counter()
         for problem in refusals:
             kinds[problem.kind] += problem.count
-        message = "Nothing can be indexed: the tables have no row."
+        message = "Nothing can be indexed: the tables have no rows."
         if refusals:
             counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common())
-            first = " | ".join(_described(refusals[:3]))
-            message = f"Nothing can be indexed: found {found}, all refused ({counted}). First: {first}"
+            first = " | ".join(_describe_problems(refusals[:3]))
+            message = f"Nothing can be indexed: found {n_found}, all refused ({counted}). First: {first}"
         raise ScreenError(message)
 
 
-def _described(problems: Sequence[Problem]) -> Iterator[str]:
-    """Give each problem as a sentence; a fix that several share follows the last."""
+def _describe_problems(problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield each problem as a sentence; a shared fix follows the last one."""
     for problem, after in zip(problems, (*problems[1:], None), strict=True):
         same = after is not None and after.fix == problem.fix
         yield problem.describe() if same else f"{problem.describe()}. {problem.fix}"
 
 
-def _provenance(found: ReaderResult, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
+def _provenance(result: ReaderResult, *, hash_files: bool, has_probe: bool) -> dict[str, Any]:
     return {
         "distangle": __version__,
         "tables": [
-            {"path": relative(path, found.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            for path in found.tables
+            {"path": relative(path, result.source), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in result.tables
         ],
         "files_hashed": hash_files,
         "headers_read": has_probe,
-        **found.notes,
+        **result.provenance,
     }

@@ -1,4 +1,4 @@
-"""Images that are links out of their source: taken, and said once."""
+"""Find images that are links out of their source, and report them once."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +10,13 @@ from distangle.screen.problems import Problem
 
 
 def links_out_of_source(source: AnyPath, entries: Iterable[SiteRecord]) -> list[str]:
-    """Return files of entries that a link leads to outside the source.
+    """Return files of entries that lie outside the source, behind a link.
 
-    There are none behind a URL.
+    A remote source has none.
 
     Args:
-        source: The folder that the paths start from.
-        entries: Those that are indexed.
+        source: Base folder of the paths.
+        entries: The indexed entries.
     """
     if not isinstance(source, Path):
         return []
@@ -24,10 +24,10 @@ def links_out_of_source(source: AnyPath, entries: Iterable[SiteRecord]) -> list[
 
 
 def links_problem(names: list[str]) -> list[Problem]:
-    """Return the one remark on such files, or none.
+    """Return the warning about files behind links, if any.
 
     Args:
-        names: From `linked_out`.
+        names: From `links_out_of_source`.
     """
     if not names:
         return []
@@ -38,6 +38,6 @@ def links_problem(names: list[str]) -> list[Problem]:
             file=names[0],
             found=f"{len(names):,} image file(s) are reached over a link that leads out of the source",
             expected="files in the source itself",
-            fix="They were read where the links lead. Look where that is, if the folder came from somebody else.",
+            fix="The files behind the links were read. If the folder came from somebody else, check where they lead.",
         )
     ]

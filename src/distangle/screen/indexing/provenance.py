@@ -1,4 +1,4 @@
-"""Store the options of an index, so that its tables can be read again alike."""
+"""Store the options of an index, so that its tables can be read again."""
 
 import os
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from distangle.screen.screen import Screen
 
 
 def relative(path: AnyPath, source: AnyPath) -> str:
-    """Return a path as seen from the source; a path below another URL stays whole."""
+    """Return a path relative to the source; a path below another URL stays whole."""
     if isinstance(path, Path) and isinstance(source, Path):
         return Path(os.path.relpath(path.resolve(), source.resolve())).as_posix()
     return str(path).removeprefix(f"{source}/")
 
 
 def options_to_json(request: IndexOptions, plate: tuple[int, int] | None, *, folder: AnyPath) -> dict[str, Any]:
-    """Return a request ready for the provenance.
+    """Return index options as JSON for the provenance.
 
     Args:
-        request: What `index` was asked for.
-        plate: Rows and columns that were given; None where they were left to the wells.
-        folder: The folder that paths are noted from.
+        request: Options of the index.
+        plate: Rows and columns as given; None if inferred from the wells.
+        folder: Base folder of the stored paths.
     """
     return {
-        "source": _typed(request.source, folder),
-        "tables": None if request.tables is None else _typed(request.tables, folder),
+        "source": _portable_path(request.source, folder),
+        "tables": None if request.tables is None else _portable_path(request.tables, folder),
         "mapping": dict(request.mapping),
         "channels": list(request.channels),
         "pages": request.pages,
@@ -40,59 +40,59 @@ def options_to_json(request: IndexOptions, plate: tuple[int, int] | None, *, fol
         "well_order": request.well_order,
         "plate": None if plate is None else list(plate),
         "planes": list(request.planes),
-        **request.moment,
+        **request.selected_axes,
     }
 
 
-def rebase_paths(asked: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]:
+def rebase_paths(options: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]:
     """Return stored options with their paths rewritten for another folder."""
-    named = {
-        name: _typed(Path(os.path.normpath(before / str(asked[name]))), after.resolve())
+    paths = {
+        name: _portable_path(Path(os.path.normpath(before / str(options[name]))), after.resolve())
         for name in ("source", "tables")
-        if asked.get(name) is not None
+        if options.get(name) is not None
     }
-    return {**asked, **named}
+    return {**options, **paths}
 
 
 def reread_source(screen: Screen) -> ReaderResult:
-    """Read the tables of a screen again, as `index` would; no image is opened.
+    """Read the tables of a screen again; no image is opened.
 
     Args:
-        screen: Of a folder, with what its index was asked for in its provenance.
+        screen: A local screen with the index options in its provenance.
 
     Returns:
-        What the layout found, with the entries that would be looked at for a screen.
+        The validated result of the reader.
 
     Raises:
-        ScreenError: The source cannot be understood any more.
+        ScreenError: The source can no longer be read.
         OSError: It cannot be read.
     """
-    asked, folder = screen.card.provenance["options"], screen.source
+    options, folder = screen.card.provenance["options"], screen.source
     if not isinstance(folder, Path):
         raise ValueError(f"{folder} is a URL; expected a folder.")
     request = IndexOptions(
-        source=Path(os.path.normpath(folder / asked["source"])),
-        tables=None if asked["tables"] is None else Path(os.path.normpath(folder / asked["tables"])),
-        mapping=asked["mapping"],
-        channels=tuple(asked["channels"]),
-        pages=asked["pages"],
-        pattern=asked["pattern"],
-        controls=asked["controls"],
+        source=Path(os.path.normpath(folder / options["source"])),
+        tables=None if options["tables"] is None else Path(os.path.normpath(folder / options["tables"])),
+        mapping=options["mapping"],
+        channels=tuple(options["channels"]),
+        pages=options["pages"],
+        pattern=options["pattern"],
+        controls=options["controls"],
         tables_only=screen.card.tables_only,
-        planes=tuple(asked.get("planes", ())),
-        **{axis: asked.get(axis, "") for axis in ("time", "cycle", "acquisition")},
-        missing=asked.get("missing", ()),
-        plate=None if asked["plate"] is None else (asked["plate"][0], asked["plate"][1]),
-        well_base=asked.get("well_base"),
-        well_order=asked.get("well_order"),
+        planes=tuple(options.get("planes", ())),
+        **{axis: options.get(axis, "") for axis in ("time", "cycle", "acquisition")},
+        missing=options.get("missing", ()),
+        plate=None if options["plate"] is None else (options["plate"][0], options["plate"][1]),
+        well_base=options.get("well_base"),
+        well_order=options.get("well_order"),
     )
-    found = find(screen.card.layout, request)
-    validate_records(found, request.plate)
-    return found
+    result = find(screen.card.layout, request)
+    validate_records(result, request.plate)
+    return result
 
 
-def _typed(path: AnyPath, folder: AnyPath) -> str:
-    # Links stay as they were typed: absolute paths in a table may go through them.
+def _portable_path(path: AnyPath, folder: AnyPath) -> str:
+    # Do not resolve links: absolute paths in a table may go through them.
     if isinstance(path, Path) and isinstance(folder, Path):
         return Path(os.path.relpath(os.path.normpath(path.absolute()), folder.resolve())).as_posix()
     return str(path)

@@ -1,4 +1,4 @@
-"""What a layout hands over: the entries it found, before anything is checked."""
+"""Types that readers and the index share: site records, options and reader results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,26 +11,25 @@ from distangle.screen.roles import Channel, Role
 
 @dataclass(kw_only=True, slots=True)
 class SiteRecord:
-    """A site with its images, or a table row that has none.
+    """A site with its images, or a table row without images.
 
     Attributes:
-        experiment: As the table has it.
-        plate: As the table has it.
-        well: As the table has it; not checked yet.
-        site: Number of the field of view; 0 also when no image was looked for.
+        experiment: As written in the table.
+        plate: As written in the table.
+        well: As written in the table; not validated.
+        site: Number of the field of view; 0 also if images are not indexed.
         cell_type: "" if unknown.
         perturbation: "" if unknown.
-        role: The part the well plays.
-        split: `train`, `test` or whatever the table says; "" if nothing.
-        paths: One per channel, relative to the source, `/` between; empty when none was looked for.
-        pages: One per channel; -1 when the file is one plane.
-        numbering: What `pages` counts: pages of the file, its channels (which page is which, the file tells), or
-            frames as a `load_data` table counts them.
-        series: One per channel, where `numbering` is frames: which image of the file the frame is of.
-        table: Name of the table, "" if none.
-        line: Line of the table, the header being line 1.
+        role: Role of the well.
+        split: `train`, `test` or another value of the table; "" if none.
+        paths: One per channel, relative to the source, with `/`; empty if images are not indexed.
+        pages: One per channel; -1 for a file of one plane.
+        numbering: What `pages` counts: pages of the file, channels by its metadata, or frames of a `load_data` table.
+        series: One per channel, where `numbering` is frames: the image of the file that holds the frame.
+        table: Name of the table; "" if none.
+        line: Line of the table; the header is line 1.
         extra: Values of the extra columns.
-        fields: The whole row as read: two rows are the same when these are.
+        fields: The whole row as read; rows with equal fields are duplicates.
     """
 
     experiment: str
@@ -51,7 +50,7 @@ class SiteRecord:
     fields: tuple[str, ...] = ()
 
     def problem(self, kind: str, *, found: str, expected: str = "", fix: str = "", channel: str = "") -> Problem:
-        """Return the row of `problems.csv` that refuses this entry."""
+        """Return the row of `problems.csv` that refuses this record."""
         return Problem(
             kind=kind,
             file=self.table or (self.paths[0] if self.paths else ""),
@@ -66,43 +65,43 @@ class SiteRecord:
             fix=fix,
         )
 
-    def without_paths(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
-        """Return the refusal of a table row that names no file.
+    def missing_paths_problem(self, missing: Sequence[str], channels: Sequence[str]) -> Problem:
+        """Return the problem of a table row without a path for every channel.
 
         Args:
-            missing: Names of the channels that have no path.
-            channels: Names of all.
+            missing: Names of the channels without a path.
+            channels: Names of all channels.
         """
         return self.problem(
             "no image" if len(missing) == len(channels) else "missing channel",
             channel=", ".join(missing),
             found="no path",
             expected=f"a path for each of {', '.join(channels)}",
-            fix="Fill in the paths, or take the row out.",
+            fix="Fill in the paths, or remove the row.",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions:
-    """What `index` was asked for.
+    """Options of `distangle index`.
 
     Attributes:
-        source: The folder of the images, or the table itself.
-        tables: Folder or file of the tables when they lie elsewhere.
-        mapping: Our column name to the table's.
+        source: Folder of the images, or the table itself.
+        tables: Folder or file of the tables, if not in the source.
+        mapping: Column of distangle to column of the table.
         channels: `NAME` or `NAME=COLUMN`.
         pages: Column with one file for all channels.
-        pattern: How paths of images are built of names in braces, or the name of a known pattern.
+        pattern: Pattern of image paths with fields in braces, or the name of a predefined pattern.
         controls: Role to names of perturbations.
-        tables_only: Look for no image.
-        plate: Rows and columns of the plates; None where the wells tell.
-        well_base: `0` or `1`, what rows and columns in figures count from; `images=0,tables=1` for each apart.
-        well_order: `rows` where well 2 is A02, `columns` where it is B01; None where the source tells.
-        missing: Words of tables that stand for a missing value.
+        tables_only: Do not look for images.
+        plate: Rows and columns of the plates; None to infer them from the wells.
+        well_base: `0` or `1`, the first row and column number; `images=0,tables=1` sets each.
+        well_order: `rows` if well 2 is A02, `columns` if it is B01; None to infer it from the source.
+        missing: Table values that mean a missing value.
         planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
-        time: Which time is wanted where there are several; "" where none was named.
-        cycle: Which cycle or round; likewise.
-        acquisition: Which acquisition; likewise.
+        time: The time to use if there are several; "" if not given.
+        cycle: The cycle or round to use; "" if not given.
+        acquisition: The acquisition to use; "" if not given.
     """
 
     source: AnyPath
@@ -123,45 +122,45 @@ class IndexOptions:
     acquisition: str = ""
 
     @property
-    def moment(self) -> dict[str, str]:
-        """Time, cycle and acquisition, as far as they were named."""
-        named = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
-        return {axis: value for axis, value in named.items() if value}
+    def selected_axes(self) -> dict[str, str]:
+        """Time, cycle and acquisition, as far as given."""
+        selected = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
+        return {axis: value for axis, value in selected.items() if value}
 
 
 @dataclass(kw_only=True)
 class ReaderResult:
-    """Result of a reader; helpers add their entries and problems to it.
+    """Result of a reader.
 
     Attributes:
-        source: The folder that the entries' paths start from.
-        channels: The stains.
-        entries: What may become a row of the screen.
-        problems: What the layout refuses or remarks by itself.
-        found: How many entries there are, counted apart from `entries` and `problems`.
-        keys: Which of `experiment` and `plate` the entries name by themselves, without a table of wells.
-        extra_columns: Names for `Entry.extra`.
+        source: Base folder of the image paths.
+        channels: The channels.
+        entries: Records that may become rows of the screen.
+        problems: Refusals and warnings of the reader.
+        n_found: Number of entries found, counted independently of `entries` and `problems`.
+        key_columns: Those of `experiment` and `plate` that the entries have without a table of wells.
+        extra_columns: Column names of `SiteRecord.extra`.
         tables: The tables that were read.
-        site_hint: What to do about two rows of one site.
-        notes: For the provenance.
-        pixel_size_um: Side of a pixel in micrometres, as the instrument tells it; None where it does not.
+        duplicate_fix: The next step for two rows of one site.
+        provenance: Entries for the provenance of the screen.
+        pixel_size_um: Pixel size in micrometers from the instrument's metadata; None if unknown.
     """
 
     source: AnyPath
     channels: tuple[Channel, ...] = ()
     entries: list[SiteRecord] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    found: int = 0
-    keys: frozenset[str] = frozenset()
+    n_found: int = 0
+    key_columns: frozenset[str] = frozenset()
     extra_columns: tuple[str, ...] = ()
     tables: tuple[AnyPath, ...] = ()
-    site_hint: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    duplicate_fix: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
     pixel_size_um: float | None = None
 
     @property
     def refusals(self) -> list[Problem]:
-        """The problems that refuse an entry."""
+        """The problems that refuse a record."""
         return [problem for problem in self.problems if problem.severity == "refused"]
 
 
@@ -169,18 +168,18 @@ class ReaderResult:
 class Reader:
     """A reader of one kind of source folder.
 
-    To add one: one module, one test, one line in `layouts/__init__.py`.
+    To add one: one module, one test, one line in `readers/__init__.py`.
 
     Attributes:
-        name: As typed behind `--layout`.
-        find: Finds every entry of a source; raises `ScreenError` when the source as a whole cannot be understood.
-            What it counts in `Found.found` must be `Found.entries` and its own refusals together.
-        sign: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
-            folders and opens no image.
-        options: The options of a `Request` that it understands; the others are refused before `find` is asked.
+        name: The value of `--layout`.
+        read: Reads every entry of a source; raises `ScreenError` if the source cannot be read as this layout.
+            `ReaderResult.n_found` must equal the number of `entries` plus the refused ones.
+        detect: Returns what in a folder is specific to this layout, such as `train.csv`; "" if nothing. It lists a
+            few folders and opens no image.
+        options: The supported fields of `IndexOptions`; others are refused before `read` is called.
     """
 
     name: str
-    find: Callable[[IndexOptions], ReaderResult]
-    sign: Callable[[AnyPath], str]
+    read: Callable[[IndexOptions], ReaderResult]
+    detect: Callable[[AnyPath], str]
     options: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Every well gets its row and column on a plate that has it."""
+"""Give every well its row and column on the plate."""
 
 import dataclasses
 from collections import defaultdict
@@ -8,24 +8,24 @@ from distangle.screen.indexing.records import SiteRecord
 from distangle.screen.plates import STANDARD_PLATES, smallest_plate, split_well, well_name
 from distangle.screen.problems import Problem
 
-_DEFAULT = (16, 24)
+_DEFAULT_PLATE = (16, 24)
 
 
 def assign_well_positions(
-    entries: Sequence[SiteRecord], given: tuple[int, int] | None
+    entries: Sequence[SiteRecord], plate_option: tuple[int, int] | None
 ) -> tuple[list[SiteRecord], tuple[int, int], list[Problem]]:
-    """Name every well in one way, and refuse those that the plate does not have.
+    """Normalize well names, and refuse wells that are not on the plate.
 
     Args:
         entries: Their wells are rewritten as `B03`.
-        given: Rows and columns of the plate; None for 16 x 24, or 32 x 48 when a well needs it.
+        plate_option: Rows and columns of the plate; None for 16 x 24, or 32 x 48 when a well needs it.
 
     Returns:
         The entries on the plate, its rows and columns, and refusals and remarks.
     """
     position_of = {entry.well: split_well(entry.well) for entry in entries}
-    plate = given or _smallest([position for position in position_of.values() if position is not None])
-    kept: list[SiteRecord] = []
+    plate = plate_option or _infer_plate([position for position in position_of.values() if position is not None])
+    accepted: list[SiteRecord] = []
     problems: list[Problem] = []
     beyond: list[SiteRecord] = []
     spellings: dict[str, set[str]] = defaultdict(set)
@@ -44,39 +44,40 @@ def assign_well_positions(
         name = well_name(*position)
         spellings[name].add(entry.well.strip())
         entry.well = name
-        kept.append(entry)
-        if not _is_on(position, _DEFAULT):
+        accepted.append(entry)
+        if not _is_on(position, _DEFAULT_PLATE):
             beyond.append(entry)
-    if beyond and given is None:
+    if beyond and plate_option is None:
         problem = beyond[0].problem(
             "larger plate assumed",
-            found=f"{beyond[0].well} and {len(beyond) - 1} more outside {_DEFAULT[0]} x {_DEFAULT[1]} wells",
-            expected=f"plates of {plate[0]} x {plate[1]} wells, then",
-            fix="If these are slips of the pen, refuse them: --plate-rows 16 --plate-columns 24.",
+            found=f"{beyond[0].well} and {len(beyond) - 1} more outside "
+            f"{_DEFAULT_PLATE[0]} x {_DEFAULT_PLATE[1]} wells",
+            expected=f"plates of {plate[0]} x {plate[1]} wells",
+            fix="If these wells are typing errors, refuse them: --plate-rows 16 --plate-columns 24.",
         )
         problems.append(dataclasses.replace(problem, severity="warning", count=len(beyond)))
-    mixed = {name: said for name, said in spellings.items() if len(said) > 1}
+    mixed = {name: spelling for name, spelling in spellings.items() if len(spelling) > 1}
     if mixed:
-        name, said = next(iter(sorted(mixed.items())))
+        name, spelling = next(iter(sorted(mixed.items())))
         problems.append(
             Problem(
                 severity="warning",
                 kind="wells spelled in several ways",
                 well=name,
-                found=" and ".join(map(repr, sorted(said))),
+                found=" and ".join(map(repr, sorted(spelling))),
                 expected="one spelling",
-                fix="They were taken for one well; check that they are.",
+                fix="They count as one well; check that this is right.",
                 count=len(mixed),
             )
         )
-    return kept, plate, problems
+    return accepted, plate, problems
 
 
-def _smallest(positions: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    # A well that not even the largest plate has is a slip, and says nothing about the plate.
+def _infer_plate(positions: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    # A well beyond the largest plate is a typing error, and does not determine the plate.
     fits = [position for position in positions if _is_on(position, STANDARD_PLATES[-1])]
-    rows = max([_DEFAULT[0], *(row + 1 for row, _ in fits)])
-    columns = max([_DEFAULT[1], *(column + 1 for _, column in fits)])
+    rows = max([_DEFAULT_PLATE[0], *(row + 1 for row, _ in fits)])
+    columns = max([_DEFAULT_PLATE[1], *(column + 1 for _, column in fits)])
     return smallest_plate(rows, columns)
 
 

@@ -48,7 +48,7 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
         message += f", or use --layout {' or '.join(know)}." if know else "."
         raise ScreenError(message)
     try:
-        found = layout.find(request)
+        found = layout.read(request)
     except WellBaseError:
         raise  # no other layout would count from elsewhere
     except ScreenError as error:
@@ -56,7 +56,7 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
         if not others:
             raise
         raise ScreenError(f"{error} {others}") from error
-    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
+    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.provenance
     if of_rows and not request.tables_only:
         compare_with_records(found)
     found.problems += renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
@@ -94,7 +94,7 @@ def detect_layout(request: IndexOptions) -> tuple[str, str]:
     places = [request.source] if request.tables is None else [request.source, request.tables]
     there = [where for where in places if where.exists()]
     for layout in able:  # `table`, of which any single CSV is a sign, comes last
-        if sign := next((sign for sign in map(layout.sign, there) if sign), ""):
+        if sign := next((sign for sign in map(layout.detect, there) if sign), ""):
             return layout.name, sign
     if request.pattern:
         return folder.LAYOUT.name, "--pattern"
@@ -122,7 +122,7 @@ def looks_like(source: AnyPath, *, but: str = "") -> str:
     if not source.exists():
         return ""
     for layout in LAYOUTS.values():
-        sign = layout.sign(source)
+        sign = layout.detect(source)
         if sign:
             return "" if layout.name == but else f"It looks like --layout {layout.name} ({sign})."
     return ""

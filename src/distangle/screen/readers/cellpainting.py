@@ -60,7 +60,7 @@ def find_cellpainting(request: IndexOptions) -> ReaderResult:
             request, [read_wells(path, request.mapping, missing=request.missing) for path in tables.load_data]
         )
         labels = labels_of_plates({entry.plate for entry in result.entries})
-        read = resolve_names(result.entries, labels, shared=_shared(result.keys, labels), request=request)
+        read = resolve_names(result.entries, labels, shared=_shared(result.key_columns, labels), request=request)
         result.entries, labels = read.places, read.labels
         result.problems += read.problems
     else:
@@ -69,9 +69,9 @@ def find_cellpainting(request: IndexOptions) -> ReaderResult:
     aside = result.refusals
     remarks = [*problems, *unread]
     result.problems = [*remarks, *result.problems]
-    result.found += n_refused(remarks)
+    result.n_found += n_refused(remarks)
     if labels is not None:
-        result.notes["label_columns"] = dict(labels.columns)
+        result.provenance["label_columns"] = dict(labels.columns)
         join_metadata(result, labels, aside=aside)
     apply_controls(result.entries, request.controls)
     return result
@@ -119,14 +119,14 @@ def _of_rows(request: IndexOptions, tables: Sequence[SourceTable]) -> ReaderResu
         channels=named_channels([name for name, _ in channels]),
         entries=entries,
         problems=problems,
-        found=n_found,
+        n_found=n_found,
         extra_columns=extra,
         tables=tuple(table.path for table in tables),
-        site_hint=f"Column {first['site']!r} must tell the sites of a well apart."
+        duplicate_fix=f"Column {first['site']!r} must tell the sites of a well apart."
         if "site" in first
         else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
-        notes={"columns": dict(first)},
-        keys=frozenset(known_keys),
+        provenance={"columns": dict(first)},
+        key_columns=frozenset(known_keys),
     )
 
 
@@ -178,10 +178,10 @@ def _of_names(
     result = ReaderResult(
         source=source,
         problems=[*listed.problems, *wells.problems],
-        found=wells.n_refused,
-        keys=frozenset(known),
-        site_hint="Keep the images of each plate in one folder.",
-        notes={"pattern": pattern.text},
+        n_found=wells.n_refused,
+        key_columns=frozenset(known),
+        duplicate_fix="Keep the images of each plate in one folder.",
+        provenance={"pattern": pattern.text},
     )
     add_sites(result, request, listed, pattern, of=wells.places)
     return result, wells.labels
@@ -205,7 +205,7 @@ def _batch_of(table: SourceTable) -> str:
 
 def _check_mapping(mapping: Mapping[str, str], found: ReaderResult, labels: WellMetadata | None) -> None:
     """Refuse a mapping that no table knows: one table need not know all of it."""
-    columns = {*found.extra_columns, *found.notes.get("columns", {}).values()}
+    columns = {*found.extra_columns, *found.provenance.get("columns", {}).values()}
     if labels is not None:
         columns |= {*labels.extra_columns, *labels.columns.values()}
     for ours, theirs in mapping.items():
@@ -234,7 +234,7 @@ def _sign(source: AnyPath) -> str:
 
 LAYOUT = Reader(
     name="cellpainting",
-    find=find_cellpainting,
-    sign=_sign,
+    read=find_cellpainting,
+    detect=_sign,
     options=OPTIONS_OF_NAMES,
 )

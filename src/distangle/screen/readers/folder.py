@@ -70,31 +70,31 @@ def _of_pictures(
     result = ReaderResult(
         source=request.source,
         problems=list(listed.problems),
-        keys=frozenset({"experiment", "plate"} & set(pattern.names)),
+        key_columns=frozenset({"experiment", "plate"} & set(pattern.names)),
         extra_columns=extra,
-        site_hint="Tell the plates apart with {plate} in --pattern.",
-        notes={"pattern": pattern.text, "columns": {}},
+        duplicate_fix="Tell the plates apart with {plate} in --pattern.",
+        provenance={"pattern": pattern.text, "columns": {}},
     )
     labels = None
     if tables is not None:
         labels = tables.together({picture.plate for picture in pictures})
-        if "plate" not in result.keys and not _is_named_by(labels, pictures, result.problems):
-            result.keys |= {"plate"}
+        if "plate" not in result.key_columns and not _is_named_by(labels, pictures, result.problems):
+            result.key_columns |= {"plate"}
     elif not request.mapping:
         result.problems += sibling_tables(request.source)
     wells = resolve_names(
         pictures,
         labels,
-        shared=labels.keys & result.keys if labels is not None else frozenset(),
+        shared=labels.keys & result.key_columns if labels is not None else frozenset(),
         request=request,
         count=n_sites_of,
         base=pattern.base,
     )
     result.problems += wells.problems
-    result.found += wells.n_refused
+    result.n_found += wells.n_refused
     refused_sites = add_sites(result, request, listed, pattern, of=wells.places)
     if wells.labels is not None:
-        result.notes["columns"] = dict(wells.labels.columns)
+        result.provenance["columns"] = dict(wells.labels.columns)
         join_metadata(result, wells.labels, aside=refused_sites)
     elif request.mapping:
         raise ScreenError("--map names columns of a table: name the table too, --tables FILE.")
@@ -111,7 +111,7 @@ def selected_planes(
         ScreenError: No image is of them, or a channel would be lost.
     """
     images = [(picture.channel, picture.moment) for picture in pictures if not picture.left_out]
-    return choose_plane(images, channels, planes=request.planes, values=request.moment)
+    return choose_plane(images, channels, planes=request.planes, values=request.selected_axes)
 
 
 def infer_pattern(source: AnyPath) -> str:
@@ -201,7 +201,7 @@ def add_sites(
                 entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
                 entry.numbering = "channels"
     result.channels = named_channels(names)
-    result.notes |= told.notes
+    result.provenance |= told.notes
     result.pixel_size_um = told.pixel_size_um
     return [problem for problem in result.problems[n_before:] if problem.severity == "refused"]
 
@@ -244,7 +244,7 @@ _EXAMPLE = "Write how the names are built, such as --pattern '{plate}/{well}_s{s
 
 LAYOUT = Reader(
     name="folder",
-    find=find_folder,
-    sign=_sign,
+    read=find_folder,
+    detect=_sign,
     options=OPTIONS_OF_NAMES,
 )

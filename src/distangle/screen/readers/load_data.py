@@ -199,7 +199,7 @@ class LoadData:
         written = [_written(row, key) for _, key in self.channels]
         missing = [name for (name, _), (_, file) in zip(self.channels, written, strict=True) if not file]
         if missing:
-            return entry.without_paths(missing, [name for name, _ in self.channels])
+            return entry.missing_paths_problem(missing, [name for name, _ in self.channels])
         paths: list[str] = []
         for (name, _), (folder, file) in zip(self.channels, written, strict=True):
             path = places.find(folder, file)

@@ -65,11 +65,11 @@ def find_ome_zarr(request: IndexOptions) -> ReaderResult:
         require_acquisition(request.acquisition, [plate.acquisitions for plate in plates])
     result = ReaderResult(
         source=source,
-        found=len(read) + len(refused),
-        keys=frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set())),
+        n_found=len(read) + len(refused),
+        key_columns=frozenset({"plate"} | ({"experiment"} if any(field.about for _, field in read) else set())),
         extra_columns=("acquisition",),
-        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
-        notes={"plates": len(plates), "columns": {}},
+        duplicate_fix="Each field must be listed once in its well, and each plate have a name of its own.",
+        provenance={"plates": len(plates), "columns": {}},
     )
     labels = None
     if request.tables is not None:
@@ -79,7 +79,7 @@ def find_ome_zarr(request: IndexOptions) -> ReaderResult:
     wells = resolve_names(
         [entry for entry, _ in read],
         labels,
-        shared=result.keys & labels.keys if labels is not None else frozenset(),
+        shared=result.key_columns & labels.keys if labels is not None else frozenset(),
         request=request,
         seen=[name for plate in plates for name in _listed(plate.said)],
     )
@@ -89,7 +89,7 @@ def find_ome_zarr(request: IndexOptions) -> ReaderResult:
     result.channels = tuple(channel for _, channel in channels)
     add_fields(result, read, channels, request)
     if wells.labels is not None:
-        result.notes["columns"] = dict(wells.labels.columns)
+        result.provenance["columns"] = dict(wells.labels.columns)
         join_metadata(result, wells.labels, aside=result.refusals)
     apply_controls(result.entries, request.controls)
     result.pixel_size_um = _one_size([field.pixel_size_um for _, field in read])
@@ -311,7 +311,7 @@ def _sign(source: AnyPath) -> str:
 
 LAYOUT = Reader(
     name="ome-zarr",
-    find=find_ome_zarr,
-    sign=_sign,
+    read=find_ome_zarr,
+    detect=_sign,
     options=frozenset({"mapping", "channels", "controls", "planes", "time", "acquisition", "well_base", "well_order"}),
 )

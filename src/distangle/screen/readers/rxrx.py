@@ -52,21 +52,21 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
     rows, problems = read_rows(tables, extra)
     coding = coding_of(rows)
     n_rows = sum(table.n_rows for table in tables)
-    rows, refused = drop_duplicates(rows, site_hint="Keep one row per well.")
+    rows, refused = drop_duplicates(rows, duplicate_fix="Keep one row per well.")
     problems += refused
     result = ReaderResult(
         source=request.source,
         channels=CHANNELS,
-        site_hint="Keep each site in one folder only.",
-        notes={"sirna_coding": coding},
+        duplicate_fix="Keep each site in one folder only.",
+        provenance={"sirna_coding": coding},
     )
     paths = tuple(table.path for table in tables)
     if request.tables_only:
-        result.entries, result.problems, result.found = rows, problems, n_rows
+        result.entries, result.problems, result.n_found = rows, problems, n_rows
         result.extra_columns, result.tables = extra, paths
         return result
     sites, remarks = list_images(request.source)
-    result.entries, result.found, result.keys = [_entry_of(site) for site in sites], len(sites), _KEYS
+    result.entries, result.n_found, result.key_columns = [_entry_of(site) for site in sites], len(sites), _KEYS
     labels = WellMetadata(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
     join_metadata(result, labels, mismatches=_RxRx1Mismatches(sites))
     result.problems += remarks
@@ -179,4 +179,4 @@ _KEYS = frozenset({"experiment", "plate"})
 _ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
 
 
-LAYOUT = Reader(name="rxrx1", find=find_rxrx1, sign=detect)
+LAYOUT = Reader(name="rxrx1", read=find_rxrx1, detect=detect)

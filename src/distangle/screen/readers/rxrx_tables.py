@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
 from distangle.screen.indexing.records import SiteRecord
-from distangle.screen.plates import place_words, split_well, well_name
+from distangle.screen.plates import location_name, split_well, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.readers.filenames.scan import IMAGE_EXTENSIONS, scan, unmatched_names
 from distangle.screen.readers.wells.origin import require_base_one
@@ -251,7 +251,7 @@ def _contradicted(entry: SiteRecord, names: Sequence[str]) -> Problem | None:
             return entry.problem(
                 "row contradicts its id",
                 found=f"{name} {value}",
-                expected=f"the id of {place_words(entry.experiment, entry.plate, entry.well)}",
+                expected=f"the id of {location_name(entry.experiment, entry.plate, entry.well)}",
                 fix="Correct the id or the other columns of this row.",
             )
     return None

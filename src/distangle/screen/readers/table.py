@@ -59,11 +59,11 @@ def find_table(request: IndexOptions) -> ReaderResult:
         channels=named_channels(names),
         entries=wells.places,
         problems=problems,
-        found=sum(one.n_rows for one in tables),
+        n_found=sum(one.n_rows for one in tables),
         extra_columns=extra,
         tables=tuple(paths),
-        site_hint=hint,
-        notes={"columns": dict(column_of), "path_columns": list(path_columns)},
+        duplicate_fix=hint,
+        provenance={"columns": dict(column_of), "path_columns": list(path_columns)},
     )
 
 
@@ -160,7 +160,7 @@ class _Rows:
             entry.pages = (-1,) * len(self._names)
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]
         if missing:
-            return entry.without_paths(missing, self._names)
+            return entry.missing_paths_problem(missing, self._names)
         paths = [self._inside(value) for value in written]
         for name, value, path in zip(self._names, written, paths, strict=True):
             if path is None:
@@ -222,7 +222,7 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 
 LAYOUT = Reader(
     name="table",
-    find=find_table,
-    sign=_sign,
+    read=find_table,
+    detect=_sign,
     options=frozenset({"mapping", "channels", "pages", "controls", "well_base", "well_order"}),
 )

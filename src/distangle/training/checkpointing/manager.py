@@ -23,7 +23,7 @@ from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
 from distangle.errors import OutOfMemoryError, StopRequested, StorageError
 from distangle.results import RunFolder
-from distangle.results.run import BEGUN
+from distangle.results.run import START_MARK
 from distangle.training.checkpointing.checkpoints import (
     KEEP,
     has_checkpoint,
@@ -133,7 +133,7 @@ class CheckpointManager:
         run, self._say = self._run, say
         if is_first():
             remove_stale_temporaries(run.root)
-            (run.root / BEGUN).unlink(missing_ok=True)
+            (run.root / START_MARK).unlink(missing_ok=True)
             sweep_checkpoints(run.checkpoints)
         wait_for_all("the sweep")
         if has_checkpoint(run.checkpoints):

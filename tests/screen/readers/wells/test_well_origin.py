@@ -59,7 +59,7 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
     assert screen.card.provenance["options"]["well_base"] == "0"
     found = reread_source(screen)
     entries = found.entries
-    assert (found.found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
+    assert (found.n_found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
     one_by_one = index(tmp_path, well_base=1, **options)  # 4 columns and 6 rows have a 0: the old reading, if asked for
     assert one_by_one.card.indexed == 15
 

@@ -165,7 +165,7 @@ def group_sites(
         else:
             result.problems.append(problem)
     result.problems += _not_asked(aside, written, n_others, choice)
-    result.found += len(sites)
+    result.n_found += len(sites)
 
 
 def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: PlaneChoice) -> list[Problem]:

@@ -189,7 +189,7 @@ def join_metadata(
         mismatches: Says what is refused; None for the usual words.
     """
     mismatches = mismatches or Mismatches()
-    shared = labels.keys & result.keys
+    shared = labels.keys & result.key_columns
     rows, problems = _one_per_well(labels, shared)
     refused_wells = {_key_of(problem, shared) for problem in [*labels.problems, *problems]}
     row_of = {(_key_of(row, shared), row.site): row for row in rows}
@@ -206,7 +206,7 @@ def join_metadata(
         used.add(key)
         row = row_of[key]
         shift = shifts.get(_plate_of(site, shared), PlateShift())
-        joined = _labelled(site, row, result.keys)
+        joined = _labelled(site, row, result.key_columns)
         if shift.is_certain:
             problem: Problem | None = mismatches.of_shifted_plate(site, row, shift)
         elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
@@ -239,7 +239,7 @@ def join_metadata(
         advice = shifts.get(plate, PlateShift()).words
         problems += mismatches.without_images(lonely, advice, is_whole_plate=plate not in with_images)
     result.problems += [*labels.problems, *problems]
-    result.found += labels.n_rows - len(used)
+    result.n_found += labels.n_rows - len(used)
     result.extra_columns += labels.extra_columns
     result.tables += labels.tables
 
@@ -252,7 +252,7 @@ def _one_per_well(labels: WellMetadata, shared: frozenset[str]) -> tuple[list[Si
         experiment, plate = _plate_of(row, shared)
         alike.append(dataclasses.replace(row, experiment=experiment, plate=plate))
         row_of[id(alike[-1])] = row
-    kept, problems = drop_duplicates(alike, site_hint="Keep one row per well of a plate.")
+    kept, problems = drop_duplicates(alike, duplicate_fix="Keep one row per well of a plate.")
     return [row_of[id(row)] for row in kept], problems
 
 
