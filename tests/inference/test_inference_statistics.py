@@ -15,7 +15,7 @@ from distangle.explain import AnalysisOptions, ExplainSettings, SiteSelection, e
 from distangle.images import ImageCache, fit_normalization
 from distangle.inference import load_statistics, open_model, predict_run
 from distangle.model import PlateBatchNorm
-from distangle.model.plate_batch_norm import norm_parts
+from distangle.model.plate_batch_norm import rows_by_statistics
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.plate_groups import statistics_groups
@@ -224,7 +224,7 @@ def test_rows_go_to_the_statistics_of_their_plate_and_an_unknown_plate_is_refuse
     screen = sites(("E1", "1", 2), ("E2", "1", 2), ("E3", "1", 1))
     one, two = {"a": torch.zeros(1)}, {"a": torch.ones(1)}
     norms = PlateBatchNorm("plate", {("E1", "1"): 1, ("E2", "1"): None}, (one, two), ("x", "y"))
-    assert norm_parts(norms, screen, [3, 0, 2, 1]) == [([3, 2], None), ([0, 1], two)]
-    assert norm_parts(None, screen, [4, 0]) == [([4, 0], None)]
+    assert rows_by_statistics(norms, screen, [3, 0, 2, 1]) == [([3, 2], None), ([0, 1], two)]
+    assert rows_by_statistics(None, screen, [4, 0]) == [([4, 0], None)]
     with pytest.raises(WeightsError, match=r"no norm statistics of plate E3 1, only of 2 other plates"):
-        norm_parts(norms, screen, [4])
+        rows_by_statistics(norms, screen, [4])

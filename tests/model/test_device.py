@@ -9,13 +9,13 @@ import torch
 from distangle.cli import main
 from distangle.errors import ConfigError
 from distangle.model import device as module
-from distangle.model.device import device_name, is_named, name_device, named_device, training_device
+from distangle.model.device import describe_device, inference_device, is_device_set, set_device, training_device
 
 
 def in_context(name: str | None) -> tuple[torch.device, torch.device, bool]:
     def named() -> tuple[torch.device, torch.device, bool]:
-        name_device(name)
-        return training_device(), named_device(), is_named()
+        set_device(name)
+        return training_device(), inference_device(), is_device_set()
 
     return contextvars.copy_context().run(named)
 
@@ -32,15 +32,15 @@ def test_without_a_gpu_everything_is_on_the_processor(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert in_context(None) == (torch.device("cpu"), torch.device("cpu"), False)
     assert in_context("cpu") == (torch.device("cpu"), torch.device("cpu"), True)
-    assert device_name(torch.device("cpu")) == "the processor"
+    assert describe_device(torch.device("cpu")) == "the processor"
 
 
 def test_a_training_takes_the_gpu_by_itself_and_a_named_device_goes_before(two_gpus: None) -> None:
     assert in_context(None)[0] == torch.device("cuda")
     assert in_context("cpu")[0] == torch.device("cpu")
     assert in_context("cuda:1")[:2] == (torch.device("cuda:1"), torch.device("cuda:1"))
-    assert device_name(torch.device("cuda:1")) == "Some GPU (cuda:1)"
-    assert not is_named()  # outside nothing was named
+    assert describe_device(torch.device("cuda:1")) == "Some GPU (cuda:1)"
+    assert not is_device_set()  # outside nothing was named
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps:1", "", "0"])

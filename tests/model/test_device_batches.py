@@ -52,7 +52,7 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     card = model_card(("a", "b", "c"))
     store = ImageCache(screen, Preprocessing())
     ready = predict_sites(model, card, store, views=8)
-    monkeypatch.setattr(forward, "batches_on", functools.partial(batches_to_device, whole=True))
+    monkeypatch.setattr(forward, "batches_on", functools.partial(batches_to_device, copy_pixels=True))
     whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)

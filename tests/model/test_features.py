@@ -35,7 +35,7 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
     store = ImageCache(screen, Preprocessing())
     features = measure_features(model, store, VIEWS, tmp_path / "features")
     rows = list(range(len(screen.sites)))
-    assert (features.n_sites, features.n_views, features.n_numbers) == (24, 10, model.n_numbers)
+    assert (features.n_sites, features.n_views, features.n_features) == (24, 10, model.n_features)
     np.testing.assert_allclose(
         features.take(rows), measure_features_of_controls(model, store, rows)[1], rtol=1e-4, atol=1e-5
     )
@@ -46,7 +46,7 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
         ready = (image - statistics[5, 0, :, None, None]) / statistics[5, 1, :, None, None]
         with torch.no_grad():
             maps = model.feature_maps(torch.from_numpy(ready.astype(np.float32))[None])
-            expected = model.numbers(model.pool(maps))[0].numpy()
+            expected = model.image_features(model.pool(maps))[0].numpy()
         np.testing.assert_allclose(features.take([5], k)[0], expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(features.statistics, store.statistics)
     # Crops are drawn by the name of the site: two sites differ, the same site never does.

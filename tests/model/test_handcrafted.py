@@ -13,7 +13,7 @@ def images(n: int = 3, channels: int = 3, size: int = 32) -> torch.Tensor:
 
 def measured(seen: torch.Tensor) -> torch.Tensor:
     layer = HandcraftedFeatures(seen.shape[1])
-    return layer.numbers(layer.maps(seen, size=(4, 4)).mean((2, 3)))
+    return layer.features(layer.maps(seen, size=(4, 4)).mean((2, 3)))
 
 
 def test_mean_spread_levels_and_correlation_are_those_of_numpy() -> None:
@@ -92,9 +92,9 @@ def test_each_map_depends_on_the_stains_it_names_and_no_other():
     measurements = HandcraftedFeatures(3)
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     before = measurements.maps(images, size=(4, 4))[0]
-    assert len(measurements.stains) == measurements.n_maps == len(before)
+    assert len(measurements.channels) == measurements.n_maps == len(before)
     for channel in range(3):
         changed = images.clone()
         changed[:, channel] = changed[:, channel].flip(1) ** 2
         moved = (measurements.maps(changed, size=(4, 4))[0] - before).abs().amax((1, 2)) > 0
-        assert moved.tolist() == [channel in pair for pair in measurements.stains]
+        assert moved.tolist() == [channel in pair for pair in measurements.channels]

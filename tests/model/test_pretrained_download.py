@@ -12,7 +12,7 @@ import torch
 
 from distangle.errors import WeightsError
 from distangle.model import pretrained
-from distangle.model.pretrained import PUBLISHED, published_weights
+from distangle.model.pretrained import DOWNLOADS, published_weights
 
 CONTENT = os.urandom(3 << 20)
 PIN = hashlib.sha256(CONTENT).hexdigest()[:8]
@@ -58,7 +58,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Mirror]]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("DISTANGLE_WEIGHTS_URL", f"http://127.0.0.1:{server.server_address[1]}/models/")
-    monkeypatch.setitem(PUBLISHED, "tiny", NAME)
+    monkeypatch.setitem(DOWNLOADS, "tiny", NAME)
     yield handler
     server.shutdown()
     server.server_close()
@@ -147,7 +147,7 @@ def test_offline_names_the_address_the_place_and_the_way_out(tmp_path: Path, mon
 def test_a_file_that_is_not_there_is_asked_for_once(
     mirror: type[Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PUBLISHED, "tiny", f"other-{PIN}.pth")
+    monkeypatch.setitem(DOWNLOADS, "tiny", f"other-{PIN}.pth")
     with pytest.raises(WeightsError, match="HTTP 404"):
         download(tmp_path)
     assert len(mirror.asked) == 1
@@ -168,5 +168,5 @@ def test_two_processes_download_once(mirror: type[Mirror], tmp_path: Path) -> No
 
 
 def test_every_published_file_carries_its_pin() -> None:
-    assert all(pretrained.PIN.search(name) for name in PUBLISHED.values())
-    assert PUBLISHED["densenet161"] == "densenet161-8d451a50.pth"
+    assert all(pretrained.PIN.search(name) for name in DOWNLOADS.values())
+    assert DOWNLOADS["densenet161"] == "densenet161-8d451a50.pth"

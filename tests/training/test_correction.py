@@ -108,7 +108,7 @@ def test_a_network_gives_references_of_its_own_prior(screen: Screen) -> None:
     set_prior(model, wells)
     found = control_features(model, store, rows)
     assert found is not None
-    assert found.shape == (len(rows), model.n_numbers)
+    assert found.shape == (len(rows), model.n_features)
     np.testing.assert_allclose(found, wells.of(np.asarray(rows)), rtol=1e-4, atol=1e-5)
     # A site whose numbers are its reference is, to the neck, a site of zeros.
     with torch.no_grad():
@@ -128,11 +128,11 @@ def test_standardising_divides_by_the_spread(screen: Screen) -> None:
     )
     model = build_classifier(config, seed=0).eval()
     plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
-    numbers = torch.randn(2, model.n_numbers)
-    offset, log_scale = torch.randn(2, model.n_numbers), torch.rand(2, model.n_numbers)
+    numbers = torch.randn(2, model.n_features)
+    offset, log_scale = torch.randn(2, model.n_features), torch.rand(2, model.n_features)
     with torch.no_grad():
-        corrected = model.classify_numbers(numbers, None, torch.cat([offset, log_scale], 1)).logits
-        expected = plain.classify_numbers((numbers - offset) / log_scale.exp(), None).logits
+        corrected = model.classify_features(numbers, None, torch.cat([offset, log_scale], 1)).logits
+        expected = plain.classify_features((numbers - offset) / log_scale.exp(), None).logits
     torch.testing.assert_close(corrected, expected)
 
 

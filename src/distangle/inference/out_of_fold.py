@@ -9,7 +9,7 @@ from distangle.images import ImageCache
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.predict import PredictionOptions, join_results, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier
-from distangle.model.device import named_device
+from distangle.model.device import inference_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
 from distangle.screen import ASIDE, HELD_OUT, TRAIN, Folds, Screen
@@ -54,7 +54,7 @@ def out_of_fold(
         sides = Folds.read(part.folds).of(screen)
         rows = np.flatnonzero(sides == HELD_OUT)
         model, card = open_model(part)
-        model.to(named_device())
+        model.to(inference_device())
         features = Features(part.features) if (part.features / CARD).is_file() else None
         store = ImageCache(screen, card.preparation, fold=sides_of(part, screen))
         options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())

@@ -19,7 +19,7 @@ from distangle.inference.out_of_fold import Guesses, out_of_fold
 from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
 from distangle.inference.statistics import save_statistics, statistics_for
 from distangle.model import ModelCard, PerturbationClassifier, load_model
-from distangle.model.device import named_device
+from distangle.model.device import inference_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.run_screen import is_own
@@ -150,7 +150,7 @@ def predict_run(
         RunError: No site can be read.
     """
     model, card = open_model(run)
-    model.to(named_device())
+    model.to(inference_device())
     told = run.describe()
     store, tries = store_of(run, screen, card), n_retries()
     own = is_own_screen(run, screen)
@@ -158,9 +158,9 @@ def predict_run(
     features = None
     try:
         training = training_rows(run, screen, fold) if own else []
-        known: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        known = known if own else "contrast"
-        norms = statistics_for(run, model, card, store, at_test=at_test, known=known, training=training, say=say)
+        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+        reuse = reuse if own else "contrast"
+        norms = statistics_for(run, model, card, store, at_test=at_test, reuse=reuse, training=training, say=say)
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)

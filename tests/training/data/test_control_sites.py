@@ -145,7 +145,7 @@ def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp
     assert kept is not None
     assert kept.by == "controls"
     assert len(kept.contrast) == 3 * 25  # shift, ratio and least of every norm of the tiny network
-    assert kept.words[-1] == "controls of plate E3 1, 3 sites"
+    assert kept.descriptions[-1] == "controls of plate E3 1, 3 sites"
     whole = Predictions.read(run.predictions, level="site")
     fresh = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
     # The same plate under another name with two of its treatments only: nothing stored says anything of it.
