@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distangle.inference.baselines import _discriminate, predict_without_cells
+from distangle.inference.baselines import _predict_from_intensity, predict_without_cells
 from distangle.inference.evaluate import evaluate
 from distangle.inference.predict import average_wells
 from distangle.results import Predictions, Scores
@@ -46,7 +46,7 @@ def scored(planted: str, *, right: float = 1.0) -> Scores:
     sites, measured = screen(planted, right=right)
     wells = average_wells(sites)
     naive = {found.level: predict_without_cells(found, sites, measured) for found in (sites, wells)}
-    return evaluate([sites, wells], card=CARD, run=RUN, naive=naive)
+    return evaluate([sites, wells], card=CARD, run=RUN, baselines=naive)
 
 
 @pytest.mark.parametrize("planted", ["position", "plate", "intensity"])
@@ -98,6 +98,6 @@ def test_a_class_of_one_training_site_is_no_reason_for_a_warning():
     rng = np.random.default_rng(1)
     measured = rng.normal(0, 0.1, (11, 4)) + np.repeat([[0.0], [5.0], [-5.0]], [5, 5, 1], axis=0)
     labels = np.array(["a"] * 5 + ["b"] * 5 + ["c"], dtype=object)
-    found = _discriminate(measured, labels, np.ones(11, dtype=bool))
+    found = _predict_from_intensity(measured, labels, np.ones(11, dtype=bool))
     assert found is not None
     assert found[:10].tolist() == labels[:10].tolist()
