@@ -114,7 +114,8 @@ def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
     assert scores.forced
     assert all(row.transductive for row in scores.rows)
     assert (
-        "The split was forced: training and held-out wells share something. These scores are inflated." in scores.notes
+        "The split was forced: training and held-out wells share a source of information. These scores are inflated."
+        in scores.notes
     )
     said = {**RUN, "forced": True, "forced_notes": ["2 pictures would be on both sides", "1 of 8 plates would be"]}
     notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run=said).notes

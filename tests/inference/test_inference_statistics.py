@@ -73,7 +73,7 @@ def test_one_image_of_a_known_plate_is_predicted_alone_as_with_its_plate(folder:
         alone = Predictions.read(tmp_path / str(row), level="site")
         np.testing.assert_array_equal(alone.logits[0], together.logits[row])
         plate = f"{screen.sites['experiment'].iloc[row]} 1"
-        assert said == [f"norms: the statistics of 1 plate(s) are those that a keeps ({plate})."]
+        assert said == [f"norms: a has stored the batch-norm statistics of 1 plate(s) ({plate})."]
 
 
 def test_a_prediction_does_not_depend_on_order_or_on_other_plates(folder: Path, tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_the_statistics_are_kept_with_the_run_and_in_its_manifest(folder: Path) 
     assert {"checkpoints/norm_statistics.safetensors", "checkpoints/norm_statistics.json"} <= set(files)
     kept = load_statistics(run)
     assert kept is not None
-    assert kept.of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
-    assert kept.words == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
-    assert len(kept.collected[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
+    assert kept.index_of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
+    assert kept.descriptions == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
+    assert len(kept.statistics[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
 
 
 def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_damaged_statistics_and_those_of_other_weights_are_refused(folder: Path,
     path = run.checkpoints / "norm_statistics.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 is not the one"):
+    with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 differs from that"):
         load_statistics(run)
     path.write_bytes(whole)
     with pytest.raises(WeightsError, match=r"computed with other weights than lie beside it. Run `distangle predict`"):
@@ -226,5 +226,5 @@ def test_rows_go_to_the_statistics_of_their_plate_and_an_unknown_plate_is_refuse
     norms = PlateBatchNorm("plate", {("E1", "1"): 1, ("E2", "1"): None}, (one, two), ("x", "y"))
     assert rows_by_statistics(norms, screen, [3, 0, 2, 1]) == [([3, 2], None), ([0, 1], two)]
     assert rows_by_statistics(None, screen, [4, 0]) == [([4, 0], None)]
-    with pytest.raises(WeightsError, match=r"no norm statistics of plate E3 1, only of 2 other plates"):
+    with pytest.raises(WeightsError, match=r"Plate E3 1 has no batch-norm statistics, 2 other plates have"):
         rows_by_statistics(norms, screen, [4])

@@ -78,7 +78,7 @@ def test_wells_without_a_single_label_are_not_scored_and_that_is_said_once() -> 
     scores = scored(sites("aa", "ab", "bb"))
     assert values(scores) == {"site": (0.5, 6)}  # three of six held-out sites are of class a
     said = [note for note in scores.notes if "no score by well" in note]
-    assert said == ["The wells have no single phenotype (2 of 6 wells hold several), so no score by well is printed."]
+    assert said == ["The wells have no single phenotype (2 of 6 wells hold several), so no score by well is computed."]
 
 
 def test_a_well_that_is_labelled_in_part_has_no_label_either() -> None:
@@ -99,18 +99,18 @@ def test_wells_of_one_label_are_scored_as_ever() -> None:
 def test_wells_on_both_sides_of_forced_folds_are_in_no_score_by_well() -> None:
     scores = scored(sites("aa", "bb", folds="th"))
     assert values(scores) == {"site": (0.5, 4)}
-    assert "4 wells have held-out sites beside others: they are in no score by well." in scores.notes
+    assert "4 wells have both held-out and other sites: they are in no score by well." in scores.notes
 
 
 def test_held_out_sites_without_a_label_are_counted_with_what_to_do() -> None:
     notes = scored(sites("aa", "bb", "--")).notes
     assert (
         "2 of 6 held-out sites have no label in column 'phenotype': they are predicted and not scored. To score them, "
-        "fill the column in in the table, index and predict again."
+        "fill in the column, index and predict again."
     ) in notes
     assert not [note for note in scored(sites("aa", "bb")).notes if "have no label" in note]
     nothing = evaluate([sites("--")], card=CARD, run=RUN).notes
     assert nothing == (
-        "No held-out site has a known label in column 'phenotype': there is nothing to score. Name the labels when "
-        "indexing, and predict again.",
+        "No held-out site has a known label in column 'phenotype': there is nothing to score. Add labels, index "
+        "and predict again.",
     )

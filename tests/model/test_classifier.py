@@ -212,14 +212,14 @@ def test_every_backbone_takes_any_number_of_channels(backbone: str) -> None:
 
 
 def test_images_of_other_channels_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Images with 2 channels were given to a model of 3\."):
+    with pytest.raises(ConfigError, match="The images have 2 channels, expected 3"):
         small()(some_images(n_channels=2), torch.eye(4))
 
 
 @pytest.mark.parametrize(("n_cell_types", "given"), [(4, None), (4, torch.eye(4)[:, :3]), (0, torch.eye(4))])
 def test_cell_types_of_another_number_are_refused(n_cell_types: int, given: torch.Tensor | None) -> None:
     n_given = 0 if given is None else given.shape[1]
-    with pytest.raises(ConfigError, match=f"{n_given} cell types were given to a model of {n_cell_types}"):
+    with pytest.raises(ConfigError, match=f"have {n_given} columns, expected {n_cell_types}"):
         small(n_cell_types=n_cell_types)(some_images(), given)
 
 

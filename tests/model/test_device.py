@@ -63,13 +63,13 @@ def test_cuda_without_a_gpu_says_whether_torch_or_the_driver_lacks_it(monkeypatc
     with pytest.raises(ConfigError, match="is built without CUDA.*, or use --device cpu"):
         in_context("cuda")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    with pytest.raises(ConfigError, match=r"\(CUDA 13.0\) finds no GPU. Look at `nvidia-smi`, or use --device cpu"):
+    with pytest.raises(ConfigError, match=r"\(CUDA 13.0\) finds no GPU. Check `nvidia-smi`, or use --device cpu"):
         in_context("cuda:1")
 
 
 def test_an_apple_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="--device mps: no Apple GPU is here"):
+    with pytest.raises(ConfigError, match="--device mps: torch .* finds no Apple GPU"):
         in_context("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert in_context("mps")[0] == torch.device("mps")
@@ -77,7 +77,7 @@ def test_an_apple_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.M
 
 def test_ranks_take_devices_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "n_ranks", lambda: 4)
-    with pytest.raises(ConfigError, match="4 ranks run, and each takes a device of its own. Leave --device out"):
+    with pytest.raises(ConfigError, match="4 ranks run, and each uses its own device. Leave --device out"):
         in_context("cpu")
 
 

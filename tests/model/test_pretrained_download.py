@@ -88,9 +88,7 @@ def test_the_cache_is_that_of_torch_hub(mirror: type[Mirror], tmp_path: Path, mo
 
 def test_a_wrong_hash_is_refused_and_nothing_is_kept(mirror: type[Mirror], tmp_path: Path) -> None:
     mirror.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
-    with pytest.raises(
-        WeightsError, match=rf"SHA-256 \w{{16}}\.\.\., expected one that begins with {PIN}\. It was rem"
-    ):
+    with pytest.raises(WeightsError, match=rf"SHA-256 \w{{16}}\.\.\., expected one starting with {PIN}\. It was rem"):
         download(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.lock"]
 
@@ -99,7 +97,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(mirror: type[Mirror], tmp_path:
     (tmp_path / NAME).write_bytes(CONTENT[:1000])
     said: list[str] = []
     assert download(tmp_path, said).read_bytes() == CONTENT
-    assert "does not have the hash in its name; it is downloaded again" in said[0]
+    assert "does not match the hash in its name; downloading it again" in said[0]
 
 
 def test_a_broken_connection_goes_on_where_it_ended(mirror: type[Mirror], tmp_path: Path) -> None:
@@ -127,7 +125,7 @@ def test_a_half_download_longer_than_the_file_starts_again(mirror: type[Mirror],
 
 def test_a_connection_that_keeps_breaking_keeps_what_came(mirror: type[Mirror], tmp_path: Path) -> None:
     mirror.breaks_after = (100, 100, 100)
-    with pytest.raises(WeightsError, match="could not be downloaded: .* 300 bytes are kept, the next try goes on"):
+    with pytest.raises(WeightsError, match="could not be downloaded: .* 300 bytes are kept, the next attempt resumes"):
         download(tmp_path)
     assert not (tmp_path / NAME).exists()
     assert download(tmp_path).read_bytes() == CONTENT
@@ -168,5 +166,5 @@ def test_two_processes_download_once(mirror: type[Mirror], tmp_path: Path) -> No
 
 
 def test_every_published_file_carries_its_pin() -> None:
-    assert all(pretrained.PIN.search(name) for name in DOWNLOADS.values())
+    assert all(pretrained.HASH_IN_NAME.search(name) for name in DOWNLOADS.values())
     assert DOWNLOADS["densenet161"] == "densenet161-8d451a50.pth"

@@ -153,7 +153,7 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
         ({"features.norm5.bias": None}, "norm5.bias is missing"),
         ({"features.norm5.bias": torch.zeros(3)}, r"features.norm5.bias is \(3,\) instead of \(92,\)"),
         ({"features.norm5.bias": torch.full((92,), torch.nan)}, r"norm5.bias \(92 of 92 values\) is not finite"),
-        ({"norm5.bias": torch.zeros(92)}, "norm5.bias and features.norm5.bias are the same tensor"),
+        ({"norm5.bias": torch.zeros(92)}, "norm5.bias and features.norm5.bias both name the same tensor"),
         ({"features.conv0.weight": torch.zeros(32, 3, 7, 7)}, r"conv0.weight is \(32, 6, 7, 7\) instead of"),
     ],
 )

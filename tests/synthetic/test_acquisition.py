@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distangle.core.random import rng_for
-from distangle.synthetic.acquisition import WINGS_UM, BatchEffect, acquire, draw_batch_effect, reach_px
+from distangle.synthetic.acquisition import HALO_SIGMA_UM, BatchEffect, acquire, draw_batch_effect, reach_px
 from distangle.synthetic.effects import Effect
 from distangle.synthetic.site import SiteSpec, draw_site
 
@@ -47,7 +47,13 @@ def test_wings_spread_their_share_of_the_light() -> None:
     sharp, winged = (taken(point, wings=first(share), blur_um=1.0)[0] for share in (0.0, 0.5))
     ring = (grid > 4) & (grid < 9)
     assert sharp[ring].mean() < 0.5
-    expected = 0.5 * 40 * 100 / (2 * np.pi * (WINGS_UM**2 + 1)) * np.exp(-(grid[ring] ** 2) / (2 * (WINGS_UM**2 + 1)))
+    expected = (
+        0.5
+        * 40
+        * 100
+        / (2 * np.pi * (HALO_SIGMA_UM**2 + 1))
+        * np.exp(-(grid[ring] ** 2) / (2 * (HALO_SIGMA_UM**2 + 1)))
+    )
     assert winged[ring].mean() == pytest.approx(expected.mean(), rel=0.15)
 
 
@@ -137,4 +143,4 @@ def test_a_local_effect_stays_in_its_place_also_behind_strong_optics() -> None:
     differs = (plain.image != treated.image).any(axis=0)
     assert differs.any()
     assert distance[differs].max() <= place.radius
-    assert reach_px(batch, 1.0) > 3 * WINGS_UM
+    assert reach_px(batch, 1.0) > 3 * HALO_SIGMA_UM

@@ -8,12 +8,12 @@ import pytest
 from distangle.core.random import rng_for
 from distangle.synthetic.acquisition import BatchEffect, acquire, draw_batch_effect, illumination, position_factors
 from distangle.synthetic.cells import CELL_TYPES, fine_noise, grow_cells, slow_noise
-from distangle.synthetic.effects import KINDS, Effect, draw_effects, no_effect
+from distangle.synthetic.effects import EFFECT_TYPES, Effect, draw_effects, no_effect
 from distangle.synthetic.site import SiteSpec, draw_site
 from distangle.synthetic.stains import stamp
 
 PLAIN = BatchEffect(gain=(1.0,) * 6, offset=(2.5,) * 6, blur_um=0.4, vignette=0.0, centre=(0.5, 0.5), density=1.0)
-SINGLE = [kind for kind in KINDS.values() if len(kind.channels) == 1]
+SINGLE = [kind for kind in EFFECT_TYPES.values() if len(kind.channels) == 1]
 
 
 def order(effect: Effect | None = None, *, cell_type: str = "HUVEC", size: int = 96, seed: int = 5) -> SiteSpec:
@@ -76,7 +76,7 @@ def test_two_stains_change_in_an_effect_on_two():
 
 
 def test_no_strength_is_no_effect():
-    for kind in KINDS:
+    for kind in EFFECT_TYPES:
         assert (draw_site(order(Effect((kind,), 0.0))).image == draw_site(order()).image).all(), kind
 
 

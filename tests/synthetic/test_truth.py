@@ -56,7 +56,7 @@ def test_a_file_of_a_laboratory_is_left_aside(screen: Screen, content: str) -> N
     truth, said = told(screen)
     assert truth is None
     assert [words.partition("truth.json")[2] for words in said] == [
-        " is not what `distangle simulate` writes: it is left aside, and the screen is taken for a real one."
+        " was not written by `distangle simulate`: it is ignored, and the screen is treated as a real one."
     ]
     with pytest.raises(ScreenError, match=r"truth\.json is damaged: .*`distangle simulate OUT`"):
         read_truth(screen.source)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_the_truth_of_another_screen_is_left_aside(screen: Screen, changes: dict
     truth, said = told(other)
     assert truth is None
     assert len(said) == 1
-    assert "is of another screen" in said[0]
+    assert "belongs to another screen" in said[0]
     assert any(word in said[0] for word in words.split("|"))
     table = pd.DataFrame(columns=["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site"])
     assert planted_truth(other, table, binning=1) is None
@@ -92,5 +92,5 @@ def test_plates_are_known_by_number_or_text(simulated: Path) -> None:
     one = truth.sites[0]
     assert truth.site(one.experiment, str(one.plate), one.well, one.site) == one
     assert truth.site(one.experiment, one.plate, one.well, one.site) == one
-    assert truth.known(one.experiment, "P-B", one.well, one.site) is None
+    assert truth.find(one.experiment, "P-B", one.well, one.site) is None
     assert json.loads((simulated / "truth.json").read_text())["sites"]

@@ -139,7 +139,7 @@ def test_standardising_divides_by_the_spread(screen: Screen) -> None:
 def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
     centred = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, frozen=True, correction=CENTRE)
     images = torch.zeros(1, 2, 32, 32)
-    words = "correction 'centre by the negative controls of the experiment' was given no references instead of 256"
+    words = "correction 'centre by the negative controls of the experiment' received no references, expected 256"
     with pytest.raises(ConfigError, match=words):
         build_classifier(centred, seed=0).eval()(images)
     plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()
