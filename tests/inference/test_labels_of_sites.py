@@ -46,8 +46,8 @@ def sites(*wells: str, folds: str = "") -> Predictions:
     return Predictions(level="site", table=table, logits=logits, embedding=logits, perturbations=CLASSES, views=1)
 
 
-def scored(found: Predictions) -> Scores:
-    return evaluate([found, average_wells(found)], card=CARD, run=RUN)
+def scored(site_predictions: Predictions) -> Scores:
+    return evaluate([site_predictions, average_wells(site_predictions)], card=CARD, run=RUN)
 
 
 def values(scores: Scores) -> dict[str, tuple[float, int]]:
@@ -66,10 +66,10 @@ def test_what_differs_within_a_well_is_blank_for_the_well() -> None:
 
 
 def test_sites_in_any_order_say_the_same_of_their_wells() -> None:
-    found = sites("aa", "ab", "bb")
-    order = np.random.default_rng(0).permutation(len(found.table))
-    found.table[:] = found.table.iloc[order].to_numpy()
-    wells = average_wells(found).table
+    site_predictions = sites("aa", "ab", "bb")
+    order = np.random.default_rng(0).permutation(len(site_predictions.table))
+    site_predictions.table[:] = site_predictions.table.iloc[order].to_numpy()
+    wells = average_wells(site_predictions).table
     said = dict(zip(wells["Metadata_Experiment"] + wells["Metadata_Well"], wells["perturbation"], strict=True))
     assert said == {"E1B02": "a", "E1B03": "", "E1B04": "b", "E2B02": "a", "E2B03": "", "E2B04": "b"}
 

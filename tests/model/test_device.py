@@ -88,9 +88,9 @@ def test_a_verb_refuses_before_it_writes(
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text("{}")
     (tmp_path / "screen.json").write_text("{}")
-    given = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
+    arguments = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
-        main([verb, *given, "--device", "gpu"])
+        main([verb, *arguments, "--device", "gpu"])
     assert ended.value.code == 1
     assert "--device gpu: expected cpu, cuda, cuda:N" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -67,10 +67,10 @@ def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_pat
     card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="centre"), shape=(24, 32))
     path = tmp_path / "deep" / "model.safetensors"
     written = save_model(model.to(memory_format=torch.channels_last), path, card=card)
-    loaded, kept = load_model(path)
+    loaded, loaded_card = load_model(path)
     assert written == [path, path.with_suffix(".json")]
-    assert sorted(found.name for found in path.parent.iterdir()) == ["model.json", "model.safetensors"]
-    assert kept == card
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.safetensors"]
+    assert loaded_card == card
     assert loaded.config == CONFIG
     assert not loaded.training
     assert loaded.backbone.features.norm5.momentum == 0.05
@@ -84,12 +84,12 @@ def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_pat
 
 
 def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
-    beside = json.loads(saved.with_suffix(".json").read_text())
-    assert beside["weights"] == "model.safetensors"
-    assert beside["weights_sha256"] == sha256_of(saved)
-    assert beside["format_version"] == 1
-    assert ModelConfig.model_validate(beside["config"]) == CONFIG
-    assert beside["about"] == CARD_OF_MODEL.to_json()
+    model_json = json.loads(saved.with_suffix(".json").read_text())
+    assert model_json["weights"] == "model.safetensors"
+    assert model_json["weights_sha256"] == sha256_of(saved)
+    assert model_json["format_version"] == 1
+    assert ModelConfig.model_validate(model_json["config"]) == CONFIG
+    assert model_json["about"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(

@@ -46,7 +46,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         n = len(self.asked) - 1
         self.wfile.write(rest[: self.breaks_after[n]] if n < len(self.breaks_after) else rest)
 
-    def log_message(self, *said: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
@@ -65,25 +65,25 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Mirror]]:
     thread.join()
 
 
-def download(folder: Path, said: list[str] | None = None) -> Path:
-    return published_weights("tiny", folder=folder, say=(said if said is not None else []).append)
+def download(folder: Path, messages: list[str] | None = None) -> Path:
+    return published_weights("tiny", folder=folder, say=(messages if messages is not None else []).append)
 
 
 def test_the_file_is_downloaded_once_and_said_aloud(mirror: type[Mirror], tmp_path: Path) -> None:
-    said: list[str] = []
-    path = download(tmp_path, said)
+    messages: list[str] = []
+    path = download(tmp_path, messages)
     assert path == tmp_path / NAME
     assert path.read_bytes() == CONTENT
-    assert download(tmp_path, said) == path
+    assert download(tmp_path, messages) == path
     assert mirror.asked == [None]
-    assert len(said) == 1
-    assert said[0].startswith("downloading http://127.0.0.1:")
+    assert len(messages) == 1
+    assert messages[0].startswith("downloading http://127.0.0.1:")
     assert not (tmp_path / f"{NAME}.partial").exists()
 
 
 def test_the_cache_is_that_of_torch_hub(mirror: type[Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    assert published_weights("tiny", say=lambda said: None) == tmp_path / "hub" / "checkpoints" / NAME
+    assert published_weights("tiny", say=lambda messages: None) == tmp_path / "hub" / "checkpoints" / NAME
 
 
 def test_a_wrong_hash_is_refused_and_nothing_is_kept(mirror: type[Mirror], tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_wrong_hash_is_refused_and_nothing_is_kept(mirror: type[Mirror], tmp_p
 
 def test_a_damaged_file_in_the_cache_is_replaced(mirror: type[Mirror], tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT[:1000])
-    said: list[str] = []
-    assert download(tmp_path, said).read_bytes() == CONTENT
-    assert "does not match the hash in its name; downloading it again" in said[0]
+    messages: list[str] = []
+    assert download(tmp_path, messages).read_bytes() == CONTENT
+    assert "does not match the hash in its name; downloading it again" in messages[0]
 
 
 def test_a_broken_connection_goes_on_where_it_ended(mirror: type[Mirror], tmp_path: Path) -> None:
@@ -134,12 +134,12 @@ def test_a_connection_that_keeps_breaking_keeps_what_came(mirror: type[Mirror], 
 def test_offline_names_the_address_the_place_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTANGLE_WEIGHTS_URL", "http://127.0.0.1:9/models")  # nothing listens on "discard"
     with pytest.raises(WeightsError) as refused:
-        published_weights("densenet161", folder=tmp_path, say=lambda said: None)
-    said = str(refused.value)
-    assert "http://127.0.0.1:9/models/densenet161-8d451a50.pth could not be downloaded" in said
-    assert f"copy the file to {tmp_path / 'densenet161-8d451a50.pth'}" in said
-    assert "`--weights FILE`" in said
-    assert "DISTANGLE_WEIGHTS_URL" in said
+        published_weights("densenet161", folder=tmp_path, say=lambda messages: None)
+    messages = str(refused.value)
+    assert "http://127.0.0.1:9/models/densenet161-8d451a50.pth could not be downloaded" in messages
+    assert f"copy the file to {tmp_path / 'densenet161-8d451a50.pth'}" in messages
+    assert "`--weights FILE`" in messages
+    assert "DISTANGLE_WEIGHTS_URL" in messages
 
 
 def test_a_file_that_is_not_there_is_asked_for_once(
@@ -153,7 +153,7 @@ def test_a_file_that_is_not_there_is_asked_for_once(
 
 def test_a_backbone_without_a_published_file_is_named() -> None:
     with pytest.raises(WeightsError, match=r"No ImageNet weights are published for resnet_small.*resnet18"):
-        published_weights("resnet_small", say=lambda said: None)
+        published_weights("resnet_small", say=lambda messages: None)
 
 
 def test_two_processes_download_once(mirror: type[Mirror], tmp_path: Path) -> None:

@@ -98,11 +98,11 @@ def test_torchvisions_resnet_fills_the_backbone(tmp_path: Path) -> None:
 
 
 def test_the_first_convolution_is_repeated_in_turn_and_scaled(tmp_path: Path) -> None:
-    path, given = written(published(), tmp_path / "weights.pth"), published()["features.conv0.weight"]
+    path, original = written(published(), tmp_path / "weights.pth"), published()["features.conv0.weight"]
     for n_channels, channels in ((6, [0, 1, 2, 0, 1, 2]), (5, [0, 1, 2, 0, 1]), (2, [0, 1])):
         model = network(n_channels=n_channels)
         load_published_weights(model, path)
-        expected = torch.stack([given[:, channel] * 3 / n_channels for channel in channels], dim=1)
+        expected = torch.stack([original[:, channel] * 3 / n_channels for channel in channels], dim=1)
         torch.testing.assert_close(model.backbone.features.conv0.weight.detach(), expected)
 
 
@@ -162,9 +162,9 @@ def test_a_file_of_another_network_is_refused_by_name_and_nothing_is_changed(
 ) -> None:
     tensors = {name: tensor for name, tensor in {**published(), **changes}.items() if tensor is not None}
     model, before = network(), network().state_dict()
-    with pytest.raises(WeightsError, match=message) as told:
+    with pytest.raises(WeightsError, match=message) as error:
         load_published_weights(model, written(tensors, tmp_path / "weights.pth"))
-    assert str(tmp_path / "weights.pth") in str(told.value)
+    assert str(tmp_path / "weights.pth") in str(error.value)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 

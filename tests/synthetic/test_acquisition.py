@@ -86,17 +86,19 @@ def test_texture_has_its_strength_and_its_size() -> None:
         image = taken(flat, texture=first(12.0), texture_um=(grain_um,) * 6)[0]
         assert image.std() == pytest.approx(12.0, rel=0.2)
         centred = image - image.mean()
-        beside = (centred[:, 2:] * centred[:, :-2]).mean() / centred.var()
-        assert beside == pytest.approx(np.exp(-(2**2) / (4 * grain_um**2)), abs=0.12)  # of a Gaussian filter's noise
+        neighbor_correlation = (centred[:, 2:] * centred[:, :-2]).mean() / centred.var()
+        assert neighbor_correlation == pytest.approx(
+            np.exp(-(2**2) / (4 * grain_um**2)), abs=0.12
+        )  # of a Gaussian filter's noise
 
 
 def test_without_optics_every_byte_is_as_it_was_and_with_them_the_rest_of_the_batch_is() -> None:
-    without, asked = (draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), **more) for more in ({}, {"optics": 1.0}))
-    assert without == draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), optics=0.0)
+    default, explicit = (draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), **more) for more in ({}, {"optics": 1.0}))
+    assert default == draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), optics=0.0)
     changed = {"gamma", "wings", "defocus_um", "texture", "texture_um"}
-    assert without.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
-    assert all(getattr(without, name) != getattr(asked, name) for name in changed)
-    assert (without.gamma, without.wings, without.texture) == ((1.0,) * 6, (0.0,) * 6, (0.0,) * 6)
+    assert default.model_dump(exclude=changed) == explicit.model_dump(exclude=changed)
+    assert all(getattr(default, name) != getattr(explicit, name) for name in changed)
+    assert (default.gamma, default.wings, default.texture) == ((1.0,) * 6, (0.0,) * 6, (0.0,) * 6)
 
 
 def test_plates_of_an_experiment_share_most_of_their_optics() -> None:

@@ -224,11 +224,11 @@ def test_null_plants_nothing_and_keeps_the_labels(tmp_path):
 
 
 def test_progress_counts_every_site(tmp_path):
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     config = SMALL.model_copy(update={"cell_types": ("RPE",), "experiments_per_cell_type": 1, "n_test_experiments": 0})
-    simulate(tmp_path / "screen", config, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (26, 26)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    simulate(tmp_path / "screen", config, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (26, 26)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
 def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):

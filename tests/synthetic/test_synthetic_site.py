@@ -282,9 +282,9 @@ def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
 
 
 def test_stains_lie_on_the_cells_they_belong_to():
-    made = order(size=128, cell_type="RPE")
-    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=rng_for(*made.key, "cells"))
-    image = draw_site(made).image.astype(float)
+    spec = order(size=128, cell_type="RPE")
+    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=rng_for(*spec.key, "cells"))
+    image = draw_site(spec).image.astype(float)
     nuclei = (cells.rim < 0).astype(float)
     agreement = {
         shift: np.corrcoef(np.roll(nuclei, shift, (0, 1)).ravel(), image[0].ravel())[0, 1]

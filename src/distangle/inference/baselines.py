@@ -1,4 +1,4 @@
-"""Predict labels without looking at cells: from well position, plate or intensity."""
+"""Predict labels without cells: from well position, plate or intensity."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

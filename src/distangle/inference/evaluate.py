@@ -1,4 +1,4 @@
-"""Score predictions, each score with its interval over experiments and its chance level."""
+"""Score predictions, with intervals over experiments and chance levels."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Literal

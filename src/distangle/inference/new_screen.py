@@ -1,4 +1,4 @@
-"""Predict a screen other than the training screen, and compare with the expected score."""
+"""Predict a screen other than the training screen; compare with expected scores."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from distangle.errors import RunError, ScreenError
 from distangle.inference.baselines import predict_without_cells
-from distangle.inference.out_of_fold import Guesses
+from distangle.inference.out_of_fold import BaselinePredictor
 from distangle.inference.predict import average_wells, cell_free_table
 from distangle.model import ModelCard
 from distangle.results import Predictions, RunFolder, ScoreRow, Scores
@@ -49,8 +49,8 @@ def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
     return fold
 
 
-def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> Guesses:
-    """Fit the baselines to the training wells of a run, for the rows of another screen.
+def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *, say: Say) -> BaselinePredictor:
+    """Fit the baselines to the training wells of a run, for another screen.
 
     Args:
         run: Has the training wells, and mean and standard deviation of their images.
@@ -84,7 +84,7 @@ def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *
 
 
 def compare_with_expected(run: RunFolder, scores: Scores) -> Iterator[str]:
-    """Yield a comparison of the score on new data with that of held-out training data.
+    """Compare the score on new data with that of held-out training data.
 
     Args:
         run: Has predictions of its own screen.

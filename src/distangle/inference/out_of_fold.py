@@ -28,7 +28,7 @@ def out_of_fold(
     open_model: OpenModel,
     site_folds: Callable[[RunFolder, Screen], np.ndarray | None],
 ) -> tuple[Predictions, Predictions, list[str], BaselinePredictor]:
-    """Replace the logits of each site by those of the network that was trained without it.
+    """Replace the logits of each site by those of a network trained without it.
 
     Embeddings stay those of the final network, because embeddings of different networks cannot be compared.
 
@@ -117,7 +117,7 @@ def _predict_baselines(
     screen: Screen,
     folds: Mapping[int, RunFolder],
 ) -> Mapping[str, np.ndarray]:
-    """Predict by baselines fold by fold, each fitted to the training rows of the fold."""
+    """Predict by baselines, fitted to the training rows of each fold."""
     labels_by_rule: dict[str, np.ndarray] = {}
     network_number = predictions.table[FOLD_COLUMN].to_numpy()
     keys = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]

@@ -45,7 +45,10 @@ def check_fits(screen: Screen, card: ModelCard) -> None:
 
 
 def cell_type_rows(screen: Screen, rows: Sequence[int], card: ModelCard) -> torch.Tensor | None:
-    """Return one-hot cell types, float32 [site, cell_type]; None if the network has none."""
+    """Return one-hot cell types, float32 [site, cell_type].
+
+    None for a network without cell types.
+    """
     if not card.cell_types:
         return None
     index = {name: k for k, name in enumerate(card.cell_types)}

@@ -37,7 +37,7 @@ def statistics_for(
     training: Sequence[int] = (),
     say: Say,
 ) -> PlateBatchNorm | None:
-    """Return the batch-norm statistics of every plate of a screen; None for the running ones.
+    """Return the batch-norm statistics of every plate; None for the running ones.
 
     Args:
         run: Has the stored statistics.
@@ -90,7 +90,7 @@ def statistics_for(
 
 
 def save_statistics(run: RunFolder, norms: PlateBatchNorm | None) -> list[Path]:
-    """Save the batch-norm statistics of the predictions of a run; None removes stored ones.
+    """Save the batch-norm statistics of a run; None removes stored ones.
 
     Returns:
         The files written or removed.

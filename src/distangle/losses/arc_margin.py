@@ -57,7 +57,7 @@ def _add_margin(cosine: Tensor, margin: float) -> Tensor:
 
 
 def _soft_label_loss(cosines: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
-    """Return the mean of sum_k y_k L(k), with one pass over each row for all its labels.
+    """Return the mean of sum_k y_k L(k), with one pass over each row of logits.
 
     L(k) = log(1 + exp(R_k - s cos(theta_k + m))), where R_k is the logsumexp of the row without its column k.
     Subtracting column k from the sum of the row cancels if column k dominates, which only the largest column can:

@@ -120,7 +120,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: object) -> "ModelCard":
-        """Build the card from the values of `to_json`; keys that older files lack have defaults.
+        """Build the card from `to_json`; keys that older files lack have defaults.
 
         Raises:
             WeightsError: A key is missing or unknown, or a value has another type.
@@ -192,7 +192,7 @@ def _content_sha256(card: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) -> list[Path]:
-    """Write a model and its card atomically to `path`, and the card as JSON next to it.
+    """Write a model with its card atomically, and the card as JSON next to it.
 
     The weights file contains the card and a SHA-256 of its content, so it can be verified by itself, even if the
     process dies between the two files. The JSON is a copy for people and other programs, with the SHA-256 of the
@@ -263,7 +263,7 @@ def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Mo
 
 
 def _check_tensors(path: Path, file: Any, expected: Mapping[str, Tensor]) -> None:
-    """Compare names, shapes and types of a file with the network before reading tensors."""
+    """Compare names, shapes and types of the tensors in a file with the network."""
     names = set(file.keys())
     problems = [f"lacks {name}" for name in expected if name not in names]
     problems += [f"has {name}, which the network lacks" for name in sorted(names - set(expected))]

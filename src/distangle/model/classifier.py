@@ -279,7 +279,7 @@ def build_classifier(config: ModelConfig, *, seed: int) -> PerturbationClassifie
 
 
 def layer_names(model: PerturbationClassifier) -> list[str]:
-    """Name all layers with feature maps, such as `features.denseblock4`, in network order."""
+    """Name all layers with feature maps in order, such as `features.denseblock4`."""
     return [name for name, _ in model.backbone.named_modules() if name.split(".")[0] == "features"]
 
 
@@ -292,7 +292,7 @@ def _sibling_layers(name: str, names: list[str]) -> list[str]:
 
 
 def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
-    """Return a layer by its name in `layer_names`, with or without the prefix `backbone.`.
+    """Return a layer by its name in `layer_names`; the prefix `backbone.` is allowed.
 
     Args:
         model: The network.

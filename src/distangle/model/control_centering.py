@@ -1,4 +1,4 @@
-"""Estimate the batch correction of each site from other wells of its group and fold."""
+"""Estimate the batch correction of a site from other wells of its group and fold."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -207,7 +207,10 @@ def reference_rows(references: np.ndarray | None, rows: Sequence[int]) -> torch.
 def measure_features_of_controls(
     model: PerturbationClassifier, store: ImageCache, rows: Sequence[int]
 ) -> tuple[list[int], np.ndarray]:
-    """Return the readable rows and the features of their whole images, float32 [row, feature]."""
+    """Return the readable rows and the features of their whole images.
+
+    The features are float32 [row, feature].
+    """
     readable, statistics = fit_normalization(store, list(rows))
     device = next(model.parameters()).device
     features = [np.zeros((0, model.n_features), dtype=np.float32)]

@@ -1,4 +1,4 @@
-"""Compute the features of a frozen backbone once, in fixed augmentations of every site."""
+"""Compute the features of a frozen backbone in fixed augmentations of every site."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,7 +102,7 @@ class Features:
 
 
 def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Features | None:
-    """Return complete features in a folder; None if `measure_features` has not finished there.
+    """Return the features in a folder; None if they are not complete.
 
     Args:
         store: The images that were measured.

@@ -1,4 +1,4 @@
-"""Compute handcrafted image features (intensity, granularity, colocalization) as maps."""
+"""Compute intensity, granularity and colocalization features as maps."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Define the classification heads: one learned weight vector (template) per class."""
+"""Define the classification heads: one weight vector (template) per class."""
 
 import contextlib
 

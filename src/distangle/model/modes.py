@@ -1,4 +1,4 @@
-"""Context managers for evaluation mode, memory format and activation checkpointing."""
+"""Set evaluation mode, memory format and activation checkpointing temporarily."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def channels_last(model: nn.Module) -> Iterator[None]:
-    """Store the weights of a network in channels-last format; restore their memory afterwards.
+    """Store the weights of a network in channels-last format for a `with`.
 
     The sums are the same, in a third to half of the time on a CPU.
     """
@@ -38,11 +38,11 @@ def channels_last(model: nn.Module) -> Iterator[None]:
 
 
 class FrozenStatistics(contextlib.AbstractContextManager[None]):
-    """Runs the batch norms of a module in training mode without changing their buffers.
+    """Context in which the batch norms of a module leave their buffers unchanged.
 
-    Inside, each batch norm updates copies of its running mean, running variance and number of batches; on exit, the
-    originals are restored, bit for bit. The context can be entered repeatedly, as a second backward pass over one
-    graph does.
+    In training mode inside, each batch norm updates copies of its running mean, running variance and number of
+    batches; on exit, the originals are restored, bit for bit. The context can be entered repeatedly, as a second
+    backward pass over one graph does.
     """
 
     def __init__(self, module: nn.Module) -> None:

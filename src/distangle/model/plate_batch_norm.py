@@ -30,7 +30,7 @@ FILE_NAME = "norm_statistics.safetensors"
 
 @dataclass(frozen=True)
 class PlateBatchNorm:
-    """Fixed batch-norm statistics of plates, with which an image can be predicted alone.
+    """Fixed batch-norm statistics of plates; with them an image is predicted alone.
 
     Attributes:
         by: Whose statistics: of the plate, the experiment or the controls.
@@ -254,7 +254,7 @@ def _image_batches(
     device: torch.device,
     cell_types: CellTypesOf,
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor | None]]]:
-    """Return the images of rows in the fewest batches of about equal size that fit in memory."""
+    """Return the images of rows in few batches of about equal size."""
     height, width = store.image(rows[0]).shape[1:]
     n_batches = -(-len(rows) // max(32, BATCH_PX // (height * width)))
     size = -(-len(rows) // n_batches)

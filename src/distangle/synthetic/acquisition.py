@@ -82,7 +82,7 @@ def draw_batch_effect(
 def _draw_optics(
     strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
 ) -> dict[str, tuple[float, ...]]:
-    """Draw effects of an experiment's microscope on each channel, plus those of a plate."""
+    """Draw optical effects of an experiment and of a plate on each channel."""
     if strength == 0:
         return {}
 
@@ -116,7 +116,7 @@ def position_factors(row: int, column: int, strength: float) -> tuple[float, flo
 
 
 def illumination(size: int, batch: BatchEffect) -> Plane:
-    """Return the factor of a plate's illumination per pixel: 1 at the center, lower outside."""
+    """Return the illumination of each pixel: 1 at the center, lower outside."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     distance = (grid[:, None] - batch.centre[0]) ** 2 + (grid[None, :] - batch.centre[1]) ** 2
     max_distance = sum(max(center, 1 - center) ** 2 for center in batch.centre)

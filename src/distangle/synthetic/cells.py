@@ -136,7 +136,7 @@ class Cells:
         return int(inside.sum())
 
     def spread(self, values: PerCell) -> Plane:
-        """Return the value of its cell for every pixel; outside, the value of the last cell."""
+        """Return for every pixel the value of its cell; outside, that of the last cell."""
         plane: Plane = values[self.owner]
         return plane
 

@@ -1,4 +1,4 @@
-"""Configure and design a synthetic screen: which well of which plate gets which treatment."""
+"""Configure and design a synthetic screen: the treatment of each well."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Write a synthetic screen in the layout of RxRx1 on Kaggle, with its ground truth."""
+"""Write a synthetic screen in the layout of RxRx1, with its ground truth."""
 
 import csv
 import io

@@ -83,7 +83,7 @@ def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> P
 
 
 def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw chromatin: soft ellipses with grain and heterochromatin, whole or in fragments."""
+    """Draw chromatin: soft grainy ellipses, whole or in fragments."""
     unit = cells.pixels_per_um
     grain = fine_noise(cells.size, 0.7 * unit, rng)
     clumps = fine_noise(cells.size, 0.95 * unit, rng)

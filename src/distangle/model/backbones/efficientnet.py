@@ -38,7 +38,7 @@ def _pad(maps: Tensor, *, kernel: int, stride: int) -> Tensor:
 
 
 def _relu6_and_pad(maps: Tensor, *, kernel: int, stride: int) -> tuple[Tensor, int]:
-    """Return maps clipped to [0, 6], and the zero padding still missing on every side.
+    """Return maps clipped to [0, 6], and the zero padding they still lack.
 
     Even padding is left to the convolution, and the maps are clipped in place. Uneven padding is added in the same
     pass over memory.
@@ -57,7 +57,7 @@ def _relu6_and_pad(maps: Tensor, *, kernel: int, stride: int) -> tuple[Tensor, i
 
 @dataclass(frozen=True)
 class _ConvWithNorm:
-    """A convolution with the following batch norm folded into it (running statistics)."""
+    """A convolution with the batch norm behind it folded in (running statistics)."""
 
     weight: Tensor
     bias: Tensor
@@ -80,7 +80,7 @@ class _ConvWithNorm:
 
 
 def _is_foldable(layer: nn.Module) -> bool:
-    """Return whether a layer has no hooks and, if a batch norm, uses running statistics."""
+    """Return whether a layer has no hooks and no batch statistics."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         return False
     return not isinstance(layer, _BatchNorm) or not (layer.training or layer.running_var is None)
