@@ -62,7 +62,7 @@ def prepare(which: str, *, channels_last: bool = True) -> Callable[[], torch.Ten
 
     def measurements() -> torch.Tensor:
         with torch.no_grad():
-            return model.measurements.numbers(model.measurements.maps(images, size=(4, 4)).mean((2, 3)))
+            return model.measurements.features(model.measurements.maps(images, size=(4, 4)).mean((2, 3)))
 
     return measurements if which == "measurements" else forward
 

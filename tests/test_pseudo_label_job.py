@@ -89,7 +89,7 @@ def test_the_third_fold_is_predicted_marked_and_not_scored(folder: Path) -> None
     n = {row.n for row in scores.rows if row.level == "site" and row.wells == "with controls" and row.subset == "all"}
     assert n == {len(held_out)}
     hidden = int((table["Metadata_Fold"] == "unlabelled").sum())
-    note = f"{hidden} sites of experiment=HUVEC-02,HUVEC-03 are predicted but not scored: the training saw their images"
+    note = f"{hidden} sites of experiment=HUVEC-02,HUVEC-03 are predicted but not scored: their images were used"
     assert any(said.startswith(note) for said in scores.notes)
 
 

@@ -111,4 +111,4 @@ def test_a_truth_that_is_not_of_this_screen_is_left_aside_with_a_word(made) -> N
         truth.unlink()
     assert found.planted is None
     assert len(said) == 1
-    assert "truth.json is not what `distangle simulate` writes" in said[0]
+    assert "truth.json was not written by `distangle simulate`" in said[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distangle.inference.baselines import _discriminate, predict_without_cells
+from distangle.inference.baselines import _predict_from_intensity, predict_without_cells
 from distangle.inference.evaluate import evaluate
 from distangle.inference.predict import average_wells
 from distangle.results import Predictions, Scores
@@ -35,18 +35,20 @@ def screen(planted: str, *, right: float = 1.0) -> tuple[Predictions, np.ndarray
                     rows.append((experiment, plate, f"B{k + 1:02d}", site, "HUVEC", "treatment", fold, str(name)))
     columns = [f"Metadata_{name}" for name in ("Experiment", "Plate", "Well", "Site", "Cell_Type", "Role", "Fold")]
     table = pd.DataFrame(rows, columns=[*columns, "perturbation"])
-    said = np.where(rng.random(len(table)) < right, table["perturbation"], "a")
-    table = table.assign(predicted=said, confidence=1.0, reason="")
-    logits = np.eye(4, dtype=np.float32)[[NAMES.index(str(name)) for name in said]]
-    found = Predictions(level="site", table=table, logits=logits, embedding=logits.copy(), perturbations=NAMES, views=1)
-    return found, np.array(measured, dtype=np.float32)
+    predicted = np.where(rng.random(len(table)) < right, table["perturbation"], "a")
+    table = table.assign(predicted=predicted, confidence=1.0, reason="")
+    logits = np.eye(4, dtype=np.float32)[[NAMES.index(str(name)) for name in predicted]]
+    predictions = Predictions(
+        level="site", table=table, logits=logits, embedding=logits.copy(), perturbations=NAMES, views=1
+    )
+    return predictions, np.array(measured, dtype=np.float32)
 
 
 def scored(planted: str, *, right: float = 1.0) -> Scores:
     sites, measured = screen(planted, right=right)
     wells = average_wells(sites)
-    naive = {found.level: predict_without_cells(found, sites, measured) for found in (sites, wells)}
-    return evaluate([sites, wells], card=CARD, run=RUN, naive=naive)
+    naive = {predictions.level: predict_without_cells(predictions, sites, measured) for predictions in (sites, wells)}
+    return evaluate([sites, wells], card=CARD, run=RUN, baselines=naive)
 
 
 @pytest.mark.parametrize("planted", ["position", "plate", "intensity"])
@@ -61,10 +63,10 @@ def test_each_rule_finds_what_is_planted_for_it_and_only_that(planted: str) -> N
 
 
 def test_a_network_no_better_than_a_rule_is_said_to_have_shown_nothing() -> None:
-    said = [note for note in scored("position").notes if "has not shown" in note]
-    assert [note[:7] for note in said] == ["By site", "By well"]
-    assert "position alone, without looking at a cell, gives 1.000" in said[0]
-    assert not [note for note in scored("nothing").notes if "has not shown" in note]
+    predicted = [note for note in scored("position").notes if "does not show" in note]
+    assert [note[:7] for note in predicted] == ["By site", "By well"]
+    assert "position alone, without any cell, gives 1.000" in predicted[0]
+    assert not [note for note in scored("nothing").notes if "does not show" in note]
 
 
 def test_without_training_rows_there_are_no_rules() -> None:
@@ -77,10 +79,10 @@ def test_sites_that_cannot_be_read_get_no_label_by_intensity() -> None:
     sites, measured = screen("intensity")
     measured[[0, 280]] = np.nan
     sites.table.loc[[0, 280], "reason"] = "damaged"
-    found = predict_without_cells(sites, sites, measured)["intensity"]
-    assert found[[0, 280]].tolist() == ["", ""]
-    assert "" not in found[[1, 279]].tolist()
-    assert len(found) == len(sites.table)
+    predictions = predict_without_cells(sites, sites, measured)["intensity"]
+    assert predictions[[0, 280]].tolist() == ["", ""]
+    assert "" not in predictions[[1, 279]].tolist()
+    assert len(predictions) == len(sites.table)
 
 
 def test_the_rules_stand_beside_the_score_on_the_terminal() -> None:
@@ -98,6 +100,6 @@ def test_a_class_of_one_training_site_is_no_reason_for_a_warning():
     rng = np.random.default_rng(1)
     measured = rng.normal(0, 0.1, (11, 4)) + np.repeat([[0.0], [5.0], [-5.0]], [5, 5, 1], axis=0)
     labels = np.array(["a"] * 5 + ["b"] * 5 + ["c"], dtype=object)
-    found = _discriminate(measured, labels, np.ones(11, dtype=bool))
-    assert found is not None
-    assert found[:10].tolist() == labels[:10].tolist()
+    predictions = _predict_from_intensity(measured, labels, np.ones(11, dtype=bool))
+    assert predictions is not None
+    assert predictions[:10].tolist() == labels[:10].tolist()

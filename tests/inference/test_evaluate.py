@@ -114,10 +114,15 @@ def test_a_forced_split_and_borrowed_statistics_are_said_aloud() -> None:
     assert scores.forced
     assert all(row.transductive for row in scores.rows)
     assert (
-        "The split was forced: training and held-out wells share something. These scores are inflated." in scores.notes
+        "The split was forced: training and held-out wells share a source of information. These scores are inflated."
+        in scores.notes
     )
-    said = {**RUN, "forced": True, "forced_notes": ["2 pictures would be on both sides", "1 of 8 plates would be"]}
-    notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run=said).notes
+    forced_run = {
+        **RUN,
+        "forced": True,
+        "forced_notes": ["2 pictures would be on both sides", "1 of 8 plates would be"],
+    }
+    notes = evaluate([predictions([site("E2", "a", "a"), site("E2", "b", "b")])], card=card, run=forced_run).notes
     assert any(
         note.startswith("The split was forced: 2 pictures would be on both sides; 1 of 8 plates would be.")
         for note in notes
@@ -141,8 +146,8 @@ TRAINED = {"a", "b", "c", "UNTREATED"}
 
 
 def controls(predicted: list[str], *, sure: float = 5.0) -> Predictions:
-    untreated = [site("E2", "UNTREATED", name, Metadata_Role="negative_control") for name in predicted]
-    return predictions([*untreated, site("E2", "a", "a")], sure=sure)
+    control_sites = [site("E2", "UNTREATED", name, Metadata_Role="negative_control") for name in predicted]
+    return predictions([*control_sites, site("E2", "a", "a")], sure=sure)
 
 
 def test_untreated_wells_called_untreated_are_as_expected_and_called_a_treatment_are_not() -> None:

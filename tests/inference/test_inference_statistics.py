@@ -15,7 +15,7 @@ from distangle.explain import AnalysisOptions, ExplainSettings, SiteSelection, e
 from distangle.images import ImageCache, fit_normalization
 from distangle.inference import load_statistics, open_model, predict_run
 from distangle.model import PlateBatchNorm
-from distangle.model.plate_batch_norm import norm_parts
+from distangle.model.plate_batch_norm import rows_by_statistics
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.plate_groups import statistics_groups
@@ -53,13 +53,13 @@ def test_prediction_is_what_the_network_in_training_mode_says_of_the_plate_as_on
     store = ImageCache(screen, card.preprocessing)
     rows = np.flatnonzero(screen.sites["experiment"] == "E3").tolist()
     _, statistics = fit_normalization(store, rows)
-    seen = np.stack([(store.image(row) - statistics[row, 0, :, None, None]) for row in rows])
-    seen /= statistics[rows][:, 1, :, None, None]
+    standardized = np.stack([(store.image(row) - statistics[row, 0, :, None, None]) for row in rows])
+    standardized /= statistics[rows][:, 1, :, None, None]
     store.close()
     model.train()
     model.neck.dropout.eval()
     with torch.no_grad():
-        expected = model(torch.from_numpy(seen.astype(np.float32))).logits.numpy()
+        expected = model(torch.from_numpy(standardized.astype(np.float32))).logits.numpy()
     found = Predictions.read(run.predictions, level="site")
     np.testing.assert_allclose(found.logits[rows], expected, atol=1e-3)
 
@@ -68,12 +68,12 @@ def test_one_image_of_a_known_plate_is_predicted_alone_as_with_its_plate(folder:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     together = Predictions.read(run.predictions, level="site")
     for row in (0, 9, 23):
-        said: list[str] = []
-        predict_run(run, part_of(screen, [row]), out=tmp_path / str(row), say=said.append)
+        messages: list[str] = []
+        predict_run(run, part_of(screen, [row]), out=tmp_path / str(row), say=messages.append)
         alone = Predictions.read(tmp_path / str(row), level="site")
         np.testing.assert_array_equal(alone.logits[0], together.logits[row])
         plate = f"{screen.sites['experiment'].iloc[row]} 1"
-        assert said == [f"norms: the statistics of 1 plate(s) are those that a keeps ({plate})."]
+        assert messages == [f"norms: a has stored the batch-norm statistics of 1 plate(s) ({plate})."]
 
 
 def test_a_prediction_does_not_depend_on_order_or_on_other_plates(folder: Path, tmp_path: Path) -> None:
@@ -90,17 +90,17 @@ def test_the_statistics_are_kept_with_the_run_and_in_its_manifest(folder: Path) 
     run = RunFolder.open(folder / "runs/a")
     files = json.loads(run.manifest.read_text())["files"]
     assert {"checkpoints/norm_statistics.safetensors", "checkpoints/norm_statistics.json"} <= set(files)
-    kept = load_statistics(run)
-    assert kept is not None
-    assert kept.of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
-    assert kept.words == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
-    assert len(kept.collected[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
+    stored = load_statistics(run)
+    assert stored is not None
+    assert stored.index_of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
+    assert stored.descriptions == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
+    assert len(stored.statistics[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
 
 
 def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
-    said: list[str] = []
-    scores, _ = predict_run(run, screen, out=tmp_path / "plate", say=said.append)
+    messages: list[str] = []
+    scores, _ = predict_run(run, screen, out=tmp_path / "plate", say=messages.append)
     assert all(row.transductive for row in scores.rows)
     assert any("statistics of the plate of every image" in note for note in scores.notes)
     scores, plain = predict_run(run, screen, out=tmp_path / "running", at_test="running")
@@ -156,7 +156,7 @@ def test_damaged_statistics_and_those_of_other_weights_are_refused(folder: Path,
     path = run.checkpoints / "norm_statistics.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 is not the one"):
+    with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 differs from that"):
         load_statistics(run)
     path.write_bytes(whole)
     with pytest.raises(WeightsError, match=r"computed with other weights than lie beside it. Run `distangle predict`"):
@@ -178,17 +178,17 @@ def sites(*plates: tuple[str, str, int]) -> Screen:
 def test_a_plate_with_too_few_sites_takes_those_of_its_experiment_and_says_so() -> None:
     screen = sites(("E1", "1", 9), ("E1", "2", 3), ("E2", "1", 5))
     rows = list(range(17))
-    groups, said = statistics_groups(screen, rows, by="plate", min_sites=8, source_rows=rows)
-    assert [(group.description, group.plates, group.rows) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="plate", fewest=8, of=rows)
+    assert [(group.words, group.plates, group.rows) for group in groups] == [
         ("plate E1 1", (("E1", "1"),), tuple(range(9))),
         ("experiment E1", (("E1", "2"),), tuple(range(12))),
         ("the running statistics of the training", (("E2", "1"),), ()),
     ]
-    assert said == [
-        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than batch_norm.min_sites=8; used instead: "
-        "experiment E1 (12 sites).",
-        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than batch_norm.min_sites=8; used instead: "
-        "the running statistics of the training.",
+    assert messages == [
+        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than batch_norm.min_sites=8; used instead: experiment E1 "
+        "(12 sites).",
+        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than batch_norm.min_sites=8; used instead: the running "
+        "statistics of the training.",
     ]
 
 
@@ -197,34 +197,34 @@ def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
     role = ["negative_control", "negative_control", "untreated", "treatment"] + ["treatment"] * 3 + ["untreated"] * 4
     screen.sites["role"] = role
     rows = list(range(11))
-    groups, said = statistics_groups(screen, rows, by="controls", min_sites=3, source_rows=rows)
-    assert [(group.description, group.plates, group.rows) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="controls", fewest=3, of=rows)
+    assert [(group.words, group.plates, group.rows) for group in groups] == [
         ("controls of plate E1 1", (("E1", "1"),), (0, 1, 2)),
         ("controls of experiment E1", (("E1", "2"),), (0, 1, 2, 7)),
         ("controls of plate E2 1", (("E2", "1"),), (8, 9, 10)),
     ]
-    assert said == [
-        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than batch_norm.min_sites=3; used "
-        "instead: controls of experiment E1 (4 sites)."
+    assert messages == [
+        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than batch_norm.min_sites=3; used instead: "
+        "controls of experiment E1 (4 sites)."
     ]
 
 
 def test_plates_of_an_experiment_share_its_statistics() -> None:
     screen = sites(("E1", "1", 3), ("E1", "2", 6), ("E2", "1", 8))
     rows = list(range(17))
-    groups, said = statistics_groups(screen, rows, by="experiment", min_sites=8, source_rows=rows)
-    assert [(group.description, group.plates) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="experiment", fewest=8, of=rows)
+    assert [(group.words, group.plates) for group in groups] == [
         ("experiment E1", (("E1", "1"), ("E1", "2"))),
         ("experiment E2", (("E2", "1"),)),
     ]
-    assert said == []
+    assert messages == []
 
 
 def test_rows_go_to_the_statistics_of_their_plate_and_an_unknown_plate_is_refused() -> None:
     screen = sites(("E1", "1", 2), ("E2", "1", 2), ("E3", "1", 1))
     one, two = {"a": torch.zeros(1)}, {"a": torch.ones(1)}
     norms = PlateBatchNorm("plate", {("E1", "1"): 1, ("E2", "1"): None}, (one, two), ("x", "y"))
-    assert norm_parts(norms, screen, [3, 0, 2, 1]) == [([3, 2], None), ([0, 1], two)]
-    assert norm_parts(None, screen, [4, 0]) == [([4, 0], None)]
-    with pytest.raises(WeightsError, match=r"no norm statistics of plate E3 1, only of 2 other plates"):
-        norm_parts(norms, screen, [4])
+    assert rows_by_statistics(norms, screen, [3, 0, 2, 1]) == [([3, 2], None), ([0, 1], two)]
+    assert rows_by_statistics(None, screen, [4, 0]) == [([4, 0], None)]
+    with pytest.raises(WeightsError, match=r"Plate E3 1 has no batch-norm statistics, 2 other plates have"):
+        rows_by_statistics(norms, screen, [4])

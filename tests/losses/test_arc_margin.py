@@ -32,9 +32,9 @@ def mixed_labels(sites, perturbations, seed):
     """As CutMix makes them: two perturbations a row, or the same one twice."""
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randint(0, perturbations, (sites,), generator=generator) for _ in range(2))
-    kept = torch.rand(sites, 1, generator=generator, dtype=torch.float64)
+    share = torch.rand(sites, 1, generator=generator, dtype=torch.float64)
     one_hot = torch.nn.functional.one_hot
-    return kept * one_hot(first, perturbations) + (1 - kept) * one_hot(second, perturbations)
+    return share * one_hot(first, perturbations) + (1 - share) * one_hot(second, perturbations)
 
 
 def test_two_templates_at_60_and_90_degrees_with_a_margin_of_30_degrees_cost_log_2():

@@ -31,11 +31,11 @@ def test_the_loss_is_the_printed_equation_in_plain_loops(alpha: float) -> None:
     labels = torch.softmax(torch.randn(7, 4, generator=rng, dtype=torch.float64), 1)
     pseudo = torch.tensor([True, False, False, True, False, True, False])
 
-    def mean_loss(chosen: torch.Tensor) -> torch.Tensor:
-        return composite_loss(logits[chosen], logits[chosen], labels[chosen], margin_share=0.0)
+    def mean_loss(positions: torch.Tensor) -> torch.Tensor:
+        return composite_loss(logits[positions], logits[positions], labels[positions], margin_share=0.0)
 
-    found = semi_supervised_loss(mean_loss, *kinds(pseudo), weight=alpha)
-    assert float(found) == pytest.approx(printed(logits, labels, pseudo, alpha), rel=1e-12)
+    values = semi_supervised_loss(mean_loss, *kinds(pseudo), weight=alpha)
+    assert float(values) == pytest.approx(printed(logits, labels, pseudo, alpha), rel=1e-12)
     none = torch.zeros(7, dtype=torch.bool)
     assert float(semi_supervised_loss(mean_loss, *kinds(none), weight=alpha)) == pytest.approx(
         printed(logits, labels, none, alpha)
@@ -66,30 +66,32 @@ def test_a_batch_without_labels_is_refused() -> None:
 def test_alpha_stays_between_zero_and_its_final_value_and_never_falls(
     epoch: float, later: float, first: float, length: float, final: float
 ) -> None:
-    words = {"from_epoch": first, "full_epoch": first + length, "final": final}
-    alpha = pseudo_weight(epoch, **words)
+    schedule = {"from_epoch": first, "full_epoch": first + length, "final": final}
+    alpha = pseudo_weight(epoch, **schedule)
     assert 0 <= alpha <= final
     if epoch <= first:
         assert alpha == 0
     elif epoch >= first + length:
         assert alpha == final
-    assert pseudo_weight(max(epoch, later), **words) >= alpha
+    assert pseudo_weight(max(epoch, later), **schedule) >= alpha
 
 
 @given(first=st.floats(0, 100), length=st.floats(0.5, 100), final=st.floats(0.1, 10))
 def test_alpha_is_continuous_at_both_ends_of_the_ramp(first: float, length: float, final: float) -> None:
     assume(first + length > first)
-    words = {"from_epoch": first, "full_epoch": first + length, "final": final}
+    schedule = {"from_epoch": first, "full_epoch": first + length, "final": final}
     step = length * 1e-6
     # The printed ramp, without alpha_f, would be off by |1 - alpha_f| at T2.
-    assert pseudo_weight(first + length - step, **words) == pytest.approx(final, rel=1e-5)
-    assert pseudo_weight(first + length, **words) == final
-    assert pseudo_weight(first + step, **words) == pytest.approx(0, abs=final * 1e-5)
+    assert pseudo_weight(first + length - step, **schedule) == pytest.approx(final, rel=1e-5)
+    assert pseudo_weight(first + length, **schedule) == final
+    assert pseudo_weight(first + step, **schedule) == pytest.approx(0, abs=final * 1e-5)
 
 
 def test_alpha_by_hand() -> None:
-    found = [pseudo_weight(t, from_epoch=10.0, full_epoch=30.0, final=3.0) for t in (0.0, 10.0, 15.0, 20.0, 30.0, 99.0)]
-    assert found == [0.0, 0.0, 0.75, 1.5, 3.0, 3.0]
+    values = [
+        pseudo_weight(t, from_epoch=10.0, full_epoch=30.0, final=3.0) for t in (0.0, 10.0, 15.0, 20.0, 30.0, 99.0)
+    ]
+    assert values == [0.0, 0.0, 0.75, 1.5, 3.0, 3.0]
     assert [pseudo_weight(t, from_epoch=5.0, full_epoch=5.0, final=2.0) for t in (5.0, 5.01)] == [0.0, 2.0]
 
 

@@ -58,7 +58,7 @@ def test_activations_inside_a_layer_are_computed_again_and_counted_once() -> Non
     model = switched(small(), recompute=True)
     layer = model.backbone.features.denseblock2.denselayer1
     calls: list[Tensor] = []
-    layer.norm1.register_forward_hook(lambda _module, _given, maps: calls.append(maps))
+    layer.norm1.register_forward_hook(lambda _module, _inputs, maps: calls.append(maps))
     model(torch.randn(2, 3, 32, 32)).logits.sum().backward()
     assert len(calls) == 2
     assert layer.norm1.num_batches_tracked == 1
@@ -69,7 +69,7 @@ def test_in_evaluation_hooks_see_each_activation_once(gradients: bool) -> None:
     model = switched(small(), recompute=True).eval()
     calls: list[Tensor] = []
     model.backbone.features.denseblock2.denselayer1.norm1.register_forward_hook(
-        lambda _module, _given, maps: calls.append(maps)
+        lambda _module, _inputs, maps: calls.append(maps)
     )
     with torch.set_grad_enabled(gradients):
         logits = model(torch.randn(2, 3, 32, 32)).logits
@@ -100,18 +100,18 @@ def test_a_second_backward_pass_over_one_graph_moves_nothing() -> None:
 
 
 def test_inner_activations_are_not_kept() -> None:
-    kept: list[int] = []
+    sizes: list[int] = []
 
-    def bytes_kept(model: PerturbationClassifier) -> int:
-        kept.clear()
+    def saved_bytes(model: PerturbationClassifier) -> int:
+        sizes.clear()
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor
+            lambda tensor: sizes.append(tensor.nbytes) or tensor, lambda tensor: tensor
         ):
             model(torch.randn(2, 3, 64, 64))
-        return sum(kept)
+        return sum(sizes)
 
     model = small()
-    assert bytes_kept(switched(model, recompute=True)) < 0.6 * bytes_kept(switched(model, recompute=False))
+    assert saved_bytes(switched(model, recompute=True)) < 0.6 * saved_bytes(switched(model, recompute=False))
 
 
 def test_statistics_come_back_also_after_an_error() -> None:

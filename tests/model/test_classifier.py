@@ -45,7 +45,7 @@ def test_the_whole_is_its_printed_parts() -> None:
             part.running_mean.normal_(0, 0.2, generator=randomness)
             part.running_var.uniform_(0.5, 2, generator=randomness)
     with torch.no_grad():
-        found = model(images, cell_types)
+        outputs = model(images, cell_types)
         pooled = functional.relu(model.backbone.features(images)).flatten(2).mean(2)
         vector = torch.cat([pooled, cell_types], dim=1)
         state = model.neck.state_dict()
@@ -60,9 +60,9 @@ def test_the_whole_is_its_printed_parts() -> None:
         embedding = norm(vector, "norm2")
         logits = embedding @ model.linear_templates.weight.T + model.linear_templates.bias
         cosines = functional.cosine_similarity(embedding[:, None], model.cosine_templates.weight[None], dim=2)
-    torch.testing.assert_close(found.embedding, embedding, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.logits, logits, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.cosines, cosines, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs.embedding, embedding, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs.logits, logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs.cosines, cosines, rtol=1e-5, atol=1e-5)
 
 
 def test_forward_is_feature_maps_then_pool_then_classify() -> None:
@@ -111,12 +111,12 @@ def test_the_final_relu_can_be_left_out(final_relu: bool, has_negatives: bool) -
 
 
 def test_the_final_relu_leaves_the_map_of_norm5_to_a_hook() -> None:
-    model, held = small().eval(), []
-    model.backbone.features.norm5.register_forward_hook(lambda _module, _given, maps: held.append(maps))
+    model, hook_maps = small().eval(), []
+    model.backbone.features.norm5.register_forward_hook(lambda _module, _inputs, maps: hook_maps.append(maps))
     with torch.no_grad():
         maps = model.feature_maps(some_images())
-    assert held[0].min() < 0
-    assert torch.equal(maps, held[0].clamp(min=0))
+    assert hook_maps[0].min() < 0
+    assert torch.equal(maps, hook_maps[0].clamp(min=0))
 
 
 def test_every_norm_has_the_momentum_of_the_config() -> None:
@@ -173,9 +173,9 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone() 
 
 def test_no_two_parameters_share_their_first_values() -> None:
     model = small(n_perturbations=16, embedding_size=16)
-    drawn = [value.flatten()[:12].tolist() for value in model.parameters() if value.unique().numel() > 1]
-    assert len(drawn) == 1 + 2 * 9 + 2 + 2 + 2 + 1
-    assert len({tuple(first) for first in drawn}) == len(drawn)
+    values = [value.flatten()[:12].tolist() for value in model.parameters() if value.unique().numel() > 1]
+    assert len(values) == 1 + 2 * 9 + 2 + 2 + 2 + 1
+    assert len({tuple(first) for first in values}) == len(values)
 
 
 def test_first_values_of_the_backbone_do_not_depend_on_the_heads() -> None:
@@ -212,15 +212,15 @@ def test_every_backbone_takes_any_number_of_channels(backbone: str) -> None:
 
 
 def test_images_of_other_channels_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Images with 2 channels were given to a model of 3\."):
+    with pytest.raises(ConfigError, match="The images have 2 channels, expected 3"):
         small()(some_images(n_channels=2), torch.eye(4))
 
 
-@pytest.mark.parametrize(("n_cell_types", "given"), [(4, None), (4, torch.eye(4)[:, :3]), (0, torch.eye(4))])
-def test_cell_types_of_another_number_are_refused(n_cell_types: int, given: torch.Tensor | None) -> None:
-    n_given = 0 if given is None else given.shape[1]
-    with pytest.raises(ConfigError, match=f"{n_given} cell types were given to a model of {n_cell_types}"):
-        small(n_cell_types=n_cell_types)(some_images(), given)
+@pytest.mark.parametrize(("n_cell_types", "cell_types"), [(4, None), (4, torch.eye(4)[:, :3]), (0, torch.eye(4))])
+def test_cell_types_of_another_number_are_refused(n_cell_types: int, cell_types: torch.Tensor | None) -> None:
+    n_columns = 0 if cell_types is None else cell_types.shape[1]
+    with pytest.raises(ConfigError, match=f"have {n_columns} columns, expected {n_cell_types}"):
+        small(n_cell_types=n_cell_types)(some_images(), cell_types)
 
 
 @pytest.mark.parametrize(

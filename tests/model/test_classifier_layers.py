@@ -29,11 +29,11 @@ def test_every_listed_name_is_found_and_the_heads_are_not_layers() -> None:
 
 
 def test_a_near_miss_is_told_what_is_there() -> None:
-    with pytest.raises(ExplanationError, match=r"densenet161 has no layer 'features\.denseblok4'") as told:
+    with pytest.raises(ExplanationError, match=r"densenet161 has no layer 'features\.denseblok4'") as error:
         find_layer(printed(), "features.denseblok4")
-    assert "Did you mean 'features.denseblock4'" in str(told.value)
-    assert "features.norm5" in str(told.value)
-    with pytest.raises(ExplanationError) as told:
+    assert "Did you mean 'features.denseblock4'" in str(error.value)
+    assert "features.norm5" in str(error.value)
+    with pytest.raises(ExplanationError) as error:
         find_layer(printed(), "backbone.features.denseblock4.denselayer25")
-    assert "features.denseblock4.denselayer24" in str(told.value)
-    assert "denseblock1" not in str(told.value)
+    assert "features.denseblock4.denselayer24" in str(error.value)
+    assert "denseblock1" not in str(error.value)

@@ -9,13 +9,13 @@ import torch
 from distangle.cli import main
 from distangle.errors import ConfigError
 from distangle.model import device as module
-from distangle.model.device import device_name, is_named, name_device, named_device, training_device
+from distangle.model.device import describe_device, inference_device, is_device_set, set_device, training_device
 
 
 def in_context(name: str | None) -> tuple[torch.device, torch.device, bool]:
     def named() -> tuple[torch.device, torch.device, bool]:
-        name_device(name)
-        return training_device(), named_device(), is_named()
+        set_device(name)
+        return training_device(), inference_device(), is_device_set()
 
     return contextvars.copy_context().run(named)
 
@@ -32,15 +32,15 @@ def test_without_a_gpu_everything_is_on_the_processor(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert in_context(None) == (torch.device("cpu"), torch.device("cpu"), False)
     assert in_context("cpu") == (torch.device("cpu"), torch.device("cpu"), True)
-    assert device_name(torch.device("cpu")) == "the processor"
+    assert describe_device(torch.device("cpu")) == "the processor"
 
 
 def test_a_training_takes_the_gpu_by_itself_and_a_named_device_goes_before(two_gpus: None) -> None:
     assert in_context(None)[0] == torch.device("cuda")
     assert in_context("cpu")[0] == torch.device("cpu")
     assert in_context("cuda:1")[:2] == (torch.device("cuda:1"), torch.device("cuda:1"))
-    assert device_name(torch.device("cuda:1")) == "Some GPU (cuda:1)"
-    assert not is_named()  # outside nothing was named
+    assert describe_device(torch.device("cuda:1")) == "Some GPU (cuda:1)"
+    assert not is_device_set()  # outside nothing was named
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps:1", "", "0"])
@@ -63,13 +63,13 @@ def test_cuda_without_a_gpu_says_whether_torch_or_the_driver_lacks_it(monkeypatc
     with pytest.raises(ConfigError, match="is built without CUDA.*, or use --device cpu"):
         in_context("cuda")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    with pytest.raises(ConfigError, match=r"\(CUDA 13.0\) finds no GPU. Look at `nvidia-smi`, or use --device cpu"):
+    with pytest.raises(ConfigError, match=r"\(CUDA 13.0\) finds no GPU. Check `nvidia-smi`, or use --device cpu"):
         in_context("cuda:1")
 
 
 def test_an_apple_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="--device mps: no Apple GPU is here"):
+    with pytest.raises(ConfigError, match="--device mps: torch .* finds no Apple GPU"):
         in_context("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert in_context("mps")[0] == torch.device("mps")
@@ -77,7 +77,7 @@ def test_an_apple_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.M
 
 def test_ranks_take_devices_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "n_ranks", lambda: 4)
-    with pytest.raises(ConfigError, match="4 ranks run, and each takes a device of its own. Leave --device out"):
+    with pytest.raises(ConfigError, match="4 ranks run, and each uses its own device. Leave --device out"):
         in_context("cpu")
 
 
@@ -88,9 +88,9 @@ def test_a_verb_refuses_before_it_writes(
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text("{}")
     (tmp_path / "screen.json").write_text("{}")
-    given = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
+    arguments = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
-        main([verb, *given, "--device", "gpu"])
+        main([verb, *arguments, "--device", "gpu"])
     assert ended.value.code == 1
     assert "--device gpu: expected cpu, cuda, cuda:N" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

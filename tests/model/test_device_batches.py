@@ -1,4 +1,4 @@
-"""What arrives at a device that is no processor, as whole pixels, is what a processor gets, but for rounding."""
+"""Batches standardized on a device equal those standardized on the CPU, except for rounding."""
 
 import functools
 from pathlib import Path
@@ -24,22 +24,29 @@ def test_whole_pixels_are_standardised_as_on_the_host_in_the_same_padded_batches
 ) -> None:
     store = ImageCache(tiny_screen(tmp_path), Preprocessing(transform=transform))  # type: ignore[arg-type]
     rows, statistics = fit_normalization(store, range(7))
-    there = [(c, r.copy()) for c, r in normalized_batches(store, rows, statistics, batch_size=3, view=view)]
-    for whole in (False, True):
-        batches = batches_to_device(CPU, store, rows, statistics, batch_size=3, view=view, whole=whole)
-        arrived = [(chosen, images.clone()) for chosen, images in batches]
-        assert [chosen for chosen, _ in arrived] == [[0, 1, 2], [3, 4, 5], [6]]
-        for (_, expected), (_, images) in zip(there, arrived, strict=True):
+    host_batches = [(c, r.copy()) for c, r in normalized_batches(store, rows, statistics, batch_size=3, view=view)]
+    for copy_pixels in (False, True):
+        batches = batches_to_device(CPU, store, rows, statistics, batch_size=3, view=view, copy_pixels=copy_pixels)
+        device_batches = [(batch_rows, images.clone()) for batch_rows, images in batches]
+        assert [batch_rows for batch_rows, _ in device_batches] == [[0, 1, 2], [3, 4, 5], [6]]
+        for (_, expected), (_, images) in zip(host_batches, device_batches, strict=True):
             assert images.dtype == torch.float32
             assert len(images) == 3
-            np.testing.assert_allclose(images.numpy(), expected, atol=1e-5 if whole else 0, rtol=0)
+            np.testing.assert_allclose(images.numpy(), expected, atol=1e-5 if copy_pixels else 0, rtol=0)
     store.close()
 
 
 def test_no_rows_are_no_batches(tmp_path: Path) -> None:
     store = ImageCache(tiny_screen(tmp_path))
-    for whole in (False, True):
-        assert list(batches_to_device(CPU, store, [], np.empty((0, 2, 2), np.float32), batch_size=2, whole=whole)) == []
+    for copy_pixels in (False, True):
+        assert (
+            list(
+                batches_to_device(
+                    CPU, store, [], np.empty((0, 2, 2), np.float32), batch_size=2, copy_pixels=copy_pixels
+                )
+            )
+            == []
+        )
     store.close()
 
 
@@ -52,7 +59,7 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     card = model_card(("a", "b", "c"))
     store = ImageCache(screen, Preprocessing())
     ready = predict_sites(model, card, store, views=8)
-    monkeypatch.setattr(forward, "batches_to_device", functools.partial(batches_to_device, whole=True))
+    monkeypatch.setattr(forward, "batches_to_device", functools.partial(batches_to_device, copy_pixels=True))
     whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
@@ -65,20 +72,20 @@ def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, m
     config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
     model = build_classifier(config, seed=0)
     card = model_card(("a", "b", "c"))
-    store, seen = ImageCache(screen, Preprocessing()), []
+    store, views = ImageCache(screen, Preprocessing()), []
     alone = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
 
-    def counting(*given: object, **named: object) -> object:
-        seen.append(named["view"])
-        return batches_to_device(*given, **named)  # type: ignore[arg-type]
+    def counting(*args: object, **kwargs: object) -> object:
+        views.append(kwargs["view"])
+        return batches_to_device(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(forward, "batches_to_device", counting)
     together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
-    assert seen == list(range(8))
-    for found, expected in zip(together, alone, strict=True):
-        assert found.views == expected.views
-        assert np.array_equal(found.logits, expected.logits)
-        assert np.array_equal(found.embedding, expected.embedding)
+    assert views == list(range(8))
+    for prediction, expected in zip(together, alone, strict=True):
+        assert prediction.views == expected.views
+        assert np.array_equal(prediction.logits, expected.logits)
+        assert np.array_equal(prediction.embedding, expected.embedding)
     store.close()
 
 

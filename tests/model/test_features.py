@@ -40,7 +40,7 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
     store = ImageCache(screen, Preprocessing())
     features = measure_features(model, store, VIEWS, tmp_path / "features")
     rows = list(range(len(screen.sites)))
-    assert (features.n_sites, features.n_views, features.n_numbers) == (24, 10, model.n_numbers)
+    assert (features.n_sites, features.n_views, features.n_features) == (24, 10, model.n_features)
     np.testing.assert_allclose(
         features.take(rows), measure_features_of_controls(model, store, rows)[1], rtol=1e-4, atol=1e-5
     )
@@ -51,14 +51,14 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
         ready = (image - statistics[5, 0, :, None, None]) / statistics[5, 1, :, None, None]
         with torch.no_grad():
             maps = model.feature_maps(torch.from_numpy(ready.astype(np.float32))[None])
-            expected = model.numbers(model.pool(maps))[0].numpy()
+            expected = model.image_features(model.pool(maps))[0].numpy()
         np.testing.assert_allclose(features.take([5], k)[0], expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(features.statistics, store.statistics)
     # Crops are drawn by the name of the site: two sites differ, the same site never does.
-    drawn = [VIEWS.view(name, 9, shape=(2, 32, 32)) for name in ("E1/1/B02/1", "E1/1/B02/1", "E1/1/B03/1")]
-    assert drawn[0][0] == drawn[1][0]
-    assert np.array_equal(drawn[0][1], drawn[1][1])
-    assert not np.array_equal(drawn[0][1], drawn[2][1])
+    augmentations = [VIEWS.view(name, 9, shape=(2, 32, 32)) for name in ("E1/1/B02/1", "E1/1/B02/1", "E1/1/B03/1")]
+    assert augmentations[0][0] == augmentations[1][0]
+    assert np.array_equal(augmentations[0][1], augmentations[1][1])
+    assert not np.array_equal(augmentations[0][1], augmentations[2][1])
 
 
 def test_measuring_that_was_stopped_goes_on_to_the_same_bytes(
@@ -97,9 +97,9 @@ def test_features_measured_in_another_way_are_refused(
 def test_a_site_that_cannot_be_read_keeps_its_reason_and_has_no_numbers(
     screen: Screen, model: PerturbationClassifier, tmp_path: Path
 ) -> None:
-    made = tiny_screen(tmp_path / "lab", size=32)
-    (made.image_paths(3)[0]).write_bytes(b"no picture")
-    features = measure_features(model, ImageCache(made, Preprocessing()), VIEWS, tmp_path / "features")
+    lab = tiny_screen(tmp_path / "lab", size=32)
+    (lab.image_paths(3)[0]).write_bytes(b"no picture")
+    features = measure_features(model, ImageCache(lab, Preprocessing()), VIEWS, tmp_path / "features")
     assert list(features.reasons) == [3]
     assert "B05" in features.reasons[3]
     assert features.readable(range(6)) == [0, 1, 2, 4, 5]

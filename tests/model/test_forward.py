@@ -28,12 +28,12 @@ def test_validation_and_prediction_give_the_same_logits(store: ImageCache) -> No
     rows = np.array([5, 2, 11, 7])
     sites = TrainingSites(rows, tuple("abcd"), np.array([0, 1, 2, 0]), cell_types=None, statistics=None)
     _, statistics = fit_normalization(store, rows.tolist())
-    seen: list[int] = []
-    how = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: seen.append(1))
+    batch_sizes: list[int] = []
+    how = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: batch_sizes.append(1))
     logits = site_logits(model, sites, statistics, how)
     expected = predict_sites(model, model_card(NAMES), store).logits[rows]
     np.testing.assert_allclose(logits, expected, atol=1e-5)
-    assert len(seen) == 2
+    assert len(batch_sizes) == 2
     assert model.training
 
 
@@ -46,7 +46,7 @@ def test_a_full_batch_is_filled_up_and_what_fills_it_is_cut_off(
     monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or forward(images, *more))
     for full, expected in ((True, [8]), (False, [5])):
         sizes.clear()
-        found = list(site_outputs(model, inputs, [0, 1, 2, 3, 4], plan=BatchPlan(size=8, always_full=full)))
-        assert [(rows, outputs.logits.shape) for rows, outputs in found] == [([0, 1, 2, 3, 4], torch.Size([5, 3]))]
-        assert not found[0][1].logits.requires_grad
+        batches = list(site_outputs(model, inputs, [0, 1, 2, 3, 4], plan=BatchPlan(size=8, always_full=full)))
+        assert [(rows, outputs.logits.shape) for rows, outputs in batches] == [([0, 1, 2, 3, 4], torch.Size([5, 3]))]
+        assert not batches[0][1].logits.requires_grad
         assert sizes == expected

@@ -11,28 +11,28 @@ def images(n: int = 3, channels: int = 3, size: int = 32) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).normal(size=(n, channels, size, size)).astype(np.float32))
 
 
-def measured(seen: torch.Tensor) -> torch.Tensor:
-    layer = HandcraftedFeatures(seen.shape[1])
-    return layer.numbers(layer.maps(seen, size=(4, 4)).mean((2, 3)))
+def measure(pixels: torch.Tensor) -> torch.Tensor:
+    layer = HandcraftedFeatures(pixels.shape[1])
+    return layer.features(layer.maps(pixels, size=(4, 4)).mean((2, 3)))
 
 
 def test_mean_spread_levels_and_correlation_are_those_of_numpy() -> None:
-    seen = images()
-    found = measured(seen).numpy()
-    flat = seen.numpy().reshape(3, 3, -1)
-    np.testing.assert_allclose(found[:, :3], flat.mean(2), atol=1e-6)
-    np.testing.assert_allclose(found[:, 3:6], flat.std(2), rtol=1e-5)
+    pixels = images()
+    features = measure(pixels).numpy()
+    flat = pixels.numpy().reshape(3, 3, -1)
+    np.testing.assert_allclose(features[:, :3], flat.mean(2), atol=1e-6)
+    np.testing.assert_allclose(features[:, 3:6], flat.std(2), rtol=1e-5)
     for k, level in enumerate(LEVELS):
         expected = (1 / (1 + np.exp(-(flat - level) / SOFTNESS))).mean(2)
-        np.testing.assert_allclose(found[:, 6 + 3 * k : 9 + 3 * k], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(features[:, 6 + 3 * k : 9 + 3 * k], expected, rtol=1e-4, atol=1e-6)
     first = 6 + 3 * len(LEVELS)
     expected = [[np.corrcoef(site)[a, b] for a, b in ((0, 1), (0, 2), (1, 2))] for site in flat]
-    np.testing.assert_allclose(found[:, first : first + 3], expected, atol=1e-5)
+    np.testing.assert_allclose(features[:, first : first + 3], expected, atol=1e-5)
 
 
 def test_the_order_of_the_axes_in_memory_changes_nothing() -> None:
-    seen = images()
-    assert torch.equal(measured(seen.to(memory_format=torch.channels_last)), measured(seen))
+    pixels = images()
+    assert torch.equal(measure(pixels.to(memory_format=torch.channels_last)), measure(pixels))
 
 
 def test_granularity_names_the_scale_of_a_pattern() -> None:
@@ -40,23 +40,23 @@ def test_granularity_names_the_scale_of_a_pattern() -> None:
     energies = []
     for period in (2, 4, 8, 16):
         pattern = np.sign(np.sin(2 * np.pi * (rows + 0.5) / period)).astype(np.float32)
-        found = measured(torch.from_numpy(pattern)[None, None])[0]
+        features = measure(torch.from_numpy(pattern)[None, None])[0]
         start = 2 + len(LEVELS)
-        energies.append([float(found[start + 3 * scale]) for scale in range(N_SCALES)])
+        energies.append([float(features[start + 3 * scale]) for scale in range(N_SCALES)])
     assert [int(np.argmax(row)) for row in energies] == [0, 1, 2, 3]
 
 
 def test_a_turned_image_measures_the_same() -> None:
-    seen = images()
-    for turned in (seen.flip(2), seen.transpose(2, 3), torch.rot90(seen, 1, (2, 3))):
-        torch.testing.assert_close(measured(turned), measured(seen), rtol=1e-4, atol=1e-4)
+    pixels = images()
+    for turned in (pixels.flip(2), pixels.transpose(2, 3), torch.rot90(pixels, 1, (2, 3))):
+        torch.testing.assert_close(measure(turned), measure(pixels), rtol=1e-4, atol=1e-4)
 
 
 def test_a_constant_image_measures_finite_numbers_and_has_finite_gradients() -> None:
     flat = torch.zeros(1, 2, 16, 16, requires_grad=True)
-    found = measured(flat)
-    found.sum().backward()
-    assert torch.isfinite(found).all()
+    features = measure(flat)
+    features.sum().backward()
+    assert torch.isfinite(features).all()
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
 
@@ -65,7 +65,7 @@ def test_the_number_of_measurements_is_known_beforehand() -> None:
     for channels in (1, 3, 6):
         layer = HandcraftedFeatures(channels)
         assert layer.maps(images(channels=channels), size=(2, 2)).shape == (3, layer.n_maps, 2, 2)
-        assert measured(images(channels=channels)).shape == (3, layer.n_features)
+        assert measure(images(channels=channels)).shape == (3, layer.n_features)
 
 
 def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them() -> None:
@@ -73,19 +73,19 @@ def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them()
         backbone="resnet_small", n_channels=3, n_perturbations=4, embedding_size=8, handcrafted_features=True
     )
     model = build_classifier(config, seed=0).eval()
-    seen = images(size=64)
+    pixels = images(size=64)
     n_maps = model.backbone.n_features + HandcraftedFeatures(3).n_maps
-    assert model.feature_maps(seen).shape == (3, n_maps, 4, 4)
+    assert model.feature_maps(pixels).shape == (3, n_maps, 4, 4)
     targets = torch.tensor([0, 1, 2])
-    closed = grad_cam_maps(model, batch(seen, None, targets), layer="features.layer4")
-    general = grad_cam_maps(model, batch(seen, None, targets), layer="features.layer4.0")
+    closed = grad_cam_maps(model, batch(pixels, None, targets), layer="features.layer4")
+    general = grad_cam_maps(model, batch(pixels, None, targets), layer="features.layer4.0")
     torch.testing.assert_close(closed.maps, general.maps, rtol=1e-4, atol=1e-5)
     # By hand: the gradient of the logit with respect to the pooled maps, weighted and summed over all of them.
-    maps = model.feature_maps(seen).detach().requires_grad_()
+    maps = model.feature_maps(pixels).detach().requires_grad_()
     logits = model.classify(model.pool(maps), None).logits
     (gradient,) = torch.autograd.grad(logits[torch.arange(3), targets].sum(), maps)
     printed = (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu()
-    everything = grad_cam_maps(model, batch(seen, None, targets))
+    everything = grad_cam_maps(model, batch(pixels, None, targets))
     torch.testing.assert_close(everything.raw.relu(), printed.detach(), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(everything.maps, closed.maps)
 
@@ -94,9 +94,9 @@ def test_each_map_depends_on_the_stains_it_names_and_no_other():
     measurements = HandcraftedFeatures(3)
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     before = measurements.maps(images, size=(4, 4))[0]
-    assert len(measurements.stains) == measurements.n_maps == len(before)
+    assert len(measurements.channels) == measurements.n_maps == len(before)
     for channel in range(3):
         changed = images.clone()
         changed[:, channel] = changed[:, channel].flip(1) ** 2
         moved = (measurements.maps(changed, size=(4, 4))[0] - before).abs().amax((1, 2)) > 0
-        assert moved.tolist() == [channel in pair for pair in measurements.stains]
+        assert moved.tolist() == [channel in pair for pair in measurements.channels]

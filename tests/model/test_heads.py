@@ -70,10 +70,10 @@ def test_cosines_stay_float32_under_autocast() -> None:
     embedding = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
     plain = templates(embedding)
     with torch.autocast("cpu", torch.bfloat16):
-        found = templates(embedding)
+        output = templates(embedding)
         of_bfloat16 = templates(embedding.bfloat16())
-    assert found.dtype == torch.float32
-    assert torch.equal(found, plain)
+    assert output.dtype == torch.float32
+    assert torch.equal(output, plain)
     assert of_bfloat16.dtype == torch.float32
     torch.testing.assert_close(of_bfloat16, plain, atol=5e-3, rtol=0)
 

@@ -18,10 +18,10 @@ from distangle.model import (
     NormStatisticsChoice,
     PerturbationClassifier,
     build_classifier,
+    checkpoint,
     load_model,
     save_model,
 )
-from distangle.model import checkpoint as room
 from tests_support import model_card
 
 CONFIG = ModelConfig(
@@ -51,8 +51,8 @@ def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torc
         metadata = opened.metadata()
         tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
     tensors = {name: value for name, value in {**tensors, **changes}.items() if value is not None}
-    text = metadata[room.CARD] if card is None else json.dumps({**json.loads(metadata[room.CARD]), **card})
-    metadata = {"format": "pt", room.CARD: text, room.DIGEST: room._digest(text, tensors)}
+    text = metadata[checkpoint.CARD] if card is None else json.dumps({**json.loads(metadata[checkpoint.CARD]), **card})
+    metadata = {"format": "pt", checkpoint.CARD: text, checkpoint.DIGEST: checkpoint._content_sha256(text, tensors)}
     safetensors.torch.save_file(tensors, path, metadata=metadata)
 
 
@@ -67,10 +67,10 @@ def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_pat
     card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="center"), shape=(24, 32))
     path = tmp_path / "deep" / "model.safetensors"
     written = save_model(model.to(memory_format=torch.channels_last), path, card=card)
-    loaded, kept = load_model(path)
+    loaded, loaded_card = load_model(path)
     assert written == [path, path.with_suffix(".json")]
-    assert sorted(found.name for found in path.parent.iterdir()) == ["model.json", "model.safetensors"]
-    assert kept == card
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.safetensors"]
+    assert loaded_card == card
     assert loaded.config == CONFIG
     assert not loaded.training
     assert loaded.backbone.features.norm5.momentum == 0.05
@@ -84,12 +84,12 @@ def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_pat
 
 
 def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
-    beside = json.loads(saved.with_suffix(".json").read_text())
-    assert beside["weights"] == "model.safetensors"
-    assert beside["weights_sha256"] == sha256_of(saved)
-    assert beside["format_version"] == 1
-    assert ModelConfig.model_validate(beside["config"]) == CONFIG
-    assert beside["card"] == CARD_OF_MODEL.to_json()
+    model_json = json.loads(saved.with_suffix(".json").read_text())
+    assert model_json["weights"] == "model.safetensors"
+    assert model_json["weights_sha256"] == sha256_of(saved)
+    assert model_json["format_version"] == 1
+    assert ModelConfig.model_validate(model_json["config"]) == CONFIG
+    assert model_json["card"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
@@ -117,7 +117,7 @@ def test_a_model_that_is_not_finite_is_not_saved_and_the_old_file_stays(
 def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
     model: PerturbationClassifier, tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="names 2 channels, and its network has 3"):
+    with pytest.raises(WeightsError, match="lists 2 channels, but its network has 3"):
         save_model(model, tmp_path / "model.safetensors", card=replace(CARD_OF_MODEL, channels=("DNA", "actin")))
     with pytest.raises(WeightsError, match="ends in .safetensors, not to 'model.pth'"):
         save_model(model, tmp_path / "model.pth", card=CARD_OF_MODEL)
@@ -131,7 +131,7 @@ def test_one_flipped_bit_anywhere_is_refused_by_the_name_of_the_file(saved: Path
     position = {
         "header": 3,
         "card": content.index(b'norm_momentum\\": 0.05') + len('norm_momentum\\": 0.0'),  # 0.04
-        "digest": content.index(room.DIGEST.encode()) + len(room.DIGEST) + 10,
+        "digest": content.index(checkpoint.DIGEST.encode()) + len(checkpoint.DIGEST) + 10,
         "first byte": start_of_tensors,
         "middle": (start_of_tensors + len(content)) // 2,
         "last byte": len(content) - 1,
@@ -183,21 +183,21 @@ def test_tensors_of_another_network_are_refused_by_name(
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        ({"config": {"backbone": "vgg"}}, "describes no model that this distangle can build"),
+        ({"config": {"backbone": "vgg"}}, "cannot build the model described by the card"),
         ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
-        ({"card": 3}, "describes no model that this distangle can build"),
+        ({"about": 3}, "cannot build the model described by the card"),
         (
             {"card": {"target": "perturbation"}},
             "lacks classes, class_sites, channels, cell_types",
         ),
-        ({"card": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
-        ({"card": {**ABOUT, "class_sites": [1]}}, "names 5 classes and the training sites of 1"),
-        ({"card": {**ABOUT, "cell_types": []}}, "names 0 cell types, and its network has 2"),
-        ({"card": {**ABOUT, "epochs": "many"}}, "does not fit: epochs = 'many': input should be a valid integer"),
-        ({"card": {**ABOUT, "batch_norm": 3}}, "does not fit: batch_norm = 3: "),
+        ({"about": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
+        ({"about": {**ABOUT, "class_sites": [1]}}, "lists 5 classes but training-site counts for 1"),
+        ({"about": {**ABOUT, "cell_types": []}}, "lists 0 cell types, but its network has 2"),
+        ({"about": {**ABOUT, "epochs": "many"}}, "invalid values: epochs = 'many': input should be a valid integer"),
+        ({"about": {**ABOUT, "norms": 3}}, "invalid values: norms = 3: "),
         (
-            {"card": {**ABOUT, "batch_norm": {"statistics": "well"}}},
-            "does not fit: statistics = 'well': input should be 'running'",
+            {"about": {**ABOUT, "norms": {"at_test": "well"}}},
+            "invalid values: statistics = 'well': input should be 'running'",
         ),
         (
             {"card": {**ABOUT, "batch_norm": {"statistisc": "plate"}}},
@@ -216,9 +216,9 @@ def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) ->
     with pytest.raises(WeightsError, match="There is no model at"):
         load_model(path)
     safetensors.torch.save_file({"conv0.weight": torch.zeros(2)}, path)
-    with pytest.raises(WeightsError, match="use load_published_weights"):
+    with pytest.raises(WeightsError, match="with load_published_weights"):
         load_model(path)
-    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={room.CARD: "[", room.DIGEST: ""})
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={checkpoint.CARD: "[", checkpoint.DIGEST: ""})
     with pytest.raises(WeightsError, match="The card inside .* is damaged"):
         load_model(path)
 

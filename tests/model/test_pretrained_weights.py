@@ -48,10 +48,10 @@ def written(tensors: Any, path: Path) -> Path:
 
 
 def assert_accounts_for_all(report: WeightsReport, model: PerturbationClassifier, file_keys: int) -> None:
-    of_model = [*report.loaded, *report.inflated, *report.new]
+    of_model = [*report.loaded_names, *report.inflated_names, *report.new_names]
     assert len(of_model) == len(set(of_model))
     assert set(of_model) == set(model.state_dict())
-    assert len(report.loaded) + len(report.inflated) + len(report.left_out) == file_keys
+    assert len(report.loaded_names) + len(report.inflated_names) + len(report.unused_keys) == file_keys
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
@@ -66,9 +66,9 @@ def test_torchvisions_densenet_fills_the_backbone(tmp_path: Path, suffix: str, p
             assert torch.equal(tensor, source[name.removeprefix("backbone.")]), name
         elif name != FIRST:
             assert torch.equal(tensor, before[name]), name
-    assert report.inflated == (FIRST,)
-    assert sorted(report.left_out) == ["classifier.bias", "classifier.weight"]
-    assert all(name.startswith(("neck.", "linear_templates.", "cosine_templates.")) for name in report.new)
+    assert report.inflated_names == (FIRST,)
+    assert sorted(report.unused_keys) == ["classifier.bias", "classifier.weight"]
+    assert all(name.startswith(("neck.", "linear_templates.", "cosine_templates.")) for name in report.new_names)
     assert_accounts_for_all(report, model, len(tensors))
 
 
@@ -81,7 +81,7 @@ def test_densenet_names_of_2017_are_understood_and_step_counts_are_new(tmp_path:
     loaded, source = model.backbone.features.state_dict(), published()
     for name in ("denseblock1.denselayer1.norm1.running_var", "denseblock2.denselayer3.conv2.weight"):
         assert torch.equal(loaded[name], source[f"features.{name}"])
-    assert "backbone.features.denseblock1.denselayer1.norm1.num_batches_tracked" in report.new
+    assert "backbone.features.denseblock1.denselayer1.norm1.num_batches_tracked" in report.new_names
     assert loaded["norm5.num_batches_tracked"] == 0
     assert_accounts_for_all(report, model, len(tensors))
 
@@ -92,17 +92,17 @@ def test_torchvisions_resnet_fills_the_backbone(tmp_path: Path) -> None:
     model = network(backbone="resnet18")
     report = load_published_weights(model, written(tensors, tmp_path / "resnet18.pth"))
     assert torch.equal(model.backbone.features.layer3[0].downsample[0].weight, tensors["layer3.0.downsample.0.weight"])
-    assert report.inflated == ("backbone.features.conv1.weight",)
-    assert report.left_out == ("fc.weight", "fc.bias")
+    assert report.inflated_names == ("backbone.features.conv1.weight",)
+    assert report.unused_keys == ("fc.weight", "fc.bias")
     assert_accounts_for_all(report, model, len(tensors))
 
 
 def test_the_first_convolution_is_repeated_in_turn_and_scaled(tmp_path: Path) -> None:
-    path, given = written(published(), tmp_path / "weights.pth"), published()["features.conv0.weight"]
+    path, original = written(published(), tmp_path / "weights.pth"), published()["features.conv0.weight"]
     for n_channels, channels in ((6, [0, 1, 2, 0, 1, 2]), (5, [0, 1, 2, 0, 1]), (2, [0, 1])):
         model = network(n_channels=n_channels)
         load_published_weights(model, path)
-        expected = torch.stack([given[:, channel] * 3 / n_channels for channel in channels], dim=1)
+        expected = torch.stack([original[:, channel] * 3 / n_channels for channel in channels], dim=1)
         torch.testing.assert_close(model.backbone.features.conv0.weight.detach(), expected)
 
 
@@ -112,7 +112,7 @@ def test_a_grey_image_gives_the_same_maps_in_six_channels_in_one_and_in_three(tm
     for n_channels in (3, 6, 1):
         model = network(n_channels=n_channels).eval()
         report = load_published_weights(model, path)
-        assert report.inflated == (() if n_channels == 3 else (FIRST,))
+        assert report.inflated_names == (() if n_channels == 3 else (FIRST,))
         with torch.no_grad():
             maps.append(model.feature_maps(grey.expand(1, n_channels, 64, 64)))
     torch.testing.assert_close(maps[1], maps[0], rtol=1e-4, atol=1e-5)
@@ -126,15 +126,15 @@ def test_the_first_convolution_can_stay_new(tmp_path: Path, n_channels: int) -> 
     path = written(published(), tmp_path / "weights.pth")
     report = load_published_weights(model, path, first_convolution="new")
     assert torch.equal(model.backbone.features.conv0.weight, before)
-    assert FIRST in report.new
-    assert "features.conv0.weight" in report.left_out
+    assert FIRST in report.new_names
+    assert "features.conv0.weight" in report.unused_keys
     assert_accounts_for_all(report, model, len(published()))
 
 
 @pytest.mark.parametrize("wrapping", ["state_dict", "model"])
 def test_a_trainers_wrapping_is_taken_off(tmp_path: Path, wrapping: str) -> None:
     path = written({wrapping: published(), "epoch": 90, "optimizer": {"lr": 0.1}}, tmp_path / "last.pth")
-    assert load_published_weights(network(), path).inflated == (FIRST,)
+    assert load_published_weights(network(), path).inflated_names == (FIRST,)
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
         ({"features.norm5.bias": None}, "norm5.bias is missing"),
         ({"features.norm5.bias": torch.zeros(3)}, r"features.norm5.bias is \(3,\) instead of \(92,\)"),
         ({"features.norm5.bias": torch.full((92,), torch.nan)}, r"norm5.bias \(92 of 92 values\) is not finite"),
-        ({"norm5.bias": torch.zeros(92)}, "norm5.bias and features.norm5.bias are the same tensor"),
+        ({"norm5.bias": torch.zeros(92)}, "norm5.bias and features.norm5.bias both name the same tensor"),
         ({"features.conv0.weight": torch.zeros(32, 3, 7, 7)}, r"conv0.weight is \(32, 6, 7, 7\) instead of"),
     ],
 )
@@ -162,9 +162,9 @@ def test_a_file_of_another_network_is_refused_by_name_and_nothing_is_changed(
 ) -> None:
     tensors = {name: tensor for name, tensor in {**published(), **changes}.items() if tensor is not None}
     model, before = network(), network().state_dict()
-    with pytest.raises(WeightsError, match=message) as told:
+    with pytest.raises(WeightsError, match=message) as error:
         load_published_weights(model, written(tensors, tmp_path / "weights.pth"))
-    assert str(tmp_path / "weights.pth") in str(told.value)
+    assert str(tmp_path / "weights.pth") in str(error.value)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
@@ -207,16 +207,17 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"ends in '\.bin'. Expected a \.pth, \.pt or \.safetensors file"):
         load_published_weights(network(), tmp_path / "weights.bin")
-    with pytest.raises(WeightsError, match="holds a list. Expected a state dict"):
+    with pytest.raises(WeightsError, match="contains a list. Expected a state dict"):
         load_published_weights(network(), written([1, 2], tmp_path / "list.pth"))
-    with pytest.raises(WeightsError, match="holds also epoch. Expected a state dict"):
+    with pytest.raises(WeightsError, match="contains also epoch. Expected a state dict"):
         load_published_weights(network(), written({**published(), "epoch": 3}, tmp_path / "mixed.pth"))
 
 
 def test_the_report_is_one_sentence(tmp_path: Path) -> None:
     report = load_published_weights(network(), written(published(), tmp_path / "densenet-1234.pth"))
+    n_loaded, n_new = len(report.loaded_names) + 1, len(report.new_names)
     assert str(report) == (
-        f"weights: {len(report.loaded) + 1} of the network's {len(report.loaded) + 1 + len(report.new)} arrays start "
-        f"from densenet-1234.pth ({FIRST} from its image channels), {len(report.new)} from random values; "
+        f"weights: {n_loaded} of the network's {n_loaded + n_new} arrays start "
+        f"from densenet-1234.pth ({FIRST} from its image channels), {n_new} from random values; "
         "2 of the file are not used"
     )

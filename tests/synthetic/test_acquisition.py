@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distangle.core.random import rng_for
-from distangle.synthetic.acquisition import WINGS_UM, BatchEffect, acquire, draw_batch_effect, reach_px
+from distangle.synthetic.acquisition import HALO_SIGMA_UM, BatchEffect, acquire, draw_batch_effect, reach_px
 from distangle.synthetic.effects import Effect
 from distangle.synthetic.site import SiteSpec, draw_site
 
@@ -47,7 +47,13 @@ def test_wings_spread_their_share_of_the_light() -> None:
     sharp, winged = (taken(point, wings=first(share), blur_um=1.0)[0] for share in (0.0, 0.5))
     ring = (grid > 4) & (grid < 9)
     assert sharp[ring].mean() < 0.5
-    expected = 0.5 * 40 * 100 / (2 * np.pi * (WINGS_UM**2 + 1)) * np.exp(-(grid[ring] ** 2) / (2 * (WINGS_UM**2 + 1)))
+    expected = (
+        0.5
+        * 40
+        * 100
+        / (2 * np.pi * (HALO_SIGMA_UM**2 + 1))
+        * np.exp(-(grid[ring] ** 2) / (2 * (HALO_SIGMA_UM**2 + 1)))
+    )
     assert winged[ring].mean() == pytest.approx(expected.mean(), rel=0.15)
 
 
@@ -80,17 +86,19 @@ def test_texture_has_its_strength_and_its_size() -> None:
         image = taken(flat, texture=first(12.0), texture_um=(grain_um,) * 6)[0]
         assert image.std() == pytest.approx(12.0, rel=0.2)
         centred = image - image.mean()
-        beside = (centred[:, 2:] * centred[:, :-2]).mean() / centred.var()
-        assert beside == pytest.approx(np.exp(-(2**2) / (4 * grain_um**2)), abs=0.12)  # of a Gaussian filter's noise
+        neighbor_correlation = (centred[:, 2:] * centred[:, :-2]).mean() / centred.var()
+        assert neighbor_correlation == pytest.approx(
+            np.exp(-(2**2) / (4 * grain_um**2)), abs=0.12
+        )  # of a Gaussian filter's noise
 
 
 def test_without_optics_every_byte_is_as_it_was_and_with_them_the_rest_of_the_batch_is() -> None:
-    without, asked = (draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), **more) for more in ({}, {"optics": 1.0}))
-    assert without == draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), optics=0.0)
+    default, explicit = (draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), **more) for more in ({}, {"optics": 1.0}))
+    assert default == draw_batch_effect(1.0, rng_for(1), rng_for(1, 1), optics=0.0)
     changed = {"gamma", "wings", "defocus_um", "texture", "texture_um"}
-    assert without.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
-    assert all(getattr(without, name) != getattr(asked, name) for name in changed)
-    assert (without.gamma, without.wings, without.texture) == ((1.0,) * 6, (0.0,) * 6, (0.0,) * 6)
+    assert default.model_dump(exclude=changed) == explicit.model_dump(exclude=changed)
+    assert all(getattr(default, name) != getattr(explicit, name) for name in changed)
+    assert (default.gamma, default.wings, default.texture) == ((1.0,) * 6, (0.0,) * 6, (0.0,) * 6)
 
 
 def test_plates_of_an_experiment_share_most_of_their_optics() -> None:
@@ -137,4 +145,4 @@ def test_a_local_effect_stays_in_its_place_also_behind_strong_optics() -> None:
     differs = (plain.image != treated.image).any(axis=0)
     assert differs.any()
     assert distance[differs].max() <= place.radius
-    assert reach_px(batch, 1.0) > 3 * WINGS_UM
+    assert reach_px(batch, 1.0) > 3 * HALO_SIGMA_UM

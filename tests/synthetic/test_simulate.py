@@ -224,18 +224,16 @@ def test_null_plants_nothing_and_keeps_the_labels(tmp_path):
 
 
 def test_progress_counts_every_site(tmp_path):
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     config = SMALL.model_copy(update={"cell_types": ("RPE",), "experiments_per_cell_type": 1, "n_test_experiments": 0})
-    simulate(tmp_path / "screen", config, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (26, 26)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    simulate(tmp_path / "screen", config, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (26, 26)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
 def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):
     (tmp_path / "keep.txt").write_text("mine")
-    with pytest.raises(
-        ScreenError, match=r"is not empty, and a synthetic screen never mixes with other files"
-    ) as error:
+    with pytest.raises(ScreenError, match=r"is not empty; a synthetic screen needs its own folder") as error:
         simulate(tmp_path, SMALL)
     assert str(tmp_path) in str(error.value)
     assert list(tmp_path.iterdir()) == [tmp_path / "keep.txt"]
@@ -255,7 +253,7 @@ def test_an_unknown_cell_type_is_refused_with_the_nearest(tmp_path):
 
 
 def test_a_cell_type_named_twice_is_refused():
-    with pytest.raises(ConfigError, match="names one twice: RPE, RPE. For more experiments"):
+    with pytest.raises(ConfigError, match="has duplicates: RPE, RPE. For more experiments"):
         plan_screen(SMALL.model_copy(update={"cell_types": ("RPE", "RPE")}))
 
 
@@ -269,7 +267,7 @@ def test_too_few_wells_are_refused_with_what_fits():
 
 
 def test_fewer_treatments_than_plates_are_refused():
-    with pytest.raises(ScreenError, match="3 treatments cannot be spread over 4 plates"):
+    with pytest.raises(ScreenError, match="3 treatments cannot be divided over 4 plates"):
         plan_screen(SimulationConfig(n_treatments=3, plates_per_experiment=4))
     plan_screen(SimulationConfig(n_treatments=3, plates_per_experiment=4, plate_groups=False))
 
@@ -280,7 +278,7 @@ def test_no_experiment_left_for_training_is_refused():
 
 
 def test_no_workers_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="workers is 0; at least one process"):
+    with pytest.raises(ConfigError, match="workers is 0, expected at least 1"):
         simulate(tmp_path / "out", SMALL, workers=0)
 
 
@@ -297,10 +295,10 @@ def test_a_site_that_is_not_in_the_truth_is_named(screen):
 
 
 def test_a_missing_or_foreign_truth_is_refused(tmp_path):
-    with pytest.raises(ScreenError, match=r"No truth in .*truth.json"):
+    with pytest.raises(ScreenError, match=r"truth.json does not exist"):
         read_truth(tmp_path)
     (tmp_path / "truth.json").write_text('{"schema_version": 2}')
-    with pytest.raises(ScreenError, match="is not a truth that this version understands"):
+    with pytest.raises(ScreenError, match="This version cannot read it"):
         read_truth(tmp_path)
 
 

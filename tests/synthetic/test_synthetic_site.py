@@ -8,12 +8,12 @@ import pytest
 from distangle.core.random import rng_for
 from distangle.synthetic.acquisition import BatchEffect, acquire, draw_batch_effect, illumination, position_factors
 from distangle.synthetic.cells import CELL_TYPES, fine_noise, grow_cells, slow_noise
-from distangle.synthetic.effects import KINDS, Effect, draw_effects, no_effect
+from distangle.synthetic.effects import EFFECT_TYPES, Effect, draw_effects, no_effect
 from distangle.synthetic.site import SiteSpec, draw_site
 from distangle.synthetic.stains import stamp
 
 PLAIN = BatchEffect(gain=(1.0,) * 6, offset=(2.5,) * 6, blur_um=0.4, vignette=0.0, centre=(0.5, 0.5), density=1.0)
-SINGLE = [kind for kind in KINDS.values() if len(kind.channels) == 1]
+SINGLE = [kind for kind in EFFECT_TYPES.values() if len(kind.channels) == 1]
 
 
 def order(effect: Effect | None = None, *, cell_type: str = "HUVEC", size: int = 96, seed: int = 5) -> SiteSpec:
@@ -76,7 +76,7 @@ def test_two_stains_change_in_an_effect_on_two():
 
 
 def test_no_strength_is_no_effect():
-    for kind in KINDS:
+    for kind in EFFECT_TYPES:
         assert (draw_site(order(Effect((kind,), 0.0))).image == draw_site(order()).image).all(), kind
 
 
@@ -282,9 +282,9 @@ def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
 
 
 def test_stains_lie_on_the_cells_they_belong_to():
-    made = order(size=128, cell_type="RPE")
-    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=rng_for(*made.key, "cells"))
-    image = draw_site(made).image.astype(float)
+    spec = order(size=128, cell_type="RPE")
+    cells = grow_cells(CELL_TYPES["RPE"], size=128, pixels_per_um=1.0, rng=rng_for(*spec.key, "cells"))
+    image = draw_site(spec).image.astype(float)
     nuclei = (cells.rim < 0).astype(float)
     agreement = {
         shift: np.corrcoef(np.roll(nuclei, shift, (0, 1)).ravel(), image[0].ravel())[0, 1]

@@ -33,19 +33,19 @@ def screen(simulated: Path, tmp_path: Path) -> Screen:
     return index(tmp_path / "plates", layout="rxrx1")
 
 
-def told(screen: Screen) -> tuple[object, list[str]]:
-    said: list[str] = []
-    return truth_of(screen, say=said.append), said
+def read_messages(screen: Screen) -> tuple[object, list[str]]:
+    messages: list[str] = []
+    return truth_of(screen, say=messages.append), messages
 
 
 def test_the_truth_of_a_simulated_screen_is_taken(screen: Screen, simulated: Path) -> None:
-    assert told(screen) == (read_truth(simulated), [])
+    assert read_messages(screen) == (read_truth(simulated), [])
 
 
 def test_without_labels_it_is_taken_as_well(screen: Screen) -> None:
     """Treatments of a test experiment have none."""
     blank = replace(screen, sites=screen.sites.assign(perturbation=""))
-    assert told(blank)[0] is not None
+    assert read_messages(blank)[0] is not None
 
 
 @pytest.mark.parametrize(
@@ -53,38 +53,38 @@ def test_without_labels_it_is_taken_as_well(screen: Screen) -> None:
 )
 def test_a_file_of_a_laboratory_is_left_aside(screen: Screen, content: str) -> None:
     (screen.source / "truth.json").write_text(content, encoding="utf-8")  # type: ignore[union-attr]
-    truth, said = told(screen)
+    truth, messages = read_messages(screen)
     assert truth is None
-    assert [words.partition("truth.json")[2] for words in said] == [
-        " is not what `distangle simulate` writes: it is left aside, and the screen is taken for a real one."
+    assert [message.partition("truth.json")[2] for message in messages] == [
+        " was not written by `distangle simulate`: it is ignored, and the screen is treated as a real one."
     ]
     with pytest.raises(ScreenError, match=r"truth\.json is damaged: .*`distangle simulate OUT`"):
         read_truth(screen.source)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reasons"),
     [
-        ({"plate": "P-B"}, "does not know"),  # no number, which is no reason to break
-        ({"experiment": "E9"}, "does not know HUVEC|does not know E9"),
-        ({"site": 7}, "does not know"),
+        ({"plate": "P-B"}, "lacks"),  # no number, which is no reason to break
+        ({"experiment": "E9"}, "lacks HUVEC|lacks E9"),
+        ({"site": 7}, "lacks"),
         ({"perturbation": "aspirin"}, "not 'aspirin'"),
     ],
 )
-def test_the_truth_of_another_screen_is_left_aside(screen: Screen, changes: dict[str, object], words: str) -> None:
+def test_the_truth_of_another_screen_is_left_aside(screen: Screen, changes: dict[str, object], reasons: str) -> None:
     other = replace(screen, sites=screen.sites.assign(**changes))
-    truth, said = told(other)
+    truth, messages = read_messages(other)
     assert truth is None
-    assert len(said) == 1
-    assert "is of another screen" in said[0]
-    assert any(word in said[0] for word in words.split("|"))
+    assert len(messages) == 1
+    assert "belongs to another screen" in messages[0]
+    assert any(reason in messages[0] for reason in reasons.split("|"))
     table = pd.DataFrame(columns=["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site"])
     assert planted_truth(other, table, binning=1) is None
 
 
 def test_a_real_screen_has_none_and_nothing_is_said(screen: Screen) -> None:
     (screen.source / "truth.json").unlink()  # type: ignore[union-attr]
-    assert told(screen) == (None, [])
+    assert read_messages(screen) == (None, [])
 
 
 def test_plates_are_known_by_number_or_text(simulated: Path) -> None:
@@ -92,5 +92,5 @@ def test_plates_are_known_by_number_or_text(simulated: Path) -> None:
     one = truth.sites[0]
     assert truth.site(one.experiment, str(one.plate), one.well, one.site) == one
     assert truth.site(one.experiment, one.plate, one.well, one.site) == one
-    assert truth.known(one.experiment, "P-B", one.well, one.site) is None
+    assert truth.find(one.experiment, "P-B", one.well, one.site) is None
     assert json.loads((simulated / "truth.json").read_text())["sites"]

@@ -119,7 +119,7 @@ def test_a_network_gives_references_of_its_own_prior(screen: Screen) -> None:
     set_prior(model, wells)
     found = control_features(model, store, rows)
     assert found is not None
-    assert found.shape == (len(rows), model.n_numbers)
+    assert found.shape == (len(rows), model.n_features)
     np.testing.assert_allclose(found, wells.of(np.asarray(rows)), rtol=1e-4, atol=1e-5)
     # A site whose numbers are its reference is, to the neck, a site of zeros.
     with torch.no_grad():
@@ -139,11 +139,11 @@ def test_standardising_divides_by_the_spread(screen: Screen) -> None:
     )
     model = build_classifier(config, seed=0).eval()
     plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
-    numbers = torch.randn(2, model.n_numbers)
-    offset, log_scale = torch.randn(2, model.n_numbers), torch.rand(2, model.n_numbers)
+    numbers = torch.randn(2, model.n_features)
+    offset, log_scale = torch.randn(2, model.n_features), torch.rand(2, model.n_features)
     with torch.no_grad():
-        corrected = model.classify_numbers(numbers, None, torch.cat([offset, log_scale], 1)).logits
-        expected = plain.classify_numbers((numbers - offset) / log_scale.exp(), None).logits
+        corrected = model.classify_features(numbers, None, torch.cat([offset, log_scale], 1)).logits
+        expected = plain.classify_features((numbers - offset) / log_scale.exp(), None).logits
     torch.testing.assert_close(corrected, expected)
 
 
@@ -152,7 +152,7 @@ def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
         backbone="resnet_small", n_channels=2, n_perturbations=3, freeze_backbone=True, correction=CENTRE
     )
     images = torch.zeros(1, 2, 32, 32)
-    words = "correction 'center by the negative controls of the experiment' was given no references instead of 256"
+    words = "correction 'centre by the negative controls of the experiment' received no references, expected 256"
     with pytest.raises(ConfigError, match=words):
         build_classifier(centred, seed=0).eval()(images)
     plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()

@@ -223,7 +223,9 @@ def test_training_images_in_another_screen_are_predicted_and_not_scored(
 
     fold = new_sites(run, mixed, say=said.append)
     assert set(fold.values()) == {"train"}
-    words = f"{len(fold)} of {len(fold)} sites are training images of run, byte for byte: they are predicted and not "
+    words = (
+        f"{len(fold)} of {len(fold)} sites are byte-identical to training images of run: they are predicted and not "
+    )
     assert said == [f"{words}scored."]
 
 

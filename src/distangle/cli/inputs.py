@@ -96,6 +96,6 @@ def compute_on(device: str | None) -> None:
     show_action("loading the network code")
     if device is None:
         return
-    from distangle.model.device import name_device
+    from distangle.model.device import set_device
 
-    name_device(device)
+    set_device(device)

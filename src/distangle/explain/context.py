@@ -15,8 +15,8 @@ from distangle.explain.selection import control_wells, matching_controls, matchi
 from distangle.explain.sites import BatchStatistics, ExplainedSites, target_of
 from distangle.images import ImageCache, fit_normalization, normalized_batches
 from distangle.inference import cell_type_rows, check_fits, features_of, load_statistics, open_model, store_of
-from distangle.model import ModelCard, PerturbationClassifier, control_features, norm_parts, reference_rows
-from distangle.model.device import named_device
+from distangle.model import ModelCard, PerturbationClassifier, control_features, reference_rows, rows_by_statistics
+from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import truth_of
@@ -105,7 +105,7 @@ def load_context(
     selection = selection or SiteSelection()
     perturbation = selection.perturbation
     model, about = open_model(run)
-    model.to(named_device())
+    model.to(inference_device())
     check_fits(screen, about)
     predictions = Predictions.read(run.predictions, level="site", views=1)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
@@ -133,7 +133,7 @@ def load_context(
         def sites_of(rows: list[int]) -> ExplainedSites:
             table = predictions.table.iloc[rows].reset_index(drop=True)
             place = {row: k for k, row in enumerate(rows)}
-            parts = norm_parts(load_statistics(run), screen, rows, store.fold)
+            parts = rows_by_statistics(load_statistics(run), screen, rows, store.fold)
             names = [name if perturbation is None else perturbation for name in table["predicted"]]
             return ExplainedSites(
                 table=table,

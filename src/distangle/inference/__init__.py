@@ -10,7 +10,7 @@ from distangle.inference.predict import (
     predict_by_views,
     predict_sites,
 )
-from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, sides_of, store_of
+from distangle.inference.run import features_of, fold_of_sites, open_model, predict_run, site_folds, store_of
 from distangle.inference.statistics import load_statistics, statistics_for
 
 __all__ = [
@@ -30,6 +30,6 @@ __all__ = [
     "predict_by_views",
     "predict_sites",
     "score",
-    "sides_of",
+    "site_folds",
     "store_of",
 ]

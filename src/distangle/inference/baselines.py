@@ -1,4 +1,4 @@
-"""Score rules that see no cell: position of a well, plate, or brightness alone."""
+"""Predict labels without cells: from well position, plate or intensity."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,80 +9,86 @@ import pandas as pd
 from distangle.results import Predictions, ScoreRow
 from distangle.screen.checks.leaks import predict_from_position
 
-MARGIN = 0.02  # of a score: a network that is better by less has shown nothing
+MARGIN = 0.02  # of a score: a network must beat a baseline by more than this
 
 
-def predict_without_cells(found: Predictions, sites: Predictions, statistics: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Predict every row by rules that see no cell, learnt from its training rows.
+def predict_without_cells(
+    predictions: Predictions, sites: Predictions, statistics: np.ndarray
+) -> Mapping[str, np.ndarray]:
+    """Predict every row by baselines that see no cell, fitted to the training rows.
 
-    `position` and `plate`: the most frequent label there (see `guess_by_place`). `intensity`: a linear discriminant on
-    mean and spread of every channel, the mean over their plate taken off, as a batch would be; of a plate on both sides
-    of the division, that of each side.
+    `position` and `plate`: the most frequent label there (see `predict_from_position`). `intensity`: a linear
+    discriminant on mean and standard deviation of every channel, centered by plate to remove batch effects; a plate on
+    both sides of the split is centered on each side.
 
     Args:
-        found: Sites or wells.
+        predictions: Sites or wells.
         sites: The sites, in the order of `statistics`.
-        statistics: float32 [site, 2, channel], mean and spread; NaN for sites that cannot be read.
+        statistics: float32 [site, 2, channel], mean and standard deviation; NaN for unreadable sites.
 
     Returns:
-        Labels [row] by rule; nothing where no row is for training, no `intensity` with fewer than two classes.
+        Labels [row] by baseline; empty without training rows, and no `intensity` with fewer than two classes.
     """
-    table = found.table
-    places = pd.DataFrame({name: table[f"Metadata_{name.title()}"] for name in ("experiment", "plate", "well")})
+    table = predictions.table
+    positions = pd.DataFrame({name: table[f"Metadata_{name.title()}"] for name in ("experiment", "plate", "well")})
     labels = table["perturbation"].to_numpy(dtype=object)
     training = (table["Metadata_Fold"] == "train").to_numpy() & (labels != "") & (table["reason"] == "").to_numpy()
-    guesses = predict_from_position(places, labels, training)
-    measured = _of_rows(found, sites, statistics.reshape(len(statistics), -1))
-    seen = (table["Metadata_Fold"] == "train").to_numpy()
-    by_intensity = _discriminate(_centred(measured, places, seen), labels, training)
-    return guesses if by_intensity is None else {**guesses, "intensity": by_intensity}
+    labels_by_rule = predict_from_position(positions, labels, training)
+    intensities = _row_statistics(predictions, sites, statistics.reshape(len(statistics), -1))
+    in_training = (table["Metadata_Fold"] == "train").to_numpy()
+    intensity_labels = _predict_from_intensity(_center_plates(intensities, positions, in_training), labels, training)
+    return labels_by_rule if intensity_labels is None else {**labels_by_rule, "intensity": intensity_labels}
 
 
 def beats_no_baseline(rows: Sequence[ScoreRow]) -> Iterator[str]:
-    """Warn of scores over all that a rule without cells reaches within a margin."""
+    """Yield a warning for each overall score that a baseline reaches within a margin."""
     for level in ("site", "well"):
-        chosen = [r for r in rows if r.level == level and r.subset == "all" and r.metric == "balanced accuracy"]
+        candidates = [
+            row for row in rows if row.level == level and row.subset == "all" and row.metric == "balanced accuracy"
+        ]
         for row in [
-            r for r in chosen if r.baselines and r.wells == "treatments" and r.views == max(c.views for c in chosen)
+            row
+            for row in candidates
+            if row.baselines and row.wells == "treatments" and row.views == max(other.views for other in candidates)
         ]:
             rule, value = max(row.baselines.items(), key=lambda item: item[1])
             if row.value <= value + MARGIN:
                 yield (
                     f"By {level} the network's balanced accuracy of treatments is {row.value:.3f}, and {rule} alone, "
-                    f"without looking at a cell, gives {value:.3f}: it has not shown that it learnt cells."
+                    f"without any cell, gives {value:.3f}: the score does not show that the network learned from cells."
                 )
 
 
-def _of_rows(found: Predictions, sites: Predictions, statistics: np.ndarray) -> np.ndarray:
+def _row_statistics(predictions: Predictions, sites: Predictions, statistics: np.ndarray) -> np.ndarray:
     """Return the statistics of sites, or their means over the sites of wells."""
-    if found.level == "site":
+    if predictions.level == "site":
         return statistics
     keys = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
     means = pd.DataFrame(statistics).groupby([sites.table[key].to_numpy() for key in keys], sort=False).mean()
-    return means.loc[pd.MultiIndex.from_frame(found.table[keys])].to_numpy()
+    return means.loc[pd.MultiIndex.from_frame(predictions.table[keys])].to_numpy()
 
 
-def _centred(measured: np.ndarray, places: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
-    """Take the mean of each plate off, on each side of the division by itself."""
-    logs = pd.DataFrame(np.log1p(np.maximum(measured, 0)))
-    by = [places["experiment"].to_numpy(), places["plate"].to_numpy(), seen]
-    return np.asarray(logs - logs.groupby(by).transform("mean"))
+def _center_plates(intensities: np.ndarray, positions: pd.DataFrame, in_training: np.ndarray) -> np.ndarray:
+    """Subtract the mean of each plate, separately on each side of the split."""
+    logs = pd.DataFrame(np.log1p(np.maximum(intensities, 0)))
+    keys = [positions["experiment"].to_numpy(), positions["plate"].to_numpy(), in_training]
+    return np.asarray(logs - logs.groupby(keys).transform("mean"))
 
 
-def _discriminate(measured: np.ndarray, labels: np.ndarray, training: np.ndarray) -> np.ndarray | None:
+def _predict_from_intensity(intensities: np.ndarray, labels: np.ndarray, training: np.ndarray) -> np.ndarray | None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    readable = np.isfinite(measured).all(axis=1)
-    known = training & readable
-    if len(set(labels[known].tolist())) < 2 or measured[known].std() == 0:
+    readable = np.isfinite(intensities).all(axis=1)
+    usable = training & readable
+    if len(set(labels[usable].tolist())) < 2 or intensities[usable].std() == 0:
         return None
-    spread = measured[known].std(axis=0)
-    ready = measured[:, spread > 0] / spread[spread > 0]
-    rule = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    std = intensities[usable].std(axis=0)
+    scaled = intensities[:, std > 0] / std[std > 0]
+    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     with warnings.catch_warnings():
-        # A class of one site has no spread of its own; the others' is taken.
+        # A class of one site has no variance of its own; that of the others is used.
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        rule.fit(ready[known], labels[known].astype(str))
-    found = np.full(len(labels), "", dtype=object)
-    found[readable] = rule.predict(ready[readable])
-    return found
+        classifier.fit(scaled[usable], labels[usable].astype(str))
+    predicted = np.full(len(labels), "", dtype=object)
+    predicted[readable] = classifier.predict(scaled[readable])
+    return predicted

@@ -1,7 +1,4 @@
-"""Check controls: are untreated wells called untreated (Sec. 2.2)?
-
-And are positive controls recognised by name?
-"""
+"""Check how the network classifies negative and positive controls (Sec. 2.2)."""
 
 from collections.abc import Mapping, Set
 
@@ -11,18 +8,18 @@ import pandas as pd
 from distangle.results import Predictions
 from distangle.screen import NEGATIVE, Role
 
-UNSEEN = ("held_out", "new")  # folds whose sites no training saw
-CONFIDENT = 0.5  # probability from which a call of a treatment counts as confident
-TOLERATED = 0.10  # share of negative-control sites that may be called a treatment with confidence
+UNSEEN = ("held_out", "new")  # folds whose sites were not used in training
+CONFIDENCE_THRESHOLD = 0.5  # probability above which a predicted treatment counts as confident
+MAX_CONFIDENT_SHARE = 0.10  # of negative-control sites may be predicted as a treatment with confidence
 
 
 def evaluate_controls(
     sites: Predictions, *, trained: Set[str], target: str = "perturbation"
 ) -> dict[str, Mapping[str, object]]:
-    """Check the held-out control sites.
+    """Evaluate the held-out control sites.
 
-    A negative control that is a class of its own should be recognised; one that is not should not be called
-    a treatment with confidence. A positive control should be recognised, more surely than a treatment is.
+    A negative control that is a class should be recognized; one that is not a class should not be predicted as a
+    treatment with confidence. A positive control should be recognized, with higher confidence than treatments.
 
     Source: Sec. 2.2
     Departs: the paper wants no confident prediction for a negative control, yet trains it as a class
@@ -31,40 +28,40 @@ def evaluate_controls(
     Args:
         sites: Predictions of all sites.
         trained: Classes with at least one training site.
-        target: What was predicted; other than perturbations, controls say nothing.
+        target: The predicted column; controls are evaluated only for perturbations.
 
     Returns:
-        Per role that occurs: `n`, `recall` (None when not trained), `mean_confidence`, `mean_entropy` (nats),
-        `confident_treatment` (share called a treatment with a probability above 0.5), `verdict`, `words`.
+        Per role that occurs: `n`, `recall` (None if not trained), `mean_confidence`, `mean_entropy` (nats),
+        `confident_treatment` (share predicted as a treatment with a probability above 0.5), `verdict`, `words`.
     """
     table = sites.table
-    fine = (table["Metadata_Fold"].isin(UNSEEN) & (table["reason"] == "")).to_numpy()
-    if target != "perturbation" or not fine.any():
+    is_scored = (table["Metadata_Fold"].isin(UNSEEN) & (table["reason"] == "")).to_numpy()
+    if target != "perturbation" or not is_scored.any():
         return {}
     roles = table["Metadata_Role"]
     treatments = set(table.loc[roles == Role.TREATMENT, "perturbation"]) - {""}
     probabilities = np.clip(sites.probabilities, 1e-12, 1)
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
-    treated = (fine & (roles == Role.TREATMENT).to_numpy()).nonzero()[0]
-    surest = float(table["confidence"].iloc[treated].mean()) if len(treated) else None
+    treatment_rows = (is_scored & (roles == Role.TREATMENT).to_numpy()).nonzero()[0]
+    treatment_confidence = float(table["confidence"].iloc[treatment_rows].mean()) if len(treatment_rows) else None
     checks: dict[str, Mapping[str, object]] = {}
     for role, members in (
         ("negative_control", NEGATIVE),
         ("positive_control", (Role.POSITIVE_CONTROL,)),
     ):
-        chosen = np.flatnonzero(fine & roles.isin(members).to_numpy())
-        if len(chosen):
-            counted = _count(table.iloc[chosen], entropy[chosen], trained, treatments)
+        rows = np.flatnonzero(is_scored & roles.isin(members).to_numpy())
+        if len(rows):
+            summary = _summarize(table.iloc[rows], entropy[rows], trained, treatments)
             judge = _judge_negative if role == "negative_control" else _judge_positive
-            verdict, words = judge(counted, surest)
-            checks[role] = {**counted, "verdict": verdict, "sentence": words}
+            verdict, text = judge(summary, treatment_confidence)
+            checks[role] = {**summary, "verdict": verdict, "words": text}
     return checks
 
 
-def _count(table: pd.DataFrame, entropy: np.ndarray, trained: Set[str], treatments: Set[str]) -> dict[str, object]:
-    known = table[table["perturbation"].isin(trained)]
-    recall = float((known["perturbation"] == known["predicted"]).mean()) if len(known) else None
-    confident = table["predicted"].isin(treatments) & (table["confidence"] > CONFIDENT)
+def _summarize(table: pd.DataFrame, entropy: np.ndarray, trained: Set[str], treatments: Set[str]) -> dict[str, object]:
+    trained_rows = table[table["perturbation"].isin(trained)]
+    recall = float((trained_rows["perturbation"] == trained_rows["predicted"]).mean()) if len(trained_rows) else None
+    confident = table["predicted"].isin(treatments) & (table["confidence"] > CONFIDENCE_THRESHOLD)
     return {
         "n": len(table),
         "recall": recall,
@@ -74,24 +71,23 @@ def _count(table: pd.DataFrame, entropy: np.ndarray, trained: Set[str], treatmen
     }
 
 
-def _judge_negative(counted: Mapping[str, object], surest: float | None) -> tuple[str, str]:
-    share = float(str(counted["confident_treatment"]))
-    words = f"{share:.0%} of {counted['n']} negative-control sites are called a treatment with confidence"
-    if share > TOLERATED:
-        return "violated", f"{words}; at most {TOLERATED:.0%} should be."
-    return "as expected", f"{words}."
+def _judge_negative(summary: Mapping[str, object], treatment_confidence: float | None) -> tuple[str, str]:
+    share = float(str(summary["confident_treatment"]))
+    text = f"{share:.0%} of {summary['n']} negative-control sites are predicted as a treatment with confidence"
+    if share > MAX_CONFIDENT_SHARE:
+        return "violated", f"{text}; at most {MAX_CONFIDENT_SHARE:.0%} should be."
+    return "as expected", f"{text}."
 
 
-def _judge_positive(counted: Mapping[str, object], surest: float | None) -> tuple[str, str]:
-    recall, mean = counted["recall"], float(str(counted["mean_confidence"]))
+def _judge_positive(summary: Mapping[str, object], treatment_confidence: float | None) -> tuple[str, str]:
+    recall, confidence = summary["recall"], float(str(summary["mean_confidence"]))
     if recall is None:
-        return "not trained", "The positive controls are no classes of this network, so they cannot be recognised."
-    words = (
-        f"{float(str(recall)):.0%} of {counted['n']} positive-control sites are recognised, mean confidence {mean:.2f}"
-    )
-    if surest is None:
-        return "no treatment to compare with", f"{words}."
-    words = f"{words}; treatments {surest:.2f}"
-    if float(str(recall)) >= CONFIDENT and mean >= surest:
-        return "as expected", f"{words}."
-    return "violated", f"{words}. Positive controls should be recognised most surely of all."
+        return "not trained", "The positive controls are not classes of this network, so they cannot be recognized."
+    sites = f"{float(str(recall)):.0%} of {summary['n']} positive-control sites"
+    text = f"{sites} are recognized, mean confidence {confidence:.2f}"
+    if treatment_confidence is None:
+        return "no treatment to compare with", f"{text}."
+    text = f"{text}; treatments {treatment_confidence:.2f}"
+    if float(str(recall)) >= CONFIDENCE_THRESHOLD and confidence >= treatment_confidence:
+        return "as expected", f"{text}."
+    return "violated", f"{text}. Positive controls should be recognized with the highest confidence."

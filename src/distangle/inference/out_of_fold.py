@@ -1,4 +1,4 @@
-"""Predict every labelled site by the network that was trained without its group."""
+"""Predict every labeled site by the network that was trained without its group."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from distangle.images import ImageCache
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.predict import PredictionOptions, join_results, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier
-from distangle.model.device import named_device
+from distangle.model.device import inference_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
-from distangle.screen import EXCLUDED, HELD_OUT, TRAIN, Folds, Screen
+from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 
-Guesses = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
+BaselinePredictor = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
 OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, ModelCard]]
-FOLD_COLUMN = "Metadata_Cross_Validation"  # which network predicted a site, from 1; 0: the one trained on everything
+FOLD_COLUMN = "Metadata_Cross_Validation"  # network that predicted a site, from 1; 0: the final network
 
 
 def out_of_fold(
@@ -26,72 +26,81 @@ def out_of_fold(
     eight: Predictions,
     *,
     open_model: OpenModel,
-    sides_of: Callable[[RunFolder, Screen], np.ndarray | None],
-) -> tuple[Predictions, Predictions, list[str], Guesses]:
-    """Put into predictions the logits of the networks that had not seen each site.
+    site_folds: Callable[[RunFolder, Screen], np.ndarray | None],
+) -> tuple[Predictions, Predictions, list[str], BaselinePredictor]:
+    """Replace the logits of each site by those of a network trained without it.
 
-    Embeddings stay those of the final network: those of different networks cannot be compared.
+    Embeddings stay those of the final network, because embeddings of different networks cannot be compared.
 
     Args:
         run: Of the final network, with the runs of its cross-validation.
         screen: Its own.
-        one: Of the final network, one view; not changed.
+        one: Predictions of the final network with one view; not changed.
         eight: The same with eight views.
         open_model: Loads the network of a run.
-        sides_of: Gives the fold of each site in a run.
+        site_folds: Returns the fold of each site in a run.
 
     Returns:
-        Both, with `Metadata_Fold` held_out for the sites that a fold held out and `Metadata_Cross_Validation`; notes
-        for the reader; and the rules without cells, each learnt from the training wells of the fold.
+        Both predictions, with `Metadata_Fold` held_out for the sites that a fold held out and
+        `Metadata_Cross_Validation`; notes for the reader; and the baselines, each fitted to the training wells of the
+        fold.
     """
-    tables = [found.table.drop(columns=["predicted", "confidence", "reason"]) for found in (one, eight)]
-    logits = [found.logits.copy() for found in (one, eight)]
-    number = np.zeros(len(one.table), dtype=int)
+    tables = [predictions.table.drop(columns=["predicted", "confidence", "reason"]) for predictions in (one, eight)]
+    logits = [predictions.logits.copy() for predictions in (one, eight)]
+    network_number = np.zeros(len(one.table), dtype=int)
     fold = one.table["Metadata_Fold"].to_numpy(dtype=object).copy()
-    never: dict[str, int] = {}
+    never_trained: dict[str, int] = {}
     folds = {k: RunFolder.open(path) for k, path in enumerate(fold_folders(run), start=1)}
-    for k, part in folds.items():
-        sides = Folds.read(part.folds).of(screen)
-        rows = np.flatnonzero(sides == HELD_OUT)
-        model, card = open_model(part)
-        model.to(named_device())
-        features = Features(part.features) if (part.features / CARD).is_file() else None
-        store = ImageCache(screen, card.preprocessing, fold=sides_of(part, screen))
+    for k, fold_run in folds.items():
+        fold_sides = Folds.read(fold_run.folds).of(screen)
+        rows = np.flatnonzero(fold_sides == HELD_OUT)
+        model, card = open_model(fold_run)
+        model.to(inference_device())
+        features = Features(fold_run.features) if (fold_run.features / CARD).is_file() else None
+        store = ImageCache(screen, card.preprocessing, fold=site_folds(fold_run, screen))
         options = PredictionOptions(views=(1, 8), features=features, rows=rows.tolist())
         try:
-            predicted = predict_by_views(model, card, store, options)
+            fold_predictions = predict_by_views(model, card, store, options)
         finally:
             store.close()
-        for into, found in zip(logits, predicted, strict=True):
-            into[rows] = found.logits[rows]
-        number[rows], fold[rows] = k, HELD_OUT
-        trained = card.trained_classes
+        for target, predictions in zip(logits, fold_predictions, strict=True):
+            target[rows] = predictions.logits[rows]
+        network_number[rows], fold[rows] = k, HELD_OUT
+        trained_classes = card.trained_classes
         labels = one.table["perturbation"].to_numpy(dtype=object)
-        unknown = rows[[bool(labels[row]) and labels[row] not in trained for row in rows]]
-        fold[unknown] = EXCLUDED
-        for row in unknown:
-            never[str(labels[row])] = never.get(str(labels[row]), 0) + 1
-    both = []
-    for found, table, values in zip((one, eight), tables, logits, strict=True):
-        table["Metadata_Fold"], table[FOLD_COLUMN] = fold, number
-        reasons = found.table["reason"].tolist()
-        both.append(
+        untrained_rows = rows[[bool(labels[row]) and labels[row] not in trained_classes for row in rows]]
+        fold[untrained_rows] = ASIDE
+        for row in untrained_rows:
+            never_trained[str(labels[row])] = never_trained.get(str(labels[row]), 0) + 1
+    combined = []
+    for predictions, table, values in zip((one, eight), tables, logits, strict=True):
+        table["Metadata_Fold"], table[FOLD_COLUMN] = fold, network_number
+        reasons = predictions.table["reason"].tolist()
+        combined.append(
             join_results(
-                table, values, found.embedding, found.perturbations, level="site", views=found.views, reasons=reasons
+                table,
+                values,
+                predictions.embedding,
+                predictions.perturbations,
+                level="site",
+                views=predictions.views,
+                reasons=reasons,
             )
         )
     notes = []
-    if never:
-        listed = ", ".join(f"{name} ({n})" for name, n in sorted(never.items())[:20])
+    if never_trained:
+        counts = ", ".join(f"{name} ({n})" for name, n in sorted(never_trained.items())[:20])
         notes.append(
-            f"{sum(never.values())} sites are not scored: where they were held out, no training well had their label "
-            f"({listed}). The final network was trained on them."
+            f"{sum(never_trained.values())} sites are not scored: in the fold that held them out, no training well had "
+            f"their label ({counts}). The final network was trained on them."
         )
 
-    def guesses(found: Predictions, sites: Predictions, statistics: np.ndarray) -> Mapping[str, np.ndarray]:
-        return _guesses(found, sites, statistics, screen=screen, folds=folds)
+    def predict_baselines(
+        predictions: Predictions, sites: Predictions, statistics: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        return _predict_baselines(predictions, sites, statistics, screen=screen, folds=folds)
 
-    return both[0], both[1], notes, guesses
+    return combined[0], combined[1], notes, predict_baselines
 
 
 def fold_folders(run: RunFolder) -> list[Path]:
@@ -100,37 +109,37 @@ def fold_folders(run: RunFolder) -> list[Path]:
     return [run.cross_validation / f"fold-{k}" for k in range(1, n + 1)]
 
 
-def _guesses(
-    found: Predictions,
+def _predict_baselines(
+    predictions: Predictions,
     sites: Predictions,
     statistics: np.ndarray,
     *,
     screen: Screen,
     folds: Mapping[int, RunFolder],
 ) -> Mapping[str, np.ndarray]:
-    """Ask the rules without cells fold by fold, each taught by the fold's training rows."""
-    guessed: dict[str, np.ndarray] = {}
-    number = found.table[FOLD_COLUMN].to_numpy()
-    place = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
-    for k, part in folds.items():
+    """Predict by baselines, fitted to the training rows of each fold."""
+    labels_by_rule: dict[str, np.ndarray] = {}
+    network_number = predictions.table[FOLD_COLUMN].to_numpy()
+    keys = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
+    for k, fold_run in folds.items():
         side_of = dict(
             zip(
                 screen.sites[["experiment", "plate", "well"]].astype(str).itertuples(index=False, name=None),
-                Folds.read(part.folds).of(screen).tolist(),
+                Folds.read(fold_run.folds).of(screen).tolist(),
                 strict=True,
             )
         )
-        sides = [side_of[key] for key in found.table[place].astype(str).itertuples(index=False, name=None)]
-        table = found.table.assign(Metadata_Fold=np.where(np.asarray(sides) == TRAIN, "train", "held_out"))
-        here = np.flatnonzero(number == k)
-        as_of_fold = Predictions(
-            level=found.level,
+        sides = [side_of[key] for key in predictions.table[keys].astype(str).itertuples(index=False, name=None)]
+        table = predictions.table.assign(Metadata_Fold=np.where(np.asarray(sides) == TRAIN, "train", "held_out"))
+        rows = np.flatnonzero(network_number == k)
+        fold_predictions = Predictions(
+            level=predictions.level,
             table=table,
-            logits=found.logits,
-            embedding=found.embedding,
-            perturbations=found.perturbations,
-            views=found.views,
+            logits=predictions.logits,
+            embedding=predictions.embedding,
+            perturbations=predictions.perturbations,
+            views=predictions.views,
         )
-        for rule, labels in predict_without_cells(as_of_fold, sites, statistics).items():
-            guessed.setdefault(rule, np.full(len(found.table), "", dtype=object))[here] = labels[here]
-    return guessed
+        for rule, labels in predict_without_cells(fold_predictions, sites, statistics).items():
+            labels_by_rule.setdefault(rule, np.full(len(predictions.table), "", dtype=object))[rows] = labels[rows]
+    return labels_by_rule

@@ -1,4 +1,4 @@
-"""Predict and score a whole run: the files of `predictions/`."""
+"""Predict and score a whole run, and write the files of `predictions/`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.evaluate import evaluate
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
-from distangle.inference.out_of_fold import Guesses, out_of_fold
+from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
 from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
 from distangle.inference.statistics import save_statistics, statistics_for
 from distangle.model import ModelCard, PerturbationClassifier, load_model
-from distangle.model.device import named_device
+from distangle.model.device import inference_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.run_screen import is_own
@@ -31,12 +31,13 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
     """Load the final weights of a run and their card.
 
     Raises:
-        RunError: The training has not ended.
+        RunError: The training has not finished.
     """
     path = run.checkpoints / "model.safetensors"
     if not path.exists():
         raise RunError(
-            f"{run.root} has no final weights yet: no {path}. Finish it: `distangle train --resume {run.root}`."
+            f"{run.root} has no final weights yet: {path} does not exist. "
+            f"Finish the training: `distangle train --resume {run.root}`."
         )
     return load_model(path)
 
@@ -51,10 +52,10 @@ def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
 def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, str, int], str]) -> list[int]:
     """Return the rows of a screen that a run was trained on.
 
-    There are none in another screen, whatever its plates are called.
+    Another screen has none, whatever its plates are called.
 
     Args:
-        run: Keeps a copy of the card of its screen.
+        run: Has a copy of the card of its screen.
         screen: Its own, or another.
         fold: From `fold_of_sites`.
     """
@@ -67,17 +68,17 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
 def store_of(run: RunFolder, screen: Screen, card: ModelCard) -> ImageCache:
     """Open the images of a screen for a run.
 
-    In its own screen, no two folds share an estimate.
+    In the run's own screen, estimates are separate for each fold.
 
     Args:
-        run: Says which site is in which fold.
+        run: Has the fold of each site.
         screen: Its own, a part of it, or another, which is one fold.
         card: Of the network of the run.
     """
-    return ImageCache(screen, card.preprocessing, fold=sides_of(run, screen))
+    return ImageCache(screen, card.preprocessing, fold=site_folds(run, screen))
 
 
-def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
+def site_folds(run: RunFolder, screen: Screen) -> np.ndarray | None:
     """Return the fold of each site of the run's own screen, as text [site].
 
     The screen may be a part of it; None for another screen.
@@ -86,12 +87,12 @@ def sides_of(run: RunFolder, screen: Screen) -> np.ndarray | None:
 
 
 def is_own_screen(run: RunFolder, screen: Screen) -> bool:
-    """Tell whether a screen, or the whole of a part, is the one a run was trained on."""
+    """Return whether a screen is, or is part of, the screen of a run's training."""
     return is_own(run, screen)
 
 
 def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | None:
-    """Open the features of the run's own screen; None where the run keeps none."""
+    """Open the stored features of the run's own screen; None if there are none."""
     if not is_own_screen(run, screen) or not (run.features / CARD).is_file():
         return None
     features = Features(run.features)
@@ -103,17 +104,17 @@ def _check_readable(sites: Predictions, screen: Screen) -> None:
     """Check that at least one site was predicted.
 
     Raises:
-        RunError: None could be read; says whether their folder is there at all.
+        RunError: No site could be read; names the first reason, or a missing image folder.
     """
     reasons = sites.table["reason"]
     if len(reasons) and (reasons == "").any():
         return
     source = screen.source
-    lost = isinstance(source, Path) and not source.exists()
-    what = f"{source} is not there any more" if lost else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
+    is_missing = isinstance(source, Path) and not source.exists()
+    cause = f"{source} does not exist" if is_missing else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
     raise RunError(
-        f"Not one of the {len(reasons)} sites of {screen.folder} can be read: {what}. Nothing was written. If the "
-        "images were moved, index them where they are now (`distangle index SOURCE --out SCREEN`), and name that "
+        f"None of the {len(reasons)} sites of {screen.folder} can be read: {cause}. Nothing was written. If the "
+        "images were moved, index them at their new location (`distangle index SOURCE --out SCREEN`), and pass that "
         "screen: `--screen SCREEN`."
     )
 
@@ -127,21 +128,20 @@ def predict_run(
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
-    """Predict every site and well of a screen, and score those not trained on.
+    """Predict every site and well of a screen, and score those not used in training.
 
-    Predictions are made with one view and with eight.
-
-    Of the run's own screen these are the held-out sites; after a cross-validation every labelled site, each predicted
-    by the network of the fold that held it out. Of another screen they are all labelled sites.
+    Predictions are made with one view and with eight. In the run's own screen, the held-out sites are scored; after a
+    cross-validation, every labeled site, predicted by the network of the fold that held it out. In another screen, all
+    labeled sites are scored.
 
     Args:
         run: A finished run.
         screen: The run's own screen, or another with the same channels.
-        out: Where to write; the run's `predictions/` when None. Then the norm statistics are computed and kept, else
-            those that are kept are used for plates of the run's own screen; another screen has its own.
-        at_test: Whose norm statistics, instead of what the configuration of the run says.
+        out: Output folder; None: the run's `predictions/`, and new batch-norm statistics are computed and stored. With
+            a folder, stored statistics are used for plates of the run's own screen; another screen has its own.
+        at_test: Whose batch-norm statistics, instead of the configured ones.
         advance: Called after each of the eight views.
-        say: Called with sentences that a person should see.
+        say: Called with messages for the user.
 
     Returns:
         The scores, and the predictions of sites with eight views.
@@ -150,17 +150,17 @@ def predict_run(
         RunError: No site can be read.
     """
     model, card = open_model(run)
-    model.to(named_device())
-    told = run.describe()
-    store, tries = store_of(run, screen, card), n_retries()
-    own = is_own_screen(run, screen)
-    fold = fold_of_sites(run) if own else new_sites(run, screen, say=say)
+    model.to(inference_device())
+    description = run.describe()
+    store, retries = store_of(run, screen, card), n_retries()
+    is_training_screen = is_own_screen(run, screen)
+    fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
     features = None
     try:
-        training = training_rows(run, screen, fold) if own else []
-        known: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        known = known if own else "contrast"
-        norms = statistics_for(run, model, card, store, at_test=at_test, known=known, training=training, say=say)
+        training = training_rows(run, screen, fold) if is_training_screen else []
+        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+        reuse = reuse if is_training_screen else "contrast"
+        norms = statistics_for(run, model, card, store, at_test=at_test, reuse=reuse, training=training, say=say)
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
@@ -171,24 +171,33 @@ def predict_run(
     show_action("scoring")
     statistics = store.statistics if features is None else features.statistics
     notes: list[str] = []
-    rules: Guesses = predict_without_cells
-    if own and told.get("cross_validation"):
-        one, eight, notes, rules = out_of_fold(run, screen, one, eight, open_model=open_model, sides_of=sides_of)
-    elif not own:
-        rules = predict_new_without_cells(run, screen, card, say=say)
-        told = {**told, "held_out": f"all labelled wells of {screen.folder or 'another screen'}", "forced": False}
-        told |= {"unlabelled": "", "new": True}
-    found = [one, eight, average_wells(one), average_wells(eight)]
-    naive = {str(some.level): rules(some, one, statistics) for some in (found[0], found[2])}
-    by = "running" if norms is None else norms.by
-    scores = evaluate(found, card=card, run=told, norms=by, naive=naive)
-    if not own:
+    predict_baselines: BaselinePredictor = predict_without_cells
+    if is_training_screen and description.get("cross_validation"):
+        one, eight, notes, predict_baselines = out_of_fold(
+            run, screen, one, eight, open_model=open_model, site_folds=site_folds
+        )
+    elif not is_training_screen:
+        predict_baselines = predict_new_without_cells(run, screen, card, say=say)
+        description = {
+            **description,
+            "held_out": f"all labelled wells of {screen.folder or 'another screen'}",
+            "forced": False,
+        }
+        description |= {"unlabelled": "", "new": True}
+    predictions = [one, eight, average_wells(one), average_wells(eight)]
+    baselines = {
+        str(level_predictions.level): predict_baselines(level_predictions, one, statistics)
+        for level_predictions in (predictions[0], predictions[2])
+    }
+    statistics_owner = "running" if norms is None else norms.by
+    scores = evaluate(predictions, card=card, run=description, norms=statistics_owner, baselines=baselines)
+    if not is_training_screen:
         notes += compare_with_expected(run, scores)
-    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *retry_summary(since=tries))})
+    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *retry_summary(since=retries))})
     if is_first():
         folder = out or run.predictions
         remove_stale_temporaries(folder)
-        written = [path for predictions in found for path in predictions.write(folder)]
+        written = [path for level_predictions in predictions for path in level_predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
         if out is None:
             run.record(*written, *save_statistics(run, norms))

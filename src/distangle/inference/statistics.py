@@ -1,7 +1,4 @@
-"""Choose the batch-norm statistics that a run predicts with.
-
-They are those it keeps, or those of the screen that is predicted.
-"""
+"""Choose the batch-norm statistics that a run predicts with."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,14 +16,14 @@ Say = Callable[[str], None]
 
 
 def load_statistics(run: RunFolder) -> PlateBatchNorm | None:
-    """Load the batch-norm statistics of the predictions of a run.
+    """Load the batch-norm statistics stored with the predictions of a run.
 
-    None: the running ones.
+    None stands for the running statistics.
 
     Raises:
-        WeightsError: They are damaged.
+        WeightsError: The file is damaged.
     """
-    return PlateBatchNorm.read(run.checkpoints, weights_sha256=_weights(run))
+    return PlateBatchNorm.read(run.checkpoints, weights_sha256=_weights_sha256(run))
 
 
 def statistics_for(
@@ -36,72 +33,72 @@ def statistics_for(
     store: ImageCache,
     *,
     at_test: AtTest | None = None,
-    known: Literal["nothing", "contrast", "plates"] = "nothing",
+    reuse: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
     say: Say,
 ) -> PlateBatchNorm | None:
-    """Return the statistics of every plate of a screen.
+    """Return the batch-norm statistics of every plate; None for the running ones.
 
     Args:
-        run: Keeps what was computed before.
+        run: Has the stored statistics.
         model: Its network.
         card: Of the network.
         store: The images of the screen.
-        at_test: Whose statistics, instead of what the network was trained for.
-        known: What the run keeps and is taken as it is. `plates`, by experiment and plate: an image of a known plate
-            needs no other of it. `contrast`, for another screen, whose plates are new whatever their names: what the
-            controls of the training plates tell of their plates belongs to the network.
-        training: Rows of the screen that the network was trained on, if they are its own.
-        say: Told of every plate that is known, and of every one with too few sites.
+        at_test: Whose statistics, instead of those the network was trained for.
+        reuse: Which stored statistics of the run are used. `plates`: those of plates with the same experiment and
+            plate name. `contrast`: only the contrast between training plates and their controls, for another screen,
+            whose plates are new whatever their names.
+        training: Rows of the screen that the network was trained on, if the screen is its own.
+        say: Called with the plates whose statistics are reused, and with each plate with too few sites.
 
     Raises:
         RunError: The screen does not fit the network.
-        WeightsError: The kept statistics are damaged.
-        ConfigError: The controls of no training plate can be compared with their plate.
+        WeightsError: The stored statistics are damaged.
+        ConfigError: No training plate has enough controls.
     """
     by = at_test or card.batch_norm.statistics
     if by == "running":
         return None
     check_fits(store.screen, card)
     rows, statistics = fit_normalization(store, list(range(len(store.screen.sites))))
-    kept = None if known == "nothing" else load_statistics(run)
-    if kept is not None and known == "contrast":
-        kept = kept.without_plates()
-    found = collect_plate_statistics(
+    stored = None if reuse == "nothing" else load_statistics(run)
+    if stored is not None and reuse == "contrast":
+        stored = stored.without_plates()
+    norms = collect_plate_statistics(
         model,
         store,
         rows,
         statistics,
-        choice=replace(card.batch_norm, statistics=by),
-        cell_types=lambda chosen: cell_type_rows(store.screen, chosen, card),
-        known=kept,
+        choice=replace(card.norms, statistics=by),
+        cell_types=lambda members: cell_type_rows(store.screen, members, card),
+        stored=stored,
         training_rows=sorted(set(rows) & set(training)),
     )
-    if found is None:
+    if norms is None:
         return None
-    here = set(zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True))
-    if kept is not None and kept.by == by and (same := sorted(here & set(kept.of_plate))):
+    plates = set(
+        zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
+    )
+    if stored is not None and stored.by == by and (common := sorted(plates & set(stored.index_of_plate))):
         say(
-            f"norms: the statistics of {len(same)} plate(s) are those that {run.root.name} keeps "
-            f"({', '.join(' '.join(plate) for plate in same[:4])}{', ...' if len(same) > 4 else ''})."
+            f"norms: {run.root.name} has stored the batch-norm statistics of {len(common)} plate(s) "
+            f"({', '.join(' '.join(plate) for plate in common[:4])}{', ...' if len(common) > 4 else ''})."
         )
-    for remark in found.remarks:
+    for remark in norms.remarks:
         say(remark)
-    return found
+    return norms
 
 
 def save_statistics(run: RunFolder, norms: PlateBatchNorm | None) -> list[Path]:
-    """Save the batch-norm statistics of the predictions of a run.
-
-    Nothing is saved for the running ones.
+    """Save the batch-norm statistics of a run; None removes stored ones.
 
     Returns:
         The files written or removed.
     """
     if norms is not None:
-        return norms.write(run.checkpoints, weights_sha256=_weights(run))
+        return norms.write(run.checkpoints, weights_sha256=_weights_sha256(run))
     return PlateBatchNorm.remove(run.checkpoints)
 
 
-def _weights(run: RunFolder) -> str:
+def _weights_sha256(run: RunFolder) -> str:
     return sha256_of(run.checkpoints / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Equations (3), (5), (6), (7) and (12) as pure functions of logits and labels."""
+"""Compute Eqs. (3), (5), (6), (7) and (12) from logits and labels."""
 
 from distangle.losses.arc_margin import arc_margin_loss
 from distangle.losses.composite import composite_loss

@@ -1,4 +1,4 @@
-"""The loss that trains the network: Eq. (12)."""
+"""Compute the training loss, Eq. (12)."""
 
 from distangle.axes import Cosines, Labels, Logits, Scalar, SoftLabels
 from distangle.losses.arc_margin import arc_margin_loss
@@ -15,9 +15,9 @@ def composite_loss(
     margin: float = 0.5,
     arc_scale: float = 1.0,
 ) -> Scalar:
-    r"""Weigh the arc-margin loss against the softmax loss.
+    r"""Return the weighted sum of arc-margin loss and softmax loss.
 
-    The softmax loss keeps the training steady.
+    The softmax loss stabilizes the training.
 
     $$ c\,L_{arc\text{-}margin} + (1-c)\,L_{softmax} $$
 
@@ -26,7 +26,7 @@ def composite_loss(
         from (maciej-sypetkowski/kaggle-rcic-1st) halves that loss without saying so: 0.5 repeats it.
 
     Args:
-        logits: Of the softmax head, any real number.
+        logits: Of the softmax head, unbounded.
         cosines: Of the arc head, in [-1, 1].
         labels: Index of the true perturbation, or the share of each one (rows sum to 1).
         margin_share: c, in [0, 1]; 0 is Eq. (3) alone, 1 is Eq. (6) alone.
@@ -37,7 +37,7 @@ def composite_loss(
     Returns:
         Mean over sites, in nats.
     """
-    # A head that has no share is not computed: 0 * NaN would be NaN, and the pass would be wasted.
+    # A loss with weight 0 is not computed: 0 * NaN would be NaN, and the pass would be wasted.
     if margin_share == 0:
         return softmax_loss(logits, labels)
     arc = margin_share * arc_scale * arc_margin_loss(cosines, labels, scale=scale, margin=margin)

@@ -1,4 +1,4 @@
-"""Join labelled and pseudo-labelled images in one loss: Eq. (7) and alpha(t)."""
+"""Combine labeled and pseudo-labeled images in one loss: Eq. (7) and alpha(t)."""
 
 from collections.abc import Callable
 
@@ -10,27 +10,27 @@ from distangle.axes import Scalar
 def semi_supervised_loss(
     mean_loss: Callable[[Tensor], Scalar], labelled: Tensor, pseudo: Tensor, *, weight: float
 ) -> Scalar:
-    r"""Add the weighted mean of pseudo-labelled images to that of labelled ones.
+    r"""Add the weighted mean loss of pseudo-labeled images to that of labeled ones.
 
     $$ \frac1N \sum_{i=1}^{N} loss(y^i, p^i) + \alpha(t) \frac1M \sum_{j=1}^{M} loss(y^{PL^j}, p^j) $$
 
     Source: Eq. (7)
 
     Args:
-        mean_loss: The mean loss over the images at these positions of the batch, int [n]; never asked for none.
+        mean_loss: The mean loss over the images at these positions of the batch, int [n]; never called with none.
         labelled: int [N], positions of the images with a label.
         pseudo: int [M], positions of those with a pseudo label.
         weight: alpha(t), at least 0; at 0 the second term is not computed.
 
     Raises:
-        ValueError: There is no labelled image: the first mean is not defined.
+        ValueError: There is no labeled image: the first mean is undefined.
     """
     if not len(labelled):
-        raise ValueError(f"All {len(pseudo)} images are pseudo-labelled; Eq. (7) needs labelled ones beside them.")
-    first = mean_loss(labelled)
+        raise ValueError(f"All {len(pseudo)} images are pseudo-labeled; Eq. (7) needs at least one labeled image.")
+    labelled_loss = mean_loss(labelled)
     if weight == 0 or not len(pseudo):
-        return first
-    return first + weight * mean_loss(pseudo)
+        return labelled_loss
+    return labelled_loss + weight * mean_loss(pseudo)
 
 
 def pseudo_weight(epoch: float, *, from_epoch: float, full_epoch: float, final: float) -> float:
@@ -44,13 +44,13 @@ def pseudo_weight(epoch: float, *, from_epoch: float, full_epoch: float, final: 
         T1 the weight is 0, at T2 alpha_f.
 
     Args:
-        epoch: t, epochs done so far, with a fraction.
+        epoch: t, completed epochs, with a fraction.
         from_epoch: T1.
-        full_epoch: T2, not before T1; where they are equal the weight is a step after T1.
+        full_epoch: T2, not before T1; if they are equal, the weight is a step after T1.
         final: alpha_f, at least 0.
 
     Raises:
-        ValueError: T2 lies before T1, or alpha_f is negative.
+        ValueError: T2 is before T1, or alpha_f is negative.
     """
     if full_epoch < from_epoch or final < 0:
         raise ValueError(

@@ -23,7 +23,7 @@ from distangle.model.control_centering import (
 from distangle.model.device_batches import batches_to_device
 from distangle.model.heads import CosineTemplates, LinearTemplates
 from distangle.model.modes import eval_mode
-from distangle.model.plate_batch_norm import PlateBatchNorm, collect_plate_statistics, norm_parts
+from distangle.model.plate_batch_norm import PlateBatchNorm, collect_plate_statistics, rows_by_statistics
 from distangle.model.pretrained import WeightsReport, load_published_weights, published_weights
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
     "load_model",
     "load_published_weights",
     "measure_features_of_controls",
-    "norm_parts",
+    "rows_by_statistics",
     "published_weights",
     "reference_rows",
     "reference_wells",

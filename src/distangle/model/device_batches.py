@@ -1,7 +1,4 @@
-"""Copy batches to the device of the network, and standardise them there.
-
-Whole pixels are copied: they are fewer bytes.
-"""
+"""Copy image batches to the device of the network and standardize them there."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,59 +23,56 @@ def batches_to_device(
     *,
     batch_size: int,
     view: int = 0,
-    whole: bool | None = None,
+    copy_pixels: bool | None = None,
 ) -> Iterator[tuple[list[int], Images]]:
-    """Give standardised batches on a device.
+    """Yield standardized batches on a device.
 
-    The last is padded to full size, so that no result depends on its place.
+    The last batch is padded to full size, so that no result depends on its position.
 
-    To a device that is no processor go whole pixels, a quarter of the bytes (half, for 16 bit); there they are
-    standardised in one multiplication and addition a pixel. That equals what `ready_batches` gives but for rounding;
-    on a processor it is what `ready_batches` gives.
+    To a GPU, integer pixels are copied: a quarter of the bytes of float32 (half for 16 bit). They are standardized
+    there by one multiplication and addition per pixel, which equals `normalized_batches` except for rounding. On the
+    CPU the result is that of `normalized_batches`.
 
     Args:
         device: Of the network.
         store: The images.
         rows: Readable sites of the screen.
-        statistics: From `measure_sites`.
+        statistics: From `fit_normalization`.
         batch_size: Sites in every batch.
         view: Number of the dihedral view, 0-7.
-        whole: Whether whole pixels travel; None: to everything but a processor.
+        copy_pixels: Whether integer pixels are copied; None: to every device but the CPU.
 
     Yields:
-        The rows of the batch (fewer than its size in the last), and float32 [batch_size, channel, height, width],
-        valid until the next batch is asked for.
+        The rows of the batch (fewer than `batch_size` in the last), and float32 [batch_size, channel, height, width],
+        valid until the next batch is requested.
     """
-    travels = device.type != "cpu" if whole is None else whole
-    if not travels:
-        for chosen, ready in normalized_batches(store, rows, statistics, batch_size=batch_size, view=view):
-            yield chosen, torch.from_numpy(ready).to(device)
+    copy_pixels = device.type != "cpu" if copy_pixels is None else copy_pixels
+    if not copy_pixels:
+        for batch, images in normalized_batches(store, rows, statistics, batch_size=batch_size, view=view):
+            yield batch, torch.from_numpy(images).to(device)
         return
-    for chosen, pixels in raw_batches(store, rows, batch_size=batch_size, view=view):
-        padded = chosen + [chosen[-1]] * (len(pixels) - len(chosen))
-        arrived = transform_statistics(torch.from_numpy(pixels).to(device), store.preparation.transform)
-        yield chosen, affine(arrived, *scale_and_offset(statistics[padded]))
+    for batch, pixels in raw_batches(store, rows, batch_size=batch_size, view=view):
+        padded = batch + [batch[-1]] * (len(pixels) - len(batch))
+        transformed = transform_statistics(torch.from_numpy(pixels).to(device), store.preparation.transform)
+        yield batch, affine(transformed, *scale_and_offset(statistics[padded]))
 
 
 def transform_statistics(pixels: Shaped[Tensor, "site channel height width"], transform: Transform) -> Images:
-    """Return pixels as their statistics were measured: as they are, or square roots."""
-    floating = pixels.to(torch.float32)
-    return floating.sqrt_() if transform == "sqrt" else floating
+    """Return pixels as float32, or their square roots, as for their statistics."""
+    values = pixels.to(torch.float32)
+    return values.sqrt_() if transform == "sqrt" else values
 
 
 def scale_and_offset(statistics: Statistics) -> tuple[PerChannel, PerChannel]:
-    """Return factor and summand that standardise each channel of each image.
+    """Return factor and summand that standardize each channel of each image.
 
-    They are 1 / spread and - mean / spread.
+    They are 1 / standard deviation and - mean / standard deviation.
     """
     factor = np.float32(1.0) / np.maximum(statistics[:, 1], EPSILON)
     return factor, -statistics[:, 0] * factor
 
 
 def affine(pixels: Images, factor: PerChannel, summand: PerChannel) -> Images:
-    """Multiply each channel of each image by a factor and add a summand.
-
-    It takes one pass over the pixels.
-    """
-    by, plus = (torch.from_numpy(values).to(pixels.device)[:, :, None, None] for values in (factor, summand))
-    return torch.addcmul(plus, pixels, by)
+    """Multiply each channel of each image by a factor and add a summand, in one pass."""
+    scale, offset = (torch.from_numpy(values).to(pixels.device)[:, :, None, None] for values in (factor, summand))
+    return torch.addcmul(offset, pixels, scale)

@@ -1,4 +1,4 @@
-"""Measure the features of a frozen backbone once, in fixed views of every site."""
+"""Compute the features of a frozen backbone in fixed augmentations of every site."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,20 +21,20 @@ from distangle.screen import Screen
 
 CARD = "features.json"
 SITES_PER_FILE = 256
-AT_ONCE = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class FixedViews:
-    """The views of a site, the same in every epoch.
+    """Augmentations of a site that are the same in every epoch.
 
-    They are the eight flips and turns, then random crops.
+    The first eight are the flips and rotations, all others are random crops.
 
     Attributes:
         n: How many, at least 8.
         min_crop: Share of the shorter side.
         gain: Standard deviation of a factor around 1, per crop and channel.
-        offset: Standard deviation of a summand, in standardised units.
+        offset: Standard deviation of a summand, in standardized units.
     """
 
     n: int
@@ -57,18 +57,18 @@ class FixedViews:
 
 
 class Features:
-    """The numbers of every site and view, in files that are mapped into memory.
+    """The features of every site and view, in memory-mapped files.
 
     Args:
-        folder: As `measure_features` wrote it.
+        folder: Written by `measure_features`.
 
     Attributes:
-        reasons: Of each site that could not be read, why.
-        statistics: float32 [site, 2, channel], mean and spread of each image; NaN where it could not be read.
+        reasons: By row of each unreadable site, why it could not be read.
+        statistics: float32 [site, 2, channel], mean and standard deviation of each image; NaN for unreadable sites.
         n_sites: Sites of the screen.
-        n_views: Views of each.
-        n_numbers: Numbers of each view.
-        card: What the features were measured with.
+        n_views: Views of each site.
+        n_features: Features of each view.
+        card: How the features were computed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,32 +77,32 @@ class Features:
         self.card: Mapping[str, Any] = card
         self.statistics: np.ndarray = np.load(folder / "statistics.npy")
         self.reasons: dict[int, str] = {int(row): reason for row, reason in card["unreadable"].items()}
-        self.n_sites, self.n_views, self.n_numbers = card["shape"]
-        self._parts = [np.load(path, mmap_mode="r") for path in _part_paths(folder, self.n_sites)]
+        self.n_sites, self.n_views, self.n_features = card["shape"]
+        self._chunks = [np.load(path, mmap_mode="r") for path in _chunk_paths(folder, self.n_sites)]
 
     def readable(self, rows: Sequence[int] | np.ndarray) -> list[int]:
-        """Return the rows that could be read, in their order."""
+        """Return the readable rows, in their order."""
         return [int(row) for row in rows if int(row) not in self.reasons]
 
     def take(self, rows: Sequence[int] | np.ndarray, views: np.ndarray | int = 0) -> np.ndarray:
-        """Return the numbers of rows, each in its view, float32 [row, number]."""
+        """Return the features of rows, each in its view, float32 [row, feature]."""
         rows = np.asarray(rows, dtype=int)
-        chosen = np.broadcast_to(np.asarray(views, dtype=int), rows.shape)
-        taken = np.empty((len(rows), self.n_numbers), dtype=np.float32)
-        part = rows // SITES_PER_FILE
-        for number in np.unique(part):
-            here = np.flatnonzero(part == number)
-            taken[here] = self._parts[number][rows[here] % SITES_PER_FILE, chosen[here]]
-        return taken
+        view_numbers = np.broadcast_to(np.asarray(views, dtype=int), rows.shape)
+        values = np.empty((len(rows), self.n_features), dtype=np.float32)
+        chunk = rows // SITES_PER_FILE
+        for number in np.unique(chunk):
+            members = np.flatnonzero(chunk == number)
+            values[members] = self._chunks[number][rows[members] % SITES_PER_FILE, view_numbers[members]]
+        return values
 
-    def numbers_of(self, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
+    def of_whole_images(self, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
         """Return the readable rows and the features of their whole images."""
         readable = self.readable(rows)
         return readable, self.take(readable)
 
 
 def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Features | None:
-    """Return what `measure_features` wrote; None where it has not, or not to the end.
+    """Return the features in a folder; None if they are not complete.
 
     Args:
         store: The images that were measured.
@@ -110,17 +110,17 @@ def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Feature
         folder: Holds the files.
 
     Raises:
-        RunError: It holds features of another screen, or measured in another way.
+        RunError: The features belong to another screen, preprocessing or set of views.
     """
     if not (folder / CARD).is_file():
         return None
     features = Features(folder)
-    if other := [name for name, value in _measured_with(store, views).items() if features.card[name] != value]:
+    if other := [name for name, value in _provenance(store, views).items() if features.card[name] != value]:
         raise RunError(f"{folder} holds features of another {other[0]}. Remove the folder, or train into a new one.")
     return features
 
 
-def _measured_with(store: ImageCache, views: FixedViews) -> dict[str, Any]:
+def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
         "preprocessing": store.preparation.model_dump(mode="json"),
@@ -137,48 +137,48 @@ def measure_features(
     before_batch: Callable[[], None] = lambda: None,
     advance: Callable[[str], None] = no_progress,
 ) -> Features:
-    """Measure every site of a screen in every view, each image decoded once.
+    """Compute the features of every site in every view, decoding each image once.
 
-    A second call goes on where the first one stopped.
+    A second call continues where the first one stopped.
 
     Args:
-        model: With a frozen backbone; left in the mode it was in.
+        model: With a frozen backbone; its mode is restored.
         store: The images.
         views: Which views.
-        folder: Holds the files; each is written whole or not at all.
-        before_batch: Called before each batch; what it raises ends the measuring, and what is done stays.
+        folder: Holds the files; each is written atomically.
+        before_batch: Called before each batch; an exception stops the computation, and finished files stay.
         advance: Called after each file.
 
     Raises:
-        StorageError: The folder cannot be written to.
-        RunError: It holds features of another screen, or measured in another way.
+        StorageError: The folder cannot be written.
+        RunError: The folder holds features of another screen, preprocessing or set of views.
     """
-    known = read_features(store, views, folder)
-    if known is not None:
-        return known
-    asked = _measured_with(store, views)
+    stored = read_features(store, views, folder)
+    if stored is not None:
+        return stored
+    provenance = _provenance(store, views)
     make_folder(folder)
     n_sites = len(store.screen.sites)
     names = site_names(store.screen, range(n_sites))
     unreadable: dict[str, str] = {}
-    paths = _part_paths(folder, n_sites)
+    paths = _chunk_paths(folder, n_sites)
     for number, path in enumerate(paths):
         rows = list(range(number * SITES_PER_FILE, min(n_sites, (number + 1) * SITES_PER_FILE)))
         readable, statistics = fit_normalization(store, rows)
         unreadable |= {str(row): store.reasons[row] for row in sorted(set(rows) - set(readable))}
         if not path.is_file():
-            part = np.full((len(rows), views.n, model.n_numbers), np.nan, dtype=np.float32)
-            for chosen, k, numbers in _measured(
-                model, store, readable, statistics, names=names, views=views, look=before_batch
+            chunk = np.full((len(rows), views.n, model.n_features), np.nan, dtype=np.float32)
+            for batch, k, values in _measure_views(
+                model, store, readable, statistics, names=names, views=views, before_batch=before_batch
             ):
-                part[np.asarray(chosen) - rows[0], k] = numbers
+                chunk[np.asarray(batch) - rows[0], k] = values
             with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.save(file, part)
+                np.save(file, chunk)
         advance(f"features {min(n_sites, rows[-1] + 1)} of {n_sites} sites")
     with atomic_write(folder / "statistics.npy") as temporary, temporary.open("wb") as file:
         np.save(file, store.statistics)
-    shape = [n_sites, views.n, model.n_numbers]
-    write_json(folder / CARD, {"shape": shape, "unreadable": unreadable, **asked})
+    shape = [n_sites, views.n, model.n_features]
+    write_json(folder / CARD, {"shape": shape, "unreadable": unreadable, **provenance})
     return Features(folder)
 
 
@@ -189,7 +189,7 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
     return tuple("/".join(map(str, key)) for key in keys)
 
 
-def _measured(
+def _measure_views(
     model: PerturbationClassifier,
     store: ImageCache,
     rows: Sequence[int],
@@ -197,38 +197,41 @@ def _measured(
     *,
     names: Sequence[str],
     views: FixedViews,
-    look: Callable[[], None],
+    before_batch: Callable[[], None],
 ) -> Iterator[tuple[list[int], int, np.ndarray]]:
-    """Give the numbers of sites view by view; batches are padded to one size, so that none depends on its place."""
+    """Yield the features of sites view by view.
+
+    Batches are padded to one size, so that no result depends on its position.
+    """
     device = next(model.parameters()).device
-    for start in range(0, len(rows), AT_ONCE):
-        chosen = list(rows[start : start + AT_ONCE])
-        padded = chosen + [chosen[-1]] * (AT_ONCE - len(chosen))
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = list(rows[start : start + BATCH_SIZE])
+        padded = batch + [batch[-1]] * (BATCH_SIZE - len(batch))
         images = store.images(padded)
         shape = images[0].shape
         for k in range(views.n):
-            look()
-            drawn = [views.view(names[row], k, shape=shape) for row in padded]
-            height, width = _view_shape(shape, k)
-            pixels = np.empty((AT_ONCE, shape[0], height, width), dtype=images[0].dtype)
-            for slot, (image, (view, _, _)) in enumerate(zip(images, drawn, strict=True)):
-                augment(image, view, out=pixels[slot])
-            ready = np.empty(pixels.shape, dtype=np.float32)
-            standardize(pixels, statistics[padded], out=ready, transform=store.preparation.transform)
+            before_batch()
+            augmentations = [views.view(names[row], k, shape=shape) for row in padded]
+            height, width = _augmented_shape(shape, k)
+            pixels = np.empty((BATCH_SIZE, shape[0], height, width), dtype=images[0].dtype)
+            for slot, (image, (augmentation, _, _)) in enumerate(zip(images, augmentations, strict=True)):
+                augment(image, augmentation, out=pixels[slot])
+            standardized = np.empty(pixels.shape, dtype=np.float32)
+            standardize(pixels, statistics[padded], out=standardized, transform=store.preparation.transform)
             if k >= N_VIEWS:
-                ready *= np.stack([gain for _, gain, _ in drawn])[:, :, None, None]
-                ready += np.stack([offset for _, _, offset in drawn])[:, :, None, None]
+                standardized *= np.stack([gain for _, gain, _ in augmentations])[:, :, None, None]
+                standardized += np.stack([offset for _, _, offset in augmentations])[:, :, None, None]
             with eval_mode(model), torch.no_grad():
-                pooled = model.pool(model.feature_maps(torch.from_numpy(ready).to(device)))
-                yield chosen, k, model.numbers(pooled)[: len(chosen)].float().cpu().numpy()
+                pooled = model.pool(model.feature_maps(torch.from_numpy(standardized).to(device)))
+                yield batch, k, model.image_features(pooled)[: len(batch)].float().cpu().numpy()
 
 
-def _view_shape(shape: tuple[int, ...], k: int) -> tuple[int, int]:
+def _augmented_shape(shape: tuple[int, ...], k: int) -> tuple[int, int]:
     _, height, width = shape
     if k < N_VIEWS:
         return (width, height) if k & 4 else (height, width)
     return min(height, width), min(height, width)
 
 
-def _part_paths(folder: Path, n_sites: int) -> list[Path]:
+def _chunk_paths(folder: Path, n_sites: int) -> list[Path]:
     return [folder / f"{number:05d}.npy" for number in range(-(-n_sites // SITES_PER_FILE))]

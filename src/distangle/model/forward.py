@@ -14,27 +14,27 @@ from distangle.model.classifier import Outputs, PerturbationClassifier
 from distangle.model.control_centering import reference_rows
 from distangle.model.device_batches import batches_to_device
 from distangle.model.features import Features
-from distangle.model.plate_batch_norm import CellTypesOf, PlateBatchNorm, norm_parts
+from distangle.model.plate_batch_norm import CellTypesOf, PlateBatchNorm, rows_by_statistics
 
 
 def _no_cell_types(rows: Sequence[int]) -> Tensor | None:
-    """Give no cell types, whatever the rows."""
+    """Return no cell types for any rows."""
 
 
-def go_on() -> None:
-    """Let every batch be computed."""
+def do_nothing() -> None:
+    """Accept every batch: the default for `BatchPlan.before`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteInputs:
-    """What a network is given of the sites of a screen.
+    """Inputs of a network for the sites of a screen.
 
     Attributes:
         store: The images.
-        statistics: float32 [site of the screen, 2, channel], from `measure_sites`; not read with `features`.
+        statistics: float32 [site of the screen, 2, channel], from `fit_normalization`; not used with `features`.
         features: Features of a frozen backbone; with them no image is read.
-        references: From `references_of`, for a network with a correction.
-        cell_types: One-hot cell types of rows; None for a network without them.
+        references: From `control_features`, for a network with a correction.
+        cell_types: Returns one-hot cell types of rows; None for a network without them.
         norms: Batch-norm statistics of every plate; None: the running ones.
     """
 
@@ -48,22 +48,22 @@ class SiteInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """How sites are cut into batches.
+    """How sites are divided into batches.
 
     Attributes:
         size: Sites in a batch.
-        always_full: Fill a batch up with copies of its last site, also where all sites are fewer than `size`: then
-            no result depends on its neighbours.
-        by_rank: Leave to other ranks their share of the batches.
-        channels_last: Order of the images in memory.
-        before: Called before each batch; what it raises ends the pass.
+        always_full: Pad every batch to `size` with copies of its last site, even if all sites are fewer: then no
+            result depends on the other sites of its batch.
+        by_rank: Compute only this rank's share of the batches.
+        channels_last: Use the channels-last memory format.
+        before: Called before each batch; an exception ends the pass.
     """
 
     size: int
     always_full: bool = False
     by_rank: bool = True
     channels_last: bool = False
-    before: Callable[[], None] = go_on
+    before: Callable[[], None] = do_nothing
 
 
 def site_outputs(
@@ -73,49 +73,52 @@ def site_outputs(
 
     Args:
         model: In evaluation mode.
-        inputs: What the network is given.
+        inputs: Inputs of the network.
         rows: Readable sites of the screen.
-        plan: Size of a batch, and who computes which.
+        plan: Size of a batch, and which rank computes which.
         view: Number of the view: dihedral, 0-7, or a fixed view of the features.
 
     Yields:
-        Rows of a batch, and their outputs, [row, ...]; those of one group of plates follow one another.
+        Rows of a batch and their outputs, [row, ...]; batches of one group of plates are consecutive.
 
     Raises:
         WeightsError: A plate has no statistics in `inputs.norms`.
     """
     device = next(model.parameters()).device
-    for members, statistics in norm_parts(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
+    for members, statistics in rows_by_statistics(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
         size = plan.size if plan.always_full else min(plan.size, max(1, len(members)))
-        chosen = shard(members) if plan.by_rank else members
+        own_rows = shard(members) if plan.by_rank else members
         with use_statistics(model, statistics):
-            for batch, images in _batches(inputs, chosen, size=size, view=view, device=device):
+            for batch, images in _input_batches(inputs, own_rows, size=size, view=view, device=device):
                 plan.before()
                 padded = batch + [batch[-1]] * (len(images) - len(batch))
-                more = (_on(inputs.cell_types(padded), device), _on(reference_rows(inputs.references, padded), device))
+                extra_inputs = (
+                    _to_device(inputs.cell_types(padded), device),
+                    _to_device(reference_rows(inputs.references, padded), device),
+                )
                 with torch.no_grad():
                     if inputs.features is not None:
-                        outputs = model.classify_numbers(images, *more)
+                        outputs = model.classify_features(images, *extra_inputs)
                     elif plan.channels_last:
-                        outputs = model(images.contiguous(memory_format=torch.channels_last), *more)
+                        outputs = model(images.contiguous(memory_format=torch.channels_last), *extra_inputs)
                     else:
-                        outputs = model(images, *more)
+                        outputs = model(images, *extra_inputs)
                 n = len(batch)
                 yield batch, Outputs(outputs.logits[:n], outputs.cosines[:n], outputs.embedding[:n])
 
 
-def _batches(
+def _input_batches(
     inputs: SiteInputs, rows: Sequence[int], *, size: int, view: int, device: torch.device
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Give rows with their images, or with their features, filled up to the size of a batch."""
+    """Yield rows with their images or features, padded to the size of a batch."""
     if inputs.features is None:
         yield from batches_to_device(device, inputs.store, rows, inputs.statistics, batch_size=size, view=view)
         return
     for start in range(0, len(rows), size):
-        chosen = list(rows[start : start + size])
-        padded = chosen + [chosen[-1]] * (size - len(chosen))
-        yield chosen, torch.from_numpy(inputs.features.take(padded, view)).to(device)
+        batch = list(rows[start : start + size])
+        padded = batch + [batch[-1]] * (size - len(batch))
+        yield batch, torch.from_numpy(inputs.features.take(padded, view)).to(device)
 
 
-def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+def _to_device(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device)

@@ -11,8 +11,8 @@ from distangle.model.heads import CosineTemplates, LinearTemplates
 
 
 def _torch_generator(seed: int, name: str) -> torch.Generator:
-    drawn = rng_for(seed, "model", "first values", name).integers(2**63 - 1)
-    return torch.Generator().manual_seed(int(drawn))
+    torch_seed = rng_for(seed, "model", "first values", name).integers(2**63 - 1)
+    return torch.Generator().manual_seed(int(torch_seed))
 
 
 def _fill_uniform(tensor: Tensor, *, bound: float, seed: int, name: str) -> None:
@@ -20,23 +20,23 @@ def _fill_uniform(tensor: Tensor, *, bound: float, seed: int, name: str) -> None
 
 
 def initialize(module: nn.Module, *, seed: int) -> None:
-    """Give every parameter and buffer of a module its first value, in place.
+    """Set every parameter and buffer of a module to its initial value, in place.
 
-    Convolutions are normal with standard deviation sqrt(2 / fan-in); norms are the identity with fresh statistics;
-    linear maps and templates are uniform in ±1/sqrt(inputs). The values of one parameter do not depend on what
-    else the module holds, and the global generator is neither read nor moved.
+    Convolutions are normal with standard deviation sqrt(2 / fan-in); batch norms are the identity with fresh
+    statistics; linear layers and templates are uniform in ±1/sqrt(inputs). The values of a parameter depend only on
+    its name and the seed, and the global random generator is not used.
 
     Args:
-        module: Its tensors may be uninitialised.
+        module: Its tensors may be uninitialized.
         seed: Of the model.
     """
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d):
-            weights = f"{name}.weight"
-            nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=_torch_generator(seed, weights))
-        elif isinstance(part, _BatchNorm):
-            part.reset_parameters()
-        elif isinstance(part, nn.Linear | LinearTemplates | CosineTemplates):
-            bound = 1.0 / math.sqrt(part.weight.shape[1])
-            for parameter_name, parameter in part.named_parameters():
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            weight_name = f"{name}.weight"
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=_torch_generator(seed, weight_name))
+        elif isinstance(layer, _BatchNorm):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Linear | LinearTemplates | CosineTemplates):
+            bound = 1.0 / math.sqrt(layer.weight.shape[1])
+            for parameter_name, parameter in layer.named_parameters():
                 _fill_uniform(parameter, bound=bound, seed=seed, name=f"{name}.{parameter_name}")

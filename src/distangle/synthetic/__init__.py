@@ -1,4 +1,4 @@
-"""Simulate a screen with planted effects of known channel and place."""
+"""Simulate a screen with planted effects of known channel and region."""
 
 from distangle.synthetic.design import SimulationConfig
 from distangle.synthetic.simulate import simulate

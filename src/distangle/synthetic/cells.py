@@ -1,4 +1,4 @@
-"""Place cells and nuclei, and give each its area; draw no channel."""
+"""Simulate cell geometry: positions, outlines and nuclei."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,16 +11,16 @@ Plane = Float32[np.ndarray, "height width"]
 PerCell = Float32[np.ndarray, " cell"]
 Owners = Int32[np.ndarray, "height width"]
 
-_OWN = 0.4  # where in [0, 1], centre to outline of a cell, its nucleus ends
+_NUCLEUS_SHARE = 0.4  # where the nucleus ends, from 0 at the center to 1 at the outline of a cell
 
 
 @dataclass(frozen=True)
 class CellType:
-    """What the cells of one type have in common.
+    """Properties shared by the cells of one type.
 
-    Lengths are full axes in micrometres. `cover` is the share of the field with cells, `clustering` how much they
-    keep together, `roughness` how far the outline wanders in shares of the radius, `alignment` how parallel
-    the cells lie (1: all), `levels` the typical strength of each of the six stains in grey values.
+    Lengths are full axes in micrometers. `cover` is the share of the field covered by cells, `clustering` how much
+    they aggregate, `roughness` the deviation of the outline in shares of the radius, `alignment` how parallel the
+    cells lie (1: all), `levels` the typical intensity of each of the six channels in gray values.
     """
 
     name: str
@@ -97,12 +97,12 @@ CELL_TYPES: dict[str, CellType] = {
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of one site, those just outside the image included.
+    """The cells of one site, including those just outside the image.
 
-    Positions and radii are in pixels, angles in radians. `owner` is the cell that a pixel belongs to, -1 outside.
-    `depth` is the distance to the cell's outline, `rim` the signed distance to the outline of its nucleus
-    (negative inside), both in pixels; `radial` is the distance to the centre of the nucleus in nuclear radii and
-    `body` the soft mask of all cells in [0, 1], thinner towards free edges.
+    Positions and radii are in pixels, angles in radians. `owner` is the cell of each pixel, -1 outside. `depth` is the
+    distance to the cell's outline, `rim` the signed distance to the outline of its nucleus (negative inside), both in
+    pixels. `radial` is the distance to the center of the nucleus in nuclear radii, and `body` the soft mask of all
+    cells in [0, 1], thinner towards free edges.
     """
 
     cell_type: CellType
@@ -130,15 +130,15 @@ class Cells:
 
     @property
     def n_visible(self) -> int:
-        """How many nuclei have their centre in the image."""
+        """Number of nuclei with their center in the image."""
         inside = (self.nucleus_row >= 0) & (self.nucleus_row < self.size)
         inside &= (self.nucleus_column >= 0) & (self.nucleus_column < self.size)
         return int(inside.sum())
 
     def spread(self, values: PerCell) -> Plane:
-        """Give every pixel the value of its cell; pixels outside that of the last cell."""
-        taken: Plane = values[self.owner]
-        return taken
+        """Return for every pixel the value of its cell; outside, that of the last cell."""
+        plane: Plane = values[self.owner]
+        return plane
 
 
 @lru_cache(maxsize=32)
@@ -173,11 +173,11 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
     return step
 
 
-def _seats(
+def _cell_centers(
     kind: CellType, size: int, *, long: float, short: float, density: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return rows and columns of cell centres, and the direction they are laid along."""
-    spacing = 1.58 / np.sqrt(density)  # of unit discs in a hexagonal lattice, pressed together
+    """Return rows and columns of cell centers, and the main direction of the lattice."""
+    spacing = 1.58 / np.sqrt(density)  # of unit discs in a compressed hexagonal lattice
     margin = long
     half = (size / 2 + margin) * np.sqrt(2)
     direction = float(rng.uniform(0, np.pi))
@@ -189,20 +189,20 @@ def _seats(
     row = size / 2 + along * np.sin(direction) + across * np.cos(direction)
     column = size / 2 + along * np.cos(direction) - across * np.sin(direction)
     crowding = slow_noise(size, 3.2 * long, rng)
-    bends = [0.5 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # no lattice in the picture
-    lonely = rng.standard_normal(row.shape)
-    clipped = [np.clip(np.rint(place), 0, size - 1).astype(int) for place in (row, column)]
-    row, column = (place + bend[clipped[0], clipped[1]] for place, bend in zip((row, column), bends, strict=True))
-    wish = kind.clustering * crowding[clipped[0], clipped[1]] + (1 - kind.clustering) * lonely
+    shifts = [0.5 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # hides the lattice
+    individual = rng.standard_normal(row.shape)
+    pixel = [np.clip(np.rint(position), 0, size - 1).astype(int) for position in (row, column)]
+    row, column = (position + shift[pixel[0], pixel[1]] for position, shift in zip((row, column), shifts, strict=True))
+    preference = kind.clustering * crowding[pixel[0], pixel[1]] + (1 - kind.clustering) * individual
     inside = (row > -margin) & (row < size + margin) & (column > -margin) & (column < size + margin)
     if not inside.any():  # a field far smaller than a cell
         return row[inside], column[inside], direction
-    wanted = kind.cover + 0.25 * min(density - 1, 0)
-    kept = inside & (wish >= np.quantile(wish[inside], 1 - np.clip(wanted, 0.05, 1)))
-    row, column = row[kept], column[kept]
-    apart = np.hypot(row[:, None] - row, column[:, None] - column)
-    crowded = (np.tril(apart < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.5, -1)).any(1)
-    return row[~crowded], column[~crowded], direction
+    cover = kind.cover + 0.25 * min(density - 1, 0)
+    is_cell = inside & (preference >= np.quantile(preference[inside], 1 - np.clip(cover, 0.05, 1)))
+    row, column = row[is_cell], column[is_cell]
+    distance = np.hypot(row[:, None] - row, column[:, None] - column)
+    is_crowded = (np.tril(distance < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.5, -1)).any(1)
+    return row[~is_crowded], column[~is_crowded], direction
 
 
 def grow_cells(
@@ -214,46 +214,48 @@ def grow_cells(
     density: float = 1.0,
     cell_size: float = 1.0,
 ) -> Cells:
-    """Lay cells over a site and give every pixel to one of them or to none.
+    """Place cells in a site and assign each pixel to one of them or to none.
 
-    A pixel belongs to the cell whose ellipse, warped by smooth noise, it lies deepest in: neighbours press against
-    each other along irregular borders, and free edges are irregular too. Nuclei never overlap.
+    A pixel belongs to the cell whose ellipse, warped by smooth noise, it lies deepest in. Neighbors touch along
+    irregular borders, and free edges are irregular too. Nuclei never overlap.
 
     Args:
         kind: The cell type.
         size: Height and width of the image in pixels.
         pixels_per_um: Magnification.
-        rng: Source of all randomness of the geometry.
+        rng: For all randomness of the geometry.
         density: Factor on the number of cells.
-        cell_size: Factor on the diameter of cells and, half as much, of nuclei.
+        cell_size: Factor on the diameter of cells; its square root on that of nuclei.
     """
     long, short = (0.5 * axis * pixels_per_um * cell_size for axis in kind.cell_um)
-    row, column, direction = _seats(kind, size, long=long, short=short, density=density * min(cell_size, 1.0), rng=rng)
+    row, column, direction = _cell_centers(
+        kind, size, long=long, short=short, density=density * min(cell_size, 1.0), rng=rng
+    )
     n = len(row)
-    turn = rng.normal(0, 0.22, n) + (1 - kind.alignment) * rng.uniform(-np.pi / 2, np.pi / 2, n)
-    angle = direction + turn
-    # Elongated cells that lie across the flow would leave gaps: they are rounder.
-    across = np.abs(np.sin(turn))
-    # Cells spread a little beyond their seat, to meet their neighbours.
+    rotation = rng.normal(0, 0.22, n) + (1 - kind.alignment) * rng.uniform(-np.pi / 2, np.pi / 2, n)
+    angle = direction + rotation
+    # Elongated cells across the main direction would leave gaps, so they are rounder.
+    across = np.abs(np.sin(rotation))
+    # Cells extend a little beyond their lattice site, to touch their neighbors.
     growth = 1.16 * np.exp(rng.normal(0, 0.16, n))
     half_long = long * growth * (1 - 0.25 * across)
     half_short = short * growth * (1 + 0.25 * across)
 
     shift = rng.normal(0, 0.08, (2, n)).clip(-0.2, 0.2) * np.sqrt(half_long * half_short)
-    nucleus = _Ellipses(
+    nuclei = _Ellipses(
         row + shift[0],
         column + shift[1],
         angle + rng.normal(0, 0.25, n),
         *(0.5 * axis * pixels_per_um * np.sqrt(cell_size) * np.exp(rng.normal(0, 0.09, n)) for axis in kind.nucleus_um),
     )
     bodies = _Ellipses(row, column, angle, half_long, half_short)
-    planes = _share_out(kind, size, short=short, bodies=bodies, nuclei=nucleus, rng=rng)
-    return _measured(kind, pixels_per_um, bodies.with_nowhere(), nucleus.with_nowhere(), planes)
+    pixels = _assign_pixels(kind, size, short=short, bodies=bodies, nuclei=nuclei, rng=rng)
+    return _build_cells(kind, pixels_per_um, bodies.with_distant_ellipse(), nuclei.with_distant_ellipse(), pixels)
 
 
 @dataclass(frozen=True)
 class _Ellipses:
-    """Ellipses in pixels and radians, one a cell."""
+    """Ellipses in pixels and radians, one per cell."""
 
     row: np.ndarray
     column: np.ndarray
@@ -261,14 +263,16 @@ class _Ellipses:
     half_long: np.ndarray
     half_short: np.ndarray
 
-    def with_nowhere(self) -> "_Ellipses":
-        """Add one far away at the end, so that owner -1 and an empty field have something to point at."""
-        far = (1e6, 1e6, 0.0, 1.0, 1.0)
+    def with_distant_ellipse(self) -> "_Ellipses":
+        """Append one far away, the target of owner -1 and of an empty field."""
+        distant = (1e6, 1e6, 0.0, 1.0, 1.0)
         values = (self.row, self.column, self.angle, self.half_long, self.half_short)
-        return _Ellipses(*(np.append(old, new).astype(np.float32) for old, new in zip(values, far, strict=True)))
+        return _Ellipses(
+            *(np.append(array, value).astype(np.float32) for array, value in zip(values, distant, strict=True))
+        )
 
     def distance(self, cell: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Distance of points to one centre, in radii: 1 on the ellipse."""
+        """Return the distance of points to one center, in radii: 1 on the ellipse."""
         dy, dx = y - np.float32(self.row[cell]), x - np.float32(self.column[cell])
         sine, cosine = np.float32(np.sin(self.angle[cell])), np.float32(np.cos(self.angle[cell]))
         along = (dx * cosine + dy * sine) / np.float32(self.half_long[cell])
@@ -278,8 +282,11 @@ class _Ellipses:
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """Of every pixel: nearest and second nearest cell in radii, distance to the nucleus in nuclear radii, owner."""
+class _PixelAssignment:
+    """Cell of each pixel and its distances.
+
+    `nearest` and `second` are distances to the two nearest cells in radii, `radial` to the nucleus in nuclear radii.
+    """
 
     nearest: Plane
     second: Plane
@@ -287,33 +294,33 @@ class _Shares:
     owner: Owners
 
 
-def _share_out(
+def _assign_pixels(
     kind: CellType, size: int, *, short: float, bodies: _Ellipses, nuclei: _Ellipses, rng: np.random.Generator
-) -> _Shares:
+) -> _PixelAssignment:
     warp = [
         kind.roughness * short * slow_noise(size, 0.55 * short, rng)
         + 0.6 * kind.roughness * short * slow_noise(size, 0.22 * short + 2, rng)
         for _ in range(2)
     ]
     width = float(np.mean(nuclei.half_short)) if len(nuclei.row) else 1.0
-    ripple = [0.075 * width * slow_noise(size, max(2.0, 0.6 * width), rng) for _ in range(2)]
+    nucleus_warp = [0.075 * width * slow_noise(size, max(2.0, 0.6 * width), rng) for _ in range(2)]
     grid = np.arange(size, dtype=np.float32)
     y, x = grid[:, None] + warp[0], grid[None, :] + warp[1]
-    calm_y, calm_x = grid[:, None] + ripple[0], grid[None, :] + ripple[1]
+    nucleus_y, nucleus_x = grid[:, None] + nucleus_warp[0], grid[None, :] + nucleus_warp[1]
     nearest = np.full((size, size), 9.0, dtype=np.float32)
     second, radial = nearest.copy(), np.full((size, size), 99.0, dtype=np.float32)
     owner = np.full((size, size), -1, dtype=np.int32)
     reach = 1.15 * bodies.half_long + 2.2 * kind.roughness * short
     for cell in range(len(reach)):
-        top, left = (max(0, int(place[cell] - reach[cell])) for place in (bodies.row, bodies.column))
-        bottom, right = (min(size, int(place[cell] + reach[cell]) + 2) for place in (bodies.row, bodies.column))
+        top, left = (max(0, int(center[cell] - reach[cell])) for center in (bodies.row, bodies.column))
+        bottom, right = (min(size, int(center[cell] + reach[cell]) + 2) for center in (bodies.row, bodies.column))
         if top >= bottom or left >= right:
             continue
         window = np.s_[top:bottom, left:right]
-        from_nucleus = nuclei.distance(cell, calm_y[window], calm_x[window])
-        # A cell keeps its nucleus and a seam around it, however outlines are warped: no body is nearer than _OWN.
-        from_body = _OWN + (1 - _OWN) * bodies.distance(cell, y[window], x[window])
-        distance = np.minimum(from_body, _OWN * from_nucleus + 0.6 * np.maximum(from_nucleus - 1.15, 0))
+        from_nucleus = nuclei.distance(cell, nucleus_y[window], nucleus_x[window])
+        # A cell keeps its nucleus and a seam around it under any warp: no body is nearer than _NUCLEUS_SHARE.
+        from_body = _NUCLEUS_SHARE + (1 - _NUCLEUS_SHARE) * bodies.distance(cell, y[window], x[window])
+        distance = np.minimum(from_body, _NUCLEUS_SHARE * from_nucleus + 0.6 * np.maximum(from_nucleus - 1.15, 0))
         closer = distance < nearest[window]
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         owner[window][closer] = cell
@@ -321,17 +328,19 @@ def _share_out(
         nearest[window][closer] = distance[closer]
     owner[nearest >= 1] = -1
     radial[nearest >= 1] = 99
-    return _Shares(nearest, second, radial, owner)
+    return _PixelAssignment(nearest, second, radial, owner)
 
 
-def _measured(kind: CellType, pixels_per_um: float, bodies: _Ellipses, nuclei: _Ellipses, shares: _Shares) -> Cells:
-    owner = shares.owner
+def _build_cells(
+    kind: CellType, pixels_per_um: float, bodies: _Ellipses, nuclei: _Ellipses, pixels: _PixelAssignment
+) -> Cells:
+    owner = pixels.owner
     radius = np.sqrt(bodies.half_long * bodies.half_short)[owner]
-    radius /= 1 - _OWN
-    edge = np.where(owner >= 0, (1 - shares.nearest) * radius, 0)
-    depth = np.where(owner >= 0, np.minimum(edge, 0.5 * (shares.second - shares.nearest) * radius), 0)
-    rim = (shares.radial - 1) * np.sqrt(nuclei.half_long * nuclei.half_short)[owner]
-    # Cells thin out towards a free edge, and dip a little where they touch.
+    radius /= 1 - _NUCLEUS_SHARE
+    edge = np.where(owner >= 0, (1 - pixels.nearest) * radius, 0)
+    depth = np.where(owner >= 0, np.minimum(edge, 0.5 * (pixels.second - pixels.nearest) * radius), 0)
+    rim = (pixels.radial - 1) * np.sqrt(nuclei.half_long * nuclei.half_short)[owner]
+    # Cells become thinner towards a free edge, and a little where they touch.
     body = soft_step(edge - 0.9 * pixels_per_um, 0.7 * pixels_per_um) * (
         1 - 0.55 * np.exp(-edge / (2.2 * pixels_per_um))
     )
@@ -352,6 +361,6 @@ def _measured(kind: CellType, pixels_per_um: float, bodies: _Ellipses, nuclei: _
         owner=owner,
         depth=depth.astype(np.float32),
         rim=rim.astype(np.float32),
-        radial=shares.radial,
+        radial=pixels.radial,
         body=body.astype(np.float32),
     )

@@ -1,7 +1,4 @@
-"""Define a synthetic screen by one frozen value that decides every byte.
-
-Design a synthetic screen: which well of which plate gets what.
-"""
+"""Configure and design a synthetic screen: the treatment of each well."""
 
 from dataclasses import dataclass
 
@@ -16,7 +13,7 @@ from distangle.synthetic.effects import Effect, draw_effects
 
 
 class SimulationConfig(BaseModel):
-    """Everything that decides a synthetic screen; equal values give equal bytes.
+    """Configuration of a synthetic screen; equal values give equal bytes.
 
     `effect_strength`, `batch_strength`, `optics_strength` and `position_strength` are factors: 0 is none, 1 is clearly
     visible.
@@ -24,7 +21,7 @@ class SimulationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, description="Decides everything random.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
     image_size: int = Field(128, ge=32, le=2048, description="Height and width of an image, pixels.")
     magnification: float = Field(
         1.0, gt=0.2, le=5.0, description="Factor on the size of cells in pixels; see `pixels_per_um`."
@@ -36,46 +33,49 @@ class SimulationConfig(BaseModel):
     )
     plates_per_experiment: int = Field(2, ge=1, le=4, description="Plates of an experiment.")
     plate_groups: bool = Field(
-        default=True, description="Treatments in as many disjoint groups as plates, one a plate; else all on all."
+        default=True,
+        description="Treatments in disjoint groups, one group per plate; else all treatments on all plates.",
     )
-    n_treatments: int = Field(12, ge=1, description="Perturbations beside the controls.")
+    n_treatments: int = Field(12, ge=1, description="Perturbations without the controls.")
     wells_per_treatment: int = Field(1, ge=1, description="On each plate that carries the treatment.")
     n_positive_controls: int = Field(4, ge=0, description="One well each on every plate.")
-    n_negative_controls: int = Field(4, ge=1, description="Untreated wells on every plate; one is always B02.")
+    n_negative_controls: int = Field(4, ge=1, description="Negative-control wells on every plate; one is always B02.")
     sites_per_well: int = Field(2, ge=1, le=9, description="Images of a well.")
     effect_strength: float = Field(1.0, ge=0.0, le=2.0, description="How much a treatment changes its cells.")
     local_share: float = Field(
-        0.25, ge=0.0, le=1.0, description="Share of the treatments whose effect has a place in the image."
+        0.25, ge=0.0, le=1.0, description="Share of the treatments whose effect is local, in one region of the image."
     )
     batch_strength: float = Field(1.0, ge=0.0, le=3.0, description="How much experiments and plates differ.")
     optics_strength: float = Field(
         0.0,
         ge=0.0,
         le=3.0,
-        description="What standardising an image does not remove: camera response, wings, defocus, background texture.",
+        description="Strength of camera response, halo, defocus and background texture, which standardization keeps.",
     )
-    position_strength: float = Field(0.5, ge=0.0, le=2.0, description="How much the place of a well changes its cells.")
-    null: bool = Field(default=False, description="Plant nothing: labels stay, every well is like untreated.")
+    position_strength: float = Field(
+        0.5, ge=0.0, le=2.0, description="How much the position of a well changes its cells."
+    )
+    null: bool = Field(default=False, description="Plant no effect: labels stay, all wells are like negative controls.")
 
     @property
     def pixels_per_um(self) -> float:
-        """Pixels per micrometre.
+        """Pixels per micrometer.
 
-        A larger image shows both more field and more detail: 1 px/um at 128 pixels, 1.5 px/um at 512 (where a
-        HUVEC nucleus is then as large as in RxRx1), times `magnification`.
+        A larger image shows both more field and more detail: 1 px/um at 128 pixels, 1.5 px/um at 512 (where a HUVEC
+        nucleus is as large as in RxRx1), times `magnification`.
         """
         return float(self.magnification * (self.image_size / 128) ** 0.3)
 
 
-UNTREATED = "UNTREATED"
+NEGATIVE_CONTROL = "UNTREATED"
 INNER_WELLS = tuple((row, column) for row in range(1, 15) for column in range(1, 23))  # rows B-O, columns 02-23
 
 
 @dataclass(frozen=True)
 class PlannedExperiment:
-    """One experiment: its name, cell type, place in the order, and use.
+    """One experiment: name, cell type, index, and whether it is for testing.
 
-    The name is such as 'HUVEC-01'; the use is training or testing.
+    The name is such as 'HUVEC-01'.
     """
 
     name: str
@@ -86,7 +86,7 @@ class PlannedExperiment:
 
 @dataclass(frozen=True)
 class PlannedWell:
-    """One well and what is done to it; row and column zero based, plates from 1."""
+    """One well and its perturbation; row and column zero based, plates from 1."""
 
     experiment: PlannedExperiment
     plate: int
@@ -97,12 +97,12 @@ class PlannedWell:
 
     @property
     def well(self) -> str:
-        """Its name, such as 'B02'."""
+        """Well name, such as 'B02'."""
         return well_name(self.row, self.column)
 
     @property
     def id_code(self) -> str:
-        """Its name in the tables, such as 'HUVEC-01_1_B02'."""
+        """Name in the tables, such as 'HUVEC-01_1_B02'."""
         return f"{self.experiment.name}_{self.plate}_{self.well}"
 
 
@@ -118,7 +118,7 @@ class ScreenDesign:
 
     def role(self, perturbation: str) -> str:
         """Return treatment, positive_control or negative_control."""
-        if perturbation == UNTREATED:
+        if perturbation == NEGATIVE_CONTROL:
             return "negative_control"
         return "positive_control" if perturbation in self.positive_controls else "treatment"
 
@@ -126,9 +126,10 @@ class ScreenDesign:
 def plan_screen(config: SimulationConfig) -> ScreenDesign:
     """Design the screen of a configuration.
 
-    Treatments are spread over the plates of an experiment in disjoint groups of about equal size (or all on every
-    plate); which plate carries which group rotates from experiment to experiment. Wells are drawn anew on every
-    plate, except that B02 is always untreated and the positive controls share the same few wells, in turn.
+    The treatments are divided into disjoint groups of about equal size, one per plate of an experiment (or all are on
+    every plate); the assignment of groups to plates rotates from experiment to experiment. Well positions are random
+    on every plate, except that B02 is always a negative control and the positive controls share the same few wells, in
+    turn.
 
     Raises:
         ConfigError: A cell type is unknown.
@@ -144,30 +145,30 @@ def plan_screen(config: SimulationConfig) -> ScreenDesign:
         local_share=config.local_share,
         rng=rng_for(config.seed, "effects"),
     )
-    effects[UNTREATED] = Effect()
+    effects[NEGATIVE_CONTROL] = Effect()
     if config.null or config.effect_strength == 0:
         effects = dict.fromkeys(effects, Effect())
-    experiments = _experiments(config)
+    experiments = _plan_experiments(config)
     wells: list[PlannedWell] = []
-    groups = _groups(config, treatments)
-    shuffled = rng_for(config.seed, "control wells").permutation(len(INNER_WELLS) - 1)
-    control_wells = [INNER_WELLS[1 + int(i)] for i in shuffled[: len(controls)]]
-    others = [INNER_WELLS[1 + int(i)] for i in shuffled[len(controls) :]]
+    groups = _group_treatments(config, treatments)
+    permutation = rng_for(config.seed, "control wells").permutation(len(INNER_WELLS) - 1)
+    control_wells = [INNER_WELLS[1 + int(i)] for i in permutation[: len(controls)]]
+    other_wells = [INNER_WELLS[1 + int(i)] for i in permutation[len(controls) :]]
     for experiment in experiments:
         for plate in range(1, config.plates_per_experiment + 1):
             group = groups[(plate - 1 - experiment.index) % len(groups)]
             rng = rng_for(config.seed, "wells", experiment.name, plate)
-            order = [others[int(i)] for i in rng.permutation(len(others))]
-            wanted = [name for name in group for _ in range(config.wells_per_treatment)]
-            wanted += [UNTREATED] * (config.n_negative_controls - 1)
-            seats = {INNER_WELLS[0]: UNTREATED}
-            seats.update(zip(order, wanted, strict=False))
-            turn = experiment.index * config.plates_per_experiment + plate - 1
-            for i, seat in enumerate(control_wells):
-                seats[seat] = controls[(i + turn) % len(controls)]
-            for row, column in sorted(seats):
-                name = seats[row, column]
-                role = "negative_control" if name == UNTREATED else "treatment"
+            free_wells = [other_wells[int(i)] for i in rng.permutation(len(other_wells))]
+            perturbations = [name for name in group for _ in range(config.wells_per_treatment)]
+            perturbations += [NEGATIVE_CONTROL] * (config.n_negative_controls - 1)
+            perturbation_of = {INNER_WELLS[0]: NEGATIVE_CONTROL}
+            perturbation_of.update(zip(free_wells, perturbations, strict=False))
+            plate_index = experiment.index * config.plates_per_experiment + plate - 1
+            for i, position in enumerate(control_wells):
+                perturbation_of[position] = controls[(i + plate_index) % len(controls)]
+            for row, column in sorted(perturbation_of):
+                name = perturbation_of[row, column]
+                role = "negative_control" if name == NEGATIVE_CONTROL else "treatment"
                 role = "positive_control" if name in controls else role
                 wells.append(PlannedWell(experiment, plate, row, column, name, role))
     return ScreenDesign(treatments, controls, effects, experiments, tuple(wells))
@@ -179,48 +180,53 @@ def _check(config: SimulationConfig) -> None:
             raise ConfigError(f"Cell type {name!r} is unknown to the simulation. {did_you_mean(name, CELL_TYPES)}")
     if len(set(config.cell_types)) < len(config.cell_types):
         raise ConfigError(
-            f"cell_types names one twice: {', '.join(config.cell_types)}. For more experiments of a cell type "
-            "raise experiments_per_cell_type."
+            f"cell_types has duplicates: {', '.join(config.cell_types)}. For more experiments of a cell type, "
+            "increase experiments_per_cell_type."
         )
     n_experiments = len(config.cell_types) * config.experiments_per_cell_type
     if config.n_test_experiments >= n_experiments:
         raise ScreenError(
-            f"n_test_experiments is {config.n_test_experiments}, but there are only {n_experiments} experiments in "
-            "all and at least one must be left for training: ask for at most "
-            f"{n_experiments - 1}, or raise experiments_per_cell_type."
+            f"n_test_experiments is {config.n_test_experiments}, expected at most {n_experiments - 1}: at least one of "
+            f"{n_experiments} experiments must remain for training. Decrease it, or increase "
+            "experiments_per_cell_type."
         )
     n_groups = config.plates_per_experiment if config.plate_groups else 1
     if n_groups > config.n_treatments:
         raise ScreenError(
-            f"{config.n_treatments} treatments cannot be spread over {n_groups} plates with at least one on each: "
-            f"take plates_per_experiment {config.n_treatments} or fewer, or switch plate_groups off."
+            f"{config.n_treatments} treatments cannot be divided over {n_groups} plates with at least one on each. "
+            f"Set plates_per_experiment to at most {config.n_treatments}, or plate_groups to false."
         )
     controls = config.n_positive_controls + config.n_negative_controls
-    largest = -(-config.n_treatments // n_groups)
-    needed = largest * config.wells_per_treatment + controls
-    if needed > len(INNER_WELLS):
-        fits = max(0, (len(INNER_WELLS) - controls) // config.wells_per_treatment * n_groups)
+    max_group = -(-config.n_treatments // n_groups)
+    n_wells = max_group * config.wells_per_treatment + controls
+    if n_wells > len(INNER_WELLS):
+        max_treatments = max(0, (len(INNER_WELLS) - controls) // config.wells_per_treatment * n_groups)
         raise ScreenError(
-            f"A plate has {len(INNER_WELLS)} inner wells (rows B-O, columns 02-23), but the design needs {needed}: "
-            f"{largest} treatments in {config.wells_per_treatment} well(s) each and {controls} controls. At most "
-            f"{fits} treatments fit; or take fewer controls, fewer wells_per_treatment, or more plates with "
+            f"A plate has {len(INNER_WELLS)} inner wells (rows B-O, columns 02-23), but the design needs {n_wells}: "
+            f"{max_group} treatments in {config.wells_per_treatment} well(s) each and {controls} controls. At most "
+            f"{max_treatments} treatments fit; or use fewer controls, fewer wells_per_treatment, or more plates with "
             "plate_groups."
         )
 
 
-def _experiments(config: SimulationConfig) -> tuple[PlannedExperiment, ...]:
-    """Number the experiments of each cell type; the last ones of the cell types, in turn, are for testing."""
-    named = [(kind, number) for kind in config.cell_types for number in range(1, config.experiments_per_cell_type + 1)]
-    last_first = sorted(named, key=lambda item: (-item[1], config.cell_types.index(item[0])))
-    test = set(last_first[: config.n_test_experiments])
+def _plan_experiments(config: SimulationConfig) -> tuple[PlannedExperiment, ...]:
+    """Number the experiments of each cell type.
+
+    The last ones of the cell types, in turn, are for testing.
+    """
+    numbered = [
+        (kind, number) for kind in config.cell_types for number in range(1, config.experiments_per_cell_type + 1)
+    ]
+    last_first = sorted(numbered, key=lambda item: (-item[1], config.cell_types.index(item[0])))
+    test_experiments = set(last_first[: config.n_test_experiments])
     return tuple(
-        PlannedExperiment(f"{kind}-{number:02d}", kind, index, (kind, number) in test)
-        for index, (kind, number) in enumerate(named)
+        PlannedExperiment(f"{kind}-{number:02d}", kind, index, (kind, number) in test_experiments)
+        for index, (kind, number) in enumerate(numbered)
     )
 
 
-def _groups(config: SimulationConfig, treatments: tuple[str, ...]) -> list[list[str]]:
-    """Split the treatments in groups whose sizes differ by one at most."""
+def _group_treatments(config: SimulationConfig, treatments: tuple[str, ...]) -> list[list[str]]:
+    """Divide the treatments into groups whose sizes differ by at most one."""
     n_groups = config.plates_per_experiment if config.plate_groups else 1
     order = rng_for(config.seed, "groups").permutation(len(treatments))
     parts = np.array_split(order, n_groups)

@@ -1,7 +1,7 @@
-"""Define what perturbations change: traits of cells, and kinds of effect.
+"""Define what perturbations change: traits of cells, and types of effects.
 
-An effect changes traits of single cells, never the gain of a whole image, so it survives standardising every image
-and channel. Effects on one stain leave the geometry of the cells alone: every other stain stays as it was.
+An effect changes traits of single cells, never the gain of a whole image, so it remains after standardizing every
+image and channel. An effect on one channel leaves cell geometry and all other channels unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,11 @@ import numpy as np
 from distangle.synthetic.cells import CellType, PerCell
 
 ALL_CHANNELS = (1, 2, 3, 4, 5, 6)
-STAINS = ("nuclei", "ER", "actin", "nucleoli and RNA", "mitochondria", "Golgi")
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Intensities of each cell: factors around 1, and amounts that are 0 untreated."""
+    """Traits of each cell: factors around 1, and amounts that are 0 in controls."""
 
     nucleus_size: PerCell
     nucleus_gain: PerCell
@@ -48,7 +47,7 @@ class Traits:
     golgi_aggregates: PerCell
 
 
-AMOUNTS = {
+ADDITIVE_TRAITS = {
     "chromatin_spots",
     "nucleus_fragments",
     "er_holes",
@@ -65,47 +64,47 @@ AMOUNTS = {
 
 
 def no_effect(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
-    """Draw the traits of untreated cells.
+    """Draw the traits of control cells.
 
-    They differ from cell to cell, and a few divide.
+    They differ from cell to cell, and a few cells divide.
     """
     names = [item.name for item in fields(Traits)]
-    width = {name: 0.27 if name.endswith("_gain") else 0.1 for name in names}
+    std = {name: 0.27 if name.endswith("_gain") else 0.1 for name in names}
     values = {
-        name: np.exp(rng.normal(0, width[name], n_cells)).astype(np.float32)
-        if name not in AMOUNTS
+        name: np.exp(rng.normal(0, std[name], n_cells)).astype(np.float32)
+        if name not in ADDITIVE_TRAITS
         else np.zeros(n_cells, np.float32)
         for name in names
     }
     values["fibres"] *= np.float32(kind.fibres)
     values["cortex"] *= np.float32(kind.cortex)
-    dividing = rng.uniform(size=n_cells) < 0.025
-    values["nucleus_gain"] = np.where(dividing, 1.9, values["nucleus_gain"]).astype(np.float32)
-    values["nucleus_size"] = np.where(dividing, 0.72, values["nucleus_size"]).astype(np.float32)
+    is_dividing = rng.uniform(size=n_cells) < 0.025
+    values["nucleus_gain"] = np.where(is_dividing, 1.9, values["nucleus_gain"]).astype(np.float32)
+    values["nucleus_size"] = np.where(is_dividing, 0.72, values["nucleus_size"]).astype(np.float32)
     return Traits(**values)
 
 
 @dataclass(frozen=True)
 class EffectType:
-    """One kind of effect at strength 1, in a share of the cells.
+    """One type of effect at strength 1, in a share of the cells.
 
-    Factors on traits, and amounts added to them.
+    It multiplies traits by factors, and adds amounts to traits.
     """
 
     name: str
     channels: tuple[int, ...]
-    words: str
+    description: str
     factors: Mapping[str, float] = field(default_factory=dict)
     amounts: Mapping[str, float] = field(default_factory=dict)
     share: float = 1.0
 
     @property
     def traits(self) -> frozenset[str]:
-        """The traits that it touches."""
+        """The traits that it changes."""
         return frozenset(self.factors) | frozenset(self.amounts)
 
 
-_SINGLE = (
+_CHANNEL_EFFECTS = (
     EffectType("nuclei_enlarged", (1,), "nuclei enlarged", {"nucleus_size": 1.45}),
     EffectType("nuclei_shrunken", (1,), "nuclei shrunken and dense", {"nucleus_size": 0.6, "nucleus_gain": 1.5}),
     EffectType("nuclei_fragmented", (1,), "nuclei in fragments (apoptotic)", {}, {"nucleus_fragments": 0.65}),
@@ -132,9 +131,9 @@ _SINGLE = (
     EffectType("golgi_compact", (6,), "Golgi in one compact bright body", {"golgi_spread": 0.15, "golgi_gain": 1.9}),
     EffectType("golgi_ring", (6,), "Golgi all around the nucleus", {"golgi_gain": 1.2}, {"golgi_ring": 1.0}),
 )
-_AGGREGATES = tuple(
-    EffectType(f"{name}_aggregates", (channel,), f"bright aggregates in {words}", {}, {f"{name}_aggregates": 1.0})
-    for name, channel, words in (
+_AGGREGATE_EFFECTS = tuple(
+    EffectType(f"{name}_aggregates", (channel,), f"bright aggregates in {description}", {}, {f"{name}_aggregates": 1.0})
+    for name, channel, description in (
         ("er", 2, "ER"),
         ("actin", 3, "actin"),
         ("rna", 4, "cytoplasmic RNA"),
@@ -142,17 +141,19 @@ _AGGREGATES = tuple(
         ("golgi", 6, "Golgi"),
     )
 )
-_CELL_WIDE = (
+_CELL_EFFECTS = (
     EffectType("cell_count_low", ALL_CHANNELS, "about half as many cells", {"density": 0.45}),
     EffectType("cell_size_large", ALL_CHANNELS, "cells larger", {"cell_size": 1.4}),
     EffectType("cell_size_small", ALL_CHANNELS, "cells smaller", {"cell_size": 0.72}),
 )
-KINDS: dict[str, EffectType] = {kind.name: kind for kind in (*_SINGLE, *_AGGREGATES, *_CELL_WIDE)}
+EFFECT_TYPES: dict[str, EffectType] = {
+    kind.name: kind for kind in (*_CHANNEL_EFFECTS, *_AGGREGATE_EFFECTS, *_CELL_EFFECTS)
+}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one perturbation does: no kind at all is an untreated cell's lot."""
+    """The effect of one perturbation; without types it changes nothing."""
 
     kinds: tuple[str, ...] = ()
     strength: float = 0.0
@@ -160,58 +161,65 @@ class Effect:
 
     @property
     def name(self) -> str:
-        """The kinds joined by '+', or 'none'."""
+        """The types joined by '+', or 'none'."""
         return "+".join(self.kinds) or "none"
 
     @property
     def channels(self) -> tuple[int, ...]:
         """The channels that it changes, counted from 1."""
-        return tuple(sorted({channel for kind in self.kinds for channel in KINDS[kind].channels}))
+        return tuple(sorted({channel for kind in self.kinds for channel in EFFECT_TYPES[kind].channels}))
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it does, in a sentence."""
         if not self.kinds:
             return "no effect"
         where = ", in one region of each site" if self.local else ""
-        return " and ".join(KINDS[kind].words for kind in self.kinds) + where
+        return " and ".join(EFFECT_TYPES[kind].description for kind in self.kinds) + where
 
     def factor(self, trait: str) -> float:
         """Return the factor on a trait of the whole site: `density` or `cell_size`."""
-        exponents = [KINDS[kind].factors.get(trait, 1.0) for kind in self.kinds]
+        exponents = [EFFECT_TYPES[kind].factors.get(trait, 1.0) for kind in self.kinds]
         return float(np.prod(exponents) ** self.strength)
 
     def change(self, traits: Traits, cells: PerCell, susceptibility: PerCell) -> Traits:
         """Return the traits after the effect.
 
         Args:
-            traits: As untreated.
-            cells: 1 for the cells that the effect reaches, 0 for the others.
-            susceptibility: In [0, 1) for each cell; a kind with a share of 0.4 acts on cells below 0.4.
+            traits: Of control cells.
+            cells: 1 for cells that the effect reaches, 0 for others.
+            susceptibility: In [0, 1) for each cell; a type with a share of 0.4 changes cells below 0.4.
         """
-        changed: dict[str, PerCell] = {}
-        for kind in (KINDS[name] for name in self.kinds):
+        new_traits: dict[str, PerCell] = {}
+        for kind in (EFFECT_TYPES[name] for name in self.kinds):
             dose = np.where(susceptibility < kind.share, cells, 0) * self.strength
             for trait, factor in kind.factors.items():
                 if trait in ("density", "cell_size"):
                     continue
-                before = changed.get(trait, getattr(traits, trait))
-                changed[trait] = (before * factor**dose).astype(np.float32)
+                value = new_traits.get(trait, getattr(traits, trait))
+                new_traits[trait] = (value * factor**dose).astype(np.float32)
             for trait, amount in kind.amounts.items():
-                before = changed.get(trait, getattr(traits, trait))
-                changed[trait] = (before + amount * dose).astype(np.float32)
-        return replace(traits, **changed)
+                value = new_traits.get(trait, getattr(traits, trait))
+                new_traits[trait] = (value + amount * dose).astype(np.float32)
+        return replace(traits, **new_traits)
 
 
-def _pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
-    """Return, per channel, its effects (single kinds, then two kinds that go together); and two-stain pairs."""
+def _effect_pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
+    """Return the effects of each channel, and pairs of types in two channels.
+
+    The effects of a channel are single types, then pairs of types with disjoint traits.
+    """
     by_channel = []
     for channel in ALL_CHANNELS:
-        kinds = [kind for kind in _SINGLE if kind.channels == (channel,)]
-        both = [(one.name, other.name) for one, other in combinations(kinds, 2) if not one.traits & other.traits]
-        by_channel.append([*[(kind.name,) for kind in kinds], *both])
+        kinds = [kind for kind in _CHANNEL_EFFECTS if kind.channels == (channel,)]
+        double_kinds = [
+            (first.name, second.name) for first, second in combinations(kinds, 2) if not first.traits & second.traits
+        ]
+        by_channel.append([*[(kind.name,) for kind in kinds], *double_kinds])
     pairs: list[tuple[str, ...]] = [
-        (one.name, other.name) for one, other in combinations(_SINGLE, 2) if one.channels != other.channels
+        (first.name, second.name)
+        for first, second in combinations(_CHANNEL_EFFECTS, 2)
+        if first.channels != second.channels
     ]
     return by_channel, pairs
 
@@ -224,56 +232,56 @@ def draw_effects(
     local_share: float,
     rng: np.random.Generator,
 ) -> dict[str, Effect]:
-    """Give every perturbation its effect.
+    """Draw an effect for every perturbation.
 
-    Of the treatments without a place one in twelve changes number or size of the cells and one in eight changes
-    two stains; all others change one stain, the channels taking turns. Effects differ from each other as long as
-    there are any left. Positive controls act on one stain, 1.3 times as strongly, everywhere in the image.
+    Of the treatments with a global effect, one in twelve changes number or size of the cells and one in eight changes
+    two channels; all others change one channel, the channels taking turns. Effects differ from each other as long as
+    enough exist. Positive controls change one channel, 1.3 times as strongly, everywhere in the image.
 
     Args:
         treatments: Their names.
         positive_controls: Their names.
         strength: Factor on every effect; 0 plants nothing.
-        local_share: Share of the treatments whose effect is confined to a place.
-        rng: Source of the choice.
+        local_share: Share of the treatments with a local effect.
+        rng: For all random choices.
     """
-    by_channel, pairs = _pools()
-    turns = [int(channel) for channel in rng.permutation(6)]
+    by_channel, pairs = _effect_pools()
+    channel_order = [int(channel) for channel in rng.permutation(6)]
     for pool in by_channel:
         n_kinds = sum(len(entry) == 1 for entry in pool)
         pool[:n_kinds] = [pool[int(i)] for i in rng.permutation(n_kinds)]
     n = len(treatments)
     n_local = round(local_share * n)
-    n_wide = min(len(_CELL_WIDE), (n - n_local) // 12)
+    n_wide = min(len(_CELL_EFFECTS), (n - n_local) // 12)
     n_pairs = (n - n_local) // 8
-    drawn: list[Effect] = []
+    pool_effects: list[Effect] = []
 
-    def cycle(count: int, pools: list[list[tuple[str, ...]]], *, first: int, local: bool) -> None:
-        used: dict[int, int] = {}
-        for turn in range(count):
-            channel = turns[(first + turn) % 6]
-            place = used.get(channel, 0)
-            used[channel] = place + 1
+    def add_in_turn(count: int, pools: list[list[tuple[str, ...]]], *, first: int, local: bool) -> None:
+        n_used: dict[int, int] = {}
+        for step in range(count):
+            channel = channel_order[(first + step) % 6]
+            position = n_used.get(channel, 0)
+            n_used[channel] = position + 1
             pool = pools[channel]
-            # Once a channel's effects are used up, the same come again, weaker.
-            dose = strength * 0.6 ** (place // len(pool))
-            drawn.append(Effect(pool[place % len(pool)], dose, local))
+            # After the last effect of a channel, the same effects repeat, weaker.
+            dose = strength * 0.6 ** (position // len(pool))
+            pool_effects.append(Effect(pool[position % len(pool)], dose, local))
 
-    cycle(n - n_local - n_wide - n_pairs, by_channel, first=0, local=False)
+    add_in_turn(n - n_local - n_wide - n_pairs, by_channel, first=0, local=False)
     for index in rng.permutation(len(pairs))[:n_pairs]:
-        drawn.append(Effect(pairs[int(index)], strength))
-    for index in rng.permutation(len(_CELL_WIDE))[:n_wide]:
-        drawn.append(Effect((_CELL_WIDE[int(index)].name,), strength))
-    aggregates = [(kind.name,) for kind in _AGGREGATES]
+        pool_effects.append(Effect(pairs[int(index)], strength))
+    for index in rng.permutation(len(_CELL_EFFECTS))[:n_wide]:
+        pool_effects.append(Effect((_CELL_EFFECTS[int(index)].name,), strength))
+    aggregates = [(kind.name,) for kind in _AGGREGATE_EFFECTS]
     local_pools = [
-        [entry for entry in aggregates if KINDS[entry[0]].channels == (channel,)] + by_channel[channel - 1]
+        [entry for entry in aggregates if EFFECT_TYPES[entry[0]].channels == (channel,)] + by_channel[channel - 1]
         for channel in ALL_CHANNELS
     ]
-    cycle(n_local, local_pools, first=3, local=True)
-    while len(drawn) < n:  # more pairs wanted than there are
-        drawn.append(Effect(pairs[len(drawn) % len(pairs)], strength * 0.6))
+    add_in_turn(n_local, local_pools, first=3, local=True)
+    while len(pool_effects) < n:  # more pairs needed than exist
+        pool_effects.append(Effect(pairs[len(pool_effects) % len(pairs)], strength * 0.6))
     order = rng.permutation(n)
-    effects = {name: drawn[int(order[i])] for i, name in enumerate(treatments)}
+    effects = {name: pool_effects[int(order[i])] for i, name in enumerate(treatments)}
     strong = [entry for pool in zip(*(pool[:3] for pool in by_channel), strict=True) for entry in pool]
     for i, name in enumerate(positive_controls):
         effects[name] = Effect(strong[-1 - i % len(strong)], 1.3 * strength)

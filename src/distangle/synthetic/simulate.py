@@ -1,4 +1,4 @@
-"""Write a synthetic screen as RxRx1 came on Kaggle: PNG, tables and the truth."""
+"""Write a synthetic screen in the layout of RxRx1, with its ground truth."""
 
 import csv
 import io
@@ -8,14 +8,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image as Picture
+from PIL import Image as PillowImage
 
 from distangle.core.io import write_json, write_text
 from distangle.core.random import rng_for
 from distangle.errors import ConfigError, ScreenError
 from distangle.synthetic.acquisition import BatchEffect, draw_batch_effect, position_factors
 from distangle.synthetic.design import (
-    UNTREATED,
+    NEGATIVE_CONTROL,
     PlannedExperiment,
     PlannedWell,
     ScreenDesign,
@@ -25,8 +25,8 @@ from distangle.synthetic.design import (
 from distangle.synthetic.site import SiteSpec, draw_site
 from distangle.synthetic.truth import Place, PlantedPerturbation, PlantedPlate, PlantedSite, Truth
 
-Job = tuple[int, str, str, list[tuple[int, SiteSpec]]]
-"""Index of the well, its folder, its name, and the orders of its sites by number."""
+WellJob = tuple[int, str, str, list[tuple[int, SiteSpec]]]
+"""Index of the well, its folder, its name, and number and specification of its sites."""
 
 
 def simulate(
@@ -40,35 +40,35 @@ def simulate(
 
     Args:
         out: A folder that is empty or does not exist yet.
-        config: What to make.
-        workers: Processes that draw; above 1 they are spawned, so a script calling this needs an
-            `if __name__ == "__main__":` around the call.
-        progress: Called in this process with (sites written, sites in all) as wells are finished.
+        config: The configuration.
+        workers: Number of processes; above 1 they are spawned, so a script calling this needs the
+            usual main guard around the call.
+        progress: Called in this process with (sites written, all sites) as wells are finished.
 
     Returns:
-        The path of `truth.json`, which is written last: a folder without it is unfinished.
+        The path of `truth.json`, which is written last: a folder without it is incomplete.
 
     Raises:
         ConfigError: A cell type is unknown, or `workers` is below 1.
         ScreenError: `out` is not empty, or the design does not fit the plates.
     """
     if workers < 1:
-        raise ConfigError(f"workers is {workers}; at least one process has to draw.")
-    plan = plan_screen(config)
+        raise ConfigError(f"workers is {workers}, expected at least 1.")
+    design = plan_screen(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScreenError(
-            f"{out} is not empty, and a synthetic screen never mixes with other files. Name another folder, or "
-            "remove it first (a screen without truth.json is one that was interrupted)."
+            f"{out} is not empty; a synthetic screen needs its own folder. Choose another folder, or "
+            "remove this one (a screen without truth.json is incomplete)."
         )
-    batches = plate_batches(config, plan)
-    jobs = [_job(out, config, plan=plan, index=index, batches=batches) for index in range(len(plan.wells))]
+    batches = plate_batches(config, design)
+    jobs = [_well_job(out, config, design=design, index=index, batches=batches) for index in range(len(design.wells))]
     for folder in sorted({job[1] for job in jobs}):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    drawn: dict[int, list[PlantedSite]] = {}
-    done = 0
-    for index, found in _run(jobs, workers):
-        well = plan.wells[index]
-        drawn[index] = [
+    sites_by_well: dict[int, list[PlantedSite]] = {}
+    n_done = 0
+    for index, results in _run_jobs(jobs, workers):
+        well = design.wells[index]
+        sites_by_well[index] = [
             PlantedSite(
                 experiment=well.experiment.name,
                 plate=well.plate,
@@ -76,20 +76,22 @@ def simulate(
                 site=site,
                 perturbation=well.perturbation,
                 n_cells=n_cells,
-                place=place,
+                place=region,
             )
-            for site, n_cells, place in found
+            for site, n_cells, region in results
         ]
-        done += len(found)
+        n_done += len(results)
         if progress is not None:
-            progress(done, len(plan.wells) * config.sites_per_well)
-    _write_tables(out, plan)
-    truth = _truth(config, plan, batches, [site for index in sorted(drawn) for site in drawn[index]])
+            progress(n_done, len(design.wells) * config.sites_per_well)
+    _write_tables(out, design)
+    truth = _build_truth(
+        config, design, batches, [site for index in sorted(sites_by_well) for site in sites_by_well[index]]
+    )
     write_json(out / "truth.json", truth.model_dump(mode="json"))
     return out / "truth.json"
 
 
-def plate_batches(config: SimulationConfig, plan: ScreenDesign) -> dict[tuple[str, int], BatchEffect]:
+def plate_batches(config: SimulationConfig, design: ScreenDesign) -> dict[tuple[str, int], BatchEffect]:
     """Return the batch effects of every plate, by experiment name and plate number."""
     return {
         (experiment.name, plate): draw_batch_effect(
@@ -98,19 +100,19 @@ def plate_batches(config: SimulationConfig, plan: ScreenDesign) -> dict[tuple[st
             rng_for(config.seed, "batch", experiment.name, plate),
             optics=config.optics_strength,
         )
-        for experiment in plan.experiments
+        for experiment in design.experiments
         for plate in range(1, config.plates_per_experiment + 1)
     }
 
 
 def site_spec(
-    config: SimulationConfig, plan: ScreenDesign, well: PlannedWell, *, site: int, batch: BatchEffect
+    config: SimulationConfig, design: ScreenDesign, well: PlannedWell, *, site: int, batch: BatchEffect
 ) -> SiteSpec:
-    """Return all that decides one site of a plan.
+    """Return the specification of one site of a design.
 
     Args:
         config: Of the screen.
-        plan: Its design.
+        design: Its design.
         well: One of its wells.
         site: Number of the site, from 1.
         batch: Of the well's plate.
@@ -125,66 +127,71 @@ def site_spec(
         batch=batch,
         density=density,
         intensity=intensity,
-        effect=plan.effects[well.perturbation],
+        effect=design.effects[well.perturbation],
     )
 
 
-def _folder(out: Path, well: PlannedWell) -> Path:
+def _plate_folder(out: Path, well: PlannedWell) -> Path:
     split = "test" if well.experiment.is_test else "train"
     return out / split / well.experiment.name / f"Plate{well.plate}"
 
 
-def _job(
-    out: Path, config: SimulationConfig, *, plan: ScreenDesign, index: int, batches: dict[tuple[str, int], BatchEffect]
-) -> Job:
-    well = plan.wells[index]
+def _well_job(
+    out: Path,
+    config: SimulationConfig,
+    *,
+    design: ScreenDesign,
+    index: int,
+    batches: dict[tuple[str, int], BatchEffect],
+) -> WellJob:
+    well = design.wells[index]
     batch = batches[well.experiment.name, well.plate]
-    orders = [
-        (site, site_spec(config, plan, well, site=site, batch=batch)) for site in range(1, config.sites_per_well + 1)
+    specs = [
+        (site, site_spec(config, design, well, site=site, batch=batch)) for site in range(1, config.sites_per_well + 1)
     ]
-    return index, str(_folder(out, well)), well.well, orders
+    return index, str(_plate_folder(out, well)), well.well, specs
 
 
-def _draw_well(job: Job) -> tuple[int, list[tuple[int, int, Place | None]]]:
-    """Draw and write all sites of a well; runs in a worker."""
-    index, folder, name, orders = job
-    found: list[tuple[int, int, Place | None]] = []
-    for number, order in orders:
-        site = draw_site(order)
+def _draw_well(job: WellJob) -> tuple[int, list[tuple[int, int, Place | None]]]:
+    """Draw and write all sites of a well; runs in a worker process."""
+    index, folder, name, specs = job
+    results: list[tuple[int, int, Place | None]] = []
+    for number, spec in specs:
+        site = draw_site(spec)
         for channel, plane in enumerate(site.image, start=1):
-            # No fsync for each of thousands of pictures: truth.json, committed last, says that all are there.
-            Picture.fromarray(plane).save(
+            # No fsync for each of thousands of images: truth.json, written last, shows that all are complete.
+            PillowImage.fromarray(plane).save(
                 Path(folder) / f"{name}_s{number}_w{channel}.png", format="PNG", compress_level=4
             )
-        place = None
+        region = None
         if site.place is not None:
-            place = Place(row=site.place.row, column=site.place.column, radius=site.place.radius)
-        found.append((number, site.n_cells, place))
-    return index, found
+            region = Place(row=site.place.row, column=site.place.column, radius=site.place.radius)
+        results.append((number, site.n_cells, region))
+    return index, results
 
 
-def _run(jobs: list[Job], workers: int) -> Iterator[tuple[int, list[tuple[int, int, Place | None]]]]:
+def _run_jobs(jobs: list[WellJob], workers: int) -> Iterator[tuple[int, list[tuple[int, int, Place | None]]]]:
     if workers == 1:
         yield from map(_draw_well, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting: set[Future[tuple[int, list[tuple[int, int, Place | None]]]]] = set()
-        left = iter(jobs)
+        pending: set[Future[tuple[int, list[tuple[int, int, Place | None]]]]] = set()
+        remaining = iter(jobs)
         try:
-            for job in left:
-                waiting.add(pool.submit(_draw_well, job))
-                if len(waiting) >= 4 * workers:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for job in remaining:
+                pending.add(pool.submit(_draw_well, job))
+                if len(pending) >= 4 * workers:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in finished)
-            yield from (future.result() for future in waiting)
+            yield from (future.result() for future in pending)
         finally:
-            for future in waiting:
+            for future in pending:
                 with suppress(Exception):
                     future.cancel()
 
 
-def _table(columns: list[str], rows: Iterable[list[str]]) -> str:
+def _to_csv(columns: list[str], rows: Iterable[list[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -192,51 +199,54 @@ def _table(columns: list[str], rows: Iterable[list[str]]) -> str:
     return text.getvalue()
 
 
-def _write_tables(out: Path, plan: ScreenDesign) -> None:
-    """Write train.csv and train_controls.csv, and those of the test experiments where there are any."""
-    splits = ["train"] + ["test"] * any(experiment.is_test for experiment in plan.experiments)
+def _write_tables(out: Path, design: ScreenDesign) -> None:
+    """Write the tables of wells and controls of the training and test experiments."""
+    splits = ["train"] + ["test"] * any(experiment.is_test for experiment in design.experiments)
     for split in splits:
-        wells = [well for well in plan.wells if well.experiment.is_test == (split == "test")]
-        shared = {well: [well.id_code, well.experiment.name, str(well.plate), well.well] for well in wells}
+        wells = [well for well in design.wells if well.experiment.is_test == (split == "test")]
+        well_columns = {well: [well.id_code, well.experiment.name, str(well.plate), well.well] for well in wells}
         columns = ["id_code", "experiment", "plate", "well"]
-        treated = [well for well in wells if well.role == "treatment"]
+        treatment_wells = [well for well in wells if well.role == "treatment"]
         if split == "train":
-            rows = [[*shared[well], well.perturbation] for well in treated]
-            write_text(out / "train.csv", _table([*columns, "sirna"], rows))
+            rows = [[*well_columns[well], well.perturbation] for well in treatment_wells]
+            write_text(out / "train.csv", _to_csv([*columns, "sirna"], rows))
         else:
-            write_text(out / "test.csv", _table(columns, [shared[well] for well in treated]))
-        controls = [[*shared[well], well.perturbation, well.role] for well in wells if well.role != "treatment"]
-        write_text(out / f"{split}_controls.csv", _table([*columns, "sirna", "well_type"], controls))
+            write_text(out / "test.csv", _to_csv(columns, [well_columns[well] for well in treatment_wells]))
+        controls = [[*well_columns[well], well.perturbation, well.role] for well in wells if well.role != "treatment"]
+        write_text(out / f"{split}_controls.csv", _to_csv([*columns, "sirna", "well_type"], controls))
 
 
-def _truth(
-    config: SimulationConfig, plan: ScreenDesign, batches: dict[tuple[str, int], BatchEffect], sites: list[PlantedSite]
+def _build_truth(
+    config: SimulationConfig,
+    design: ScreenDesign,
+    batches: dict[tuple[str, int], BatchEffect],
+    sites: list[PlantedSite],
 ) -> Truth:
-    names = (*plan.treatments, *plan.positive_controls, UNTREATED)
+    names = (*design.treatments, *design.positive_controls, NEGATIVE_CONTROL)
     perturbations = {
         name: PlantedPerturbation.model_validate(
             {
-                "role": plan.role(name),
-                "kind": plan.effects[name].name,
-                "channels": list(plan.effects[name].channels),
-                "local": plan.effects[name].local,
-                "strength": round(plan.effects[name].strength, 4),
-                "description": plan.effects[name].words,
+                "role": design.role(name),
+                "kind": design.effects[name].name,
+                "channels": list(design.effects[name].channels),
+                "local": design.effects[name].local,
+                "strength": round(design.effects[name].strength, 4),
+                "description": design.effects[name].description,
             }
         )
         for name in names
     }
-    on_plate: dict[tuple[str, int], set[str]] = {}
-    for well in plan.wells:
-        on_plate.setdefault((well.experiment.name, well.plate), set()).add(well.perturbation)
-    by_name: dict[str, PlannedExperiment] = {experiment.name: experiment for experiment in plan.experiments}
+    perturbations_on: dict[tuple[str, int], set[str]] = {}
+    for well in design.wells:
+        perturbations_on.setdefault((well.experiment.name, well.plate), set()).add(well.perturbation)
+    experiment_of: dict[str, PlannedExperiment] = {experiment.name: experiment for experiment in design.experiments}
     plates = [
         PlantedPlate(
             experiment=name,
             plate=plate,
-            cell_type=by_name[name].cell_type,
-            split="test" if by_name[name].is_test else "train",
-            perturbations=[perturbation for perturbation in names if perturbation in on_plate[name, plate]],
+            cell_type=experiment_of[name].cell_type,
+            split="test" if experiment_of[name].is_test else "train",
+            perturbations=[perturbation for perturbation in names if perturbation in perturbations_on[name, plate]],
             batch=batch,
         )
         for (name, plate), batch in batches.items()

@@ -9,15 +9,12 @@ from distangle.core.random import rng_for
 from distangle.synthetic.acquisition import BatchEffect, Image, acquire, reach_px
 from distangle.synthetic.cells import CELL_TYPES, Cells, PerCell, Plane, grow_cells
 from distangle.synthetic.effects import Effect, no_effect
-from distangle.synthetic.stains import DRAW, stamp
+from distangle.synthetic.stains import DRAW_CHANNEL, stamp
 
 
 @dataclass(frozen=True)
 class Circle:
-    """Centre and radius of a local effect, in pixels of the image.
-
-    Fractions are allowed.
-    """
+    """Center and radius of a local effect, in (fractional) pixels of the image."""
 
     row: float
     column: float
@@ -26,9 +23,9 @@ class Circle:
 
 @dataclass(frozen=True)
 class SiteSpec:
-    """All that decides one site.
+    """Specification of one site, which determines its image.
 
-    `key` begins with the seed and is unlike any other site's.
+    `key` starts with the seed and is unique to the site.
     """
 
     key: tuple[int | str, ...]
@@ -43,95 +40,98 @@ class SiteSpec:
 
 @dataclass(frozen=True)
 class Site:
-    """A finished site: its image, its number of nuclei, and where an effect lies."""
+    """A simulated site: its image, number of nuclei, and region of a local effect."""
 
     image: Image
     n_cells: int
     place: Circle | None
 
 
-def _choose_place(cells: Cells, rng: np.random.Generator) -> Circle:
-    """Put a circle around a cell, wholly within the image."""
+def _choose_region(cells: Cells, rng: np.random.Generator) -> Circle:
+    """Choose a circle around a cell, completely within the image."""
     size = cells.size
     radius = size * rng.uniform(0.26, 0.34)
-    jitter, pick = rng.normal(0, 0.03 * size, 2), rng.uniform()
-    row, column = (place[:-1] for place in (cells.nucleus_row, cells.nucleus_column))
-    inner = np.flatnonzero((row > 0) & (row < size - 1) & (column > 0) & (column < size - 1))
-    centre = np.full(2, size / 2)
-    if len(inner):
-        cell = inner[int(pick * len(inner))]
-        centre = np.array([row[cell], column[cell]])
-    centre = np.clip(centre + jitter, radius, size - 1 - radius)
-    return Circle(round(float(centre[0]), 2), round(float(centre[1]), 2), round(float(radius), 2))
+    jitter, choice = rng.normal(0, 0.03 * size, 2), rng.uniform()
+    row, column = (coordinate[:-1] for coordinate in (cells.nucleus_row, cells.nucleus_column))
+    candidates = np.flatnonzero((row > 0) & (row < size - 1) & (column > 0) & (column < size - 1))
+    center = np.full(2, size / 2)
+    if len(candidates):
+        cell = candidates[int(choice * len(candidates))]
+        center = np.array([row[cell], column[cell]])
+    center = np.clip(center + jitter, radius, size - 1 - radius)
+    return Circle(round(float(center[0]), 2), round(float(center[1]), 2), round(float(radius), 2))
 
 
-def _within(place: Circle, cells: Cells, margin: float) -> tuple[Plane, PerCell]:
-    """Return a soft mask that is zero from `margin` inside the circle outwards, and the cells well inside."""
+def _region_mask(region: Circle, cells: Cells, margin: float) -> tuple[Plane, PerCell]:
+    """Return a soft mask of a circle, and which cells lie in it.
+
+    The mask is zero from `margin` inside the circle outwards.
+    """
     grid = np.arange(cells.size, dtype=np.float32)
-    distance = np.hypot(grid[:, None] - place.row, grid[None, :] - place.column)
-    reach = place.radius - margin
-    mask = np.clip((reach - distance) / (0.12 * place.radius), 0, 1).astype(np.float32)
-    away = np.hypot(cells.nucleus_row - place.row, cells.nucleus_column - place.column)
-    return mask, (away < reach).astype(np.float32)
+    distance = np.hypot(grid[:, None] - region.row, grid[None, :] - region.column)
+    reach = region.radius - margin
+    mask = np.clip((reach - distance) / (0.12 * region.radius), 0, 1).astype(np.float32)
+    cell_distance = np.hypot(cells.nucleus_row - region.row, cells.nucleus_column - region.column)
+    return mask, (cell_distance < reach).astype(np.float32)
 
 
 def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "channel height width"]:
-    """Draw a few specks and rounded dead cells that shine in all stains."""
+    """Draw a few specks and rounded dead cells that are bright in all channels."""
     size = cells.size
     n = int(rng.poisson(1.0 * (size / cells.pixels_per_um / 128) ** 2))
-    place = rng.uniform(0, size, (2, n))
+    position = rng.uniform(0, size, (2, n))
     radius = rng.choice([1.0, 1.6, 4.0], n) * cells.pixels_per_um
-    plane = stamp(size, place[0], place[1], radius, rng.uniform(0.8, 2.4, n), softness=0.6 * cells.pixels_per_um)
-    share = np.asarray([0.5, 0.8, 0.6, 0.8, 0.9, 0.7], np.float32)
-    debris: Float32[np.ndarray, "channel height width"] = share[:, None, None] * plane
+    plane = stamp(size, position[0], position[1], radius, rng.uniform(0.8, 2.4, n), softness=0.6 * cells.pixels_per_um)
+    channel_share = np.asarray([0.5, 0.8, 0.6, 0.8, 0.9, 0.7], np.float32)
+    debris: Float32[np.ndarray, "channel height width"] = channel_share[:, None, None] * plane
     return debris
 
 
-def draw_site(order: SiteSpec) -> Site:
-    """Make one site.
+def draw_site(spec: SiteSpec) -> Site:
+    """Simulate one site.
 
-    Each part (geometry, traits, every stain, camera) has a generator of its own that does not know the effect: the
-    same order with and without it shows the same cells, unless the effect is on number or size of cells.
+    Each part (geometry, traits, every channel, camera) has its own random generator, independent of the effect: the
+    same specification with and without it gives the same cells, unless the effect changes number or size of cells.
 
     Args:
-        order: What to make.
+        spec: The specification of the site.
     """
-    kind = CELL_TYPES[order.cell_type]
-    effect = order.effect
+    kind = CELL_TYPES[spec.cell_type]
+    effect = spec.effect
     cells = grow_cells(
         kind,
-        size=order.size,
-        pixels_per_um=order.pixels_per_um,
-        rng=rng_for(*order.key, "cells"),
-        density=order.density * order.batch.density * effect.factor("density"),
+        size=spec.size,
+        pixels_per_um=spec.pixels_per_um,
+        rng=rng_for(*spec.key, "cells"),
+        density=spec.density * spec.batch.density * effect.factor("density"),
         cell_size=effect.factor("cell_size"),
     )
     n = len(cells.row)
-    rng = rng_for(*order.key, "traits")
-    plain = no_effect(kind, n, rng)
+    rng = rng_for(*spec.key, "traits")
+    control_traits = no_effect(kind, n, rng)
     susceptibility = rng.uniform(size=n).astype(np.float32)
-    place: Circle | None = None
-    mask: Plane = np.ones((order.size, order.size), np.float32)
-    reached: PerCell = np.ones(n, np.float32)
+    region: Circle | None = None
+    mask: Plane = np.ones((spec.size, spec.size), np.float32)
+    is_affected: PerCell = np.ones(n, np.float32)
     if effect.local:
-        place = _choose_place(cells, rng_for(*order.key, "place"))
-        mask, reached = _within(place, cells, reach_px(order.batch, order.pixels_per_um))
-    changed = effect.change(plain, reached, susceptibility)
+        region = _choose_region(cells, rng_for(*spec.key, "place"))
+        mask, is_affected = _region_mask(region, cells, reach_px(spec.batch, spec.pixels_per_um))
+    traits = effect.change(control_traits, is_affected, susceptibility)
 
-    light = _debris(cells, rng_for(*order.key, "debris"))
-    for channel, draw in enumerate(DRAW):
-        drawn = draw(cells, changed, rng_for(*order.key, "stain", channel))
+    light = _debris(cells, rng_for(*spec.key, "debris"))
+    for channel, draw in enumerate(DRAW_CHANNEL):
+        channel_light = draw(cells, traits, rng_for(*spec.key, "stain", channel))
         if effect.local and channel + 1 in effect.channels:
-            before = draw(cells, plain, rng_for(*order.key, "stain", channel))
-            drawn = before + mask * (drawn - before)
-        light[channel] += drawn
+            control_light = draw(cells, control_traits, rng_for(*spec.key, "stain", channel))
+            channel_light = control_light + mask * (channel_light - control_light)
+        light[channel] += channel_light
     image = acquire(
         light,
         cells.body,
-        order.batch,
+        spec.batch,
         levels=kind.levels,
-        intensity=order.intensity,
-        pixels_per_um=order.pixels_per_um,
-        rng=rng_for(*order.key, "camera"),
+        intensity=spec.intensity,
+        pixels_per_um=spec.pixels_per_um,
+        rng=rng_for(*spec.key, "camera"),
     )
-    return Site(image, cells.n_visible, place)
+    return Site(image, cells.n_visible, region)

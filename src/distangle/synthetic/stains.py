@@ -1,7 +1,7 @@
-"""Six stains drawn over the geometry of cells, as light before the microscope.
+"""Draw six stains over the geometry of cells, as light before the microscope.
 
-Every function draws random numbers in an amount that does not depend on the traits, so a cell whose traits are
-unchanged looks the same to the last bit whatever happens to its neighbours.
+Every function draws a fixed amount of random numbers, whatever the traits. A cell with unchanged traits therefore
+looks the same to the last bit whatever happens to its neighbors.
 """
 
 import numpy as np
@@ -20,14 +20,14 @@ def stamp(
 
     Args:
         size: Height and width of the plane.
-        row: Centres.
-        column: Centres.
+        row: Rows of the centers.
+        column: Columns of the centers.
         radius: Radii.
         gain: Height of each disc.
         softness: Width of the edge.
     """
-    drawn: np.ndarray = (gain > 0) & (row > -9) & (row < size + 9) & (column > -9) & (column < size + 9)
-    row, column, radius, gain = (values[drawn].astype(np.float32) for values in (row, column, radius, gain))
+    is_visible: np.ndarray = (gain > 0) & (row > -9) & (row < size + 9) & (column > -9) & (column < size + 9)
+    row, column, radius, gain = (values[is_visible].astype(np.float32) for values in (row, column, radius, gain))
     if not len(row):
         return np.zeros((size, size), np.float32)
     half = int(np.ceil(radius.max() + 3 * softness))
@@ -43,8 +43,8 @@ def stamp(
     return plane
 
 
-def _inside_nucleus(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn polar coordinates in nuclear radii, [cell, spot], into rows and columns."""
+def _polar_to_image(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert polar coordinates in nuclear radii, [cell, spot], to rows and columns."""
     along = distance * np.cos(angle) * cells.nucleus_long[:, None]
     across = distance * np.sin(angle) * cells.nucleus_short[:, None]
     sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
@@ -53,14 +53,14 @@ def _inside_nucleus(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tu
     return row, column
 
 
-def _owned(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Tell which points, [cell, ...], lie in their own cell."""
+def _in_own_cell(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Return which points, [cell, ...], lie in their own cell."""
     size = cells.size
-    y, x = (np.clip(np.rint(place), -1, size).astype(np.int64) for place in (row, column))
+    y, x = (np.clip(np.rint(position), -1, size).astype(np.int64) for position in (row, column))
     visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
     cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
-    owned: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
-    return owned
+    in_own_cell: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+    return in_own_cell
 
 
 def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
@@ -73,20 +73,17 @@ def _nuclear_mask(cells: Cells) -> Plane:
 
 
 def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
-    """Draw a few bright clumps in the cytoplasm of the cells that have an amount of them."""
+    """Draw a few bright clumps in the cytoplasm of cells with aggregates."""
     n = len(cells.row)
     shape = (n, 8)
-    row, column = _inside_nucleus(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
+    row, column = _polar_to_image(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
     radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
-    gain = np.where(_owned(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
+    gain = np.where(_in_own_cell(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
     return stamp(cells.size, *_flat(row, column, radius, gain))
 
 
 def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw chromatin: soft ellipses with grain, whole or in fragments.
-
-    Grain and heterochromatin give them structure.
-    """
+    """Draw chromatin: soft grainy ellipses, whole or in fragments."""
     unit = cells.pixels_per_um
     grain = fine_noise(cells.size, 0.7 * unit, rng)
     clumps = fine_noise(cells.size, 0.95 * unit, rng)
@@ -94,19 +91,19 @@ def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane
     distance, angle = rng.uniform(0.25, 0.95, shape), rng.uniform(0, 2 * np.pi, shape) / 6
     angle = angle + np.arange(6) * np.pi / 3
     share, size = rng.uniform(0.16, 0.34, shape), cells.spread(traits.nucleus_size)
-    breaks = rng.uniform(size=shape[0]) < traits.nucleus_fragments
+    is_fragmented = rng.uniform(size=shape[0]) < traits.nucleus_fragments
 
     radius = np.sqrt(cells.nucleus_long * cells.nucleus_short)
     inside = (size - cells.radial) * cells.spread(radius)
     mask = soft_step(inside, 0.4) * (cells.owner >= 0)
     spots = cells.spread(traits.chromatin_spots)
     texture = 1 + 0.15 * grain + 0.25 * np.maximum(clumps - 1.1, 0)
-    speckled = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
-    whole = mask * np.maximum(speckled, 0.1) * cells.spread(np.where(breaks, 0, traits.nucleus_gain))
-    row, column = _inside_nucleus(cells, distance, angle)
-    gain = np.where(breaks[:, None] & _owned(cells, row, column), 2.0 * traits.nucleus_gain[:, None], 0)
-    pieces = np.minimum(stamp(cells.size, *_flat(row, column, share * radius[:, None], gain)), 3.0)
-    light: Plane = (whole + pieces + 0.03 * cells.body).astype(np.float32)
+    textured = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
+    whole = mask * np.maximum(textured, 0.1) * cells.spread(np.where(is_fragmented, 0, traits.nucleus_gain))
+    row, column = _polar_to_image(cells, distance, angle)
+    gain = np.where(is_fragmented[:, None] & _in_own_cell(cells, row, column), 2.0 * traits.nucleus_gain[:, None], 0)
+    fragments = np.minimum(stamp(cells.size, *_flat(row, column, share * radius[:, None], gain)), 3.0)
+    light: Plane = (whole + fragments + 0.03 * cells.body).astype(np.float32)
     return light
 
 
@@ -135,7 +132,7 @@ def draw_er(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
 
 
 def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw actin: fibres along each cell, a cortex at its outline, a diffuse pool."""
+    """Draw actin: fibers along each cell, a cortex at its outline, a diffuse pool."""
     unit, size = cells.pixels_per_um, cells.size
     n = len(cells.row)
     white = rng.standard_normal((160, 160), dtype=np.float32)
@@ -147,7 +144,7 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     patches = slow_noise(size, 4 * unit, rng)
     grain = fine_noise(size, 0.8 * unit, rng)
     shape = (n, 14)
-    dots = _inside_nucleus(cells, rng.uniform(0.9, 2.0, shape), rng.uniform(0, 2 * np.pi, shape))
+    dots = _polar_to_image(cells, rng.uniform(0.9, 2.0, shape), rng.uniform(0, 2 * np.pi, shape))
     dot_gain = traits.actin_puncta[:, None] * rng.uniform(0.4, 1.2, shape)
     aggregates = _aggregates(cells, traits.actin_aggregates, rng)
 
@@ -165,7 +162,7 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     fibres = np.maximum(streaks - 0.1, 0) ** 1.25 * (1 + 0.4 * patches) * cells.spread(traits.fibres)
     cortex = np.exp(-(((cells.depth - 0.6 * unit) / (0.8 * unit)) ** 2)) * (1 + 0.35 * patches)
     diffuse = 0.42 * (1 + 0.12 * grain) * (1 - 0.25 * soft_step(-cells.rim, 0.5))
-    dots_light = stamp(size, *_flat(*dots, np.float32(0.55 * unit), np.where(_owned(cells, *dots), dot_gain, 0)))
+    dots_light = stamp(size, *_flat(*dots, np.float32(0.55 * unit), np.where(_in_own_cell(cells, *dots), dot_gain, 0)))
     light: Plane = (
         cells.body * np.maximum(diffuse + 0.62 * fibres + 0.85 * cortex * cells.spread(traits.cortex), 0)
         + dots_light
@@ -180,21 +177,21 @@ def draw_rna(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     grain = fine_noise(cells.size, 0.6 * unit, rng)
     clouds = slow_noise(cells.size, 6 * unit, rng)
     shape = (n, 9)
-    wished = rng.choice([1, 2, 3, 4, 5], n, p=[0.2, 0.35, 0.25, 0.15, 0.05])
+    base_count = rng.choice([1, 2, 3, 4, 5], n, p=[0.2, 0.35, 0.25, 0.15, 0.05])
     angle = np.arange(9) * 2.4 + rng.uniform(0, 2 * np.pi, (n, 1)) + rng.normal(0, 0.25, shape)
     distance = np.sqrt((np.arange(9) + 0.35) / 9) * 0.72 + rng.normal(0, 0.05, shape)
     width = rng.uniform(0.8, 1.25, shape)
     aggregates = _aggregates(cells, traits.rna_aggregates, rng)
-    # Few nucleoli lie anywhere in the nucleus, not at its centre only: start at a random spot of the spiral.
+    # A few nucleoli may lie anywhere in the nucleus, not only at its center: start at a random spot of the spiral.
     start = rng.integers(0, 9, n)
-    seat = (np.arange(9)[None, :] * 4 + start[:, None]) % 9
-    distance, angle = np.take_along_axis(distance, seat, 1), np.take_along_axis(angle, seat, 1)
+    spot = (np.arange(9)[None, :] * 4 + start[:, None]) % 9
+    distance, angle = np.take_along_axis(distance, spot, 1), np.take_along_axis(angle, spot, 1)
 
-    count = np.clip(np.rint(wished * traits.nucleoli_count), 1, 9)
+    count = np.clip(np.rint(base_count * traits.nucleoli_count), 1, 9)
     dispersal = np.clip(traits.nucleoli_dispersal, 0, 1)
-    row, column = _inside_nucleus(cells, distance, angle)
-    shown = (np.arange(9) < count[:, None]) & _owned(cells, row, column)
-    gain = np.where(shown, 1.15 * (1 - dispersal)[:, None], 0)
+    row, column = _polar_to_image(cells, distance, angle)
+    is_drawn = (np.arange(9) < count[:, None]) & _in_own_cell(cells, row, column)
+    gain = np.where(is_drawn, 1.15 * (1 - dispersal)[:, None], 0)
     radius = 0.075 * np.sqrt(cells.nucleus_long * cells.nucleus_short)[:, None] * 2 * width
     spots = stamp(cells.size, *_flat(row, column, radius * traits.nucleoli_size[:, None], gain), softness=0.35 * unit)
     nucleus = _nuclear_mask(cells)
@@ -215,7 +212,7 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     n_worms, n_steps = int(np.clip(area / 19, 12, 56)), 24
     shape = (n, n_worms)
     start = rng.uniform(0, 2 * np.pi, shape)
-    out = rng.uniform(size=shape) ** 1.7
+    radial_position = rng.uniform(size=shape) ** 1.7
     turns = np.cumsum(rng.normal(0, 0.3, (*shape, n_steps)), axis=2)
     fusion = np.maximum(traits.mito_length, 1)[:, None, None]
     heading = rng.uniform(0, 2 * np.pi, (*shape, 1)) + turns / fusion
@@ -224,21 +221,21 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     haze = slow_noise(size, 4 * unit, rng)
     aggregates = _aggregates(cells, traits.mito_aggregates, rng)
 
-    # From 1.12 nuclear radii outwards, to about the cell's own outline.
-    far = np.sqrt(cells.half_long * cells.half_short / (cells.nucleus_long * cells.nucleus_short))[:, None]
-    reach = np.maximum(0.95 * far - 1.12, 0.1) * np.minimum(traits.mito_reach, 1.1)[:, None]
-    row, column = _inside_nucleus(cells, 1.12 + out ** (1 / fusion[..., 0]) * reach, start)
+    # From 1.12 nuclear radii outwards, to about the outline of the cell.
+    cell_radius = np.sqrt(cells.half_long * cells.half_short / (cells.nucleus_long * cells.nucleus_short))[:, None]
+    reach = np.maximum(0.95 * cell_radius - 1.12, 0.1) * np.minimum(traits.mito_reach, 1.1)[:, None]
+    row, column = _polar_to_image(cells, 1.12 + radial_position ** (1 / fusion[..., 0]) * reach, start)
     pace = 0.75 * unit * fusion**0.35 * np.minimum(traits.mito_reach, 1)[:, None, None] ** 0.5
     rows = row[..., None] + np.cumsum(np.sin(heading), axis=2) * pace
     columns = column[..., None] + np.cumsum(np.cos(heading), axis=2) * pace
     step = np.arange(n_steps)
-    lit = step < length[..., None]
-    # A fragment gathers the light of five steps in one dot; the light of a cell stays the same.
-    broken = np.clip(traits.mito_fragments, 0, 1)[:, None] > rng.uniform(size=shape)
-    gathered = np.where(broken[..., None], step // 5 * 5, step)
-    rows, columns = (np.take_along_axis(values, gathered, 2) for values in (rows, columns))
-    mass = (weight * traits.mito_gain[:, None])[..., None] * lit * np.minimum(8.5 / length, 1.6)[..., None] ** 0.3
-    mass = np.where(_owned(cells, rows, columns), mass, 0)
+    is_drawn = step < length[..., None]
+    # A fragment has the light of five steps in one dot; the total light of a cell stays the same.
+    is_fragmented = np.clip(traits.mito_fragments, 0, 1)[:, None] > rng.uniform(size=shape)
+    step_index = np.where(is_fragmented[..., None], step // 5 * 5, step)
+    rows, columns = (np.take_along_axis(values, step_index, 2) for values in (rows, columns))
+    mass = (weight * traits.mito_gain[:, None])[..., None] * is_drawn * np.minimum(8.5 / length, 1.6)[..., None] ** 0.3
+    mass = np.where(_in_own_cell(cells, rows, columns), mass, 0)
     worms = _splat(size, rows, columns, mass)
     worms = ndimage.gaussian_filter(worms, 0.45 * unit, truncate=3) * unit**1.2
     outside = soft_step(cells.rim - 0.3 * unit, 0.35)
@@ -253,44 +250,44 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
 
 
 def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
-    """Share the mass of points among the four pixels around each."""
-    kept = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
-    row, column, mass = row[kept], column[kept], mass[kept]
+    """Distribute the mass of points over the four pixels around each."""
+    inside = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
+    row, column, mass = row[inside], column[inside], mass[inside]
     y, x = row.astype(np.int64), column.astype(np.int64)
     fy, fx = row - y, column - x
     flat = y * size + x
-    places = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
+    pixels = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
     shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
-    drawn = np.bincount(places, shares * np.tile(mass, 4), size * size)
-    plane: Plane = drawn.reshape(size, size).astype(np.float32)
+    total = np.bincount(pixels, shares * np.tile(mass, 4), size * size)
+    plane: Plane = total.reshape(size, size).astype(np.float32)
     return plane
 
 
 def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
-    """Draw the Golgi: small bodies at one side of the nucleus, over a dim cell."""
+    """Draw the Golgi: small bodies on one side of the nucleus, over a dim cell."""
     unit, n = cells.pixels_per_um, len(cells.row)
     grain = fine_noise(cells.size, 0.9 * unit, rng)
     shape = (n, 16)
     side = rng.uniform(0, 2 * np.pi, (n, 1))
     around = rng.normal(0, 0.42, shape)
     ring = rng.uniform(-np.pi, np.pi, shape)
-    out = np.abs(rng.normal(0, 0.16, shape))
+    outward = np.abs(rng.normal(0, 0.16, shape))
     radius = rng.uniform(0.45, 0.95, shape) * unit
     weight = rng.uniform(0.5, 1.2, shape)
     aggregates = _aggregates(cells, traits.golgi_aggregates, rng)
 
     spread = traits.golgi_spread[:, None]
-    wide = np.clip((spread - 1) / 2.5, 0, 1)  # dispersed bodies leave their side altogether
-    turned = np.maximum(np.clip(traits.golgi_ring, 0, 1)[:, None], wide)
-    angle = side + around * np.minimum(spread, 2) * (1 - turned) + ring * turned
-    distance = 1.2 + np.minimum(out * spread, 1.6)
-    row, column = _inside_nucleus(cells, distance, angle)
-    gain = np.where(_owned(cells, row, column), weight * traits.golgi_gain[:, None], 0)
-    gain = gain / (1 + 0.8 * np.clip(1 - spread, 0, 1))  # packed bodies lie on one another
+    dispersion = np.clip((spread - 1) / 2.5, 0, 1)  # dispersed bodies are all around the nucleus
+    ring_share = np.maximum(np.clip(traits.golgi_ring, 0, 1)[:, None], dispersion)
+    angle = side + around * np.minimum(spread, 2) * (1 - ring_share) + ring * ring_share
+    distance = 1.2 + np.minimum(outward * spread, 1.6)
+    row, column = _polar_to_image(cells, distance, angle)
+    gain = np.where(_in_own_cell(cells, row, column), weight * traits.golgi_gain[:, None], 0)
+    gain = gain / (1 + 0.8 * np.clip(1 - spread, 0, 1))  # packed bodies overlap
     bodies = 2.1 * np.tanh(stamp(cells.size, *_flat(row, column, radius, gain)) / 2.0)
     unspecific = 0.2 + 0.22 * _nuclear_mask(cells) + 0.14 * np.exp(-np.maximum(cells.rim, 0) / (4 * unit))
     light: Plane = (cells.body * (unspecific * (1 + 0.08 * grain) + bodies) + 0.9 * aggregates).astype(np.float32)
     return light
 
 
-DRAW = (draw_nuclei, draw_er, draw_actin, draw_rna, draw_mitochondria, draw_golgi)
+DRAW_CHANNEL = (draw_nuclei, draw_er, draw_actin, draw_rna, draw_mitochondria, draw_golgi)

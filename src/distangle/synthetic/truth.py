@@ -1,20 +1,20 @@
-"""What was planted, as a file beside the images: `truth.json`.
+"""Define the ground truth of a synthetic screen, stored as `truth.json`.
 
 Schema (UTF-8 JSON, one object):
 
 - `schema_version`: 1.
-- `config`: the `SimulationConfig` that made the screen; the same one makes the same bytes again.
+- `config`: the `SimulationConfig` that made the screen; equal values give equal bytes.
 - `perturbations`: name -> `role` (`treatment`, `positive_control`, `negative_control`), `kind` (kinds of effect
   joined by `+`, or `none`), `channels` (those it changes, counted from 1, empty for none), `local` (whether its
-  effect has a place in the image), `strength` (factor on the effect), `description` (words).
+  effect is local), `strength` (factor on the effect), `description` (text).
 - `plates`: one object per plate: `experiment`, `plate`, `cell_type`, `split` (`train` or `test`), `perturbations`
   (names on it) and `batch` (`gain` and `offset` per channel, `blur_um`, `vignette`, `centre`, `density`, optics; see
-  `acquisition.Batch`).
+  `acquisition.BatchEffect`).
 - `sites`: one object per site: `experiment`, `plate`, `well` (`B02`), `site` (from 1), `perturbation`, `n_cells`
-  (nuclei with their centre in the image) and `place`: `row`, `column`, `radius` of a circle in pixels, outside of
-  which the image is as if untreated, or null.
+  (nuclei with their center in the image) and `place`: `row`, `column`, `radius` of a circle in pixels, outside of
+  which the image is that of a control, or null.
 
-The labels of test experiments stand here and nowhere else.
+Labels of test experiments are in no other file.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class _FrozenModel(BaseModel):
 
 
 class Place(_FrozenModel):
-    """A circle in an image: centre and radius in pixels."""
+    """A circle in an image: center and radius in pixels."""
 
     row: float
     column: float
@@ -45,7 +45,7 @@ class Place(_FrozenModel):
 
 
 class PlantedPerturbation(_FrozenModel):
-    """What a perturbation does; `channels` count from 1, and are empty for nothing."""
+    """The effect of a perturbation; `channels` count from 1, empty for no effect."""
 
     role: Literal["treatment", "positive_control", "negative_control"]
     kind: str
@@ -56,7 +56,7 @@ class PlantedPerturbation(_FrozenModel):
 
 
 class PlantedPlate(_FrozenModel):
-    """What is on a plate, and its batch effects."""
+    """The perturbations on a plate, and its batch effects."""
 
     experiment: str
     plate: int
@@ -67,7 +67,7 @@ class PlantedPlate(_FrozenModel):
 
 
 class PlantedSite(_FrozenModel):
-    """What is on a site and where."""
+    """The perturbation of a site, and the region of its effect."""
 
     experiment: str
     plate: int
@@ -79,7 +79,7 @@ class PlantedSite(_FrozenModel):
 
 
 class Truth(_FrozenModel):
-    """All that was planted in a synthetic screen."""
+    """The ground truth of a synthetic screen."""
 
     schema_version: Literal[1] = 1
     config: SimulationConfig
@@ -91,27 +91,27 @@ class Truth(_FrozenModel):
     def _site_of(self) -> dict[tuple[str, str, str, int], PlantedSite]:
         return {(site.experiment, str(site.plate), site.well, site.site): site for site in self.sites}
 
-    def known(self, experiment: str, plate: int | str, well: str, site: int) -> PlantedSite | None:
-        """Return what is known of one site; None where there is no such site."""
+    def find(self, experiment: str, plate: int | str, well: str, site: int) -> PlantedSite | None:
+        """Return the ground truth of one site; None if there is no such site."""
         return self._site_of.get((experiment, str(plate), well, site))
 
     def site(self, experiment: str, plate: int | str, well: str, site: int) -> PlantedSite:
-        """Return what is known of one site.
+        """Return the ground truth of one site.
 
         Raises:
             ScreenError: There is no such site.
         """
-        known = self.known(experiment, plate, well, site)
-        if known is None:
+        match = self.find(experiment, plate, well, site)
+        if match is None:
             names = sorted({f"{other.experiment} plate {other.plate}" for other in self.sites})
             raise ScreenError(
                 f"The truth has no site {site} in well {well} of {experiment} plate {plate}. "
                 f"{did_you_mean(f'{experiment} plate {plate}', names)}"
             )
-        return known
+        return match
 
     def place(self, experiment: str, plate: int | str, well: str, site: int) -> Place | None:
-        """Return where the effect is in a site, or None when it is everywhere or nowhere.
+        """Return the region of the effect in a site; None if it is everywhere or nowhere.
 
         Raises:
             ScreenError: There is no such site.
@@ -120,38 +120,34 @@ class Truth(_FrozenModel):
 
 
 def truth_of(screen: Screen, *, say: Callable[[str], None]) -> Truth | None:
-    """Return what was planted in a screen; None of a screen of real cells.
+    """Return the ground truth of a screen; None for a screen of real cells.
 
-    A laboratory may have a `truth.json` of its own beside its images: it counts only where it knows every site of the
+    A laboratory may have its own `truth.json` next to its images: the file is used only if it has every site of the
     screen, and no label of the screen contradicts it.
 
     Args:
-        screen: Its source folder is looked into; what lies behind a URL has no truth.
-        say: Told, in one sentence, of a file that was left aside.
+        screen: Its source folder is searched; a source behind a URL has no ground truth.
+        say: Called with one sentence about a file that is ignored.
     """
     source = screen.source
     if not isinstance(source, Path) or not (source / "truth.json").is_file():
         return None
     file = source / "truth.json"
     if screen.confined and links_leading_out(source, ["truth.json"]):
-        say(f"{file} is a link that leads out of the source: it is left aside.")
+        say(f"{file} is a link that leads out of the source folder: it is ignored.")
         return None
     try:
         truth = read_truth(file)
     except ScreenError:
-        say(
-            f"{file} is not what `distangle simulate` writes: it is left aside, and the screen is taken for a real one."
-        )
+        say(f"{file} was not written by `distangle simulate`: it is ignored, and the screen is treated as a real one.")
         return None
     sites = screen.sites[["experiment", "plate", "well", "site", "perturbation"]]
     for experiment, plate, well, site, label in sites.itertuples(index=False, name=None):
-        known = truth.known(str(experiment), str(plate), str(well), int(site))
-        if known is None or (label and str(label) != known.perturbation):
-            place = f"{experiment} plate {plate} well {well} site {site}"
-            why = (
-                f"does not know {place}" if known is None else f"says {known.perturbation!r} of {place}, not {label!r}"
-            )
-            say(f"{file} is of another screen: it {why}. It is left aside.")
+        planted = truth.find(str(experiment), str(plate), str(well), int(site))
+        if planted is None or (label and str(label) != planted.perturbation):
+            name = f"{experiment} plate {plate} well {well} site {site}"
+            reason = f"lacks {name}" if planted is None else f"has {planted.perturbation!r} for {name}, not {label!r}"
+            say(f"{file} belongs to another screen: it {reason}. It is ignored.")
             return None
     return truth
 
@@ -160,14 +156,14 @@ def read_truth(path: Path) -> Truth:
     """Read `truth.json`, or the one in the folder of a synthetic screen.
 
     Raises:
-        ScreenError: There is none, or it is not what this version writes.
+        ScreenError: There is none, or this version cannot read it.
     """
     file = path / "truth.json" if path.is_dir() else path
     if not file.exists():
         raise ScreenError(
-            f"No truth in {file}. `distangle simulate OUT` writes one as its last file; real screens have none."
+            f"{file} does not exist. `distangle simulate OUT` writes it as its last file; real screens have none."
         )
-    fix = "It is not a truth that this version understands. Simulate the screen again: `distangle simulate OUT`."
-    said = read_json(file, fix=fix, error=ScreenError)
+    fix = "This version cannot read it. Simulate the screen again: `distangle simulate OUT`."
+    values = read_json(file, fix=fix, error=ScreenError)
     with read_regular_file(file, fix=fix, error=ScreenError):
-        return Truth.model_validate(said)
+        return Truth.model_validate(values)

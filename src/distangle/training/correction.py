@@ -229,7 +229,7 @@ def _score(
     if correction.method != "none":
         everybody = np.flatnonzero(np.isin(fold, [fold[part.rows[0]], INNER]))
         wells = reference_wells(
-            screen, everybody, correction, features.numbers_of, fold=fold.astype(str), training_rows=part.rows
+            screen, everybody, correction, features.of_whole_images, fold=fold.astype(str), training_rows=part.rows
         )
         set_prior(model, wells)
     maker = BatchLoader(store, part, quick, n_perturbations=n_classes, wells=wells, features=features)
@@ -248,7 +248,7 @@ def _score(
         logits = torch.zeros(len(new.rows), n_classes, device=device)
         for k in range(N_VIEWS):
             numbers = torch.from_numpy(features.take(new.rows, k)).to(device)
-            logits += model.classify_numbers(numbers, cell_types, references).logits
+            logits += model.classify_features(numbers, cell_types, references).logits
     named = logits.argmax(1).cpu().numpy()
     recalls = [float((named[new.labels == label] == label).mean()) for label in np.unique(new.labels)]
     share = 0.0 if wells is None else float(np.mean([share for _, share in wells.share_of_groups().values()]))

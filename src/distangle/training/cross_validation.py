@@ -18,7 +18,7 @@ from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
 from distangle.errors import FoldError, OutOfMemoryError, RunError, StopRequested, StorageError
 from distangle.images import ImageCache
-from distangle.model.device import is_named
+from distangle.model.device import is_device_set
 from distangle.results import RunFolder
 from distangle.results.run_screen import own_screen
 from distangle.screen import TRAIN, Folds, Screen, hold_nothing_out
@@ -191,7 +191,7 @@ def _devices(config: TrainingConfig, screen: Screen, *, n_folds: int) -> list[st
 
     Without a GPU the heads of a frozen backbone are trained one on each core: a head is too small for two.
     """
-    if n_ranks() > 1 or is_named():
+    if n_ranks() > 1 or is_device_set():
         return []
     if torch.cuda.is_available():
         return [str(device) for device in range(torch.cuda.device_count())]

@@ -180,7 +180,7 @@ def _no_wells(model: PerturbationClassifier, screen: Screen, correction: Correct
         return None
 
     def zeros(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        return list(rows), np.zeros((len(rows), model.n_numbers), dtype=np.float32)
+        return list(rows), np.zeros((len(rows), model.n_features), dtype=np.float32)
 
     everybody = np.arange(len(screen.sites))
     return reference_wells(screen, everybody, correction, zeros, fold=None, training_rows=everybody)

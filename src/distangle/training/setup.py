@@ -260,7 +260,9 @@ def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, res
     store, features, correction = data.store, data.features, network.config.correction
 
     def numbers_of(rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        return measure_features_of_controls(network, store, rows) if features is None else features.numbers_of(rows)
+        return (
+            measure_features_of_controls(network, store, rows) if features is None else features.of_whole_images(rows)
+        )
 
     everybody = range(len(data.screen.sites))
     if not resumes:

@@ -72,7 +72,7 @@ def batch_loss(
     half = HALF.get(config.precision)
     with torch.autocast(device.type, half, enabled=half is not None):
         if batch.numbers is not None:
-            outputs = model.classify_numbers(batch.numbers.to(device), cell_types, references)
+            outputs = model.classify_features(batch.numbers.to(device), cell_types, references)
         else:
             images = batch.images(device)
             if config.channels_last:

@@ -20,7 +20,7 @@ from distangle.model import (
     eval_mode,
 )
 from distangle.model.features import Features
-from distangle.model.forward import BatchPlan, SiteInputs, go_on, site_outputs
+from distangle.model.forward import BatchPlan, SiteInputs, do_nothing, site_outputs
 from distangle.screen import Screen
 from distangle.training.config import BatchNormConfig
 from distangle.training.data.sites import TrainingSites
@@ -46,7 +46,7 @@ class SiteEvaluation:
     norms: BatchNormConfig = BatchNormConfig()
     training_rows: Sequence[int] = ()
     batch_size: int = 64
-    before_batch: Callable[[], None] = go_on
+    before_batch: Callable[[], None] = do_nothing
 
 
 def validate(

@@ -273,9 +273,9 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert sites.references is None
     model = opened.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
-    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
+    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_features)))
     _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)
-    assert sites.references.shape == (4, centred.model.n_numbers)
+    assert sites.references.shape == (4, centred.model.n_features)
     assert sites.references.abs().max() > 0
 
 
@@ -283,7 +283,7 @@ def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
     run, screen = made
     (tmp_path / "screen").mkdir()
     elsewhere = replace(screen, card=screen.card.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen")
-    with pytest.raises(ScreenError, match=r"No truth in .*plates\. .*real screens have none"):
+    with pytest.raises(ScreenError, match=r"plates.* does not exist\. .*real screens have none"):
         benchmark_run(run, elsewhere)
 
 

@@ -61,7 +61,7 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
     controls = None if removal == "mean" else sites(3, seed=9)[0][: 1 if removal == "one control" else N]
     references = None
     if variant == "centred":
-        references = 0.1 * torch.randn(N, model.n_numbers, generator=torch.Generator().manual_seed(3))
+        references = 0.1 * torch.randn(N, model.n_features, generator=torch.Generator().manual_seed(3))
     given = batch(images, cell_types, TARGETS, references=references, controls=controls)
     absent, present = baseline_images(given), coalitions(3)
     found = coalition_answers(model, given, asked=torch.arange(5), present=present)

@@ -130,7 +130,7 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
         sites,
         images=torch.randn_like(sites.images),
         cell_types=torch.nn.functional.one_hot(torch.tensor([0, 1, 1]), 2).float(),
-        references=torch.randn(3, model.n_numbers),
+        references=torch.randn(3, model.n_features),
         controls=torch.randn_like(sites.images),
         norms=[BatchStatistics([2], lent), BatchStatistics([0, 1], None)],
     )

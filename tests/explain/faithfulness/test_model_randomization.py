@@ -146,7 +146,7 @@ def piece_of(model, sites, *, controls):
         images=sites.images,
         cell_types=None,
         targets=sites.targets,
-        references=torch.full((len(sites), model.n_numbers), 9.0),
+        references=torch.full((len(sites), model.n_features), 9.0),
         controls=controls,
         others=None,
         lent=lent,
@@ -167,7 +167,7 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
     # All is new: a fresh network with fresh norms, asked about the control image.
     fresh = build_classifier(model.config, seed=3).eval()
     with torch.no_grad():
-        expected = fresh.numbers(fresh.pool(fresh.feature_maps(piece.controls)))
+        expected = fresh.image_features(fresh.pool(fresh.feature_maps(piece.controls)))
     torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
     alone = step.fitting(piece_of(model, given, controls=None))
     assert (alone.references == 0).all()

@@ -56,11 +56,11 @@ def test_maps_and_gradients_are_those_of_the_printed_network(training: bool, rec
     for name, _ in network.features.named_parameters():
         state[name].requires_grad_()
     expected = printed_densenet(state, TINY.blocks, images, training=training)
-    found = network(images)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    output = network(images)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
 
-    towards = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    (found * towards).sum().backward()
+    towards = torch.randn(output.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (output * towards).sum().backward()
     (expected * towards).sum().backward()
     for name, parameter in network.features.named_parameters():
         torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-8, msg=name)
@@ -71,8 +71,8 @@ def test_densenet121_in_float32_is_the_printed_network_within_1e_5() -> None:
     images = torch.randn(1, 6, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = printed_densenet(network.features.state_dict(), (6, 12, 24, 16), images, training=False)
-        found = network(images)
-    assert (found - expected).abs().max() / expected.abs().max() < 1e-5
+        output = network(images)
+    assert (output - expected).abs().max() / expected.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ TABLE_2 = {
 def test_shapes_are_those_of_table_2(size: int, device: str) -> None:
     with torch.device(device):
         network = DenseNet(DENSENETS["densenet161"], n_channels=6).eval()
-    seen: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in TABLE_2:
         network.features.get_submodule(name).register_forward_hook(
-            lambda _module, _given, maps, name=name: seen.update({name: tuple(maps.shape)})
+            lambda _module, _inputs, maps, name=name: shapes.update({name: tuple(maps.shape)})
         )
     with torch.no_grad():
         network(torch.zeros(1, 6, size, size, device=device))
-    assert seen == {name: (1, n, edge * size // 512, edge * size // 512) for name, (n, edge) in TABLE_2.items()}
+    assert shapes == {name: (1, n, edge * size // 512, edge * size // 512) for name, (n, edge) in TABLE_2.items()}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
@@ -146,23 +146,25 @@ def test_pooling_before_the_convolution_changes_nothing(size: tuple[int, int]) -
 
 
 def test_the_pool_comes_first_by_default() -> None:
-    transition, seen = Transition(12), []
-    transition.conv.register_forward_hook(lambda _module, _given, maps: seen.append(tuple(maps.shape)))
+    transition, shapes = Transition(12), []
+    transition.conv.register_forward_hook(lambda _module, _inputs, maps: shapes.append(tuple(maps.shape)))
     transition(torch.zeros(2, 12, 8, 8))
-    assert seen == [(2, 6, 4, 4)]
+    assert shapes == [(2, 6, 4, 4)]
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_no_later_step_writes_over_what_a_hook_holds(training: bool) -> None:
     network = with_random_values(DenseNet(TINY, n_channels=2)).train(training)
-    held: list[tuple[str, Tensor, Tensor]] = []
+    outputs: list[tuple[str, Tensor, Tensor]] = []
     for name, part in network.features.named_modules():
         if not any(True for _ in part.children()):
-            part.register_forward_hook(lambda _module, _given, maps, name=name: held.append((name, maps, maps.clone())))
+            part.register_forward_hook(
+                lambda _module, _inputs, maps, name=name: outputs.append((name, maps, maps.clone()))
+            )
     maps = network(torch.randn(2, 2, 64, 64))
     functional.relu(maps)
-    assert len(held) > 30
-    for name, now, then in held:
+    assert len(outputs) > 30
+    for name, now, then in outputs:
         assert torch.equal(now, then), name
 
 

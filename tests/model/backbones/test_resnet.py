@@ -52,10 +52,10 @@ def test_a_step_and_its_gradients_are_those_of_eq_1(
     for name, _ in block.named_parameters():
         state[name].requires_grad_()
     expected = printed_step(state, maps, stride=stride, bottleneck=bottleneck)
-    found = block(maps)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    towards = torch.randn(found.shape, dtype=torch.float64)
-    (found * towards).sum().backward()
+    output = block(maps)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    towards = torch.randn(output.shape, dtype=torch.float64)
+    (output * towards).sum().backward()
     (expected * towards).sum().backward()
     for name, parameter in block.named_parameters():
         torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-8, msg=name)
@@ -88,10 +88,10 @@ def test_keys_are_torchvisions_under_features() -> None:
 
 def test_the_maps_have_no_negatives_and_nothing_is_written_over() -> None:
     network = ResNet(ResNetShape(blocks=(2, 1), bottleneck=False, width=8), n_channels=2)
-    held: list[tuple[str, Tensor, Tensor]] = []
+    outputs: list[tuple[str, Tensor, Tensor]] = []
     for name, part in network.features.named_modules():
-        part.register_forward_hook(lambda _module, _given, maps, name=name: held.append((name, maps, maps.clone())))
+        part.register_forward_hook(lambda _module, _inputs, maps, name=name: outputs.append((name, maps, maps.clone())))
     maps = network(torch.randn(2, 2, 32, 32))
     assert maps.min() >= 0
-    for name, now, then in held:
+    for name, now, then in outputs:
         assert torch.equal(now, then), name

@@ -147,7 +147,7 @@ def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp
     assert kept is not None
     assert kept.by == "controls"
     assert len(kept.contrast) == 3 * 25  # shift, ratio and least of every norm of the tiny network
-    assert kept.words[-1] == "controls of plate E3 1, 3 sites"
+    assert kept.descriptions[-1] == "controls of plate E3 1, 3 sites"
     whole = Predictions.read(run.predictions, level="site")
     fresh = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
     # The same plate under another name with two of its treatments only: nothing stored says anything of it.
@@ -172,7 +172,7 @@ def test_plates_of_another_screen_never_take_the_norms_of_namesakes(folder: Path
     for name, card in (("own", screen.card), ("another", other)):
         part = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True), card=card)
         predict_run(run, part, out=tmp_path / name, say=said[name].append)
-    assert any("the statistics of 1 plate(s) are those that a keeps (E3 1)" in words for words in said["own"])
+    assert any("a has stored the batch-norm statistics of 1 plate(s) (E3 1)" in words for words in said["own"])
     assert not any("that a keeps" in words for words in said["another"])
     assert any("Norms of plate E3 1: 1 readable site(s) of controls of plate E3 1" in w for w in said["another"])
 

@@ -160,7 +160,7 @@ def _measured(
     tried = covering(images.shape[1]).to(images.device)
     mixed = torch.where(tried[:, :, None, None], images[:, None], absent[:, None]).flatten(0, 1)
     means = torch.cat([model.pool(model.measurements.maps(some, size=size)) for some in torch.split(mixed, at_once)])
-    first, second = torch.tensor(model.measurements.stains, device=images.device).unbind(1)
+    first, second = torch.tensor(model.measurements.channels, device=images.device).unbind(1)
     # For each coalition and map, the mixture that has the map's stains in the same state.
     same = (tried[:, None, first] == present[None, :, first]) & (tried[:, None, second] == present[None, :, second])
     which = same.to(torch.uint8).argmax(0)

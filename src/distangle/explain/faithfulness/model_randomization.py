@@ -66,7 +66,7 @@ class RandomizedNetwork:
         if piece.controls is None:
             return torch.zeros_like(references)
         with freeze(self.model), torch.no_grad(), piece.norms_of_plate(self.model):
-            numbers = self.model.numbers(self.model.pool(self.model.feature_maps(piece.controls)))
+            numbers = self.model.image_features(self.model.pool(self.model.feature_maps(piece.controls)))
         offsets = numbers.to(references).expand(len(references), -1)
         scales = references.new_zeros(len(references), references.shape[1] - offsets.shape[1])
         return torch.cat([offsets, scales], 1)

@@ -22,7 +22,7 @@ from distangle.explain.templates.geometry import cosines
 from distangle.images import ImageCache
 from distangle.inference import load_statistics, open_model, predict_sites, store_of
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm
-from distangle.model.device import named_device
+from distangle.model.device import inference_device
 from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, Folds, Screen
 
@@ -181,7 +181,7 @@ def prune_effect(
     """
     thresholds = thresholds or Thresholds()
     model, about = open_model(run)
-    model.to(named_device())
+    model.to(inference_device())
     layers = [layer for layer in filter_layers(model) if layer.behind is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:

@@ -1,4 +1,4 @@
-"""The backbones by name."""
+"""Provide the backbones by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,4 +14,4 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     **{name: partial(ResNet, shape) for name, shape in RESNETS.items()},
     "efficientnet_lite0": PerChannelEfficientNet,
 }
-"""Called as `BACKBONES[name](n_channels=6, recompute=False)`."""
+"""Use as `BACKBONES[name](n_channels=6, recompute=False)`."""

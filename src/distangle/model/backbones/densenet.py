@@ -1,7 +1,4 @@
-"""DenseNet with torchvision's parameter names and any number of channels.
-
-No step works in place.
-"""
+"""Define DenseNet with torchvision's parameter names and any number of channels."""
 
 from dataclasses import dataclass
 
@@ -15,11 +12,11 @@ from distangle.model.modes import activation_checkpointing
 
 @dataclass(frozen=True, kw_only=True)
 class DenseNetShape:
-    """What tells one DenseNet from another.
+    """Dimensions of a DenseNet.
 
-    `growth` features are added by each layer, `blocks` holds the layers of each block, `bottleneck * growth`
-    features lie between the 1x1 and the 3x3 convolution. The stem is one convolution (`stem_features`,
-    `stem_kernel` and `stem_stride` in pixels), then a 3x3 max-pool of stride 2 when `stem_pool`.
+    Each layer adds `growth` features, `blocks` holds the layers of each block, and `bottleneck * growth` features lie
+    between the 1x1 and the 3x3 convolution. The stem is one convolution (`stem_features`, `stem_kernel` and
+    `stem_stride` in pixels), then a 3x3 max-pool of stride 2 if `stem_pool`.
     """
 
     growth: int
@@ -44,9 +41,9 @@ DENSENETS = {
 
 
 class DenseLayer(nn.Module):
-    """H_l: norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution.
+    """H_l: batch norm, ReLU, 1x1 convolution, batch norm, ReLU, 3x3 convolution.
 
-    Its input are all earlier maps.
+    Its input is all earlier maps.
     """
 
     def __init__(self, n_inputs: int, *, growth: int, bottleneck: int, recompute: bool) -> None:
@@ -65,15 +62,15 @@ class DenseLayer(nn.Module):
         return active
 
     def forward(self, earlier: list[Tensor]) -> Tensor:
-        """Return the new maps, `growth` of them, from all maps of the block so far."""
-        # All but the 3x3 convolution: computing that again would cost more time than its memory is worth.
+        """Return `growth` new maps, computed from all earlier maps of the block."""
+        # All but the 3x3 convolution: recomputing that would cost more time than its memory is worth.
         narrow = activation_checkpointing(self, self._narrow, *earlier) if self.recompute else self._narrow(*earlier)
-        added: Tensor = self.conv2(narrow)
-        return added
+        maps: Tensor = self.conv2(narrow)
+        return maps
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers that each see all maps before them: x_l = H_l([x_0, ..., x_{l-1}]).
+    """Layers with all earlier maps as input: x_l = H_l([x_0, ..., x_{l-1}]).
 
     Source: Eq. (2), Table 2.
     """
@@ -87,7 +84,7 @@ class DenseBlock(nn.ModuleDict):
             )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps that came in, followed by those of each layer."""
+        """Return the input maps followed by those of each layer."""
         earlier = [maps]
         for layer in self.values():
             earlier.append(layer(earlier))
@@ -95,7 +92,7 @@ class DenseBlock(nn.ModuleDict):
 
 
 class Transition(nn.Sequential):
-    """Between two blocks: half the features and half the height and width.
+    """Transition between two blocks: halves features, height and width.
 
     Departs: Table 2 has the 1x1 convolution before the 2x2 mean-pool. Both are linear and act on different axes,
         so they commute: here the pool comes first and the convolution sees a quarter of the pixels. `pool_first`
@@ -111,24 +108,24 @@ class Transition(nn.Sequential):
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of half the features, height and width."""
+        """Return maps with half the features, height and width."""
         active = self.relu(self.norm(maps))
-        halved: Tensor = self.conv(self.pool(active)) if self.pool_first else self.pool(self.conv(active))
-        return halved
+        output: Tensor = self.conv(self.pool(active)) if self.pool_first else self.pool(self.conv(active))
+        return output
 
 
 class DenseNet(nn.Module):
-    """The convolutional part of a DenseNet, up to its last normalisation.
+    """The convolutional part of a DenseNet, up to its last batch norm.
 
     Args:
         shape: Which DenseNet.
         n_channels: Channels of an image.
-        recompute: Compute the widest activations again in the backward pass instead of keeping them.
+        recompute: Recompute the widest activations in the backward pass instead of storing them.
 
     Attributes:
         features: The network under torchvision's names (`conv0` ... `denseblock4`, `norm5`). As there, it ends in
-            a normalisation without ReLU, so its maps have both signs.
-        n_features: Feature maps that come out.
+            a batch norm without ReLU, so its maps have both signs.
+        n_features: Feature maps of the output.
     """
 
     def __init__(self, shape: DenseNetShape, *, n_channels: int, recompute: bool = False) -> None:
@@ -156,12 +153,12 @@ class DenseNet(nn.Module):
             if index < len(shape.blocks):
                 self.features.add_module(f"transition{index}", Transition(n_features))
                 n_features //= 2
-        # norm5 also after three blocks, as in torchvision: it is a name, not a number.
+        # Called norm5 after three blocks too, as in torchvision.
         self.features.norm5 = nn.BatchNorm2d(n_features)
         self.n_features = n_features
 
     # Anonymous axes: `height` and `width` of the maps are not those of the images.
     def forward(self, images: Images) -> Float[Tensor, "site feature _ _"]:
-        """Return the maps of the last normalisation."""
+        """Return the maps of the last batch norm."""
         maps: Tensor = self.features(images)
         return maps

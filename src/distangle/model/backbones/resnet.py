@@ -1,7 +1,4 @@
-"""ResNet with torchvision's parameter names and any number of channels.
-
-The names stand under `features`.
-"""
+"""Define ResNet with torchvision's parameter names and any number of channels."""
 
 from dataclasses import dataclass
 
@@ -14,7 +11,7 @@ from distangle.model.modes import activation_checkpointing
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetShape:
-    """Blocks of each stage of a ResNet, width of the first, and whether they narrow."""
+    """Dimensions of a ResNet: blocks per stage, width of the first, bottleneck."""
 
     blocks: tuple[int, ...]
     bottleneck: bool
@@ -32,10 +29,10 @@ RESNETS = {
 
 
 class ResidualBlock(nn.Module):
-    """One residual step, x_l = H_l(x_{l-1}) + x_{l-1}, then ReLU.
+    """Residual block: x_l = H_l(x_{l-1}) + x_{l-1}, then ReLU.
 
-    H_l is two 3x3 convolutions, or 1x1, 3x3, 1x1 when it narrows; the shortcut is a 1x1 convolution (`downsample`)
-    where the shape changes. The stride is in the 3x3 convolution, as in torchvision.
+    H_l is two 3x3 convolutions, or 1x1, 3x3, 1x1 with a bottleneck; the shortcut is a 1x1 convolution (`downsample`)
+    if the shape changes. The stride is in the 3x3 convolution, as in torchvision.
 
     Source: Eq. (1)
     """
@@ -67,12 +64,12 @@ class ResidualBlock(nn.Module):
         change = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(maps)))))
         if self.bottleneck:
             change = self.bn3(self.conv3(self.relu(change)))
-        kept = maps if self.downsample is None else self.downsample(maps)
-        stepped: Tensor = self.relu(change + kept)
-        return stepped
+        shortcut = maps if self.downsample is None else self.downsample(maps)
+        output: Tensor = self.relu(change + shortcut)
+        return output
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps after the step."""
+        """Return the maps after the block."""
         return activation_checkpointing(self, self._step, maps) if self.recompute else self._step(maps)
 
 
@@ -82,12 +79,12 @@ class ResNet(nn.Module):
     Args:
         shape: Which ResNet.
         n_channels: Channels of an image.
-        recompute: Compute the inner activations of each block again in the backward pass.
+        recompute: Recompute the inner activations of each block in the backward pass instead of storing them.
 
     Attributes:
         features: torchvision's modules `conv1, bn1, relu, maxpool, layer1 ... layer4` in order. A key of torchvision
             such as `layer1.0.conv1.weight` is `features.layer1.0.conv1.weight` here. It ends in a ReLU.
-        n_features: Feature maps that come out.
+        n_features: Feature maps of the output.
     """
 
     def __init__(self, shape: ResNetShape, *, n_channels: int, recompute: bool = False) -> None:
