@@ -50,7 +50,7 @@ def made(
     found = []
     for epoch in range(EPOCHS):
         order = epoch_order(sites.labels, balance=config.balance, seed=config.seed, epoch=epoch)
-        numbers = list(range(len(maker.cut(order, epoch))))[::-1] if backwards else None
+        numbers = list(range(len(maker.split(order, epoch))))[::-1] if backwards else None
         found.append(
             {
                 number: (batch.pixels.numpy().copy(), batch.labels.numpy().copy())

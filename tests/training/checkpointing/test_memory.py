@@ -125,7 +125,7 @@ SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     "a decoding thread": (cache, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
     "the thread of the batches": (
         *(BatchLoader, "_jitter", 4, MemoryError()),
-        "Memory ran out (no more is known). End other programs",
+        "Memory ran out (no details). End other programs",
     ),
     "the network": (
         *(PerturbationClassifier, "forward", 5),
@@ -158,7 +158,7 @@ def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byt
     assert threading.active_count() == threads
     said = str(found.value)
     assert words in said
-    assert "The last good state is that after step" in said
+    assert "The last good state is after step" in said
     assert said.endswith(f"go on with `distangle train --resume {run.root}`.")
     assert not (run.root / ".lock").exists()
     monkeypatch.undo()
