@@ -1,4 +1,4 @@
-"""NaN and infinity at any step, in any place: nothing is stepped, step and cause are named, the last state loads."""
+"""NaN and infinity at any step, in any place: no weight changes, step and cause are named, the last state loads."""
 
 import dataclasses
 import random
@@ -33,7 +33,7 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[TrainingBatch]:
-    """Four real batches, copied out of the maker's buffers."""
+    """Four real batches, copied out of the loader's buffers."""
     screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
     config = config.model_copy(update={"preparation": config.preparation.model_copy(update={"binning": 1})})
     store = ImageCache(screen, config.preparation)
@@ -67,7 +67,7 @@ def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, 
 def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
     tmp_path: Path, config: TrainingConfig, batches: list[TrainingBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distangle.training import step as room
+    from distangle.training import step as step_module
 
     rng = random.Random(0)
     healthy, saved = fresh(config), []
@@ -97,13 +97,13 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
                 weights[name].data.view(-1)[0] = value
                 words = f"weight {name}"
             elif kind == "loss":
-                real = room.objective
+                real = step_module.batch_loss
 
                 def spoilt(*args: object, real: object = real, **words: object) -> object:
                     found = real(*args, **words)  # type: ignore[operator]
                     return dataclasses.replace(found, loss=found.loss * float("nan"))  # type: ignore[type-var]
 
-                patch.setattr(room, "objective", spoilt)
+                patch.setattr(step_module, "batch_loss", spoilt)
                 words = f"sites {batch.sites[0]}, "
             else:
                 name = rng.choice(sorted(weights))
@@ -136,7 +136,7 @@ def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epo
         go_on(run)
     said = str(error.value)
     assert said.startswith("held_out_loss is nan after the steps of epoch 1: the network has no finite output for the ")
-    assert "The end of this epoch is not saved; what was saved before is kept." in said
+    assert "The end of this epoch is not saved; earlier checkpoints are kept." in said
     assert "Train again with a lower optim.lr, optim.clip=1 or precision=fp32: `distangle train --from RUN" in said
     assert not run.metrics.exists()
     assert not list(run.checkpoints.glob("epoch-0001*"))

@@ -227,9 +227,9 @@ class _StepClock:
 
 
 def _rows_with_label(
-    screen: Screen, chosen: np.ndarray, classes: tuple[str, ...], config: TrainingConfig
+    screen: Screen, is_selected: np.ndarray, classes: tuple[str, ...], config: TrainingConfig
 ) -> np.ndarray:
-    return np.flatnonzero(chosen & screen.sites[config.target].astype(str).isin(classes).to_numpy())
+    return np.flatnonzero(is_selected & screen.sites[config.target].astype(str).isin(classes).to_numpy())
 
 
 def _image_bytes(screen: Screen, config: TrainingConfig, *, n: int) -> int:

@@ -36,7 +36,7 @@ from distangle.training.validate import norm_statistics_choice, validate
 def without_services(config: TrainingConfig, changes: Iterable[str]) -> tuple[TrainingConfig, str]:
     """Remove the logging services of an earlier run from its configuration.
 
-    The user of the earlier run chose them; whoever repeats the run must name them again.
+    The user of the earlier run chose them; the user who repeats the run must name them again.
 
     Args:
         config: Configuration of the earlier run.

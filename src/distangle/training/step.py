@@ -1,4 +1,4 @@
-"""Compute the loss of a batch and do one optimizer step over the batches of all ranks."""
+"""Compute the loss of a batch, and do one optimizer step over all ranks."""
 
 import hashlib
 import math

@@ -155,7 +155,7 @@ def test_a_read_only_run_is_refused_at_the_start(folder: Path, monkeypatch: pyte
 
 def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new(folder, "vanishing")
-    monkeypatch.setattr(manager, "comes_back", lambda path, **_: None)  # as if three minutes had passed
+    monkeypatch.setattr(manager, "wait_for_folder", lambda path, **_: None)  # as if three minutes had passed
     away = folder / "elsewhere"
     real = RunFolder.record
 

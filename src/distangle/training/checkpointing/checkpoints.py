@@ -135,8 +135,8 @@ def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> Resum
                 raise ValueError(f"the SHA-256 of {weights.name} is not {fields['sha256'][:12]}..., the one written")
             tensors = load_file(weights)
             _refuse_other_tensors(weights, tensors, state)
-            if broken := _non_finite_names(tensors):
-                raise ValueError(f"{', '.join(broken)} is not finite")
+            if names := _non_finite_names(tensors):
+                raise ValueError(f"{', '.join(names)} is not finite")
         except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
             problem = f"{path.name} lacks {error}" if isinstance(error, KeyError) else str(error)
             skipped.append(f"checkpoint {path.stem} is damaged: {problem}. Using the one before it.")

@@ -1,4 +1,4 @@
-"""Save one training, stop it on request, resume it, and record how long its epochs take."""
+"""Save, stop and resume one training, and record how long its epochs take."""
 
 import contextlib
 import csv
@@ -32,7 +32,7 @@ HEADINGS = ("epoch", "from_step", "to_step", "seconds")
 
 
 class Timing:
-    """Writes `timing.csv`: one row for each part of an epoch that one process trained.
+    """Writes `timing.csv`: a row for each part of an epoch by one process.
 
     The times are no metrics: a clock is not a function of the seed.
 

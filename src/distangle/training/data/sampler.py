@@ -1,4 +1,7 @@
-"""Group the visits of an epoch into batches, of one plate or experiment if asked."""
+"""Group the visits of an epoch into batches.
+
+A batch may be pure: of one plate or one experiment.
+"""
 
 from collections.abc import Sequence
 
