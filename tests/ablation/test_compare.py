@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from distangle.ablation.compare import HitCounts, _left_out, _row
+from distangle.ablation.compare import HitCounts, _jackknife, _row
 from distangle.core.stats import share_interval
 
 
 def counts(right: list[list[float]], n: list[list[float]]) -> HitCounts:
-    return HitCounts(right=np.array(right, dtype=float), n=np.array(n, dtype=float), n_wells=int(np.sum(n)))
+    return HitCounts(n_correct=np.array(right, dtype=float), n_scored=np.array(n, dtype=float), n_wells=int(np.sum(n)))
 
 
 def six(value: float, *, spread: float = 0.0) -> HitCounts:
@@ -37,17 +37,20 @@ def test_classes_that_no_group_has_are_not_in_the_mean() -> None:
     rng = np.random.default_rng(0)
     n = rng.integers(0, 4, (6, 5)).astype(float)
     n[:, 3], n[0, 0] = 0, 1
-    run = HitCounts(right=np.minimum(n, rng.integers(0, 4, (6, 5))), n=n, n_wells=int(n.sum()))
+    run = HitCounts(n_correct=np.minimum(n, rng.integers(0, 4, (6, 5))), n_scored=n, n_wells=int(n.sum()))
     there = np.array([0, 1, 2, 4])
-    recalls = run.right[:, there].sum(axis=0) / n[:, there].sum(axis=0)
-    assert _left_out(run, "balanced accuracy").value == pytest.approx(recalls.mean())
-    assert _left_out(run, "accuracy").value == pytest.approx(run.right.sum() / n.sum())
+    recalls = run.n_correct[:, there].sum(axis=0) / n[:, there].sum(axis=0)
+    assert _jackknife(run, "balanced accuracy").value == pytest.approx(recalls.mean())
+    assert _jackknife(run, "accuracy").value == pytest.approx(run.n_correct.sum() / n.sum())
 
 
 def test_a_difference_is_taken_within_groups_and_seeds() -> None:
     # Groups and seeds differ widely, the condition is better by exactly 0.1 in each: one well of 60 is what is left.
     base = {("baseline", s): six(0.4 + 0.1 * s, spread=0.05) for s in range(3)}
-    better = {("cutmix", s): HitCounts(right=run.right + 1, n=run.n, n_wells=60) for (_, s), run in base.items()}
+    better = {
+        ("cutmix", s): HitCounts(n_correct=run.n_correct + 1, n_scored=run.n_scored, n_wells=60)
+        for (_, s), run in base.items()
+    }
     row = _row("cutmix", {**base, **better}, level="well", views=8, metric="accuracy")
     assert row.difference == pytest.approx(0.1)
     assert row.difference_interval == pytest.approx((0.1 - 2.571 / 60, 0.1 + 2.571 / 60), abs=1e-3)
@@ -83,7 +86,7 @@ def test_intervals_hold_the_truth(n_groups: int, n_seeds: int, of_groups: float,
 
     def run(level: np.ndarray) -> HitCounts:
         right = 40 * np.clip(level + 0.02 * rng.normal(size=(n_groups, 1)), 0, 1)
-        return HitCounts(right=right, n=np.full((n_groups, 1), 40.0), n_wells=40 * n_groups)
+        return HitCounts(n_correct=right, n_scored=np.full((n_groups, 1), 40.0), n_wells=40 * n_groups)
 
     for _ in range(n_tries):
         both = 0.5 + of_groups * rng.normal(size=(n_groups, 1))

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from distangle.ablation import (
+    COMPONENTS,
     CONDITIONS,
-    PARTS,
     chosen_conditions,
     compare,
     continue_ablation,
@@ -65,12 +65,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
     known = {name for name, _ in settings()}
-    assert {name for part in PARTS.values() for name in part.settings} <= known
+    assert {name for part in COMPONENTS.values() for name in part.settings} <= known
     assert CONDITIONS[0].name == "baseline"
-    assert all(set(condition.on) <= set(PARTS) for condition in CONDITIONS)
-    assert len({condition.on for condition in CONDITIONS}) == len(CONDITIONS)
+    assert all(set(condition.enabled) <= set(COMPONENTS) for condition in CONDITIONS)
+    assert len({condition.enabled for condition in CONDITIONS}) == len(CONDITIONS)
     off = settings_of(CONDITIONS[0], recipe())
-    assert off == {name: without for part in PARTS.values() for name, (without, _) in part.settings.items()}
+    assert off == {name: without for part in COMPONENTS.values() for name, (without, _) in part.settings.items()}
     for condition in CONDITIONS:  # valid, whatever is on
         configure(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
 
@@ -260,10 +260,12 @@ def test_what_does_not_belong_to_the_ablation_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = folder / "ablation"
-    with pytest.raises(RunError, match=r"was begun with another recipe: optim\.lr was 0\.002, is 0\.1\. Say the same"):
+    with pytest.raises(
+        RunError, match=r"was started with another recipe: optim\.lr was 0\.002, is 0\.1\. Use the same"
+    ):
         planned(folder, root, "optim.lr=0.1")
     screen = read_screen(folder / "screen")
-    with pytest.raises(RunError, match="was begun with other folds than experiment=E1"):
+    with pytest.raises(RunError, match="was started with other folds than experiment=E1"):
         plan_ablation(screen, hold_out(screen, values=["E1"]), recipe(), root, conditions=CONDITIONS[:1])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("!")

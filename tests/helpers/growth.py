@@ -59,7 +59,7 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
     after = []
     for epoch in range(config.epochs):
         order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
-        n_batches = len(maker.cut(order, epoch))
+        n_batches = len(maker.split(order, epoch))
         numbers = [step[0] for step in step_batches(n_batches, EVERY)]
         for batch in maker.epoch(order, epoch, numbers=numbers):
             assert len(batch.sites) == 64

@@ -43,11 +43,11 @@ def step() -> dict[str, list[float]]:
     model = network()
     statistics = RunningStatistics(model)
     numbers = range(BATCHES)
-    statistics.remember()
+    statistics.snapshot()
     for number in shard(numbers):
         (model(batch(number)).square().sum() / BATCHES).backward()
     sum_gradients(model.parameters(), where="the step")
-    statistics.join([len(shard(numbers, of=one)) for one in range(n_ranks())], where="the step")
+    statistics.merge([len(shard(numbers, of=one)) for one in range(n_ranks())], where="the step")
     found = {f"gradient {name}": value.grad for name, value in model.named_parameters()} | dict(model.named_buffers())
     return {name: tensor.double().flatten().tolist() for name, tensor in found.items() if tensor is not None}
 

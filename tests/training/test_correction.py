@@ -22,7 +22,7 @@ from distangle.model import (
 )
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run, train
-from distangle.training.correction import CorrectionScore, best_correction, is_lost
+from distangle.training.correction import CorrectionScore, best_correction, shows_no_gain
 from tiny_run import go_on, tiny_screen
 
 TINY = (
@@ -230,10 +230,10 @@ def test_a_correction_is_taken_only_for_a_gain_that_chance_does_not_explain() ->
 
 def test_a_correction_that_gained_nothing_on_two_folds_is_given_up() -> None:
     of_none = (0.5, 0.4, 0.6)
-    assert not is_lost((0.1,), of_none)  # one fold says nothing
-    assert is_lost((0.6, 0.3), of_none)  # as much lost as gained
-    assert not is_lost((0.6, 0.31), of_none)
-    assert is_lost((0.6, 0.31, 0.5), of_none)
+    assert not shows_no_gain((0.1,), of_none)  # one fold says nothing
+    assert shows_no_gain((0.6, 0.3), of_none)  # as much lost as gained
+    assert not shows_no_gain((0.6, 0.31), of_none)
+    assert shows_no_gain((0.6, 0.31, 0.5), of_none)
     none = CorrectionScore(Correction(), (0.10, 0.11, 0.12), 0.0)
     given_up = CorrectionScore(CENTRE, (0.90, 0.91), 0.5)
     assert best_correction([none, given_up]) is none

@@ -14,7 +14,7 @@ from distangle.inference import open_model, predict_run
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, folds_from_options, hold_out
 from distangle.training import read_config, resolve_config, start_cross_validation, start_run, train_cross_validation
-from distangle.training.cross_validation import _devices, _fold_run, _train_side_by_side
+from distangle.training.cross_validation import _devices, _fold_run, _train_in_parallel
 from tiny_run import go_on, tiny_screen
 
 TINY = (
@@ -122,7 +122,7 @@ def test_processes_of_their_own_train_the_same_folds(
     advanced: list[str] = []
     said: list[str] = []
     train_cross_validation(begun, screen=screen, advance=advanced.append, say=said.append)
-    assert "3 folds are trained side by side, 2 at a time" in said
+    assert "3 folds are trained in parallel, 2 at a time" in said
     assert len(advanced) == 4 * 2  # epochs of three folds and of the last network
     for part in ("cross_validation/fold-1", "cross_validation/fold-3", "."):
         weights = f"{part}/checkpoints/model.safetensors"
@@ -137,10 +137,12 @@ def test_processes_that_fail_or_are_stopped_say_how_to_go_on(screen: Screen, tmp
     stop = StopRequest()
     stop.by = "SIGTERM"
     with pytest.raises(StopRequested):
-        _train_side_by_side([part], [""], stop=stop, **rest)
+        _train_in_parallel([part], [""], stop=stop, **rest)
     part.config.write_text("epochs: many\n")
-    with pytest.raises(RunError, match=r"fold-1 ended with status 1: .*train --resume .*fold-1` to see all of it"):
-        _train_side_by_side([part], [""], stop=StopRequest(), **rest)
+    with pytest.raises(
+        RunError, match=r"fold-1 ended with status 1: .*train --resume .*fold-1` shows the whole message"
+    ):
+        _train_in_parallel([part], [""], stop=StopRequest(), **rest)
 
 
 def test_heads_are_trained_side_by_side_where_that_is_worth_a_process(
@@ -172,7 +174,9 @@ def test_a_fold_is_standardised_by_its_own_training_wells(tmp_path: Path) -> Non
     assert sum(own) == 1
 
 
-@pytest.mark.parametrize(("n_folds", "words"), [(7, "with 7 folds needs as many experiments"), (1, "at least two")])
+@pytest.mark.parametrize(
+    ("n_folds", "words"), [(7, "with 7 folds needs at least two experiments and one per fold"), (1, "at least two")]
+)
 def test_fewer_groups_than_folds_are_refused_with_what_to_do(
     screen: Screen, tmp_path: Path, n_folds: int, words: str
 ) -> None:

@@ -39,8 +39,8 @@ def test_the_projection_is_the_sum_of_its_parts() -> None:
     assert found.hours == pytest.approx((600 + 90 * (100 * 2.0 + 40.0)) / 3600)
     assert found.sentences() == [
         "5 step(s) on the processor: 2 s each, 2.0% waiting for images",
-        "all of it: 90 epochs of 100 steps, 6.2 h (reading 10.0 min, validation 40 s an epoch)",
-        "memory at the peak: 3.00 GiB",
+        "whole training: 90 epochs of 100 steps, 6.2 h (reading 10.0 min, validation 40 s an epoch)",
+        "peak memory: 3.00 GiB",
         "nothing was written",
     ]
 
@@ -48,7 +48,7 @@ def test_the_projection_is_the_sum_of_its_parts() -> None:
 def test_waiting_for_images_is_said_with_the_way_out() -> None:
     about = dict.fromkeys(("step_s", "validation_s", "reading_s"), 1.0)
     found = DryRunReport(device="a GPU", steps=5, stall=0.2, steps_per_epoch=1, epochs=1, memory=1, **about)
-    assert found.sentences()[1].startswith("the network waits for images: give them a faster disk")
+    assert found.sentences()[1].startswith("the network waits for images: use a faster disk")
 
 
 def test_a_slow_disk_shows_as_waiting(screen: Screen, folds: Folds, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_what_the_projection_leaves_out_is_said(screen: Screen, folds: Folds) ->
     ]
     found = dry_run(screen, folds, resolve_config("scratch", changes, epochs=7), limit=2)
     assert found.sentences()[2] == (
-        "not in it: giving pseudo labels, and the steps they add; the 4 controls beside each batch; "
+        "not included: pseudo labels, and the steps that they add; the 4 controls of each batch; "
         "norm statistics of each plate in the validation"
     )
 
@@ -92,7 +92,7 @@ def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds)
 
 
 def test_one_step_is_too_few(screen: Screen, folds: Folds) -> None:
-    with pytest.raises(ConfigError, match="--dry-run is 1. Expected 2 steps or more: the first one warms up"):
+    with pytest.raises(ConfigError, match="--limit is 1. Expected 2 steps or more: the first one is a warm-up"):
         dry_run(screen, folds, resolve_config("scratch"), limit=1)
 
 
@@ -105,7 +105,7 @@ def test_the_command_line_says_the_projection_and_needs_no_folder(
     main(["train", str(screen.folder), "--preset", "small", *words, *held_out, "--out", str(tmp_path / "run")])
     said = capsys.readouterr().out
     assert said.count("2 step(s) on the processor") == 2
-    assert said.count("all of it: 60 epochs of 6 steps") == 2
+    assert said.count("whole training: 60 epochs of 6 steps") == 2
     assert not (tmp_path / "run").exists()
     with pytest.raises(SystemExit):
         main(["train", "--resume", str(tmp_path), "--dry-run", "2"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distangle.errors import ConfigError
-from distangle.training.loggers import Remote, check_loggers, loggers_for
+from distangle.training.loggers import RemoteLogger, check_loggers, loggers_for
 
 ROWS = [{"epoch": k, "train_loss": 1.0 / k, "seconds": 2.5} for k in (1, 2, 3)]
 SETTINGS = {"seed": 3, "optim": {"lr": 1e-4}}
@@ -34,7 +34,7 @@ def test_the_csv_has_one_row_per_epoch_whatever_was_there(tmp_path: Path) -> Non
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-class Flaky(Remote):
+class Flaky(RemoteLogger):
     """A service that is away for its second call."""
 
     name = "Flaky"

@@ -1,4 +1,4 @@
-"""NaN and infinity at any step, in any place: nothing is stepped, step and cause are named, the last state loads."""
+"""NaN and infinity at any step, in any place: no weight changes, step and cause are named, the last state loads."""
 
 import dataclasses
 import random
@@ -33,7 +33,7 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[TrainingBatch]:
-    """Four real batches, copied out of the maker's buffers."""
+    """Four real batches, copied out of the loader's buffers."""
     screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
     config = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"binning": 1})})
     store = ImageCache(screen, config.preprocessing)
@@ -51,7 +51,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) ->
 def fresh(config: TrainingConfig) -> TrainingState:
     about = ModelConfig(backbone="densenet_small", n_channels=2, n_perturbations=3, embedding_size=4)
     model = build_classifier(about, seed=0)
-    return TrainingState(epochs_done=0, model=model, optimiser=make_optimizer(model, config))
+    return TrainingState(epochs_done=0, model=model, optimizer=make_optimizer(model, config))
 
 
 def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, number: int) -> None:
@@ -59,7 +59,7 @@ def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, 
         yield batch
 
     done = TrainStep(state, config).step(
-        one(), [number], epoch=0, done=number / 4, rate=1e-3, where=f"epoch 1, step {number + 1}"
+        one(), [number], epoch=0, epoch_position=number / 4, lr=1e-3, where=f"epoch 1, step {number + 1}"
     )
     state.partial_epoch.add(**done, learning_rate=1e-3)
 
@@ -67,7 +67,7 @@ def step(state: TrainingState, batch: TrainingBatch, config: TrainingConfig, *, 
 def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
     tmp_path: Path, config: TrainingConfig, batches: list[TrainingBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distangle.training import step as room
+    from distangle.training import step as step_module
 
     rng = random.Random(0)
     healthy, saved = fresh(config), []
@@ -97,33 +97,33 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
                 weights[name].data.view(-1)[0] = value
                 words = f"weight {name}"
             elif kind == "loss":
-                real = room.objective
+                real = step_module.batch_loss
 
                 def spoilt(*args: object, real: object = real, **words: object) -> object:
                     found = real(*args, **words)  # type: ignore[operator]
                     return dataclasses.replace(found, loss=found.loss * float("nan"))  # type: ignore[type-var]
 
-                patch.setattr(room, "batch_loss", spoilt)
+                patch.setattr(step_module, "batch_loss", spoilt)
                 words = f"sites {batch.sites[0]}, "
             else:
                 name = rng.choice(sorted(weights))
                 weights[name].register_hook(lambda gradient, value=value: gradient * value)
                 words, expected = f"sites {batch.sites[0]}, ", "gradient"
             before = {name: weight.detach().clone() for name, weight in weights.items()}
-            slots = {key: slot["exp_avg"].clone() for key, slot in state.optimiser.state.items()}
+            slots = {key: slot["exp_avg"].clone() for key, slot in state.optimizer.state.items()}
             with pytest.raises(RunError) as error:
                 step(state, batch, config, number=after + 1)
         said = str(error.value)
         assert said.startswith(f"The {expected} is not finite in epoch 1, step {after + 2} ("), (kind, said)
         assert words in said, (kind, said)
-        assert "Nothing was stepped and the last checkpoint is healthy. Train again with a lower optim.lr" in said
+        assert "No weight was changed and the last checkpoint is good. Train again with a lower optim.lr" in said
         for name, weight in weights.items():
             assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7)), (kind, name)
-        for key, slot in state.optimiser.state.items():
+        for key, slot in state.optimizer.state.items():
             assert torch.equal(slot["exp_avg"], slots[key])
         assert state.steps_done == after + 1
         again = fresh(config)
-        assert load_state(again, saved[after], fingerprint="f").passed_over == []
+        assert load_state(again, saved[after], fingerprint="f").skipped == []
         assert all(bool(weight.isfinite().all()) for weight in again.model.parameters())
 
 
@@ -135,8 +135,8 @@ def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epo
     with pytest.raises(RunError) as error:
         go_on(run)
     said = str(error.value)
-    assert said.startswith("held_out_loss is nan after the steps of epoch 1: the network has no finite answer to the ")
-    assert "The end of this epoch is not saved; what was saved before is kept." in said
+    assert said.startswith("held_out_loss is nan after the steps of epoch 1: the network has no finite output for the ")
+    assert "The end of this epoch is not saved; earlier checkpoints are kept." in said
     assert (
         "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN"
         in said

@@ -81,10 +81,10 @@ def step(state: TrainingState, *, brightness: float = 1.0, config: TrainingConfi
         cell_types=None,
         labels=torch.eye(3)[[0, 1, 2, 0, 1, 2]],
         sites=("E1/1/B02/1",) * 6,
-        kinds=np.zeros(6, np.int8),
+        label_sources=np.zeros(6, np.int8),
     )
     stepper = TrainStep(state, config)
-    return stepper.step(iter([batch] * n), range(n), epoch=0, done=0.0, rate=0.01, where="epoch 1, step 1")
+    return stepper.step(iter([batch] * n), range(n), epoch=0, epoch_position=0.0, lr=0.01, where="epoch 1, step 1")
 
 
 def test_a_gradient_that_overflows_is_left_out_and_the_scale_halved() -> None:

@@ -28,7 +28,7 @@ def test_sites_classes_folds_preset_and_device_are_in_one_paragraph(screen: Scre
 def test_a_run_that_holds_nothing_out_says_that_nothing_is_scored(screen: Screen, tmp_path: Path) -> None:
     run = start_run(screen, hold_nothing_out(screen), resolve_config("scratch", TRAINING, epochs=1), tmp_path / "run")
     assert "Training on 24 sites of 3 plates in 3 experiments" in preview(run, screen)
-    assert "Nothing is held out, so nothing will be scored." in preview(run, screen)
+    assert "No sites are held out, so there will be no scores." in preview(run, screen)
     assert "1 epoch, on" in preview(run, screen)
 
 
@@ -48,8 +48,8 @@ def test_a_preset_for_a_gpu_warns_on_a_processor_only(
     run = start_run(screen, folds, resolve_config(preset, ["precision=fp32"]), tmp_path / "run")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     said = is_slow_here(run)
-    assert said.startswith(f"Preset {preset} is made for a GPU, and this trains on the processor") is not gpu
-    assert ("`--preset small`" in said and "--dry-run 3" in said) is not gpu
+    assert said.startswith(f"Preset {preset} is made for a GPU, and this training uses the CPU") is not gpu
+    assert ("`--preset small`" in said and "--limit 3" in said) is not gpu
 
 
 def test_train_says_it_before_the_first_epoch(

@@ -56,7 +56,7 @@ def made(
     found = []
     for epoch in range(EPOCHS):
         order = epoch_order(sites.labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
-        numbers = list(range(len(maker.cut(order, epoch))))[::-1] if backwards else None
+        numbers = list(range(len(maker.split(order, epoch))))[::-1] if backwards else None
         found.append(
             {
                 number: (batch.pixels.numpy().copy(), batch.labels.numpy().copy())
@@ -75,8 +75,8 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
     screen: Screen, pure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    for room in (batches, composition, schedule):
-        monkeypatch.setattr(room, "rng_for", recorder)
+    for module in (batches, composition, schedule):
+        monkeypatch.setattr(module, "rng_for", recorder)
     for seed in (0, 1):
         made(screen, f"batches.pure={pure}", seed=seed)
     assert len(recorder.keys) > 2 * EPOCHS * 16  # a view for every visit, and what is drawn for a batch

@@ -12,7 +12,7 @@ from distangle.training.state import TrainingState
 def trained(steps: int, *, seed: int = 0) -> TrainingState:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    state = TrainingState(epochs_done=0, model=model, optimiser=torch.optim.AdamW(model.parameters(), lr=0.1))
+    state = TrainingState(epochs_done=0, model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=0.1))
     go_on(state, steps)
     return state
 
@@ -21,17 +21,17 @@ def go_on(state: TrainingState, steps: int) -> None:
     for _ in range(steps):
         torch.manual_seed(state.epochs_done)
         state.model(torch.randn(5, 3)).square().sum().backward()
-        state.optimiser.step()
-        state.optimiser.zero_grad()
+        state.optimizer.step()
+        state.optimizer.zero_grad()
         state.end_epoch({"epoch": state.epochs_done + 1, "train_loss": 1.0})
-        state.average = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+        state.ema = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
 
 
 def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) -> None:
     whole, first = trained(6), trained(3)
     save_state(first, tmp_path, fingerprint="f")
     resumed = trained(0, seed=9)
-    assert load_state(resumed, tmp_path, fingerprint="f") == ResumeReport(passed_over=[], changed=[])
+    assert load_state(resumed, tmp_path, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])
     go_on(resumed, 3)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
@@ -54,12 +54,12 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_pat
     damaged[-3] ^= 1
     newest.write_bytes(damaged)
     resumed = trained(0)
-    (said,) = load_state(resumed, tmp_path, fingerprint="f").passed_over
+    (said,) = load_state(resumed, tmp_path, fingerprint="f").skipped
     assert resumed.epochs_done == 3
     assert said.startswith("checkpoint epoch-0004 is damaged: the SHA-256 of epoch-0004.safetensors is not ")
     assert said.endswith(" Using the one before it.")
     (tmp_path / "epoch-0003.json").write_text("{")
-    with pytest.raises(RunError, match="No whole checkpoint in"):
+    with pytest.raises(RunError, match="No undamaged checkpoint in"):
         load_state(trained(0), tmp_path, fingerprint="f")
 
 
@@ -116,32 +116,32 @@ def test_the_last_step_is_newer_than_the_epoch_before_it_and_older_than_its_own(
         load_state(resumed, tmp_path, fingerprint="f")
         assert resumed.steps_done == (12 if broken.stem.endswith("12") else 0)
         broken.write_bytes(b"")
-    with pytest.raises(RunError, match="No whole checkpoint"):
+    with pytest.raises(RunError, match="No undamaged checkpoint"):
         load_state(trained(0), tmp_path, fingerprint="f")
 
 
 def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     _, about = save_state(trained(1), tmp_path, fingerprint="f")
     about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(RunError, match=r"epoch-0001\.json has format 3; this distangle reads format 2"):
+    with pytest.raises(RunError, match=r"epoch-0001\.json has format 3; this version of distangle reads format 2"):
         load_state(trained(0), tmp_path, fingerprint="f")
 
 
 def test_tensors_lie_in_memory_as_before_the_stop(tmp_path: Path) -> None:
     def convolution() -> TrainingState:
         model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-        state = TrainingState(epochs_done=0, model=model, optimiser=torch.optim.Adam(model.parameters()))
+        state = TrainingState(epochs_done=0, model=model, optimizer=torch.optim.Adam(model.parameters()))
         model(torch.ones(1, 3, 5, 5)).sum().backward()
-        state.optimiser.step()
-        state.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        state.optimizer.step()
+        state.ema = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         return state
 
     first, second = convolution(), convolution()
     save_state(first, tmp_path, fingerprint="f")
     load_state(second, tmp_path, fingerprint="f")
-    tensors = [second.average["weight"], second.optimiser.state_dict()["state"][0]["exp_avg"]]
+    tensors = [second.ema["weight"], second.optimizer.state_dict()["state"][0]["exp_avg"]]
     assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
-    assert torch.equal(tensors[1], first.optimiser.state_dict()["state"][0]["exp_avg"])
+    assert torch.equal(tensors[1], first.optimizer.state_dict()["state"][0]["exp_avg"])
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:

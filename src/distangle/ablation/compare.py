@@ -22,19 +22,19 @@ Metric = Literal["accuracy", "balanced accuracy"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One condition by one measure.
+    """One condition with one metric.
 
     Attributes:
-        condition: Its name.
-        level: Sites, or wells as the mean over their sites.
+        condition: Name of the condition.
+        level: `site`, or `well` for the mean over its sites.
         views: 1 or 8.
         metric: Accuracy, or the mean recall of the classes.
         value: Mean over the seeds.
-        interval: 95 %, over groups and seeds; None for too few groups.
-        difference: To the baseline, over the seeds that both have; None for the baseline itself, or without one.
-        difference_interval: Likewise, with the same groups and seeds on both sides.
+        interval: 95 % interval over groups and seeds; None with too few groups.
+        difference: Difference to the baseline over the seeds of both; None for the baseline itself, or without one.
+        difference_interval: 95 % interval of the difference, with the same groups and seeds on both sides.
         by_seed: Value of every seed.
-        n: Held-out sites or wells of one run.
+        n: Number of held-out sites or wells of one run.
     """
 
     condition: str
@@ -54,14 +54,14 @@ class Comparison:
     """The table of an ablation.
 
     Attributes:
-        rows: By level, metric, and condition in the order of the plan.
-        wells: Which are scored: `treatments`, or `all` where there are only controls.
-        unit: What the groups are: `experiment`, or `plate` when a single experiment is held out.
-        groups: The held-out ones.
-        seeds: Of any finished run.
-        chance: Of guessing, one over the number of trained classes.
-        curves: Accuracy of held-out sites by condition: [epoch, seed], NaN where a run has not come so far.
-        unchanged: Conditions whose every run predicts, to the last bit, what the baseline does.
+        rows: Rows by level, metric, and condition in the order of the plan.
+        wells: Scored wells: `treatments`, or `all` if there are only controls.
+        unit: Kind of the groups: `experiment`, or `plate` if a single experiment is held out.
+        groups: Names of the held-out groups.
+        seeds: Seeds of all finished runs.
+        chance: Accuracy by chance, one over the number of trained classes.
+        curves: Accuracy of held-out sites by condition: [epoch, seed], NaN where a run has fewer epochs.
+        unchanged: Conditions whose every run predicts bit for bit the same as the baseline.
     """
 
     rows: tuple[Row, ...]
@@ -74,7 +74,7 @@ class Comparison:
     unchanged: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `comparison.json` holds."""
+        """Return the content of `comparison.json`."""
         return {
             "wells": self.wells,
             "unit": self.unit,
@@ -88,22 +88,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class HitCounts:
-    """Hits and scored rows of one run, float [group, class], and their wells."""
+    """Correct and scored rows of one run, float [group, class], and its wells."""
 
-    right: np.ndarray
-    n: np.ndarray
+    n_correct: np.ndarray
+    n_scored: np.ndarray
     n_wells: int
 
 
 def compare(plan: AblationPlan) -> Comparison:
     """Compare the finished runs of an ablation.
 
-    An interval adds the variance over held-out groups and that over seeds: it says how far the value would move with
-    other experiments and other seeds. The runs of all conditions share folds and seeds, so a difference is taken
-    within groups and seeds before its variance is.
+    An interval adds the variance over held-out groups and that over seeds: it estimates how far the value would move
+    with other experiments and other seeds. The runs of all conditions share folds and seeds, so a difference is taken
+    within groups and seeds before its variance is computed.
 
     Args:
-        plan: The ablation; runs that are not finished are left out.
+        plan: The ablation; unfinished runs are left out.
 
     Raises:
         RunError: No run is finished.
@@ -115,15 +115,17 @@ def compare(plan: AblationPlan) -> Comparison:
     }
     runs = {key: run for key, run in runs.items() if run.scores.exists()}
     if not runs:
-        raise RunError(f"No run of {plan.root} is finished. `distangle ablate --out {plan.root}` goes on.")
+        raise RunError(f"No run of {plan.root} is finished. `distangle ablate --out {plan.root}` continues.")
     names = [condition.name for condition in plan.conditions if any(name == condition.name for name, _ in runs)]
     rows: list[Row] = []
     for level, views in LEVELS:
-        wells, unit, scored = _groups([_scored(run, level=level, views=views) for run in runs.values()])
-        tables = dict(zip(runs, scored, strict=True))
-        groups = sorted(set().union(*(set(table["group"]) for table in scored)))
+        wells, unit, tables_of_runs = _assign_groups(
+            [_scored_rows(run, level=level, views=views) for run in runs.values()]
+        )
+        tables = dict(zip(runs, tables_of_runs, strict=True))
+        groups = sorted(set().union(*(set(table["group"]) for table in tables_of_runs)))
         classes = sorted(set().union(*(set(table["perturbation"]) for table in tables.values())))
-        counts = {key: _counted(table, groups, classes) for key, table in tables.items()}
+        counts = {key: _count_hits(table, groups, classes) for key, table in tables.items()}
         for metric in ("accuracy", "balanced accuracy"):
             rows += [_row(name, counts, level=level, views=views, metric=metric) for name in names]
     first = next(iter(runs.values()))
@@ -134,7 +136,7 @@ def compare(plan: AblationPlan) -> Comparison:
         groups=tuple(groups),
         seeds=tuple(sorted({seed for _, seed in runs})),
         chance=Scores.read(first.scores).rows[0].chance,
-        curves={name: _curves([run for (one, _), run in runs.items() if one == name]) for name in names},
+        curves={name: _curves([run for (condition, _), run in runs.items() if condition == name]) for name in names},
         unchanged=tuple(name for name in names if name != BASELINE and _is_unchanged(name, runs)),
     )
 
@@ -147,17 +149,19 @@ def _row(
     views: int,
     metric: Metric,
 ) -> Row:
-    own = {seed: run for (one, seed), run in counts.items() if one == name}
-    base = {seed: run for (one, seed), run in counts.items() if one == BASELINE and seed in own}
-    found = {seed: _left_out(run, metric) for seed, run in own.items()}
-    n_wells = min(run.n_wells for run in own.values())
-    interval, _ = crossed_intervals(list(found.values()), n_wells=n_wells)
+    runs = {seed: run for (condition, seed), run in counts.items() if condition == name}
+    baseline = {seed: run for (condition, seed), run in counts.items() if condition == BASELINE and seed in runs}
+    estimates = {seed: _jackknife(run, metric) for seed, run in runs.items()}
+    n_wells = min(run.n_wells for run in runs.values())
+    interval, _ = crossed_intervals(list(estimates.values()), n_wells=n_wells)
     difference, difference_interval = None, None
-    if base and name != BASELINE:
-        both, before = [found[seed] for seed in base], [_left_out(run, metric) for run in base.values()]
-        difference = float(np.mean([one.value for one in both]) - np.mean([one.value for one in before]))
-        _, difference_interval = crossed_intervals(both, before, n_wells=n_wells)
-    by_seed = {seed: one.value for seed, one in found.items()}
+    if baseline and name != BASELINE:
+        paired = [estimates[seed] for seed in baseline]
+        baseline_estimates = [_jackknife(run, metric) for run in baseline.values()]
+        means = [np.mean([estimate.value for estimate in side]) for side in (paired, baseline_estimates)]
+        difference = float(means[0] - means[1])
+        _, difference_interval = crossed_intervals(paired, baseline_estimates, n_wells=n_wells)
+    by_seed = {seed: estimate.value for seed, estimate in estimates.items()}
     return Row(
         condition=name,
         level=level,
@@ -168,69 +172,74 @@ def _row(
         difference=difference,
         difference_interval=difference_interval,
         by_seed=by_seed,
-        n=int(next(iter(own.values())).n.sum()),
+        n=int(next(iter(runs.values())).n_scored.sum()),
     )
 
 
-def _left_out(run: HitCounts, metric: Metric) -> ExcludedGroups:
-    right, n = run.right, run.n
+def _jackknife(run: HitCounts, metric: Metric) -> ExcludedGroups:
+    n_correct, n_scored = run.n_correct, run.n_scored
     if metric == "accuracy":
-        right, n = right.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
-    # A class that no group has is not in the mean.
-    there = n[:, n.sum(axis=0) > 0] > 0
-    of_group, of_kind = np.nonzero(there)
-    kept = n[:, n.sum(axis=0) > 0], right[:, n.sum(axis=0) > 0]
-    return excluded_groups(kept[1][there], kept[0][there], of_group=of_group, of_kind=of_kind)
+        n_correct, n_scored = n_correct.sum(axis=1, keepdims=True), n_scored.sum(axis=1, keepdims=True)
+    # A class that no group has does not count in the mean.
+    has_class = n_scored.sum(axis=0) > 0
+    n_scored, n_correct = n_scored[:, has_class], n_correct[:, has_class]
+    has_rows = n_scored > 0
+    group_index, class_index = np.nonzero(has_rows)
+    return excluded_groups(n_correct[has_rows], n_scored[has_rows], of_group=group_index, of_kind=class_index)
 
 
-def _scored(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:
+def _scored_rows(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:
     table = Predictions.read(run.predictions, level=level, views=views).table
-    never = Scores.read(run.scores).never_trained
-    known = (table["perturbation"] != "") & ~table["perturbation"].isin(never) & (table["reason"] == "")
-    return table[(table["Metadata_Fold"] == "held_out") & known]
+    never_trained = Scores.read(run.scores).never_trained
+    has_known_class = (
+        (table["perturbation"] != "") & ~table["perturbation"].isin(never_trained) & (table["reason"] == "")
+    )
+    return table[(table["Metadata_Fold"] == "held_out") & has_known_class]
 
 
-def _groups(
+def _assign_groups(
     tables: Sequence[pd.DataFrame],
 ) -> tuple[Literal["treatments", "all"], Literal["experiment", "plate"], list[pd.DataFrame]]:
-    """Decide once for all runs which wells are scored and what the groups are; the tables get a column `group`."""
+    """Decide which wells are scored in all runs; add a column `group` to the tables."""
     wells: Literal["treatments", "all"] = "treatments"
     if any(table["Metadata_Role"].isin(CONTROLS).all() for table in tables):
         wells = "all"
     experiments = set().union(*(set(table["Metadata_Experiment"]) for table in tables))
     unit: Literal["experiment", "plate"] = "experiment" if len(experiments) > 1 else "plate"
-    found = []
+    grouped = []
     for table in tables:
-        chosen = table if wells == "all" else table[~table["Metadata_Role"].isin(CONTROLS)]
-        group = chosen["Metadata_Experiment"].astype(str)
+        rows = table if wells == "all" else table[~table["Metadata_Role"].isin(CONTROLS)]
+        group = rows["Metadata_Experiment"].astype(str)
         if unit == "plate":
-            group = group + " plate " + chosen["Metadata_Plate"].astype(str)
-        found.append(chosen.assign(group=group))
-    return wells, unit, found
+            group = group + " plate " + rows["Metadata_Plate"].astype(str)
+        grouped.append(rows.assign(group=group))
+    return wells, unit, grouped
 
 
-def _counted(table: pd.DataFrame, groups: list[str], classes: list[str]) -> HitCounts:
-    group = pd.Categorical(table["group"], categories=groups).codes
-    truth = pd.Categorical(table["perturbation"], categories=classes).codes
-    right, n = np.zeros((len(groups), len(classes))), np.zeros((len(groups), len(classes)))
-    np.add.at(n, (group, truth), 1)
-    np.add.at(right, (group, truth), (table["perturbation"] == table["predicted"]).to_numpy(dtype=float))
+def _count_hits(table: pd.DataFrame, groups: list[str], classes: list[str]) -> HitCounts:
+    group_index = pd.Categorical(table["group"], categories=groups).codes
+    class_index = pd.Categorical(table["perturbation"], categories=classes).codes
+    n_correct, n_scored = np.zeros((len(groups), len(classes))), np.zeros((len(groups), len(classes)))
+    np.add.at(n_scored, (group_index, class_index), 1)
+    np.add.at(
+        n_correct, (group_index, class_index), (table["perturbation"] == table["predicted"]).to_numpy(dtype=float)
+    )
     n_wells = len(table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].drop_duplicates())
-    return HitCounts(right=right, n=n, n_wells=n_wells)
+    return HitCounts(n_correct=n_correct, n_scored=n_scored, n_wells=n_wells)
 
 
 def _is_unchanged(name: str, runs: Mapping[tuple[str, int], RunFolder]) -> bool:
-    def said(run: RunFolder) -> str:
+    def digest(run: RunFolder) -> str:
         return sha256_of(run.predictions / "sites.safetensors")
 
-    pairs = [(run, runs.get((BASELINE, seed))) for (one, seed), run in runs.items() if one == name]
-    return all(base is not None and said(run) == said(base) for run, base in pairs)
+    pairs = [(run, runs.get((BASELINE, seed))) for (condition, seed), run in runs.items() if condition == name]
+    return all(baseline is not None and digest(run) == digest(baseline) for run, baseline in pairs)
 
 
 def _curves(runs: list[RunFolder]) -> np.ndarray:
-    read = [pd.read_csv(run.metrics) for run in runs]
-    lines = [table["held_out_accuracy"].to_numpy(float) for table in read if "held_out_accuracy" in table]
-    found = np.full((max((len(line) for line in lines), default=0), len(lines)), np.nan)
-    for k, line in enumerate(lines):
-        found[: len(line), k] = line
-    return found
+    tables = [pd.read_csv(run.metrics) for run in runs]
+    columns = [table["held_out_accuracy"].to_numpy(float) for table in tables if "held_out_accuracy" in table]
+    curves = np.full((max((len(column) for column in columns), default=0), len(columns)), np.nan)
+    for k, column in enumerate(columns):
+        curves[: len(column), k] = column
+    return curves

@@ -1,4 +1,4 @@
-"""Define the switches of the ablation, and its conditions as sets of them."""
+"""Define the components of the ablation, and its conditions as sets of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,29 +13,28 @@ from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the recipe that can be switched.
+    """A part of the recipe that can be switched on or off.
 
     Attributes:
-        settings: Values without and with the part, by dotted name.
-        said: What it is, for a table.
-        strength: Whether a value that the configuration has, other than the one without the part, is kept as the
-            strength of the part.
+        settings: Values without and with the component, by dotted name.
+        description: Description for a table.
+        strength: Whether the component keeps the value of the configuration, if that is not the value without it.
     """
 
     settings: Mapping[str, tuple[Any, Any]]
-    said: str
+    description: str
     strength: bool = False
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Some parts on, all others off."""
+    """A condition: some components are on, all others off."""
 
     name: str
-    on: tuple[str, ...]
+    enabled: tuple[str, ...]
 
 
-PARTS: Mapping[str, Component] = {
+COMPONENTS: Mapping[str, Component] = {
     "cutmix": Component({"cutmix.probability": (0.0, 1.0)}, "CutMix, Eqs. (8) and (9)", strength=True),
     "pseudo": Component({"pseudo_labels.strategy": ("none", "alpha_ramp")}, "pseudo labels, Eq. (7)", strength=True),
     "plate-pure": Component({"batches.pure": ("none", "plate")}, "batches of one plate"),
@@ -44,7 +43,7 @@ PARTS: Mapping[str, Component] = {
     ),
     "controls": Component(
         {"batch_norm.n_controls": (0, 8), "batch_norm.statistics": ("running", "controls")},
-        "norms steadied by the negative controls of the plate, in training and at test time",
+        "norm statistics with the negative controls of the plate, in training and at test time",
     ),
     "reversal": Component({"adversary.weight": (0.0, 0.1)}, "gradient reversal on the experiment", strength=True),
 }
@@ -63,25 +62,25 @@ CONDITIONS = (
 
 
 def chosen_conditions(only: str | None) -> tuple[Condition, ...]:
-    """Return the conditions that a command line names, all when it names none.
+    """Return the conditions that a command line names, or all without names.
 
-    They keep their own order.
+    They keep their standard order.
 
     Args:
-        only: Names with commas between, such as `baseline,cutmix`.
+        only: Names separated by commas, such as `baseline,cutmix`; None for all.
 
     Raises:
-        ConfigError: No such condition.
+        ConfigError: A name is no condition.
     """
     if only is None:
         return CONDITIONS
     names = [name.strip() for name in only.split(",") if name.strip()]
-    known = {condition.name for condition in CONDITIONS}
+    valid = {condition.name for condition in CONDITIONS}
     for name in names:
-        if name not in known:
-            raise ConfigError(f"No condition {name!r}. {did_you_mean(name, known)}")
+        if name not in valid:
+            raise ConfigError(f"No condition {name!r}. {did_you_mean(name, valid)}")
     if not names:
-        raise ConfigError(f"--only names no condition. {did_you_mean('', known)}")
+        raise ConfigError(f"--only names no condition. {did_you_mean('', valid)}")
     return tuple(condition for condition in CONDITIONS if condition.name in names)
 
 
@@ -89,50 +88,50 @@ def settings_of(condition: Condition, config: TrainingConfig) -> dict[str, Any]:
     """Return the value of every switched setting under a condition, by dotted name.
 
     Args:
-        condition: Which parts are on.
-        config: The recipe; says how strong a part is that it has on.
+        condition: The condition.
+        config: The recipe; gives the strength of its own components.
     """
     values = values_of(config)
-    found = {name: off for part in PARTS.values() for name, (off, _) in part.settings.items()}
-    for part in (PARTS[name] for name in condition.on):
-        for name, (off, on) in part.settings.items():
-            found[name] = values[name] if part.strength and values[name] != off else on
-    return found
+    settings = {name: off for component in COMPONENTS.values() for name, (off, _) in component.settings.items()}
+    for component in (COMPONENTS[name] for name in condition.enabled):
+        for name, (off, on) in component.settings.items():
+            settings[name] = values[name] if component.strength and values[name] != off else on
+    return settings
 
 
 def configure(condition: Condition, config: TrainingConfig, *, seed: int) -> TrainingConfig:
     """Return the configuration of one run.
 
     Args:
-        condition: Which parts are on.
+        condition: The condition.
         config: The recipe that all runs share.
-        seed: Of the run.
+        seed: Seed of the run.
     """
     changes = [f"{name}={value}" for name, value in settings_of(condition, config).items()]
     return resolve_config(base=config, changes=changes, seed=seed)
 
 
 def check_conditions(conditions: Sequence[Condition], config: TrainingConfig, *, screen: Screen, folds: Folds) -> None:
-    """Refuse, before anything is trained, a condition that could not be.
+    """Check, before any training, that every condition can be trained.
 
     Args:
-        conditions: What is to be compared.
+        conditions: The conditions to compare.
         config: The recipe.
-        screen: What is trained on.
-        folds: Held out and hidden.
+        screen: The screen to train on.
+        folds: Held-out sites and sites with hidden labels.
 
     Raises:
-        ConfigError: Its settings do not go together, or pseudo labels would never begin.
-        FoldError: Pseudo labels have nobody to go to.
+        ConfigError: Settings exclude each other, or pseudo labels would never start.
+        FoldError: Pseudo labels have no unlabelled site.
     """
     classes = class_names(screen, config.target)
-    refused: dict[str, ConfigError | FoldError] = {}
+    errors: dict[str, ConfigError | FoldError] = {}
     for condition in conditions:
         try:
             check_pseudo_labels(screen, folds, configure(condition, config, seed=0), classes)
         except (ConfigError, FoldError) as error:
-            refused[condition.name] = error
-    for name, found in refused.items():
-        possible = ",".join(one.name for one in conditions if one.name not in refused)
-        way = f" Or compare the others: `--only {possible}`." if possible else ""
-        raise type(found)(f"Condition {name!r}: {found}{way}") from found
+            errors[condition.name] = error
+    for name, problem in errors.items():
+        valid = ",".join(other.name for other in conditions if other.name not in errors)
+        advice = f" Or compare the others: `--only {valid}`." if valid else ""
+        raise type(problem)(f"Condition {name!r}: {problem}{advice}") from problem

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distangle.ablation.compare import Comparison, Row
-from distangle.ablation.components import BASELINE, PARTS, settings_of
+from distangle.ablation.components import BASELINE, COMPONENTS, settings_of
 from distangle.ablation.plan import AblationPlan
 from distangle.core.io import write_json, write_text
 from distangle.core.stats import LEAST_GROUPS, LEAST_SEEDS, Interval
@@ -20,96 +20,100 @@ COLUMNS = ("condition", "level", "views", "metric", "value", "low", "high", "dif
            "difference_high", "n", "seeds")  # fmt: skip
 
 
-def write_comparison(plan: AblationPlan, found: Comparison) -> Path:
+def write_comparison(plan: AblationPlan, comparison: Comparison) -> Path:
     """Write the tables, the curves and the page into the folder of the ablation.
 
     Args:
         plan: The ablation.
-        found: From `compare`.
+        comparison: From `compare`.
 
     Returns:
         The path of `index.html`; beside it lie `comparison.csv`, `comparison.json`, `curves.svg` and `style.css`.
     """
-    write_json(plan.root / "comparison.json", found.to_json())
+    write_json(plan.root / "comparison.json", comparison.to_json())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_line(row) for row in found.rows)
+    writer.writerows(_csv_row(row) for row in comparison.rows)
     write_text(plan.root / "comparison.csv", text.getvalue())
     stamp = "forced split" if plan.folds.forced else ""
-    drawn = {name: curve for name, curve in found.curves.items() if curve.size}
-    if drawn:
-        picture = curve_panels(drawn, reference=BASELINE, measure="accuracy, held-out sites", stamp=stamp)
-        write_text(plan.root / "curves.svg", picture)
+    curves = {name: curve for name, curve in comparison.curves.items() if curve.size}
+    if curves:
+        svg = curve_panels(curves, reference=BASELINE, measure="accuracy, held-out sites", stamp=stamp)
+        write_text(plan.root / "curves.svg", svg)
     write_style(plan.root)
     sections = [
-        Section(name="results", title="Results", content=_results(found)),
-        Section(name="curves", title="Training curves", content=_curves(found, drawn=bool(drawn))),
+        Section(name="results", title="Results", content=_results(comparison)),
+        Section(name="curves", title="Training curves", content=_curves(comparison, has_curves=bool(curves))),
         Section(name="conditions", title="Conditions", content=_conditions(plan)),
-        Section(name="provenance", title="Provenance", content=_provenance(plan, found)),
+        Section(name="provenance", title="Provenance", content=_provenance(plan, comparison)),
     ]
     name = plan.root.resolve().name
-    page = render_page(f"{name} · distangle ablation", stamp=stamp, header=_header(plan, found), sections=sections)
+    page = render_page(f"{name} · distangle ablation", stamp=stamp, header=_header(plan, comparison), sections=sections)
     write_text(plan.root / "index.html", page)
     return plan.root / "index.html"
 
 
-def table_lines(found: Comparison) -> Iterator[tuple[str, ...]]:
+def table_lines(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Yield the rows of the terminal table: both accuracies with their differences.
 
     Args:
-        found: From `compare`.
+        comparison: From `compare`.
     """
-    balanced = {(row.condition, row.level): row for row in found.rows if row.metric == "balanced accuracy"}
-    for row in found.rows:
+    balanced = {(row.condition, row.level): row for row in comparison.rows if row.metric == "balanced accuracy"}
+    for row in comparison.rows:
         if row.metric == "accuracy":
-            cells = [cell for one in (row, balanced[row.condition, row.level]) for cell in (_mean(one), _apart(one))]
+            cells = [
+                cell
+                for metric_row in (row, balanced[row.condition, row.level])
+                for cell in (_format_mean(metric_row), _format_difference(metric_row))
+            ]
             yield row.condition, row.level, str(row.views), *cells, f"{len(row.by_seed)}", f"{row.n}"
 
 
-def caveats(found: Comparison) -> list[str]:
+def caveats(comparison: Comparison) -> list[str]:
     """Return the caveats of the intervals, one sentence each.
 
     Args:
-        found: From `compare`.
+        comparison: From `compare`.
     """
-    caveats = []
-    if len(found.groups) < LEAST_GROUPS:
-        caveats.append(
-            f"{count(len(found.groups), f'held-out {found.unit}')}: an interval takes {LEAST_GROUPS} or more, so there "
-            "is none, and it is unknown how far a difference would carry over to another one."
+    sentences = []
+    if len(comparison.groups) < LEAST_GROUPS:
+        sentences.append(
+            f"{count(len(comparison.groups), f'held-out {comparison.unit}')}: an interval takes {LEAST_GROUPS} or "
+            "more, so there is none, and it is unknown how far a difference would carry over to another one."
         )
-    elif len(found.seeds) < LEAST_SEEDS:
-        caveats.append(
-            f"{count(len(found.seeds), 'seed')}: the interval of a difference takes {LEAST_SEEDS} or more, so there is "
-            "none, and other seeds may order the conditions otherwise."
+    elif len(comparison.seeds) < LEAST_SEEDS:
+        sentences.append(
+            f"{count(len(comparison.seeds), 'seed')}: the interval of a difference takes {LEAST_SEEDS} or more, so "
+            "there is none, and other seeds may order the conditions differently."
         )
-    if found.unit == "plate":
-        caveats.append("A single experiment is held out: intervals are over its plates, which share a batch effect.")
-    if found.unchanged:
-        caveats.append(
-            f"{', '.join(found.unchanged)}: every run predicts, to the last bit, what the baseline predicts, so the "
-            "component that was switched on never took effect. Check run.json and metrics.csv of its runs."
+    if comparison.unit == "plate":
+        sentences.append("A single experiment is held out: intervals are over its plates, which share a batch effect.")
+    if comparison.unchanged:
+        sentences.append(
+            f"{', '.join(comparison.unchanged)}: every run predicts, to the last bit, what the baseline predicts, so "
+            "the component that was switched on had no effect. Check run.json and metrics.csv of its runs."
         )
-    counted = {(row.condition, tuple(row.by_seed)) for row in found.rows}
-    if len({seeds for _, seeds in counted}) > 1:
-        missing = sorted({name for name, seeds in counted if len(seeds) < len(found.seeds)})
-        caveats.append(f"Not every seed is finished for {', '.join(missing)}; differences use the seeds of both.")
-    return caveats
+    seeds_by_condition = {(row.condition, tuple(row.by_seed)) for row in comparison.rows}
+    if len({seeds for _, seeds in seeds_by_condition}) > 1:
+        missing = sorted({name for name, seeds in seeds_by_condition if len(seeds) < len(comparison.seeds)})
+        sentences.append(f"Not every seed is finished for {', '.join(missing)}; differences use the seeds of both.")
+    return sentences
 
 
-def _header(plan: AblationPlan, found: Comparison) -> Content:
-    main = [row for row in found.rows if (row.level, row.metric) == ("well", "accuracy")]
-    compared = [row for row in main if row.difference is not None]
+def _header(plan: AblationPlan, comparison: Comparison) -> Content:
+    well_rows = [row for row in comparison.rows if (row.level, row.metric) == ("well", "accuracy")]
+    compared = [row for row in well_rows if row.difference is not None]
     sentences = [_verdict(compared)] if compared else []
     sentences.append(
-        f"{count(len(main), 'condition')}, {count(len(found.seeds), 'seed')} each, on the same held-out "
-        f"{count(len(found.groups), found.unit)}; chance is {percent(found.chance)}."
+        f"{count(len(well_rows), 'condition')}, {count(len(comparison.seeds), 'seed')} each, on the same held-out "
+        f"{count(len(comparison.groups), comparison.unit)}; chance is {percent(comparison.chance)}."
     )
     values = {
         "name": plan.root.resolve().name,
         "sentences": sentences,
-        "warnings": [*caveats(found), *plan.folds.notes],
+        "warnings": [*caveats(comparison), *plan.folds.notes],
     }
     return Content("ablation/header.html.j2", values)
 
@@ -118,77 +122,77 @@ def _verdict(rows: list[Row]) -> str:
     """Return which conditions differ from the baseline by more than their interval."""
     sentences = []
     for side, sign in (("above", 1), ("below", -1)):
-        beyond = [row for row in rows if row.difference_interval and sign * row.difference_interval[sign < 0] > 0]
-        if beyond:
-            named = ", ".join(f"{row.condition} ({_points(row.difference or 0.0)})" for row in beyond)
-            sentences.append(f"In points of well accuracy, the whole interval lies {side} the baseline for {named}.")
+        outside = [row for row in rows if row.difference_interval and sign * row.difference_interval[sign < 0] > 0]
+        if outside:
+            changes = ", ".join(f"{row.condition} ({_format_points(row.difference or 0.0)})" for row in outside)
+            sentences.append(f"In points of well accuracy, the whole interval lies {side} the baseline for {changes}.")
     if not any(row.difference_interval for row in rows):
         return "There are too few held-out groups or seeds to tell whether any component has an effect."
     return " ".join(sentences) or "No interval lies wholly above or below the baseline: no component shows an effect."
 
 
-def _results(found: Comparison) -> Content:
-    parts: list[dict[str, Any]] = []
-    for level, views in dict.fromkeys((row.level, row.views) for row in found.rows):
+def _results(comparison: Comparison) -> Content:
+    contents: list[dict[str, Any]] = []
+    for level, views in dict.fromkeys((row.level, row.views) for row in comparison.rows):
         for metric in ("accuracy", "balanced accuracy"):
-            rows = [row for row in found.rows if (row.level, row.metric) == (level, metric)]
-            wells = "treatments" if found.wells == "treatments" else "all, with controls"
+            rows = [row for row in comparison.rows if (row.level, row.metric) == (level, metric)]
+            wells = "treatments" if comparison.wells == "treatments" else "all, with controls"
             caption = (
                 f"{metric.capitalize()} of {level}s ({wells}; {count(views, 'view')}; n = {rows[0].n} in each run)"
             )
-            part: dict[str, Any] = {"table": _table(found, rows, caption=caption)}
-            differences = [_bar(row, row.difference) for row in rows if row.difference is not None]
+            content: dict[str, Any] = {"table": _table(comparison, rows, caption=caption)}
+            differences = [_difference_bar(row, row.difference) for row in rows if row.difference is not None]
             if (level, metric) == ("well", "accuracy") and differences:
                 intervals = any(row.difference_interval for row in rows)
                 label = f"Percentage points over the baseline{', with 95 % intervals' if intervals else ''}"
-                part["bars"] = bars(differences, said=label, width=480.0)
-                thin = "; thin lines: 95\u202f% intervals" if intervals else ""
-                part["bars_caption"] = f"Percentage points over the baseline{thin}."
-            parts.append(part)
-    return Content("ablation/results.html.j2", {"parts": parts, "unit": found.unit})
+                content["bars"] = bars(differences, said=label, width=480.0)
+                legend = "; thin lines: 95\u202f% intervals" if intervals else ""
+                content["bars_caption"] = f"Percentage points over the baseline{legend}."
+            contents.append(content)
+    return Content("ablation/results.html.j2", {"parts": contents, "unit": comparison.unit})
 
 
-def _table(found: Comparison, rows: list[Row], *, caption: str) -> Table:
-    """Return the table of one level and metric; no empty columns of intervals."""
+def _table(comparison: Comparison, rows: list[Row], *, caption: str) -> Table:
+    """Return the table of one level and metric, without empty interval columns."""
     lines = [
         (
             row.condition,
             percent(row.value),
-            interval_bar(row.value, row.interval, chance=found.chance),
-            _ends(row.interval, percent),
-            "" if row.difference is None else _points(row.difference),
-            _ends(row.difference_interval, _points),
+            interval_bar(row.value, row.interval, chance=comparison.chance),
+            _format_interval(row.interval, percent),
+            "" if row.difference is None else _format_points(row.difference),
+            _format_interval(row.difference_interval, _format_points),
             ", ".join(f"{100 * value:.1f}" for value in row.by_seed.values()),
         )
         for row in rows
     ]
     titles = ("", "mean", "from 0 to 1", "95 % interval", "points over baseline", "95 % interval", "by seed, %")
-    shown = [k for k in range(len(titles)) if k not in (3, 5) or any(line[k] for line in lines)]
+    used = [k for k in range(len(titles)) if k not in (3, 5) or any(line[k] for line in lines)]
     return Table(
-        columns=[titles[k] for k in shown],
-        rows=[[line[k] for k in shown] for line in lines],
-        numeric=[place for place, k in enumerate(shown) if k not in (0, 2)],
+        columns=[titles[k] for k in used],
+        rows=[[line[k] for k in used] for line in lines],
+        numeric=[position for position, k in enumerate(used) if k not in (0, 2)],
         caption=caption,
     )
 
 
-def _bar(row: Row, difference: float) -> Bar:
-    ends = row.difference_interval
-    interval = None if ends is None else (100 * ends[0], 100 * ends[1])
-    return Bar(name=row.condition, value=100 * difference, printed=_points(difference), interval=interval)
+def _difference_bar(row: Row, difference: float) -> Bar:
+    bounds = row.difference_interval
+    interval = None if bounds is None else (100 * bounds[0], 100 * bounds[1])
+    return Bar(name=row.condition, value=100 * difference, printed=_format_points(difference), interval=interval)
 
 
-def _curves(found: Comparison, *, drawn: bool) -> Content:
-    if not drawn:
+def _curves(comparison: Comparison, *, has_curves: bool) -> Content:
+    if not has_curves:
         return paragraph("The held-out fold has no labels, so there is no curve.")
-    return Content("ablation/curves.html.j2", {"source": "curves.svg", "names": list(found.curves)})
+    return Content("ablation/curves.html.j2", {"source": "curves.svg", "names": list(comparison.curves)})
 
 
 def _conditions(plan: AblationPlan) -> Content:
     rows = [
         {
             "name": condition.name,
-            "components": " · ".join(PARTS[name].said for name in condition.on) or "none",
+            "components": " · ".join(COMPONENTS[name].description for name in condition.enabled) or "none",
             "settings": [f"{name}={value}" for name, value in settings_of(condition, plan.config).items()],
         }
         for condition in plan.conditions
@@ -196,11 +200,11 @@ def _conditions(plan: AblationPlan) -> Content:
     return Content("ablation/conditions.html.j2", {"rows": rows})
 
 
-def _provenance(plan: AblationPlan, found: Comparison) -> Content:
+def _provenance(plan: AblationPlan, comparison: Comparison) -> Content:
     facts = [
         ("held out", plan.folds.description),
-        (found.unit if len(found.groups) == 1 else f"{found.unit}s", ", ".join(found.groups)),
-        ("seeds", ", ".join(map(str, found.seeds))),
+        (comparison.unit if len(comparison.groups) == 1 else f"{comparison.unit}s", ", ".join(comparison.groups)),
+        ("seeds", ", ".join(map(str, comparison.seeds))),
         ("folds sha256", plan.folds.sha256[:16]),
     ]
     if plan.folds.unlabelled:
@@ -214,29 +218,29 @@ def _provenance(plan: AblationPlan, found: Comparison) -> Content:
     return Content("ablation/provenance.html.j2", values)
 
 
-def _line(row: Row) -> list[object]:
+def _csv_row(row: Row) -> list[object]:
     low, high = row.interval or ("", "")
-    apart_low, apart_high = row.difference_interval or ("", "")
-    apart = "" if row.difference is None else row.difference
+    difference_low, difference_high = row.difference_interval or ("", "")
+    difference = "" if row.difference is None else row.difference
     seeds = " ".join(f"{seed}:{value:.6g}" for seed, value in row.by_seed.items())
-    return [row.condition, row.level, row.views, row.metric, row.value, low, high, apart, apart_low, apart_high,
-            row.n, seeds]  # fmt: skip
+    return [row.condition, row.level, row.views, row.metric, row.value, low, high, difference, difference_low,
+            difference_high, row.n, seeds]  # fmt: skip
 
 
-def _mean(row: Row) -> str:
+def _format_mean(row: Row) -> str:
     return f"{row.value:.3f}" + (f" ({row.interval[0]:.3f}-{row.interval[1]:.3f})" if row.interval else "")
 
 
-def _apart(row: Row) -> str:
+def _format_difference(row: Row) -> str:
     if row.difference is None:
         return "" if row.condition == BASELINE else "-"
-    ends = row.difference_interval
-    return f"{row.difference:+.3f}" + (f" ({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else "")
+    bounds = row.difference_interval
+    return f"{row.difference:+.3f}" + (f" ({bounds[0]:+.3f} to {bounds[1]:+.3f})" if bounds else "")
 
 
-def _points(share: float) -> str:
+def _format_points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "\u2212")
 
 
-def _ends(interval: Interval | None, number: Callable[[float], str]) -> str:
-    return "" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+def _format_interval(interval: Interval | None, format_number: Callable[[float], str]) -> str:
+    return "" if interval is None else f"{format_number(interval[0])} to {format_number(interval[1])}"

@@ -1,4 +1,4 @@
-"""Keep the plan of an ablation in its folder; refuse another one there."""
+"""Store the plan of an ablation in its folder; refuse another plan there."""
 
 import json
 from collections.abc import Iterable
@@ -24,11 +24,11 @@ class AblationPlan:
 
     Attributes:
         root: The folder.
-        screen: What is trained on.
-        folds: The same for every run, so that seeds and held-out experiments are crossed.
-        config: The recipe, with everything decided that it leaves to the screen and the machine.
-        conditions: All that were ever asked for here.
-        seeds: Likewise.
+        screen: The screen to train on.
+        folds: Folds of every run, so that seeds and held-out experiments are crossed.
+        config: The recipe, with all automatic settings resolved.
+        conditions: All conditions requested so far.
+        seeds: All seeds requested so far.
         commands: The command lines, as typed.
     """
 
@@ -51,131 +51,137 @@ def plan_ablation(
     seeds: Iterable[int] = (0, 1, 2),
     command: str = "",
 ) -> AblationPlan:
-    """Begin an ablation, or go on with the one in the folder.
+    """Start an ablation, or extend the one in the folder.
 
-    More conditions and seeds may be added.
+    Conditions and seeds may be added later.
 
     Args:
         screen: A screen that has been written.
-        folds: Held out in every run.
+        folds: Folds of every run.
         config: The recipe; its seed is not used.
         out: The folder of the ablation.
-        conditions: What to compare.
-        seeds: Of the runs of every condition.
+        conditions: The conditions to compare.
+        seeds: Seeds of the runs of every condition.
         command: The command line, as typed.
 
     Raises:
         RunError: The folder holds something else, or an ablation with another recipe, screen or folds.
-        ConfigError: A condition does not go with the recipe.
-        FoldError: The folds cannot teach the target, or pseudo labels have nobody to go to.
+        ConfigError: A condition excludes the recipe.
+        FoldError: The target has too few classes in the folds, or pseudo labels have no unlabelled site.
     """
-    asked, conditions = config.model_copy(update={"seed": 0}), tuple(conditions)
+    recipe, conditions = config.model_copy(update={"seed": 0}), tuple(conditions)
     class_coverage(screen, folds, config.target)
-    check_conditions(conditions, asked, screen=screen, folds=folds)
+    check_conditions(conditions, recipe, screen=screen, folds=folds)
     if screen.folder is None:
-        raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
+        raise RunError("The screen has no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
     if not (out / "ablation.json").exists():
         _refuse_other_files(out)
         out.mkdir(parents=True, exist_ok=True)
         folds.write(out / "folds.parquet")
         write_text(
             out / "config.yaml",
-            write_config(resolve_auto_settings(asked, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())),
+            write_config(resolve_auto_settings(recipe, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())),
         )
-        said: dict[str, Any] = {
+        record: dict[str, Any] = {
             "distangle": __version__,
             "screen": relative_path(screen.folder, out),
             "perturbations_sha256": screen.card.perturbations_sha256,
             "folds_sha256": folds.sha256,
-            "config": asked.model_dump(mode="json"),
+            "options": recipe.model_dump(mode="json"),
             "conditions": [],
             "seeds": [],
             "commands": [],
         }
     else:
-        said = _read(out)
-        _refuse_another(out, said, screen=screen, folds=folds, asked=asked)
-    return _extended(out, said, screen, conditions=conditions, seeds=tuple(seeds), command=command)
+        record = _read_record(out)
+        _refuse_other_plan(out, record, screen=screen, folds=folds, recipe=recipe)
+    return _extend_plan(out, record, screen, conditions=conditions, seeds=tuple(seeds), command=command)
 
 
 def continue_ablation(
     out: Path, *, conditions: Iterable[Condition] = (), seeds: Iterable[int] = (), command: str = ""
 ) -> AblationPlan:
-    """Go on with the ablation in a folder, from the folder alone.
+    """Load the ablation of a folder, and add conditions and seeds.
 
     Args:
         out: The folder of the ablation.
-        conditions: Further ones.
-        seeds: Further ones.
+        conditions: Conditions to add.
+        seeds: Seeds to add.
         command: The command line, as typed.
 
     Raises:
-        RunError: There is no ablation, or its screen is not where it was.
-        ConfigError, FoldError: As in `plan_ablation`.
+        RunError: The folder has no ablation, or its screen has moved.
+        ConfigError, FoldError: An added condition cannot be trained.
     """
-    said = _read(out)
-    screen = allowed_sources(read_screen((out / said["screen"]).resolve()))
+    record = _read_record(out)
+    screen = allowed_sources(read_screen((out / record["screen"]).resolve()))
     conditions = tuple(conditions)
-    known = {name for name in said["conditions"]} | {condition.name for condition in conditions}
-    asked, folds = TrainingConfig.model_validate(said["config"]), Folds.read(out / "folds.parquet")
-    check_conditions([one for one in CONDITIONS if one.name in known], asked, screen=screen, folds=folds)
-    return _extended(out, said, screen, conditions=conditions, seeds=tuple(seeds), command=command)
+    names = {name for name in record["conditions"]} | {condition.name for condition in conditions}
+    recipe, folds = TrainingConfig.model_validate(record["options"]), Folds.read(out / "folds.parquet")
+    check_conditions(
+        [condition for condition in CONDITIONS if condition.name in names], recipe, screen=screen, folds=folds
+    )
+    return _extend_plan(out, record, screen, conditions=conditions, seeds=tuple(seeds), command=command)
 
 
-def _extended(
+def _extend_plan(
     out: Path,
-    said: dict[str, Any],
+    record: dict[str, Any],
     screen: Screen,
     *,
     conditions: tuple[Condition, ...],
     seeds: tuple[int, ...],
     command: str,
 ) -> AblationPlan:
-    names = {*said["conditions"], *(condition.name for condition in conditions)}
-    said["conditions"] = [condition.name for condition in CONDITIONS if condition.name in names]
-    said["seeds"] = sorted({*said["seeds"], *seeds})
-    said["commands"] += [command] if command and said["commands"][-1:] != [command] else []
-    write_json(out / "ablation.json", said)
+    names = {*record["conditions"], *(condition.name for condition in conditions)}
+    record["conditions"] = [condition.name for condition in CONDITIONS if condition.name in names]
+    record["seeds"] = sorted({*record["seeds"], *seeds})
+    record["commands"] += [command] if command and record["commands"][-1:] != [command] else []
+    write_json(out / "ablation.json", record)
     return AblationPlan(
         root=out,
         screen=screen,
         folds=Folds.read(out / "folds.parquet"),
         config=read_config(out / "config.yaml"),
         conditions=tuple(condition for condition in CONDITIONS if condition.name in names),
-        seeds=tuple(said["seeds"]),
-        commands=tuple(said["commands"]),
+        seeds=tuple(record["seeds"]),
+        commands=tuple(record["commands"]),
     )
 
 
-def _read(out: Path) -> dict[str, Any]:
+def _read_record(out: Path) -> dict[str, Any]:
     path = out / "ablation.json"
     if not path.exists():
         raise RunError(
-            f"{out} is no ablation: it has no ablation.json. `distangle ablate SCREEN --out {out}` begins one."
+            f"{out} is no ablation: it has no ablation.json. `distangle ablate SCREEN --out {out}` starts one."
         )
-    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return said
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def _refuse_other_files(out: Path) -> None:
-    ours = {"folds.parquet", "config.yaml"}  # left behind when the first call was stopped before its last write
-    others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
+    own = {"folds.parquet", "config.yaml"}  # of a first call that was stopped before its last write
+    others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else []
     if others:
-        raise RunError(f"{out} is not empty ({', '.join(others[:5])}) and no ablation. Name another folder.")
+        raise RunError(f"{out} is not empty ({', '.join(others[:5])}) and no ablation. Choose another folder.")
 
 
-def _refuse_another(out: Path, said: dict[str, Any], *, screen: Screen, folds: Folds, asked: TrainingConfig) -> None:
-    if said["perturbations_sha256"] != screen.card.perturbations_sha256:
+def _refuse_other_plan(
+    out: Path, record: dict[str, Any], *, screen: Screen, folds: Folds, recipe: TrainingConfig
+) -> None:
+    if record["perturbations_sha256"] != screen.card.perturbations_sha256:
         raise RunError(
-            f"{out} was begun on a screen with another class list than {screen.folder}. Name another folder."
+            f"{out} was started on a screen with another class list than {screen.folder}. Choose another folder."
         )
-    if said["folds_sha256"] != folds.sha256:
+    if record["folds_sha256"] != folds.sha256:
         raise RunError(
-            f"{out} was begun with other folds than {folds.description}. Say the same, or name another folder."
+            f"{out} was started with other folds than {folds.description}. Use the same folds, or choose "
+            f"another folder."
         )
-    before, now = values_of(TrainingConfig.model_validate(said["config"])), values_of(asked)
+    before, now = values_of(TrainingConfig.model_validate(record["options"])), values_of(recipe)
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
     if changed:
         raise RunError(
-            f"{out} was begun with another recipe: {'; '.join(changed)}. Say the same, or name another folder."
+            f"{out} was started with another recipe: {'; '.join(changed)}. Use the same recipe, or choose "
+            f"another folder."
         )

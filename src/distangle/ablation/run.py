@@ -1,4 +1,4 @@
-"""Train and predict the runs of an ablation; go on where it was stopped."""
+"""Train and predict the runs of an ablation, and continue after a stop."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ Say = Callable[[str], None]
 
 
 def run_folder(plan: AblationPlan, condition: Condition, seed: int) -> Path:
-    """Return where the run of a condition and seed lies."""
+    """Return the folder of the run of a condition and seed."""
     return plan.root / "runs" / f"{condition.name}-{seed}"
 
 
 def count_steps(plan: AblationPlan) -> int:
     """Return how often `run_ablation` will call `advance`."""
-    return sum(plan.config.epochs + N_VIEWS for _ in _unfinished(plan))
+    return sum(plan.config.epochs + N_VIEWS for _ in _unfinished_runs(plan))
 
 
 def run_ablation(
@@ -32,26 +32,26 @@ def run_ablation(
 
     Args:
         plan: From `plan_ablation`.
-        command: Kept in the runs, as typed.
-        advance: Called after every epoch and every pass of a prediction.
-        say: Called with sentences that a person should see.
+        command: Command line that the runs store, as typed.
+        advance: Called with a message after every epoch and every view of a prediction.
+        say: Called with messages for the user.
         stop: Polled as in `train`; None never stops.
 
     Raises:
-        RunError: A run was made with other settings, or as in `train`.
-        Stopped: `stop` asked for it; the same plan goes on.
+        RunError: A run was made with other settings, or its training failed.
+        StopRequested: A stop was requested; the same plan can be continued.
     """
     stop = stop or StopRequest()
-    for condition, seed in _unfinished(plan):
+    for condition, seed in _unfinished_runs(plan):
         stop.check()
-        run = _opened(plan, condition, seed, command=command, say=say)
+        run = _open_run(plan, condition, seed, command=command, say=say)
         name = run.root.name
 
-        def step(said: str, name: str = name) -> None:
-            advance(f"{name}: {said}")
+        def step(message: str, name: str = name) -> None:
+            advance(f"{name}: {message}")
 
-        def remark(said: str, name: str = name) -> None:
-            say(f"{name}: {said}")
+        def remark(message: str, name: str = name) -> None:
+            say(f"{name}: {message}")
 
         if run.describe()["finished"]:
             for _ in range(plan.config.epochs):
@@ -61,30 +61,30 @@ def run_ablation(
         predict_run(run, plan.screen, advance=step)
 
 
-def _unfinished(plan: AblationPlan) -> Iterator[tuple[Condition, int]]:
+def _unfinished_runs(plan: AblationPlan) -> Iterator[tuple[Condition, int]]:
     for seed in plan.seeds:
         for condition in plan.conditions:
-            # The scores are the last file that a prediction writes.
+            # The scores are the last file of a prediction.
             if not RunFolder(run_folder(plan, condition, seed)).scores.exists():
                 yield condition, seed
 
 
-def _opened(plan: AblationPlan, condition: Condition, seed: int, *, command: str, say: Say) -> RunFolder:
-    root, wanted = run_folder(plan, condition, seed), configure(condition, plan.config, seed=seed)
+def _open_run(plan: AblationPlan, condition: Condition, seed: int, *, command: str, say: Say) -> RunFolder:
+    root, config = run_folder(plan, condition, seed), configure(condition, plan.config, seed=seed)
     if not root.exists():
-        # A folder that was begun and not finished beginning has another name, and is begun again.
-        beside = root.with_name(f".{root.name}.begun")
-        if beside.exists():
-            shutil.rmtree(beside)
-        begun = start_run(plan.screen, plan.folds, wanted, beside, say=say)
+        # A new folder gets its final name last; an incomplete one is made again.
+        new_root = root.with_name(f".{root.name}.begun")
+        if new_root.exists():
+            shutil.rmtree(new_root)
+        new_run = start_run(plan.screen, plan.folds, config, new_root, say=say)
         if command:
-            begun.add_command(command)
-        begun.root.rename(root)
+            new_run.add_command(command)
+        new_run.root.rename(root)
     run = RunFolder.open(root)
-    before, now = values_of(read_config(run.config)), values_of(wanted)
+    before, now = values_of(read_config(run.config)), values_of(config)
     changed = [f"{name} is {before[name]}, not {now[name]}" for name in now if before[name] != now[name]]
     if changed:
         raise RunError(
-            f"{root} was made with other settings: {'; '.join(changed)}. Move it away, or name another folder."
+            f"{root} was made with other settings: {'; '.join(changed)}. Move it away, or choose another folder."
         )
     return run

@@ -190,7 +190,7 @@ def _cross_validate(
     from distangle.training import start_cross_validation
 
     class_coverage(indexed, hold_nothing_out(indexed), asked.target)
-    run = start_cross_validation(indexed, asked, out, n_folds=n_folds, hidden=hidden, say=print_note)
+    run = start_cross_validation(indexed, asked, out, n_folds=n_folds, hidden_labels=hidden, say=print_note)
     plan = run.describe()["cross_validation"]
     print_result(
         f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one network "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from distangle.core.signals import StopRequest, stop_at_signals
 from distangle.training.config import PRESETS, TrainingConfig
 from distangle.training.config_parser import read_config, resolve_config, settings, values_of, write_config
-from distangle.training.data.cutmix import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.training.data.cutmix import Box, mix_images, mix_rows, random_box, remaining_area
 from distangle.training.run import load_previous_folds, without_services
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = [
     "single_writer",
     "preview",
     "load_previous_folds",
-    "kept_area",
+    "remaining_area",
     "mix_images",
     "mix_rows",
     "random_box",

@@ -1,4 +1,4 @@
-"""Train against a second network that reads the experiment from the embedding."""
+"""Train the embedding against a second network that predicts the experiment."""
 
 import math
 from typing import Any
@@ -19,10 +19,10 @@ class DomainClassifier(nn.Module):
     It is used in training only.
 
     Args:
-        embedding_size: Numbers in an embedding.
-        n_experiments: Experiments of the training fold.
+        embedding_size: Size of an embedding.
+        n_experiments: Number of experiments of the training fold.
         hidden: Width of the hidden layer.
-        seed: Of its first values.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, embedding_size: int, n_experiments: int, *, hidden: int, seed: int) -> None:
@@ -37,58 +37,58 @@ class DomainClassifier(nn.Module):
 
     def forward(self, embedding: Embeddings) -> Float[Tensor, "site experiment"]:
         """Return the logits of the experiments."""
-        answers: Tensor = self.answer(functional.relu(self.hidden(embedding)))
-        return answers
+        logits: Tensor = self.answer(functional.relu(self.hidden(embedding)))
+        return logits
 
 
 def adversary_weight(settings: Adversary, progress: float) -> float:
-    """Compute lambda, which rises from 0 over the training.
+    """Compute lambda, which rises from 0 during the training.
 
-    So the network first learns something that can be read.
+    So the network first learns features before the adversary acts on them.
 
     Source: Ganin and Lempitsky 2015, Unsupervised domain adaptation by backpropagation (arXiv:1409.7495), Sec. 4.
 
     Args:
-        settings: Its final value and how steeply it rises.
+        settings: Final value and steepness of the rise.
         progress: Share of the training that is done, in [0, 1].
     """
     return settings.weight * (2 / (1 + math.exp(-settings.steepness * progress)) - 1)
 
 
 def adversary_loss(
-    reader: DomainClassifier,
+    classifier: DomainClassifier,
     embedding: Embeddings,
     experiments: Float[Tensor, "site experiment"],
     *,
     weight: float,
 ) -> tuple[Scalar, float]:
-    """Compute the loss of the reader, with its gradient reversed for the network.
+    """Compute the loss of the domain classifier, with its gradient reversed.
 
     Source: Ganin and Lempitsky 2015 (arXiv:1409.7495), Sec. 3.
 
     Args:
-        reader: The experiment classifier.
-        embedding: Of the images of a batch.
+        classifier: The domain classifier.
+        embedding: Embeddings of the images of a batch.
         experiments: One-hot, or a mixture under CutMix.
-        weight: lambda; the reader learns at full weight whatever it is.
+        weight: lambda, of the reversed gradient; the domain classifier itself learns at full weight.
 
     Returns:
-        The cross-entropy in nats, and the share of images whose experiment the reader named, in [0, 1]. At the share
-        of the largest experiment there is nothing left to read.
+        The cross-entropy in nats, and the share of images whose experiment is predicted correctly, in [0, 1]. At the
+        share of the largest experiment, the embedding no longer reveals the experiment.
     """
     reversed_embedding: Tensor = GradientReversal.apply(embedding.float(), weight)  # type: ignore[no-untyped-call]
-    answers = reader(reversed_embedding)
-    loss = functional.cross_entropy(answers, experiments)
-    named = experiments.gather(1, answers.detach().argmax(1, keepdim=True)).mean()
-    return loss, float(named)
+    logits = classifier(reversed_embedding)
+    loss = functional.cross_entropy(logits, experiments)
+    accuracy = experiments.gather(1, logits.detach().argmax(1, keepdim=True)).mean()
+    return loss, float(accuracy)
 
 
 class GradientReversal(torch.autograd.Function):
-    """The identity, with a gradient of the other sign."""
+    """The identity, with a gradient of the opposite sign."""
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor, weight: float) -> Tensor:
-        """Return the embedding as it is."""
+        """Return the embedding unchanged."""
         ctx.weight = weight
         return embedding.view_as(embedding)
 

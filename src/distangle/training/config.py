@@ -15,7 +15,7 @@ Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plat
 
 
 class ConfigSection(BaseModel):
-    """A part of the configuration: frozen, and no key that nobody reads."""
+    """A section of the configuration: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,9 +40,9 @@ class Network(ConfigSection):
 
 
 class AugmentationConfig(ConfigSection):
-    """Random views of a training image.
+    """Random augmentation of a training image.
 
-    Geometry works on whole pixels, intensity after standardising.
+    Geometric augmentation works on integer pixels, intensity augmentation on standardized ones.
     """
 
     dihedral: bool = True
@@ -53,14 +53,14 @@ class AugmentationConfig(ConfigSection):
 
 
 class CutMix(ConfigSection):
-    """Eqs. (8) and (9)."""
+    """CutMix augmentation, Eqs. (8) and (9)."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
     alpha: float = Field(default=1.0, gt=0)
 
 
 class Loss(ConfigSection):
-    """Eq. (12)."""
+    """The composite loss, Eq. (12)."""
 
     margin_share: float = Field(default=0.2, ge=0, le=1)  # c
     scale: float = Field(default=30.0, gt=0)  # s
@@ -72,7 +72,7 @@ class Loss(ConfigSection):
 class SecondStage(ConfigSection):
     """A second half cosine of the learning rate, for the epochs of pseudo labels.
 
-    The ancestor's code has it.
+    The code that the paper grew from has it.
     """
 
     from_epoch: float = Field(default=0.0, ge=0)  # where the first cosine has come to zero; 0: there is no second
@@ -87,9 +87,9 @@ class SecondStage(ConfigSection):
 
 
 class Optim(ConfigSection):
-    """The optimiser and its schedule, per step.
+    """The optimizer and its schedule, per step.
 
-    A linear warm-up, then half a cosine to zero; perhaps a second stage.
+    The rate rises linearly, then falls by half a cosine to zero; a second stage may follow.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -101,7 +101,7 @@ class Optim(ConfigSection):
 
 
 class PseudoLabels(ConfigSection):
-    """Eq. (7): labels that the network itself gives to unlabelled images."""
+    """Pseudo labels that the network gives to unlabelled images, Eq. (7)."""
 
     strategy: Literal["none", "alpha_ramp", "progressive"] = "none"
     from_epoch: int = Field(default=30, ge=1)  # T1: the first epochs see labels only
@@ -121,9 +121,9 @@ class PseudoLabels(ConfigSection):
 
 
 class CheckpointConfig(ConfigSection):
-    """When the whole state is written besides the end of every epoch.
+    """When to write a checkpoint, in addition to the end of every epoch.
 
-    What it holds does not depend on these settings.
+    The content of a checkpoint does not depend on these settings.
     """
 
     every_steps: int = Field(default=0, ge=0)  # 0: no count
@@ -132,13 +132,13 @@ class CheckpointConfig(ConfigSection):
 
 
 class Batches(ConfigSection):
-    """Which images stand in one batch."""
+    """Composition of a batch."""
 
     pure: Literal["none", "plate", "experiment"] = "none"  # all of one: its noise is the same for the whole batch
 
 
 class BatchNormConfig(ConfigSection):
-    """Which statistics the norms use after training."""
+    """The statistics that batch norms use after training."""
 
     statistics: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
     min_sites: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
@@ -146,9 +146,9 @@ class BatchNormConfig(ConfigSection):
 
 
 class CorrectionConfig(ConfigSection):
-    """What is taken off the features of a group of wells.
+    """Correction of batch effects in the features of a group of wells.
 
-    It is named here, or chosen by cross-validation.
+    The settings name it, or cross-validation chooses it.
     """
 
     method: Literal["auto", "none", "center", "standardize"] = "none"  # all but none need a frozen backbone
@@ -159,13 +159,13 @@ class CorrectionConfig(ConfigSection):
 
     @property
     def fixed(self) -> Correction:
-        """What the settings say by themselves; `auto` says nothing yet."""
+        """The configured correction; none for `auto`."""
         method = "none" if self.method == "auto" else self.method
         return Correction(method=method, group=self.group, wells=self.wells)
 
 
 class Adversary(ConfigSection):
-    """A second network that reads the experiment from the embedding.
+    """A second network that predicts the experiment from the embedding.
 
     Its gradient is reversed.
     """
@@ -176,7 +176,7 @@ class Adversary(ConfigSection):
 
 
 class TrainingConfig(ConfigSection):
-    """How one model was trained; written into its run."""
+    """Configuration of the training of one model; stored in its run."""
 
     preset: str = "seed"
     target: str = "perturbation"  # the column of the screen to learn
@@ -210,17 +210,17 @@ class TrainingConfig(ConfigSection):
         method = self.correction.method
         if method != "none" and not self.network.freeze_backbone:
             raise ValueError(
-                f"correction.method={method} subtracts what the backbone says of other wells, so the backbone must be "
+                f"correction.method={method} subtracts features of other wells, so the backbone must be "
                 "frozen: set network.freeze_backbone=true too, or correction.method=none"
             )
         if method != "none" and self.batch_norm.statistics != "running":
             raise ValueError(
-                f"correction.method={method} already takes a group's own look away: use batch_norm.statistics=running "
+                f"correction.method={method} already removes the batch effect of a group: use batch_norm.statistics=running "
                 f"with it, or correction.method=none with batch_norm.statistics={self.batch_norm.statistics}"
             )
         if method == "auto" and not self.uses_features:
             raise ValueError(
-                f"correction.method=auto compares corrections on features that are measured once, and "
+                f"correction.method=auto compares corrections on features that are measured once, but "
                 f"cutmix.probability={self.cutmix.probability:g} needs images: set it to 0, or name a correction"
             )
         return self
@@ -229,7 +229,7 @@ class TrainingConfig(ConfigSection):
     def uses_features(self) -> bool:
         """Whether a frozen backbone sees each site once, in fixed views.
 
-        Otherwise it sees each site in every epoch.
+        Otherwise the network sees each site in every epoch.
         """
         return self.network.freeze_backbone and self.cutmix.probability == 0 and self.batch_norm.statistics == "running"
 
@@ -246,10 +246,10 @@ _TWO_CORES: Mapping[str, Any] = {
     "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 6},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # What the paper leaves out (epochs, batch, rate, views) is the ancestor's: docs/departures.md.
+    # Settings that the paper leaves out (epochs, batch, rate, views) come from earlier code: docs/departures.md.
     "seed": {"preset": "seed", **_PAPER},
     "rcic1st": {"preset": "rcic1st", **_PAPER, "network": {"final_relu": False}, "loss": {"arc_scale": 0.5}},
-    # Published filters that stand still, stain by stain; only the neck and the templates learn.
+    # Frozen pretrained filters, channel by channel; only the neck and the templates are trained.
     "small": {
         "preset": "small",
         **_TWO_CORES,
@@ -268,7 +268,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "preprocessing": {"binning": 0, "transform": "sqrt", "standardize": "training"},
         "correction": {"method": "auto"},
     },
-    # Filters of its own: for screens with thousands of images, or images unlike photographs.
+    # Filters trained from scratch: for screens with thousands of images, or images unlike photographs.
     "scratch": {
         "preset": "scratch",
         **_TWO_CORES,

@@ -1,7 +1,4 @@
-"""Choose the batch correction that serves new plates or experiments best.
-
-Corrections are compared on folds of the training wells.
-"""
+"""Choose the correction of batch effects by cross-validation on training wells."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,18 +33,18 @@ CANDIDATES = (
     Correction(method="standardize", group="experiment", wells="controls"),
     Correction(method="standardize", group="plate", wells="all"),
 )
-MOST_STEPS = 2000  # of the training of one candidate on one fold
-FEWEST_FOLDS = 2  # that every candidate is tried on
-CHANCE = 0.05  # of taking any correction where none helps
-INNER = "expected"  # fold of the wells that stand for new data
+MAX_STEPS = 2000  # of one training of a candidate on a fold
+MIN_FOLDS = 2  # that every candidate is evaluated on
+SIGNIFICANCE = 0.05  # probability of choosing any correction where none helps
+NEW_DATA = "expected"  # fold name of the wells that stand for new data
 
 
 @dataclass(frozen=True)
 class CorrectionScore:
-    """How one correction did.
+    """Score of one correction.
 
     Attributes:
-        correction: Which.
+        correction: The correction.
         accuracies: Balanced accuracy over the sites of each fold, in [0, 1].
         share: Mean share of a group's difference that is corrected, over features and groups, in [0, 1].
     """
@@ -64,35 +61,35 @@ class CorrectionScore:
 
 @dataclass(frozen=True)
 class CorrectionChoice:
-    """What was chosen, and why.
+    """The chosen correction, with the reason.
 
     Attributes:
-        chosen: The correction.
-        expect: What new data are expected to be: `plates` or `experiments`.
-        reason: Why, in a sentence.
-        compared: Every candidate; none where nothing could be compared.
+        correction: The correction.
+        expect: Kind of the new data: `plates` or `experiments`.
+        reason: The reason, in a sentence.
+        scores: Score of every candidate; empty if none could be compared.
     """
 
-    chosen: Correction
+    correction: Correction
     expect: str
     reason: str
-    compared: tuple[CorrectionScore, ...] = ()
+    scores: tuple[CorrectionScore, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return the content of `correction.json`."""
         return {
-            "chosen": self.chosen.model_dump(),
+            "chosen": self.correction.model_dump(),
             "expect": self.expect,
             "reason": self.reason,
             "compared": [
                 {
-                    **one.correction.model_dump(),
-                    "name": str(one.correction),
-                    "balanced_accuracy": one.mean,
-                    "by_fold": list(one.accuracies),
-                    "share_corrected": one.share,
+                    **score.correction.model_dump(),
+                    "name": str(score.correction),
+                    "balanced_accuracy": score.mean,
+                    "by_fold": list(score.accuracies),
+                    "share_corrected": score.share,
                 }
-                for one in self.compared
+                for score in self.scores
             ],
         }
 
@@ -105,98 +102,96 @@ def choose_correction(
     *,
     n_classes: int,
     advance: Callable[[str], None] = no_progress,
-    look: Callable[[], None] = lambda: None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> CorrectionChoice:
     """Compare corrections on whole plates or experiments of the training fold.
 
-    A correction is taken only where its gain over none, fold by fold, is more than chance explains (one-sided t test,
-    5 % over all candidates); of those, the best. One that has gained nothing on two folds or more is tried no further.
+    A correction is chosen only if its gain over no correction, fold by fold, is significant (one-sided t test, 5 % over
+    all candidates); the best of these is chosen. A candidate without a gain after two folds is evaluated no further.
 
     Args:
-        store: Of the screen; its folds stay apart.
-        features: Of its sites.
-        sites: The training fold.
-        config: `correction`, `expect`, and how heads are trained.
-        n_classes: Outputs.
+        store: Images of the screen, with its folds.
+        features: Features of the sites.
+        sites: Sites of the training fold.
+        config: `correction`, `expect`, and the training of heads.
+        n_classes: Number of outputs.
         advance: Called after each training.
-        look: Called before each training; what it raises ends the comparison.
+        check_stop: Called before each training; an exception of it ends the comparison.
     """
-    expect, why = expected_groups(store.screen, config.expect, label=config.target)
+    expect, origin = expected_groups(store.screen, config.expect, label=config.target)
     try:
         folds = list(_folds(store.screen, sites, expect, n_folds=config.correction.folds))
     except FoldError as error:
-        return CorrectionChoice(Correction(), expect, f"Nothing could be compared: {error}")
-    compared: list[CorrectionScore] = []
+        return CorrectionChoice(Correction(), expect, f"No correction could be compared: {error}")
+    scores: list[CorrectionScore] = []
     for candidate in CANDIDATES:
-        accuracies, share = [], []
+        accuracies, shares = [], []
         model = initial_state(
             store.screen, config, n_classes=n_classes, correction=candidate, pretrained=False, say=no_progress
         ).model
-        first = {name: tensor.detach().clone() for name, tensor in averaged_tensors(model).items()}
-        for held in folds:
-            look()
-            model.load_state_dict(first, strict=False)
-            accuracy, corrected = _score(store, features, sites, config, model, held=held)
+        initial_weights = {name: tensor.detach().clone() for name, tensor in averaged_tensors(model).items()}
+        for held_out in folds:
+            check_stop()
+            model.load_state_dict(initial_weights, strict=False)
+            accuracy, share = _score(store, features, sites, config, model, held_out=held_out)
             accuracies.append(accuracy)
-            share.append(corrected)
+            shares.append(share)
             advance(f"correction {candidate}: {accuracy:.3f}")
-            if compared and is_lost(accuracies, compared[0].accuracies):
+            if scores and shows_no_gain(accuracies, scores[0].accuracies):
                 break
-        compared.append(CorrectionScore(candidate, tuple(accuracies), float(np.mean(share))))
-    chosen = best_correction(compared)
+        scores.append(CorrectionScore(candidate, tuple(accuracies), float(np.mean(shares))))
+    best = best_correction(scores)
     reason = (
-        f"For new {expect} ({why}): balanced accuracy {chosen.mean:.3f} over {len(folds)} folds of training {expect}, "
-        f"none {compared[0].mean:.3f}."
+        f"For new {expect} ({origin}): balanced accuracy {best.mean:.3f} over {len(folds)} folds of training {expect}; "
+        f"{scores[0].mean:.3f} without a correction."
     )
-    return CorrectionChoice(chosen.correction, expect, reason, tuple(compared))
+    return CorrectionChoice(best.correction, expect, reason, tuple(scores))
 
 
-def is_lost(accuracies: Sequence[float], of_none: Sequence[float]) -> bool:
-    """Tell whether a correction is given up: no gain on two or more first folds.
+def shows_no_gain(accuracies: Sequence[float], baseline: Sequence[float]) -> bool:
+    """Return whether a correction has no gain on the first two or more folds.
 
     Args:
-        accuracies: Of the correction, fold by fold.
-        of_none: Of no correction, on all folds.
+        accuracies: Accuracies of the correction, fold by fold.
+        baseline: Accuracies without a correction, on all folds.
     """
     n = len(accuracies)
-    return n >= FEWEST_FOLDS and float(np.mean(accuracies)) <= float(np.mean(of_none[:n]))
+    return n >= MIN_FOLDS and float(np.mean(accuracies)) <= float(np.mean(baseline[:n]))
 
 
-def best_correction(compared: Sequence[CorrectionScore]) -> CorrectionScore:
-    """Return the best correction whose gain over none is more than chance explains.
-
-    Without such a gain it is none.
+def best_correction(scores: Sequence[CorrectionScore]) -> CorrectionScore:
+    """Return the best correction with a significant gain, or no correction.
 
     Args:
-        compared: No correction first. One that was given up has fewer folds and is not taken.
+        scores: Score without a correction first. A candidate that was not evaluated on all folds is not chosen.
     """
-    none = compared[0]
+    baseline = scores[0]
     better = []
-    for one in compared[1:]:
-        if len(one.accuracies) < max(FEWEST_FOLDS, len(none.accuracies)):
+    for score in scores[1:]:
+        if len(score.accuracies) < max(MIN_FOLDS, len(baseline.accuracies)):
             continue
-        gains = np.subtract(one.accuracies, none.accuracies)
-        needed = t.ppf(1 - CHANCE / (len(compared) - 1), len(gains) - 1)
-        if gains.mean() > needed * gains.std(ddof=1) / np.sqrt(len(gains)):
-            better.append(one)
-    return max(better, key=lambda one: one.mean, default=none)
+        gains = np.subtract(score.accuracies, baseline.accuracies)
+        threshold = t.ppf(1 - SIGNIFICANCE / (len(scores) - 1), len(gains) - 1)
+        if gains.mean() > threshold * gains.std(ddof=1) / np.sqrt(len(gains)):
+            better.append(score)
+    return max(better, key=lambda score: score.mean, default=baseline)
 
 
 def _folds(screen: Screen, sites: TrainingSites, expect: str, *, n_folds: int) -> Iterator[np.ndarray]:
-    """Give which training sites stand for new data, bool [site]; whole groups, every label spread evenly."""
+    """Yield which training sites stand for new data, bool [site]; groups stay whole."""
     columns = ["experiment"] if expect == "experiments" else ["experiment", "plate"]
     member = np.unique(group_codes(screen.sites, columns)[sites.rows], return_inverse=True)[1]
     n_groups = int(member.max()) + 1
     if n_groups < 2:
-        raise FoldError(f"the training wells are of one {expect.removesuffix('s')}.")
+        raise FoldError(f"the training wells lie in one {expect.removesuffix('s')}.")
     labelled = np.maximum(sites.labels, 0)
     n_sets = min(n_folds, n_groups)
-    dealt = assign_groups(member, labelled, n_sets=n_sets, rng=rng_for(0, "folds of the corrections", expect))
+    set_of_group = assign_groups(member, labelled, n_sets=n_sets, rng=rng_for(0, "folds of the corrections", expect))
     for k in range(n_sets):
-        held = dealt[member] == k
-        known = np.isin(sites.labels[held], sites.labels[~held])
-        if known.any() and len(np.unique(sites.labels[~held])) > 1:
-            yield held
+        held_out = set_of_group[member] == k
+        has_trained_label = np.isin(sites.labels[held_out], sites.labels[~held_out])
+        if has_trained_label.any() and len(np.unique(sites.labels[~held_out])) > 1:
+            yield held_out
 
 
 def _score(
@@ -206,61 +201,65 @@ def _score(
     config: TrainingConfig,
     model: Any,
     *,
-    held: np.ndarray,
+    held_out: np.ndarray,
 ) -> tuple[float, float]:
-    """Train a head without some sites; return its balanced accuracy on them, and the share that was corrected."""
+    """Return balanced accuracy and corrected share of a head on held-out sites."""
     screen, correction, n_classes = store.screen, model.config.correction, model.config.n_perturbations
     fold = np.full(len(screen.sites), "", dtype=object) if store.fold is None else store.fold.astype(object)
     columns = ["experiment", "plate"]
     plates = group_codes(screen.sites, columns)
-    inner = np.isin(plates, plates[sites.rows[held]]) & (fold == fold[sites.rows[0]])
-    fold[inner] = INNER
-    part = _only(sites, ~held)
-    epochs = min(config.correction.epochs, max(1, MOST_STEPS * config.batch_size // max(1, len(part.rows))))
-    quick = config.model_copy(
+    is_new = np.isin(plates, plates[sites.rows[held_out]]) & (fold == fold[sites.rows[0]])
+    fold[is_new] = NEW_DATA
+    training = _select(sites, ~held_out)
+    epochs = min(config.correction.epochs, max(1, MAX_STEPS * config.batch_size // max(1, len(training.rows))))
+    short_config = config.model_copy(
         update={
             "epochs": epochs,
             "optim": config.optim.model_copy(update={"warmup_epochs": min(1, epochs / 10)}),
             "adversary": config.adversary.model_copy(update={"weight": 0.0}),
         }
     )
-    state = TrainingState(epochs_done=0, model=model, optimiser=make_optimizer(model, quick))
+    state = TrainingState(epochs_done=0, model=model, optimizer=make_optimizer(model, short_config))
     wells: ReferenceWells | None = None
     if correction.method != "none":
-        everybody = np.flatnonzero(np.isin(fold, [fold[part.rows[0]], INNER]))
+        rows = np.flatnonzero(np.isin(fold, [fold[training.rows[0]], NEW_DATA]))
         wells = reference_wells(
-            screen, everybody, correction, features.of_whole_images, fold=fold.astype(str), training_rows=part.rows
+            screen, rows, correction, features.numbers_of, fold=fold.astype(str), training_rows=training.rows
         )
         set_prior(model, wells)
-    maker = BatchLoader(store, part, quick, n_perturbations=n_classes, wells=wells, features=features)
+    loader = BatchLoader(store, training, short_config, n_perturbations=n_classes, wells=wells, features=features)
     try:
         run_epochs(
-            state, maker, part.labels, quick, moments=Callbacks(validate=lambda _: {}, after_epoch=lambda _: None)
+            state,
+            loader,
+            training.labels,
+            short_config,
+            callbacks=Callbacks(validate=lambda _: {}, after_epoch=lambda _: None),
         )
     finally:
-        maker.close()
-    new = _only(sites, held & np.isin(sites.labels, part.labels))
+        loader.close()
+    evaluated = _select(sites, held_out & np.isin(sites.labels, training.labels))
     device = next(model.parameters()).device
-    with use_averaged_weights(model, state.average), eval_mode(model), torch.no_grad():
+    with use_averaged_weights(model, state.ema), eval_mode(model), torch.no_grad():
         one_hot = torch.eye(len(screen.card.cell_types), device=device)
-        cell_types = None if new.cell_types is None else one_hot[new.cell_types]
-        references = None if wells is None else torch.from_numpy(wells.of(new.rows)).to(device)
-        logits = torch.zeros(len(new.rows), n_classes, device=device)
+        cell_types = None if evaluated.cell_types is None else one_hot[evaluated.cell_types]
+        references = None if wells is None else torch.from_numpy(wells.of(evaluated.rows)).to(device)
+        logits = torch.zeros(len(evaluated.rows), n_classes, device=device)
         for k in range(N_VIEWS):
-            numbers = torch.from_numpy(features.take(new.rows, k)).to(device)
-            logits += model.classify_features(numbers, cell_types, references).logits
-    named = logits.argmax(1).cpu().numpy()
-    recalls = [float((named[new.labels == label] == label).mean()) for label in np.unique(new.labels)]
+            numbers = torch.from_numpy(features.take(evaluated.rows, k)).to(device)
+            logits += model.classify_numbers(numbers, cell_types, references).logits
+    predicted = logits.argmax(1).cpu().numpy()
+    recalls = [float((predicted[evaluated.labels == label] == label).mean()) for label in np.unique(evaluated.labels)]
     share = 0.0 if wells is None else float(np.mean([share for _, share in wells.share_of_groups().values()]))
     return float(np.mean(recalls)), share
 
 
-def _only(sites: TrainingSites, chosen: np.ndarray) -> TrainingSites:
-    kept = np.flatnonzero(chosen)
+def _select(sites: TrainingSites, is_selected: np.ndarray) -> TrainingSites:
+    positions = np.flatnonzero(is_selected)
     return TrainingSites(
-        rows=sites.rows[kept],
-        names=tuple(sites.names[k] for k in kept),
-        labels=sites.labels[kept],
-        cell_types=None if sites.cell_types is None else sites.cell_types[kept],
+        rows=sites.rows[positions],
+        names=tuple(sites.names[k] for k in positions),
+        labels=sites.labels[positions],
+        cell_types=None if sites.cell_types is None else sites.cell_types[positions],
         statistics=None,
     )

@@ -33,8 +33,8 @@ from distangle.training.loggers import allowed_services
 from distangle.training.run import start_run, train
 
 Say = Callable[[str], None]
-USUAL_FOLDS = 5
-STEPS_WORTH_A_PROCESS = 500  # of a fold: a process takes some seconds to start
+DEFAULT_FOLDS = 5
+MIN_STEPS_PER_PROCESS = 500  # of a fold: a process takes some seconds to start
 POLL_S = 0.2
 
 
@@ -44,43 +44,44 @@ def start_cross_validation(
     out: Path,
     *,
     n_folds: int | None = None,
-    hidden: str | None = None,
+    hidden_labels: str | None = None,
     say: Say = no_progress,
 ) -> RunFolder:
     """Make the run folder of a cross-validation, without training yet.
 
-    Its own network is trained on everything, and judged by the folds.
+    The network of the run is trained on all sites; the folds give its scores.
 
     Args:
         screen: A screen that has been written.
-        config: How to train; `expect` says whether plates or experiments stay whole.
+        config: Configuration; `expect` says whether plates or experiments stay whole.
         out: A new or empty folder.
-        n_folds: How many folds; None is five, or as many as there are groups.
-        hidden: Wells whose labels are hidden, for pseudo labels; None for nobody's.
-        say: Told of a download.
+        n_folds: Number of folds; None for five, or the number of groups if smaller.
+        hidden_labels: Wells with hidden labels, for pseudo labels, such as `experiment=E3`; None hides none.
+        say: Called with messages, as on a download.
 
     Raises:
-        FoldError: Fewer groups than folds.
+        FoldError: The screen has fewer groups than folds.
         RunError: The folder is in use, or the screen was never written.
-        ConfigError: As of `start_run`.
+        ConfigError: The configuration is refused by `start_run`.
     """
-    expect, why = expected_groups(screen, config.expect, label=config.target)
+    expect, origin = expected_groups(screen, config.expect, label=config.target)
     group: Group = "experiment" if expect == "experiments" else "plate"
     n_groups = len(screen.sites[GROUPS[group]].drop_duplicates())
-    wanted = min(USUAL_FOLDS, n_groups) if n_folds is None else n_folds
-    if not 2 <= wanted <= n_groups:
+    n_sets = min(DEFAULT_FOLDS, n_groups) if n_folds is None else n_folds
+    if not 2 <= n_sets <= n_groups:
         other = "experiments" if expect == "plates" else "plates"
         raise FoldError(
-            f"Cross-validation with {wanted} folds needs as many {expect}, at least two; the screen has {n_groups}. "
-            f"Ask for fewer folds, expect {other} (`--expect {other}`), or hold nothing out (`--hold-out none`)."
+            f"Cross-validation with {n_sets} folds needs at least two {expect} and one per fold; the screen "
+            f"has {n_groups}. Use fewer folds, expect {other} (`--expect {other}`), or hold nothing out "
+            f"(`--hold-out none`)."
         )
-    everything = hold_nothing_out(screen)
-    if hidden is not None:
-        everything = hide_labels_by(screen, everything, hidden)
-    run = start_run(screen, everything, config, out, say=say)
+    folds = hold_nothing_out(screen)
+    if hidden_labels is not None:
+        folds = hide_labels_by(screen, folds, hidden_labels)
+    run = start_run(screen, folds, config, out, say=say)
     if is_first():
-        plan = {"n_folds": wanted, "group": group, "expect": expect, "why": why, "hidden": hidden}
-        held_out = f"cross-validation over {wanted} sets of whole {expect}"
+        plan = {"n_folds": n_sets, "group": group, "expect": expect, "why": origin, "hidden": hidden_labels}
+        held_out = f"cross-validation over {n_sets} sets of whole {expect}"
         write_json(run.run, {**run.describe(), "cross_validation": plan, "held_out": held_out})
         run.record(run.run)
     wait_for_all("the plan of the cross-validation")
@@ -90,87 +91,92 @@ def start_cross_validation(
 def train_cross_validation(
     run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: StopRequest | None = None
 ) -> RunFolder:
-    """Train the folds of a run, then its own network on everything.
+    """Train the folds of a run, then its own network on all sites.
 
-    A second call goes on where the first one stopped.
-
-    With several GPUs the folds are trained side by side, one on each; so are heads on features, one on each core.
+    A second call resumes where the first one stopped. With several GPUs the folds are trained in parallel, one on each;
+    heads on features are trained in parallel on CPU cores.
 
     Args:
         run: From `start_cross_validation`.
-        screen: Where it is when it has moved.
-        advance: Called after every epoch with a few words.
-        say: Called with sentences that a person should see.
+        screen: The screen, if it has moved.
+        advance: Called with a message after every epoch.
+        say: Called with messages for the user.
         stop: Polled after every step; None never stops.
 
     Returns:
         The run.
 
     Raises:
-        RunError: As of `train`; or a fold that was trained by a process of its own failed.
+        RunError: The training of a fold or of the whole run failed.
     """
     plan: Mapping[str, Any] = run.describe()["cross_validation"]
     screen = screen or own_screen(run, same=False)
     config, stop = read_config(run.config), stop or StopRequest()
     config = config.model_copy(update={"loggers": allowed_services(run, config.loggers, say=say)})
-    parts = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
-    left = [part for part in parts if not part.describe()["finished"]]
-    devices = _devices(config, screen, n_folds=len(left))
+    fold_runs = [_fold_run(run, screen, config, plan, number=k) for k in range(plan["n_folds"])]
+    unfinished = [fold_run for fold_run in fold_runs if not fold_run.describe()["finished"]]
+    devices = _devices(config, screen, n_folds=len(unfinished))
     if len(devices) > 1:
         _measure_features(run, screen, config, stop=stop, say=say)
-        _train_side_by_side(
-            left,
+        _train_in_parallel(
+            unfinished,
             devices,
             epochs=config.epochs,
-            whole=run,
-            images=_images_of(screen),
+            whole_run=run,
+            images=_image_options(screen),
             advance=advance,
             say=say,
             stop=stop,
         )
-    for k, part in enumerate(parts, start=1):
-        if part.describe()["finished"]:
+    for k, fold_run in enumerate(fold_runs, start=1):
+        if fold_run.describe()["finished"]:
             continue
 
-        def advance_fold(said: str, number: int = k) -> None:
-            advance(f"fold {number} of {len(parts)}: {said}")
+        def advance_fold(message: str, number: int = k) -> None:
+            advance(f"fold {number} of {len(fold_runs)}: {message}")
 
-        def say_fold(said: str, number: int = k) -> None:
-            say(f"fold {number}: {said}")
+        def say_fold(message: str, number: int = k) -> None:
+            say(f"fold {number}: {message}")
 
-        with _named_after(run, part):
-            train(part, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
+        with _name_whole_run(run, fold_run):
+            train(fold_run, screen=screen, advance=advance_fold, say=say_fold, stop=stop)
     return train(run, screen=screen, advance=advance, say=say, stop=stop)
 
 
-def _images_of(screen: Screen) -> list[str]:
-    """Say on a command line where the images are that this process reads: they may have been moved."""
+def _image_options(screen: Screen) -> list[str]:
+    """Return the command line option for images that were moved."""
     return ["--images", str(screen.source)] if isinstance(screen.source, Path) else []
 
 
 @contextlib.contextmanager
-def _named_after(run: RunFolder, part: RunFolder) -> Iterator[None]:
-    """Let what ends the training of a fold name the run that goes on with it, and with all that is left."""
+def _name_whole_run(run: RunFolder, fold_run: RunFolder) -> Iterator[None]:
+    """Replace the fold by the whole run in errors that say how to resume."""
     try:
         yield
     except (StopRequested, StorageError, OutOfMemoryError) as error:
-        words = str(error).replace(f"--resume {part.root}", f"--resume {run.root}")
-        raise type(error)(words) from error
+        message = str(error).replace(f"--resume {fold_run.root}", f"--resume {run.root}")
+        raise type(error)(message) from error
 
 
 def _fold_run(
     run: RunFolder, screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, number: int
 ) -> RunFolder:
-    """Return the run of one fold, begun now if it was not."""
+    """Return the run of one fold; start it if needed."""
     root = run.cross_validation / f"fold-{number + 1}"
     if (root / "run.json").exists():
         return RunFolder.open(root)
     folds = _folds(screen, config, plan, number=number)
-    # What images are standardised by is estimated from the training wells of the fold, not from those it holds out.
-    own = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"fixed": None})})
-    own = resolve_auto_settings(own, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
-    alike = own.preprocessing == config.preprocessing and not own.preprocessing.transductive
-    return start_run(screen, folds, own, root, features=Path(os.path.relpath(run.features, root)) if alike else None)
+    # The statistics of standardization come from the training wells of the fold, not from the held-out ones.
+    fold_config = config.model_copy(update={"preparation": config.preprocessing.model_copy(update={"fixed": None})})
+    fold_config = resolve_auto_settings(fold_config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
+    shares_features = fold_config.preprocessing == config.preprocessing and not fold_config.preprocessing.transductive
+    return start_run(
+        screen,
+        folds,
+        fold_config,
+        root,
+        features=Path(os.path.relpath(run.features, root)) if shares_features else None,
+    )
 
 
 def _folds(screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, number: int) -> Folds:
@@ -187,77 +193,78 @@ def _folds(screen: Screen, config: TrainingConfig, plan: Mapping[str, Any], *, n
 
 
 def _devices(config: TrainingConfig, screen: Screen, *, n_folds: int) -> list[str]:
-    """Return `CUDA_VISIBLE_DEVICES` of each process that trains folds beside others; of one or none, nobody does.
+    """Return `CUDA_VISIBLE_DEVICES` of each parallel process.
 
-    Without a GPU the heads of a frozen backbone are trained one on each core: a head is too small for two.
+    With one or none the folds are trained in sequence. Without a GPU the heads of a frozen backbone are trained one
+    per core, because a head is too small for two.
     """
     if n_ranks() > 1 or is_device_set():
         return []
     if torch.cuda.is_available():
         return [str(device) for device in range(torch.cuda.device_count())]
     steps = config.epochs * len(screen.sites) / config.batch_size
-    if not config.uses_features or steps < STEPS_WORTH_A_PROCESS:
+    if not config.uses_features or steps < MIN_STEPS_PER_PROCESS:
         return []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [""] * min(cores, n_folds)
 
 
 def _measure_features(run: RunFolder, screen: Screen, config: TrainingConfig, *, stop: StopRequest, say: Say) -> None:
-    """Measure what the folds share before they start, so that no two of them do."""
+    """Measure the features of the folds before the parallel processes start."""
     store = ImageCache(screen, config.preprocessing, fold=Folds.read(run.folds).of(screen))
     try:
-        open_features(run, store, config, look=stop.check, say=say)
+        open_features(run, store, config, before_batch=stop.check, say=say)
     finally:
         store.close()
 
 
-def _train_side_by_side(
-    parts: Sequence[RunFolder],
+def _train_in_parallel(
+    fold_runs: Sequence[RunFolder],
     devices: Sequence[str],
     *,
     epochs: int,
-    whole: RunFolder,
+    whole_run: RunFolder,
     images: Sequence[str] = (),
     advance: Say,
     say: Say,
     stop: StopRequest,
 ) -> None:
-    """Train runs in processes of their own, each on one device at a time.
+    """Train runs in parallel processes, one per device.
 
     Args:
-        parts: The runs of the folds that are left.
-        devices: As of `_devices`.
-        epochs: Of each.
-        whole: The run that goes on with them after a stop.
-        images: The option that names the folder of moved images, where they were moved.
-        advance: Called for every epoch of a fold when it is trained.
-        say: Told of every fold that is trained.
-        stop: When it is asked for, the processes are asked too, and end with their states saved.
+        fold_runs: The unfinished runs of the folds.
+        devices: From `_devices`.
+        epochs: Epochs of each run.
+        whole_run: The run that resumes all of them after a stop.
+        images: Command line option for images that were moved.
+        advance: Called for every epoch of a fold once the fold is trained.
+        say: Called with messages for the user.
+        stop: When it is requested, the processes are terminated and save their states.
     """
-    say(f"{len(parts)} folds are trained side by side, {min(len(devices), len(parts))} at a time")
-    free, waiting, running = list(devices), list(parts), dict[str, tuple[RunFolder, str, subprocess.Popen[str]]]()
+    say(f"{len(fold_runs)} folds are trained in parallel, {min(len(devices), len(fold_runs))} at a time")
+    free, waiting, running = list(devices), list(fold_runs), dict[str, tuple[RunFolder, str, subprocess.Popen[str]]]()
     threads = {} if devices[0] else {"OMP_NUM_THREADS": "1"}
     try:
         while waiting or running:
             while waiting and free and not stop.by:
-                part, device = waiting.pop(0), free.pop()
-                command = [sys.executable, "-m", "distangle", "train", "--resume", str(part.root), *images]
-                seen = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": device}
+                fold_run, device = waiting.pop(0), free.pop()
+                command = [sys.executable, "-m", "distangle", "train", "--resume", str(fold_run.root), *images]
+                environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": device}
                 process = subprocess.Popen(
-                    command, env=seen, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
                 )
-                running[part.root.name] = part, device, process
-            for name, (part, device, process) in list(running.items()):
+                running[fold_run.root.name] = fold_run, device, process
+            for name, (fold_run, device, process) in list(running.items()):
                 try:
                     _, errors = process.communicate(timeout=POLL_S / len(running))
                 except subprocess.TimeoutExpired:
                     continue
                 del running[name]
                 free.append(device)
-                _check_ended(part, process.returncode, errors, whole=whole, stop=stop)
+                _check_exit(fold_run, process.returncode, errors, whole_run=whole_run, stop=stop)
                 say(f"{name} of the cross-validation is trained")
-                for done in range(epochs):
-                    advance(f"{name}: epoch {done + 1}")
+                for epoch in range(epochs):
+                    advance(f"{name}: epoch {epoch + 1}")
             stop.check()
     finally:
         for _, _, process in running.values():
@@ -266,18 +273,21 @@ def _train_side_by_side(
             process.communicate()
 
 
-def _check_ended(part: RunFolder, status: int, errors: str, *, whole: RunFolder, stop: StopRequest) -> None:
-    """Hand on what ended the process that trained a fold, unless it is trained.
+def _check_exit(fold_run: RunFolder, status: int, errors: str, *, whole_run: RunFolder, stop: StopRequest) -> None:
+    """Raise the error that ended the process of a fold.
 
     Raises:
-        Stopped: It was stopped.
-        RunError: It failed.
+        StopRequested: The process was stopped.
+        RunError: The process failed.
     """
     if status == 0:
         return
     if status == StopRequested.status or stop.by:
-        raise StopRequested(f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`.")
-    last = errors.strip().splitlines()[-1] if errors.strip() else "without a word"
+        raise StopRequested(
+            f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole_run.root}`."
+        )
+    last_line = errors.strip().splitlines()[-1] if errors.strip() else "no error message."
     raise RunError(
-        f"{part.root} ended with status {status}: {last} Try `distangle train --resume {part.root}` to see all of it."
+        f"{fold_run.root} ended with status {status}: {last_line} "
+        f"`distangle train --resume {fold_run.root}` shows the whole message."
     )

@@ -9,7 +9,7 @@ from distangle.core.distributed import is_first, wait_for_all
 from distangle.core.progress import count_items, no_progress
 from distangle.core.shrinkage import Correction
 from distangle.images import ImageCache
-from distangle.model.features import BATCH_SIZE, CARD, Features, FixedViews, measure_features, read_features
+from distangle.model.features import CARD, Features, FixedViews, measure_features, read_features
 from distangle.results import RunFolder
 from distangle.training.config import TrainingConfig
 from distangle.training.initial_state import build_network
@@ -18,60 +18,64 @@ Say = Callable[[str], None]
 
 
 def open_features(
-    run: RunFolder, store: ImageCache, config: TrainingConfig, *, look: Callable[[], None], say: Say
+    run: RunFolder, store: ImageCache, config: TrainingConfig, *, before_batch: Callable[[], None], say: Say
 ) -> Features | None:
-    """Open the features of a run; measure those that are missing.
+    """Open the features of a run; measure missing ones.
 
     Args:
-        run: Keeps them, or says which run does.
+        run: The run that keeps the features or names the run that does.
         store: The images.
-        config: From `resolved`.
-        look: Called before each batch; what it raises ends the measuring, and what is done stays.
-        say: Told what was loaded.
+        config: Resolved configuration.
+        before_batch: Called before each batch; an exception of it ends the measurement and keeps finished batches.
+        say: Called with messages for the user.
 
     Raises:
-        WeightsError: The weights of the backbone are not there, or are of another network.
+        WeightsError: The weights of the backbone are missing, or belong to another network.
         RunError: The folder holds features of another screen.
-        StorageError: It cannot be written to.
+        StorageError: The folder cannot be written to.
     """
     if not config.uses_features:
         return None
     folder, options = run.features, config.augmentation
     fixed = FixedViews(config.network.n_fixed_views, options.min_crop, options.gain, options.offset)
     if is_first():
-        known = read_features(store, fixed, folder)
-        if known is None:
+        features = read_features(store, fixed, folder)
+        if features is None:
             say(f"features: {len(store.screen.sites):,} sites, once each in {fixed.n} views")
             model = build_network(
                 store.screen, config, n_classes=2, correction=Correction(), pretrained=True, say=no_progress
             )
-            known = measure_features(
-                model, store, fixed, folder, before_batch=_CountedViews(look, len(store.screen.sites), fixed.n)
+            features = measure_features(
+                model,
+                store,
+                fixed,
+                folder,
+                before_batch=_FeatureProgress(before_batch, len(store.screen.sites), fixed.n),
             )
         owner = RunFolder(folder.resolve().parent)
         if (owner.root / "run.json").is_file() and not owner.lists(owner.features / CARD):
             owner.record(*sorted(path for path in owner.features.iterdir() if path.is_file()))
     wait_for_all("the features")
-    return known if is_first() else Features(folder)
+    return features if is_first() else Features(folder)
 
 
-class _CountedViews:
-    """Counts the views of batches that are measured, and shows how far the measuring is."""
+class _FeatureProgress:
+    """Counts the measured batches, and shows the progress."""
 
-    def __init__(self, look: Callable[[], None], n_sites: int, n_views: int) -> None:
-        self._look, self._n_sites, self._n_views = look, n_sites, n_views
+    def __init__(self, before_batch: Callable[[], None], n_sites: int, n_views: int) -> None:
+        self._before_batch, self._n_sites, self._n_views = before_batch, n_sites, n_views
         self._show = count_items("measuring features", n_sites, "sites")
-        self._views_done = 0
+        self._n_views_done = 0
 
     def __call__(self) -> None:
-        self._show(min(self._n_sites, self._views_done // self._n_views * BATCH_SIZE))
-        self._views_done += 1
-        self._look()
+        self._show(min(self._n_sites, self._n_views_done // self._n_views * AT_ONCE))
+        self._n_views_done += 1
+        self._before_batch()
 
 
 @contextlib.contextmanager
 def limit_threads() -> Iterator[None]:
-    """Give torch back the number of its threads that it had before a `with`."""
+    """Restore the number of torch threads at the end of a `with` block."""
     threads = torch.get_num_threads()
     try:
         yield

@@ -1,7 +1,4 @@
-"""Build the network and optimiser of a configuration.
-
-What the configuration leaves open is decided by the screen and the machine.
-"""
+"""Resolve automatic settings, and build network and optimizer of a configuration."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -34,17 +31,17 @@ Say = Callable[[str], None]
 
 
 def resolve_auto_settings(config: TrainingConfig, screen: Screen, rows: Sequence[int]) -> TrainingConfig:
-    """Decide what the configuration leaves to the screen and the machine.
+    """Resolve the automatic settings from the screen and the machine.
 
-    So a resume decides nothing.
+    A resume then decides nothing.
 
     Args:
-        config: As it was asked for.
-        screen: To be trained on.
+        config: The configuration.
+        screen: The screen to train on.
         rows: Sites of the training fold.
 
     Raises:
-        ImageError: Images are to be standardised by those of the training, and none of them can be read.
+        ImageError: Images are standardized by those of the training fold, and none of them can be read.
     """
     preprocessing, precision = config.preprocessing, config.precision
     if preprocessing.binning == 0:
@@ -57,7 +54,7 @@ def resolve_auto_settings(config: TrainingConfig, screen: Screen, rows: Sequence
         finally:
             store.close()
     if precision == "auto":
-        # A head on features computes in float32 whatever the precision: to switch would only cost conversions.
+        # A head on features computes in float32 at any precision, so autocast would only add conversions.
         precision = "bf16" if _multiplies_bf16() and not config.uses_features else "fp32"
     return config.model_copy(update={"preprocessing": preprocessing, "precision": precision})
 
@@ -71,59 +68,59 @@ def _multiplies_bf16() -> bool:
 
 
 def pretrained_path(network: Network, *, say: Say) -> Path | None:
-    """Return the file of pretrained weights; download a published one.
+    """Return the path of pretrained weights, or None; download published ones.
 
     Args:
-        network: Its `weights` is None, a path, or `imagenet`.
-        say: Told of a download.
+        network: Settings with `weights`: None, a path, or `imagenet`.
+        say: Called with messages, as on a download.
 
     Raises:
-        WeightsError: The file is not there and cannot be had.
+        WeightsError: The file is missing and cannot be downloaded.
     """
     if network.weights != "imagenet":
         return network.weights
     return published_weights(network.backbone, say=say)
 
 
-LEAST_PX = 32  # that a DenseNet as published halves five times
+MIN_SIDE_PX = 32  # a published DenseNet halves the image five times
 
 
 def check_size(screen: Screen, config: TrainingConfig) -> None:
     """Check that the images are large enough for the backbone.
 
     Args:
-        screen: Says how large they are.
-        config: From `resolved`.
+        screen: Gives the size of the images.
+        config: Resolved configuration.
 
     Raises:
-        ConfigError: They are not.
+        ConfigError: The images are too small.
     """
     backbone, binning = config.network.backbone, config.preprocessing.binning
     if screen.card.shape is None or not re.fullmatch(r"densenet\d+", backbone):
         return
     side = min(screen.card.shape) // max(1, binning)
-    if side < LEAST_PX:
+    if side < MIN_SIDE_PX:
         raise ConfigError(
-            f"network.backbone={backbone} needs images of {LEAST_PX} px, and these have {side} px"
+            f"network.backbone={backbone} needs images of {MIN_SIDE_PX} px or more, and these have {side} px"
             f"{f' after binning by {binning}' if binning > 1 else ''}. Choose a preset for small images "
             f"(`--preset scratch`), or another backbone (`--set network.backbone=resnet_small`)."
         )
 
 
 def check_weights(screen: Screen, config: TrainingConfig, *, n_classes: int, say: Say) -> None:
-    """Check that the pretrained weights are there and fit the network.
+    """Check that pretrained weights are available and fit the network.
 
-    This is done before a folder is made for the run.
+    Call it before the run folder is made.
 
     Args:
-        screen: Says how many channels and cell types there are.
-        config: From `resolved`.
-        n_classes: Templates of each head.
-        say: Told of a download.
+        screen: Gives the numbers of channels and cell types.
+        config: Resolved configuration.
+        n_classes: Templates (class weight vectors) of each head.
+        say: Called with messages, as on a download.
 
     Raises:
         ConfigError: The images are too small for the backbone.
-        WeightsError: They are not there, or are of another network.
+        WeightsError: The weights are missing, or belong to another network.
     """
     check_size(screen, config)
     if isinstance(config.network.weights, Path):
@@ -141,28 +138,32 @@ def initial_state(
     pretrained: bool,
     say: Say,
 ) -> TrainingState:
-    """Build the network and its optimiser as they are before the first step.
+    """Build the network and its optimizer as they are before the first step.
 
     Args:
-        screen: Says how many channels and cell types there are.
-        config: From `resolved`.
-        n_classes: Templates of each head.
-        correction: What is done to the features of a group.
-        pretrained: Whether to load `network.weights`; a resume has better ones and needs no file.
-        say: Told what was loaded.
+        screen: Gives the numbers of channels and cell types.
+        config: Resolved configuration.
+        n_classes: Templates (class weight vectors) of each head.
+        correction: Correction of batch effects in the features.
+        pretrained: Whether to load `network.weights`; a resume loads a checkpoint instead.
+        say: Called with a message on the loaded weights.
 
     Raises:
-        WeightsError: The weights are not there, or are of another network.
+        WeightsError: The weights are missing, or belong to another network.
     """
     model = build_network(screen, config, n_classes=n_classes, correction=correction, pretrained=pretrained, say=say)
     if config.compile:
-        model.compile()  # in place: names and files stay those of the plain network
+        model.compile()  # in place, so the names of tensors do not change
     device = next(model.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    reader = _reader(screen, config)
-    trained = nn.ModuleList([model] if reader is None else [model, reader.to(device)])
+    domain_classifier = _domain_classifier(screen, config)
+    modules = nn.ModuleList([model] if domain_classifier is None else [model, domain_classifier.to(device)])
     return TrainingState(
-        epochs_done=0, model=model, optimiser=make_optimizer(trained, config), scaler=scaler, reader=reader
+        epochs_done=0,
+        model=model,
+        optimizer=make_optimizer(modules, config),
+        scaler=scaler,
+        domain_classifier=domain_classifier,
     )
 
 
@@ -175,7 +176,7 @@ def build_network(
     pretrained: bool,
     say: Say,
 ) -> PerturbationClassifier:
-    """Build the network alone; arguments and errors as of `fresh_state`."""
+    """Build the network alone; arguments and errors as of `initial_state`."""
     network = config.network
     model = build_classifier(
         ModelConfig(
@@ -196,10 +197,10 @@ def build_network(
     return model
 
 
-def _reader(screen: Screen, config: TrainingConfig) -> DomainClassifier | None:
+def _domain_classifier(screen: Screen, config: TrainingConfig) -> DomainClassifier | None:
     if config.adversary.weight == 0:
         return None
-    n_experiments = screen.sites["experiment"].nunique()  # also held-out ones: nobody is ever told to name those
+    n_experiments = screen.sites["experiment"].nunique()  # held-out ones too: they are never a label
     return DomainClassifier(
         config.network.embedding_size, n_experiments, hidden=config.adversary.hidden, seed=config.seed
     )

@@ -1,7 +1,4 @@
-"""Log the metrics of every epoch.
-
-A CSV always, TensorBoard when it is installed, MLflow and Weights & Biases when asked.
-"""
+"""Log the metrics of every epoch to CSV, TensorBoard, MLflow or Weights & Biases."""
 
 import abc
 import contextlib
@@ -25,19 +22,19 @@ PROJECT = "distangle"
 
 @runtime_checkable
 class Logger(Protocol):
-    """Takes the metrics after every epoch."""
+    """Receives the metrics after every epoch."""
 
     def epoch(self, rows: Rows) -> None:
-        """Take the rows of all epochs so far, the newest last."""
+        """Log the rows of all epochs so far, the newest last."""
 
     def close(self) -> None:
-        """Finish."""
+        """Finish the log."""
 
 
 class CsvLogger:
-    """Writes `metrics.csv` anew after every epoch.
+    """Writes `metrics.csv` again after every epoch.
 
-    The file is whole or not written at all, and right after a resume.
+    The file is whole or not written at all, and correct after a resume.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,19 +43,19 @@ class CsvLogger:
     def epoch(self, rows: Rows) -> None:
         """Write all rows."""
         text = io.StringIO(newline="")
-        # Some are first counted later, such as those of pseudo labels: empty before, never shifted.
+        # Some metrics start at a later epoch, such as those of pseudo labels: earlier cells are empty.
         names = list(dict.fromkeys(name for row in reversed(rows) for name in row))
         writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: _format(value) for name, value in row.items()} for row in rows)
         write_text(self._path, text.getvalue())
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class TensorBoardLogger:
-    """Writes event files beside the CSV."""
+    """Writes TensorBoard event files."""
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -77,64 +74,64 @@ class TensorBoardLogger:
         self._writer.close()
 
 
-class Remote(abc.ABC):
-    """A service that may be unreachable for a while.
+class RemoteLogger(abc.ABC):
+    """Logs to a service that may be unreachable for a while.
 
-    Rows that it did not take are offered again after the next epoch.
+    Rows that the service missed are sent again after the next epoch.
 
     Args:
-        run: Folder of the run; the service's own name of the run is kept there, so that a resume goes on in it.
+        run: Folder of the run. It stores the service's id of the run, so that a resume continues it.
         settings: The resolved configuration.
-        resumed_at: Epochs that the service has seen.
-        say: Told when it did not take an epoch.
+        resumed_at: Number of epochs that the service has.
+        say: Called with a message if the service missed an epoch.
     """
 
     name = ""
     failures: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, run: Path, *, settings: Mapping[str, Any], resumed_at: int, say: Callable[[str], None]) -> None:
-        self._run, self._settings, self._taken, self._say = run, settings, resumed_at, say
+        self._run, self._settings, self._n_sent, self._say = run, settings, resumed_at, say
         self._is_open = False
 
     def epoch(self, rows: Rows) -> None:
-        """Offer every row not taken yet; an unreachable service costs a remark only."""
-        with self._tolerant(f"did not take epoch {len(rows)}; metrics.csv has it"):
+        """Send every row that is not sent yet; on failure only report it."""
+        with self._report_failures(f"did not take epoch {len(rows)}; metrics.csv has it"):
             if not self._is_open:
                 self._open()
                 self._is_open = True
-            for row in rows[self._taken :]:
+            for row in rows[self._n_sent :]:
                 self._log({name: float(value) for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
-                self._taken += 1
+                self._n_sent += 1
 
     def close(self) -> None:
-        """Send what waits and say that the run is over."""
+        """Send pending rows, and end the run of the service."""
         if self._is_open:
-            with self._tolerant("could not close its run"):
+            with self._report_failures("could not close its run"):
                 self._end()
 
     @contextlib.contextmanager
-    def _tolerant(self, what: str) -> Iterator[None]:
+    def _report_failures(self, problem: str) -> Iterator[None]:
         try:
             yield
         except self.failures as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self._say(f"{self.name} {what} ({reason}).")
+            self._say(f"{self.name} {problem} ({reason}).")
 
     @abc.abstractmethod
     def _open(self) -> None:
-        """Begin a run of the service, or go on in the one that it has."""
+        """Start a run of the service, or continue the stored one."""
 
     @abc.abstractmethod
     def _log(self, row: dict[str, float], epoch: int) -> None:
-        """Hand over the numbers of one epoch."""
+        """Send the metrics of one epoch."""
 
     @abc.abstractmethod
     def _end(self) -> None:
-        """Send what waits, and end the run of the service."""
+        """Send pending rows, and end the run of the service."""
 
 
-class MlflowLogger(Remote):
-    """Writes to the server of `$MLFLOW_TRACKING_URI`, experiment `distangle`."""
+class MlflowLogger(RemoteLogger):
+    """Logs to the server of `$MLFLOW_TRACKING_URI`, experiment `distangle`."""
 
     name = "MLflow"
 
@@ -144,17 +141,17 @@ class MlflowLogger(Remote):
 
         self.failures = (MlflowException, OSError)
         self._client: Any = mlflow.MlflowClient()
-        known = _remembered(self._run, "mlflow")
-        if known is not None:
-            self._id = known
+        run_id = _stored_id(self._run, "mlflow")
+        if run_id is not None:
+            self._id = run_id
             return
-        found = self._client.get_experiment_by_name(PROJECT)
-        experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
-        made = self._client.create_run(experiment, run_name=self._run.resolve().name)
-        self._id = str(made.info.run_id)
-        for name, value in _flat(self._settings):
+        experiment = self._client.get_experiment_by_name(PROJECT)
+        experiment = experiment.experiment_id if experiment else self._client.create_experiment(PROJECT)
+        run = self._client.create_run(experiment, run_name=self._run.resolve().name)
+        self._id = str(run.info.run_id)
+        for name, value in _flatten(self._settings):
             self._client.log_param(self._id, name, value)
-        _remember(self._run, "mlflow", self._id)
+        _store_id(self._run, "mlflow", self._id)
 
     def _log(self, row: dict[str, float], epoch: int) -> None:
         for name, value in row.items():
@@ -164,10 +161,10 @@ class MlflowLogger(Remote):
         self._client.set_terminated(self._id)
 
 
-class WandbLogger(Remote):
-    """Writes to Weights & Biases, project `distangle`.
+class WandbLogger(RemoteLogger):
+    """Logs to Weights & Biases, project `distangle`.
 
-    With `$WANDB_MODE=offline` all of it stays in the run folder.
+    With `$WANDB_MODE=offline` everything stays in the run folder.
     """
 
     name = "Weights & Biases"
@@ -176,17 +173,17 @@ class WandbLogger(Remote):
         import wandb
 
         self.failures = (wandb.Error, OSError)
-        known = _remembered(self._run, "wandb")
+        run_id = _stored_id(self._run, "wandb")
         self._open_run: Any = wandb.init(
             project=PROJECT,
             name=self._run.resolve().name,
-            id=known,
-            resume=None if known is None else "allow",
+            id=run_id,
+            resume=None if run_id is None else "allow",
             dir=str(self._run),
-            config=dict(_flat(self._settings)),
+            config=dict(_flatten(self._settings)),
         )
-        if known is None:
-            _remember(self._run, "wandb", str(self._open_run.id))
+        if run_id is None:
+            _store_id(self._run, "wandb", str(self._open_run.id))
 
     def _log(self, row: dict[str, float], epoch: int) -> None:
         self._open_run.log(row, step=epoch)
@@ -195,14 +192,14 @@ class WandbLogger(Remote):
         self._open_run.finish()
 
 
-REMOTE: Mapping[str, type[Remote]] = {"mlflow": MlflowLogger, "wandb": WandbLogger}
+SERVICES: Mapping[str, type[RemoteLogger]] = {"mlflow": MlflowLogger, "wandb": WandbLogger}
 
 
 def check_loggers(names: Iterable[str]) -> None:
-    """Check that the services asked for are installed.
+    """Check that the configured services are installed.
 
     Raises:
-        ConfigError: One is not; the message says how to install it.
+        ConfigError: A service is not installed; the message says how to install it.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
@@ -213,52 +210,51 @@ def check_loggers(names: Iterable[str]) -> None:
 
 
 def allow_services(run: RunFolder) -> None:
-    """Remember that a person here began a run, or allowed its services by name.
+    """Store that a user of this machine started a run or trusts it.
 
-    Then what the run asks for may be sent away.
+    The run may then send its metrics to its services.
     """
-    mark = _mark(run)
-    make_folder(mark.parent)
-    mark.touch()
+    marker = _trust_marker(run)
+    make_folder(marker.parent)
+    marker.touch()
 
 
 def allowed_services(run: RunFolder, names: Sequence[str], *, say: Callable[[str], None]) -> tuple[str, ...]:
     """Return the services that a run may report to.
 
-    Those it asks for, where a person here began it.
-
-    A run from elsewhere asks in the name of who made it, and would report to the account of who resumes it.
+    A run from another machine names the services of its author, but would report to the account of the user who resumes
+    it. So its services are allowed only after the user trusts the run.
 
     Args:
         run: The run.
-        names: That its configuration asks for.
-        say: Told of those that are left out.
+        names: Services in its configuration.
+        say: Called with a message on services that are not allowed.
     """
-    if not names or _mark(run).exists():
+    if not names or _trust_marker(run).exists():
         return tuple(names)
     say(
-        f"{run.config} asks to report to {', '.join(names)}, and this run was not begun on this machine: nothing is "
-        f"sent. If you want it: `distangle trust {run.root}`."
+        f"{run.config} reports to {', '.join(names)}, but this run was not started on this machine: nothing is sent. "
+        f"To allow it: `distangle trust {run.root}`."
     )
     return ()
 
 
-def _mark(run: RunFolder) -> Path:
-    said = run.config.read_bytes() + run.require("folds_sha256")["folds_sha256"].encode()
-    return cache_folder() / "runs" / hashlib.sha256(said).hexdigest()
+def _trust_marker(run: RunFolder) -> Path:
+    content = run.config.read_bytes() + run.must("folds_sha256")["folds_sha256"].encode()
+    return cache_folder() / "runs" / hashlib.sha256(content).hexdigest()
 
 
 def loggers_for(
     metrics: Path, *, resumed_at: int, names: Iterable[str], settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> list[Logger]:
-    """Open the CSV, TensorBoard when it is installed, and the services asked for.
+    """Open the CSV, TensorBoard if it is installed, and the configured services.
 
     Args:
-        metrics: Path of `metrics.csv`, in the run folder; TensorBoard's folder lies beside it.
-        resumed_at: Epochs already done; later ones in old event files are void.
-        names: Of `REMOTE`.
-        settings: The resolved configuration, for the services' tables.
-        say: Told when a service did not take an epoch.
+        metrics: Path of `metrics.csv`, in the run folder; the TensorBoard folder lies beside it.
+        resumed_at: Number of epochs done; later ones in old event files are void.
+        names: Names of `SERVICES`.
+        settings: The resolved configuration, for the tables of the services.
+        say: Called with a message if a service missed an epoch.
 
     Raises:
         ConfigError: A service is not installed.
@@ -267,34 +263,34 @@ def loggers_for(
     loggers: list[Logger] = [CsvLogger(metrics)]
     if importlib.util.find_spec("tensorboard") is not None:
         loggers.append(TensorBoardLogger(metrics.parent / "tensorboard", purge_step=resumed_at + 1))
-    loggers += [REMOTE[name](metrics.parent, settings=settings, resumed_at=resumed_at, say=say) for name in names]
+    loggers += [SERVICES[name](metrics.parent, settings=settings, resumed_at=resumed_at, say=say) for name in names]
     return loggers
 
 
-def _remembered(run: Path, name: str) -> str | None:
-    """Return the name that a service gave this run when it was started."""
+def _stored_id(run: Path, name: str) -> str | None:
+    """Return the id that a service gave this run when it was started."""
     path = run / "loggers.json"
-    known = read_json(path, fix=_FORGET) if path.exists() else {}
-    given = known.get(name)
-    return given if isinstance(given, str) else None
+    ids = read_json(path, fix=_REMOVE_FILE) if path.exists() else {}
+    run_id = ids.get(name)
+    return run_id if isinstance(run_id, str) else None
 
 
-_FORGET = "Remove it: then the services begin a run of their own anew."
+_REMOVE_FILE = "Remove it; the services then start a new run."
 
 
-def _remember(run: Path, name: str, given: str) -> None:
+def _store_id(run: Path, name: str, run_id: str) -> None:
     path = run / "loggers.json"
-    known = read_json(path, fix=_FORGET) if path.exists() else {}
-    write_json(path, {**known, name: given})
+    ids = read_json(path, fix=_REMOVE_FILE) if path.exists() else {}
+    write_json(path, {**ids, name: run_id})
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _short(value: int | float) -> str:
+def _format(value: int | float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""The training loop: order, batch, step, average, validate, checkpoint."""
+"""Run the training loop: order, batch, step, average, validate, checkpoint."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from distangle.training.data.loader import BatchLoader
 from distangle.training.pseudo_labels.rounds import Assignment, interleave
 from distangle.training.schedule import epoch_order, learning_rate, step_batches
 from distangle.training.state import TrainingState, averaged_tensors, constant_tensors
-from distangle.training.step import AGAIN, TrainStep
+from distangle.training.step import RETRY, TrainStep
 
 Validate = Callable[[Any], dict[str, int | float]]
 After = Callable[[TrainingState], None]
@@ -25,19 +25,19 @@ BeforeEpoch = Callable[[TrainingState], Assignment | None]
 
 
 def no_pseudo_labels(state: TrainingState) -> Assignment | None:
-    """Give no pseudo labels, whatever the state."""
+    """Return no pseudo labels, for any state."""
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What the loop calls at its named moments.
+    """Functions that the loop calls.
 
     Attributes:
-        validate: After an epoch, with the weights that prediction will use; returns more metrics.
-        after_epoch: With the whole state, to log and save it.
-        after_step: With the whole state after every optimiser step; what it saves is resumed after that step.
-        before_epoch: With the whole state, also when it lies within the epoch; gives the pseudo labels of the epoch,
-            and keeps in the state what it must not decide anew.
+        validate: Called after an epoch, with the weights that prediction will use; returns more metrics.
+        after_epoch: Called with the state after an epoch, to log and save it.
+        after_step: Called with the state after every optimizer step; a saved state resumes after that step.
+        before_epoch: Called with the state before an epoch and after a resume within one. Returns the pseudo labels
+            of the epoch, and keeps its decisions in the state.
     """
 
     validate: Validate
@@ -47,107 +47,107 @@ class Callbacks:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimiser; AdamW leaves norms and biases undecayed."""
+    """Return the optimizer; AdamW does not decay norms and biases."""
     optim = config.optim
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if optim.name == "adam":
-        return torch.optim.Adam(moving, lr=optim.lr, weight_decay=optim.weight_decay)
-    decayed = [parameter for parameter in moving if parameter.ndim > 1]
-    plain = [parameter for parameter in moving if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        return torch.optim.Adam(trained, lr=optim.lr, weight_decay=optim.weight_decay)
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    not_decayed = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": not_decayed, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=optim.lr)
 
 
 def run_epochs(
-    state: TrainingState, maker: BatchLoader, labels: np.ndarray, config: TrainingConfig, *, moments: Callbacks
+    state: TrainingState, loader: BatchLoader, labels: np.ndarray, config: TrainingConfig, *, callbacks: Callbacks
 ) -> None:
     """Train from the state's step to the last epoch of the configuration.
 
     Args:
-        state: Network, optimiser and what was done so far; changed in place.
-        maker: Makes the batches.
-        labels: int [site], the class of every labelled site; the maker's unlabelled sites come behind them.
-        config: How to train.
-        moments: Called after every step and epoch.
+        state: Network, optimizer and position; changed in place.
+        loader: Makes the batches.
+        labels: int [site], the class of every labelled site; the unlabelled sites of the loader follow them.
+        config: Configuration of the training.
+        callbacks: Called around every step and epoch.
 
     Raises:
-        RunError: A loss or gradient is not finite: nothing was stepped; names epoch, step and sites. Or a metric of
-            the epoch is not: the epoch is not saved.
+        RunError: A loss or gradient is not finite; the message names epoch, step and sites. Or a metric of the epoch
+            is not finite; the epoch is not saved.
     """
-    stepper, model = TrainStep(state, config), state.model
+    train_step, model = TrainStep(state, config), state.model
     n_together = config.gradient_accumulation * n_ranks()
-    first = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=0)
-    per_epoch = max(1, len(maker.cut(first, 0)) // n_together)
+    first_order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=0)
+    per_epoch = max(1, len(loader.split(first_order, 0)) // n_together)
     for epoch in range(state.epochs_done, config.epochs):
         order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
-        assignment = moments.before_epoch(state)
+        assignment = callbacks.before_epoch(state)
         if assignment is not None:
-            order = interleave(order, assignment, batch_size=maker.batch_size, config=config, epoch=epoch)
+            order = interleave(order, assignment, batch_size=loader.batch_size, config=config, epoch=epoch)
         model.train()
-        steps = step_batches(len(maker.cut(order, epoch)), n_together)[state.steps_done :]
-        n_before, n_steps = state.steps_done, state.steps_done + len(steps)
-        far = count_items("training", n_steps, "steps", where=f"epoch {epoch + 1} of {config.epochs}")
-        batches = maker.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in shard(numbers)])
-        for k, numbers in enumerate(steps, start=n_before + 1):
+        steps = step_batches(len(loader.split(order, epoch)), n_together)[state.steps_done :]
+        n_done, n_steps = state.steps_done, state.steps_done + len(steps)
+        show_progress = count_items("training", n_steps, "steps", where=f"epoch {epoch + 1} of {config.epochs}")
+        batches = loader.epoch(order, epoch, assignment, numbers=[n for numbers in steps for n in shard(numbers)])
+        for n, numbers in enumerate(steps, start=n_done + 1):
             step = epoch * per_epoch + state.steps_done
-            rate = learning_rate(config, step=step, per_epoch=per_epoch)
+            lr = learning_rate(config, step=step, per_epoch=per_epoch)
             where = f"epoch {epoch + 1}, step {step + 1}"
-            done = stepper.step(batches, numbers, epoch=epoch, done=step / per_epoch, rate=rate, where=where)
-            _average(state, config.ema_decay, step)
-            state.partial_epoch.add(**done, learning_rate=rate)
-            moments.after_step(state)
-            far(k)
+            result = train_step.step(batches, numbers, epoch=epoch, epoch_position=step / per_epoch, lr=lr, where=where)
+            _update_ema(state, config.ema_decay, step)
+            state.partial_epoch.add(**result, learning_rate=lr)
+            callbacks.after_step(state)
+            show_progress(n)
         row: dict[str, int | float] = {"epoch": epoch + 1, **state.partial_epoch.row()}
-        row |= state.hook_values.get("pseudo_labels", {}).get("counts", {})
-        with use_averaged_weights(model, state.average):
-            row |= moments.validate(model)
+        row |= state.hook_values.get("pseudo_labels", {}).get("counted", {})
+        with use_averaged_weights(model, state.ema):
+            row |= callbacks.validate(model)
         _check_finite(row)
         state.end_epoch(row)
-        moments.after_epoch(state)
+        callbacks.after_epoch(state)
 
 
 def _check_finite(row: Mapping[str, int | float]) -> None:
-    broken = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
-    if broken:
+    problems = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
+    if problems:
         raise RunError(
-            f"{', '.join(broken)} after the steps of epoch {row['epoch']}: the network has no finite answer to the "
-            f"held-out sites. The end of this epoch is not saved; what was saved before is kept. {AGAIN}"
+            f"{', '.join(problems)} after the steps of epoch {row['epoch']}: the network has no finite output for "
+            f"the held-out sites. The end of this epoch is not saved; earlier checkpoints are kept. {RETRY}"
         )
 
 
-def _average(state: TrainingState, decay: float, step: int) -> None:
+def _update_ema(state: TrainingState, decay: float, step: int) -> None:
     if decay == 0:
         return
-    if not state.average:
-        still = constant_tensors(state.model)
+    if not state.ema:
+        constant = constant_tensors(state.model)
         weights = state.model.state_dict()
-        state.average = {name: tensor.detach().clone() for name, tensor in weights.items() if name not in still}
+        state.ema = {name: tensor.detach().clone() for name, tensor in weights.items() if name not in constant}
         return
     weights = averaged_tensors(state.model)
-    # Young averages follow faster, or they would remember the random start.
-    keep = min(decay, (1 + step) / (10 + step))
-    for name, kept in state.average.items():
-        if kept.is_floating_point():
-            kept.lerp_(weights[name].detach(), 1 - keep)
+    # A young average follows faster, or it would keep the random initial weights.
+    decay = min(decay, (1 + step) / (10 + step))
+    for name, mean in state.ema.items():
+        if mean.is_floating_point():
+            mean.lerp_(weights[name].detach(), 1 - decay)
         else:
-            kept.copy_(weights[name])
+            mean.copy_(weights[name])
 
 
 class use_averaged_weights:  # noqa: N801 - a context manager is used like a function
-    """Give a network its averaged weights for a `with`.
+    """Give a network its averaged weights within a `with` block.
 
     An empty average changes nothing.
     """
 
-    def __init__(self, model: nn.Module, average: dict[str, Tensor]) -> None:
-        self._model, self._average = model, average
+    def __init__(self, model: nn.Module, ema: dict[str, Tensor]) -> None:
+        self._model, self._ema = model, ema
 
     def __enter__(self) -> None:
-        if self._average:
+        if self._ema:
             weights = self._model.state_dict()
-            self._own = {name: weights[name].detach().clone() for name in self._average}
-            self._model.load_state_dict(self._average, strict=False)
+            self._own = {name: weights[name].detach().clone() for name in self._ema}
+            self._model.load_state_dict(self._ema, strict=False)
 
-    def __exit__(self, *raised: object) -> None:
-        if self._average:
+    def __exit__(self, *exception: object) -> None:
+        if self._ema:
             self._model.load_state_dict(self._own, strict=False)

@@ -4,66 +4,72 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distangle.model.device import describe_device, training_device
+from distangle.model.device import training_device
 from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.config import TrainingConfig
 from distangle.training.config_parser import read_config
 
-FOR_A_GPU = ("seed", "rcic1st")  # presets
+GPU_PRESETS = ("seed", "rcic1st")  # presets
 
 
 def preview(run: RunFolder, screen: Screen) -> str:
-    """Return one paragraph on a training that is about to begin or to go on.
+    """Return one paragraph that describes a training before it starts or resumes.
 
     Args:
         run: From `start_run` or `start_cross_validation`.
         screen: Its screen.
     """
-    config, told = read_config(run.config), run.describe()
+    config, description = read_config(run.config), run.describe()
     fold = Folds.read(run.folds).of(screen)
-    labelled = screen.sites[config.target].astype(str).isin(told["classes"]).to_numpy()
+    has_class = screen.sites[config.target].astype(str).isin(description["classes"]).to_numpy()
     return " ".join(
-        _sentences(config, told, screen, trained=labelled & (fold == TRAIN), n=int((fold == HELD_OUT).sum()))
+        _sentences(
+            config,
+            description,
+            screen,
+            is_training=has_class & (fold == TRAIN),
+            n_held_out=int((fold == HELD_OUT).sum()),
+        )
     )
 
 
 def is_slow_here(run: RunFolder) -> str:
-    """Warn where a network made for a GPU is trained on the processor; else ""."""
+    """Return a warning if a preset for GPUs is trained on the CPU; else ""."""
     config = read_config(run.config)
-    if config.preset not in FOR_A_GPU or training_device().type != "cpu":
+    if config.preset not in GPU_PRESETS or training_device().type != "cpu":
         return ""
     return (
-        f"Preset {config.preset} is made for a GPU, and this trains on the processor: an epoch may take hours. "
-        "`--preset small` is made for two cores. `distangle train SCREEN --dry-run 3` measures how long all of it "
-        "takes, and writes nothing."
+        f"Preset {config.preset} is made for a GPU, and this training uses the CPU: an epoch may take hours. "
+        "`--preset small` is made for two cores. `distangle train SCREEN --limit 3` projects the time of the whole "
+        "training, and writes nothing."
     )
 
 
 def _sentences(
-    config: TrainingConfig, told: dict[str, object], screen: Screen, *, trained: np.ndarray, n: int
+    config: TrainingConfig, description: dict[str, object], screen: Screen, *, is_training: np.ndarray, n_held_out: int
 ) -> Iterator[str]:
-    sites = screen.sites[trained]
+    sites = screen.sites[is_training]
     n_plates = len(sites.drop_duplicates(["experiment", "plate"]))
     n_classes, n_experiments = sites[config.target].nunique(), sites["experiment"].nunique()
     yield (
-        f"Training on {_counted(len(sites), 'site')} of {_counted(n_plates, 'plate')} in "
-        f"{_counted(n_experiments, 'experiment')}, with {n_classes:,} values of {config.target}."
+        f"Training on {_count(len(sites), 'site')} of {_count(n_plates, 'plate')} in "
+        f"{_count(n_experiments, 'experiment')}, with {n_classes:,} values of {config.target}."
     )
-    what = str(told["held_out"])
-    if "cross_validation" in told:
-        yield f"Before it, {what}: each fold is judged on what it did not see."
-    elif n:
-        yield f"Held out: {what} ({_counted(n, 'site')})."
+    held_out = str(description["held_out"])
+    if "cross_validation" in description:
+        yield f"Before it, {held_out}: each fold is scored on its held-out sites."
+    elif n_held_out:
+        yield f"Held out: {held_out} ({_count(n_held_out, 'site')})."
     else:
-        yield "Nothing is held out, so nothing will be scored."
+        yield "No sites are held out, so there will be no scores."
     binning = f", images binned {config.preprocessing.binning} x" if config.preprocessing.binning > 1 else ""
-    frozen = ", its filters held still" if config.network.freeze_backbone else ""
+    frozen = ", frozen" if config.network.freeze_backbone else ""
     yield (
-        f"Preset {config.preset}: {config.network.backbone}{frozen}{binning}, {_counted(config.epochs, 'epoch')}, on "
-        f"{describe_device(training_device())}."
+        f"Preset {config.preset}: {config.network.backbone}{frozen}{binning}, {_count(config.epochs, 'epoch')}, on "
+        f"{device_name(training_device())}."
     )
 
 
-def _counted(number: int, name: str) -> str:
+def _count(number: int, name: str) -> str:
     return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,7 +1,4 @@
-"""Take over folds and settings of an earlier run, to train it again.
-
-Start, resume and finish the training of a run.
-"""
+"""Start, resume and finish the training of a run."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,47 +34,52 @@ from distangle.training.validate import norm_statistics_choice, validate
 
 
 def without_services(config: TrainingConfig, changes: Iterable[str]) -> tuple[TrainingConfig, str]:
-    """Remove the services of an earlier run from its configuration; say so.
+    """Remove the logging services of an earlier run from its configuration.
 
-    Who made the run chose them for himself; who repeats it names them again.
+    The user of the earlier run chose them; the user who repeats the run must name them again.
 
     Args:
-        config: Of the earlier run.
-        changes: What is asked for now, such as `loggers=[wandb]`.
+        config: Configuration of the earlier run.
+        changes: Settings of the new run, such as `loggers=[wandb]`.
+
+    Returns:
+        The configuration, and a note on the removed services, or "".
     """
     if not config.loggers or any(change.partition("=")[0].strip() == "loggers" for change in changes):
         return config, ""
-    named = ", ".join(config.loggers)
-    said = f"The earlier run reported to {named}; this one does not, unless you ask: `--set 'loggers=[{named}]'`."
-    return config.model_copy(update={"loggers": ()}), said
+    services = ", ".join(config.loggers)
+    note = (
+        f"The earlier run reported to {services}; this one does not, unless you set it: `--set 'loggers=[{services}]'`."
+    )
+    return config.model_copy(update={"loggers": ()}), note
 
 
 def load_previous_folds(earlier: RunFolder, screen: Screen) -> Folds:
-    """Return the folds of an earlier run, for the screen that it was made of.
+    """Return the folds of an earlier run, for its screen.
 
-    With them and the configuration of the earlier run, training gives the same bytes of weights on the same machine.
+    With them and the configuration of the earlier run, training gives bit-equal weights on the same machine.
 
     Args:
-        earlier: The run to repeat; it needs not be finished.
-        screen: Its screen, wherever that lies now.
+        earlier: The run to repeat; it may be unfinished.
+        screen: Its screen, at any path.
 
     Raises:
-        RunError: The screen has other classes or other sites than the one of the earlier run.
+        RunError: The screen has other classes or sites than that of the earlier run.
         FoldError: A site is in no fold, or the folds were changed.
     """
     folds = Folds.read(earlier.folds)
     card = own_card(earlier)
-    anew = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
+    new_run = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
     if card["perturbations_sha256"] != screen.card.perturbations_sha256:
         raise RunError(
             f"{screen.folder} has another class list than the screen of {earlier.root}. Index the original tables "
-            f"again, or {anew}"
+            f"again, or {new_run}"
         )
     folds.of(screen)
     if len(folds.table) != len(screen.sites):
         raise RunError(
             f"{screen.folder} has {len(screen.sites)} sites; {earlier.root} was made with {len(folds.table)}, so this "
-            f"would be no repeat. Index all of its images again, or {anew}"
+            f"would not be a repeat. Index all of its images again, or {new_run}"
         )
     return folds
 
@@ -95,31 +97,31 @@ def start_run(
     features: Path | None = None,
     say: Say = no_progress,
 ) -> RunFolder:
-    """Make a run folder with everything the training needs, without training yet.
+    """Make a run folder with all inputs of the training, without training yet.
 
     Args:
         screen: A screen that has been written.
-        folds: Which sites are held out.
-        config: How to train.
+        folds: Training, held-out and unlabelled sites.
+        config: Configuration of the training.
         out: A new or empty folder.
-        features: Folder of the features of a frozen backbone, as seen from `out`; None for one of its own.
-        say: Told of a download.
+        features: Path of the features of a frozen backbone, relative to `out`; None for features of its own.
+        say: Called with messages, as on a download.
 
     Raises:
         RunError: The folder is in use, or the screen was never written.
-        FoldError: The target has fewer than two classes, or pseudo labels have nobody to go to.
-        ConfigError: A logger is not installed, pseudo labels would never begin, the batches asked for cannot be made,
-            or an extra output would have the name of a class.
-        WeightsError: Published weights are asked for and cannot be had.
+        FoldError: The target has fewer than two classes, or pseudo labels have no unlabelled site.
+        ConfigError: A logger is not installed, pseudo labels would never start, the batches cannot be made, or an extra
+            output has the name of a class.
+        WeightsError: Pretrained weights are not available.
     """
     if screen.folder is None:
-        raise RunError("The screen lies in no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
+        raise RunError("The screen has no folder yet. Write it first: `distangle index SOURCE --out SCREEN`.")
     classes = output_names(screen, config)
     config = resolve_auto_settings(config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
     check_loggers(config.loggers)
     check_pseudo_labels(screen, folds, config, classes)
     check_composition(config)
-    # Before the folder: a file that cannot be had, or is of another network, leaves nothing behind.
+    # Check before the folder is made: missing or wrong weights leave nothing behind.
     check_weights(screen, config, n_classes=len(classes), say=say)
     if not is_first():
         wait_for_all(NEW_FOLDER)
@@ -155,24 +157,24 @@ def start_run(
 def train(
     run: RunFolder, *, screen: Screen | None = None, advance: Say, say: Say, stop: StopRequest | None = None
 ) -> RunFolder:
-    """Train a run to its last epoch, from the beginning or from its last checkpoint.
+    """Train a run to its last epoch, from the start or from its last checkpoint.
 
     Args:
         run: From `start_run`, or one that was stopped.
-        screen: Where it is when it has moved.
-        advance: Called after every epoch with a few words.
-        say: Called with sentences that a person should see.
+        screen: The screen, if it has moved.
+        advance: Called with a message after every epoch.
+        say: Called with messages for the user.
         stop: Polled after every step; None never stops.
 
     Returns:
         The run, with `checkpoints/model.safetensors`.
 
     Raises:
-        RunError: The screen or the folds are no longer those of the run, a value is not finite, or another process
-            trains this run.
+        RunError: The screen or the folds differ from those of the run, a value is not finite, or another process trains
+            this run.
         StorageError: The folder cannot be written to, or its disk is full; the last good state is kept.
-        MemoryShortage: Memory ran out; names the files of the batch where it did so while they were decoded.
-        Stopped: `stop` asked for it; the state is saved.
+        OutOfMemoryError: Memory ran out; names the files of the batch if it did so while they were decoded.
+        StopRequested: A stop was requested; the state is saved.
     """
     with single_writer(run, say=say), limit_threads():
         return _train(run, screen=screen, advance=advance, say=say, stop=stop or StopRequest())
@@ -185,33 +187,37 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
     check_ranks(setup)
     stop.can_wait = True
     try:
-        for done in state.metrics:
-            advance(f"loss {done['train_loss']:.3f} (before the resume)")
+        for row in state.metrics:
+            advance(f"loss {row['train_loss']:.3f} (before the resume)")
         run_epochs(
-            state, setup.maker, data.sites.labels, data.config, moments=_EpochEnd(setup, loggers, advance).moments()
+            state,
+            setup.loader,
+            data.sites.labels,
+            data.config,
+            callbacks=_EpochEnd(setup, loggers, advance).callbacks(),
         )
-    except StopRequested as stopped:
-        raise setup.keeper.stopped(state, stopped) from None
+    except StopRequested as error:
+        raise setup.checkpoints.save_stopped(state, error) from None
     except StorageError as error:
-        raise setup.keeper.not_stored(error) from error
+        raise setup.checkpoints.storage_error(error) from error
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise
-        raise setup.keeper.short_of_memory(error) from error
+        raise setup.checkpoints.memory_error(error) from error
     finally:
-        setup.maker.close()
+        setup.loader.close()
         data.store.close()
         for logger in loggers:
             logger.close()
     if is_first():
         _finish(data, state)
     wait_for_all("the final weights")
-    stop.can_wait = False  # what comes next changes no state
+    stop.can_wait = False  # the next steps change no state
     return run
 
 
 def _open_loggers(data: TrainingData, *, resumed_at: int, say: Say) -> list[Logger]:
-    """Open the loggers of a run; of several ranks only the first logs."""
+    """Open the loggers of a run; with several ranks only the first logs."""
     services = allowed_services(data.run, data.config.loggers, say=say)
     if not is_first():
         return []
@@ -227,11 +233,11 @@ class _EpochEnd:
     loggers: Sequence[Logger]
     advance: Say
 
-    def moments(self) -> Callbacks:
+    def callbacks(self) -> Callbacks:
         return Callbacks(
             validate=self.validate,
             after_epoch=self.after_epoch,
-            after_step=self.setup.keeper.after_step,
+            after_step=self.setup.checkpoints.after_step,
             before_epoch=self.setup.before_epoch,
         )
 
@@ -240,24 +246,26 @@ class _EpochEnd:
         return {} if held_out is None else validate(model, held_out.sites, held_out.statistics, self.setup.evaluation)
 
     def after_epoch(self, state: TrainingState) -> None:
-        keeper, data = self.setup.keeper, self.setup.data
-        keeper.check_there()
+        checkpoints, data = self.setup.checkpoints, self.setup.data
+        checkpoints.check_folder()
         for logger in self.loggers:
             logger.epoch(state.metrics)
-        keeper.after_epoch(state, data.run.metrics)
+        checkpoints.after_epoch(state, data.run.metrics)
         row = state.metrics[-1]
-        by_chance = f"(controls too; chance {1 / len(np.unique(data.sites.labels)):.3f})"
-        held = f", held-out sites {row['held_out_accuracy']:.3f} {by_chance}" if "held_out_accuracy" in row else ""
-        self.advance(f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}{held}")
+        chance = f"(controls too; chance {1 / len(np.unique(data.sites.labels)):.3f})"
+        held_out_text = (
+            f", held-out sites {row['held_out_accuracy']:.3f} {chance}" if "held_out_accuracy" in row else ""
+        )
+        self.advance(f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}{held_out_text}")
         if state.epochs_done < data.config.epochs:
-            keeper.between_epochs(state)
+            checkpoints.stop_between_epochs(state)
 
 
 def _finish(data: TrainingData, state: TrainingState) -> None:
-    """Write the final weights, and enter the end of the training into the run."""
+    """Write the final weights, and mark the run as finished."""
     run, config, card = data.run, data.config, data.screen.card
     counts = np.bincount(data.sites.labels, minlength=len(data.classes))
-    about = ModelCard(
+    model_card = ModelCard(
         target=config.target,
         classes=data.classes,
         class_sites=tuple(counts.tolist()),  # 0: never trained, a junk class
@@ -272,10 +280,10 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
     )
     with atomic_write(run.image_statistics) as temporary, temporary.open("wb") as file:
         np.save(file, data.store.statistics if data.features is None else data.features.statistics)
-    with use_averaged_weights(state.model, state.average):
-        written = save_model(state.classifier, run.checkpoints / "model.safetensors", card=about)
-    more = {}
+    with use_averaged_weights(state.model, state.ema):
+        files = save_model(state.classifier, run.checkpoints / "model.safetensors", card=model_card)
+    extra = {}
     if config.pseudo_labels.strategy != "none":
-        more = {"pseudo_labels": summary(state.hook_values, config.pseudo_labels)}
-    write_json(run.run, {**run.describe(), **more, "finished": True})
-    run.record(run.run, run.image_statistics, *written)
+        extra = {"pseudo_labels": summary(state.hook_values, config.pseudo_labels)}
+    write_json(run.run, {**run.describe(), **extra, "finished": True})
+    run.record(run.run, run.image_statistics, *files)

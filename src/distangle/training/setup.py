@@ -1,4 +1,4 @@
-"""Set up a training: its sites, its network, and what the loop needs beside them."""
+"""Set up a training: its sites, its network, and the inputs of the loop."""
 
 import hashlib
 import json
@@ -59,19 +59,19 @@ class HeldOutSites:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What a run learns from, and what it is evaluated on.
+    """Data that a run learns from and is evaluated on.
 
     Attributes:
-        run: Its folder.
-        config: How to train, with everything decided.
+        run: Folder of the run.
+        config: Configuration with all automatic settings resolved.
         screen: The screen.
-        folds: Which sites are held out, and whose labels are hidden.
-        classes: Names of the outputs of the network.
+        folds: Held-out sites and sites with hidden labels.
+        classes: Names of the network outputs.
         store: The images.
-        features: Features of a frozen backbone; None: images are read in every epoch.
+        features: Features of a frozen backbone; None if images are read in every epoch.
         training_rows: All sites of the training fold.
-        sites: Those with a label that can be read.
-        held_out: Sites for the curves; None where none has a label.
+        sites: Training sites with a label that can be read.
+        held_out: Sites for the curves; None if none has a label.
     """
 
     run: RunFolder
@@ -88,23 +88,23 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """What the loop needs.
+    """Inputs of the training loop.
 
     Attributes:
-        data: What is learnt from.
-        state: Network and optimiser, filled from the last checkpoint.
-        keeper: Saves the state.
-        maker: Makes the batches.
-        sites: The labelled sites of the batches, and behind them those that get pseudo labels.
-        evaluation: How the network is evaluated on sites that it does not learn from.
-        before_epoch: Gives the pseudo labels of an epoch.
+        data: Data of the training.
+        state: Network and optimizer, filled from the last checkpoint.
+        checkpoints: Saves the state.
+        loader: Makes the batches.
+        sites: The labelled sites of the batches, followed by those that get pseudo labels.
+        evaluation: How the network is evaluated on other sites.
+        before_epoch: Returns the pseudo labels of an epoch.
         fingerprint: Hash of configuration, folds and classes.
     """
 
     data: TrainingData
     state: TrainingState
-    keeper: CheckpointManager
-    maker: BatchLoader
+    checkpoints: CheckpointManager
+    loader: BatchLoader
     sites: TrainingSites
     evaluation: SiteEvaluation
     before_epoch: BeforeEpoch
@@ -116,29 +116,29 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: StopRequest, say: 
 
     Args:
         run: From `start_run`; locked.
-        screen: Where the screen is when it has moved; None: where it was.
+        screen: The screen, if it has moved; None for the screen of the run.
         stop: Polled while features are measured.
-        say: Called with sentences that a person should see.
+        say: Called with messages for the user.
 
     Raises:
-        RunError: The screen or the folds are no longer those of the run.
+        RunError: The screen or the folds differ from those of the run.
         FoldError: The training fold has fewer than two classes that can be read.
     """
-    config, told = read_config(run.config), run.describe()
+    config, description = read_config(run.config), run.describe()
     screen = screen or own_screen(run, same=False)
     folds = Folds.read(run.folds)
-    _check_same(run, screen, folds, told)
+    _check_unchanged(run, screen, folds, description)
     fold = folds.of(screen)
     store = ImageCache(screen, config.preprocessing, fold=fold)
-    classes = tuple(told["classes"])
+    classes = tuple(description["classes"])
     training_rows = np.flatnonzero(fold == TRAIN).tolist()
-    features = open_features(run, store, config, look=_check_of(stop), say=say)
+    features = open_features(run, store, config, before_batch=_stop_check(stop), say=say)
     if features is not None:
         torch.set_num_threads(1)  # a head is small: two threads would mostly wait for each other
     sites, n_unlabelled = labelled_sites(store, np.asarray(training_rows), classes, config, features)
     if config.shuffle_labels:
         sites = shuffle_labels(sites, screen.sites, seed=config.seed)
-        say("labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result.")
+        say("labels: permuted within each plate (shuffle_labels=true): a null, not a result.")
     held_out = _held_out_sites(store, np.flatnonzero(fold == HELD_OUT), classes, config, features)
     for row, reason in sorted((store.reasons if features is None else features.reasons).items()):
         say(f"not used, site {row}: {reason}")
@@ -159,18 +159,18 @@ def open_data(run: RunFolder, screen: Screen | None, *, stop: StopRequest, say: 
 
 
 def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
-    """Build the network, go on from the last checkpoint, and prepare the batches.
+    """Build the network, load the last checkpoint, and prepare the batches.
 
     Args:
         data: From `open_data`.
         stop: Polled while corrections are compared.
-        say: Called with sentences that a person should see.
+        say: Called with messages for the user.
 
     Raises:
-        RunError: The checkpoints are of another configuration or network, or none is whole.
-        StorageError: The disk has no room for the checkpoints.
-        WeightsError: Published weights are not there, or are of another network.
-        FoldError: Pseudo labels have no site to go to, or there are no controls for the batches.
+        RunError: The checkpoints belong to another configuration or network, or all are damaged.
+        StorageError: The disk has no space for the checkpoints.
+        WeightsError: Pretrained weights are missing, or belong to another network.
+        FoldError: Pseudo labels have no unlabelled site, or there are no controls for the batches.
     """
     run, config, store, features = data.run, data.config, data.store, data.features
     resumes = has_checkpoint(run.checkpoints)
@@ -181,9 +181,9 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
         data.screen, config, n_classes=n_classes, correction=correction, pretrained=not resumes, say=say
     )
     fingerprint = _fingerprint(write_config(config), data.folds.sha256, "\x1f".join(data.classes))
-    keeper = CheckpointManager(run, config.checkpointing, fingerprint=fingerprint, stop=stop)
-    keeper.begin(state, say=say)
-    keeper.check_room(state, average=config.ema_decay > 0)
+    checkpoints = CheckpointManager(run, config.checkpointing, fingerprint=fingerprint, stop=stop)
+    checkpoints.restore(state, say=say)
+    checkpoints.check_disk_space(state, ema=config.ema_decay > 0)
     wells = _reference_wells(state.classifier, data, resumes=resumes)
     evaluation = SiteEvaluation(
         store=store,
@@ -191,13 +191,13 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
         features=features,
         norms=config.batch_norm,
         training_rows=data.training_rows,
-        before_batch=keeper.between_batches,
+        before_batch=checkpoints.stop_between_batches,
     )
     sites, before_epoch = data.sites, no_pseudo_labels
     if config.pseudo_labels.strategy != "none":
         sites, labeller = join_unlabelled(data.folds, data.sites, data.classes, config, evaluation, say=say)
         before_epoch = labeller.before_epoch
-    maker = BatchLoader(
+    loader = BatchLoader(
         store,
         sites,
         config,
@@ -205,13 +205,13 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
         wells=wells,
         features=features,
         controls=control_sites(store, data.folds, config, say=say),
-        whole=next(state.model.parameters()).device.type != "cpu",
+        standardize_on_device=next(state.model.parameters()).device.type != "cpu",
     )
     return TrainingSetup(
         data=data,
         state=state,
-        keeper=keeper,
-        maker=maker,
+        checkpoints=checkpoints,
+        loader=loader,
         sites=sites,
         evaluation=evaluation,
         before_epoch=before_epoch,
@@ -220,21 +220,23 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
 
 
 def check_ranks(setup: TrainingSetup) -> None:
-    """Wait for all ranks, and check that all are about to train the same.
+    """Wait for all ranks, and check that all train the same.
 
     Args:
-        setup: Of this rank.
+        setup: Setup of this rank.
 
     Raises:
         RunError: Another rank has other sites, labels or another checkpoint.
     """
     wait_for_all("the first step")
-    place = [setup.fingerprint, setup.state.position, *setup.sites.names, *map(str, setup.sites.labels)]
-    assert_same_on_all_ranks("\x1f".join(place).encode(), what="training fold or checkpoint", where="the first step")
+    signature = [setup.fingerprint, setup.state.position, *setup.sites.names, *map(str, setup.sites.labels)]
+    assert_same_on_all_ranks(
+        "\x1f".join(signature).encode(), what="training fold or checkpoint", where="the first step"
+    )
 
 
 def _choose_correction(data: TrainingData, *, stop: StopRequest, say: Say) -> Correction:
-    """Return the correction of a run: as its settings say, as was chosen before, or chosen now and kept."""
+    """Return the correction of a run: configured, saved, or chosen now and saved."""
     run, config = data.run, data.config
     if config.correction.method != "auto" or data.features is None:
         return config.correction.fixed
@@ -242,19 +244,22 @@ def _choose_correction(data: TrainingData, *, stop: StopRequest, say: Say) -> Co
         show_action("comparing corrections of batches")
         if is_first():
             choice = choose_correction(
-                data.store, data.features, data.sites, config, n_classes=len(data.classes), look=_check_of(stop)
+                data.store, data.features, data.sites, config, n_classes=len(data.classes), check_stop=_stop_check(stop)
             )
             write_json(run.correction, choice.as_json())
             run.record(run.correction)
         wait_for_all("the choice of a correction")
-    told = json.loads(run.correction.read_text(encoding="utf-8"))
-    chosen = Correction.model_validate(told["chosen"])
-    say(f"correction: {chosen}. {told['reason']}")
-    return chosen
+    saved = json.loads(run.correction.read_text(encoding="utf-8"))
+    correction = Correction.model_validate(saved["chosen"])
+    say(f"correction: {correction}. {saved['reason']}")
+    return correction
 
 
 def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, resumes: bool) -> ReferenceWells | None:
-    """Return what the correction of a network rests on; of a new network, keep how much its training groups differ."""
+    """Return the reference wells of a correction; None without one.
+
+    A new network also gets the prior: how much its training groups differ.
+    """
     if network.prior is None:
         return None
     store, features, correction = data.store, data.features, network.config.correction
@@ -264,18 +269,18 @@ def _reference_wells(network: PerturbationClassifier, data: TrainingData, *, res
             measure_features_of_controls(network, store, rows) if features is None else features.of_whole_images(rows)
         )
 
-    everybody = range(len(data.screen.sites))
+    all_rows = range(len(data.screen.sites))
     if not resumes:
-        first = reference_wells(
-            data.screen, everybody, correction, numbers_of, fold=store.fold, training_rows=data.sites.rows
+        wells = reference_wells(
+            data.screen, all_rows, correction, numbers_of, fold=store.fold, training_rows=data.sites.rows
         )
-        set_prior(network, first)
+        set_prior(network, wells)
     prior = GroupPrior.from_rows(network.prior.detach().cpu().numpy())
-    return reference_wells(data.screen, everybody, correction, numbers_of, fold=store.fold, prior=prior)
+    return reference_wells(data.screen, all_rows, correction, numbers_of, fold=store.fold, prior=prior)
 
 
-def _check_of(stop: StopRequest) -> Callable[[], None]:
-    """Return what ends the work between two batches when somebody asks for it; several ranks go on."""
+def _stop_check(stop: StopRequest) -> Callable[[], None]:
+    """Return the function that ends work between batches; several ranks go on."""
     return stop.check if n_ranks() == 1 else lambda: None
 
 
@@ -285,19 +290,19 @@ def _held_out_sites(
     try:
         sites, _ = labelled_sites(store, rows, classes, config, features)
     except FoldError:
-        return None  # an unlabelled test fold has no curve
+        return None  # a held-out fold without labels has no curve
     statistics = np.empty(0) if features is not None else fit_normalization(store, sites.rows.tolist())[1]
     return HeldOutSites(sites, statistics)
 
 
-def _check_same(run: RunFolder, screen: Screen, folds: Folds, told: dict[str, Any]) -> None:
+def _check_unchanged(run: RunFolder, screen: Screen, folds: Folds, description: dict[str, Any]) -> None:
     if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
         raise RunError(
-            f"{screen.folder} has another class list than the screen that {run.root} was started on. Index the "
-            f"original tables again, or train a new run on this screen."
+            f"{screen.folder} has another class list than the screen of {run.root}. Index the original tables "
+            f"again, or train a new run on this screen."
         )
-    if folds.sha256 != told["folds_sha256"]:
-        raise RunError(f"{run.folds} was changed since the run was started. Restore it, or train into a new folder.")
+    if folds.sha256 != description["folds_sha256"]:
+        raise RunError(f"{run.folds} was changed after the run was started. Restore it, or train into a new folder.")
 
 
 def _fingerprint(*parts: str) -> str:

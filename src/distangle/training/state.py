@@ -1,4 +1,4 @@
-"""What a training is between two optimiser steps: all that the next step needs."""
+"""Hold the state of a training between two optimizer steps."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,18 +11,20 @@ from torch import Tensor, nn
 from distangle.model import PerturbationClassifier
 from distangle.training.adversary import DomainClassifier
 
+_NAMES_ON_DISK = {"n_correct": "right", "n_scored": "counted", "components": "parts"}  # of fields of EpochMetrics
+
 
 @dataclass
 class EpochMetrics:
-    """Sums over the steps that the running epoch has done.
+    """Sums over the finished steps of the current epoch.
 
     Attributes:
-        steps: Optimiser steps.
-        loss: Sum of their losses.
-        n_correct: Mass of the labels that was answered rightly.
-        n_scored: Images that carry a label.
-        learning_rate: Of the last step.
-        components: Sums of the terms of the loss by name.
+        steps: Number of optimizer steps.
+        loss: Sum of the losses.
+        n_correct: Sum of the label mass of the predicted classes.
+        n_scored: Number of labelled images.
+        learning_rate: Learning rate of the last step.
+        components: Sums of the terms of the loss, by name.
     """
 
     steps: int = 0
@@ -35,17 +37,19 @@ class EpochMetrics:
     def add(
         self, *, loss: float, n_correct: float, n_scored: int, learning_rate: float, components: Mapping[str, float]
     ) -> None:
-        """Count one more step."""
+        """Add one step."""
         self.steps += 1
-        self.loss += loss
-        self.n_correct += n_correct
-        self.n_scored += n_scored
+        self.loss, self.n_correct, self.n_scored = (
+            self.loss + loss,
+            self.n_correct + n_correct,
+            self.n_scored + n_scored,
+        )
         self.learning_rate = learning_rate
         for name, value in components.items():
             self.components[name] = self.components.get(name, 0.0) + value
 
     def row(self) -> dict[str, int | float]:
-        """Return the metrics so far: means over steps, accuracy over images."""
+        """Return the metrics: mean loss over steps, accuracy over images."""
         row: dict[str, int | float] = {
             "train_loss": self.loss / max(1, self.steps),
             "train_accuracy": self.n_correct / max(1, self.n_scored),
@@ -53,155 +57,161 @@ class EpochMetrics:
         }
         return row | {name: value / self.steps for name, value in self.components.items()}
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums by the names that checkpoints use."""
+        return {_NAMES_ON_DISK.get(name, name): value for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "EpochMetrics":
+        """Return the sums that `to_json` gave."""
+        fields = {name: field for field, name in _NAMES_ON_DISK.items()}
+        return cls(**{fields.get(name, name): value for name, value in values.items()})
+
 
 @dataclass
 class TrainingState:
     """Everything that the next step needs.
 
-    What is missing here is a pure function of configuration and position.
+    All else is a pure function of configuration and position.
 
     Attributes:
         epochs_done: Number of finished epochs.
         model: The network, on its device.
-        optimiser: Its optimiser.
-        average: Moving average of the weights by name; empty when none is kept.
+        optimizer: The optimizer of the network.
+        ema: Moving average of the weights by name; empty without an average.
         metrics: One row per finished epoch.
-        partial_epoch: What the epoch after the finished ones has done.
-        scaler: Of the loss in fp16; elsewhere it is not enabled and changes nothing.
-        hook_tensors: Tensors that a hook of the loop decided and must find again after a resume, by name.
-        hook_values: The same for what is no tensor: JSON values by name.
-        reader: The network that reads the experiment, for training only; None where there is none.
+        partial_epoch: Sums over the current epoch.
+        scaler: Scaler of the loss in fp16; disabled in other precisions.
+        hook_tensors: Tensors that a hook of the loop keeps for a resume, by name.
+        hook_values: JSON values that a hook of the loop keeps for a resume, by name.
+        domain_classifier: Network that predicts the experiment, in training only; None without an adversary.
     """
 
     epochs_done: int
     model: nn.Module
-    optimiser: torch.optim.Optimizer
-    average: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: torch.optim.Optimizer
+    ema: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[dict[str, int | float]] = field(default_factory=list)
     hook_tensors: dict[str, Tensor] = field(default_factory=dict)
     hook_values: dict[str, Any] = field(default_factory=dict)
     partial_epoch: EpochMetrics = field(default_factory=EpochMetrics)
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
-    reader: DomainClassifier | None = None
+    domain_classifier: DomainClassifier | None = None
 
     @property
     def steps_done(self) -> int:
-        """Optimiser steps done in the running epoch."""
+        """Number of optimizer steps done in the current epoch."""
         return self.partial_epoch.steps
 
     @property
     def position(self) -> str:
-        """Where the training stands, in words: `epoch 3` or `step 12 of epoch 4`."""
+        """Position of the training as text: `epoch 3` or `step 12 of epoch 4`."""
         if self.steps_done:
             return f"step {self.steps_done} of epoch {self.epochs_done + 1}"
         return f"epoch {self.epochs_done}"
 
     @property
     def classifier(self) -> PerturbationClassifier:
-        """The network, where it is a classifier of perturbations.
+        """The network as a classifier of perturbations.
 
         Raises:
-            TypeError: It is another network.
+            TypeError: The network is of another type.
         """
         if not isinstance(self.model, PerturbationClassifier):
-            raise TypeError(f"Expected a PerturbationClassifier to be trained, got {type(self.model).__name__}.")
+            raise TypeError(f"Expected a PerturbationClassifier, got {type(self.model).__name__}.")
         return self.model
 
     def end_epoch(self, row: dict[str, int | float]) -> None:
-        """Count the running epoch as finished, with its row of metrics."""
+        """Finish the current epoch with its row of metrics."""
         self.metrics.append(row)
         self.epochs_done += 1
         self.partial_epoch = EpochMetrics()
 
 
 def constant_tensors(model: nn.Module) -> set[str]:
-    """Return the names of what no step moves: those of a frozen backbone."""
-    frozen = isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
+    """Return the names of the tensors that no step changes: a frozen backbone."""
+    frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that steps move, by their names in the state of the network."""
-    parts = (
-        dict(model.named_children())
-        if isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
-        else {}
-    )
-    moving = [(f"{name}.", part) for name, part in parts.items() if name != "backbone"] or [("", model)]
-    own = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if parts else {}
-    for prefix, part in moving:
-        own |= {f"{prefix}{name}": tensor for name, tensor in [*part.named_parameters(), *part.named_buffers()]}
-    return own
+    """Return the tensors that steps change, by their names in the state dict."""
+    modules = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
+    trained = [(f"{name}.", module) for name, module in modules.items() if name != "backbone"] or [("", model)]
+    tensors = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if modules else {}
+    for prefix, module in trained:
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+    return tensors
 
 
 def tensors_of(state: TrainingState) -> dict[str, Tensor]:
-    """Return every tensor of a state by the name it has in a checkpoint."""
+    """Return every tensor of a state by its name in a checkpoint."""
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
-    if state.reader is not None:
-        tensors |= {f"reader.{name}": tensor for name, tensor in state.reader.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
-    tensors |= {f"hook.{name}": tensor for name, tensor in state.hook_tensors.items()}
-    for index, slot in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optim.{index}.{name}": value for name, value in slot.items() if isinstance(value, Tensor)}
+    if state.domain_classifier is not None:
+        tensors |= {f"reader.{name}": tensor for name, tensor in state.domain_classifier.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in state.ema.items()}
+    tensors |= {f"kept.{name}": tensor for name, tensor in state.hook_tensors.items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optim.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     return tensors
 
 
 def scalars_of(state: TrainingState) -> dict[str, Any]:
-    """Return what a checkpoint keeps of a state besides tensors; JSON values only."""
-    slots = state.optimiser.state_dict()["state"].items()
+    """Return the JSON values of a state that a checkpoint keeps beside tensors."""
+    parameter_states = state.optimizer.state_dict()["state"].items()
     return {
         "epochs_done": state.epochs_done,
         "steps_done": state.steps_done,
-        "partial_epoch": dataclasses.asdict(state.partial_epoch),
+        "partial_epoch": state.partial_epoch.to_json(),
         "metrics": state.metrics,
-        "hook_values": state.hook_values,
+        "notes": state.hook_values,
         "scaler": state.scaler.state_dict(),
         "optim": {
             f"{index}.{name}": value
-            for index, slot in slots
-            for name, value in slot.items()
+            for index, values_by_slot in parameter_states
+            for name, value in values_by_slot.items()
             if not isinstance(value, Tensor)
         },
     }
 
 
 def restore_state(state: TrainingState, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-    """Put into a state what `tensors_of` and `scalars_of` gave.
+    """Fill a state from the values of `tensors_of` and `scalars_of`.
 
     Args:
-        state: Freshly built; changed in place.
-        tensors: Of the same network.
-        scalars: Kept beside them.
+        state: New state; changed in place.
+        tensors: Tensors of the same network.
+        scalars: JSON values of the same checkpoint.
     """
 
-    def part(prefix: str) -> dict[str, Tensor]:
+    def tensors_below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    state.model.load_state_dict(part("model."), strict=True)
-    if state.reader is not None:
-        state.reader.load_state_dict(part("reader."), strict=True)
+    state.model.load_state_dict(tensors_below("model."), strict=True)
+    if state.domain_classifier is not None:
+        state.domain_classifier.load_state_dict(tensors_below("reader."), strict=True)
     weights = state.model.state_dict()
-    state.average = {name: _laid_out_as(weights[name], tensor) for name, tensor in part("average.").items()}
-    state.hook_tensors = part("hook.")
-    state.hook_values = dict(scalars["hook_values"])
-    slots: dict[int, dict[str, Any]] = {}
-    for name, value in {**part("optim."), **scalars["optim"]}.items():
+    state.ema = {name: _copy_with_layout(weights[name], tensor) for name, tensor in tensors_below("average.").items()}
+    state.hook_tensors = tensors_below("kept.")
+    state.hook_values = dict(scalars["notes"])
+    values_of_parameter: dict[int, dict[str, Any]] = {}
+    for name, value in {**tensors_below("optim."), **scalars["optim"]}.items():
         index, slot = name.split(".", 1)
-        slots.setdefault(int(index), {})[slot] = value
-    parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
-    for number, slot_of in slots.items():
-        for slot, value in slot_of.items():
-            if isinstance(value, Tensor) and value.shape == parameters[number].shape:
-                slot_of[slot] = _laid_out_as(parameters[number], value)
-    groups = state.optimiser.state_dict()["param_groups"]
-    state.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+        values_of_parameter.setdefault(int(index), {})[slot] = value
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    for index, by_slot in values_of_parameter.items():
+        for slot, value in by_slot.items():
+            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                by_slot[slot] = _copy_with_layout(parameters[index], value)
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": values_of_parameter, "param_groups": groups})
     state.epochs_done = int(scalars["epochs_done"])
     state.metrics = list(scalars["metrics"])
-    state.partial_epoch = EpochMetrics(**scalars["partial_epoch"])
+    state.partial_epoch = EpochMetrics.from_json(scalars["partial_epoch"])
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(scalars["scaler"]))
 
 
-def _laid_out_as(template: Tensor, values: Tensor) -> Tensor:
-    # The same strides on the same device as before the stop: another loop over them could round otherwise.
+def _copy_with_layout(template: Tensor, values: Tensor) -> Tensor:
+    # Keep strides and device: another loop order could round differently.
     return torch.empty_like(template, dtype=values.dtype).copy_(values)

@@ -1,9 +1,4 @@
-"""What one batch asks of the network: its loss, and how many answers were right.
-
-Merge the running statistics of norms over ranks, as one process has them.
-
-Do one optimiser step over the batches of all ranks.
-"""
+"""Compute the loss of a batch, and do one optimizer step over all ranks."""
 
 import hashlib
 import math
@@ -28,24 +23,24 @@ from distangle.training.data.loader import TrainingBatch
 from distangle.training.data.sites import LabelSource
 from distangle.training.state import TrainingState
 
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """What a batch amounts to.
+    """Loss and accuracy of one batch.
 
     Attributes:
-        loss: To be differentiated.
-        right: Mass of the labels that the softmax head put first, in [0, `counted`].
-        counted: Images that carry a label.
-        parts: Terms of the loss by name, for the metrics.
+        loss: The loss, with its graph.
+        n_correct: Label mass of the classes that the softmax head predicts, in [0, `n_scored`].
+        n_scored: Number of labelled images.
+        components: Terms of the loss by name, for the metrics.
     """
 
     loss: Scalar
-    right: float
-    counted: int
-    parts: dict[str, float] = field(default_factory=dict)
+    n_correct: float
+    n_scored: int
+    components: dict[str, float] = field(default_factory=dict)
 
 
 def batch_loss(
@@ -54,69 +49,74 @@ def batch_loss(
     config: TrainingConfig,
     *,
     epoch: float,
-    reader: DomainClassifier | None = None,
+    domain_classifier: DomainClassifier | None = None,
 ) -> BatchLoss:
-    """Run the network on a batch and weigh what it says.
+    """Run the network on a batch and compute the loss.
 
     Args:
-        model: In training mode, on its device.
-        batch: Anywhere; moved to the device of the network.
-        config: How to train.
-        epoch: Epochs done so far, with a fraction: the time of everything that is ramped.
-        reader: Reads the experiment from the embedding, against the network; None: nobody does.
+        model: Network in training mode, on its device.
+        batch: Batch on any device.
+        config: Configuration of the training.
+        epoch: Epochs done so far, with a fraction; ramps depend on it.
+        domain_classifier: Predicts the experiment from the embedding, against the network; None without an adversary.
     """
     device = next(model.parameters()).device
     cell_types = None if batch.cell_types is None else batch.cell_types.to(device)
     references = None if batch.references is None else batch.references.to(device)
     labels = batch.labels.to(device)
-    half = HALF.get(config.precision)
-    with torch.autocast(device.type, half, enabled=half is not None):
-        if batch.numbers is not None:
-            outputs = model.classify_features(batch.numbers.to(device), cell_types, references)
+    dtype = AUTOCAST_DTYPES.get(config.precision)
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        if batch.features is not None:
+            outputs = model.classify_numbers(batch.features.to(device), cell_types, references)
         else:
             images = batch.images(device)
             if config.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             outputs = model(images, cell_types, references)
-    smoothed = _smooth(labels, config.loss.label_smoothing)
+    smooth_labels = _smooth(labels, config.loss.label_smoothing)
 
-    def mean_loss(chosen: Tensor) -> Scalar:
+    def mean_loss(rows: Tensor) -> Scalar:
         return composite_loss(
-            outputs.logits[chosen],
-            outputs.cosines[chosen],
-            smoothed[chosen],
+            outputs.logits[rows],
+            outputs.cosines[rows],
+            smooth_labels[rows],
             margin_share=config.loss.margin_share,
             scale=config.loss.scale,
             margin=config.loss.margin,
             arc_scale=config.loss.arc_scale,
         )
 
-    labelled = torch.from_numpy(np.flatnonzero(batch.kinds == LabelSource.LABELLED)).to(device)
-    pseudo = torch.from_numpy(np.flatnonzero(batch.kinds == LabelSource.PSEUDO_LABELLED)).to(device)
-    parts: dict[str, float] = {}
+    labelled = torch.from_numpy(np.flatnonzero(batch.label_sources == LabelSource.LABELLED)).to(device)
+    pseudo = torch.from_numpy(np.flatnonzero(batch.label_sources == LabelSource.PSEUDO_LABELLED)).to(device)
+    components: dict[str, float] = {}
     if len(pseudo):
         weight = _weight(config.pseudo_labels, epoch, n_labelled=len(labelled), n_pseudo=len(pseudo))
         loss = semi_supervised_loss(mean_loss, labelled, pseudo, weight=weight)
-        parts = {"pseudo_weight": weight}
+        components = {"pseudo_weight": weight}
     else:
         loss = mean_loss(labelled)
-    if reader is not None and batch.experiments is not None:
+    if domain_classifier is not None and batch.experiments is not None:
         weight = adversary_weight(config.adversary, epoch / config.epochs)
-        # Against all images of the batch: an experiment needs no label.
-        against, named = adversary_loss(reader, outputs.embedding, batch.experiments.to(device), weight=weight)
-        loss = loss + against
-        read = {"adversary_loss": float(against.detach()), "adversary_accuracy": named, "adversary_weight": weight}
-        parts |= read
-    answered = outputs.logits.detach()[labelled].argmax(1, keepdim=True)
-    right = float(labels[labelled].gather(1, answered).sum())
-    return BatchLoss(loss=loss, right=right, counted=len(labelled), parts=parts)
+        # All images of the batch take part: an experiment needs no label.
+        domain_loss, domain_accuracy = adversary_loss(
+            domain_classifier, outputs.embedding, batch.experiments.to(device), weight=weight
+        )
+        loss = loss + domain_loss
+        components |= {
+            "adversary_loss": float(domain_loss.detach()),
+            "adversary_accuracy": domain_accuracy,
+            "adversary_weight": weight,
+        }
+    predicted = outputs.logits.detach()[labelled].argmax(1, keepdim=True)
+    n_correct = float(labels[labelled].gather(1, predicted).sum())
+    return BatchLoss(loss=loss, n_correct=n_correct, n_scored=len(labelled), components=components)
 
 
 def _weight(settings: PseudoLabels, epoch: float, *, n_labelled: int, n_pseudo: int) -> float:
     if settings.strategy == "progressive":
-        return n_pseudo / n_labelled  # each image counts the same, whoever labelled it
-    first, full = float(settings.from_epoch), float(settings.full_epoch)
-    return pseudo_weight(epoch, from_epoch=first, full_epoch=full, final=settings.weight)
+        return n_pseudo / n_labelled  # each image counts the same, with a label or a pseudo label
+    ramp_start, ramp_end = float(settings.from_epoch), float(settings.full_epoch)
+    return pseudo_weight(epoch, from_epoch=ramp_start, full_epoch=ramp_end, final=settings.weight)
 
 
 def _smooth(labels: Tensor, share: float) -> Tensor:
@@ -124,54 +124,56 @@ def _smooth(labels: Tensor, share: float) -> Tensor:
 
 
 class RunningStatistics:
-    """Remembers the statistics of norms before a step, and merges ranks after it.
+    """Merges the running statistics of batch norms over ranks after a step.
 
-    One process sees the batches of a step in turn, each moving r to (1 - m) r + m b. A rank sees only its own, so it
-    moves by c = s - (1 - m)^a r over its a batches. As the rule is linear, the end of the turn is exactly
+    One process sees the batches of a step in turn; each moves r to (1 - m) r + m b. A rank sees only its own batches,
+    so it moves r by c = s - (1 - m)^a r over its a batches. The rule is linear, so the final value is exactly
     (1 - m)^(a_1 + ... + a_n) r + sum over ranks of (1 - m)^(batches of later ranks) c.
 
     Args:
-        model: Whose norms; the same on every rank before a step.
+        model: Network with the norms; equal on every rank before a step.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        tracking = (part for part in model.modules() if isinstance(part, _BatchNorm))
-        self._norms = [norm for norm in tracking if norm.running_mean is not None and norm.momentum is not None]
+        modules = (module for module in model.modules() if isinstance(module, _BatchNorm))
+        self._norms = [norm for norm in modules if norm.running_mean is not None and norm.momentum is not None]
         self._before = torch.empty(0)
 
-    def remember(self) -> None:
-        """Take down the statistics before a step."""
+    def snapshot(self) -> None:
+        """Store the statistics before a step."""
         if n_ranks() > 1 and self._norms:
-            self._before = self._flat()
+            self._before = self._concatenate()
 
-    def join(self, batches: Sequence[int], *, where: str) -> None:
+    def merge(self, batches: Sequence[int], *, where: str) -> None:
         """Give every rank the statistics that one process would have after the step.
 
         Args:
-            batches: How many batches each rank saw, in the order that one process would see them.
-            where: The step, for the message of an error.
+            batches: Number of batches of each rank, in the order in which one process would see them.
+            where: The step, for error messages.
 
         Raises:
-            RunError: A rank did not come.
+            RunError: A rank did not answer.
         """
         if n_ranks() == 1 or not self._norms:
             return
-        kept = 1 - self._momenta()
-        own, later = batches[rank()], sum(batches[rank() + 1 :])
-        joined = kept**later * (self._flat() - kept**own * self._before)
-        sum_tensor(joined, where=where)
-        joined += kept ** sum(batches) * self._before
+        decay = 1 - self._momenta()
+        n_own, n_later = batches[rank()], sum(batches[rank() + 1 :])
+        merged = decay**n_later * (self._concatenate() - decay**n_own * self._before)
+        sum_tensor(merged, where=where)
+        merged += decay ** sum(batches) * self._before
         sizes = [norm.num_features for norm in self._norms for _ in ("mean", "variance")]
-        pieces = iter(torch.split(joined.to(torch.float32), sizes))
+        chunks = iter(torch.split(merged.to(torch.float32), sizes))
         for norm in self._norms:
             for statistic in (norm.running_mean, norm.running_var):
                 if statistic is not None:
-                    statistic.copy_(next(pieces))
+                    statistic.copy_(next(chunks))
             if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked += sum(batches) - own
+                norm.num_batches_tracked += sum(batches) - n_own
 
-    def _flat(self) -> Tensor:
-        statistics = [one for norm in self._norms for one in (norm.running_mean, norm.running_var) if one is not None]
+    def _concatenate(self) -> Tensor:
+        statistics = [
+            buffer for norm in self._norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None
+        ]
         return torch.cat(statistics).to(torch.float64) if statistics else torch.empty(0)
 
     def _momenta(self) -> Tensor:
@@ -183,15 +185,15 @@ class RunningStatistics:
         ).to(self._before.device)
 
 
-AGAIN = (
-    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN --out "
-    "runs/NEW --optim.max_grad_norm 1`."
+RETRY = (
+    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN --out runs/NEW "
+    "--optim.max_grad_norm 1`."
 )
-SMALLEST_SCALE = 1.0  # of the loss in fp16: a gradient that overflows even here is no matter of precision
+MIN_SCALE = 1.0  # scale of the loss in fp16; an overflow at this scale is not due to precision
 
 
 class StepResult(TypedDict):
-    """What the metrics take from a step; the same on every rank."""
+    """Results of a step for the metrics; equal on every rank."""
 
     loss: float  # mean over the batches
     n_correct: float
@@ -200,19 +202,22 @@ class StepResult(TypedDict):
 
 
 class TrainStep:
-    """Does optimiser steps.
+    """Does optimizer steps.
 
-    The ranks together do what one process does on all batches in turn.
+    All ranks together compute what one process computes on all batches in turn.
 
     Args:
-        state: Network, optimiser and scaler; changed by every step.
-        config: How to train.
+        state: Network, optimizer and scaler; changed by every step.
+        config: Configuration of the training.
     """
 
     def __init__(self, state: TrainingState, config: TrainingConfig) -> None:
         self._model, self._state, self._config = state.classifier, state, config
         self._statistics = RunningStatistics(state.model)
-        self._parameters = [*state.model.parameters(), *(state.reader.parameters() if state.reader else ())]
+        self._parameters = [
+            *state.model.parameters(),
+            *(state.domain_classifier.parameters() if state.domain_classifier else ()),
+        ]
 
     def step(
         self,
@@ -220,89 +225,91 @@ class TrainStep:
         numbers: Sequence[int],
         *,
         epoch: int,
-        done: float,
-        rate: float,
+        epoch_position: float,
+        lr: float,
         where: str,
     ) -> StepResult:
         """Do one step.
 
         Args:
-            batches: Gives those of this rank.
-            numbers: Which batches of the epoch the step is made of, over all ranks.
-            epoch: Which epoch, from 0.
-            done: Epochs done so far, with a fraction.
-            rate: The learning rate.
-            where: For the message of an error.
+            batches: Batches of this rank.
+            numbers: Numbers of the batches of this step within the epoch, over all ranks.
+            epoch: Number of the epoch, from 0.
+            epoch_position: Epochs done so far, with a fraction.
+            lr: The learning rate.
+            where: The step, for error messages.
 
         Raises:
-            RunError: A loss or gradient is not finite: nothing was stepped; or a rank did not come.
+            RunError: A loss or gradient is not finite, and no weight was changed; or a rank did not answer.
         """
-        optimiser, scaler = self._state.optimiser, self._state.scaler
-        for parameters in optimiser.param_groups:
-            parameters["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
-        self._statistics.remember()
-        answers: list[dict[str, Any]] = []
+        optimizer, scaler = self._state.optimizer, self._state.scaler
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad(set_to_none=True)
+        self._statistics.snapshot()
+        results: list[dict[str, Any]] = []
         for number in shard(numbers):
             batch = next(batches)
-            # Dropout draws from torch's own stream: seeded per batch, it knows of no resume and of no ranks.
-            _seed(_stream(self._config.seed, epoch, number))
-            found = batch_loss(self._model, batch, self._config, epoch=done, reader=self._state.reader)
-            scaler.scale(found.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
-            answer = {"loss": float(found.loss.detach()), "n_correct": found.right, "n_scored": found.counted}
-            broken = [] if math.isfinite(answer["loss"]) else self._broken(batch)
-            answers.append({**answer, "components": found.parts, "sites": batch.sites[:4], "broken": broken})
+            # Dropout draws from torch's global stream: a seed per batch makes it independent of resumes and ranks.
+            _seed(_batch_seed(self._config.seed, epoch, number))
+            loss = batch_loss(
+                self._model, batch, self._config, epoch=epoch_position, domain_classifier=self._state.domain_classifier
+            )
+            scaler.scale(loss.loss / len(numbers)).backward()  # type: ignore[no-untyped-call]
+            result = {"loss": float(loss.loss.detach()), "n_correct": loss.n_correct, "n_scored": loss.n_scored}
+            causes = [] if math.isfinite(result["loss"]) else self._non_finite_causes(batch)
+            results.append({**result, "components": loss.components, "sites": batch.sites[:4], "causes": causes})
         sum_gradients(self._parameters, where=where)
-        answers = [answer for answers_of_rank in any_rank(answers, where=where) for answer in answers_of_rank]
-        scaler.unscale_(optimiser)
+        results = [result for results_of_rank in any_rank(results, where=where) for result in results_of_rank]
+        scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.max_grad_norm or float("inf"))
-        self._check(answers, is_finite=bool(torch.isfinite(norm)), where=where)
-        scaler.step(optimiser)
+        self._check_finite(results, is_finite=bool(torch.isfinite(norm)), where=where)
+        scaler.step(optimizer)
         scaler.update()
-        self._statistics.join([len(shard(numbers, of=one)) for one in range(n_ranks())], where=where)
-        return _summed(answers)
+        self._statistics.merge([len(shard(numbers, of=other_rank)) for other_rank in range(n_ranks())], where=where)
+        return _combine_results(results)
 
-    def _broken(self, batch: TrainingBatch) -> list[str]:
-        """Name what went into a loss that is not finite and was not finite itself."""
+    def _non_finite_causes(self, batch: TrainingBatch) -> list[str]:
+        """Return the weights and sites that are not finite in a batch whose loss is not."""
         weights = [name for name, weight in self._model.named_parameters() if not bool(weight.isfinite().all())]
-        seen = batch.images(torch.device("cpu")) if batch.numbers is None else batch.numbers
-        fine = seen.isfinite().flatten(1).all(1).tolist()
-        sites = [name for name, is_fine in zip(batch.sites, fine, strict=False) if not is_fine]
+        inputs = batch.images(torch.device("cpu")) if batch.features is None else batch.features
+        is_finite_site = inputs.isfinite().flatten(1).all(1).tolist()
+        sites = [name for name, is_finite in zip(batch.sites, is_finite_site, strict=False) if not is_finite]
         return [f"weight {name}" for name in weights[:4]] + [f"pixels of site {name}" for name in sites[:4]]
 
-    def _check(self, answers: Sequence[Mapping[str, Any]], *, is_finite: bool, where: str) -> None:
-        bad = [answer for answer in answers if not math.isfinite(answer["loss"])]
-        # In fp16 a gradient may overflow: the scaler leaves that step out and scales the next losses by half.
-        overflows = self._state.scaler.is_enabled() and self._state.scaler.get_scale() > SMALLEST_SCALE
-        if not bad and (is_finite or overflows):
+    def _check_finite(self, results: Sequence[Mapping[str, Any]], *, is_finite: bool, where: str) -> None:
+        failed = [result for result in results if not math.isfinite(result["loss"])]
+        # In fp16 a gradient may overflow: the scaler skips that step and halves the scale.
+        overflows = self._state.scaler.is_enabled() and self._state.scaler.get_scale() > MIN_SCALE
+        if not failed and (is_finite or overflows):
             return
-        sites = ", ".join(site for answer in (bad or answers) for site in answer["sites"])
-        broken = ", ".join(dict.fromkeys(name for answer in bad for name in answer["broken"]))
+        sites = ", ".join(site for result in (failed or results) for site in result["sites"])
+        causes = ", ".join(dict.fromkeys(name for result in failed for name in result["causes"]))
         raise RunError(
-            f"The {'loss' if bad else 'gradient'} is not finite in {where} ({broken or f'sites {sites}, ...'}). "
-            f"Nothing was stepped and the last checkpoint is healthy. {AGAIN}"
+            f"The {'loss' if failed else 'gradient'} is not finite in {where} ({causes or f'sites {sites}, ...'}). "
+            f"No weight was changed and the last checkpoint is good. {RETRY}"
         )
 
 
-def _summed(answers: Sequence[Mapping[str, Any]]) -> StepResult:
-    parts = Counter[str]()
-    for answer in answers:
-        parts.update({name: value / len(answers) for name, value in answer["components"].items()})
+def _combine_results(results: Sequence[Mapping[str, Any]]) -> StepResult:
+    components = Counter[str]()
+    for result in results:
+        components.update({name: value / len(results) for name, value in result["components"].items()})
     return StepResult(
-        loss=sum(answer["loss"] for answer in answers) / len(answers),
-        n_correct=sum(answer["n_correct"] for answer in answers),
-        n_scored=sum(answer["n_scored"] for answer in answers),
-        components=dict(parts),
+        loss=sum(result["loss"] for result in results) / len(results),
+        n_correct=sum(result["n_correct"] for result in results),
+        n_scored=sum(result["n_scored"] for result in results),
+        components=dict(components),
     )
 
 
-def _seed(number: int) -> None:
-    """Seed torch's own stream; without a GPU its lazy start, which notes a traceback every time, is left out."""
+def _seed(seed: int) -> None:
+    """Seed torch's global stream; without a GPU skip its slow lazy initialization."""
     if torch.cuda.is_available():
-        torch.manual_seed(number)
+        torch.manual_seed(seed)
     else:
-        torch.default_generator.manual_seed(number)
+        torch.default_generator.manual_seed(seed)
 
 
-def _stream(seed: int, epoch: int, batch: int) -> int:
+def _batch_seed(seed: int, epoch: int, batch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{batch}:torch".encode()).digest()[:7], "big")

@@ -1,7 +1,4 @@
-"""Measure loss and accuracy on the held-out fold after an epoch.
-
-They are for the curves only, never for a choice.
-"""
+"""Measure loss and accuracy on the held-out fold, for the curves only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,16 +25,16 @@ from distangle.training.data.sites import TrainingSites
 
 @dataclass(frozen=True, kw_only=True)
 class SiteEvaluation:
-    """How a network in training is evaluated on sites that it does not learn from.
+    """How a network in training is evaluated on other sites.
 
     Attributes:
         store: The images.
-        references: From `references_of`, for a network with a correction.
-        features: Features of a frozen backbone: then no image is read.
-        norms: Whose batch-norm statistics.
-        training_rows: Rows of the training fold; for norm statistics of the controls.
-        batch_size: Sites at a time.
-        before_batch: Called before each batch; what it raises ends the evaluation.
+        references: Rows of `ReferenceWells`, for a network with a correction.
+        features: Features of a frozen backbone; with them no image is read.
+        norms: Names the batch-norm statistics.
+        training_rows: Rows of the training fold, for norm statistics of controls.
+        batch_size: Number of sites of a batch.
+        before_batch: Called before each batch; an exception of it ends the evaluation.
     """
 
     store: ImageCache
@@ -50,56 +47,56 @@ class SiteEvaluation:
 
 
 def validate(
-    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, how: SiteEvaluation
+    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, evaluation: SiteEvaluation
 ) -> dict[str, float]:
     """Compute loss and accuracies over labelled sites.
 
     Args:
-        model: The network; left in the mode it was in.
+        model: The network; its mode is restored.
         sites: Labelled sites of the held-out fold.
         statistics: float32 [site of the screen, 2, channel].
-        how: Images and batch-norm statistics.
+        evaluation: Images and batch-norm statistics.
 
     Returns:
         `held_out_loss` (softmax, nats), `held_out_accuracy` and `held_out_balanced_accuracy`.
     """
-    logits = site_logits(model, sites, statistics, how)
-    right = logits.argmax(1) == sites.labels
-    recalls = [right[sites.labels == name].mean() for name in np.unique(sites.labels)]
+    logits = site_logits(model, sites, statistics, evaluation)
+    is_correct = logits.argmax(1) == sites.labels
+    recalls = [is_correct[sites.labels == label].mean() for label in np.unique(sites.labels)]
     loss = softmax_loss(torch.from_numpy(logits), torch.from_numpy(sites.labels))
     return {
         "held_out_loss": float(loss),
-        "held_out_accuracy": float(right.mean()),
+        "held_out_accuracy": float(is_correct.mean()),
         "held_out_balanced_accuracy": float(np.mean(recalls)),
     }
 
 
 def site_logits(
-    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, how: SiteEvaluation
+    model: PerturbationClassifier, sites: TrainingSites, statistics: np.ndarray, evaluation: SiteEvaluation
 ) -> np.ndarray:
-    """Compute the logits of the softmax head with one view, float32 [site, class].
+    """Compute the logits of the softmax head from one view, float32 [site, class].
 
     Args:
-        model: The network; left in the mode it was in.
+        model: The network; its mode is restored.
         sites: Sites of the screen, with or without labels.
         statistics: float32 [site of the screen, 2, channel].
-        how: Images and batch-norm statistics.
+        evaluation: Images and batch-norm statistics.
     """
-    store, rows = how.store, sites.rows.tolist()
+    store, rows = evaluation.store, sites.rows.tolist()
     position = {row: k for k, row in enumerate(rows)}
     cell_types = CellTypeRows(store.screen, used=sites.cell_types is not None)
-    norms = _plate_norms(model, rows, how, cell_types) if how.features is None else None
+    norms = _collect_plate_norms(model, rows, evaluation, cell_types) if evaluation.features is None else None
     inputs = SiteInputs(
         store=store,
         statistics=statistics,
-        features=how.features,
-        references=how.references,
+        features=evaluation.features,
+        references=evaluation.references,
         cell_types=cell_types,
         norms=norms,
     )
-    plan = BatchPlan(size=how.batch_size, before=how.before_batch)
-    if how.features is not None:  # a head is small: every rank computes all of it at once
-        plan = BatchPlan(size=len(rows), by_rank=False, before=how.before_batch)
+    plan = BatchPlan(size=evaluation.batch_size, before=evaluation.before_batch)
+    if evaluation.features is not None:  # a head is small: every rank computes all sites at once
+        plan = BatchPlan(size=len(rows), by_rank=False, before=evaluation.before_batch)
     logits = np.zeros((len(rows), model.config.n_perturbations), dtype=np.float32)
     visits = np.zeros(len(store.screen.sites), dtype=np.int64)
     with eval_mode(model):
@@ -113,7 +110,7 @@ def site_logits(
 
 
 class CellTypeRows:
-    """Gives the one-hot cell types of sites, float32 [site, cell_type].
+    """Returns one-hot cell types of sites, float32 [site, cell_type].
 
     Args:
         screen: Names the cell type of every site.
@@ -131,27 +128,29 @@ class CellTypeRows:
         return torch.eye(len(self._index))[[self._index[name] for name in self._names.iloc[list(rows)]]]
 
 
-def _plate_norms(
-    model: PerturbationClassifier, rows: Sequence[int], how: SiteEvaluation, cell_types: CellTypeRows
+def _collect_plate_norms(
+    model: PerturbationClassifier, rows: Sequence[int], evaluation: SiteEvaluation, cell_types: CellTypeRows
 ) -> PlateBatchNorm | None:
-    """Collect from all sites of the experiments, also unlabelled ones, as prediction does."""
-    if how.norms.statistics == "running":
+    """Collect norm statistics from all sites of the experiments, as prediction does."""
+    if evaluation.batch_norm.statistics == "running":
         return None
-    store, screen = how.store, how.store.screen
-    same = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[list(rows)])).to_numpy()
-    compared = set(how.training_rows) if how.norms.statistics == "controls" else set()
-    readable, statistics = fit_normalization(store, sorted({*np.flatnonzero(same).tolist(), *compared}))
+    store, screen = evaluation.store, evaluation.store.screen
+    in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"].iloc[list(rows)])).to_numpy()
+    training_rows = set(evaluation.training_rows) if evaluation.batch_norm.statistics == "controls" else set()
+    readable, statistics = fit_normalization(store, sorted({*np.flatnonzero(in_experiments).tolist(), *training_rows}))
     return collect_plate_statistics(
         model,
         store,
-        [row for row in readable if same[row]],
+        [row for row in readable if in_experiments[row]],
         statistics,
-        choice=norm_statistics_choice(how.norms),
+        choice=norm_statistics_choice(evaluation.norms),
         cell_types=cell_types,
-        training_rows=[row for row in readable if row in compared],
+        training_rows=[row for row in readable if row in training_rows],
     )
 
 
 def norm_statistics_choice(norms: BatchNormConfig) -> NormStatisticsChoice:
-    """Return what the card of a model says of the norms of its training."""
-    return NormStatisticsChoice(statistics=norms.statistics, min_sites=norms.min_sites, n_controls=norms.n_controls)
+    """Return the entry of a model card on the norms of the training."""
+    return NormStatisticsChoice(
+        statistics=batch_norm.statistics, min_sites=batch_norm.min_sites, n_controls=batch_norm.n_controls
+    )

@@ -41,7 +41,7 @@ def edited(about: Path, **changes: object) -> None:
 
 def resumed(folder: Path) -> tuple[int, list[str]]:
     state = state_after(0)
-    said = load_state(state, folder, fingerprint="f").passed_over
+    said = load_state(state, folder, fingerprint="f").skipped
     rename_newer(state, folder)
     return state.epochs_done, said
 
@@ -57,8 +57,8 @@ def test_any_flipped_bit_in_either_file_is_found_and_the_one_before_is_used(tmp_
         try:
             state = state_after(0)
             found = load_state(state, tmp_path, fingerprint="f")
-            assert (state.epochs_done, len(found.passed_over)) == (1, 1), (path.name, place, bit)
-            assert "checkpoint epoch-0002 is damaged: " in found.passed_over[0]
+            assert (state.epochs_done, len(found.skipped)) == (1, 1), (path.name, place, bit)
+            assert "checkpoint epoch-0002 is damaged: " in found.skipped[0]
         except RunError as error:
             # A flip in these two numbers makes it a checkpoint of another format or configuration.
             assert "has format" in str(error) or "another configuration" in str(error), str(error)  # noqa: PT017
@@ -74,7 +74,7 @@ def test_a_file_cut_short_or_filled_with_zeros_is_found(tmp_path: Path, keep: in
         for left in (content[:keep], content[:keep] + bytes(len(content) - len(content[:keep]))):
             path.write_bytes(left)
             state = state_after(0)
-            (said,) = load_state(state, tmp_path, fingerprint="f").passed_over
+            (said,) = load_state(state, tmp_path, fingerprint="f").skipped
             assert state.epochs_done == 1
             assert said.endswith("Using the one before it.")
         path.write_bytes(content)
@@ -119,8 +119,8 @@ def test_a_tensor_that_is_not_finite_is_passed_over_by_name(tmp_path: Path) -> N
         ({"model.bias": torch.zeros(4)}, r"it has model.bias as \(4,\) instead of \(3,\)"),
         ({"model.extra": torch.zeros(1)}, "it has model.extra, which the network lacks"),
         ({"average.weight": None}, "it lacks average.weight"),
-        ({"optim.0.exp_avg": torch.zeros(7)}, "it has optim.0.exp_avg, which no parameter fits"),
-        ({"optim.9.exp_avg": torch.zeros(3)}, "it has optim.9.exp_avg, which no parameter fits"),
+        ({"optim.0.exp_avg": torch.zeros(7)}, "it has optim.0.exp_avg, which fits no parameter"),
+        ({"optim.9.exp_avg": torch.zeros(3)}, "it has optim.9.exp_avg, which fits no parameter"),
     ],
 )
 def test_a_checkpoint_of_another_network_is_refused_with_the_tensor(
@@ -128,14 +128,16 @@ def test_a_checkpoint_of_another_network_is_refused_with_the_tensor(
 ) -> None:
     weights, about = two(tmp_path)
     rewritten(weights, about, **changes)
-    with pytest.raises(RunError, match=rf"epoch-0002\.safetensors is of another network: {words}\. Train into a new"):
+    with pytest.raises(
+        RunError, match=rf"epoch-0002\.safetensors belongs to another network: {words}\. Train into a new"
+    ):
         load_state(state_after(0), tmp_path, fingerprint="f")
 
 
 def test_a_whole_other_network_is_refused_with_the_first_tensors_and_their_number(tmp_path: Path) -> None:
     two(tmp_path)
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3))
-    other = TrainingState(epochs_done=0, model=model, optimiser=torch.optim.Adam(model.parameters()))
+    other = TrainingState(epochs_done=0, model=model, optimizer=torch.optim.Adam(model.parameters()))
     with pytest.raises(RunError, match=r"it lacks model\.0\.weight, lacks model\.0\.bias, .* \(\d+ in all\)"):
         load_state(other, tmp_path, fingerprint="f")
 
@@ -144,7 +146,9 @@ def test_a_newer_format_and_another_configuration_are_refused_not_passed_over(tm
     _, about = two(tmp_path)
     before = about.read_text()
     edited(about, format=99)
-    with pytest.raises(RunError, match="has format 99; this distangle reads format 2. Go on with the distangle that"):
+    with pytest.raises(
+        RunError, match="has format 99; this version of distangle reads format 2. Resume with the version that"
+    ):
         load_state(state_after(0), tmp_path, fingerprint="f")
     about.write_text(before)
     with pytest.raises(RunError, match="was made with another configuration, fold or class list"):
@@ -155,8 +159,8 @@ def test_a_network_that_is_not_finite_is_not_saved_and_the_one_before_stays(tmp_
     two(tmp_path)
     for name, spoil in {
         "model.weight": lambda state: state.model.weight.data.view(-1)[3:4].fill_(float("inf")),
-        "average.bias": lambda state: state.average["bias"].fill_(float("nan")),
-        "optim.1.exp_avg": lambda state: list(state.optimiser.state.values())[1]["exp_avg"].fill_(float("nan")),
+        "average.bias": lambda state: state.ema["bias"].fill_(float("nan")),
+        "optim.1.exp_avg": lambda state: list(state.optimizer.state.values())[1]["exp_avg"].fill_(float("nan")),
     }.items():
         state = state_after(3)
         spoil(state)
@@ -212,8 +216,8 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
 def test_another_torch_and_other_ranks_are_said(tmp_path: Path) -> None:
     _, about = two(tmp_path)
     made_with = json.loads(about.read_text())["environment"]
-    edited(about, environment={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
-    changed = load_state(state_after(0), tmp_path, fingerprint="f").changed
+    edited(about, made_with={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
+    changed = load_state(state_after(0), tmp_path, fingerprint="f").environment_changes
     assert changed == [
         f"torch 2.11.0, now {torch.__version__}",
         f"device NVIDIA H200, now {made_with['device']}",

@@ -98,14 +98,14 @@ def crash_at(n: int, *, half: bool) -> None:
 def state_after(steps: int) -> TrainingState:
     """A state that tells by every one of its numbers how many steps it has done."""
     model = nn.Linear(2, 3)
-    state = TrainingState(epochs_done=steps, model=model, optimiser=torch.optim.Adam(model.parameters()))
+    state = TrainingState(epochs_done=steps, model=model, optimizer=torch.optim.Adam(model.parameters()))
     for parameter in model.parameters():
         parameter.data.fill_(steps)
         parameter.grad = torch.zeros_like(parameter)
-    state.optimiser.step()
-    for slot in state.optimiser.state.values():
+    state.optimizer.step()
+    for slot in state.optimizer.state.values():
         slot["exp_avg"].fill_(steps)
-    state.average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state.ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state.metrics = [{"epoch": steps}]
     return state
 
@@ -114,10 +114,10 @@ def told_by(folder: Path) -> int:
     """Load the checkpoint that a resume would and return its number of steps, after checking that nothing is mixed."""
     state = state_after(0)
     sweep_checkpoints(folder)
-    assert load_state(state, folder, fingerprint="f") == ResumeReport(passed_over=[], changed=[])
+    assert load_state(state, folder, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])
     steps = state.epochs_done
-    numbers = [*state.model.parameters(), *state.average.values()]
-    numbers += [slot["exp_avg"] for slot in state.optimiser.state.values()]
+    numbers = [*state.model.parameters(), *state.ema.values()]
+    numbers += [slot["exp_avg"] for slot in state.optimizer.state.values()]
     assert all(bool((number == steps).all()) for number in numbers)
     assert state.metrics == [{"epoch": steps}]
     names = {path.name for path in folder.iterdir()}

@@ -104,8 +104,8 @@ def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: 
     assert images.measure(range(6)) == [0, 1, 2, 3, 4, 5]
 
 
-def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, place: object, name: str, error: Exception) -> None:
-    real, calls, lock = getattr(place, name), 0, threading.Lock()
+def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception) -> None:
+    real, calls, lock = getattr(owner, name), 0, threading.Lock()
 
     def failing(*args: object, **words: object) -> object:
         nonlocal calls
@@ -116,7 +116,7 @@ def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, place: object, name: str, 
             raise error
         return real(*args, **words)
 
-    monkeypatch.setattr(place, name, failing)
+    monkeypatch.setattr(owner, name, failing)
 
 
 # Where, on which call, what is raised, and what is said of it.
@@ -124,8 +124,8 @@ SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     # The images of both folds are measured once; without room to keep them each is decoded anew for its batch.
     "a decoding thread": (cache, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
     "the thread of the batches": (
-        *(BatchLoader, "_jitter", 4, MemoryError()),
-        "Memory ran out (no more is known). End other programs",
+        *(BatchLoader, "_draw_jitter", 4, MemoryError()),
+        "Memory ran out (no details). End other programs",
     ),
     "the network": (
         *(PerturbationClassifier, "forward", 5),
@@ -144,13 +144,13 @@ SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
 def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byte(
     folder: Path, whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, name, n, error, words = SHORTAGES[whose]
+    owner, name, n, error, words = SHORTAGES[whose]
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs" / whose)))
     init = ImageCache.__init__
     monkeypatch.setattr(
         ImageCache, "__init__", lambda self, *args, **given: init(self, *args, **given, memory=0, workers=5)
     )
-    fails_on(n, monkeypatch, place, name, error)
+    fails_on(n, monkeypatch, owner, name, error)
     began, threads = time.monotonic(), threading.active_count()
     with pytest.raises(OutOfMemoryError) as found:
         go_on(run)
@@ -158,7 +158,7 @@ def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byt
     assert threading.active_count() == threads
     said = str(found.value)
     assert words in said
-    assert "The last good state is that after step" in said
+    assert "The last good state is after step" in said
     assert said.endswith(f"go on with `distangle train --resume {run.root}`.")
     assert not (run.root / ".lock").exists()
     monkeypatch.undo()

@@ -112,7 +112,7 @@ def test_of_a_disk_that_only_says_it_wrote_the_checkpoint_before_is_used_aloud(
         assert save_until(10_000, disk, patch)
     disk.lose_power()
     state = state_after(0)
-    passed_over = load_state(state, tmp_path, fingerprint="f").passed_over
+    passed_over = load_state(state, tmp_path, fingerprint="f").skipped
     assert state.epochs_done == 3
     if names_first:
         assert len(passed_over) == 1

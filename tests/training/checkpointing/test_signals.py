@@ -72,13 +72,13 @@ def _in_forward(act: Callable[[], None], patch: pytest.MonkeyPatch, *, n: int, t
 
 def before_validation(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Before a batch of the validation, when there is nothing to finish."""
-    real = manager.CheckpointManager.between_batches
+    real = manager.CheckpointManager.stop_between_batches
 
     def between(self: manager.CheckpointManager) -> None:
         act()
         real(self)
 
-    patch.setattr(manager.CheckpointManager, "between_batches", between)
+    patch.setattr(manager.CheckpointManager, "stop_between_batches", between)
 
 
 def in_save(name: str) -> Hook:
@@ -156,13 +156,13 @@ def test_before_the_first_step_there_is_nothing_to_save(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / "runs/early"))
-    begin = manager.CheckpointManager.begin
+    restore = manager.CheckpointManager.restore
 
     def signalled(self: manager.CheckpointManager, *args: Any, **words: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        begin(self, *args, **words)
+        restore(self, *args, **words)
 
-    monkeypatch.setattr(manager.CheckpointManager, "begin", signalled)
+    monkeypatch.setattr(manager.CheckpointManager, "restore", signalled)
     with pytest.raises(SystemExit) as ended:
         main(["train", "--resume", str(run)])
     assert ended.value.code == 75

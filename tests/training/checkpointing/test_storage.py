@@ -113,7 +113,7 @@ def test_a_file_larger_than_allowed_stops_the_run_with_what_there_is_to_go_on_fr
     said = str(error.value)
     assert "epoch-0002.safetensors was not written: file too large. Needed: " in said
     assert "`ulimit -f`" in said
-    assert f"The last good state is that after epoch 1; go on with `distangle train --resume {run.root}`." in said
+    assert f"The last good state is after epoch 1; go on with `distangle train --resume {run.root}`." in said
     assert [path.stem for path in sorted(run.checkpoints.glob("*.json"))] == ["epoch-0001"]
     monkeypatch.undo()
     go_on(run)
@@ -165,7 +165,7 @@ def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pyte
             run.root.rename(away)
 
     monkeypatch.setattr(RunFolder, "record", record)
-    gone = r"vanishing is gone: it was moved or removed.*last good state is that after epoch 1"
+    gone = r"vanishing is gone: it was moved or removed.*last good state is after epoch 1"
     with pytest.raises(StorageError, match=gone):
         go_on(run)
     monkeypatch.undo()
@@ -206,7 +206,7 @@ def test_somebody_who_wants_the_end_does_not_wait_for_the_folder(folder: Path, m
     run.root.rename(folder / "given up elsewhere")
     began = time.monotonic()
     with pytest.raises(StorageError, match="given up is gone"):
-        CheckpointManager(run, CheckpointConfig(), fingerprint="", stop=stop).check_there()
+        CheckpointManager(run, CheckpointConfig(), fingerprint="", stop=stop).check_folder()
     assert time.monotonic() - began < 5
 
 

@@ -52,7 +52,7 @@ def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(
     seen = set()
     for epoch in range(3):
         for batch in maker.epoch(np.arange(18), epoch):
-            beside = np.flatnonzero(batch.kinds == LabelSource.NORM_ONLY)
+            beside = np.flatnonzero(batch.label_sources == LabelSource.NORM_ONLY)
             assert beside.tolist() == [len(batch.sites) - 2, len(batch.sites) - 1]
             places = {name.split("/")[0] for name in batch.sites}
             assert len(places) == 1
@@ -98,7 +98,7 @@ def test_controls_have_no_part_in_the_loss_but_move_it_through_the_norms(folder:
         pixels=batch.pixels[:n],
         labels=batch.labels[:n],
         sites=batch.sites[:n],
-        kinds=batch.kinds[:n],
+        label_sources=batch.label_sources[:n],
         experiments=None,
     )
 
@@ -106,7 +106,7 @@ def test_controls_have_no_part_in_the_loss_but_move_it_through_the_norms(folder:
         return float(batch_loss(model, of, config, epoch=0.0).loss.detach())
 
     assert loss(batch) == pytest.approx(loss(without), rel=1e-5)
-    assert full.counted == n
+    assert full.n_scored == n
     model.train()
     assert abs(loss(batch) - loss(without)) > 1e-3
 
@@ -118,8 +118,8 @@ def test_a_plate_with_few_controls_borrows_from_its_experiment_and_says_so(folde
     divided = dataclasses.replace(screen, sites=sites)
     maker, said = maker_of(divided, "batch_norm.n_controls=3")
     assert said == [
-        "batch_norm.n_controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), "
-        "E2 2 (1)); others of their experiment fill up, as far as there are any."
+        "batch_norm.n_controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), E2 2 (1)"
+        "); other controls of their experiment are added where available."
     ]
     for batch in maker.epoch(np.arange(18), 0):
         own = batch.sites[0].split("/")[:2]

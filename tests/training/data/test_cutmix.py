@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distangle.training import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.training import Box, mix_images, mix_rows, random_box, remaining_area
 
 
 def test_the_mixed_image_by_hand() -> None:
@@ -27,7 +27,7 @@ def test_the_equation_as_printed_pixel_by_pixel() -> None:
                 mask[row, column] = 0
     printed = mask * a + (1 - mask) * b
     assert np.array_equal(mix_images(np.stack([a, b]), np.array([1, 0]), box)[0], printed)
-    share = kept_area(box, height=6, width=5)
+    share = remaining_area(box, height=6, width=5)
     assert share == mask.mean()
     labels = mix_rows(np.eye(2, dtype=np.float32), np.array([1, 0]), share)
     np.testing.assert_allclose(labels, [[share, 1 - share], [1 - share, share]])
@@ -41,12 +41,12 @@ def test_a_box_never_leaves_the_image_and_lambda_is_what_is_left(
     box = random_box(np.random.default_rng(seed), height=height, width=width, alpha=alpha)
     assert 0 <= box.top <= box.bottom <= height
     assert 0 <= box.left <= box.right <= width
-    assert 0 <= kept_area(box, height=height, width=width) <= 1
+    assert 0 <= remaining_area(box, height=height, width=width) <= 1
 
 
-def test_the_mean_kept_area_is_that_of_centred_clipped_boxes() -> None:
+def test_the_mean_remaining_area_is_that_of_centred_clipped_boxes() -> None:
     # E[1 - lambda] = E over lambda ~ U(0, 1) of the clipped area; per axis the mean length of a segment of
     # length r with a uniform centre is r - r^2/4, and r^2 = 1 - lambda is uniform: E[(r - r^2/4)^2] = 1/2 - 1/5 + 1/48.
     rng = np.random.default_rng(1)
-    cut = [1 - kept_area(random_box(rng, height=200, width=200), height=200, width=200) for _ in range(4000)]
+    cut = [1 - remaining_area(random_box(rng, height=200, width=200), height=200, width=200) for _ in range(4000)]
     assert np.mean(cut) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.015)

@@ -130,10 +130,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
     )
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
     maker = BatchLoader(store, broken, config, n_perturbations=2)
-    state = TrainingState(epochs_done=0, model=model, optimiser=make_optimizer(model, config))
+    state = TrainingState(epochs_done=0, model=model, optimizer=make_optimizer(model, config))
     moments = Callbacks(validate=lambda _: {}, after_epoch=lambda _: None)
     with pytest.raises(RunError, match=r"not finite in epoch 1, step 1 \(pixels of site E1/"):
-        run_epochs(state, maker, sites.labels, config, moments=moments)
+        run_epochs(state, maker, sites.labels, config, callbacks=moments)
     maker.close()
     store.close()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.named_parameters())
@@ -148,8 +148,8 @@ def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen
     maker = BatchLoader(store, hidden, config, n_perturbations=3)
     third = Assignment(np.array([9, 10, 11]), np.full((3, 1), 2), np.ones((3, 1), np.float32))
     (batch,) = maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0, third)
-    assert batch.kinds.tolist() == [LabelSource.LABELLED, LabelSource.PSEUDO_LABELLED] * 3
-    guessed = batch.kinds == LabelSource.PSEUDO_LABELLED
+    assert batch.label_sources.tolist() == [LabelSource.LABELLED, LabelSource.PSEUDO_LABELLED] * 3
+    guessed = batch.label_sources == LabelSource.PSEUDO_LABELLED
     np.testing.assert_allclose(batch.labels.numpy()[guessed], [[0, 0, 1]] * 3, atol=1e-6)
     assert (batch.labels.numpy()[~guessed, 2] == 0).all()
     with pytest.raises(ValueError, match="3 sites of the batch have no label and no pseudo label"):
@@ -171,7 +171,7 @@ def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
         cell_types=None,
         labels=labels,
         sites=("",) * 6,
-        kinds=np.array([0, 1, 0, 0, 1, 0], np.int8),
+        label_sources=np.array([0, 1, 0, 0, 1, 0], np.int8),
     )
     with torch.no_grad():
         found = batch_loss(model, batch, config, epoch=15.0)
@@ -182,8 +182,8 @@ def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
         return composite_loss(outputs.logits[chosen], outputs.cosines[chosen], labels[chosen])
 
     assert float(found.loss) == pytest.approx(float(mean([0, 2, 3, 5]) + weight * mean([1, 4])), rel=1e-6)
-    assert found.parts["pseudo_weight"] == weight
+    assert found.components["pseudo_weight"] == weight
     right = outputs.logits.argmax(1) == labels.argmax(1)
-    assert (found.counted, found.right) == (4, float(right[[0, 2, 3, 5]].sum()))
+    assert (found.n_scored, found.n_correct) == (4, float(right[[0, 2, 3, 5]].sum()))
     if strategy == "alpha_ramp":
         assert float(before.loss) == pytest.approx(float(mean([0, 2, 3, 5])), rel=1e-6)

@@ -63,6 +63,6 @@ def test_a_training_on_shuffled_labels_says_so_and_learns_other_labels(tmp_path)
         tiny_start(screen, tmp_path / name, *flags, epochs=1)
         train(RunFolder.open(tmp_path / name), advance=lambda _: None, say=said.append)
         found[name] = (tmp_path / name / "metrics.csv").read_text()
-    told = [line for line in said if "dealt out anew" in line]
-    assert told == ["labels: dealt out anew within each plate (shuffle_labels=true): a null, not a result."]
+    told = [line for line in said if "permuted within" in line]
+    assert told == ["labels: permuted within each plate (shuffle_labels=true): a null, not a result."]
     assert found["true"] != found["shuffled"]

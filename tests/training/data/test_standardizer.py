@@ -68,7 +68,7 @@ def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, stan
     rows = np.flatnonzero(np.asarray(folds.of(screen)) == "train")
     sites, _ = labelled_sites(store, rows, screen.card.perturbations, config)
     makers = [
-        BatchLoader(store, sites, config, n_perturbations=len(screen.card.perturbations), whole=whole)
+        BatchLoader(store, sites, config, n_perturbations=len(screen.card.perturbations), standardize_on_device=whole)
         for whole in (False, True)
     ]
     n_mixed = 0
@@ -76,11 +76,11 @@ def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, stan
         for ready, whole in zip(*(maker.epoch(np.arange(len(sites.rows)), epoch) for maker in makers), strict=True):
             assert whole.pixels.dtype == torch.uint8
             assert whole.pixels.nbytes * 4 == ready.pixels.nbytes
-            assert ready.last_step is None
+            assert ready.standardizer is None
             device = torch.device("cpu")
             torch.testing.assert_close(whole.images(device), ready.images(device), rtol=1e-5, atol=1e-5)
             assert torch.equal(whole.labels, ready.labels)
-            n_mixed += whole.last_step.box is not None
+            n_mixed += whole.standardizer.box is not None
     assert 0 < n_mixed < 8
     for maker in makers:
         maker.close()

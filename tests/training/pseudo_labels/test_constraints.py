@@ -12,7 +12,7 @@ LABELS = np.array([0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0])
 
 def test_groups_and_once_are_learnt_from_labelled_plates() -> None:
     found = learn_constraint(PLACES, LABELS, n_classes=7)
-    assert (found.once, found.group_once, found.remarks) == (True, True, ())
+    assert (found.unique_per_plate, found.unique_group_per_experiment, found.remarks) == (True, True, ())
     assert [group.tolist() for group in found.groups] == [[0, 1, 2], [3, 4, 5]]
 
 
@@ -24,7 +24,7 @@ def test_a_plate_with_failed_wells_still_belongs_to_its_group() -> None:
 
 def test_what_does_not_apply_is_said() -> None:
     twice = learn_constraint([*PLACES, ("E1", "1")], np.array([*LABELS, 2]), n_classes=6)
-    assert not twice.once
+    assert not twice.unique_per_plate
     assert twice.remarks == (
         "one-to-one does not apply: 1 of 4 labelled plates carry a class in two wells (the first is E1 plate 1, "
         "4 wells of 3 classes)",
@@ -33,28 +33,28 @@ def test_what_does_not_apply_is_said() -> None:
     assert overlapping.groups == ()
     assert "groups do not apply: the classes of the labelled plates overlap" in overlapping.remarks
     again = learn_constraint(PLACES, np.array([0, 1, 2, 1, 0, 2, 5, 4, 3, 2, 1, 0]), n_classes=6)
-    assert not again.group_once
+    assert not again.unique_group_per_experiment
 
 
 def test_one_to_one_is_the_best_of_all_permutations() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4, 4))
-    structure = PlateLayoutConstraint(once=True, groups=(), group_once=False, n_classes=4)
+    structure = PlateLayoutConstraint(unique_per_plate=True, groups=(), unique_group_per_experiment=False, n_classes=4)
     everything = np.ones((4, 4), bool)
-    found, remarks = structure.choose(logits, [("E", "1")] * 4, everything)
+    found, remarks = structure.assign(logits, [("E", "1")] * 4, everything)
     said = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     best = max(itertools.permutations(range(4)), key=lambda p: sum(said[k, c] for k, c in enumerate(p)))
     assert tuple(found) == best
     assert remarks == []
     # Two plates know nothing of each other: each class may come once on each.
-    both, _ = structure.choose(np.vstack([logits, logits]), [("E", "1")] * 4 + [("E", "2")] * 4, np.ones((8, 4), bool))
+    both, _ = structure.assign(np.vstack([logits, logits]), [("E", "1")] * 4 + [("E", "2")] * 4, np.ones((8, 4), bool))
     assert tuple(both) == best * 2
 
 
 def test_a_plate_with_more_wells_than_classes_is_not_forced() -> None:
-    structure = PlateLayoutConstraint(once=True, groups=(), group_once=False, n_classes=2)
+    structure = PlateLayoutConstraint(unique_per_plate=True, groups=(), unique_group_per_experiment=False, n_classes=2)
     logits = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    found, (remark,) = structure.choose(logits, [("E", "7")] * 3, np.ones((3, 2), bool))
+    found, (remark,) = structure.assign(logits, [("E", "7")] * 3, np.ones((3, 2), bool))
     assert found.tolist() == [0, 0, 1]
     assert remark == ("E plate 7 has 3 wells for 2 classes: its pseudo labels are the likeliest ones, not one-to-one")
 
@@ -62,17 +62,19 @@ def test_a_plate_with_more_wells_than_classes_is_not_forced() -> None:
 def test_without_structure_the_likeliest_allowed_class_is_taken() -> None:
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     allowed = np.array([[True, True, True], [False, True, True]])
-    found, _ = no_constraint(3).choose(logits, [("E", "1")] * 2, allowed)
+    found, _ = no_constraint(3).assign(logits, [("E", "1")] * 2, allowed)
     assert found.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("once", [True, False])
 def test_the_groups_of_the_plates_of_an_experiment_are_chosen_together(once: bool) -> None:
     groups = (np.array([0, 1]), np.array([2, 3]))
-    structure = PlateLayoutConstraint(once=False, groups=groups, group_once=once, n_classes=5)
+    structure = PlateLayoutConstraint(
+        unique_per_plate=False, groups=groups, unique_group_per_experiment=once, n_classes=5
+    )
     # Both plates look a little more like the first group, plate 1 more so.
     sure, less = [4.0, 4.0, 0.0, 0.0, 0.0], [2.0, 2.0, 1.5, 1.5, 0.0]
-    allowed = structure.allowed(np.array([sure, sure, less, less]), [("E", "1")] * 2 + [("E", "2")] * 2)
+    allowed = structure.allowed_classes(np.array([sure, sure, less, less]), [("E", "1")] * 2 + [("E", "2")] * 2)
     assert np.flatnonzero(allowed[0]).tolist() == [0, 1]
     assert np.flatnonzero(allowed[2]).tolist() == ([2, 3] if once else [0, 1])
     assert (allowed[0] == allowed[1]).all()

@@ -19,7 +19,7 @@ from distangle.training.pseudo_labels.rounds import (
 )
 from distangle.training.state import TrainingState
 
-ONCE = PlateLayoutConstraint(once=True, groups=(), group_once=False, n_classes=4)
+ONCE = PlateLayoutConstraint(unique_per_plate=True, groups=(), unique_group_per_experiment=False, n_classes=4)
 
 
 def wells_of(n: int, *, sites: int = 1, truth: np.ndarray | None = None, n_classes: int = 4) -> UnlabelledWells:
@@ -27,12 +27,12 @@ def wells_of(n: int, *, sites: int = 1, truth: np.ndarray | None = None, n_class
     return UnlabelledWells(
         well_of_site=np.repeat(np.arange(n), sites),
         first_position=100,
-        places=tuple(("E", str(k // 4)) for k in range(n)),
-        wells=tuple(f"B{k:02d}" for k in range(n)),
-        open=np.ones((n, n_classes), bool),
+        plates=tuple(("E", str(k // 4)) for k in range(n)),
+        names=tuple(f"B{k:02d}" for k in range(n)),
+        possible=np.ones((n, n_classes), bool),
         truth=np.full(n, -1) if truth is None else truth,
-        labelled=np.arange(4 * n_classes) % n_classes,
-        controls=np.empty(0, np.int64),
+        labelled_classes=np.arange(4 * n_classes) % n_classes,
+        control_classes=np.empty(0, np.int64),
     )
 
 
@@ -42,7 +42,7 @@ def sure(labels: np.ndarray, strength: float = 6.0, n_classes: int = 4) -> np.nd
 
 def new_state() -> TrainingState:
     model = nn.Linear(2, 2)
-    return TrainingState(epochs_done=0, model=model, optimiser=torch.optim.Adam(model.parameters()))
+    return TrainingState(epochs_done=0, model=model, optimizer=torch.optim.Adam(model.parameters()))
 
 
 def config_of(strategy: str, *changes: str, epochs: int = 10) -> TrainingConfig:
@@ -113,17 +113,17 @@ def test_the_accepted_share_is_that_of_the_ancestor() -> None:
 def test_progressive_accepts_the_largest_margins_and_never_lets_go() -> None:
     labels = np.array([0, 1, 2, 3])
     logits = sure(labels) * np.array([4, 3, 2, 1])[:, None]
-    first, _ = progressive_round(logits, wells_of(4), no_constraint(4), share=0.5, earlier=None)
+    first, _ = progressive_round(logits, wells_of(4), no_constraint(4), share=0.5, previous=None)
     assert first.accepted.tolist() == [True, True, False, False]
     # The network changes its mind about everything: what was accepted stays, with its label.
     other = sure(np.array([3, 3, 1, 1])) * np.array([9, 9, 9, 1])[:, None]
     kept = (first.labels, first.accepted)
-    second, _ = progressive_round(other, wells_of(4), no_constraint(4), share=0.75, earlier=kept)
+    second, _ = progressive_round(other, wells_of(4), no_constraint(4), share=0.75, previous=kept)
     assert second.accepted.tolist() == [True, True, True, False]
     assert second.labels.tolist() == [0, 1, 1, 1]
     assert second.choices.tolist() == [3, 3, 1, 1]
     # One-to-one: the class of an accepted well is taken, on its plate.
-    third, _ = progressive_round(other, wells_of(4), ONCE, share=1.0, earlier=kept)
+    third, _ = progressive_round(other, wells_of(4), ONCE, share=1.0, previous=kept)
     assert third.labels[:2].tolist() == [0, 1]
     assert sorted(third.labels) == [0, 1, 2, 3]
     assert third.accepted.all()
@@ -190,7 +190,7 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
             assert np.array_equal(getattr(same, name), getattr(found[-1], name)), name
         assert again.hook_values == state.hook_values
     assert len(state.hook_values["pseudo_labels"]["rounds"]) == 3  # before the epochs 4, 6 and 8
-    assert "pseudo_agreement" in state.hook_values["pseudo_labels"]["counts"]
+    assert "pseudo_agreement" in state.hook_values["pseudo_labels"]["counted"]
 
 
 def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
@@ -210,7 +210,7 @@ def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
     assert told["stopped"]["epoch"] == 7
     assert told["stopped"]["reason"].startswith("the classes of the accepted labels collapse")
     assert told["rounds"] == 3
-    assert state.hook_values["pseudo_labels"]["counts"]["pseudo_stopped"] == 1
+    assert state.hook_values["pseudo_labels"]["counted"]["pseudo_stopped"] == 1
 
 
 @pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])

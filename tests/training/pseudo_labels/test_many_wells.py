@@ -18,7 +18,7 @@ from tiny_run import tiny_screen
 
 N_WELLS = 240
 ONE_PLATE_EACH_FOUR = PlateLayoutConstraint(
-    once=True, groups=(np.array([0, 1]), np.array([2, 3])), group_once=False, n_classes=4
+    unique_per_plate=True, groups=(np.array([0, 1]), np.array([2, 3])), unique_group_per_experiment=False, n_classes=4
 )
 
 
@@ -46,24 +46,24 @@ def wells_on(places: tuple[CountingName, ...]) -> UnlabelledWells:
     return UnlabelledWells(
         well_of_site=np.arange(N_WELLS),
         first_position=0,
-        places=places,  # type: ignore[arg-type]
-        wells=tuple(map(str, range(N_WELLS))),
-        open=np.ones((N_WELLS, 4), bool),
+        plates=places,  # type: ignore[arg-type]
+        names=tuple(map(str, range(N_WELLS))),
+        possible=np.ones((N_WELLS, 4), bool),
         truth=np.full(N_WELLS, -1),
-        labelled=np.arange(N_WELLS) % 4,
-        controls=np.empty(0, np.int64),
+        labelled_classes=np.arange(N_WELLS) % 4,
+        control_classes=np.empty(0, np.int64),
     )
 
 
 def a_round() -> None:
     logits = np.random.default_rng(0).normal(size=(N_WELLS, 4))
     earlier = np.arange(N_WELLS) % 4, np.arange(N_WELLS) % 8 < 4
-    progressive_round(logits, wells_on(plates()), ONE_PLATE_EACH_FOUR, share=0.8, earlier=earlier)
+    progressive_round(logits, wells_on(plates()), ONE_PLATE_EACH_FOUR, share=0.8, previous=earlier)
 
 
 def a_choice() -> None:
     places, logits = plates(), np.random.default_rng(0).normal(size=(N_WELLS, 4))
-    ONE_PLATE_EACH_FOUR.choose(logits, places, ONE_PLATE_EACH_FOUR.allowed(logits, places))
+    ONE_PLATE_EACH_FOUR.assign(logits, places, ONE_PLATE_EACH_FOUR.allowed_classes(logits, places))
 
 
 @pytest.mark.parametrize("work", [a_round, a_choice])
@@ -86,7 +86,7 @@ def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypat
         return [CountingName((*name[:2], f"{name[2]} {k}")) for k, name in enumerate(of(screen, rows))]
 
     monkeypatch.setattr(unlabelled, "_wells_of", counting)
-    monkeypatch.setattr(unlabelled, "_treated", lambda *given: ([], sites.labels))
+    monkeypatch.setattr(unlabelled, "_treatment_wells", lambda *given: ([], sites.labels))
     many = np.tile(sites.rows, repeats)
     found = unlabelled.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
     assert len(found.wells) == repeats * len(expected.wells)

@@ -75,7 +75,7 @@ def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> Non
     wrong = np.arange(24) < 10  # 14 of 24 are right: .58
     unsure = counted(EVEN, truth=np.where(wrong, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
     assert reason_to_stop([unsure], SETTINGS) == (
-        "too many are wrong: 0.58 of the 24 accepted labels that are known are right, below "
+        "too many are wrong: 0.58 of the 24 accepted labels with a known class are correct, below "
         "pseudo_labels.min_precision=0.6"
     )
     enough = counted(EVEN, truth=np.where(np.arange(24) < 9, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
@@ -97,4 +97,4 @@ def test_a_fall_stops_only_when_it_lasts(name: str) -> None:
     assert reason_to_stop(rounds(0.5, 0.7, 0.9), SETTINGS) is None
     reason = reason_to_stop(rounds(0.9, 0.8, 0.6, 0.55), SETTINGS)
     assert reason is not None
-    assert "fell from 0.90 to 0.55, two rounds running more than pseudo_labels.max_drop=0.25" in reason
+    assert "fell from 0.90 to 0.55, in two rounds in a row more than pseudo_labels.max_drop=0.25" in reason

@@ -27,7 +27,7 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     Source: Fig. 5
     """
     # Late: the report is opened without torch, which the training room brings along.
-    from distangle.training.data.cutmix import kept_area, mix_images, random_box
+    from distangle.training.data.cutmix import mix_images, random_box, remaining_area
 
     rows = example_sites(material, most=2)
     if len(rows) < 2:
@@ -39,9 +39,9 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     asked = material.config.get("cutmix", {})
     rng = rng_for(0, "figure 5")
     box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
-    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a box that can be seen
+    while not 0.15 < remaining_area(box, height=height, width=width) < 0.85:  # a box that can be seen
         box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
-    kept = kept_area(box, height=height, width=width)
+    kept = remaining_area(box, height=height, width=width)
     mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
     with drawing():
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")

@@ -1,7 +1,4 @@
-"""Describe hardware and libraries: equal bits need equal environments.
-
-Checkpoints: a state on disk, written whole, read whole, or not at all.
-"""
+"""Write and read checkpoints of a training, whole or not at all."""
 
 import hashlib
 import json
@@ -28,7 +25,10 @@ Environment = Mapping[str, str | int]
 
 
 def environment() -> dict[str, str | int]:
-    """Return versions, processor, and numbers of threads and ranks."""
+    """Return versions, device, and the numbers of threads and ranks.
+
+    Equal bits need equal environments.
+    """
     device = training_device()
     names = {"cpu": f"cpu ({torch.backends.cpu.get_cpu_capability()})"}
     if device.type == "cuda":
@@ -43,42 +43,42 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def differences(then: Environment, now: Environment) -> list[str]:
-    """Return what is no longer as it was, such as `threads 2, now 1`."""
-    return [f"{name} {then.get(name, 'unknown')}, now {now[name]}" for name in now if then.get(name) != now[name]]
+def differences(before: Environment, now: Environment) -> list[str]:
+    """Return the changes between two environments, such as `threads 2, now 1`."""
+    return [f"{name} {before.get(name, 'unknown')}, now {now[name]}" for name in now if before.get(name) != now[name]]
 
 
-KEEP = 2  # checkpoints of finished epochs: the last one and the one before it
+N_EPOCHS_KEPT = 2  # checkpoints of finished epochs: the last one and the one before it
 FORMAT = 2
-NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.json")
+FILE_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.json")
 
 
 @dataclass(frozen=True)
 class ResumeReport:
-    """What is to be said of a resume.
+    """Report of a resume.
 
     Attributes:
-        passed_over: A sentence on each checkpoint that is damaged.
-        changed: What the training computes with now and did not before: from here on it is not bit-exact.
+        skipped: One sentence for each damaged checkpoint.
+        environment_changes: Changes of the environment; with any, the training is not bit-exact from here on.
     """
 
-    passed_over: list[str]
-    changed: list[str]
+    skipped: list[str]
+    environment_changes: list[str]
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is something to resume from."""
+    """Return whether a folder has a checkpoint to resume from."""
     return bool(_checkpoints(folder))
 
 
 def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[Path]:
-    """Write one checkpoint, then let go of the older ones.
+    """Write one checkpoint, then remove older ones.
 
-    What stays is a function of the position alone, so that a run that was interrupted ends with the same files: the
-    last two finished epochs, and within an epoch its last step.
+    The last two finished epochs are kept, and within an epoch its last step. This depends on the position only, so an
+    interrupted run ends with the same files.
 
     Args:
-        state: What to write.
+        state: The state to write.
         folder: `checkpoints/` of the run.
         fingerprint: Hash of configuration, folds and classes; `load_state` refuses another.
 
@@ -86,19 +86,19 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
         The files written.
 
     Raises:
-        RunError: A tensor is not finite: the last healthy checkpoint stays.
-        StorageError: It cannot be written: the last checkpoint stays.
+        RunError: A tensor is not finite; the last good checkpoint is kept.
+        StorageError: The checkpoint cannot be written; the last one is kept.
     """
     tensors = tensors_of(state)
-    if broken := _not_finite(tensors):
+    if names := _non_finite_names(tensors):
         raise RunError(
-            f"{', '.join(broken)} is not finite after {state.position}; this checkpoint was not written, and the one "
-            f"before it is healthy."
+            f"{', '.join(names)} is not finite after {state.position}. This checkpoint was not written; the "
+            f"one before it is good."
         )
     stem = f"epoch-{state.epochs_done:04d}" + (f"-step-{state.steps_done:06d}" if state.steps_done else "")
-    weights, about = folder / f"{stem}.safetensors", folder / f"{stem}.json"
+    weights, path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     digest = write_bytes(weights, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-    told = {
+    fields = {
         "format": FORMAT,
         "fingerprint": fingerprint,
         "sha256": digest,
@@ -106,168 +106,171 @@ def save_state(state: TrainingState, folder: Path, *, fingerprint: str) -> list[
         **scalars_of(state),
     }
     # The JSON comes last: weights without it are no checkpoint.
-    write_json(about, {**told, "sha256_of_this": _digest(told)})
-    _let_go(folder)
-    return [weights, about]
+    write_json(path, {**fields, "sha256_of_this": _digest(fields)})
+    _prune(folder)
+    return [weights, path]
 
 
 def load_state(state: TrainingState, folder: Path, *, fingerprint: str) -> ResumeReport:
-    """Fill a state from the newest checkpoint that is whole.
+    """Fill a state from the newest undamaged checkpoint.
 
     Args:
-        state: Freshly built; changed in place.
+        state: New state; changed in place.
         folder: `checkpoints/` of the run.
-        fingerprint: What the checkpoint must have been made with.
+        fingerprint: Fingerprint that the checkpoint must have.
 
     Raises:
-        RunError: There is none, all are damaged, or it was made with another configuration, format or network.
+        RunError: The folder has no undamaged checkpoint, or the checkpoint belongs to another configuration, format
+            or network.
     """
-    passed_over: list[str] = []
-    for about in reversed(_checkpoints(folder)):
-        weights = about.with_suffix(".safetensors")
+    skipped: list[str] = []
+    for path in reversed(_checkpoints(folder)):
+        weights = path.with_suffix(".safetensors")
         try:
-            told = _read(about)
-            _refuse_another(about, told, fingerprint)
+            fields = _read(path)
+            _refuse_another(path, fields, fingerprint)
             if not weights.exists():
                 raise ValueError(f"its weights {weights.name} are missing")
-            if sha256_of(weights) != told["sha256"]:
-                raise ValueError(f"the SHA-256 of {weights.name} is not {told['sha256'][:12]}..., the one written")
+            if sha256_of(weights) != fields["sha256"]:
+                raise ValueError(f"the SHA-256 of {weights.name} is not {fields['sha256'][:12]}..., the one written")
             tensors = load_file(weights)
             _refuse_other_tensors(weights, tensors, state)
-            if broken := _not_finite(tensors):
-                raise ValueError(f"{', '.join(broken)} is not finite")
+            if names := _non_finite_names(tensors):
+                raise ValueError(f"{', '.join(names)} is not finite")
         except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
-            why = f"{about.name} lacks {error}" if isinstance(error, KeyError) else str(error)
-            passed_over.append(f"checkpoint {about.stem} is damaged: {why}. Using the one before it.")
+            problem = f"{path.name} lacks {error}" if isinstance(error, KeyError) else str(error)
+            skipped.append(f"checkpoint {path.stem} is damaged: {problem}. Using the one before it.")
             continue
-        restore_state(state, tensors, told)
-        return ResumeReport(passed_over=passed_over, changed=differences(told["environment"], environment()))
-    again = f"Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
-    message = f"No whole checkpoint in {folder}. {' '.join(passed_over)} {again}"
+        restore_state(state, tensors, fields)
+        return ResumeReport(skipped=skipped, environment_changes=differences(fields["environment"], environment()))
+    retry = f"Train again into a new folder: `distangle train --from {folder.parent} --out runs/NEW`."
+    message = f"No undamaged checkpoint in {folder}. {' '.join(skipped)} {retry}"
     raise RunError(message.replace("  ", " "))
 
 
 def rename_newer(state: TrainingState, folder: Path) -> None:
-    """Rename damaged checkpoints that lie after the state that is resumed.
+    """Rename damaged checkpoints that lie after the resumed state.
 
-    So they are kept and do not stand in the way of those that will be written.
+    They are kept, and do not collide with the checkpoints to come.
     """
-    for about in _checkpoints(folder):
-        if _position_of(about) > (state.epochs_done, state.steps_done):
-            for path in (about, about.with_suffix(".safetensors")):
+    for checkpoint in _checkpoints(folder):
+        if _position_of(checkpoint) > (state.epochs_done, state.steps_done):
+            for path in (checkpoint, checkpoint.with_suffix(".safetensors")):
                 if path.exists():
                     path.replace(path.with_name(f"damaged-{path.name}"))
 
 
 def sweep_checkpoints(folder: Path) -> None:
-    """Remove what a killed process left: temporary files, weights without JSON.
+    """Remove temporary files, weights without JSON, and superfluous checkpoints.
 
-    The oldest checkpoints beyond those that are kept are removed too.
+    A killed process may leave them.
     """
     remove_stale_temporaries(folder)
-    _let_go(folder)
+    _prune(folder)
     for weights in folder.glob("epoch-*.safetensors"):
         if not weights.with_suffix(".json").exists():
             weights.unlink()
 
 
-def _read(about: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """Read the JSON of a checkpoint.
 
     Raises:
-        ValueError: It is not what was written.
+        ValueError: The content is not what was written.
     """
     try:
-        told: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{about.name} is no JSON: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{about.name} holds {type(told).__name__}, not the fields of a checkpoint")
-    if told.pop("sha256_of_this", None) != _digest(told) and told.get("format") == FORMAT:
-        raise ValueError(f"{about.name} is not as it was written")
-    return told
+        raise ValueError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path.name} holds {type(fields).__name__}, not the fields of a checkpoint")
+    if fields.pop("sha256_of_this", None) != _digest(fields) and fields.get("format") == FORMAT:
+        raise ValueError(f"{path.name} was changed after it was written")
+    return fields
 
 
-def _digest(told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def _refuse_another(about: Path, told: Mapping[str, Any], fingerprint: str) -> None:
-    """Refuse what is whole but does not belong here.
+def _refuse_another(path: Path, fields: Mapping[str, Any], fingerprint: str) -> None:
+    """Refuse an undamaged checkpoint of another format or configuration.
 
     Raises:
-        RunError: It is of another format, or of another configuration.
+        RunError: The format or the configuration differs.
     """
-    if told["format"] != FORMAT:
+    if fields["format"] != FORMAT:
         raise RunError(
-            f"{about} has format {told['format']}; this distangle reads format {FORMAT}. Go on with the distangle "
-            f"that wrote it, or train into a new folder."
+            f"{path} has format {fields['format']}; this version of distangle reads format {FORMAT}. Resume with "
+            f"the version that wrote it, or train into a new folder."
         )
-    if told["fingerprint"] != fingerprint:
+    if fields["fingerprint"] != fingerprint:
         raise RunError(
-            f"{about} was made with another configuration, fold or class list than config.yaml, folds.parquet and "
-            f"run.json of the run say now. Restore those (`distangle verify RUN` names what was changed), or train "
-            f"into a new folder instead of resuming this one."
+            f"{path} belongs to another configuration, fold or class list than config.yaml, folds.parquet and "
+            f"run.json of the run name now. Restore these files (`distangle verify RUN` names the changed ones), or "
+            f"train into a new folder."
         )
 
 
-def _refuse_other_tensors(path: Path, found: Mapping[str, Tensor], state: TrainingState) -> None:
-    """Compare names and shapes with the network.
+def _refuse_other_tensors(path: Path, tensors: Mapping[str, Tensor], state: TrainingState) -> None:
+    """Refuse tensors whose names or shapes do not fit the network.
 
     Raises:
-        RunError: They are of another network.
+        RunError: The tensors belong to another network.
     """
     expected = {f"model.{name}": tensor.shape for name, tensor in state.model.state_dict().items()}
-    if any(name.startswith("average.") for name in found):
-        still = constant_tensors(state.model)
+    if any(name.startswith("average.") for name in tensors):
+        constant = constant_tensors(state.model)
         names = {name.removeprefix("model."): shape for name, shape in expected.items()}
-        expected |= {f"average.{name}": shape for name, shape in names.items() if name not in still}
-    if state.reader is not None:
-        expected |= {f"reader.{name}": tensor.shape for name, tensor in state.reader.state_dict().items()}
-    problems = [f"lacks {name}" for name in expected if name not in found]
+        expected |= {f"average.{name}": shape for name, shape in names.items() if name not in constant}
+    if state.domain_classifier is not None:
+        expected |= {f"reader.{name}": tensor.shape for name, tensor in state.domain_classifier.state_dict().items()}
+    problems = [f"lacks {name}" for name in expected if name not in tensors]
     problems += [
-        f"has {name} as {tuple(found[name].shape)} instead of {tuple(shape)}"
+        f"has {name} as {tuple(tensors[name].shape)} instead of {tuple(shape)}"
         for name, shape in expected.items()
-        if name in found and found[name].shape != shape
+        if name in tensors and tensors[name].shape != shape
     ]
-    parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
-    for name, tensor in found.items():
-        part, _, rest = name.partition(".")
-        if part == "optim":
-            number = int(rest.partition(".")[0])
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        prefix, _, key = name.partition(".")
+        if prefix == "optim":
+            number = int(key.partition(".")[0])
             fits = number < len(parameters) and tensor.shape in (parameters[number].shape, torch.Size([]))
-            problems += [] if fits else [f"has {name}, which no parameter fits"]
-        elif part != "hook" and name not in expected:
+            problems += [] if fits else [f"has {name}, which fits no parameter"]
+        elif prefix != "kept" and name not in expected:
             problems.append(f"has {name}, which the network lacks")
     if problems:
         more = f", ... ({len(problems)} in all)" if len(problems) > 4 else ""
-        raise RunError(f"{path} is of another network: it {', '.join(problems[:4])}{more}. Train into a new folder.")
+        raise RunError(
+            f"{path} belongs to another network: it {', '.join(problems[:4])}{more}. Train into a new folder."
+        )
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+def _non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
     return [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
     ][:4]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Return the JSON of every checkpoint, in the order of their positions."""
-    return sorted((path for path in folder.glob("epoch-*.json") if NAME.fullmatch(path.name)), key=_position_of)
+    """Return the JSON path of every checkpoint, ordered by position."""
+    return sorted((path for path in folder.glob("epoch-*.json") if FILE_NAME.fullmatch(path.name)), key=_position_of)
 
 
-def _position_of(about: Path) -> tuple[int, int]:
-    found = NAME.fullmatch(about.name)
-    if found is None:
-        raise ValueError(f"{about} is not the name of a checkpoint")
-    return int(found[1]), int(found[2] or 0)
+def _position_of(path: Path) -> tuple[int, int]:
+    match = FILE_NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} is not the name of a checkpoint")
+    return int(match[1]), int(match[2] or 0)
 
 
-def _let_go(folder: Path) -> None:
-    """Remove all but the last finished epochs and, when it is newer, the last step."""
-    found = _checkpoints(folder)
-    epochs = [about for about in found if _position_of(about)[1] == 0]
-    kept = {*epochs[-KEEP:], *found[-1:]}
-    for old in found:
-        if old not in kept:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+def _prune(folder: Path) -> None:
+    """Remove all checkpoints but the last finished epochs and a newer last step."""
+    checkpoints = _checkpoints(folder)
+    epochs = [path for path in checkpoints if _position_of(path)[1] == 0]
+    retained = {*epochs[-N_EPOCHS_KEPT:], *checkpoints[-1:]}
+    for path in checkpoints:
+        if path not in retained:
+            path.unlink()
+            path.with_suffix(".safetensors").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Lay a box of one image over another, and mix the labels by area (CutMix)."""
+"""Paste a box of one image into another, and mix the labels by area (CutMix)."""
 
 from dataclasses import dataclass
 
@@ -31,18 +31,18 @@ def random_box(rng: np.random.Generator, *, height: int, width: int, alpha: floa
         rng: Source of randomness.
         height: H, in pixels.
         width: W, in pixels.
-        alpha: Of the Beta distribution of lambda.
+        alpha: Parameter of the Beta distribution of lambda.
     """
     side = np.sqrt(1.0 - rng.beta(alpha, alpha))
     row, column = rng.uniform(0, height), rng.uniform(0, width)
-    tall, wide = side * height, side * width
-    top, bottom = (int(np.clip(round(edge), 0, height)) for edge in (row - tall / 2, row + tall / 2))
-    left, right = (int(np.clip(round(edge), 0, width)) for edge in (column - wide / 2, column + wide / 2))
+    box_height, box_width = side * height, side * width
+    top, bottom = (int(np.clip(round(edge), 0, height)) for edge in (row - box_height / 2, row + box_height / 2))
+    left, right = (int(np.clip(round(edge), 0, width)) for edge in (column - box_width / 2, column + box_width / 2))
     return Box(top, left, bottom, right)
 
 
-def kept_area(box: Box, *, height: int, width: int) -> float:
-    """Return lambda, the share of image A that is left, in [0, 1].
+def remaining_area(box: Box, *, height: int, width: int) -> float:
+    """Return lambda, the share of image A outside the box, in [0, 1].
 
     Source: Sec. 3.4.
     Departs: computed from the clipped box; the printed r_w r_h / (W H) = 1 - lambda holds unclipped only.
@@ -51,24 +51,24 @@ def kept_area(box: Box, *, height: int, width: int) -> float:
 
 
 def mix_images(images: np.ndarray, partners: np.ndarray, box: Box) -> np.ndarray:
-    """Lay the box of each image's partner over it, in place, before normalisation.
+    """Paste a box of each image's partner into it, in place, before normalization.
 
     Source: Eq. (9).
 
     Args:
         images: Any data type [site, channel, height, width]; changed and returned.
-        partners: int [site]: the row of `images` that image B is.
-        box: One box for all.
+        partners: int [site], row of `images` with image B.
+        box: One box for all images.
     """
     inside = np.s_[:, :, box.top : box.bottom, box.left : box.right]
     images[inside] = images[inside][partners]
     return images
 
 
-def mix_rows(rows: np.ndarray, partners: np.ndarray, kept: float) -> np.ndarray:
+def mix_rows(rows: np.ndarray, partners: np.ndarray, share: float) -> np.ndarray:
     """Mix labels or cell types (one-hot rows) with the weight lambda.
 
     Source: Eq. (9).
     Departs: the cell type is mixed like the label, which the paper leaves open.
     """
-    return np.asarray(kept * rows + (1.0 - kept) * rows[partners], dtype=np.float32)
+    return np.asarray(share * rows + (1.0 - share) * rows[partners], dtype=np.float32)

@@ -1,8 +1,6 @@
-"""Standardise and jitter the pixels of a batch, on the host or on the device.
+"""Make the batches of an epoch, one batch ahead of the network.
 
-Make the batches of an epoch, one batch ahead of the network.
-
-Views and CutMix work on whole pixels in reused buffers; pixels are standardised last.
+Augmentation and CutMix work on integer pixels in reused buffers; standardization comes last.
 """
 
 import dataclasses
@@ -32,7 +30,7 @@ from distangle.model import ReferenceWells
 from distangle.model.device_batches import affine, scale_and_offset, transform_statistics
 from distangle.model.features import Features
 from distangle.training.config import TrainingConfig
-from distangle.training.data.cutmix import Box, kept_area, mix_images, mix_rows, random_box
+from distangle.training.data.cutmix import Box, mix_images, mix_rows, random_box, remaining_area
 from distangle.training.data.sampler import pure_batches, whole_batches
 from distangle.training.data.sites import LabelSource, TrainingSites, join_sites
 from distangle.training.pseudo_labels.rounds import Assignment, shuffle_within_source
@@ -40,16 +38,16 @@ from distangle.training.pseudo_labels.rounds import Assignment, shuffle_within_s
 
 @dataclass(frozen=True, kw_only=True)
 class Standardizer:
-    """Turns whole pixels, already turned, cropped and mixed, into network input.
+    """Standardizes integer pixels that are already augmented and mixed.
 
     Attributes:
-        statistics: float32 [site, 2, channel], mean and spread of each image.
-        transform: What they were measured after.
-        gain: float32 [site, channel], by which standardised pixels are multiplied; None for 1.
-        offset: float32 [site, channel], which is added then; None for 0.
-        box: Where the pixels of partners lie (CutMix); None nowhere.
-        partners: int [site], whose pixels lie there: each pixel is standardised by the image it came from, or the box
-            would show its own brightness.
+        statistics: float32 [site, 2, channel], mean and standard deviation of each image.
+        transform: Transform of the pixels before the statistics were measured.
+        gain: float32 [site, channel], factor of the standardized pixels; None for 1.
+        offset: float32 [site, channel], added after the gain; None for 0.
+        box: Box with the pixels of the partners (CutMix); None without CutMix.
+        partners: int [site], the partner of each image. Each pixel is standardized by the statistics of its own image;
+            otherwise the box would show its own brightness.
     """
 
     statistics: np.ndarray
@@ -62,7 +60,9 @@ class Standardizer:
     def on_host(self, pixels: np.ndarray, *, out: np.ndarray) -> np.ndarray:
         """Write the network input into a float32 buffer.
 
-        The pixels are uint8 or uint16 [site, channel, height, width].
+        Args:
+            pixels: uint8 or uint16 [site, channel, height, width].
+            out: float32 buffer of the same shape; returned.
         """
         standardize(pixels, self.statistics, out=out, transform=self.transform)
         if self.box is not None and self.partners is not None:
@@ -77,22 +77,21 @@ class Standardizer:
     def on_device(self, pixels: Tensor) -> Images:
         """Compute the network input on the device of the pixels.
 
-        It takes one multiplication and addition a pixel.
-
-        Equal to `on_host` but for rounding: standardising and jitter are one affine map of a channel of an image.
+        The result equals that of `on_host` but for rounding: standardization and jitter together are one affine map of
+        a channel of an image, so each pixel takes one multiplication and one addition.
         """
-        ready = transform_statistics(pixels, self.transform)
-        inside = None
+        inputs = transform_statistics(pixels, self.transform)
+        box_inputs = None
         if self.box is not None and self.partners is not None:
-            box = np.s_[:, :, self.box.top : self.box.bottom, self.box.left : self.box.right]
-            inside = affine(ready[box], *self._factors(self.statistics[self.partners]))
-        ready = affine(ready, *self._factors(self.statistics))
-        if inside is not None:
-            ready[box] = inside
-        return ready
+            box_slice = np.s_[:, :, self.box.top : self.box.bottom, self.box.left : self.box.right]
+            box_inputs = affine(inputs[box_slice], *self._factors(self.statistics[self.partners]))
+        inputs = affine(inputs, *self._factors(self.statistics))
+        if box_inputs is not None:
+            inputs[box_slice] = box_inputs
+        return inputs
 
     def _factors(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and summand of every channel of every image."""
+        """Return factor and summand of every channel of every image."""
         factor, summand = scale_and_offset(statistics)
         if self.gain is not None:
             factor, summand = factor * self.gain, summand * self.gain
@@ -101,45 +100,46 @@ class Standardizer:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """One batch on its way to the network; valid until the next but one is asked for."""
+    """A batch for the network; valid until the next but one is requested."""
 
-    pixels: Tensor | None  # [site, channel, height, width]: whole numbers with a last step, ready float32, or none
+    pixels: Tensor | None  # [site, channel, height, width]: integers with a standardizer, else float32; or None
     cell_types: CellTypes | None
     labels: SoftLabels
     sites: tuple[str, ...]
-    kinds: np.ndarray  # int8 [site], of `Kind`
+    label_sources: np.ndarray  # int8 [site], of `LabelSource`
     references: References | None = None  # for a network with a correction
-    numbers: Pooled | None = None  # what a frozen backbone said of the images, instead of pixels
+    features: Pooled | None = None  # features of a frozen backbone, instead of pixels
     experiments: Float[Tensor, "site experiment"] | None = None  # one-hot, or a mixture under CutMix
-    last_step: Standardizer | None = None
+    standardizer: Standardizer | None = None
 
     def images(self, device: torch.device) -> Images:
-        """Return what the network sees, on its device.
+        """Return the network input on a device.
 
         Raises:
-            ValueError: The batch has numbers instead of pixels.
+            ValueError: The batch has features instead of pixels.
         """
         if self.pixels is None:
-            raise ValueError("The batch holds numbers of a frozen backbone, and no pixels.")
+            raise ValueError("The batch holds features of a frozen backbone and no pixels.")
         pixels = self.pixels.to(device, non_blocking=True)
-        return pixels if self.last_step is None else self.last_step.on_device(pixels)
+        return pixels if self.standardizer is None else self.standardizer.on_device(pixels)
 
 
 class BatchLoader:
     """Makes the batches of any epoch.
 
-    It keeps two buffers, so a batch outlives the making of the next one.
+    It has two buffers, so a batch stays valid while the next one is made.
 
     Args:
         store: The images.
-        sites: The training fold; a site without a label (-1) needs a pseudo label to be in a batch.
-        config: How they are viewed and mixed.
+        sites: Sites of the training fold; a site without a label (-1) needs a pseudo label to join a batch.
+        config: Configuration of augmentation and mixing.
         n_perturbations: Length of a label row.
-        wells: What the correction of a network rests on, drawn anew for every visit; None without a correction.
-        features: Of a frozen backbone: batches then hold its numbers of a random fixed view, and no image is read.
-        controls: Negative controls of the training fold, to stand beside the batches of their plate; None for none.
-        whole: Leave the last step to the device of the network: a quarter of the bytes go there, and its fast memory
-            does the standardising.
+        wells: Reference wells of the correction, drawn again for every visit; None without a correction.
+        features: Features of a frozen backbone. Batches then hold features of a random fixed view, and no image is
+            read.
+        controls: Negative controls of the training fold that join the batches of their plate; None without controls.
+        standardize_on_device: Whether the device of the network standardizes the pixels. This copies a quarter of the
+            bytes to the device.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class BatchLoader:
         wells: ReferenceWells | None = None,
         features: Features | None = None,
         controls: TrainingSites | None = None,
-        whole: bool = False,
+        standardize_on_device: bool = False,
     ) -> None:
         self._first_control = len(sites.rows)
         n_labelled = int((sites.labels >= 0).sum())
@@ -165,38 +165,38 @@ class BatchLoader:
         self._cell_types = None if sites.cell_types is None else np.eye(n_cell_types, dtype=np.float32)
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
         plates = store.screen.sites[["experiment", "plate"]].astype(str)
-        places = [plates.groupby("experiment").ngroup(), plates.groupby(["experiment", "plate"]).ngroup()]
-        self._places = np.stack(places, axis=1)[sites.rows]
-        self._experiments = np.eye(int(places[0].max()) + 1, dtype=np.float32)
+        group_codes = [plates.groupby("experiment").ngroup(), plates.groupby(["experiment", "plate"]).ngroup()]
+        self._group_codes = np.stack(group_codes, axis=1)[sites.rows]
+        self._experiments = np.eye(int(group_codes[0].max()) + 1, dtype=np.float32)
         if features is None:
-            self._make_buffers(whole=whole)
-        self.waited_s = 0.0  # by the network, for batches that were not ready
-        self._ahead = ForkSafeThreadPool(1, name="batch")
+            self._make_buffers(standardize_on_device=standardize_on_device)
+        self.wait_s = 0.0  # seconds that the network waited for batches
+        self._worker = ForkSafeThreadPool(1, name="batch")
 
-    def _make_buffers(self, *, whole: bool) -> None:
-        first = self._store.image(int(self._sites.rows[0]))
-        square = first.shape[1] == first.shape[2]
-        side = min(first.shape[1:])
-        # A crop or a turn over the diagonal keeps one shape for all only when that shape is square.
-        self._shape = first.shape if square else (first.shape[0], side, side)
+    def _make_buffers(self, *, standardize_on_device: bool) -> None:
+        image = self._store.image(int(self._sites.rows[0]))
+        is_square = image.shape[1] == image.shape[2]
+        side = min(image.shape[1:])
+        # After a crop or a diagonal flip all images have one shape only if that shape is square.
+        self._shape = image.shape if is_square else (image.shape[0], side, side)
         size = (self.batch_size + self._config.batch_norm.n_controls, *self._shape)
-        self._raw = [np.empty(size, dtype=first.dtype) for _ in range(2)]
-        self._ready = None if whole else [np.empty(size, dtype=np.float32) for _ in range(2)]
+        self._pixel_buffers = [np.empty(size, dtype=image.dtype) for _ in range(2)]
+        self._input_buffers = None if standardize_on_device else [np.empty(size, dtype=np.float32) for _ in range(2)]
 
-    def cut(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
+    def split(self, order: np.ndarray, epoch: int) -> list[np.ndarray]:
         """Return the positions in each batch of an epoch.
 
         Batches are full, or pure as the configuration says.
 
         Args:
-            order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
-            epoch: Which epoch.
+            order: int [position], positions in the training fold, from `epoch_order` or `interleave`.
+            epoch: Number of the epoch.
         """
         config = self._config
         if config.batches.pure == "none":
             return whole_batches(order, batch_size=self.batch_size)
         return pure_batches(
-            order, self._places, by=config.batches.pure, batch_size=self.batch_size, seed=config.seed, epoch=epoch
+            order, self._group_codes, by=config.batches.pure, batch_size=self.batch_size, seed=config.seed, epoch=epoch
         )
 
     def epoch(
@@ -207,82 +207,92 @@ class BatchLoader:
         *,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[TrainingBatch]:
-        """Give the batches of one epoch, as `cut` divides it.
+        """Yield the batches of one epoch, as `split` divides it.
 
         Args:
-            order: int [position], positions in the training fold, from `epoch_order` or `mixed_order`.
-            epoch: Part of the key of every random number.
-            assignment: Labels of those sites in the order that have none of their own.
-            numbers: Which batches to make, in this order; each is the same whichever others are made.
+            order: int [position], positions in the training fold, from `epoch_order` or `interleave`.
+            epoch: Number of the epoch; part of the key of every random number.
+            assignment: Pseudo labels of the sites in the order that have no label.
+            numbers: Numbers of the batches to make, in this order. A batch does not depend on which others are made.
         """
-        cut = self.cut(order, epoch)
-        wanted = range(len(cut)) if numbers is None else numbers
-        jobs = [(buffer % 2, number, cut[number]) for buffer, number in enumerate(wanted)]
-        waiting = self._ahead.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
-        for following in [*jobs[1:], None]:
-            began = time.perf_counter()
-            batch = waiting.result() if waiting else None
-            self.waited_s += time.perf_counter() - began
+        batches = self.split(order, epoch)
+        batch_numbers = range(len(batches)) if numbers is None else numbers
+        jobs = [(buffer % 2, number, batches[number]) for buffer, number in enumerate(batch_numbers)]
+        future = self._worker.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
+        for next_job in [*jobs[1:], None]:
+            start = time.perf_counter()
+            batch = future.result() if future else None
+            self.wait_s += time.perf_counter() - start
             if batch is None:
                 return
-            waiting = self._ahead.submit(self._make, epoch, assignment, *following) if following else None
+            future = self._worker.submit(self._make, epoch, assignment, *next_job) if next_job else None
             yield batch
 
     def close(self) -> None:
-        """Let go of the thread."""
-        self._ahead.close()
+        """End the thread."""
+        self._worker.close()
 
     def _make(
         self, epoch: int, assignment: Assignment | None, buffer: int, number: int, positions: np.ndarray
     ) -> TrainingBatch:
-        positions = np.concatenate([positions, self._controls_beside(positions, epoch, number)])
-        batch = self._labelled(positions, assignment, epoch, number)
+        positions = np.concatenate([positions, self._draw_controls(positions, epoch, number)])
+        batch = self._batch_without_images(positions, assignment, epoch, number)
         if self._features is None:
-            return self._with_pixels(batch, epoch, buffer, number, positions)
+            return self._add_pixels(batch, epoch, buffer, number, positions)
         rng = rng_for(self._config.seed, epoch, number, "fixed views")
-        drawn = rng.integers(self._features.n_views, size=len(positions))
-        numbers = self._features.take(self._sites.rows[positions], drawn)
-        return dataclasses.replace(batch, numbers=torch.from_numpy(numbers))
+        views = rng.integers(self._features.n_views, size=len(positions))
+        features = self._features.take(self._sites.rows[positions], views)
+        return dataclasses.replace(batch, features=torch.from_numpy(features))
 
-    def _with_pixels(
+    def _add_pixels(
         self, batch: TrainingBatch, epoch: int, buffer: int, number: int, positions: np.ndarray
     ) -> TrainingBatch:
         config, sites = self._config, self._sites
-        raw = self._raw[buffer][: len(positions)]
+        pixels = self._pixel_buffers[buffer][: len(positions)]
         transform = config.preprocessing.transform
         images = self._store.images(int(row) for row in sites.rows[positions])
         statistics = np.empty((len(positions), 2, self._shape[0]), dtype=np.float32)
         for slot, (position, image) in enumerate(zip(positions, images, strict=True)):
             # The slot is part of the key: balanced sampling may show one image twice in an epoch.
             rng = rng_for(config.seed, epoch, sites.names[position], f"view {number} {slot}")
-            augment(image, self._view(rng, image), out=raw[slot])
+            augment(image, self._draw_augmentation(rng, image), out=pixels[slot])
             if sites.statistics is None:
-                statistics[slot] = channel_statistics(raw[slot], transform=transform)
+                statistics[slot] = channel_statistics(pixels[slot], transform=transform)
             else:
                 statistics[slot] = sites.statistics[position]
-        mixed: dict[str, Any] = {}
+        mixed_rows: dict[str, Any] = {}
         box = partners = None
         rng = rng_for(config.seed, epoch, number, "cutmix")
         if rng.random() < config.cutmix.probability:
             height, width = self._shape[1:]
             box = random_box(rng, height=height, width=width, alpha=config.cutmix.alpha)
-            partners, kept = shuffle_within_source(rng, batch.kinds), kept_area(box, height=height, width=width)
-            mix_images(raw, partners, box)
+            partners = shuffle_within_source(rng, batch.label_sources)
+            share = remaining_area(box, height=height, width=width)
+            mix_images(pixels, partners, box)
             for name in ("labels", "experiments", "cell_types", "references"):
                 rows = getattr(batch, name)
                 if rows is not None:
-                    mixed[name] = torch.from_numpy(mix_rows(rows.numpy(), partners, kept))
-        gain, offset = self._jitter(len(positions), rng_for(config.seed, epoch, number, "intensity"))
-        last_step = Standardizer(
+                    mixed_rows[name] = torch.from_numpy(mix_rows(rows.numpy(), partners, share))
+        gain, offset = self._draw_jitter(len(positions), rng_for(config.seed, epoch, number, "intensity"))
+        standardizer = Standardizer(
             statistics=statistics, transform=transform, gain=gain, offset=offset, box=box, partners=partners
         )
-        whole = self._ready is None
-        pixels = raw if self._ready is None else last_step.on_host(raw, out=self._ready[buffer][: len(positions)])
-        ready: dict[str, Any] = {"pixels": torch.from_numpy(pixels), "last_step": last_step if whole else None}
-        return dataclasses.replace(batch, **ready, **mixed)
+        standardize_on_device = self._input_buffers is None
+        inputs = (
+            pixels
+            if self._input_buffers is None
+            else standardizer.on_host(pixels, out=self._input_buffers[buffer][: len(positions)])
+        )
+        fields: dict[str, Any] = {
+            "pixels": torch.from_numpy(inputs),
+            "standardizer": standardizer if standardize_on_device else None,
+        }
+        return dataclasses.replace(batch, **fields, **mixed_rows)
 
-    def _labelled(self, positions: np.ndarray, assignment: Assignment | None, epoch: int, number: int) -> TrainingBatch:
-        """Return what is known of a batch before its images are looked at."""
+    def _batch_without_images(
+        self, positions: np.ndarray, assignment: Assignment | None, epoch: int, number: int
+    ) -> TrainingBatch:
+        """Return a batch with everything but pixels and features."""
         sites = self._sites
         labels, kinds = self._labels(positions, assignment)
         cell_types = None
@@ -297,44 +307,48 @@ class BatchLoader:
             cell_types=None if cell_types is None else torch.from_numpy(cell_types),
             labels=torch.from_numpy(labels),
             sites=tuple(sites.names[position] for position in positions),
-            kinds=kinds,
+            label_sources=kinds,
             references=None if references is None else torch.from_numpy(references),
-            experiments=torch.from_numpy(self._experiments[self._places[positions, 0]]),
+            experiments=torch.from_numpy(self._experiments[self._group_codes[positions, 0]]),
         )
 
-    def _controls_beside(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:
-        """Draw controls of the plates of a batch; where these have too few, others of the experiment fill up."""
+    def _draw_controls(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:
+        """Draw controls of the plates of a batch; fill up with others of the experiment."""
         n = self._config.batch_norm.n_controls
         controls = np.arange(self._first_control, len(self._sites.rows))
         rng = rng_for(self._config.seed, epoch, number, "controls")
-        own = rng.permutation(controls[np.isin(self._places[controls, 1], self._places[positions, 1])])
-        near = rng.permutation(controls[np.isin(self._places[controls, 0], self._places[positions, 0])])
-        return np.concatenate([own, near[~np.isin(near, own)]])[:n]
+        same_plate = rng.permutation(controls[np.isin(self._group_codes[controls, 1], self._group_codes[positions, 1])])
+        same_experiment = rng.permutation(
+            controls[np.isin(self._group_codes[controls, 0], self._group_codes[positions, 0])]
+        )
+        return np.concatenate([same_plate, same_experiment[~np.isin(same_experiment, same_plate)]])[:n]
 
     def _labels(self, positions: np.ndarray, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray]:
-        own = self._sites.labels[positions]
-        beside = positions >= self._first_control
-        guessed = (own < 0) & ~beside
-        labels = self._one_hot[own]
-        labels[beside] = 0
-        if guessed.any():
+        known_labels = self._sites.labels[positions]
+        is_control = positions >= self._first_control
+        is_pseudo = (known_labels < 0) & ~is_control
+        labels = self._one_hot[known_labels]
+        labels[is_control] = 0
+        if is_pseudo.any():
             if assignment is None:
-                raise ValueError(f"{guessed.sum()} sites of the batch have no label and no pseudo label.")
-            labels[guessed] = assignment.label_rows(positions[guessed], n_classes=labels.shape[1])
-        kinds = np.where(
-            guessed, LabelSource.PSEUDO_LABELLED, np.where(beside, LabelSource.NORM_ONLY, LabelSource.LABELLED)
+                raise ValueError(f"{is_pseudo.sum()} sites of the batch have no label and no pseudo label.")
+            labels[is_pseudo] = assignment.label_rows(positions[is_pseudo], n_classes=labels.shape[1])
+        label_sources = np.where(
+            is_pseudo, LabelSource.PSEUDO_LABELLED, np.where(is_control, LabelSource.NORM_ONLY, LabelSource.LABELLED)
         )
-        return labels, kinds.astype(np.int8)
+        return labels, label_sources.astype(np.int8)
 
-    def _view(self, rng: np.random.Generator, image: np.ndarray) -> Augmentation:
+    def _draw_augmentation(self, rng: np.random.Generator, image: np.ndarray) -> Augmentation:
         height, width = image.shape[1:]
-        options = self._config.augmentation
-        view = random_augmentation(rng, height=height, width=width, smallest=options.min_crop, turn=options.any_angle)
-        return view if options.dihedral else dataclasses.replace(view, number=0)
+        settings = self._config.augmentation
+        augmentation = random_augmentation(
+            rng, height=height, width=width, smallest=settings.smallest_crop, turn=settings.turn
+        )
+        return augmentation if settings.dihedral else dataclasses.replace(augmentation, number=0)
 
-    def _jitter(self, n_sites: int, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Draw gain and offset of every channel of every image; None where the configuration wants none."""
-        options, shape = self._config.augmentation, (n_sites, self._shape[0])
-        gain = rng.normal(1.0, options.gain, shape).astype(np.float32) if options.gain else None
-        offset = rng.normal(0.0, options.offset, shape).astype(np.float32) if options.offset else None
+    def _draw_jitter(self, n_sites: int, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Draw gain and offset of every channel of every image; None where they are off."""
+        settings, shape = self._config.augmentation, (n_sites, self._shape[0])
+        gain = rng.normal(1.0, settings.gain, shape).astype(np.float32) if settings.gain else None
+        offset = rng.normal(0.0, settings.offset, shape).astype(np.float32) if settings.offset else None
         return gain, offset

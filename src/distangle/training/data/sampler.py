@@ -1,6 +1,6 @@
-"""Choose which visits of an epoch stand in one batch.
+"""Group the visits of an epoch into batches.
 
-Any visits, those of one plate, or those of one experiment.
+A batch may be pure: of one plate or one experiment.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,26 @@ from distangle.training.config import TrainingConfig
 
 
 def check_composition(config: TrainingConfig) -> None:
-    """Check that the batches asked for can be made.
+    """Check that the configured batches can be made.
 
     Raises:
-        ConfigError: Pure batches are asked for together with pseudo labels, or controls beside batches that are not
-            pure.
+        ConfigError: Pure batches are combined with pseudo labels, or controls with batches that are not pure.
     """
     if config.batch_norm.n_controls and config.batches.pure == "none":
         raise ConfigError(
-            f"batch_norm.n_controls={config.batch_norm.n_controls} needs batches of one plate or experiment, whose "
-            f"they are. Set batches.pure=plate, or batch_norm.n_controls=0."
+            f"batch_norm.n_controls={config.batch_norm.n_controls} needs batches of one plate or experiment. "
+            f"Set batches.pure=plate, or batch_norm.n_controls=0."
         )
     if config.batches.pure != "none" and config.pseudo_labels.strategy != "none":
         raise ConfigError(
             f"batches.pure={config.batches.pure} does not go with pseudo_labels.strategy="
-            f"{config.pseudo_labels.strategy}: a batch would hold labelled and pseudo-labelled images, and those lie "
-            f"on other plates. Set one of the two to none."
+            f"{config.pseudo_labels.strategy}: a batch would mix labelled and pseudo-labelled images, which lie on "
+            f"different plates. Set one of the two to none."
         )
 
 
 def whole_batches(order: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
-    """Cut an order into batches of one size; leave out what fills no batch.
+    """Split an order into full batches; drop the rest.
 
     Args:
         order: int [position].
@@ -43,47 +42,49 @@ def whole_batches(order: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
 
 
 def pure_batches(
-    order: np.ndarray, places: np.ndarray, *, by: str, batch_size: int, seed: int, epoch: int
+    order: np.ndarray, group_codes: np.ndarray, *, by: str, batch_size: int, seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """Put visits of one plate, or of one experiment, together.
+    """Group visits of one plate, or of one experiment, into batches.
 
-    No visit is left out and none is added, so that balance stays what it was. A group is cut into the least number
-    of batches that hold it, all of about one size, hence none smaller than half of `batch_size`. Plates with fewer
-    visits than that share batches with each other, and where even these are too few, with the smallest other plate
-    of their experiment: pure of the experiment at least. An experiment with fewer visits in all is one small
-    batch; a single visit, which no norm can use, is left out. Loss and gradient are means over a batch, so an image
-    of a small batch weighs up to twice as much.
+    Every visit stays in the epoch and none is added, so the class balance does not change. A group is split into the
+    smallest number of batches of about equal size, so none is smaller than half of `batch_size`. Plates with fewer
+    visits share batches; if they are still too few, the smallest other plate of their experiment joins them, so the
+    batch is pure by experiment. An experiment with fewer visits in all is one small batch; a single visit, which no
+    norm can use, is dropped. Loss and gradient are means over a batch, so an image of a small batch weighs up to twice
+    as much.
 
     Args:
         order: int [visit], positions of sites, from `epoch_order`.
-        places: int [site, 2], experiment and plate of every site; plates are numbered over all experiments.
+        group_codes: int [site, 2], experiment and plate of every site; plates are numbered over all experiments.
         by: `plate` or `experiment`.
-        batch_size: Most visits of a batch.
-        seed: Of the training.
-        epoch: Which epoch; with the seed it decides the order of the batches.
+        batch_size: Maximum number of visits of a batch.
+        seed: Seed of the training.
+        epoch: Number of the epoch; with the seed it decides the order of the batches.
     """
-    least = -(-batch_size // 2)
+    min_size = -(-batch_size // 2)
     batches: list[np.ndarray] = []
-    for experiment in np.unique(places[:, 0]):
-        visits = order[places[order, 0] == experiment]
-        groups = [visits]
+    for experiment in np.unique(group_codes[:, 0]):
+        visits = order[group_codes[order, 0] == experiment]
+        plates = [visits]
         if by == "plate":
-            of_plate = places[visits, 1]
-            groups = _joined([visits[of_plate == plate] for plate in np.unique(of_plate)], visits, least=least)
-        for group in groups:
+            plate_of_visit = group_codes[visits, 1]
+            plates = _merge_small(
+                [visits[plate_of_visit == plate] for plate in np.unique(plate_of_visit)], visits, min_size=min_size
+            )
+        for group in plates:
             if len(group) > 1:
                 batches += np.array_split(group, -(-len(group) // batch_size))
-    turns = rng_for(seed, epoch, "order of pure batches").permutation(len(batches))
-    return [batches[turn] for turn in turns]
+    shuffled = rng_for(seed, epoch, "order of pure batches").permutation(len(batches))
+    return [batches[k] for k in shuffled]
 
 
-def _joined(groups: Sequence[np.ndarray], visits: np.ndarray, *, least: int) -> list[np.ndarray]:
-    """Join plates with fewer visits than `least`, in the order of the epoch's visits."""
-    whole = sorted((group for group in groups if len(group) >= least), key=len, reverse=True)
-    small = [group for group in groups if len(group) < least]
-    if whole and small and sum(map(len, small)) < least:
-        small.append(whole.pop())
+def _merge_small(groups: Sequence[np.ndarray], visits: np.ndarray, *, min_size: int) -> list[np.ndarray]:
+    """Merge plates with fewer than `min_size` visits, in the order of the epoch."""
+    large = sorted((group for group in groups if len(group) >= min_size), key=len, reverse=True)
+    small = [group for group in groups if len(group) < min_size]
+    if large and small and sum(map(len, small)) < min_size:
+        small.append(large.pop())
     if not small:
-        return whole
-    rest = visits[np.isin(visits, np.concatenate(small))]
-    return [*whole, rest]
+        return large
+    merged = visits[np.isin(visits, np.concatenate(small))]
+    return [*large, merged]

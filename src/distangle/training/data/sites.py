@@ -1,9 +1,4 @@
-"""List the sites of the training fold, with their classes and statistics.
-
-The negative controls that stand beside training batches to steady their norms.
-
-What an image of a batch is for.
-"""
+"""List the sites of a fold, with their classes and statistics."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -29,10 +24,10 @@ class TrainingSites:
 
     Attributes:
         rows: int [site], positions in the screen.
-        names: One per site, from its experiment, plate, well and site: the key of its random numbers.
-        labels: int [site], class index; -1 for a site whose label is not to be known.
+        names: Name of each site, from experiment, plate, well and site; the key of its random numbers.
+        labels: int [site], class index; -1 for a site without a label in training.
         cell_types: int [site], index in the screen's cell types; None when they are not used.
-        statistics: float32 [site, 2, channel]; None when every view is standardised by its own.
+        statistics: float32 [site, 2, channel]; None when every augmented image is standardized by its own.
     """
 
     rows: np.ndarray
@@ -59,36 +54,37 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
         names = tuple(sorted({str(value) for value in screen.sites[target]} - {""}, key=natural_sort_key))
     if len(names) < 2:
         raise FoldError(
-            f"Column {target!r} names {len(names)} class(es) ({', '.join(names) or 'none'}); a network needs two to "
-            f"tell apart. Learn another column: `--target cell_type`."
+            f"Column {target!r} names {len(names)} class(es) ({', '.join(names) or 'none'}); a network needs two or "
+            f"more. Choose another column, such as `--target cell_type`."
         )
     return names
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Name the outputs of the network: the classes, then `unused 1` and so on.
+    """Return the names of the network outputs: the classes, then `junk 1` and so on.
 
-    The latter are `network.extra_outputs`: no site has them, so no label, pseudo label or score ever counts them.
+    The number of junk outputs is `network.extra_outputs`. No site has such a class, so no label, pseudo label or score
+    counts it.
 
     Raises:
-        FoldError: As `class_names` does.
-        ConfigError: A class already has such a name.
+        FoldError: The target has fewer than two classes, or is no column of the screen.
+        ConfigError: A class already has the name of a junk output.
     """
     classes = class_names(screen, config.target)
-    junk = tuple(f"unused {k + 1}" for k in range(config.network.extra_outputs))
-    taken = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
-    if taken:
+    junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
+    conflicts = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
+    if conflicts:
         raise ConfigError(
-            f"network.extra_outputs={len(junk)} would name an output {min(taken)!r}, and the screen has a "
+            f"network.extra_outputs={len(junk)} would name an output {min(conflicts)!r}, and the screen already has a "
             f"{config.target} of that name. Rename it in the tables, or set network.extra_outputs=0."
         )
     return (*classes, *junk)
 
 
 def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
-    """Tell whether the cell type joins the network.
+    """Return whether the cell type is an input of the network.
 
-    The screen must name it, the settings ask for it, and the target be another column.
+    The screen must name it, the settings must enable it, and the target must be another column.
     """
     return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
 
@@ -96,7 +92,7 @@ def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
 def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> np.ndarray | None:
     """Return the index of the cell type of each row, int64 [row].
 
-    None where the network does not use it.
+    The result is None when the network does not use the cell type.
     """
     if not uses_cell_type(screen, config):
         return None
@@ -111,78 +107,79 @@ def labelled_sites(
     config: TrainingConfig,
     features: Features | None = None,
 ) -> tuple[TrainingSites, int]:
-    """Find the readable sites of a fold with a label; count those without one.
+    """Return the readable sites with a label, and the number of sites without one.
 
     Args:
         store: The images.
         rows: Positions in the screen.
-        classes: In the order of the network's outputs.
-        config: Target and cell types.
-        features: Of a frozen backbone: then no image is read.
+        classes: Class names in the order of the network outputs.
+        config: Names the target and the use of cell types.
+        features: Features of a frozen backbone; with them no image is read.
 
     Raises:
-        FoldError: None is left, or only one class.
+        FoldError: The sites have fewer than two classes.
     """
     screen = store.screen
     index = {name: k for k, name in enumerate(classes)}
-    named = screen.sites[config.target].iloc[rows].map(lambda name: index.get(str(name), -1)).to_numpy(dtype=int)
-    wanted = rows[named >= 0].tolist()
+    codes = screen.sites[config.target].iloc[rows].map(lambda name: index.get(str(name), -1)).to_numpy(dtype=int)
+    rows_with_label = rows[codes >= 0].tolist()
     if features is None:
-        readable, statistics = fit_normalization(store, wanted)
+        readable, statistics = fit_normalization(store, rows_with_label)
     else:
-        readable, statistics = features.readable(wanted), np.empty(0, dtype=np.float32)
-    kept = np.asarray(readable, dtype=int)
-    labels = np.array(screen.sites[config.target].iloc[kept].map(index), dtype=np.int64)
+        readable, statistics = features.readable(rows_with_label), np.empty(0, dtype=np.float32)
+    readable_rows = np.asarray(readable, dtype=int)
+    labels = np.array(screen.sites[config.target].iloc[readable_rows].map(index), dtype=np.int64)
     if len(np.unique(labels)) < 2:
+        advice = _next_step(rows_with_label, readable, store, features)
         raise FoldError(
-            f"The fold has {len(kept)} readable sites with a known {config.target} in {len(np.unique(labels))} "
-            f"class(es); at least two classes are needed. {_next_step(wanted, readable, store, features)}"
+            f"The fold has {len(readable_rows)} readable sites with a known {config.target} in "
+            f"{len(np.unique(labels))} class(es); at least two classes are needed. {advice}"
         )
-    own = store.preparation.standardize == "image" or features is not None
+    uses_own_statistics = store.preprocessing.standardize == "image" or features is not None
     sites = TrainingSites(
-        rows=kept,
+        rows=readable_rows,
         names=site_names(screen, readable),
         labels=labels,
-        cell_types=cell_types_of(screen, kept, config),
-        statistics=None if own else statistics[kept],
+        cell_types=cell_types_of(screen, readable_rows, config),
+        statistics=None if uses_own_statistics else statistics[readable_rows],
     )
-    return sites, int((named < 0).sum())
+    return sites, int((codes < 0).sum())
 
 
-def _next_step(wanted: Sequence[int], readable: Sequence[int], store: ImageCache, features: Features | None) -> str:
-    """Say what to do about a fold with too few classes: its images cannot be read, or it is too small."""
-    if len(readable) == len(wanted):
-        return "Hold out less, or check problems.csv of the screen."
+def _next_step(rows: Sequence[int], readable: Sequence[int], store: ImageCache, features: Features | None) -> str:
+    """Return advice on a fold with too few readable classes."""
+    if len(readable) == len(rows):
+        return "Hold out fewer groups, or check problems.csv of the screen."
     reasons = store.reasons if features is None else features.reasons
-    unread = sorted(set(wanted) - set(readable))
-    return f"{len(unread)} of {len(wanted)} cannot be read; the first: {reasons[unread[0]]}"
+    unreadable = sorted(set(rows) - set(readable))
+    return f"{len(unreadable)} of {len(rows)} cannot be read; the first: {reasons[unreadable[0]]}"
 
 
 def shuffle_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int) -> TrainingSites:
-    """Return the sites with the labels of each plate dealt out anew over its wells.
+    """Return the sites with the labels of each plate permuted over its wells.
 
-    What a network learns from them is of single wells and plates, nothing of perturbations: the null of a training.
-    Where the labels of any well differ, they are of single sites, and are dealt out over the sites of each plate.
+    A network that learns from them learns about single wells and plates, not about perturbations: the null of a
+    training. Where the labels within a well differ, labels are permuted over the sites of each plate.
 
     Args:
-        sites: Of the training fold.
+        sites: Sites of the training fold.
         table: All sites of the screen.
-        seed: Equal seeds deal alike.
+        seed: Equal seeds give equal permutations.
     """
     labels = sites.labels.copy()
-    of_rows = table.iloc[sites.rows]
-    single = count_well_labels(of_rows[["experiment", "plate", "well"]], labels).single
-    plates = of_rows["experiment"].astype(str) + "\x1f" + of_rows["plate"].astype(str)
+    selected = table.iloc[sites.rows]
+    is_single = count_well_labels(selected[["experiment", "plate", "well"]], labels).single
+    plates = selected["experiment"].astype(str) + "\x1f" + selected["plate"].astype(str)
     for plate, members in plates.groupby(plates).indices.items():
-        wells = of_rows["well"].iloc[members].astype(str) if single else np.arange(len(members))
-        _, first, well = np.unique(wells, return_index=True, return_inverse=True)
-        dealt = rng_for(seed, "shuffle", str(plate)).permutation(labels[members][first])
-        labels[members] = dealt[well]
+        wells = selected["well"].iloc[members].astype(str) if is_single else np.arange(len(members))
+        _, first, well_index = np.unique(wells, return_index=True, return_inverse=True)
+        shuffled = rng_for(seed, "shuffle", str(plate)).permutation(labels[members][first])
+        labels[members] = shuffled[well_index]
     return dataclasses.replace(sites, labels=labels)
 
 
 def join_sites(first: TrainingSites, second: TrainingSites) -> TrainingSites:
-    """Return the sites of both, the second behind the first."""
+    """Return the sites of both, the second after the first."""
 
     def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
         return None if a is None or b is None else np.concatenate([a, b])
@@ -200,16 +197,16 @@ def join_sites(first: TrainingSites, second: TrainingSites) -> TrainingSites:
 def control_sites(
     store: ImageCache, folds: Folds, config: TrainingConfig, *, say: Callable[[str], None]
 ) -> TrainingSites | None:
-    """Find the readable negative controls of the training fold, without labels.
+    """Return the readable negative controls of the training fold, without labels.
 
     Args:
         store: The images.
-        folds: Which sites are for training.
-        config: How many stand beside a batch.
-        say: Told of plates with fewer controls than that.
+        folds: Names the training sites.
+        config: Number of controls per batch.
+        say: Called with a note on plates with fewer controls.
 
     Raises:
-        FoldError: The training fold has none.
+        FoldError: The training fold has no readable control.
     """
     n = config.batch_norm.n_controls
     if n == 0:
@@ -223,30 +220,30 @@ def control_sites(
             f"batch_norm.n_controls={n}, but none of the training sites is a readable negative control. Name the "
             f"controls when indexing, or set batch_norm.n_controls=0."
         )
-    kept = np.asarray(readable, dtype=int)
-    trained = set(plates_of(screen, np.flatnonzero(fold == TRAIN).tolist()))
-    found = {plate: 0 for plate in sorted(trained)}
+    control_site_rows = np.asarray(readable, dtype=int)
+    training_plates = set(plates_of(screen, np.flatnonzero(fold == TRAIN).tolist()))
+    n_by_plate = {plate: 0 for plate in sorted(training_plates)}
     for plate in plates_of(screen, readable):
-        found[plate] += 1
-    few = [f"{' '.join(plate)} ({count})" for plate, count in found.items() if count < n]
+        n_by_plate[plate] += 1
+    few = [f"{' '.join(plate)} ({count})" for plate, count in n_by_plate.items() if count < n]
     if few:
         more = f" and {len(few) - 4} more" if len(few) > 4 else ""
         say(
-            f"batch_norm.n_controls={n}: {len(few)} of {len(found)} training plates have fewer readable controls "
-            f"({', '.join(few[:4])}{more}); others of their experiment fill up, as far as there are any."
+            f"batch_norm.n_controls={n}: {len(few)} of {len(n_by_plate)} training plates have fewer readable controls "
+            f"({', '.join(few[:4])}{more}); other controls of their experiment are added where available."
         )
     return TrainingSites(
-        rows=kept,
+        rows=control_site_rows,
         names=tuple(f"{name} beside" for name in site_names(screen, readable)),
-        labels=np.full(len(kept), -1, dtype=np.int64),
-        cell_types=cell_types_of(screen, kept, config),
-        statistics=None if store.preparation.standardize == "image" else statistics[kept],
+        labels=np.full(len(control_site_rows), -1, dtype=np.int64),
+        cell_types=cell_types_of(screen, control_site_rows, config),
+        statistics=None if store.preprocessing.standardize == "image" else statistics[control_site_rows],
     )
 
 
 class LabelSource(IntEnum):
-    """Whose label an image of a batch carries."""
+    """Source of the label of an image in a batch."""
 
     LABELLED = 0
     PSEUDO_LABELLED = 1
-    NORM_ONLY = 2  # steadies the norms, has no loss
+    NORM_ONLY = 2  # a control for the norm statistics; has no loss

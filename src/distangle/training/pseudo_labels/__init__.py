@@ -1,4 +1,1 @@
-"""Give pseudo labels to unlabelled wells.
-
-Which wells, which labels, how they join a batch, and when they end.
-"""
+"""Give pseudo labels to unlabelled wells."""

@@ -19,7 +19,7 @@ from distangle.training.pseudo_labels.rounds import (
 from distangle.training.pseudo_labels.stopping import count_assignment, reason_to_stop
 from distangle.training.state import TrainingState
 
-NOTES = "pseudo_labels"  # under this name the state keeps what was decided
+HOOK_KEY = "pseudo_labels"  # key of the assignment in the hook values of the state
 
 SiteLogits = Callable[[TrainingState], np.ndarray]
 
@@ -27,86 +27,88 @@ SiteLogits = Callable[[TrainingState], np.ndarray]
 class PseudoLabeller:
     """Assigns pseudo labels before an epoch, and stops when they do harm.
 
-    The assignment is kept in the state of the training.
+    The state of the training keeps the assignment.
 
     Args:
-        wells: Who gets labels.
-        structure: What the plates' plan says.
-        config: How.
-        site_logits: Logits of the unlabelled sites under the averaged weights, float32 [site, class].
-        say: Called with sentences that a person should see.
+        wells: The unlabelled wells.
+        constraint: Rules of the plate layout.
+        config: Configuration of the training.
+        site_logits: Computes the logits of the unlabelled sites with the averaged weights, float32 [site, class].
+        say: Called with messages for the user.
     """
 
     def __init__(
         self,
         wells: UnlabelledWells,
-        structure: PlateLayoutConstraint,
+        constraint: PlateLayoutConstraint,
         config: TrainingConfig,
         *,
         site_logits: SiteLogits,
         say: Callable[[str], None],
     ) -> None:
-        self.wells, self._structure, self._config = wells, structure, config
+        self.wells, self._constraint, self._config = wells, constraint, config
         self._site_logits, self._say = site_logits, say
 
     def before_epoch(self, state: TrainingState) -> Assignment | None:
         """Return the pseudo labels of the next epoch.
 
-        None before T1, after a stop, or when none was accepted.
+        The result is None before T1, after a stop, or when no label was accepted. An assignment is made once and kept
+        in the state, so a resume within an epoch uses the same one.
 
-        An assignment is made once and kept in `state`: a resume finds it there, also inside an epoch.
+        Args:
+            state: State of the training; changed in place.
         """
         settings, epoch = self._config.pseudo_labels, state.epochs_done
         if settings.strategy == "none" or epoch < settings.from_epoch:
             return None
-        notes = state.hook_values.setdefault(NOTES, {"epoch": -1, "rounds": [], "counts": {}, "stopped": None})
+        history = state.hook_values.setdefault(HOOK_KEY, {"epoch": -1, "rounds": [], "counted": {}, "stopped": None})
         if (
-            notes["stopped"] is None
-            and notes["epoch"] != epoch
-            and (epoch - settings.from_epoch) % settings.every_epochs == 0
+            history["stopped"] is None
+            and history["epoch"] != epoch
+            and (epoch - settings.from_epoch) % settings.every == 0
         ):
-            self._new_round(state, notes)
-        if notes["stopped"] is not None:
+            self._new_round(state, history)
+        if history["stopped"] is not None:
             return None
         return self._assignment(state)
 
-    def _new_round(self, state: TrainingState, notes: dict[str, Any]) -> None:
+    def _new_round(self, state: TrainingState, history: dict[str, Any]) -> None:
         settings, wells, epoch = self._config.pseudo_labels, self.wells, state.epochs_done
-        logits = well_means(self._site_logits(state), wells.well_of_site, n_wells=len(wells.wells))
-        before = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.hook_tensors.items()}
+        logits = well_means(self._site_logits(state), wells.well_of_site, n_wells=len(wells.names))
+        previous = {name.removeprefix("pseudo."): tensor.numpy() for name, tensor in state.hook_tensors.items()}
         if settings.strategy == "progressive":
             share = accepted_share(epoch, settings=settings, epochs=self._config.epochs)
-            earlier = (before["labels"], before["accepted"]) if before else None
-            found, remarks = progressive_round(logits, wells, self._structure, share=share, earlier=earlier)
+            earlier = (previous["labels"], previous["accepted"]) if previous else None
+            labels, remarks = progressive_round(logits, wells, self._constraint, share=share, previous=earlier)
         else:
-            found, remarks = ramp_round(logits, wells, self._structure, settings)
-        counted = count_assignment(
-            labels=found.labels,
-            accepted=found.accepted,
-            confidence=found.confidence,
-            choices=found.choices,
-            before=before.get("choices"),
+            labels, remarks = ramp_round(logits, wells, self._constraint, settings)
+        counts = count_assignment(
+            labels=labels.labels,
+            accepted=labels.accepted,
+            confidence=labels.confidence,
+            choices=labels.choices,
+            previous=previous.get("choices"),
             truth=wells.truth,
-            labelled=wells.labelled,
+            labelled_classes=wells.labelled_classes,
         )
-        rounds = [*notes["rounds"], counted]
+        rounds = [*history["rounds"], counts]
         if len(rounds) == 1:
-            for remark in (*self._structure.remarks, *remarks):
+            for remark in (*self._constraint.remarks, *remarks):
                 self._say(f"pseudo labels: {remark}.")
         reason = reason_to_stop(rounds, settings)
         if reason is not None:
-            notes["stopped"] = {"epoch": epoch + 1, "reason": reason}
+            history["stopped"] = {"epoch": epoch + 1, "reason": reason}
             self._say(f"pseudo labels end before epoch {epoch + 1}: {reason}. Training goes on with labels only.")
-        notes |= {"epoch": epoch, "rounds": rounds, "counts": {**counted, "pseudo_stopped": int(reason is not None)}}
-        decided = {
-            "labels": found.labels,
-            "accepted": found.accepted,
-            "choices": found.choices,
-            "columns": found.columns,
-            "shares": found.shares,
+        history |= {"epoch": epoch, "rounds": rounds, "counted": {**counts, "pseudo_stopped": int(reason is not None)}}
+        arrays = {
+            "labels": labels.labels,
+            "accepted": labels.accepted,
+            "choices": labels.choices,
+            "columns": labels.columns,
+            "shares": labels.shares,
         }
-        # Copies: hard labels are their own columns, and a checkpoint wants every tensor in memory of its own.
-        state.hook_tensors |= {f"pseudo.{name}": torch.from_numpy(array.copy()) for name, array in decided.items()}
+        # Copy: hard labels share memory with their columns, and a checkpoint needs separate tensors.
+        state.hook_tensors |= {f"pseudo.{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def _assignment(self, state: TrainingState) -> Assignment | None:
         accepted, columns, shares = (
@@ -115,29 +117,29 @@ class PseudoLabeller:
         sites = np.flatnonzero(accepted[self.wells.well_of_site])
         if not len(sites):
             return None
-        of, controls = self.wells.well_of_site[sites], self.wells.controls
-        own = np.repeat(controls[:, None], columns.shape[1], axis=1)
-        certain = np.tile(np.eye(1, columns.shape[1], dtype=np.float32), (len(controls), 1))
-        behind = len(self.wells.well_of_site) + np.arange(len(controls))
+        wells, controls = self.wells.well_of_site[sites], self.wells.control_classes
+        control_columns = np.repeat(controls[:, None], columns.shape[1], axis=1)
+        control_shares = np.tile(np.eye(1, columns.shape[1], dtype=np.float32), (len(controls), 1))
+        control_positions = len(self.wells.well_of_site) + np.arange(len(controls))
         return Assignment(
-            positions=self.wells.first_position + np.concatenate([sites, behind]),
-            columns=np.concatenate([columns[of], own]),
-            shares=np.concatenate([shares[of], certain]),
+            positions=self.wells.first_position + np.concatenate([sites, control_positions]),
+            columns=np.concatenate([columns[wells], control_columns]),
+            shares=np.concatenate([shares[wells], control_shares]),
         )
 
 
-def summary(notes: dict[str, Any], settings: PseudoLabels) -> dict[str, Any]:
-    """Return what `run.json` says of the pseudo labels.
+def summary(hook_values: dict[str, Any], settings: PseudoLabels) -> dict[str, Any]:
+    """Return the entry of `run.json` on pseudo labels.
 
     Args:
-        notes: Of the final state.
+        hook_values: Values of the final state.
         settings: The strategy.
     """
-    told = notes.get(NOTES, {})
-    rounds: Sequence[dict[str, float]] = told.get("rounds", [])
+    history = hook_values.get(HOOK_KEY, {})
+    rounds: Sequence[dict[str, float]] = history.get("rounds", [])
     return {
         "strategy": settings.strategy,
         "rounds": len(rounds),
         "last": rounds[-1] if rounds else {},
-        "stopped": told.get("stopped"),
+        "stopped": history.get("stopped"),
     }

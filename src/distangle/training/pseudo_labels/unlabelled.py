@@ -1,4 +1,4 @@
-"""List the unlabelled sites of a run, and the classes that each may have."""
+"""List the unlabelled sites of a run, and the possible classes of each."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ WELL = ["experiment", "plate", "well"]
 
 
 def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> None:
-    """Check that pseudo labels have sites to go to and an epoch to begin.
+    """Check that pseudo labels have unlabelled sites and a first epoch.
 
-    This is done before a run is begun.
+    Call it before the run folder is made.
 
     Raises:
-        ConfigError: They would begin after the last epoch, or the ramp ends before it begins.
-        FoldError: No site of the screen is without a label, outside the held-out fold.
+        ConfigError: Pseudo labels would start after the last epoch, or the ramp ends before it starts.
+        FoldError: Every site outside the held-out fold has a label.
     """
     settings = config.pseudo_labels
     if settings.strategy == "none":
@@ -37,12 +37,12 @@ def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, cl
     if settings.from_epoch >= config.epochs:
         raise ConfigError(
             f"pseudo_labels.from_epoch={settings.from_epoch}, but the training has {config.epochs} epochs: no pseudo "
-            f"label would ever be used. Begin earlier, or train for longer."
+            f"label would be used. Start earlier, or train longer."
         )
     if settings.strategy == "alpha_ramp" and settings.full_epoch < settings.from_epoch:
         raise ConfigError(
             f"pseudo_labels.full_epoch={settings.full_epoch} lies before from_epoch={settings.from_epoch}: the ramp "
-            f"of alpha(t) would end before it begins."
+            f"of alpha(t) would end before it starts. Set a larger full_epoch."
         )
     if not len(candidate_rows(screen, folds, config, classes)):
         raise FoldError(
@@ -52,42 +52,42 @@ def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, cl
 
 
 def candidate_rows(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return the sites that may get a pseudo label, positions in the screen.
+    """Return the sites that may get a pseudo label, as positions in the screen.
 
-    Those of the unlabelled fold, and those of the training fold without a known label. Where perturbations are
-    learnt, wells that the plate plan calls controls are none: what is in them is known.
+    These are the sites of the unlabelled fold, and those of the training fold without a known label. If the target is
+    the perturbation, control wells are excluded, because the plate map gives their class.
 
     Raises:
-        FoldError: A held-out site would be among them.
+        FoldError: A held-out site is among them.
     """
     fold = folds.of(screen)
-    unknown = ~screen.sites[config.target].astype(str).isin(classes).to_numpy()
-    chosen = (fold == UNLABELLED) | ((fold == TRAIN) & unknown)
+    has_no_label = ~screen.sites[config.target].astype(str).isin(classes).to_numpy()
+    is_candidate = (fold == UNLABELLED) | ((fold == TRAIN) & has_no_label)
     if config.target == "perturbation":
-        chosen &= ~screen.sites["role"].isin(CONTROLS).to_numpy()
-    rows = np.flatnonzero(chosen)
+        is_candidate &= ~screen.sites["role"].isin(CONTROLS).to_numpy()
+    rows = np.flatnonzero(is_candidate)
     refuse_reported(screen, folds, rows.tolist())
     return rows
 
 
 @dataclass(frozen=True)
 class PoolLogits:
-    """Gives the logits of unlabelled sites under the averaged weights.
+    """Computes the logits of unlabelled sites with the averaged weights.
 
     Attributes:
         sites: The unlabelled sites.
         statistics: float32 [site of the screen, 2, channel].
-        how: Images and batch-norm statistics.
+        evaluation: Images and batch-norm statistics.
     """
 
     sites: TrainingSites
     statistics: np.ndarray
-    how: SiteEvaluation
+    evaluation: SiteEvaluation
 
     def __call__(self, state: TrainingState) -> np.ndarray:
-        """Compute the logits that the state of a training gives, float32 [site, class]."""
-        with use_averaged_weights(state.model, state.average):
-            return site_logits(state.classifier, self.sites, self.statistics, self.how)
+        """Return the logits of the unlabelled sites, float32 [site, class]."""
+        with use_averaged_weights(state.model, state.ema):
+            return site_logits(state.classifier, self.sites, self.statistics, self.evaluation)
 
 
 def join_unlabelled(
@@ -95,81 +95,90 @@ def join_unlabelled(
     labelled: TrainingSites,
     classes: Sequence[str],
     config: TrainingConfig,
-    how: SiteEvaluation,
+    evaluation: SiteEvaluation,
     *,
     say: Callable[[str], None],
 ) -> tuple[TrainingSites, PseudoLabeller]:
-    """Join the unlabelled sites behind the labelled ones, with their labeller.
+    """Append the unlabelled sites to the labelled ones, and return their labeller.
 
     Args:
-        folds: Which labels are hidden.
-        labelled: The training fold.
-        classes: In the order of the network's outputs.
-        config: Strategy and its bounds.
-        how: How the network is evaluated on the unlabelled sites.
-        say: Called with sentences that a person should see.
+        folds: Names the sites with hidden labels.
+        labelled: Sites of the training fold.
+        classes: Class names in the order of the network outputs.
+        config: Strategy and bounds.
+        evaluation: How the network is evaluated on the unlabelled sites.
+        say: Called with messages for the user.
 
     Raises:
         FoldError: No candidate can be read, or one is held out.
     """
-    store, features, screen = how.store, how.features, how.store.screen
+    store, features, screen = evaluation.store, evaluation.features, evaluation.store.screen
     rows = candidate_rows(screen, folds, config, classes)
     readable, statistics = _readable(store, rows, features)
     if not readable:
-        raise FoldError(f"None of the {len(rows)} unlabelled sites can be read: no pseudo label can be given.")
-    kept = np.asarray(readable, dtype=int)
-    own = labelled.statistics is None
-    pool = _without_labels(screen, kept, config, None if own else statistics)
-    controls, known, control_statistics = _hidden_controls(store, folds, labelled, classes, config, features=features)
-    beside = _without_labels(screen, controls, config, None if own else control_statistics)
-    structure = no_constraint(len(classes))
+        raise FoldError(f"None of the {len(rows)} unlabelled sites can be read, so there are no pseudo labels.")
+    pool_rows = np.asarray(readable, dtype=int)
+    uses_own_statistics = labelled.statistics is None
+    pool = _without_labels(screen, pool_rows, config, None if uses_own_statistics else statistics)
+    controls, control_classes, control_statistics = _hidden_controls(
+        store, folds, labelled, classes, config, features=features
+    )
+    control_sites = _without_labels(screen, controls, config, None if uses_own_statistics else control_statistics)
+    constraint = no_constraint(len(classes))
     if config.pseudo_labels.plate_structure:
-        structure = _structure(screen, labelled, config, n_classes=len(classes))
-    wells = dataclasses.replace(unlabelled_wells(screen, labelled, pool, classes, config), controls=known)
+        constraint = _learn_constraint(screen, labelled, config, n_classes=len(classes))
+    wells = dataclasses.replace(
+        unlabelled_wells(screen, labelled, pool, classes, config), control_classes=control_classes
+    )
     n_known = int((wells.truth >= 0).sum())
     say(
-        f"pseudo labels: {len(wells.wells)} wells of {len({place[0] for place in wells.places})} experiments have no "
-        f"label in training; of {n_known} it is known all the same, and only counted. {len(controls)} control sites of "
-        f"hidden plates join with the label that the plan gives them."
+        f"pseudo labels: {len(wells.names)} wells of {len({place[0] for place in wells.plates})} experiments have no "
+        f"label in training; the class of {n_known} is known, for counts only. {len(controls)} control sites of "
+        f"hidden plates join with the label of the plate map."
     )
-    labeller = PseudoLabeller(wells, structure, config, site_logits=PoolLogits(pool, statistics, how), say=say)
-    everybody = join_sites(labelled, pool)
-    return (join_sites(everybody, beside) if len(controls) else everybody), labeller
+    labeller = PseudoLabeller(wells, constraint, config, site_logits=PoolLogits(pool, statistics, evaluation), say=say)
+    joined = join_sites(labelled, pool)
+    return (join_sites(joined, control_sites) if len(controls) else joined), labeller
 
 
 def unlabelled_wells(
     screen: Screen, labelled: TrainingSites, pool: TrainingSites, classes: Sequence[str], config: TrainingConfig
 ) -> UnlabelledWells:
-    """Gather unlabelled sites to wells, with the classes that each may have.
+    """Group unlabelled sites into wells, with the possible classes of each.
 
     Args:
         screen: The screen.
-        labelled: The training fold: only its classes are given.
+        labelled: Sites of the training fold; only their classes are possible.
         pool: The unlabelled sites.
-        classes: In the order of the network's outputs.
-        config: The target.
+        classes: Class names in the order of the network outputs.
+        config: Names the target.
     """
     keys = _wells_of(screen, pool.rows)
-    first_of: dict[tuple[str, str, str], int] = {}
+    first_position: dict[tuple[str, str, str], int] = {}
     for position, key in enumerate(keys):
-        first_of.setdefault(key, position)
-    names, first = list(first_of), np.array(list(first_of.values()))
-    number = {name: k for k, name in enumerate(names)}
-    index = {name: k for k, name in enumerate(classes)}
-    truth = screen.sites[config.target].astype(str).iloc[pool.rows[first]].map(lambda name: index.get(name, -1))
-    trained = np.bincount(labelled.labels, minlength=len(classes)) > 0
+        first_position.setdefault(key, position)
+    wells, first_positions = list(first_position), np.array(list(first_position.values()))
+    index_of_well = {well: k for k, well in enumerate(wells)}
+    class_index = {well: k for k, well in enumerate(classes)}
+    truth = (
+        screen.sites[config.target]
+        .astype(str)
+        .iloc[pool.rows[first_positions]]
+        .map(lambda well: class_index.get(well, -1))
+    )
+    is_trained = np.bincount(labelled.labels, minlength=len(classes)) > 0
     if config.target == "perturbation":
-        control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
-        trained &= np.bincount(labelled.labels[~control], minlength=len(classes)) > 0
+        is_control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
+        is_trained &= np.bincount(labelled.labels[~is_control], minlength=len(classes)) > 0
     return UnlabelledWells(
-        well_of_site=np.array([number[key] for key in keys], dtype=np.int64),
+        well_of_site=np.array([index_of_well[key] for key in keys], dtype=np.int64),
         first_position=len(labelled.rows),
-        places=tuple((name[0], name[1]) for name in names),
-        wells=tuple(name[2] for name in names),
-        open=np.tile(trained, (len(names), 1)),
+        plates=tuple((well[0], well[1]) for well in wells),
+        names=tuple(well[2] for well in wells),
+        possible=np.tile(is_trained, (len(wells), 1)),
         truth=truth.to_numpy(dtype=np.int64),
-        labelled=_treated(screen, labelled, config)[1],
-        controls=np.empty(0, dtype=np.int64),
+        labelled_classes=_treatment_wells(screen, labelled, config)[1],
+        control_classes=np.empty(0, dtype=np.int64),
     )
 
 
@@ -182,19 +191,19 @@ def _hidden_controls(
     *,
     features: Features | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the readable control sites of the unlabelled fold, their classes, and statistics by site of the screen.
+    """Return rows, classes and statistics of readable controls on hidden plates.
 
-    Without them only treatments would come from new plates, and the network would call their controls treatments.
+    Without them only treatments would come from the new plates, and the network would call their controls treatments.
     """
     screen = store.screen
-    named = screen.sites[config.target].astype(str).map({name: k for k, name in enumerate(classes)})
-    chosen = (folds.of(screen) == UNLABELLED) & screen.sites["role"].isin(CONTROLS).to_numpy()
-    chosen &= named.isin(np.unique(labelled.labels)).to_numpy()
-    if config.target != "perturbation" or not config.pseudo_labels.controls or not chosen.any():
+    class_codes = screen.sites[config.target].astype(str).map({name: k for k, name in enumerate(classes)})
+    is_hidden_control = (folds.of(screen) == UNLABELLED) & screen.sites["role"].isin(CONTROLS).to_numpy()
+    is_hidden_control &= class_codes.isin(np.unique(labelled.labels)).to_numpy()
+    if config.target != "perturbation" or not config.pseudo_labels.controls or not is_hidden_control.any():
         return np.empty(0, dtype=int), np.empty(0, dtype=np.int64), np.empty((0, 2, 0), dtype=np.float32)
-    readable, statistics = _readable(store, np.flatnonzero(chosen), features)
+    readable, statistics = _readable(store, np.flatnonzero(is_hidden_control), features)
     rows = np.asarray(readable, dtype=int)
-    return rows, named.iloc[rows].to_numpy(dtype=np.int64), statistics
+    return rows, class_codes.iloc[rows].to_numpy(dtype=np.int64), statistics
 
 
 def _readable(store: ImageCache, rows: np.ndarray, features: Features | None) -> tuple[list[int], np.ndarray]:
@@ -215,23 +224,25 @@ def _without_labels(
     )
 
 
-def _structure(
+def _learn_constraint(
     screen: Screen, labelled: TrainingSites, config: TrainingConfig, *, n_classes: int
 ) -> PlateLayoutConstraint:
-    places, labels = _treated(screen, labelled, config)
-    return learn_constraint(places, labels, n_classes=n_classes)
+    plates, labels = _treatment_wells(screen, labelled, config)
+    return learn_constraint(plates, labels, n_classes=n_classes)
 
 
-def _treated(
+def _treatment_wells(
     screen: Screen, labelled: TrainingSites, config: TrainingConfig
 ) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return place and class of each labelled well; of perturbations, without the controls."""
-    control = np.zeros(len(labelled.rows), dtype=bool)
+    """Return plate and class of each labelled well, without controls."""
+    is_control = np.zeros(len(labelled.rows), dtype=bool)
     if config.target == "perturbation":
-        control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
+        is_control = screen.sites["role"].iloc[labelled.rows].isin(CONTROLS).to_numpy()
     keys = _wells_of(screen, labelled.rows)
-    found = {key: int(k) for key, k, out in zip(keys, labelled.labels, control, strict=True) if not out}
-    return [(key[0], key[1]) for key in found], np.array(list(found.values()), dtype=np.int64)
+    label_of_well = {
+        key: int(k) for key, k, excluded in zip(keys, labelled.labels, is_control, strict=True) if not excluded
+    }
+    return [(key[0], key[1]) for key in label_of_well], np.array(list(label_of_well.values()), dtype=np.int64)
 
 
 def _wells_of(screen: Screen, rows: np.ndarray) -> list[tuple[str, str, str]]:
