@@ -185,9 +185,11 @@ def test_a_plate_with_too_few_sites_takes_those_of_its_experiment_and_says_so() 
         ("the running statistics of the training", (("E2", "1"),), ()),
     ]
     assert messages == [
-        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than batch_norm.min_sites=8; used instead: experiment E1 "
+        "Norms of plate E1 2: 3 readable site(s) of plate E1 2, fewer than batch_norm.min_sites=8; used instead: "
+        "experiment E1 "
         "(12 sites).",
-        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than batch_norm.min_sites=8; used instead: the running "
+        "Norms of plate E2 1: 5 readable site(s) of plate E2 1, fewer than batch_norm.min_sites=8; used instead: "
+        "the running "
         "statistics of the training.",
     ]
 
@@ -204,7 +206,8 @@ def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
         ("controls of plate E2 1", (("E2", "1"),), (8, 9, 10)),
     ]
     assert messages == [
-        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than batch_norm.min_sites=3; used instead: "
+        "Norms of plate E1 2: 1 readable site(s) of controls of plate E1 2, fewer than batch_norm.min_sites=3; "
+        "used instead: "
         "controls of experiment E1 (4 sites)."
     ]
 

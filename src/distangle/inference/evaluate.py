@@ -14,6 +14,7 @@ from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import CONTROLS, NEGATIVE
 from distangle.screen.folds.coverage import count_well_labels
+from distangle.screen.folds.folds import NO_HOLD_OUT
 
 Metric = Literal["accuracy", "balanced accuracy"]
 _STATISTICS_OWNER = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
@@ -247,7 +248,7 @@ def _notes(
     n_unreadable = int((sites.table["reason"] != "").sum())
     if n_unreadable:
         yield f"{n_unreadable} sites could not be read; predictions/sites.parquet has a row with the reason for each."
-    if held_out.empty and run["held_out"] == NOTHING:
+    if held_out.empty and run["held_out"] == NO_HOLD_OUT:
         yield (
             "Nothing was held out, so nothing is scored: the accuracy on new plates is unknown. "
             "Estimate it with `distangle train SCREEN --cross-validate 5`."

@@ -13,6 +13,7 @@ from distangle.model.device import inference_device
 from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
+from distangle.screen.folds.folds import EXCLUDED
 
 BaselinePredictor = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
 OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, ModelCard]]
@@ -69,7 +70,7 @@ def out_of_fold(
         trained_classes = card.trained_classes
         labels = one.table["perturbation"].to_numpy(dtype=object)
         untrained_rows = rows[[bool(labels[row]) and labels[row] not in trained_classes for row in rows]]
-        fold[untrained_rows] = ASIDE
+        fold[untrained_rows] = EXCLUDED
         for row in untrained_rows:
             never_trained[str(labels[row])] = never_trained.get(str(labels[row]), 0) + 1
     combined = []

@@ -69,7 +69,7 @@ def statistics_for(
         store,
         rows,
         statistics,
-        choice=replace(card.norms, statistics=by),
+        choice=replace(card.batch_norm, statistics=by),
         cell_types=lambda members: cell_type_rows(store.screen, members, card),
         stored=stored,
         training_rows=sorted(set(rows) & set(training)),

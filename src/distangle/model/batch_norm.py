@@ -91,9 +91,9 @@ def collect_contrast(
 ) -> NormStatistics:
     r"""Compare the statistics of whole plates with those of their negative controls.
 
-    In training, and with `batch_norm.statistics=plate`, the images of a plate are normalized by the statistics of the whole
-    plate, $(\mu_a, \sigma_a^2)$. In a network normalized so, the controls alone have $(\mu_c, \sigma_c^2)$ at every
-    batch norm. The treatments add about the same on every plate. The means over the training plates,
+    In training, and with `batch_norm.statistics=plate`, the images of a plate are normalized by the statistics of
+    the whole plate, $(\mu_a, \sigma_a^2)$. In a network normalized so, the controls alone have $(\mu_c, \sigma_c^2)$
+    at every batch norm. The treatments add about the same on every plate. The means over the training plates,
 
     $$ d = \overline{(\mu_a - \mu_c) / \sigma_a}, \qquad r = \overline{\log(\sigma_a^2 / \sigma_c^2)} $$
 

@@ -57,7 +57,7 @@ class NormStatisticsChoice:
             raise WeightsError(
                 f"The model card has the unknown key 'norms.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
             )
-        return _STATISTICS_ADAPTER.validate_python({names[name]: value for name, value in values.items()})
+        return _STATISTICS_ADAPTER.validate_python(dict(values))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_frozen(self) -> "ModelConfig":
-        if self.correction.method != "none" and not self.frozen:
+        if self.correction.method != "none" and not self.freeze_backbone:
             raise ValueError(
                 f"The correction {str(self.correction)!r} subtracts backbone features of other wells, so the "
                 "backbone must be frozen. Set network.freeze_backbone=true too, or correction.method=none."
@@ -125,8 +125,10 @@ class PerturbationClassifier(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone: Backbone = BACKBONES[config.backbone](n_channels=config.n_channels, recompute=config.recompute)
-        self.measurements = HandcraftedFeatures(config.n_channels) if config.measurements else None
+        self.backbone: Backbone = BACKBONES[config.backbone](
+            n_channels=config.n_channels, recompute=config.activation_checkpointing
+        )
+        self.measurements = HandcraftedFeatures(config.n_channels) if config.handcrafted_features else None
         n_handcrafted = 0 if self.measurements is None else self.measurements.n_features
         self.n_features = self.backbone.n_features + n_handcrafted
         self.neck = _neck(
@@ -144,7 +146,7 @@ class PerturbationClassifier(nn.Module):
         self.n_references = {"none": 0, "centre": 1, "standardise": 2}[method] * self.n_features
         self.prior: Tensor | None
         self.register_buffer("prior", None if method == "none" else torch.zeros(5, self.n_features))
-        self.backbone.requires_grad_(not config.frozen)
+        self.backbone.requires_grad_(not config.freeze_backbone)
 
     def train(self, mode: bool = True) -> "PerturbationClassifier":  # noqa: FBT001, FBT002 - as torch has it
         """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""

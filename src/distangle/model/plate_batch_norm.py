@@ -206,14 +206,16 @@ def collect_plate_statistics(
     contrast = previous.contrast
     if by == "controls" and not contrast:
         contrast = _training_contrast(model, store, training_rows, batches_of, min_sites=min_sites)
-    groups, remarks = statistics_groups(store.screen, missing, by=by, fewest=min_sites, of=rows, fold=store.fold)
+    groups, remarks = statistics_groups(
+        store.screen, missing, by=by, min_sites=min_sites, source_rows=rows, fold=store.fold
+    )
     index_of_plate = dict(previous.index_of_plate)
     plate_statistics, descriptions = list(previous.statistics), list(previous.descriptions)
     for group in groups:
         index_of_plate |= dict.fromkeys(group.plates, len(plate_statistics) if group.rows else None)
         if group.rows:
             plate_statistics.append(collect_statistics(model, batches_of(group.rows), contrast=contrast or None))
-            descriptions.append(f"{group.words}, {len(group.rows)} sites")
+            descriptions.append(f"{group.description}, {len(group.rows)} sites")
     return PlateBatchNorm(
         by, index_of_plate, tuple(plate_statistics), tuple(descriptions), (*previous.remarks, *remarks), contrast
     )
@@ -228,7 +230,9 @@ def _training_contrast(
     min_sites: int,
 ) -> NormStatistics:
     screen, fold = store.screen, store.fold
-    groups, _ = statistics_groups(screen, training_rows, by="controls", fewest=min_sites, of=training_rows, fold=fold)
+    groups, _ = statistics_groups(
+        screen, training_rows, by="controls", min_sites=min_sites, source_rows=training_rows, fold=fold
+    )
     plates = plates_of(screen, training_rows, fold)
 
     def pairs() -> Iterator[tuple[ImageBatches, ImageBatches]]:
@@ -239,8 +243,8 @@ def _training_contrast(
 
     if not any(group.rows for group in groups):
         raise ConfigError(
-            f"batch_norm.statistics=controls compares the controls of training plates with the whole plates, but none of the "
-            f"{len(set(plates))} training plates in this screen has {min_sites} readable negative controls "
+            f"batch_norm.statistics=controls compares the controls of training plates with the whole plates, but "
+            f"none of the {len(set(plates))} training plates in this screen has {min_sites} readable negative controls "
             f"(batch_norm.min_sites). Predict the run's own screen first, or use batch_norm.statistics=plate."
         )
     return collect_contrast(model, pairs())

@@ -215,8 +215,9 @@ class TrainingConfig(ConfigSection):
             )
         if method != "none" and self.batch_norm.statistics != "running":
             raise ValueError(
-                f"correction.method={method} already removes the batch effect of a group: use batch_norm.statistics=running "
-                f"with it, or correction.method=none with batch_norm.statistics={self.batch_norm.statistics}"
+                f"correction.method={method} already removes the batch effect of a group: use "
+                f"batch_norm.statistics=running with it, or correction.method=none with "
+                f"batch_norm.statistics={self.batch_norm.statistics}"
             )
         if method == "auto" and not self.uses_features:
             raise ValueError(

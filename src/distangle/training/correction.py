@@ -224,7 +224,7 @@ def _score(
     if correction.method != "none":
         rows = np.flatnonzero(np.isin(fold, [fold[training.rows[0]], NEW_DATA]))
         wells = reference_wells(
-            screen, rows, correction, features.numbers_of, fold=fold.astype(str), training_rows=training.rows
+            screen, rows, correction, features.of_whole_images, fold=fold.astype(str), training_rows=training.rows
         )
         set_prior(model, wells)
     loader = BatchLoader(store, training, short_config, n_perturbations=n_classes, wells=wells, features=features)
@@ -247,7 +247,7 @@ def _score(
         logits = torch.zeros(len(evaluated.rows), n_classes, device=device)
         for k in range(N_VIEWS):
             numbers = torch.from_numpy(features.take(evaluated.rows, k)).to(device)
-            logits += model.classify_numbers(numbers, cell_types, references).logits
+            logits += model.classify_features(numbers, cell_types, references).logits
     predicted = logits.argmax(1).cpu().numpy()
     recalls = [float((predicted[evaluated.labels == label] == label).mean()) for label in np.unique(evaluated.labels)]
     share = 0.0 if wells is None else float(np.mean([share for _, share in wells.share_of_groups().values()]))

@@ -9,7 +9,7 @@ from distangle.core.distributed import is_first, wait_for_all
 from distangle.core.progress import count_items, no_progress
 from distangle.core.shrinkage import Correction
 from distangle.images import ImageCache
-from distangle.model.features import CARD, Features, FixedViews, measure_features, read_features
+from distangle.model.features import BATCH_SIZE, CARD, Features, FixedViews, measure_features, read_features
 from distangle.results import RunFolder
 from distangle.training.config import TrainingConfig
 from distangle.training.initial_state import build_network
@@ -68,7 +68,7 @@ class _FeatureProgress:
         self._n_views_done = 0
 
     def __call__(self) -> None:
-        self._show(min(self._n_sites, self._n_views_done // self._n_views * AT_ONCE))
+        self._show(min(self._n_sites, self._n_views_done // self._n_views * BATCH_SIZE))
         self._n_views_done += 1
         self._before_batch()
 

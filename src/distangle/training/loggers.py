@@ -240,7 +240,7 @@ def allowed_services(run: RunFolder, names: Sequence[str], *, say: Callable[[str
 
 
 def _trust_marker(run: RunFolder) -> Path:
-    content = run.config.read_bytes() + run.must("folds_sha256")["folds_sha256"].encode()
+    content = run.config.read_bytes() + run.require("folds_sha256")["folds_sha256"].encode()
     return cache_folder() / "runs" / hashlib.sha256(content).hexdigest()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distangle.model.device import training_device
+from distangle.model.device import describe_device, training_device
 from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.config import TrainingConfig
@@ -67,7 +67,7 @@ def _sentences(
     frozen = ", frozen" if config.network.freeze_backbone else ""
     yield (
         f"Preset {config.preset}: {config.network.backbone}{frozen}{binning}, {_count(config.epochs, 'epoch')}, on "
-        f"{device_name(training_device())}."
+        f"{describe_device(training_device())}."
     )
 
 

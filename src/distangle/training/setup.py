@@ -189,7 +189,7 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
         store=store,
         references=None if wells is None else wells.of(np.arange(len(data.screen.sites))),
         features=features,
-        norms=config.batch_norm,
+        batch_norm=config.batch_norm,
         training_rows=data.training_rows,
         before_batch=checkpoints.stop_between_batches,
     )

@@ -130,13 +130,17 @@ class TrainingState:
 
 def constant_tensors(model: nn.Module) -> set[str]:
     """Return the names of the tensors that no step changes: a frozen backbone."""
-    frozen = isinstance(model, PerturbationClassifier) and model.config.frozen
+    frozen = isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
     return {name for name in model.state_dict() if name.startswith("backbone.")} if frozen else set()
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that steps change, by their names in the state dict."""
-    modules = dict(model.named_children()) if isinstance(model, PerturbationClassifier) and model.config.frozen else {}
+    modules = (
+        dict(model.named_children())
+        if isinstance(model, PerturbationClassifier) and model.config.freeze_backbone
+        else {}
+    )
     trained = [(f"{name}.", module) for name, module in modules.items() if name != "backbone"] or [("", model)]
     tensors = {name: buffer for name, buffer in model.named_buffers(recurse=False)} if modules else {}
     for prefix, module in trained:

@@ -67,7 +67,7 @@ def batch_loss(
     dtype = AUTOCAST_DTYPES.get(config.precision)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         if batch.features is not None:
-            outputs = model.classify_numbers(batch.features.to(device), cell_types, references)
+            outputs = model.classify_features(batch.features.to(device), cell_types, references)
         else:
             images = batch.images(device)
             if config.channels_last:
@@ -186,8 +186,8 @@ class RunningStatistics:
 
 
 RETRY = (
-    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN --out runs/NEW "
-    "--optim.max_grad_norm 1`."
+    "Train again with a lower optim.lr, optim.max_grad_norm=1 or precision=fp32: `distangle train --from RUN "
+    "--out runs/NEW --optim.max_grad_norm 1`."
 )
 MIN_SCALE = 1.0  # scale of the loss in fp16; an overflow at this scale is not due to precision
 

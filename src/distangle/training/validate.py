@@ -31,7 +31,7 @@ class SiteEvaluation:
         store: The images.
         references: Rows of `ReferenceWells`, for a network with a correction.
         features: Features of a frozen backbone; with them no image is read.
-        norms: Names the batch-norm statistics.
+        batch_norm: Names the batch-norm statistics.
         training_rows: Rows of the training fold, for norm statistics of controls.
         batch_size: Number of sites of a batch.
         before_batch: Called before each batch; an exception of it ends the evaluation.
@@ -40,7 +40,7 @@ class SiteEvaluation:
     store: ImageCache
     references: np.ndarray | None = None
     features: Features | None = None
-    norms: BatchNormConfig = BatchNormConfig()
+    batch_norm: BatchNormConfig = BatchNormConfig()
     training_rows: Sequence[int] = ()
     batch_size: int = 64
     before_batch: Callable[[], None] = do_nothing
@@ -143,13 +143,13 @@ def _collect_plate_norms(
         store,
         [row for row in readable if in_experiments[row]],
         statistics,
-        choice=norm_statistics_choice(evaluation.norms),
+        choice=norm_statistics_choice(evaluation.batch_norm),
         cell_types=cell_types,
         training_rows=[row for row in readable if row in training_rows],
     )
 
 
-def norm_statistics_choice(norms: BatchNormConfig) -> NormStatisticsChoice:
+def norm_statistics_choice(batch_norm: BatchNormConfig) -> NormStatisticsChoice:
     """Return the entry of a model card on the norms of the training."""
     return NormStatisticsChoice(
         statistics=batch_norm.statistics, min_sites=batch_norm.min_sites, n_controls=batch_norm.n_controls

@@ -118,7 +118,8 @@ def test_a_plate_with_few_controls_borrows_from_its_experiment_and_says_so(folde
     divided = dataclasses.replace(screen, sites=sites)
     maker, said = maker_of(divided, "batch_norm.n_controls=3")
     assert said == [
-        "batch_norm.n_controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 (2), E2 2 (1)"
+        "batch_norm.n_controls=3: 4 of 4 training plates have fewer readable controls (E1 1 (2), E1 2 (1), E2 1 "
+        "(2), E2 2 (1)"
         "); other controls of their experiment are added where available."
     ]
     for batch in maker.epoch(np.arange(18), 0):

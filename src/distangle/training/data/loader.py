@@ -342,7 +342,7 @@ class BatchLoader:
         height, width = image.shape[1:]
         settings = self._config.augmentation
         augmentation = random_augmentation(
-            rng, height=height, width=width, smallest=settings.smallest_crop, turn=settings.turn
+            rng, height=height, width=width, smallest=settings.min_crop, turn=settings.any_angle
         )
         return augmentation if settings.dihedral else dataclasses.replace(augmentation, number=0)
 

@@ -65,7 +65,7 @@ class PseudoLabeller:
         if (
             history["stopped"] is None
             and history["epoch"] != epoch
-            and (epoch - settings.from_epoch) % settings.every == 0
+            and (epoch - settings.from_epoch) % settings.every_epochs == 0
         ):
             self._new_round(state, history)
         if history["stopped"] is not None:
