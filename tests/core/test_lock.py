@@ -61,7 +61,7 @@ def test_a_second_process_is_refused_with_process_host_and_age(tmp_path: Path) -
         said = os.read(reading, 4000).decode()
     assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since " in said
     assert " h " in said
-    assert f"`kill {os.getpid()}`; what it has done is kept" in said
+    assert f"`kill {os.getpid()}`; its work so far is kept" in said
     assert f"remove {tmp_path / '.lock'}" in said
 
 

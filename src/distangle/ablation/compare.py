@@ -11,7 +11,7 @@ from distangle.ablation.components import BASELINE
 from distangle.ablation.plan import AblationPlan
 from distangle.ablation.run import run_folder
 from distangle.core.io import sha256_of
-from distangle.core.stats import ExcludedGroups, Interval, crossed_intervals, excluded_groups
+from distangle.core.stats import Interval, LeaveOneGroupOut, crossed_intervals, leave_one_group_out
 from distangle.errors import RunError
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import CONTROLS
@@ -172,7 +172,7 @@ def _row(
     )
 
 
-def _left_out(run: HitCounts, metric: Metric) -> ExcludedGroups:
+def _left_out(run: HitCounts, metric: Metric) -> LeaveOneGroupOut:
     right, n = run.right, run.n
     if metric == "accuracy":
         right, n = right.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
@@ -180,7 +180,7 @@ def _left_out(run: HitCounts, metric: Metric) -> ExcludedGroups:
     there = n[:, n.sum(axis=0) > 0] > 0
     of_group, of_kind = np.nonzero(there)
     kept = n[:, n.sum(axis=0) > 0], right[:, n.sum(axis=0) > 0]
-    return excluded_groups(kept[1][there], kept[0][there], of_group=of_group, of_kind=of_kind)
+    return leave_one_group_out(kept[1][there], kept[0][there], of_group=of_group, of_class=of_kind)
 
 
 def _scored(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:

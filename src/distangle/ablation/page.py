@@ -10,7 +10,7 @@ from distangle.ablation.compare import Comparison, Row
 from distangle.ablation.components import BASELINE, PARTS, settings_of
 from distangle.ablation.plan import AblationPlan
 from distangle.core.io import write_json, write_text
-from distangle.core.stats import LEAST_GROUPS, LEAST_SEEDS, Interval
+from distangle.core.stats import MIN_GROUPS, MIN_SEEDS, Interval
 from distangle.report.html import Content, Section, Table, count, paragraph, percent, render_page, write_style
 from distangle.report.inline_svg import Bar, bars, interval_bar
 from distangle.report.quality_charts import curve_panels
@@ -74,14 +74,14 @@ def caveats(found: Comparison) -> list[str]:
         found: From `compare`.
     """
     caveats = []
-    if len(found.groups) < LEAST_GROUPS:
+    if len(found.groups) < MIN_GROUPS:
         caveats.append(
-            f"{count(len(found.groups), f'held-out {found.unit}')}: an interval takes {LEAST_GROUPS} or more, so there "
+            f"{count(len(found.groups), f'held-out {found.unit}')}: an interval takes {MIN_GROUPS} or more, so there "
             "is none, and it is unknown how far a difference would carry over to another one."
         )
-    elif len(found.seeds) < LEAST_SEEDS:
+    elif len(found.seeds) < MIN_SEEDS:
         caveats.append(
-            f"{count(len(found.seeds), 'seed')}: the interval of a difference takes {LEAST_SEEDS} or more, so there is "
+            f"{count(len(found.seeds), 'seed')}: the interval of a difference takes {MIN_SEEDS} or more, so there is "
             "none, and other seeds may order the conditions otherwise."
         )
     if found.unit == "plate":

@@ -26,7 +26,7 @@ from distangle.core.io import (
     write_arrays,
     write_json,
 )
-from distangle.core.untrusted_files import check_fields, read_regular_file
+from distangle.core.untrusted_files import check_type, read_regular_file
 from distangle.errors import RunError
 
 STATED = "benchmark.json"
@@ -150,7 +150,7 @@ class Faithfulness:
             table = pd.DataFrame(told.pop("sites"))
             numbers = table.columns.drop("row")
             table = table.astype({"row": "int64", **dict.fromkeys(numbers, "float64")})
-            sentences = tuple(check_fields(one, str, name="sentences") for one in told.pop("sentences"))
+            sentences = tuple(check_type(one, str, name="sentences") for one in told.pop("sentences"))
         return cls(table=table, arrays=read_arrays(arrays, fix=fix), sentences=sentences, **told)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from distangle.core.io import rebuild_hint, write_json
-from distangle.core.stats import LEAST_GROUPS
+from distangle.core.stats import MIN_GROUPS
 from distangle.core.untrusted_files import read_json, read_regular_file
 
 
@@ -42,7 +42,7 @@ class ScoreRow(BaseModel):
     @classmethod
     def _no_interval_of_few(cls, said: Any) -> Any:
         """Leave out the interval over too few groups that a file of an earlier version has: it was their range."""
-        few = isinstance(said, Mapping) and said.get("n_groups", LEAST_GROUPS) < LEAST_GROUPS
+        few = isinstance(said, Mapping) and said.get("n_groups", MIN_GROUPS) < MIN_GROUPS
         return {**said, "interval": None} if few else said
 
 
@@ -83,7 +83,7 @@ class Scores(BaseModel):
         Raises:
             RunError: It is damaged.
         """
-        fix = rebuild_hint(path.parent, verb="predict")
+        fix = rebuild_hint(path.parent, command="predict")
         said = read_json(path, fix=fix)
         with read_regular_file(path, fix=fix):
             return cls.model_validate_json(json.dumps(said))

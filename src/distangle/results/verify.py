@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distangle.core.io import TEMPORARY, in_bytes, sha256_of
-from distangle.core.lock import NAME as LOCK
+from distangle.core.io import TEMPORARY, format_bytes, sha256_of
+from distangle.core.lock import LOCK_NAME as LOCK
 from distangle.core.lock import lock_holder
 from distangle.core.untrusted_files import links_out
 from distangle.errors import RunError, ScreenError
@@ -66,7 +66,7 @@ def verify_run(run: RunFolder) -> VerificationReport:
     found += [Mismatch(name, "changed", "a link that leads out of the run; it was not followed") for name in leaving]
     checked = [name for name in sorted(set(listed) - outside) if (run.root / name).is_file()]
     for name in sorted(set(listed) - set(checked) - outside):
-        found.append(Mismatch(name, "missing", f"{in_bytes(listed[name]['bytes'])} were written"))
+        found.append(Mismatch(name, "missing", f"{format_bytes(listed[name]['bytes'])} were written"))
     if run.run.exists() and run.run.name not in outside:
         try:
             run.describe()

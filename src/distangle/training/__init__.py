@@ -7,14 +7,13 @@ from distangle.core.signals import StopRequest, stop_at_signals
 from distangle.training.config import PRESETS, TrainingConfig
 from distangle.training.config_parser import read_config, resolve_config, settings, values_of, write_config
 from distangle.training.data.cutmix import Box, kept_area, mix_images, mix_rows, random_box
-from distangle.training.run import load_previous_folds, without_services
 
 if TYPE_CHECKING:
     from distangle.training.checkpointing.manager import single_writer
     from distangle.training.cross_validation import start_cross_validation, train_cross_validation
     from distangle.training.dry_run import DryRunReport, dry_run
     from distangle.training.preview import is_slow_here, preview
-    from distangle.training.run import start_run, train
+    from distangle.training.run import load_previous_folds, start_run, train, without_services
 
 __all__ = [
     "PRESETS",
@@ -50,6 +49,8 @@ _LATE = {
     "single_writer": "checkpointing.manager",
     "preview": "preview",
     "dry_run": "dry_run",
+    "load_previous_folds": "run",
+    "without_services": "run",
     "is_slow_here": "preview",
     "start_cross_validation": "cross_validation",
     "start_run": "run",

@@ -16,7 +16,7 @@ from distangle.core.distributed import is_first, n_ranks, wait_for_all
 from distangle.core.io import write_json
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import FoldError, OutOfMemoryError, RunError, StopRequested, StorageError
+from distangle.errors import FoldError, OutOfMemoryError, RunError, StoppedError, StorageError
 from distangle.images import ImageCache
 from distangle.model.device import is_named
 from distangle.results import RunFolder
@@ -153,7 +153,7 @@ def _named_after(run: RunFolder, part: RunFolder) -> Iterator[None]:
     """Let what ends the training of a fold name the run that goes on with it, and with all that is left."""
     try:
         yield
-    except (StopRequested, StorageError, OutOfMemoryError) as error:
+    except (StoppedError, StorageError, OutOfMemoryError) as error:
         words = str(error).replace(f"--resume {part.root}", f"--resume {run.root}")
         raise type(error)(words) from error
 
@@ -275,8 +275,8 @@ def _check_ended(part: RunFolder, status: int, errors: str, *, whole: RunFolder,
     """
     if status == 0:
         return
-    if status == StopRequested.status or stop.by:
-        raise StopRequested(f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`.")
+    if status == StoppedError.status or stop.by:
+        raise StoppedError(f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole.root}`.")
     last = errors.strip().splitlines()[-1] if errors.strip() else "without a word"
     raise RunError(
         f"{part.root} ended with status {status}: {last} Try `distangle train --resume {part.root}` to see all of it."

@@ -14,7 +14,7 @@ from distangle.core.distributed import is_first, wait_for_all
 from distangle.core.io import atomic_write, write_json, write_text
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import RunError, StopRequested, StorageError
+from distangle.errors import RunError, StoppedError, StorageError
 from distangle.model import ModelCard, PerturbationClassifier, save_model
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
@@ -190,7 +190,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
         run_epochs(
             state, setup.maker, data.sites.labels, data.config, moments=_EpochEnd(setup, loggers, advance).moments()
         )
-    except StopRequested as stopped:
+    except StoppedError as stopped:
         raise setup.keeper.stopped(state, stopped) from None
     except StorageError as error:
         raise setup.keeper.not_stored(error) from error

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distangle.axes import Scalar
-from distangle.core.distributed import any_rank, n_ranks, rank, shard, sum_gradients, sum_tensor
+from distangle.core.distributed import all_gather, n_ranks, rank, shard, sum_gradients, sum_tensor
 from distangle.errors import RunError
 from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 from distangle.model import PerturbationClassifier
@@ -253,7 +253,7 @@ class TrainStep:
             broken = [] if math.isfinite(answer["loss"]) else self._broken(batch)
             answers.append({**answer, "parts": found.parts, "sites": batch.sites[:4], "broken": broken})
         sum_gradients(self._parameters, where=where)
-        answers = [answer for answers_of_rank in any_rank(answers, where=where) for answer in answers_of_rank]
+        answers = [answer for answers_of_rank in all_gather(answers, where=where) for answer in answers_of_rank]
         scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.clip or float("inf"))
         self._check(answers, is_finite=bool(torch.isfinite(norm)), where=where)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from distangle import __version__
-from distangle.core.io import check_room
+from distangle.core.io import check_free_space
 from distangle.core.progress import Advance, no_progress
 from distangle.errors import ScreenError
 from distangle.images.packing.writer import Format, PackedImage, PackWriter, hold_folder, owner_mark
@@ -84,7 +84,7 @@ def _pack(
     packer: PackWriter, screen: Screen, folder: Path, *, format: Format, level: int, workers: int, advance: Advance
 ) -> PackResult:
     before = int(screen.sites["size"].sum())
-    check_room(folder, needed=int(before * _GROWTH[format]), what="packed images, about")
+    check_free_space(folder, needed=int(before * _GROWTH[format]), what="packed images, about")
     packer.sweep()
     done: list[PackedImage] = []
     problems: list[Problem] = []

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distangle.core.distributed import broadcast_from_first, is_first, n_ranks, wait_for_all
-from distangle.core.io import check_room, remove_stale_temporaries, write_json, write_text
+from distangle.core.distributed import any_rank, is_first, n_ranks, wait_for_all
+from distangle.core.io import check_free_space, remove_stale_temporaries, write_json, write_text
 from distangle.core.lock import run_lock
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import OutOfMemoryError, StopRequested, StorageError
+from distangle.errors import OutOfMemoryError, StoppedError, StorageError
 from distangle.results import RunFolder
 from distangle.results.run import BEGUN
 from distangle.training.checkpointing.checkpoints import (
@@ -153,7 +153,7 @@ class CheckpointManager:
         self._timing.start(state.steps_done)
         self._saved_at = time.monotonic()
 
-    def check_room(self, state: TrainingState, *, average: bool) -> None:
+    def check_free_space(self, state: TrainingState, *, average: bool) -> None:
         """Check that the disk has room for all that the training will write.
 
         Args:
@@ -170,7 +170,9 @@ class CheckpointManager:
         there = sum(path.stat().st_size for path in self._run.checkpoints.glob("epoch-*"))
         # Those that are kept, one within an epoch, one being written; then the final weights.
         needed = (KEEP + 2) * checkpoint + model + (1 << 20)
-        check_room(self._run.root, needed=max(checkpoint, needed - there), what="the checkpoints of this training")
+        check_free_space(
+            self._run.root, needed=max(checkpoint, needed - there), what="the checkpoints of this training"
+        )
 
     def check_there(self) -> None:
         """Check that the run folder is still there: a write would make it anew.
@@ -214,11 +216,11 @@ class CheckpointManager:
         """
         every = self._saving.every_steps
         late = time.monotonic() - self._saved_at > 60 * self._saving.every_minutes
-        late, asked = broadcast_from_first(late, bool(self._stop.by), where=f"{state.position}, whether to save")
+        late, asked = any_rank(late, bool(self._stop.by), where=f"{state.position}, whether to save")
         if late or asked or (every and state.steps_done % every == 0):
             self.save(state)
         if asked:
-            self._stop.now()
+            self._stop.stop_now()
 
     def after_epoch(self, state: TrainingState, *others: Path) -> None:
         """Save the end of an epoch."""
@@ -232,9 +234,9 @@ class CheckpointManager:
         Raises:
             Stopped: Somebody did, on this rank or on another.
         """
-        (asked,) = broadcast_from_first(bool(self._stop.by), where=f"{state.position}, whether to stop")
+        (asked,) = any_rank(bool(self._stop.by), where=f"{state.position}, whether to stop")
         if asked:
-            self._stop.now()
+            self._stop.stop_now()
 
     def between_batches(self) -> None:
         """Stop between two batches of an evaluation.
@@ -247,7 +249,7 @@ class CheckpointManager:
         if n_ranks() == 1:
             self._stop.check()
 
-    def stopped(self, state: TrainingState, why: StopRequested) -> StopRequested:
+    def stopped(self, state: TrainingState, why: StoppedError) -> StoppedError:
         """Save where the training was stopped; return what to say of it."""
         done = state.epochs_done or state.steps_done
         if done and self._saved != state.position:
@@ -256,7 +258,7 @@ class CheckpointManager:
             self._timing.stretch(epoch=state.epochs_done + 1, to_step=state.steps_done)
             self._run.record(self._run.timing)
         where = f"Saved after {state.position}" if done else "No step had been done"
-        return StopRequested(f"{why} {where}; go on with `distangle train --resume {self._run.root}`.")
+        return StoppedError(f"{why} {where}; go on with `distangle train --resume {self._run.root}`.")
 
     def not_stored(self, error: StorageError) -> StorageError:
         """Return an error of the storage with what there is to go on from."""
