@@ -121,7 +121,7 @@ def test_intervals_of_means_hold_the_truth(
 @pytest.mark.parametrize(
     ("n_groups", "fault"),
     [
-        (3, lambda patch: patch.setattr(stats, "_t", lambda n: 1.96)),  # no word of how few groups there are
+        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # no word of how few groups there are
         (
             20,
             lambda patch: patch.setattr(stats.LeaveOneGroupOut, "variance", property(_independent)),

@@ -127,13 +127,13 @@ def test_small_pictures_are_enlarged_by_whole_numbers(side: int, shown: int) -> 
 
 def test_enlarging_repeats_pixels_and_invents_none() -> None:
     small = np.array([[1, 2], [3, 4]], np.uint8)
-    assert enlarge(small, least=4).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert enlarge(small, min_side=4).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
 
 
 def test_large_pictures_are_averaged_over_whole_blocks() -> None:
     large = np.arange(30, dtype=np.uint8).reshape(5, 6)
-    assert reduce(large, most=3).tolist() == [[4, 6, 8], [16, 18, 20]]  # means 3.5, 5.5, ...; even halves
-    assert reduce(large, most=6) is large
+    assert reduce(large, max_side=3).tolist() == [[4, 6, 8], [16, 18, 20]]  # means 3.5, 5.5, ...; even halves
+    assert reduce(large, max_side=6) is large
 
 
 def test_a_lone_channel_is_white_and_missing_colours_differ() -> None:

@@ -75,7 +75,7 @@ class Predictions:
         """Read what `write` wrote.
 
         Raises:
-            NotMade: The run has no predictions of this kind yet.
+            MissingResultError: The run has no predictions of this kind yet.
             RunError: A file is damaged.
         """
         from safetensors import safe_open

@@ -145,7 +145,7 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
         validate(model, sites, statistics_of, SiteEvaluation(store=store, references=references, features=features))
         n_held_out = len(_labelled_rows(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - began) / len(sites.rows) * n_held_out
-        kept = store.kept_bytes
+        kept = store.cached_bytes
     finally:
         store.close()
     device = next(state.model.parameters()).device

@@ -183,7 +183,7 @@ def set_up(data: TrainingData, *, stop: StopRequest, say: Say) -> TrainingSetup:
     fingerprint = _fingerprint(write_config(config), data.folds.sha256, "\x1f".join(data.classes))
     keeper = CheckpointManager(run, config.saving, fingerprint=fingerprint, stop=stop)
     keeper.begin(state, say=say)
-    keeper.check_room(state, average=config.average > 0)
+    keeper.check_free_space(state, average=config.average > 0)
     wells = _reference_wells(state.classifier, data, resumes=resumes)
     evaluation = SiteEvaluation(
         store=store,

@@ -53,7 +53,7 @@ def decode_record(blob: bytes, *, path: Path) -> np.ndarray:
     plain = decompress(memoryview(blob)[begins:], n_bytes=n_bytes, path=path)
     parts = plain.reshape(dtype.itemsize, channels, tall * wide)
     planes = np.empty((channels, tall, wide), dtype=dtype)
-    (_quick() if JIT_THRESHOLD.over else restore_by_arrays)(parts, np.array(header["halved"], dtype=bool), planes)
+    (_quick() if JIT_THRESHOLD.is_reached else restore_by_arrays)(parts, np.array(header["halved"], dtype=bool), planes)
     return planes if (tall, wide) == (height, width) else np.ascontiguousarray(planes[:, :height, :width])
 
 

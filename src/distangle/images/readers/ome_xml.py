@@ -12,7 +12,7 @@ _LARGEST = 64 << 20  # bytes of XML that are read
 _MOST_PLANES = 1 << 20
 
 
-class MissingMetadata(Exception):  # noqa: N818 - no fault of ours: what a file says of its pages cannot be believed
+class MetadataError(Exception):  # noqa: N818 - no fault of ours: what a file says of its pages cannot be believed
     """Metadata that contradict the file, or cannot be read."""
 
 
@@ -43,27 +43,27 @@ def ome_series(said: str, path: Path) -> tuple[Series, ...]:
     try:
         found = [_series(pixels, own, path.name) for pixels in _pixels(root)]
     except (ValueError, TypeError, KeyError) as error:
-        raise MissingMetadata(f"a value cannot be read ({error})") from error
+        raise MetadataError(f"a value cannot be read ({error})") from error
     return tuple(series for series in found if series.here)
 
 
 def _parsed(said: str) -> ElementTree.Element:
     if len(said) > _LARGEST or "<!DOCTYPE" in said or "<!ENTITY" in said:
-        raise MissingMetadata("the XML is too long, or defines a document type")
+        raise MetadataError("the XML is too long, or defines a document type")
     try:
         return ElementTree.fromstring(said.rstrip("\0"))  # noqa: S314 - without a document type nothing is expanded
     except (ElementTree.ParseError, ValueError) as error:
-        raise MissingMetadata(f"the XML is broken ({error})") from error
+        raise MetadataError(f"the XML is broken ({error})") from error
 
 
 def _companion(path: Path, name: str) -> str:
     companion = path.parent / name
     if not name or "/" in name or "\\" in name or not companion.is_file() or companion.stat().st_size > _LARGEST:
-        raise MissingMetadata(f"they lie in {name!r}, which is not beside the file")
+        raise MetadataError(f"they lie in {name!r}, which is not beside the file")
     try:
         return companion.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise MissingMetadata(f"{name} cannot be read ({error})") from error
+        raise MetadataError(f"{name} cannot be read ({error})") from error
 
 
 def _name(element: ElementTree.Element) -> str:
@@ -85,7 +85,7 @@ def _series(pixels: ElementTree.Element, own: str, file: str) -> Series:
     order = str(pixels.get("DimensionOrder", "XYZCT"))[2:]
     n_planes = math.prod(sizes.values())
     if sorted(order) != ["C", "T", "Z"] or min(sizes.values()) < 1 or n_planes > _MOST_PLANES:
-        raise MissingMetadata(f"dimension order {order!r} of sizes {sizes}")
+        raise MetadataError(f"dimension order {order!r} of sizes {sizes}")
     # The first axis of the order runs fastest.
     runs = [range(sizes[axis]) for axis in reversed(order)]
     named = [dict(zip(reversed(order), numbers, strict=True)) for numbers in itertools.product(*runs)]
@@ -104,11 +104,11 @@ def _pages(pixels: ElementTree.Element, places: list[Place], own: str, file: str
     for block in blocks:
         first = number.get((_whole(block, "FirstC"), _whole(block, "FirstZ"), _whole(block, "FirstT")))
         if first is None:
-            raise MissingMetadata("a TiffData begins outside of the image")
+            raise MetadataError("a TiffData begins outside of the image")
         told = block.get("PlaneCount")
         n = int(told) if told is not None else 1 if block.get("IFD") is not None else len(places) - first
         if n < 1 or first + n > len(places):
-            raise MissingMetadata(f"a TiffData of {n} planes goes beyond the image")
+            raise MetadataError(f"a TiffData of {n} planes goes beyond the image")
         if not _is_here(block, own, file):
             continue
         for k in range(n):
@@ -123,7 +123,7 @@ def _own(root: ElementTree.Element, own: str, file: str) -> str:
     if not told or own in known or any(_file_name(one) == file for one in told):
         return own
     if len(known) > 1:
-        raise MissingMetadata(f"they tell of {len(known)} files, and none of them is named {file}")
+        raise MetadataError(f"they tell of {len(known)} files, and none of them is named {file}")
     return known.pop()
 
 

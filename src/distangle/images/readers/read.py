@@ -116,7 +116,7 @@ def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
     packed = _read_packed(paths, pages)
     if packed is not None:
         return packed
-    quickly = read_pngs(paths) if JIT_THRESHOLD.over and not any(pages) else None
+    quickly = read_pngs(paths) if JIT_THRESHOLD.is_reached and not any(pages) else None
     if quickly is not None:
         return quickly
     planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import tifffile
 
 from distangle.errors import PixelTypeError
-from distangle.images.readers.ome_xml import MissingMetadata, is_ome, ome_series
+from distangle.images.readers.ome_xml import MetadataError, is_ome, ome_series
 from distangle.screen.file_pages import Place, Series, Stack
 
 _MOST_LISTED = 4096  # pages that are looked at one by one; of more only the number counts
@@ -61,7 +61,7 @@ def _told(said: str, path: Path, full: Sequence[int], labels: Sequence[str]) -> 
             series = _of_imagej(said, full, labels)
         else:
             series = _of_tifffile(said, full)
-    except MissingMetadata as error:
+    except MetadataError as error:
         return by, (), str(error)
     return (by if series else ""), series, ""
 
@@ -70,7 +70,7 @@ def _check_pages(series: Sequence[Series], full: Sequence[int]) -> None:
     """Check that every page of the file is told of once, and no other."""
     told = sorted(page for one in series for page in one.here.values())
     if told != sorted(full):
-        raise MissingMetadata(f"they tell of {len(told)} planes here, and the file has {len(full)} pages")
+        raise MetadataError(f"they tell of {len(told)} planes here, and the file has {len(full)} pages")
 
 
 def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[Series, ...]:
@@ -79,7 +79,7 @@ def _of_imagej(said: str, full: Sequence[int], labels: Sequence[str]) -> tuple[S
     if not sizes.keys() & {"channels", "slices", "frames"}:
         return ()
     if n_channels * n_planes * n_times != len(full):
-        raise MissingMetadata(
+        raise MetadataError(
             f"{n_channels} channels x {n_planes} slices x {n_times} frames, and the file has {len(full)} pages"
         )
     places = [(c, z, t) for t in range(n_times) for z in range(n_planes) for c in range(n_channels)]
@@ -103,7 +103,7 @@ def _of_tifffile(said: str, full: Sequence[int]) -> tuple[Series, ...]:
     if axes[-2:] != "YX" or len(axes) != len(shape) or not leading or not set(leading) <= set("CZT"):
         return ()
     if math.prod(leading.values()) != len(full):
-        raise MissingMetadata(f"axes {axes} of {'x'.join(map(str, shape))}, and the file has {len(full)} pages")
+        raise MetadataError(f"axes {axes} of {'x'.join(map(str, shape))}, and the file has {len(full)} pages")
     return (Series(places=_counted(leading), pages=tuple(full)),)
 
 

@@ -98,7 +98,7 @@ def wait_for_folder(path: Path, *, wait_s: float, given_up: Callable[[], bool]) 
     return None
 
 
-SHORT = (
+MEMORY_ADVICE = (
     "End other programs or ask for more memory; or train again with smaller batches, `distangle train --from RUN --out "
     "runs/NEW --batch-size 8`."
 )
@@ -268,9 +268,7 @@ class CheckpointManager:
         """Return an error on memory with what there is to go on from."""
         words = str(error)
         if not isinstance(error, OutOfMemoryError):
-            words = (
-                f"Memory ran out ({words.strip().splitlines()[0] if words.strip() else 'no more is known'}). {SHORT}"
-            )
+            words = f"Memory ran out ({words.strip().splitlines()[0] if words.strip() else 'no more is known'}). {MEMORY_ADVICE}"
         return OutOfMemoryError(f"{words} {self._left()}")
 
     def _left(self) -> str:

@@ -67,7 +67,7 @@ class Standardizer:
         standardize(pixels, self.statistics, out=out, transform=self.transform)
         if self.box is not None and self.partners is not None:
             edges = (self.box.top, self.box.left, self.box.bottom, self.box.right)
-            standardize(pixels, self.statistics[self.partners], out=out, transform=self.transform, box=edges)
+            standardize(pixels, self.statistics[self.partners], out=out, transform=self.transform, region=edges)
         if self.gain is not None:
             out *= self.gain[:, :, None, None]
         if self.offset is not None:
@@ -329,7 +329,7 @@ class BatchLoader:
     def _view(self, rng: np.random.Generator, image: np.ndarray) -> Augmentation:
         height, width = image.shape[1:]
         views = self._config.views
-        view = random_augmentation(rng, height=height, width=width, smallest=views.smallest_crop, turn=views.turn)
+        view = random_augmentation(rng, height=height, width=width, min_share=views.smallest_crop, rotate=views.turn)
         return view if views.dihedral else dataclasses.replace(view, number=0)
 
     def _jitter(self, n_sites: int, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
