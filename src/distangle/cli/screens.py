@@ -252,7 +252,7 @@ def pack(
     if refused:
         print_note(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
     print_result(
-        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_kept} by their checksums; "
+        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_reused} by their checksums; "
         f"{format_bytes(packed.bytes_before)} became {format_bytes(packed.bytes_after)} "
         f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
     )

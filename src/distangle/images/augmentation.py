@@ -65,11 +65,7 @@ def augment(image: np.ndarray, augmentation: Augmentation, *, out: np.ndarray) -
         image = _rotate(image, augmentation)
     elif augmentation.size:
         top, left, size = augmentation.top, augmentation.left, augmentation.size
-        image = image[
-            :,
-            augmentation.top : augmentation.top + augmentation.size,
-            augmentation.left : augmentation.left + augmentation.size,
-        ]
+        image = image[:, top : top + size, left : left + size]
     if augmentation.number & 4:
         image = image.transpose(0, 2, 1)
     if augmentation.number & 1:

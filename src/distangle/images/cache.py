@@ -261,7 +261,8 @@ def fit_normalization(cache: ImageCache, rows: Sequence[int]) -> tuple[list[int]
     if by == "training":
         if cache.preparation.fixed is None:
             raise ConfigError(
-                "standardise=training needs the mean and standard deviation of training images. Call `fix_statistics` first."
+                "standardise=training needs the mean and standard deviation of training images. "
+                "Call `fix_statistics` first."
             )
         fixed = np.asarray(cache.preparation.fixed, dtype=np.float32)
         return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class ForkSafeThreadPool:

@@ -18,7 +18,7 @@ from distangle.core.io import sha256_of
 from distangle.errors import ConfigError, ImageError, RunError, ScreenError, StorageError
 from distangle.images import Format, pack_screen, probe_image, read_image
 from distangle.images.packing import codec, codec_kernels, records
-from distangle.images.readers.packed import read_packed
+from distangle.images.readers.packed_image import read_packed
 from distangle.results.verify import verify_screen
 from distangle.screen import Screen, read_screen, site_sha256, write_screen
 from report_run import Made, Plan, make_run
@@ -50,9 +50,9 @@ def hashed(made: Made) -> Made:
 
 def test_remainders_by_hand() -> None:
     flat = codec.predict_residuals(np.full((1, 8, 8), 7, np.uint8))
-    assert flat.tolist() == [[codec.MIDDLE + 7] + [codec.MIDDLE] * 63]  # one pixel tells all
+    assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # one pixel tells all
     ramp = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (1, 8, 1))
-    found = (codec.predict_residuals(ramp)[0].astype(int) - codec.MIDDLE).reshape(4, 4, 4)
+    found = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
     # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbour on its right: 60, not 70.
     assert found[1].tolist() == [[0, 0, 0, 10]] * 4
     # To the right of 0 lie 20 on one side and the middles 10 above and below: (0 + 20 + 10 + 10 + 2) // 4 = 10.
@@ -83,7 +83,7 @@ def by_definition(plane: np.ndarray, depth: int) -> list[list[int]]:
 def test_remainders_are_what_their_definition_says() -> None:
     planes = np.random.default_rng(3).integers(0, 65536, (2, 16, 24)).astype(np.uint16)
     expected = [sum(by_definition(plane, codec.DEPTH), []) for plane in planes]
-    np.testing.assert_array_equal(codec.predict_residuals(planes), (np.array(expected) + codec.MIDDLE) % 65536)
+    np.testing.assert_array_equal(codec.predict_residuals(planes), (np.array(expected) + codec.ZERO_RESIDUAL) % 65536)
 
 
 def test_halves_by_hand() -> None:
@@ -111,7 +111,7 @@ def test_any_image_comes_back(shape: tuple[int, int, int], seed: int, wide: bool
     most = np.iinfo(dtype).max if loud else 20
     image = np.random.default_rng(seed).integers(0, most, shape, dtype=dtype, endpoint=True)
     channels, height, width = shape
-    for restore in (codec_kernels.restore_by_loops, records.restore_by_arrays):
+    for restore in (codec_kernels.restore_with_numba, records.restore_with_numpy):
         planes = np.empty((channels, codec.pad(height), codec.pad(width)), dtype=dtype)
         restore(*codec.split_nibbles(codec.predict_residuals(image)), planes)
         np.testing.assert_array_equal(planes[:, :height, :width], image)
@@ -224,7 +224,7 @@ def test_a_missing_chunk_is_no_black_image(made: Made, tmp_path: Path) -> None:
 
 def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: Made, tmp_path: Path) -> None:
     first = pack_screen(made.screen, tmp_path, format="records")
-    assert (first.n_packed, first.n_kept) == (len(made.screen.sites), 0)
+    assert (first.n_packed, first.n_reused) == (len(made.screen.sites), 0)
     paths = [first.screen.image_paths(row)[0] for row in (0, 1, 2)]
     before = [path.read_bytes() for path in paths]
     paths[0].unlink()
@@ -232,7 +232,7 @@ def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: 
     paths[2].write_bytes(before[1])  # of another site
     (tmp_path / "screen.json").unlink()
     again = pack_screen(made.screen, tmp_path, format="records")
-    assert (again.n_packed, again.n_kept) == (3, len(made.screen.sites) - 3)
+    assert (again.n_packed, again.n_reused) == (3, len(made.screen.sites) - 3)
     assert [path.read_bytes() for path in paths] == before
     assert read_screen(tmp_path).sites.drop(columns="mtime").equals(first.screen.sites.drop(columns="mtime"))
 
@@ -353,7 +353,7 @@ def test_another_level_or_other_names_of_the_channels_are_packed_anew(
 ) -> None:
     screen, n = made.screen, len(made.screen.sites)
     assert pack_screen(screen, tmp_path, format=format, level=3).n_packed == n
-    assert pack_screen(screen, tmp_path, format=format, level=3).n_kept == n
+    assert pack_screen(screen, tmp_path, format=format, level=3).n_reused == n
     assert pack_screen(screen, tmp_path, format=format, level=4).n_packed == n
     first, second, *rest = screen.card.channels
     renamed = screen.card.model_copy(update={"channels": (second, first, *rest)})

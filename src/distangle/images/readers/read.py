@@ -10,7 +10,7 @@ from PIL import Image
 from distangle.errors import ImageError, PixelTypeError
 from distangle.images.jit_threshold import JIT_THRESHOLD
 from distangle.images.readers.common import MAX_PIXELS, retry_io
-from distangle.images.readers.packed import is_packed, packed_header, read_packed
+from distangle.images.readers.packed_image import is_packed, packed_header, read_packed
 from distangle.images.readers.png import SIGNATURE, check_single, check_stream, png_header, read_pngs
 from distangle.images.readers.tiff import probe_tiff, read_tiff, tiff_header
 from distangle.images.readers.zarr import is_packed_array, probe_array, read_planes

@@ -15,7 +15,7 @@ import numpy as np
 from distangle.errors import ConfigError, ImageError
 from distangle.images.packing import ngff
 from distangle.images.packing.codec import content_size
-from distangle.images.readers.packed import read_packed
+from distangle.images.readers.packed_image import read_packed
 
 _LARGEST_CHUNK = 1 << 30  # bytes, once decoded
 _ABSENT = (1 << 64) - 1  # offset and length of a chunk that a shard does not hold

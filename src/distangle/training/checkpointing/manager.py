@@ -268,7 +268,8 @@ class CheckpointManager:
         """Return an error on memory with what there is to go on from."""
         words = str(error)
         if not isinstance(error, OutOfMemoryError):
-            words = f"Memory ran out ({words.strip().splitlines()[0] if words.strip() else 'no more is known'}). {MEMORY_ADVICE}"
+            reason = words.strip().splitlines()[0] if words.strip() else "no details"
+            words = f"Memory ran out ({reason}). {MEMORY_ADVICE}"
         return OutOfMemoryError(f"{words} {self._left()}")
 
     def _left(self) -> str:

@@ -38,7 +38,7 @@ def packed_header(path: Path) -> tuple[str, tuple[int, int], int]:
         ImageError: The header is damaged.
     """
     with path.open("rb") as opened:
-        head = opened.read(records.LONGEST_HEADER)
+        head = opened.read(records.MAX_HEADER_BYTES)
     if head.startswith(records.MAGIC):
         header, _ = records.record_header(head, path=path)
         (channels, height, width), dtype = header["shape"], header["dtype"]
