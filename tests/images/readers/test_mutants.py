@@ -138,8 +138,8 @@ def claiming(whole: bytes, height: int, width: int) -> bytes:
     [
         (16, 32, "does not hold 128 bytes"),
         (16, 8, "does not hold 32 bytes"),
-        (12, 16, "has 4 strips or tiles; its size asks for 3"),
-        (20, 16, "has 4 strips or tiles; its size asks for 5"),
+        (12, 16, "has 4 strips or tiles; its size requires 3"),
+        (20, 16, "has 4 strips or tiles; its size requires 5"),
     ],
 )
 def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
@@ -158,7 +158,7 @@ def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_pat
     path = tmp_path / "other.tif"
     tifffile.imwrite(path, np.zeros((16, 16), np.uint8), rowsperstrip=4)
     path.write_bytes(claiming(path.read_bytes(), 16, 8))
-    with pytest.raises(ImageError, match="has 256 bytes of pixels; its size asks for 128"):
+    with pytest.raises(ImageError, match="has 256 bytes of pixels; its size requires 128"):
         read_image([path], [None])
 
 

@@ -135,7 +135,7 @@ def test_a_palette_of_shades_is_the_intensity(tmp_path: Path, colours: np.ndarra
 def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colours)
     for read in (probe_image, only):
-        with pytest.raises(PixelTypeError, match=r"a\.tif has a palette whose colours are no shades of one"):
+        with pytest.raises(PixelTypeError, match=r"a\.tif has a palette that is not a ramp of one color"):
             read(tmp_path / "a.tif")
 
 

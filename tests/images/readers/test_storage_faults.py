@@ -111,5 +111,5 @@ def test_how_many_reads_were_tried_again_is_counted_and_said(tmp_path: Path) -> 
     tries: list[int] = []
     retry_io(lambda: failing(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert n_retries() - before == 2
-    said = "Reads tried again: 2. The storage failed for a moment so often: look at its mount."
+    said = "Retried reads: 2. after transient storage errors. Check the network file system."
     assert retry_summary(since=before) == [said]

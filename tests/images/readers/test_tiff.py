@@ -10,7 +10,7 @@ import tifffile
 
 from distangle.cli import main
 from distangle.images import find_zeroed_rows, probe_image
-from distangle.images.readers.tiff import _bytes
+from distangle.images.readers.tiff import _read_bytes
 from distangle.screen import Screen, index
 
 SHAPE = (96, 80)
@@ -200,4 +200,4 @@ def test_strips_are_joined_across_their_borders(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(blob)
     with (tmp_path / "a").open("rb") as opened:
         for start, end in itertools.combinations(range(36), 2):
-            assert _bytes(opened, strips, start, end) == joined[start:end]
+            assert _read_bytes(opened, strips, start, end) == joined[start:end]

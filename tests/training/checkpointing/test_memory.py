@@ -125,7 +125,7 @@ SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     "a decoding thread": (cache, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
     "the thread of the batches": (
         *(BatchLoader, "_jitter", 4, MemoryError()),
-        "Memory ran out (no more is known). End other programs",
+        "Memory ran out (no details). End other programs",
     ),
     "the network": (
         *(PerturbationClassifier, "forward", 5),
