@@ -141,7 +141,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 def test_reads_that_were_tried_again_are_counted_over_all_processes_and_said(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
-    assert surveyed.n_tried_again == checked.looked["reads_tried_again"] == 16
+    assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16
     (found,) = [one for one in checked.findings if one.kind == "reads tried again"]
     assert (found.severity, found.count) == ("note", 16)
     assert "the storage failed 16 times for a moment" in found.what
