@@ -158,7 +158,7 @@ class SiteRenderer:
         stains = []
         for place, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
-            small = composites.enlarge(composites.reduce(picture, max_side=STAIN_PX), least=120)
+            small = composites.enlarge(composites.reduce(picture, max_side=STAIN_PX), min_side=120)
             stains.append(self._write(small, f"{name}-channel-{place + 1}.png"))
         shown = self._shown(merged)
         width = min(400, shown.shape[1])

@@ -52,13 +52,13 @@ def test_remainders_by_hand() -> None:
     flat = codec.predict_residuals(np.full((1, 8, 8), 7, np.uint8))
     assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # one pixel tells all
     ramp = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (1, 8, 1))
-    found = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
+    values = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
     # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbour on its right: 60, not 70.
-    assert found[1].tolist() == [[0, 0, 0, 10]] * 4
+    assert values[1].tolist() == [[0, 0, 0, 10]] * 4
     # To the right of 0 lie 20 on one side and the middles 10 above and below: (0 + 20 + 10 + 10 + 2) // 4 = 10.
-    assert found[2].tolist() == [[0, 0, 0, 70 - (60 + 60 + 70 + 70 + 2) // 4]] * 4
+    assert values[2].tolist() == [[0, 0, 0, 70 - (60 + 60 + 70 + 70 + 2) // 4]] * 4
     # Below 20 lie 20 and 20, and the middles 10 and 30; below 0 the middle on the left is the one on the right.
-    assert found[3].tolist() == [[0 - (0 + 0 + 10 + 10 + 2) // 4, 0, 0, 60 - (60 + 60 + 50 + 70 + 2) // 4]] * 4
+    assert values[3].tolist() == [[0 - (0 + 0 + 10 + 10 + 2) // 4, 0, 0, 60 - (60 + 60 + 50 + 70 + 2) // 4]] * 4
 
 
 def by_definition(plane: np.ndarray, depth: int) -> list[list[int]]:
@@ -116,9 +116,9 @@ def test_any_image_comes_back(shape: tuple[int, int, int], seed: int, wide: bool
         restore(*codec.split_nibbles(codec.predict_residuals(image)), planes)
         np.testing.assert_array_equal(planes[:, :height, :width], image)
     blob = records.encode_record(image, level=3, about={"well": "Bµ2"})
-    found = records.decode_record(blob, path=Path("x"))
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, image)
+    image_back = records.decode_record(blob, path=Path("x"))
+    assert image_back.dtype == dtype
+    np.testing.assert_array_equal(image_back, image)
     assert records.record_header(blob, path=Path("x"))[0]["well"] == "Bµ2"
 
 
@@ -138,14 +138,14 @@ def test_zarr_itself_reads_the_plates(made: Made, tmp_path: Path) -> None:
     pack_screen(made.screen, tmp_path, format="ome-zarr")
     site = made.screen.sites.iloc[3]
     plate = zarr.open_group(tmp_path / f"{site.experiment}_{site.plate}.zarr", mode="r")
-    said = plate.attrs["ome"]["plate"]
+    metadata = plate.attrs["ome"]["plate"]
     letters, number = site.well[0], site.well[1:]
-    [listed] = [well for well in said["wells"] if well["path"] == f"{letters}/{number}"]
+    [listed] = [well for well in metadata["wells"] if well["path"] == f"{letters}/{number}"]
     assert (listed["rowIndex"], listed["columnIndex"]) == (ord(letters) - ord("A"), int(number) - 1)
-    assert said["rows"][listed["rowIndex"]]["name"] == letters
-    assert said["columns"][listed["columnIndex"]]["name"] == number
+    assert metadata["rows"][listed["rowIndex"]]["name"] == letters
+    assert metadata["columns"][listed["columnIndex"]]["name"] == number
     fields = plate[listed["path"]].attrs["ome"]["well"]["images"]
-    assert [field["path"] for field in fields] == [str(k) for k in range(said["field_count"])]
+    assert [field["path"] for field in fields] == [str(k) for k in range(metadata["field_count"])]
     image = plate[f"{listed['path']}/0"]
     assert [axis["name"] for axis in image.attrs["ome"]["multiscales"][0]["axes"]] == ["c", "y", "x"]
     first = made.screen.sites[
@@ -206,12 +206,12 @@ def test_no_damage_passes_in_silence(packed: Screen, tmp_path: Path) -> None:
             changed[place] ^= 1 << int(rng.integers(8))
         damaged.write_bytes(changed)
         try:
-            found = read_packed(damaged)
+            image_back = read_packed(damaged)
         except ImageError:
             refused += 1
             continue
         assert bytes(changed) == blob or source.suffix != records.SUFFIX  # of a record, every byte is under a checksum
-        np.testing.assert_array_equal(found, whole)
+        np.testing.assert_array_equal(image_back, whole)
     assert refused > 200
 
 
@@ -304,7 +304,7 @@ def test_an_unfinished_pack_says_whose_it_is(made: Made, tmp_path: Path, monkeyp
         raise StorageError(message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "commit_bytes", full)
+        patched.setattr(writer, "write_bytes", full)
         with pytest.raises(StorageError, match="the disk is full"):
             pack_screen(made.screen, tmp_path, format="records")
     assert [path.name for path in tmp_path.iterdir()] == ["packing.json"]
@@ -342,9 +342,9 @@ def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_p
                 pack_screen(made.screen, tmp_path, format="records")
         finally:
             child.kill()
-    said: list[str] = []
-    pack_screen(made.screen, tmp_path, format="records", say=said.append)
-    assert said == [f"cleared the lock of process {child.pid} on {socket.gethostname()}, since 0 min: it is dead."]
+    messages: list[str] = []
+    pack_screen(made.screen, tmp_path, format="records", say=messages.append)
+    assert messages == [f"cleared the lock of process {child.pid} on {socket.gethostname()}, since 0 min: it is dead."]
 
 
 @pytest.mark.parametrize("format", ["ome-zarr", "records"])
@@ -385,7 +385,7 @@ FRAME = codec.compress(b"\0" * 4, level=3)
 
 
 @pytest.mark.parametrize(
-    ("header", "words"),
+    ("header", "pattern"),
     [
         ({"dtype": "float32", "shape": [1, 2, 2]}, "claims float32"),
         ({"dtype": "uint8", "shape": [1, 2]}, r"claims uint8 \[1, 2\]"),
@@ -395,11 +395,11 @@ FRAME = codec.compress(b"\0" * 4, level=3)
         ({"dtype": "uint8"}, "damaged"),
     ],
 )
-def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, words: str, tmp_path: Path) -> None:
-    said = json.dumps(header).encode()
+def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, pattern: str, tmp_path: Path) -> None:
+    content = json.dumps(header).encode()
     path = tmp_path / "x.dsr"
-    path.write_bytes(records._HEAD.pack(records.MAGIC, len(said), zlib.crc32(said)) + said + FRAME)
-    with pytest.raises(ImageError, match=words):
+    path.write_bytes(records._HEAD.pack(records.MAGIC, len(content), zlib.crc32(content)) + content + FRAME)
+    with pytest.raises(ImageError, match=pattern):
         read_packed(path)
 
 

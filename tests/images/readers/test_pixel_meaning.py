@@ -25,9 +25,9 @@ def stored(dtype: str = "uint8") -> np.ndarray:
 def retagged(path: Path, tag: int, value: int | None) -> Path:
     """Overwrite a tag of one short number where it stands; None makes it one that nobody knows."""
     with tifffile.TiffFile(path) as opened:
-        found, order = opened.pages.first.tags[tag], "little" if opened.byteorder == "<" else "big"
+        entry, order = opened.pages.first.tags[tag], "little" if opened.byteorder == "<" else "big"
     blob = bytearray(path.read_bytes())
-    at = found.offset if value is None else found.offset + 8
+    at = entry.offset if value is None else entry.offset + 8
     blob[at : at + 2] = (263 if value is None else value).to_bytes(2, order)  # 263: Threshholding
     path.write_bytes(blob)
     return path
@@ -140,7 +140,7 @@ def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> No
 
 
 @pytest.mark.parametrize(
-    ("plane", "options", "said"),
+    ("plane", "options", "message"),
     [
         (stored("int16"), {}, "holds int16 pixels"),
         (stored("int8"), {}, "holds int8 pixels"),
@@ -155,10 +155,10 @@ def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> No
     ],
 )
 def test_what_is_no_grey_of_8_to_16_bit_is_refused(
-    tmp_path: Path, plane: np.ndarray, options: dict[str, Any], said: str
+    tmp_path: Path, plane: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", plane, **options)
-    with pytest.raises(PixelTypeError, match=said):
+    with pytest.raises(PixelTypeError, match=message):
         probe_image(tmp_path / "a.tif")
 
 

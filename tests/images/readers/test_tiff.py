@@ -154,12 +154,12 @@ def test_the_site_is_put_aside_with_file_well_channel_rows_and_the_way_to_keep_i
 
 def test_the_command_puts_it_aside_unless_told_to_keep_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab(tmp_path)
-    words = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna,actin", "--out"]
-    main([*words, str(tmp_path / "a")])
-    said = capsys.readouterr()
-    assert "found 4 = indexed 3 + refused 1" in said.out
-    assert "zeroed tail: 1 (1 row in" in said.err
-    main([*words, str(tmp_path / "b"), "--keep-zeroed-tails"])
+    arguments = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna,actin", "--out"]
+    main([*arguments, str(tmp_path / "a")])
+    output = capsys.readouterr()
+    assert "found 4 = indexed 3 + refused 1" in output.out
+    assert "zeroed tail: 1 (1 row in" in output.err
+    main([*arguments, str(tmp_path / "b"), "--keep-zeroed-tails"])
     assert "found 4 = indexed 4 + refused 0" in capsys.readouterr().out
 
 

@@ -83,7 +83,7 @@ def check_pixels(
         "planes_without_enough_like_them": n_alone,
         "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
     }
-    return CheckReport(findings=tuple(findings), laws=(invariant,), examined=examined), measurements
+    return CheckReport(findings=tuple(findings), laws=(invariant,), looked=examined), measurements
 
 
 def _retry_problem(n: int) -> Problem:
