@@ -4,7 +4,7 @@ import pytest
 from distangle.errors import ImageError
 from distangle.images.composites import (
     activation_scale,
-    channel_colours,
+    channel_colors,
     composite,
     contrast_limits,
     enlarge,
@@ -137,8 +137,8 @@ def test_large_pictures_are_averaged_over_whole_blocks() -> None:
 
 
 def test_a_lone_channel_is_white_and_missing_colours_differ() -> None:
-    assert channel_colours([Channel(name="x", colour="#123456")]).tolist() == [[1, 1, 1]]
-    named = channel_colours([Channel(name="a", colour="#FF0000"), Channel(name="b"), Channel(name="c")])
+    assert channel_colors([Channel(name="x", colour="#123456")]).tolist() == [[1, 1, 1]]
+    named = channel_colors([Channel(name="a", colour="#FF0000"), Channel(name="b"), Channel(name="c")])
     assert named[0].tolist() == [1, 0, 0]
     assert len({tuple(colour) for colour in named.tolist()}) == 3
 

@@ -26,6 +26,11 @@ STORAGE_ERRNOS = (
     *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EMFILE, errno.ENFILE),
 )
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Kinds = Mapping[str, type | tuple[type, ...]]  # expected type of each field of a JSON object
+
+
+class MissingResultError(RunError):
+    """A result has not been computed yet."""
 
 
 def make_folder(folder: Path) -> None:
@@ -188,67 +193,6 @@ def sort_header(path: Path) -> None:
         file.write(text.ljust(length))  # the format pads with blanks
 
 
-def _set_default_mode(path: Path) -> None:
-    """Give a file the default mode; some writers give access to the owner only."""
-    if path.stat().st_mode & 0o077:
-        return
-    probe = path.with_name(f".mode{path.name}")  # matches TEMPORARY
-    descriptor = os.open(probe, os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
-    try:
-        mode = os.fstat(descriptor).st_mode & 0o777
-    finally:
-        os.close(descriptor)
-        os.unlink(probe)  # noqa: PTH108
-    os.chmod(path, mode)  # noqa: PTH101
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _errno_of(error: Exception) -> int | None:
-    """Return the errno; writers in other languages give it in their message only."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    match = re.search(r"(?:os error|[Ee]rrno) (\d+)", str(error))
-    return int(match[1]) if match else None
-
-
-def _storage_message(path: Path, number: int, *, needed: int, exact: bool) -> str:
-    message = f"{path} was not written: {os.strerror(number).lower()}."
-    if number in FULL_ERRNOS:
-        existing = next(folder for folder in path.parents if folder.exists())
-        free = format_bytes(shutil.disk_usage(existing).free)
-        message += f" Needed: {'' if exact else 'more than '}{format_bytes(needed)}; free: {free}."
-        if number != errno.ENOSPC:
-            message += " A quota or a limit (`quota`, `ulimit -f`) may allow less than is free."
-        return f"{message} What was there before is untouched; make room and try again."
-    if number in (errno.EMFILE, errno.ENFILE):
-        return f"{message} The limit is {_open_files_limit()} (`ulimit -n`); raise it and try again."
-    if number in (errno.EEXIST, errno.ENOTDIR):
-        return f"{message} A file stands where a folder is expected; name another folder."
-    if number == errno.EISDIR:
-        return f"{message} A folder stands where a file is expected; name a file."
-    return f"{message} What was there before is untouched; make {path.parent} writable, or name another folder."
-
-
-def _open_files_limit() -> str:
-    import resource
-
-    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} open files"
-
-
-Kinds = Mapping[str, type | tuple[type, ...]]  # expected type of each field of a JSON object
-
-
-class MissingResultError(RunError):
-    """A result has not been computed yet."""
-
-
 def read_result_json(path: Path, *, what: str, flags: str = "", kinds: Kinds | None = None) -> dict[str, Any]:
     """Read the JSON file of a result of `distangle explain`.
 
@@ -330,3 +274,57 @@ def read_arrays(path: Path, *, fix: str, n_rows: Mapping[str, int] | None = None
             if array.dtype.kind not in "fiub":
                 raise UnexpectedContent(f"{name!r} has the type {array.dtype}, expected numbers")
     return arrays
+
+
+def _set_default_mode(path: Path) -> None:
+    """Give a file the default mode; some writers give access to the owner only."""
+    if path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(f".mode{path.name}")  # matches TEMPORARY
+    descriptor = os.open(probe, os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)  # noqa: PTH108
+    os.chmod(path, mode)  # noqa: PTH101
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _errno_of(error: Exception) -> int | None:
+    """Return the errno; writers in other languages give it in their message only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    match = re.search(r"(?:os error|[Ee]rrno) (\d+)", str(error))
+    return int(match[1]) if match else None
+
+
+def _storage_message(path: Path, number: int, *, needed: int, exact: bool) -> str:
+    message = f"{path} was not written: {os.strerror(number).lower()}."
+    if number in FULL_ERRNOS:
+        existing = next(folder for folder in path.parents if folder.exists())
+        free = format_bytes(shutil.disk_usage(existing).free)
+        message += f" Needed: {'' if exact else 'more than '}{format_bytes(needed)}; free: {free}."
+        if number != errno.ENOSPC:
+            message += " A quota or a limit (`quota`, `ulimit -f`) may allow less than is free."
+        return f"{message} The earlier file is untouched; free some space and try again."
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"{message} The limit is {_open_files_limit()} (`ulimit -n`); raise it and try again."
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        return f"{message} A file stands where a folder is expected; name another folder."
+    if number == errno.EISDIR:
+        return f"{message} A folder stands where a file is expected; name a file."
+    return f"{message} The earlier file is untouched; make {path.parent} writable, or name another folder."
+
+
+def _open_files_limit() -> str:
+    import resource
+
+    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} open files"

@@ -226,12 +226,12 @@ def begin_step(advance: Advance, title: str, total: int, *, unit: str = "", alik
 
 def by_percent(advance: Advance) -> Callable[[int, int], None]:
     """Return a function of (done, total) that calls `advance` for each percent."""
-    n_shown = 0
+    n_reported = 0
 
     def on(done: int, total: int) -> None:
-        nonlocal n_shown
-        while n_shown < done * 100 // total:
-            n_shown += 1
+        nonlocal n_reported
+        while n_reported < done * 100 // total:
+            n_reported += 1
             advance("")
 
     return on

@@ -28,6 +28,11 @@ _PACKAGES = {
 }
 _WEB = ("http", "https")
 _LOCKS = tuple(threading.Lock() for _ in range(64))
+_CREDENTIALS = {
+    "s3": "; a public bucket needs no credentials: export FSSPEC_S3='{\"anon\": true}'",
+    "gs": '; a public bucket needs no credentials: export FSSPEC_GS=\'{"token": "anon"}\'',
+    "gcs": '; a public bucket needs no credentials: export FSSPEC_GCS=\'{"token": "anon"}\'',
+}
 
 
 class RemotePath:
@@ -195,13 +200,13 @@ class RemotePath:
     def _backend_path(self) -> str:
         return str(self) if self.scheme in _WEB else self._rest
 
-    def _call(self, method: str, *more: Any, **named: Any) -> Any:
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the file system; raise its errors with the URL."""
         filesystem, reason = _file_system(self.scheme, urlsplit(str(self)).netloc)
         if reason:
             raise RemoteError(f"{self} cannot be read: {reason}.")
         try:
-            return getattr(filesystem, method)(self._backend_path, *more, **named)
+            return getattr(filesystem, method)(self._backend_path, *args, **kwargs)
         except FileNotFoundError as error:
             raise FileNotFoundError(2, f"{self} does not exist", str(self)) from error
         except Exception as error:  # noqa: BLE001 - every backend raises its own errors
@@ -250,10 +255,3 @@ def _file_system(scheme: str, netloc: str) -> tuple[Any, str]:
     except ImportError:
         package = _PACKAGES.get(scheme, "fsspec")
         return None, f"the package {package} is not installed: pip install 'distangle[cloud]'"
-
-
-_CREDENTIALS = {
-    "s3": "; a public bucket needs no credentials: export FSSPEC_S3='{\"anon\": true}'",
-    "gs": '; a public bucket needs no credentials: export FSSPEC_GS=\'{"token": "anon"}\'',
-    "gcs": '; a public bucket needs no credentials: export FSSPEC_GCS=\'{"token": "anon"}\'',
-}

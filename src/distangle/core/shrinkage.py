@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 Method = Literal["none", "centre", "standardise"]
 GROUP_COLUMNS = {"experiment": ["experiment"], "plate": ["experiment", "plate"]}
+_TINY = 1e-12  # floor of a variance
 
 
 class Correction(BaseModel):
@@ -150,9 +151,6 @@ def shrinkage_factors(prior: GroupPrior, count: np.ndarray) -> np.ndarray:
     n = np.asarray(count, dtype=np.float64)[:, None]
     signal = n * prior.between
     return np.asarray(np.divide(signal, signal + prior.within, out=np.zeros_like(signal), where=signal > 0))
-
-
-_TINY = 1e-12  # floor of a variance
 
 
 def _sums(values: np.ndarray, member: np.ndarray, n_groups: int) -> np.ndarray:

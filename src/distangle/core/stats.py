@@ -17,6 +17,40 @@ LEVELS: Mapping[str, list[str]] = {
     "well": ["experiment", "plate", "well"],
     "site": ["experiment", "plate", "well", "site"],
 }
+MIN_GROUPS = 5  # fewer give no interval: it would span half of [0, 1]
+MIN_SEEDS = 3  # for a difference between networks: two seeds say too little about the variance over seeds
+MIN_INTRACLASS = 0.02  # smallest assumed intraclass correlation of wells of one group; they share their staining
+QUANTILES = (0.025, 0.975)
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LeaveOneGroupOut:
+    """Hold an accuracy, and the same without each of the groups.
+
+    Attributes:
+        value: Accuracy, or the mean recall of the classes.
+        without: The same with one group left out, [group].
+        weights: Weight of each group in the value, [group].
+        sizes: Rows of each group, [group].
+        by_class: Rows of each class, [class].
+    """
+
+    value: float
+    without: Float[np.ndarray, " group"]
+    weights: Float[np.ndarray, " group"]
+    sizes: Float[np.ndarray, " group"]
+    by_class: Float[np.ndarray, " class"]
+
+    @property
+    def variance(self) -> float:
+        """Jackknife variance over groups."""
+        return _jackknife(self.without - self.value)
+
+    @property
+    def n_values(self) -> float:
+        """Effective number of groups: groups of equal size that give the same variance."""
+        return float(1 / np.square(self.weights).sum())
 
 
 def variance_components(values: Sequence[float] | np.ndarray, sites: pd.DataFrame) -> dict[str, float | None]:
@@ -53,28 +87,6 @@ def variance_components(values: Sequence[float] | np.ndarray, sites: pd.DataFram
         estimates[k] = max(0.0, (observed[k] - float(system[k, k + 1 :] @ estimates[k + 1 :])) / system[k, k])
         components[name] = float(estimates[k])
     return {name: components[name] for name in LEVELS}
-
-
-def _sum_of_squares(y: np.ndarray, group: np.ndarray) -> float:
-    n = np.bincount(group)
-    return float((np.bincount(group, weights=y) ** 2 / n).sum())
-
-
-def _share(group: np.ndarray, component: np.ndarray) -> float:
-    """Return the coefficient of a variance component.
-
-    The sum over groups of the squared row numbers of the component's levels, divided by the group's row number.
-    """
-    pairs, counts = np.unique(np.stack([group, component]), axis=1, return_counts=True)
-    sizes = np.bincount(group)
-    return float((counts.astype(np.float64) ** 2 / sizes[pairs[0]]).sum())
-
-
-MIN_GROUPS = 5  # fewer give no interval: it would span half of [0, 1]
-MIN_SEEDS = 3  # for a difference between networks: two seeds say too little about the variance over seeds
-MIN_INTRACLASS = 0.02  # smallest assumed intraclass correlation of wells of one group; they share their staining
-QUANTILES = (0.025, 0.975)
-Interval = tuple[float, float]
 
 
 def share_interval(
@@ -144,35 +156,6 @@ def mean_interval(
     """
     intervals = mean_intervals(np.asarray(values, dtype=np.float64)[:, None], groups, min_error=min_error)
     return None if intervals is None else [float(end) for end in intervals[0]]
-
-
-@dataclass(frozen=True)
-class LeaveOneGroupOut:
-    """Hold an accuracy, and the same without each of the groups.
-
-    Attributes:
-        value: Accuracy, or the mean recall of the classes.
-        without: The same with one group left out, [group].
-        weights: Weight of each group in the value, [group].
-        sizes: Rows of each group, [group].
-        by_class: Rows of each class, [class].
-    """
-
-    value: float
-    without: Float[np.ndarray, " group"]
-    weights: Float[np.ndarray, " group"]
-    sizes: Float[np.ndarray, " group"]
-    by_class: Float[np.ndarray, " class"]
-
-    @property
-    def variance(self) -> float:
-        """Jackknife variance over groups."""
-        return _jackknife(self.without - self.value)
-
-    @property
-    def n_values(self) -> float:
-        """Effective number of groups: groups of equal size that give the same variance."""
-        return float(1 / np.square(self.weights).sum())
 
 
 def leave_one_group_out(
@@ -252,6 +235,21 @@ def crossed_intervals(
     # The smallest possible change is one well.
     half = _t_quantile(n_values) * max(np.sqrt(variance), 1 / n_wells)
     return interval, (float(differences.mean() - half), float(differences.mean() + half))
+
+
+def _sum_of_squares(y: np.ndarray, group: np.ndarray) -> float:
+    n = np.bincount(group)
+    return float((np.bincount(group, weights=y) ** 2 / n).sum())
+
+
+def _share(group: np.ndarray, component: np.ndarray) -> float:
+    """Return the coefficient of a variance component.
+
+    The sum over groups of the squared row numbers of the component's levels, divided by the group's row number.
+    """
+    pairs, counts = np.unique(np.stack([group, component]), axis=1, return_counts=True)
+    sizes = np.bincount(group)
+    return float((counts.astype(np.float64) ** 2 / sizes[pairs[0]]).sum())
 
 
 def _variance_over_seeds(values: np.ndarray, without: np.ndarray, n_groups: float) -> tuple[float, float]:

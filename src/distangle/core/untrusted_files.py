@@ -11,6 +11,19 @@ from typing import Any
 from distangle.errors import DistangleError, RunError
 
 MAX_JSON_BYTES = 256 * 2**20  # the largest file that distangle writes, a planted truth, has a hundredth of it
+_NAMES: dict[type, str] = {
+    dict: "names and values",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "nothing",
+}
+
+
+class UnexpectedContent(ValueError):
+    """The content of a file has another type than expected; the message may be shown."""
 
 
 @contextlib.contextmanager
@@ -54,10 +67,6 @@ def read_json(path: Path, *, fix: str, error: type[DistangleError] = RunError) -
         if not isinstance(content, dict):
             raise UnexpectedContent(f"expected names and values, `{{...}}`, found {_type_name(content)}")
     return content
-
-
-class UnexpectedContent(ValueError):
-    """The content of a file has another type than expected; the message may be shown."""
 
 
 def check_type(value: Any, kind: type | tuple[type, ...], *, name: str) -> Any:
@@ -140,14 +149,3 @@ def _as_tuple(kind: type | tuple[type, ...]) -> tuple[type, ...]:
 
 def _type_name(value: Any) -> str:
     return _NAMES.get(type(value), type(value).__name__)
-
-
-_NAMES: dict[type, str] = {
-    dict: "names and values",
-    list: "a list",
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "nothing",
-}

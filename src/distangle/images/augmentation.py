@@ -82,6 +82,15 @@ def augment(image: np.ndarray, augmentation: Augmentation, *, out: np.ndarray) -
     return out
 
 
+def invert_augmentation(maps: np.ndarray, number: int) -> np.ndarray:
+    """Return maps [..., height, width] in the orientation of the original image."""
+    if number & 2:
+        maps = maps[..., ::-1]
+    if number & 1:
+        maps = maps[..., ::-1, :]
+    return np.swapaxes(maps, -1, -2) if number & 4 else maps
+
+
 def _copy(image: np.ndarray, out: np.ndarray, *, columns: int) -> None:
     """Copy in strips, so that a transposed image is read by whole cache lines."""
     for left in range(0, out.shape[2], columns):
@@ -103,12 +112,3 @@ def _mirror(positions: np.ndarray, length: int) -> np.ndarray:
     """Return the nearest pixels, mirrored at the edges (the edge pixel twice)."""
     period = np.rint(positions).astype(np.intp) % (2 * length)
     return np.asarray(np.minimum(period, 2 * length - 1 - period))
-
-
-def invert_augmentation(maps: np.ndarray, number: int) -> np.ndarray:
-    """Return maps [..., height, width] in the orientation of the original image."""
-    if number & 2:
-        maps = maps[..., ::-1]
-    if number & 1:
-        maps = maps[..., ::-1, :]
-    return np.swapaxes(maps, -1, -2) if number & 4 else maps

@@ -11,24 +11,21 @@ from distangle.errors import ImageError
 from distangle.screen import Channel
 
 # Six hues that most readers can distinguish, for channels without a valid colour.
-SPARE_COLOURS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
+FALLBACK_COLORS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
 LOW_PERCENTILE = 10.0
 HIGH_PERCENTILE = 99.8
-ACTIVATION_COLOURS = "inferno"
+ACTIVATION_COLORMAP = "inferno"
 
 
-def channel_colours(channels: Sequence[Channel]) -> np.ndarray:
+def channel_colors(channels: Sequence[Channel]) -> np.ndarray:
     """Return the display color of every channel, float [channel, 3] in [0, 1].
 
-    A single channel is white; a channel with an empty or invalid color gets one of `SPARE_COLOURS`.
+    A single channel is white; a channel with an empty or invalid color gets one of `FALLBACK_COLORS`.
     """
     if len(channels) == 1:
         return np.ones((1, 3))
     return np.array(
-        [
-            _colour(channel.colour, spare=SPARE_COLOURS[place % len(SPARE_COLOURS)])
-            for place, channel in enumerate(channels)
-        ]
+        [_to_rgb(channel.colour, spare=FALLBACK_COLORS[k % len(FALLBACK_COLORS)]) for k, channel in enumerate(channels)]
     )
 
 
@@ -102,7 +99,7 @@ def grey(channels: np.ndarray) -> np.ndarray:
 
 
 def overlay(
-    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLOURS
+    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLORMAP
 ) -> np.ndarray:
     """Blend an attribution map over a picture, uint8 [height, width, 3].
 
@@ -157,7 +154,7 @@ def reduce(picture: np.ndarray, *, max_side: int) -> np.ndarray:
     return np.asarray(averaged.reshape(height // factor, width // factor, *picture.shape[2:]))
 
 
-def _colour(name: str, *, spare: str) -> tuple[float, float, float]:
+def _to_rgb(name: str, *, spare: str) -> tuple[float, float, float]:
     try:
         return to_rgb(name)
     except ValueError:

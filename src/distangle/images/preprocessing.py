@@ -25,6 +25,25 @@ _EXACT_PIXELS = 1 << 20  # number of 16-bit pixels whose squares add up exactly 
 EPSILON = 1e-6  # pixel units; a constant channel becomes zero instead of NaN
 
 
+class Preprocessing(BaseModel):
+    """Setting of the steps from file to network: bin, transform, standardize."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    binning: int = Field(default=1, ge=0, description="mean of n x n pixels; 0 lets the size of the images decide")
+    transform: Transform = "none"
+    standardise: Standardization = "image"
+    fixed: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
+        default=None,
+        description="mean and standard deviation of each channel over training images, for standardise=training",
+    )
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a prediction depends on other wells of the same plate or experiment."""
+        return self.standardise not in ("image", "training")
+
+
 def channel_statistics(image: np.ndarray, *, transform: Transform = "none") -> np.ndarray:
     """Return mean and standard deviation of every channel of one image.
 
@@ -47,41 +66,6 @@ def channel_statistics(image: np.ndarray, *, transform: Transform = "none") -> n
         rows.append((plain / n_pixels, (n_pixels * squared - plain * plain) / n_pixels**2))
     mean, variance = np.array(rows, dtype=np.float64).T
     return np.stack([mean, np.sqrt(variance)]).astype(np.float32)
-
-
-def _power_sums(image: np.ndarray, kernels: ModuleType | None) -> list[tuple[int, int]]:
-    """Return the sum of each channel's pixels and the sum of their squares."""
-    if kernels is not None:
-        sums = np.empty((len(image), 2), dtype=np.uint64)
-        kernels.power_sums(np.ascontiguousarray(image), sums)
-        return [(int(plain), int(squared)) for plain, squared in sums]
-    sums_by_channel = []
-    for plane in image:
-        flat = plane.reshape(-1)
-        parts = [flat[k : k + _EXACT_PIXELS].astype(np.float64) for k in range(0, flat.size, _EXACT_PIXELS)]
-        sums_by_channel.append((sum(int(part.sum()) for part in parts), sum(int(part @ part) for part in parts)))
-    return sums_by_channel
-
-
-def _counts(image: np.ndarray, kernels: ModuleType | None) -> np.ndarray:
-    """Return how often each value occurs in each channel, int64 [channel, value]."""
-    n_values = np.iinfo(image.dtype).max + 1
-    if kernels is None:
-        return np.stack([np.bincount(plane.reshape(-1), minlength=n_values) for plane in image])
-    counts = np.zeros((len(image), n_values), dtype=np.int64)
-    kernels.count_values(np.ascontiguousarray(image), counts)
-    return counts
-
-
-def _from_counts(counts: np.ndarray) -> np.ndarray:
-    roots = np.sqrt(np.arange(counts.shape[1], dtype=np.float64))
-    n_pixels = counts[0].sum()
-    mean = counts @ roots / n_pixels
-    std = [
-        np.sqrt(of_channel @ (roots - channel_mean) ** 2 / n_pixels)
-        for of_channel, channel_mean in zip(counts, mean, strict=True)
-    ]
-    return np.stack([mean, np.array(std)]).astype(np.float32)
 
 
 def pooled_statistics(statistics: np.ndarray) -> np.ndarray:
@@ -142,8 +126,8 @@ def statistics_by_site(
         return image_statistics
     if by not in GROUP:
         raise ConfigError(f"Unknown standardization {by!r}. {did_you_mean(by, ['image', 'training', *GROUP])}")
-    is_wanted = np.zeros(len(screen.sites), dtype=bool)
-    is_wanted[list(range(len(is_wanted)) if rows is None else rows)] = True
+    is_needed = np.zeros(len(screen.sites), dtype=bool)
+    is_needed[list(range(len(is_needed)) if rows is None else rows)] = True
     readable = np.isfinite(image_statistics).all(axis=(1, 2))
     is_control = np.zeros(len(screen.sites), dtype=bool)
     is_control[control_rows(screen, range(len(screen.sites)))] = True
@@ -151,7 +135,7 @@ def statistics_by_site(
     codes = group_codes(screen.sites, GROUP[by], fold)
     order = np.argsort(codes, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        if not (is_wanted[group] & readable[group]).any():
+        if not (is_needed[group] & readable[group]).any():
             continue
         pooled = group[readable[group]]
         controls = pooled[is_control[pooled]]
@@ -200,25 +184,6 @@ def standardize(
     return out
 
 
-class Preprocessing(BaseModel):
-    """Setting of the steps from file to network: bin, transform, standardize."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    binning: int = Field(default=1, ge=0, description="mean of n x n pixels; 0 lets the size of the images decide")
-    transform: Transform = "none"
-    standardise: Standardization = "image"
-    fixed: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
-        default=None,
-        description="mean and standard deviation of each channel over training images, for standardise=training",
-    )
-
-    @property
-    def transductive(self) -> bool:
-        """Whether a prediction depends on other wells of the same plate or experiment."""
-        return self.standardise not in ("image", "training")
-
-
 def binning_for(height: int, width: int, *, shortest: int = 96) -> int:
     """Return the largest power-of-two binning that leaves at least `shortest` pixels.
 
@@ -250,3 +215,38 @@ def bin_pixels(image: np.ndarray, n: int) -> np.ndarray:
     cut = image[:, : height // n * n, : width // n * n]
     blocks = cut.reshape(channels, height // n, n, width // n, n)
     return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), dtype=image.dtype)
+
+
+def _power_sums(image: np.ndarray, kernels: ModuleType | None) -> list[tuple[int, int]]:
+    """Return the sum of each channel's pixels and the sum of their squares."""
+    if kernels is not None:
+        sums = np.empty((len(image), 2), dtype=np.uint64)
+        kernels.power_sums(np.ascontiguousarray(image), sums)
+        return [(int(plain), int(squared)) for plain, squared in sums]
+    sums_by_channel = []
+    for plane in image:
+        flat = plane.reshape(-1)
+        parts = [flat[k : k + _EXACT_PIXELS].astype(np.float64) for k in range(0, flat.size, _EXACT_PIXELS)]
+        sums_by_channel.append((sum(int(part.sum()) for part in parts), sum(int(part @ part) for part in parts)))
+    return sums_by_channel
+
+
+def _counts(image: np.ndarray, kernels: ModuleType | None) -> np.ndarray:
+    """Return how often each value occurs in each channel, int64 [channel, value]."""
+    n_values = np.iinfo(image.dtype).max + 1
+    if kernels is None:
+        return np.stack([np.bincount(plane.reshape(-1), minlength=n_values) for plane in image])
+    counts = np.zeros((len(image), n_values), dtype=np.int64)
+    kernels.count_values(np.ascontiguousarray(image), counts)
+    return counts
+
+
+def _from_counts(counts: np.ndarray) -> np.ndarray:
+    roots = np.sqrt(np.arange(counts.shape[1], dtype=np.float64))
+    n_pixels = counts[0].sum()
+    mean = counts @ roots / n_pixels
+    std = [
+        np.sqrt(of_channel @ (roots - channel_mean) ** 2 / n_pixels)
+        for of_channel, channel_mean in zip(counts, mean, strict=True)
+    ]
+    return np.stack([mean, np.array(std)]).astype(np.float32)

@@ -131,7 +131,7 @@ class SiteRenderer:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
         self._screen, self._folder = screen, folder
         self._image = read or VerifiedReader(screen).read
-        self._colours = composites.channel_colours(screen.card.channels)
+        self._colours = composites.channel_colors(screen.card.channels)
         self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)

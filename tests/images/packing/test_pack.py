@@ -330,8 +330,8 @@ def test_a_disk_without_room_for_the_pack_is_told_before_anything_is_packed(
 
 def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_path: Path) -> None:
     holding = (
-        "import sys, time; from pathlib import Path; from distangle.core.lock import locked\n"
-        "with locked(Path(sys.argv[1]), say=print): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from distangle.core.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1]), say=print): print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", holding, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

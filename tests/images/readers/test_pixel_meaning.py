@@ -173,7 +173,7 @@ def test_packed_bits_that_cannot_be_read_are_refused_at_the_header(tmp_path: Pat
 @pytest.mark.parametrize("mode", ["P", "RGB", "LA", "1"])
 def test_a_png_of_colours_is_refused(tmp_path: Path, mode: str) -> None:
     Image.fromarray(stored()).convert(mode).save(tmp_path / "a.png")
-    with pytest.raises(PixelTypeError, match="expected one grey channel of 8 or 16 bit per file"):
+    with pytest.raises(PixelTypeError, match="expected one gray channel of 8 or 16 bit per file"):
         probe_image(tmp_path / "a.png")
 
 

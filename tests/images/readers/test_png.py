@@ -66,7 +66,7 @@ def a_plane(dtype: str, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "isal":
         pytest.importorskip("isal")
-    monkeypatch.setattr(png, "_inflate", lambda: zlib if request.param == "zlib" else isal_zlib)
+    monkeypatch.setattr(png, "_zlib_module", lambda: zlib if request.param == "zlib" else isal_zlib)
     return
 
 
@@ -288,6 +288,6 @@ def test_channels_that_disagree_are_left_to_the_reader_that_says_so(tmp_path: Pa
 def test_without_numba_the_pixels_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane, path = a_plane("uint16", (15, 14)), tmp_path / "plane.png"
     path.write_bytes(png_file(plane, [4, 3]))
-    monkeypatch.setattr(png, "_unfilter", lambda: None)
+    monkeypatch.setattr(png, "_load_unfilter", lambda: None)
     assert png.read_pngs([path]) is None
     np.testing.assert_array_equal(read_image([path], [None])[0], plane)

@@ -140,7 +140,7 @@ def test_colour_and_float_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 4, 3), np.uint8), photometric="rgb")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 4), np.float32))
     for name, message in [
-        ("rgb.png", "is RGB of 8 bit; expected one grey channel"),
+        ("rgb.png", "is RGB of 8 bit; expected one gray channel"),
         ("rgb.tif", r"shape \(4, 4, 3\); expected gray planes"),
         ("float.tif", "holds float32 pixels; expected uint8 or uint16"),
     ]:

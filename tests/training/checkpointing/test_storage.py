@@ -80,7 +80,7 @@ def test_a_fault_at_any_operation_of_a_save_keeps_the_old_state(
                 said = str(error)
                 assert re.search(r"epoch-0003\.(safetensors|json) was not written: ", said), said
                 assert os.strerror(number).lower() in said
-                assert "What was there before is untouched" in said
+                assert "The earlier file is untouched" in said
                 if number in (errno.ENOSPC, errno.EDQUOT):
                     assert re.search(r"Needed: [\d.]+ (bytes|kB); free: [\d.]+ [kMGT]?B", said), said
             else:

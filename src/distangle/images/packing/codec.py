@@ -57,6 +57,89 @@ def reconstruct(flat: np.ndarray, height: int, width: int) -> np.ndarray:
     return _recompose(flat - flat.dtype.type(ZERO_RESIDUAL), height, width, depth=DEPTH)
 
 
+def split_nibbles(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split numbers into bytes, and bytes into nibbles where that is as small.
+
+    Args:
+        flat: uint8 or uint16 [channel, number], an even number of them.
+
+    Returns:
+        uint8 [byte, channel, number], the low byte first, and bool [byte, channel]: which rows are nibbles. The first
+        half of such a row holds the low nibbles, each byte those of two numbers half a row apart; the second half the
+        high ones.
+    """
+    parts = np.stack([((flat >> (8 * k)) & 255).astype(np.uint8) for k in range(flat.itemsize)])
+    low, high = parts & 15, parts >> 4
+    n = flat.shape[1] // 2
+    halves = np.concatenate([low[..., :n] | low[..., n:] << 4, high[..., :n] | high[..., n:] << 4], axis=-1)
+    is_split = np.zeros(parts.shape[:2], dtype=bool)
+    for index in np.ndindex(is_split.shape):
+        cost = _bytes_needed(halves[index][:n], min_bits=0.0) + _bytes_needed(halves[index][n:], min_bits=0.0)
+        is_split[index] = cost <= _SPLIT_TOLERANCE * _bytes_needed(parts[index], min_bits=1.0)
+    return np.where(is_split[..., None], halves, parts), is_split
+
+
+def join_nibbles(parts: np.ndarray, is_split: np.ndarray) -> np.ndarray:
+    """Return the numbers from `split_nibbles`, uint8 or uint16 [channel, number]."""
+    n = parts.shape[-1] // 2
+    low, high = parts[..., :n], parts[..., n:]
+    whole = np.concatenate([(low & 15) | ((high & 15) << 4), (low >> 4) | (high & 240)], axis=-1)
+    values = np.where(is_split[..., None], whole, parts)
+    return np.asarray(values[0] if len(values) == 1 else values[0] | (values[1].astype(np.uint16) << 8))
+
+
+def compress(content: bytes, *, level: int) -> bytes:
+    """Return a zstd frame that ends with the checksum of its content.
+
+    Raises:
+        ConfigError: The level is invalid, or the zstd package is not installed.
+    """
+    if not LEVELS[0] <= level <= LEVELS[1]:
+        raise ConfigError(f"zstd has no level {level}: expected {LEVELS[0]} (fast) to {LEVELS[1]} (small).")
+    return bytes(_codec()(level=level, checksum=True).encode(content))
+
+
+def decompress(frame: bytes | memoryview, *, n_bytes: int, path: Path) -> np.ndarray:
+    """Return the content of a zstd frame, uint8 [byte].
+
+    Args:
+        frame: From `compress`, or from any other program.
+        n_bytes: Expected length of the content; checked before memory is allocated.
+        path: Name of the file, for error messages.
+
+    Raises:
+        ImageError: The frame is damaged, or its content has another length.
+        ConfigError: The zstd package is not installed.
+    """
+    size = content_size(frame)
+    if size != n_bytes:
+        raise ImageError(f"{path} is damaged: its frame holds {size} bytes, expected {n_bytes}. Pack the screen again.")
+    content = np.empty(n_bytes, dtype=np.uint8)
+    try:
+        _codec()().decode(frame, content)
+    except (RuntimeError, ValueError) as error:
+        raise ImageError(
+            f"{path} is damaged ({error}). Pack the screen again: `distangle pack` writes only missing or damaged "
+            "images."
+        ) from error
+    return content
+
+
+def content_size(frame: bytes | memoryview) -> int | None:
+    """Return the content size of a frame; None if absent, or if it is not a frame.
+
+    Source: RFC 8878, 3.1.1.1
+    """
+    if bytes(frame[:4]) != MAGIC or len(frame) < MIN_FRAME:
+        return None
+    descriptor = frame[4]
+    is_single = descriptor >> 5 & 1
+    start = 5 + (1 - is_single) + (0, 1, 2, 4)[descriptor & 3]
+    length = (is_single, 2, 4, 8)[descriptor >> 6]
+    size = int.from_bytes(frame[start : start + length], "little")
+    return size + (256 if length == 2 else 0) if length else None
+
+
 def _decompose(planes: np.ndarray, depth: int) -> list[np.ndarray]:
     if depth == 0:
         differences = np.diff(planes, axis=2, prepend=0)
@@ -112,37 +195,6 @@ def _previous_neighbor(planes: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(planes.take(np.maximum(np.arange(planes.shape[axis]) - 1, 0), axis=axis))
 
 
-def split_nibbles(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split numbers into bytes, and bytes into nibbles where that is as small.
-
-    Args:
-        flat: uint8 or uint16 [channel, number], an even number of them.
-
-    Returns:
-        uint8 [byte, channel, number], the low byte first, and bool [byte, channel]: which rows are nibbles. The first
-        half of such a row holds the low nibbles, each byte those of two numbers half a row apart; the second half the
-        high ones.
-    """
-    parts = np.stack([((flat >> (8 * k)) & 255).astype(np.uint8) for k in range(flat.itemsize)])
-    low, high = parts & 15, parts >> 4
-    n = flat.shape[1] // 2
-    halves = np.concatenate([low[..., :n] | low[..., n:] << 4, high[..., :n] | high[..., n:] << 4], axis=-1)
-    is_split = np.zeros(parts.shape[:2], dtype=bool)
-    for index in np.ndindex(is_split.shape):
-        cost = _bytes_needed(halves[index][:n], min_bits=0.0) + _bytes_needed(halves[index][n:], min_bits=0.0)
-        is_split[index] = cost <= _SPLIT_TOLERANCE * _bytes_needed(parts[index], min_bits=1.0)
-    return np.where(is_split[..., None], halves, parts), is_split
-
-
-def join_nibbles(parts: np.ndarray, is_split: np.ndarray) -> np.ndarray:
-    """Return the numbers from `split_nibbles`, uint8 or uint16 [channel, number]."""
-    n = parts.shape[-1] // 2
-    low, high = parts[..., :n], parts[..., n:]
-    whole = np.concatenate([(low & 15) | ((high & 15) << 4), (low >> 4) | (high & 240)], axis=-1)
-    values = np.where(is_split[..., None], whole, parts)
-    return np.asarray(values[0] if len(values) == 1 else values[0] | (values[1].astype(np.uint16) << 8))
-
-
 def _bytes_needed(values: np.ndarray, *, min_bits: float) -> float:
     """Return the bytes of an entropy code with at least `min_bits` bits per value.
 
@@ -151,58 +203,6 @@ def _bytes_needed(values: np.ndarray, *, min_bits: float) -> float:
     shares = np.bincount(values, minlength=256) / max(values.size, 1)
     shares = shares[shares > 0]
     return float(max(-(shares * np.log2(shares)).sum(), min_bits)) * values.size / 8
-
-
-def compress(content: bytes, *, level: int) -> bytes:
-    """Return a zstd frame that ends with the checksum of its content.
-
-    Raises:
-        ConfigError: The level is invalid, or the zstd package is not installed.
-    """
-    if not LEVELS[0] <= level <= LEVELS[1]:
-        raise ConfigError(f"zstd has no level {level}: expected {LEVELS[0]} (fast) to {LEVELS[1]} (small).")
-    return bytes(_codec()(level=level, checksum=True).encode(content))
-
-
-def decompress(frame: bytes | memoryview, *, n_bytes: int, path: Path) -> np.ndarray:
-    """Return the content of a zstd frame, uint8 [byte].
-
-    Args:
-        frame: From `compress`, or from any other program.
-        n_bytes: Expected length of the content; checked before memory is allocated.
-        path: Name of the file, for error messages.
-
-    Raises:
-        ImageError: The frame is damaged, or its content has another length.
-        ConfigError: The zstd package is not installed.
-    """
-    size = content_size(frame)
-    if size != n_bytes:
-        raise ImageError(f"{path} is damaged: its frame holds {size} bytes, expected {n_bytes}. Pack the screen again.")
-    content = np.empty(n_bytes, dtype=np.uint8)
-    try:
-        _codec()().decode(frame, content)
-    except (RuntimeError, ValueError) as error:
-        raise ImageError(
-            f"{path} is damaged ({error}). Pack the screen again: `distangle pack` writes only missing or damaged "
-            "images."
-        ) from error
-    return content
-
-
-def content_size(frame: bytes | memoryview) -> int | None:
-    """Return the content size of a frame; None if absent, or if it is not a frame.
-
-    Source: RFC 8878, 3.1.1.1
-    """
-    if bytes(frame[:4]) != MAGIC or len(frame) < MIN_FRAME:
-        return None
-    descriptor = frame[4]
-    is_single = descriptor >> 5 & 1
-    start = 5 + (1 - is_single) + (0, 1, 2, 4)[descriptor & 3]
-    length = (is_single, 2, 4, 8)[descriptor >> 6]
-    size = int.from_bytes(frame[start : start + length], "little")
-    return size + (256 if length == 2 else 0) if length else None
 
 
 def _codec() -> Any:

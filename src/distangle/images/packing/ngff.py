@@ -123,6 +123,15 @@ def describe_array(chunk: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
+def metadata_of(chunk: Path) -> dict[str, Any]:
+    """Return the attributes beside `ome` of a chunk's image; empty if unreadable."""
+    path = chunk.parents[len(CHUNK) - 1] / METADATA_FILE
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["attributes"]["distangle"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _write_group(folder: Path, ome: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
     attributes = {"ome": ome, **({"distangle": about} if about else {})}
     write_json(folder / METADATA_FILE, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
@@ -154,12 +163,3 @@ def _omero_channel(channel: Channel, plane: np.ndarray) -> dict[str, Any]:
         "active": True,
         "window": {"start": low, "end": max(high, low + 1), "min": 0.0, "max": float(np.iinfo(plane.dtype).max)},
     }
-
-
-def metadata_of(chunk: Path) -> dict[str, Any]:
-    """Return the attributes beside `ome` of a chunk's image; empty if unreadable."""
-    path = chunk.parents[len(CHUNK) - 1] / METADATA_FILE
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["attributes"]["distangle"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -77,11 +77,6 @@ def restore_with_numpy(parts: np.ndarray, is_split: np.ndarray, planes: np.ndarr
     JIT_THRESHOLD.count(planes.size)
 
 
-def _fast_decoder() -> Decoder:
-    loops = load_kernels("distangle.images.packing.codec_kernels")
-    return restore_with_numpy if loops is None else loops.restore_with_numba
-
-
 def record_header(blob: bytes, *, path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a record, and the offset of its pixels.
 
@@ -109,3 +104,8 @@ def record_header(blob: bytes, *, path: Path) -> tuple[dict[str, Any], int]:
             "images."
         ) from error
     return header, _HEAD.size + length
+
+
+def _fast_decoder() -> Decoder:
+    loops = load_kernels("distangle.images.packing.codec_kernels")
+    return restore_with_numpy if loops is None else loops.restore_with_numba

@@ -15,6 +15,8 @@ from distangle.errors import ImageError
 
 CLIPPED_BITS = (8, 10, 12, 14, 15, 16)  # a camera of n bits clips at 2^n - 1
 MIN_CLIPPED_PIXELS = 5  # pixels at the maximum that count as clipping
+Read = Callable[[Sequence[Path], Sequence[int | None]], np.ndarray]
+"""Function that reads the channels of an image from files and pages, like `read_image`. Raises ImageError."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,21 @@ class PlaneMeasurement:
     tail_rows: int
     sharpness: float
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneRead:
+    """Measurements of a plane, or the reason why it cannot be read.
+
+    Attributes:
+        measures: The fields of `PlaneMeasurement` by name; empty for an unreadable plane.
+        profile: Mean of each part of the plane over its total mean; None for a black plane.
+        reason: Why it cannot be read; "" if it can.
+    """
+
+    measures: dict[str, object]
+    profile: np.ndarray | None = None
+    reason: str = ""
 
 
 def measure_plane(plane: np.ndarray) -> PlaneMeasurement:
@@ -113,46 +130,6 @@ def sharpness(plane: np.ndarray) -> float:
     return float((interior - smooth).var(dtype=np.float64)) / variance if variance > 0 else 0.0
 
 
-def _histogram(plane: np.ndarray) -> np.ndarray:
-    if plane.dtype == np.uint8:  # four times as fast as bincount, which first makes 64-bit indices
-        return np.array(Image.fromarray(plane).histogram(), dtype=np.int64)
-    return np.bincount(plane.ravel())
-
-
-def _longest_run(plane: np.ndarray) -> tuple[int, int]:
-    flat = plane.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0], edges])
-    lengths = np.diff(np.concatenate([starts, [flat.size]]))
-    longest = int(lengths.argmax())
-    return int(lengths[longest]), int(starts[longest])
-
-
-def _tail_rows(plane: np.ndarray) -> int:
-    last = plane[-1, -1]
-    varied_rows = np.flatnonzero((plane != last).any(axis=1))
-    return int(len(plane) - 1 - varied_rows[-1]) if len(varied_rows) else len(plane)
-
-
-Read = Callable[[Sequence[Path], Sequence[int | None]], np.ndarray]
-"""Function that reads the channels of an image from files and pages, like `read_image`. Raises ImageError."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneRead:
-    """Measurements of a plane, or the reason why it cannot be read.
-
-    Attributes:
-        measures: The fields of `PlaneMeasurement` by name; empty for an unreadable plane.
-        profile: Mean of each part of the plane over its total mean; None for a black plane.
-        reason: Why it cannot be read; "" if it can.
-    """
-
-    measures: dict[str, object]
-    profile: np.ndarray | None = None
-    reason: str = ""
-
-
 def measure_site(
     read: Read, paths: Sequence[Path], pages: Sequence[int | None], *, grid: tuple[int, int]
 ) -> list[PlaneRead]:
@@ -194,6 +171,27 @@ def from_json(content: dict[str, Any]) -> PlaneRead:
     if content["profile"] is not None:
         profile = np.frombuffer(base64.b64decode(content["profile"]), dtype="<f8").reshape(content["shape"])
     return PlaneRead(measures=content["measures"], profile=profile, reason=content["reason"])
+
+
+def _histogram(plane: np.ndarray) -> np.ndarray:
+    if plane.dtype == np.uint8:  # four times as fast as bincount, which first makes 64-bit indices
+        return np.array(Image.fromarray(plane).histogram(), dtype=np.int64)
+    return np.bincount(plane.ravel())
+
+
+def _longest_run(plane: np.ndarray) -> tuple[int, int]:
+    flat = plane.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate([[0], edges])
+    lengths = np.diff(np.concatenate([starts, [flat.size]]))
+    longest = int(lengths.argmax())
+    return int(lengths[longest]), int(starts[longest])
+
+
+def _tail_rows(plane: np.ndarray) -> int:
+    last = plane[-1, -1]
+    varied_rows = np.flatnonzero((plane != last).any(axis=1))
+    return int(len(plane) - 1 - varied_rows[-1]) if len(varied_rows) else len(plane)
 
 
 def _read_plane(read: Read, path: Path, page: int | None) -> np.ndarray | ImageError:

@@ -69,10 +69,6 @@ def retry_io(read: Callable[[], T], *, pauses: Sequence[float] = RETRY_PAUSES) -
         ) from error.__cause__
 
 
-def _is_transient(error: ImageError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT_ERRNOS
-
-
 def inflated_length(packed: bytes, limit: int) -> tuple[int, bool]:
     """Inflate a zlib stream up to a limit; return its length and whether it ends.
 
@@ -87,3 +83,7 @@ def inflated_length(packed: bytes, limit: int) -> tuple[int, bool]:
     n = len(stream.decompress(packed, limit + 1))
     # The checksum after the last byte is only read when more output is requested.
     return n, n <= limit and (stream.eof or stream.decompress(stream.unconsumed_tail, 1) == b"" and stream.eof)
+
+
+def _is_transient(error: ImageError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT_ERRNOS

@@ -16,8 +16,8 @@ from distangle.images.jit_threshold import load_kernels
 from distangle.images.readers.common import MAX_PIXELS, inflated_length
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, colour type 0: grey)
-_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_DTYPES = {(8, 0): "uint8", (16, 0): "uint16"}  # (bits, color type 0: gray)
+_COLOR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 # Chunks that do not affect the pixels, with their length; None: any.
 _ANCILLARY = {b"pHYs": 9, b"gAMA": 4, b"sRGB": 1, b"cHRM": 32, b"tIME": 7, b"tEXt": None}
 # Left, top, steps right and down of the seven passes of an interlaced image (PNG specification, 8.2).
@@ -54,11 +54,11 @@ def png_header(head: bytes, *, path: Path) -> Header:
     """
     if len(head) < 29 or head[12:16] != b"IHDR":
         raise ValueError("no IHDR chunk")
-    width, height, bits, colour, *methods = struct.unpack(">IIBBBBB", head[16:29])
-    dtype = _DTYPES.get((bits, colour))
+    width, height, bits, color, *methods = struct.unpack(">IIBBBBB", head[16:29])
+    dtype = _DTYPES.get((bits, color))
     if dtype is None:
-        kind = f"{_COLOURS.get(colour, f'colour type {colour}')} of {bits} bit"
-        raise PixelTypeError(f"{path} is {kind}; expected one grey channel of 8 or 16 bit per file.")
+        kind = f"{_COLOR_TYPES.get(color, f'color type {color}')} of {bits} bit"
+        raise PixelTypeError(f"{path} is {kind}; expected one gray channel of 8 or 16 bit per file.")
     return Header(height, width, dtype, not any(methods), methods[2] != 0)
 
 

@@ -62,63 +62,6 @@ def find_zeroed_rows(path: Path) -> dict[int, tuple[int, int]]:
     return rows_by_page
 
 
-def _zeroed_rows(file: IO[bytes], page: tifffile.TiffPage) -> tuple[int, int] | None:
-    if page.compression != _UNCOMPRESSED or page.is_tiled or len(page.shape) != 2:
-        return None
-    height, width = (int(n) for n in page.shape)
-    row_bytes = -(-width * int(page.bitspersample) // 8)
-    strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    size = os.fstat(file.fileno()).st_size
-    if (
-        not row_bytes
-        or sum(n for _, n in strips) != height * row_bytes
-        or any(offset + n > size for offset, n in strips)
-    ):
-        return None
-    n_zeros = _trailing_zeros(file, strips)
-    n_rows = n_zeros // row_bytes
-    if n_zeros < MIN_TAIL_BYTES or not n_rows or n_zeros == height * row_bytes:
-        return None
-    end = height * row_bytes - n_zeros
-    before = _read_bytes(file, strips, max(0, end - BEFORE_BYTES), end)
-    # The zeros may start within a sample: only whole samples count.
-    sample_bytes = 2 if page.bitspersample == 16 else 1
-    samples = np.frombuffer(before[len(before) % sample_bytes :], dtype=f"u{sample_bytes}")
-    if len(samples) and float(np.mean(samples == 0)) > MAX_ZERO_SHARE:
-        return None
-    return height - n_rows + 1, height
-
-
-def _trailing_zeros(file: IO[bytes], strips: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the last bytes of a page are zero."""
-    zeros, part = 0, MIN_TAIL_BYTES
-    for offset, n in reversed(strips):
-        left = n
-        while left:
-            step = min(part, left)
-            file.seek(offset + left - step)
-            block = file.read(step)
-            n_ending = step - len(block.rstrip(b"\0"))
-            zeros += n_ending
-            if n_ending < step:
-                return zeros
-            left -= step
-            part = 1 << 20
-    return zeros
-
-
-def _read_bytes(file: IO[bytes], strips: Sequence[tuple[int, int]], start: int, end: int) -> bytes:
-    """Return some bytes of a page, counted as if its strips were contiguous."""
-    parts, first = [], 0
-    for offset, n in strips:
-        lower, upper = max(start, first), min(end, first + n)
-        if lower < upper:
-            file.seek(offset + lower - first)
-            parts.append(file.read(upper - lower))
-        first += n
-    return b"".join(parts)
-
-
 def tiff_header(path: Path, page: int = 0) -> tuple[str, tuple[int, int], int]:
     """Return pixel type and (height, width) of a page, and number of pages.
 
@@ -189,6 +132,63 @@ def read_tiff(path: Path, page: int, *, max_pixels: int) -> np.ndarray:
         raise ValueError(_describe_error(error)) from error
 
 
+def _zeroed_rows(file: IO[bytes], page: tifffile.TiffPage) -> tuple[int, int] | None:
+    if page.compression != _UNCOMPRESSED or page.is_tiled or len(page.shape) != 2:
+        return None
+    height, width = (int(n) for n in page.shape)
+    row_bytes = -(-width * int(page.bitspersample) // 8)
+    strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    size = os.fstat(file.fileno()).st_size
+    if (
+        not row_bytes
+        or sum(n for _, n in strips) != height * row_bytes
+        or any(offset + n > size for offset, n in strips)
+    ):
+        return None
+    n_zeros = _trailing_zeros(file, strips)
+    n_rows = n_zeros // row_bytes
+    if n_zeros < MIN_TAIL_BYTES or not n_rows or n_zeros == height * row_bytes:
+        return None
+    end = height * row_bytes - n_zeros
+    before = _read_bytes(file, strips, max(0, end - BEFORE_BYTES), end)
+    # The zeros may start within a sample: only whole samples count.
+    sample_bytes = 2 if page.bitspersample == 16 else 1
+    samples = np.frombuffer(before[len(before) % sample_bytes :], dtype=f"u{sample_bytes}")
+    if len(samples) and float(np.mean(samples == 0)) > MAX_ZERO_SHARE:
+        return None
+    return height - n_rows + 1, height
+
+
+def _trailing_zeros(file: IO[bytes], strips: Sequence[tuple[int, int]]) -> int:
+    """Return how many of the last bytes of a page are zero."""
+    zeros, part = 0, MIN_TAIL_BYTES
+    for offset, n in reversed(strips):
+        left = n
+        while left:
+            step = min(part, left)
+            file.seek(offset + left - step)
+            block = file.read(step)
+            n_ending = step - len(block.rstrip(b"\0"))
+            zeros += n_ending
+            if n_ending < step:
+                return zeros
+            left -= step
+            part = 1 << 20
+    return zeros
+
+
+def _read_bytes(file: IO[bytes], strips: Sequence[tuple[int, int]], start: int, end: int) -> bytes:
+    """Return some bytes of a page, counted as if its strips were contiguous."""
+    parts, first = [], 0
+    for offset, n in strips:
+        lower, upper = max(start, first), min(end, first + n)
+        if lower < upper:
+            file.seek(offset + lower - first)
+            parts.append(file.read(upper - lower))
+        first += n
+    return b"".join(parts)
+
+
 def _decode(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
     """Return a plane upright, with its stored values, for any codec."""
     if page.bitspersample == 12:
@@ -215,7 +215,7 @@ def _raw_mode(opened: ImageFile.ImageFile) -> str:
 def _checked_header(path: Path, opened: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[str, tuple[int, int]]:
     """Return pixel type and (height, width) of a page, after all checks."""
     _check_tags(opened, page)
-    shape, dtype = _grey(path, page), str(page.dtype)
+    shape, dtype = _gray_shape(path, page), str(page.dtype)
     bits = int(page.bitspersample)
     if dtype in ("uint8", "uint16") and (bits not in (8, 12, 16) or (bits == 12 and page.compression != _UNCOMPRESSED)):
         packed = f" with compression {int(page.compression)}" if bits == 12 else ""
@@ -239,14 +239,14 @@ def _check_intensities(path: Path, page: tifffile.TiffPage) -> None:
     raise PixelTypeError(f"{path} has {kind}: its pixels are not intensities. Expected gray planes.")
 
 
-def _is_ramp(colours: np.ndarray) -> bool:
+def _is_ramp(colors: np.ndarray) -> bool:
     """Return whether colors [red green blue, index] rise evenly from black.
 
     The index is then the intensity.
     """
-    ramp = np.linspace(0, 1, colours.shape[1])
-    brightest = colours.max(axis=1, initial=0).astype(float)
-    shades = colours[brightest > 0] / brightest[brightest > 0, None]
+    ramp = np.linspace(0, 1, colors.shape[1])
+    brightest = colors.max(axis=1, initial=0).astype(float)
+    shades = colors[brightest > 0] / brightest[brightest > 0, None]
     return bool(len(shades)) and bool((np.abs(shades - ramp) < _RAMP_TOLERANCE).all())
 
 
@@ -278,7 +278,7 @@ def _rotate_upright(plane: np.ndarray, orientation: int) -> np.ndarray:
     return plane
 
 
-def _grey(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
+def _gray_shape(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[int, int]:
     if len(page.shape) != 2:
         raise PixelTypeError(f"{path} has pages of shape {page.shape}; expected gray planes (height, width).")
     return int(page.shape[0]), int(page.shape[1])

@@ -151,5 +151,5 @@ def _description(page: tifffile.TiffPage) -> str:
 def _channel_labels(opened: tifffile.TiffFile, full: Sequence[int]) -> tuple[str, ...]:
     metadata = opened.imagej_metadata if opened.is_imagej else None
     labels = metadata.get("Labels", ()) if metadata else ()
-    named = tuple(str(label) for label in labels) if isinstance(labels, list | tuple) else ()
-    return named if len(named) == len(full) else ()
+    texts = tuple(str(label) for label in labels) if isinstance(labels, list | tuple) else ()
+    return texts if len(texts) == len(full) else ()

@@ -123,6 +123,16 @@ def read_planes(path: Path, pages: Sequence[int]) -> np.ndarray:
     return np.stack(planes).astype(header.dtype, copy=False)
 
 
+def is_packed_array(path: Path) -> bool:
+    """Return whether `distangle pack` wrote an array: one chunk with a checksum."""
+    chunk = path.joinpath(*ngff.CHUNK[1:])
+    try:
+        ngff.describe_array(chunk)
+    except ImageError:
+        return False
+    return chunk.is_file()
+
+
 def _read_block(path: Path, header: ArrayHeader, indices: Sequence[Sequence[int]]) -> np.ndarray:
     try:
         import zarr
@@ -138,16 +148,6 @@ def _read_block(path: Path, header: ArrayHeader, indices: Sequence[Sequence[int]
         raise ImageError(
             f"{path} is damaged ({type(error).__name__}: {error}). Copy it again, or remove its site, and index again."
         ) from error
-
-
-def is_packed_array(path: Path) -> bool:
-    """Return whether `distangle pack` wrote an array: one chunk with a checksum."""
-    chunk = path.joinpath(*ngff.CHUNK[1:])
-    try:
-        ngff.describe_array(chunk)
-    except ImageError:
-        return False
-    return chunk.is_file()
 
 
 def _read_packed_array(path: Path) -> np.ndarray | None:
