@@ -1,5 +1,6 @@
+import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,23 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data sets not found at {folder} (set DISTANGLE_DATA to their folder)")
     return folder
+
+
+@pytest.fixture
+def lab_table(tmp_path: Path) -> Callable[..., Path]:
+    """Write a table of text and every file below `images/` that it names; return the table's path."""
+
+    def write(rows: Sequence[Sequence[str]], *, delimiter: str = ",", name: str = "wells.csv") -> Path:
+        table = tmp_path / "lab" / name
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("w", newline="", encoding="utf-8") as opened:
+            csv.writer(opened, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        for row in rows[1:]:
+            for value in row:
+                if value.startswith("images/"):
+                    path = table.parent / value
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(value, encoding="utf-8")
+        return table
+
+    return write

@@ -5,7 +5,7 @@ import sys
 
 from distangle.core.allocator import keep_freed_memory
 from distangle.core.signals import stop_at_signals
-from distangle.errors import StopRequested
+from distangle.errors import StoppedError
 
 # Verbs that go on after a stop, and how they do when it came before there was anything to go on from.
 GOES_ON = {
@@ -29,7 +29,7 @@ def main() -> None:
             from distangle import cli
 
             cli.main()
-        except StopRequested as stopped:
+        except StoppedError as stopped:
             sys.stderr.write(f"error: {stopped}\n")
             sys.exit(stopped.status)
 

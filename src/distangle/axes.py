@@ -1,4 +1,4 @@
-"""Names of array axes: the only place where they are spelled."""
+"""Define the names of all array axes."""
 
 from jaxtyping import Float, Int
 from torch import Tensor

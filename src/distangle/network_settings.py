@@ -1,10 +1,10 @@
-"""Bounds and defaults of a network, shared by the configuration of a training and the saved model; no torch."""
+"""Define bounds and defaults shared by a network and its configuration; no torch."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-# The cosine of an embedding of one number to any class vector is 1 or -1.
+# With an embedding of size 1 every cosine to a class vector would be 1 or -1.
 EmbeddingSize = Annotated[int, Field(ge=2)]
 NormMomentum = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -13,7 +13,7 @@ BACKBONE = "densenet161"
 EMBEDDING_SIZE = 1024
 NORM_MOMENTUM = 0.05
 
-# Fields that `ModelConfig` takes over from `network` of the configuration as they are.
+# Fields that `ModelConfig` copies from `network` of the configuration.
 NETWORK_FIELDS = (
     "backbone",
     "embedding_size",

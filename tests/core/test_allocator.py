@@ -30,19 +30,19 @@ print(kept, pages() - before)
 
 
 class RecordedLibrary:
-    """A C library that accepts single blocks up to a largest one and remembers what it was told."""
+    """A C library that accepts single blocks up to a largest one and records its calls."""
 
     largest = 2**30
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, int]] = []
+        self.calls_made: list[tuple[int, int]] = []
 
     @property
     def mallopt(self) -> "RecordedLibrary":
         return self
 
     def __call__(self, parameter: int, value: int) -> int:
-        self.told.append((parameter, value))
+        self.calls_made.append((parameter, value))
         return int(parameter != -3 or value <= self.largest)
 
 
@@ -54,17 +54,17 @@ def library(monkeypatch: pytest.MonkeyPatch) -> RecordedLibrary:
     return library
 
 
-def asked_pages(word: str, environment: dict[str, str]) -> tuple[str, int]:
-    ran = subprocess.run(
-        [sys.executable, "-c", FREED, word], capture_output=True, text=True, check=True, env=environment
+def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, int]:
+    process = subprocess.run(
+        [sys.executable, "-c", FREED, argument], capture_output=True, text=True, check=True, env=environment
     )
-    kept, pages = ran.stdout.split()
+    kept, pages = process.stdout.split()
     return kept, int(pages)
 
 
 @pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
 def test_memory_that_was_freed_is_not_asked_of_the_system_again() -> None:
-    given_back, kept = asked_pages("leave", UNSET), asked_pages("keep", UNSET)
+    given_back, kept = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
     assert (given_back[0], kept[0]) == ("False", "True")
     page = os.sysconf("SC_PAGE_SIZE")
     if given_back[1] < 5 * (48 << 20) // page:
@@ -74,25 +74,25 @@ def test_memory_that_was_freed_is_not_asked_of_the_system_again() -> None:
 
 def test_both_thresholds_are_set_the_one_of_single_blocks_first(library: RecordedLibrary) -> None:
     assert keep_freed_memory({"PATH": "/bin"})
-    assert library.told == [(-3, 2**30), (-1, 2**31 - 1)]
+    assert library.calls_made == [(-3, 2**30), (-1, 2**31 - 1)]
 
 
 def test_an_older_glibc_is_told_the_most_that_it_accepts(library: RecordedLibrary) -> None:
     library.largest = 2**25
     assert keep_freed_memory({})
-    assert library.told == [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]
+    assert library.calls_made == [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]
 
 
 def test_where_the_first_threshold_is_refused_the_second_is_not_set(library: RecordedLibrary) -> None:
     library.largest = 0
     assert not keep_freed_memory({})
-    assert library.told == [(-3, 2**30), (-3, 2**25)]
+    assert library.calls_made == [(-3, 2**30), (-3, 2**25)]
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_environment_says_of_the_allocator_stays(library: RecordedLibrary, name: str) -> None:
     assert not keep_freed_memory({name: "1"})
-    assert library.told == []
+    assert library.calls_made == []
 
 
 @pytest.mark.parametrize(
@@ -110,19 +110,19 @@ def test_another_c_library_is_left_alone(
     assert not keep_freed_memory({})
     monkeypatch.delattr(os, "confstr")  # Windows
     assert not keep_freed_memory({})
-    assert library.told == []
+    assert library.calls_made == []
 
 
 @pytest.mark.parametrize(
-    ("words", "calls"),
+    ("arguments", "calls"),
     [(["train", "x"], 1), (["predict"], 1), (["explain"], 1), (["demo"], 1), (["ablate"], 1), (["index"], 0), ([], 0)],
 )
 def test_the_program_sets_it_where_it_starts_and_for_verbs_that_run_a_network(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], calls: int
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], calls: int
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(sys, "argv", ["distangle", *words])
-    monkeypatch.setattr(program, "keep_freed_memory", lambda: said.append("keep"))
-    monkeypatch.setattr("distangle.cli.main", lambda: said.append("verb"))
+    calls_seen: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["distangle", *arguments])
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: calls_seen.append("keep"))
+    monkeypatch.setattr("distangle.cli.main", lambda: calls_seen.append("verb"))
     program.main()
-    assert said == ["keep"] * calls + ["verb"]
+    assert calls_seen == ["keep"] * calls + ["verb"]

@@ -10,16 +10,16 @@ from distangle.core.lock import lock_holder, run_lock
 from distangle.errors import RunError, StorageError
 
 
-def silent(said: str) -> None:
-    raise AssertionError(said)
+def silent(message: str) -> None:
+    raise AssertionError(message)
 
 
-def held_by(folder: Path, **changes: object) -> Path:
+def write_lock(folder: Path, **changes: object) -> Path:
     """Write a lock as another process would have left it."""
     lock = folder / ".lock"
     with run_lock(folder, say=silent):
-        told = json.loads(lock.read_text())
-    lock.write_text(json.dumps({**told, **changes}))
+        content = json.loads(lock.read_text())
+    lock.write_text(json.dumps({**content, **changes}))
     return lock
 
 
@@ -33,8 +33,8 @@ def dead_pid() -> int:
 
 def test_a_lock_is_held_for_a_with_and_may_be_taken_again_by_its_holder(tmp_path: Path) -> None:
     with run_lock(tmp_path, say=silent):
-        told = json.loads((tmp_path / ".lock").read_text())
-        assert (told["pid"], told["host"]) == (os.getpid(), socket.gethostname())
+        content = json.loads((tmp_path / ".lock").read_text())
+        assert (content["pid"], content["host"]) == (os.getpid(), socket.gethostname())
         assert lock_holder(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}, since 0 min"
         with run_lock(tmp_path, say=silent):
             pass
@@ -46,8 +46,8 @@ def test_a_lock_is_held_for_a_with_and_may_be_taken_again_by_its_holder(tmp_path
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_second_process_is_refused_with_process_host_and_age(tmp_path: Path) -> None:
     with run_lock(tmp_path, say=silent):
-        told = json.loads((tmp_path / ".lock").read_text())
-        (tmp_path / ".lock").write_text(json.dumps({**told, "since": "2026-01-01T00:00:00+00:00"}))
+        content = json.loads((tmp_path / ".lock").read_text())
+        (tmp_path / ".lock").write_text(json.dumps({**content, "since": "2026-01-01T00:00:00+00:00"}))
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
@@ -58,36 +58,36 @@ def test_a_second_process_is_refused_with_process_host_and_age(tmp_path: Path) -
                 os.write(writing, str(error).encode())
             os._exit(0)
         os.waitpid(child, 0)
-        said = os.read(reading, 4000).decode()
-    assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since " in said
-    assert " h " in said
-    assert f"`kill {os.getpid()}`; what it has done is kept" in said
-    assert f"remove {tmp_path / '.lock'}" in said
+        message = os.read(reading, 4000).decode()
+    assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since " in message
+    assert " h " in message
+    assert f"`kill {os.getpid()}`; its work so far is kept" in message
+    assert f"remove {tmp_path / '.lock'}" in message
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_lock_of_a_dead_process_is_cleared_aloud(tmp_path: Path) -> None:
     pid = dead_pid()
-    held_by(tmp_path, pid=pid)
-    said: list[str] = []
-    with run_lock(tmp_path, say=said.append):
+    write_lock(tmp_path, pid=pid)
+    messages: list[str] = []
+    with run_lock(tmp_path, say=messages.append):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
-    assert said == [f"cleared the lock of process {pid} on {socket.gethostname()}, since 0 min: it is dead."]
+    assert messages == [f"cleared the lock of process {pid} on {socket.gethostname()}, since 0 min: it is dead."]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this kernel does not tell when a process started")
 def test_a_number_given_to_another_process_since_is_no_holder(tmp_path: Path) -> None:
-    held_by(tmp_path, pid=os.getppid(), started="1")
-    said: list[str] = []
-    with run_lock(tmp_path, say=said.append):
+    write_lock(tmp_path, pid=os.getppid(), started="1")
+    messages: list[str] = []
+    with run_lock(tmp_path, say=messages.append):
         pass
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("changes", [{"host": "node17"}, {"host": "node17", "started": "1"}])
 def test_what_nobody_here_can_know_is_never_cleared(tmp_path: Path, changes: dict[str, object]) -> None:
-    lock = held_by(tmp_path, pid=dead_pid(), **changes)
+    lock = write_lock(tmp_path, pid=dead_pid(), **changes)
     before = lock.read_bytes()
     with pytest.raises(RunError, match=r"is in use by process \d+ on node17"), run_lock(tmp_path, say=silent):
         pass
@@ -119,7 +119,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_with_the_reason() -> Non
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_many_at_once_and_only_one_at_a_time(tmp_path: Path) -> None:
     """Four processes fight for a lock that a dead one left; what each does inside is never mixed with another's."""
-    held_by(tmp_path, pid=dead_pid())
+    write_lock(tmp_path, pid=dead_pid())
     inside = tmp_path / "inside"
     children = []
     for _ in range(4):

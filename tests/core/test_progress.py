@@ -7,13 +7,13 @@ from rich.console import Console
 
 from distangle.core import progress as module
 from distangle.core.progress import (
-    LEAST_S,
+    MIN_SECONDS,
     Clock,
     Progress,
     begin_step,
     by_percent,
     count_items,
-    forward_messages,
+    note_output,
     progress,
     show_action,
     show_waiting,
@@ -30,15 +30,15 @@ def plain() -> tuple[io.StringIO, Console]:
 @pytest.mark.parametrize("start", [0.0, 60.0])
 def test_every_time_left_is_right_within_a_factor_of_two(second: float, start: float) -> None:
     clock, total = Clock(100), 100
-    shown = 0
+    n_shown = 0
     for done in range(1, total):
         now = start + done * second
         clock.mark(done, at=now)
         left = clock.left(at=now)
         if left is not None:
-            shown += 1
+            n_shown += 1
             assert 0.5 < left / ((total - done) * second) < 2
-    assert shown > 70
+    assert n_shown > 70
 
 
 def test_what_starts_slowly_is_not_taken_for_its_speed() -> None:
@@ -82,8 +82,8 @@ def test_a_long_run_keeps_few_marks_and_the_clock_runs_between_them() -> None:
 def test_more_pieces_than_foreseen_are_not_counted_beyond_the_total() -> None:
     file, console = plain()
     with progress("explain", 1, unit="piece", console=console) as advance:
-        for said in ("one", "two"):
-            advance(said)
+        for message in ("one", "two"):
+            advance(message)
     assert file.getvalue() == "explain: 1/1 piece one\n"
     assert advance.count == ""
 
@@ -115,24 +115,24 @@ def test_steps_are_named_and_counted() -> None:
 
 
 def test_a_function_that_is_no_progress_is_told_of_pieces_only() -> None:
-    said: list[str] = []
-    begin_step(said.append, "sites", 2)
-    assert said == []
+    messages: list[str] = []
+    begin_step(messages.append, "sites", 2)
+    assert messages == []
 
 
 def test_unlike_pieces_show_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     _, console = plain()
-    shown = {}
+    left = {}
     for alike in (True, False):
         advance = Progress("explain", 0, unit="", n_steps=1, console=console)
         advance.step("layers", 50, alike=alike)
         for _ in range(20):
-            now += LEAST_S / 4
+            now += MIN_SECONDS / 4
             advance("layer")
-        shown[alike] = advance.left
-    assert shown == {True: "about 38 s left", False: ""}
+        left[alike] = advance.left
+    assert left == {True: "about 38 s left", False: ""}
 
 
 def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (None, ""),
         (0.4, "about 0 s left"),
@@ -157,25 +157,25 @@ def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytes
         (9000.0, "about 2.5 h left"),
     ],
 )
-def test_a_time_left_is_said_in_its_unit(seconds: float | None, words: str) -> None:
-    assert time_left(seconds) == words
+def test_a_time_left_is_said_in_its_unit(seconds: float | None, text: str) -> None:
+    assert time_left(seconds) == text
 
 
 def test_a_silence_of_two_seconds_is_broken_once_and_then_ever_more_rarely() -> None:
-    state = module._Attended()
-    state.title, state.words, state.heard = "train", "reading images", 100.0
+    state = module._Activity()
+    state.title, state.action, state.last_output_at = "train", "reading images", 100.0
     state.since = 100.0
-    assert state.look(101.9) == ""
-    assert state.look(102.0) == "train: reading images"
-    assert state.look(131.9) == ""
-    assert state.look(132.0) == "train: still reading images, for 32 s"
+    assert state.due_message(101.9) == ""
+    assert state.due_message(102.0) == "train: reading images"
+    assert state.due_message(131.9) == ""
+    assert state.due_message(132.0) == "train: still reading images, for 32 s"
     state.detail = "12 of 40 images"
-    assert state.look(192.0) == "train: still reading images, 12 of 40 images"
-    assert state.look(250.0) == ""
-    state.words = "scoring"
-    assert state.look(250.1) == "train: scoring, 12 of 40 images"
-    state.bars, state.words = 1, "drawing"  # a bar moves by itself
-    assert state.look(9999.0) == ""
+    assert state.due_message(192.0) == "train: still reading images, 12 of 40 images"
+    assert state.due_message(250.0) == ""
+    state.action = "scoring"
+    assert state.due_message(250.1) == "train: scoring, 12 of 40 images"
+    state.bars, state.action = 1, "drawing"  # a bar moves by itself
+    assert state.due_message(9999.0) == ""
 
 
 def test_what_was_printed_counts_as_heard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,13 +183,13 @@ def test_what_was_printed_counts_as_heard(monkeypatch: pytest.MonkeyPatch) -> No
     file, console = plain()
     with show_waiting("check", console=console):
         show_action("reading planes")
-        forward_messages()
+        note_output()
         on = count_items("reading images", 40, "images", where="epoch 3 of 60")
         on(12)
-        assert module._attended.line == "reading images, epoch 3 of 60, 12 of 40 images"
+        assert module._activity.line == "reading images, epoch 3 of 60, 12 of 40 images"
         for _ in range(100):
             if file.getvalue():
                 break
             module.time.sleep(0.02)
     assert file.getvalue().splitlines()[0] == "check: reading images, epoch 3 of 60, 12 of 40 images"
-    assert module._attended.line == ""
+    assert module._activity.line == ""

@@ -42,8 +42,8 @@ def test_a_file_is_open_to_whom_any_new_file_is(tmp_path: Path, mask: int, mode:
 def test_a_long_name_is_cut_in_a_message() -> None:
     assert brief("taxol") == "taxol"
     assert brief("x" * 5000) == "x" * 59 + "…"
-    said = did_you_mean("y" * 4000, ["x" * 5000, "y" * 5000])
-    assert len(said) < 400
+    message = did_you_mean("y" * 4000, ["x" * 5000, "y" * 5000])
+    assert len(message) < 400
 
 
 def test_json_with_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 def test_random_numbers_depend_on_every_part_of_the_key_and_on_nothing_else() -> None:
     keys = [(0, 1, "a"), (0, 2, "a"), (1, 1, "a"), (0, 1, "b"), (0, "1", "a"), (0, 11, "a"), (0, 1, 1, "a")]
-    drawn = [tuple(rng_for(*key).integers(0, 2**60, 4)) for key in keys]
-    assert len(set(drawn)) == len(keys)
-    assert tuple(rng_for(0, 1, "a").integers(0, 2**60, 4)) == drawn[0]
+    values = [tuple(rng_for(*key).integers(0, 2**60, 4)) for key in keys]
+    assert len(set(values)) == len(keys)
+    assert tuple(rng_for(0, 1, "a").integers(0, 2**60, 4)) == values[0]
     assert np.mean([rng_for(k, "mean").random() for k in range(2000)]) == pytest.approx(0.5, abs=0.02)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import beta, binomtest, t
 
 from distangle.core import stats
-from distangle.core.stats import ALIKE, LEAST_GROUPS, mean_interval, mean_intervals, share_interval
+from distangle.core.stats import MIN_GROUPS, MIN_INTRACLASS, mean_interval, mean_intervals, share_interval
 
 RNG = np.random.default_rng(0)
 REPEATS = 200
@@ -32,46 +32,46 @@ def simulation() -> ModuleType:
 
 
 def test_forty_of_forty_is_no_certainty_and_two_groups_have_no_interval() -> None:
-    right, wells = np.ones(40, bool), np.arange(40)
-    low, high = share_interval(right, wells, wells=wells) or (0, 0)
+    correct, wells = np.ones(40, bool), np.arange(40)
+    low, high = share_interval(correct, wells, wells=wells) or (0, 0)
     assert (low, high) == (pytest.approx(binomtest(40, 40).proportion_ci(0.95).low), 1)  # each well alone: .912
-    low, high = share_interval(right, wells % 10, wells=wells) or (0, 0)
-    n = 40 / (1 + 3 * ALIKE) * (t.ppf(0.975, 39) / t.ppf(0.975, 9)) ** 2
+    low, high = share_interval(correct, wells % 10, wells=wells) or (0, 0)
+    n = 40 / (1 + 3 * MIN_INTRACLASS) * (t.ppf(0.975, 39) / t.ppf(0.975, 9)) ** 2
     assert (low, high) == (pytest.approx(beta.ppf(0.025, n, 1)), 1)
-    assert share_interval(right, wells % (LEAST_GROUPS - 1), wells=wells) is None
-    assert share_interval(right, wells % LEAST_GROUPS, wells=wells) is not None
+    assert share_interval(correct, wells % (MIN_GROUPS - 1), wells=wells) is None
+    assert share_interval(correct, wells % MIN_GROUPS, wells=wells) is not None
 
 
 def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
     hits = np.array([2, 5, 7, 9, 8, 5])
     group = np.repeat(np.arange(6), 10)
-    right = np.concatenate([np.arange(10) < one for one in hits])
+    correct = np.concatenate([np.arange(10) < one for one in hits])
     p = hits.sum() / 60
     variance = (hits / 10).var(ddof=1) / 6  # leaving out one of equal groups is the variance of their mean
     n = p * (1 - p) / variance * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2
     expected = beta.ppf(0.025, n * p, n - n * p + 1), beta.ppf(0.975, n * p + 1, n - n * p)
-    assert share_interval(right, group, wells=np.arange(60)) == pytest.approx(expected)
+    assert share_interval(correct, group, wells=np.arange(60)) == pytest.approx(expected)
     # Sites of one well tell nothing new.
     four = np.repeat(np.arange(60), 4)
-    assert share_interval(right[four], group[four], wells=four) == pytest.approx(expected)
+    assert share_interval(correct[four], group[four], wells=four) == pytest.approx(expected)
 
 
 def test_leaving_out_a_group_leaves_out_its_classes() -> None:
     group, kind = RNG.integers(7, size=200), RNG.integers(5, size=200)
     kind = np.where(group == 2, 5 + kind, kind)  # one group has five classes of its own
-    right = RNG.random(200) < 0.6
+    correct = RNG.random(200) < 0.6
 
     def recall(chosen: np.ndarray) -> float:
-        return float(np.mean([right[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
+        return float(np.mean([correct[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
 
     pairs, pair = np.unique(10 * group + kind, return_inverse=True)
-    hits, counts = np.bincount(pair, weights=right), np.bincount(pair).astype(float)
-    found = stats.excluded_groups(hits, counts, of_group=pairs // 10, of_kind=pairs % 10)
-    assert found.value == pytest.approx(recall(group >= 0))
-    assert found.without == pytest.approx([recall(group != one) for one in range(7)])
-    assert found.variance == pytest.approx(6 / 7 * np.square(found.without - found.value).sum())
-    assert found.weights.sum() == pytest.approx(1)
-    assert found.weights[2] == pytest.approx(0.5)  # five of ten classes
+    hits, counts = np.bincount(pair, weights=correct), np.bincount(pair).astype(float)
+    left_out = stats.leave_one_group_out(hits, counts, of_group=pairs // 10, of_class=pairs % 10)
+    assert left_out.value == pytest.approx(recall(group >= 0))
+    assert left_out.without == pytest.approx([recall(group != one) for one in range(7)])
+    assert left_out.variance == pytest.approx(6 / 7 * np.square(left_out.without - left_out.value).sum())
+    assert left_out.weights.sum() == pytest.approx(1)
+    assert left_out.weights[2] == pytest.approx(0.5)  # five of ten classes
 
 
 def test_a_mean_has_student_s_interval_over_its_groups() -> None:
@@ -83,7 +83,7 @@ def test_a_mean_has_student_s_interval_over_its_groups() -> None:
     np.testing.assert_allclose(both[1], -both[0][::-1])
     assert mean_interval(values[:4], np.arange(4)) is None
     # No well of 8 changed: that one could have is not ruled out.
-    assert mean_interval(np.zeros(8), np.arange(8), least_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
+    assert mean_interval(np.zeros(8), np.arange(8), min_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
 
 
 @pytest.mark.parametrize("composition", ["same", "other", "own"])
@@ -121,10 +121,10 @@ def test_intervals_of_means_hold_the_truth(
 @pytest.mark.parametrize(
     ("n_groups", "fault"),
     [
-        (3, lambda patch: patch.setattr(stats, "_t", lambda n: 1.96)),  # no word of how few groups there are
+        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # no word of how few groups there are
         (
             20,
-            lambda patch: patch.setattr(stats.ExcludedGroups, "variance", property(_independent)),
+            lambda patch: patch.setattr(stats.LeaveOneGroupOut, "variance", property(_independent)),
         ),  # wells as if each stood alone
     ],
 )
@@ -132,10 +132,10 @@ def test_the_simulation_sees_what_is_wrong(
     simulation: ModuleType, monkeypatch: pytest.MonkeyPatch, n_groups: int, fault: Callable[[Any], None]
 ) -> None:
     fault(monkeypatch)
-    monkeypatch.setattr(stats, "ALIKE", 0.0)
+    monkeypatch.setattr(stats, "MIN_INTRACLASS", 0.0)
     held = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
     assert held < LEAST
 
 
-def _independent(found: stats.ExcludedGroups) -> float:
-    return found.value * (1 - found.value) / (found.sizes.sum() / 4)  # four sites a well
+def _independent(left_out: stats.LeaveOneGroupOut) -> float:
+    return left_out.value * (1 - left_out.value) / (left_out.sizes.sum() / 4)  # four sites a well

@@ -29,7 +29,7 @@ def test_a_crop_is_enlarged_to_the_nearest_pixel() -> None:
 
 def test_random_crops_stay_inside_and_reach_both_sizes() -> None:
     rng = np.random.default_rng(0)
-    views = [random_augmentation(rng, height=40, width=50, smallest=0.5) for _ in range(500)]
+    views = [random_augmentation(rng, height=40, width=50, min_share=0.5) for _ in range(500)]
     assert min(view.size for view in views) == 20
     assert max(view.size for view in views) == 40
     assert all(view.top + view.size <= 40 and view.left + view.size <= 50 for view in views)
@@ -55,7 +55,7 @@ def test_a_turned_crop_keeps_its_middle_and_mirrors_what_lies_beyond_the_edge() 
 def test_any_angle_is_drawn_only_when_asked() -> None:
     rng = np.random.default_rng(0)
     assert {random_augmentation(rng, height=8, width=8).angle for _ in range(20)} == {0.0}
-    angles = [random_augmentation(rng, height=8, width=8, turn=True).angle for _ in range(200)]
+    angles = [random_augmentation(rng, height=8, width=8, rotate=True).angle for _ in range(200)]
     assert np.histogram(angles, bins=4, range=(0, 2 * np.pi))[0].min() > 30
 
 

@@ -59,7 +59,7 @@ def mutant(whole: bytes, k: int, rng: np.random.Generator) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixels(tmp_path: Path, kind: str) -> None:
     screen = lab(tmp_path, kind)
-    path, rng, found = tmp_path / "B02.tif", np.random.default_rng(0), Counter[str]()
+    path, rng, outcomes = tmp_path / "B02.tif", np.random.default_rng(0), Counter[str]()
     whole, pixels = path.read_bytes(), plane(2)
     for k in range(200):
         path.write_bytes(mutant(whole, k, rng))
@@ -67,11 +67,11 @@ def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixel
         try:
             image = VerifiedReader(screen).read(1)[0]
         except ImageError as error:
-            found["refused" if "B02.tif" in str(error) else "nameless"] += 1
+            outcomes["refused" if "B02.tif" in str(error) else "nameless"] += 1
         else:
-            found["same" if np.array_equal(image, pixels) else "silent"] += 1
-    assert found["silent"] == found["nameless"] == 0
-    assert found["refused"] > 180
+            outcomes["same" if np.array_equal(image, pixels) else "silent"] += 1
+    assert outcomes["silent"] == outcomes["nameless"] == 0
+    assert outcomes["refused"] > 180
 
 
 def test_a_flipped_bit_of_a_format_without_checksum_is_told_with_file_well_and_fix(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_a_flipped_bit_of_a_format_without_checksum_is_told_with_file_well_and_f
     store = ImageCache(screen)
     assert store.measure(range(3)) == [0, 2]
     store.close()
-    said = store.reasons[1]
-    assert "plate P1 well B02 site 1" in said
-    assert f"{tmp_path / 'B02.tif'}: as many bytes as when it was indexed, but not the same ones (SHA-256)" in said
-    assert "Copy it again from where it came, or, if it was meant, index the screen again" in said
+    message = store.reasons[1]
+    assert "plate P1 well B02 site 1" in message
+    assert f"{tmp_path / 'B02.tif'}: as many bytes as when it was indexed, but other ones (SHA-256)" in message
+    assert "Copy it again from its source, or, if the change was intended, index the screen again" in message
     packed = pack_screen(screen, tmp_path / "packed", format="records").screen
     assert (packed.card.found, packed.card.indexed, packed.card.refused) == (3, 2, 1)
-    assert "not the same ones" in packed.problems["found"][0]
+    assert "but other ones" in packed.problems["found"][0]
 
 
 def test_a_file_written_anew_during_a_run_is_refused_when_it_is_read_again(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_file_written_anew_during_a_run_is_refused_when_it_is_read_again(tmp_p
     written = (tmp_path / "B01.tif").stat().st_mtime
     save(tmp_path / "B01.tif", plane(9), "raw")
     os.utime(tmp_path / "B01.tif", (written + 60, written + 60))
-    with pytest.raises(ImageError, match=r"well B01.*not the same ones"):
+    with pytest.raises(ImageError, match=r"well B01.*but other ones"):
         store.image(0)
     store.close()
 
@@ -112,7 +112,7 @@ def test_another_whole_png_of_the_same_size_is_refused(tmp_path: Path) -> None:
     Image.fromarray(other).save(tmp_path / "x.png", compress_level=0)
     os.utime(tmp_path / "x.png", (0, 0))
     assert (tmp_path / "x.png").stat().st_size == size
-    with pytest.raises(ImageError, match="not the same ones"):
+    with pytest.raises(ImageError, match="but other ones"):
         VerifiedReader(screen).read(0)
 
 
@@ -124,7 +124,7 @@ def test_two_channels_exchanged_after_indexing_are_refused(tmp_path: Path) -> No
     assert VerifiedReader(screen).read(0)[:, 0, 0].tolist() == [7, 9]
     for before, after in (("x", "z"), ("y", "x"), ("z", "y")):  # sizes and times of the site stay
         (tmp_path / f"{before}.png").rename(tmp_path / f"{after}.png")
-    with pytest.raises(ImageError, match=r"x\.png, .*y\.png: as many bytes .* but not the same ones"):
+    with pytest.raises(ImageError, match=r"x\.png, .*y\.png: as many bytes .* but other ones"):
         VerifiedReader(screen).read(0)
 
 
@@ -172,7 +172,7 @@ def test_a_bit_of_a_chunk_of_zarr_without_checksum_is_seen(tmp_path: Path) -> No
     os.utime(chunk, (written, written))
     reader = VerifiedReader(screen)
     assert np.array_equal(reader.read(0)[0], plane(1))
-    with pytest.raises(ImageError, match="not the same ones"):
+    with pytest.raises(ImageError, match="but other ones"):
         reader.read(1)
 
 

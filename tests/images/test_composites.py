@@ -4,7 +4,7 @@ import pytest
 from distangle.errors import ImageError
 from distangle.images.composites import (
     activation_scale,
-    channel_colours,
+    channel_colors,
     composite,
     contrast_limits,
     enlarge,
@@ -20,19 +20,19 @@ RED_AND_GREEN = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def test_one_channel_takes_its_colour() -> None:
-    drawn = composite(np.array([[[0.0, 0.5, 1.0]]]), np.array([[1.0, 0.2, 0.0]]))
-    assert drawn.tolist() == [[[0, 0, 0], [128, 26, 0], [255, 51, 0]]]
+    rendered = composite(np.array([[[0.0, 0.5, 1.0]]]), np.array([[1.0, 0.2, 0.0]]))
+    assert rendered.tolist() == [[[0, 0, 0], [128, 26, 0], [255, 51, 0]]]
 
 
 def test_colours_add_and_what_exceeds_full_brightness_is_clipped() -> None:
     two_reds = np.array([[1.0, 0.0, 0.0], [1.0, 0.4, 0.0]])
-    drawn = composite(np.array([[[0.2, 0.8]], [[0.5, 1.0]]]), two_reds)
-    assert drawn.tolist() == [[[round(0.7 * 255), 51, 0], [255, 102, 0]]]
+    rendered = composite(np.array([[[0.2, 0.8]], [[0.5, 1.0]]]), two_reds)
+    assert rendered.tolist() == [[[round(0.7 * 255), 51, 0], [255, 102, 0]]]
 
 
 def test_gain_multiplies_the_sum_before_clipping() -> None:
-    drawn = composite(np.array([[[1.0]], [[1.0]]]), np.array([[1.0, 0, 0], [1.0, 1.0, 0]]), gain=0.5)
-    assert drawn.tolist() == [[[255, 128, 0]]]
+    rendered = composite(np.array([[[1.0]], [[1.0]]]), np.array([[1.0, 0, 0], [1.0, 1.0, 0]]), gain=0.5)
+    assert rendered.tolist() == [[[255, 128, 0]]]
 
 
 def test_the_limits_of_each_channel_are_its_own_percentiles() -> None:
@@ -83,30 +83,30 @@ def test_the_overlay_changes_nothing_where_the_map_is_zero() -> None:
     picture = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     activation_map = np.zeros((8, 8))
     activation_map[2, 3] = 1
-    drawn = overlay(picture, activation_map)
-    changed = (drawn != picture).any(axis=2)
+    rendered = overlay(picture, activation_map)
+    changed = (rendered != picture).any(axis=2)
     assert changed.sum() == 1
     assert changed[2, 3]
 
 
 def test_the_overlay_mixes_by_value_times_strength() -> None:
-    drawn = overlay(np.full((1, 1, 3), 100, np.uint8), np.array([[0.5]]), strength=0.8, colours="gray")
-    assert drawn[0, 0].tolist() == [round(100 * 0.6 + 255 * (128 / 255) * 0.4)] * 3
+    rendered = overlay(np.full((1, 1, 3), 100, np.uint8), np.array([[0.5]]), strength=0.8, colours="gray")
+    assert rendered[0, 0].tolist() == [round(100 * 0.6 + 255 * (128 / 255) * 0.4)] * 3
 
 
 @pytest.mark.parametrize(
-    ("activation_map", "said"),
+    ("activation_map", "message"),
     [
-        (np.zeros((3, 4)), "An attribution map of (3, 4) does not lie on a picture of (4, 4)"),
-        (np.full((4, 4), 1.5), "lies in [0, 1]; this one reaches from 1.5 to 1.5"),
-        (np.full((4, 4), -0.1), "reaches from -0.1"),
-        (np.full((4, 4), np.nan), "reaches from nan"),
+        (np.zeros((3, 4)), "The attribution map has the shape (3, 4), but the picture has (4, 4)"),
+        (np.full((4, 4), 1.5), "has values from 1.5 to 1.5; expected [0, 1]"),
+        (np.full((4, 4), -0.1), "values from -0.1"),
+        (np.full((4, 4), np.nan), "values from nan"),
     ],
 )
-def test_a_map_that_does_not_belong_is_refused(activation_map: np.ndarray, said: str) -> None:
+def test_a_map_that_does_not_belong_is_refused(activation_map: np.ndarray, message: str) -> None:
     with pytest.raises(ImageError) as refused:
         overlay(np.zeros((4, 4, 3), np.uint8), activation_map)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_the_colour_bar_is_the_overlay_from_zero_to_one() -> None:
@@ -127,24 +127,24 @@ def test_small_pictures_are_enlarged_by_whole_numbers(side: int, shown: int) -> 
 
 def test_enlarging_repeats_pixels_and_invents_none() -> None:
     small = np.array([[1, 2], [3, 4]], np.uint8)
-    assert enlarge(small, least=4).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert enlarge(small, min_side=4).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
 
 
 def test_large_pictures_are_averaged_over_whole_blocks() -> None:
     large = np.arange(30, dtype=np.uint8).reshape(5, 6)
-    assert reduce(large, most=3).tolist() == [[4, 6, 8], [16, 18, 20]]  # means 3.5, 5.5, ...; even halves
-    assert reduce(large, most=6) is large
+    assert reduce(large, max_side=3).tolist() == [[4, 6, 8], [16, 18, 20]]  # means 3.5, 5.5, ...; even halves
+    assert reduce(large, max_side=6) is large
 
 
 def test_a_lone_channel_is_white_and_missing_colours_differ() -> None:
-    assert channel_colours([Channel(name="x", colour="#123456")]).tolist() == [[1, 1, 1]]
-    named = channel_colours([Channel(name="a", colour="#FF0000"), Channel(name="b"), Channel(name="c")])
+    assert channel_colors([Channel(name="x", colour="#123456")]).tolist() == [[1, 1, 1]]
+    named = channel_colors([Channel(name="a", colour="#FF0000"), Channel(name="b"), Channel(name="c")])
     assert named[0].tolist() == [1, 0, 0]
     assert len({tuple(colour) for colour in named.tolist()}) == 3
 
 
 def test_contrast_without_images_is_refused() -> None:
-    with pytest.raises(ImageError, match="one number of channels"):
+    with pytest.raises(ImageError, match="equal numbers of channels"):
         contrast_limits([])
     with pytest.raises(ImageError, match=r"got \[1, 2\]"):
         contrast_limits([np.zeros((1, 2, 2)), np.zeros((2, 2, 2))])

@@ -51,7 +51,7 @@ def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> N
 def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=3 * IMAGE)
     store.measure(range(3))
-    assert store.kept_bytes == 3 * IMAGE
+    assert store.cached_bytes == 3 * IMAGE
 
     def short(*args: object) -> np.ndarray:
         raise MemoryError
@@ -60,9 +60,9 @@ def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypa
         patched.setattr(cache, "read_image", short)
         with pytest.raises(OutOfMemoryError):
             store.image(3)
-    assert store.kept_bytes == 0
+    assert store.cached_bytes == 0
     store.images([3, 4, 5])
-    assert store.kept_bytes == 3 * IMAGE
+    assert store.cached_bytes == 3 * IMAGE
     reads = count_reads(monkeypatch)
     store.images([3, 4, 5])
     assert reads == []
@@ -76,7 +76,7 @@ def test_a_row_decoded_by_two_threads_at_once_counts_once(tmp_path: Path, monkey
     assert reads == ["E1_0_0.png", "E1_0_0.png"]
     assert first is second
     store.images([1, 2])
-    assert store.kept_bytes == 3 * IMAGE
+    assert store.cached_bytes == 3 * IMAGE
     reads.clear()
     for row in (0, 1, 2):
         store.image(row)
@@ -89,8 +89,8 @@ def test_an_image_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:
     (tmp_path / "plates" / "images" / "E1_1_0.png").unlink()
     store = ImageCache(screen, memory=2 * IMAGE)
     assert store.measure([0, 1, 2]) == [0, 2]
-    assert store.kept_bytes == 2 * IMAGE
+    assert store.cached_bytes == 2 * IMAGE
     with pytest.raises(ImageError, match=r"E1_1_0\.png"):
         store.image(1)
-    assert store.kept_bytes == 2 * IMAGE
+    assert store.cached_bytes == 2 * IMAGE
     store.close()

@@ -30,17 +30,17 @@ def test_statistics_are_the_same_to_the_last_bit_in_loops_and_in_arrays(
     images = np.random.default_rng(4).integers(0, top, (5, 3, 37, 41), dtype=dtype, endpoint=True)
     images[1] = top
     images[2, :, 1:] = 0
-    found = []
+    statistics = []
     for pixels in (0, 10**12):
         monkeypatch.setattr("distangle.images.jit_threshold.JIT_THRESHOLD", JitThreshold(pixels))
         assert (pixel_kernels() is None) == (pixels > 0)
         turned = [channel_statistics(image.transpose(0, 2, 1), transform=transform) for image in images]
-        found.append([channel_statistics(image, transform=transform) for image in images])
-        np.testing.assert_array_equal(found[-1], turned)
-    np.testing.assert_array_equal(found[0], found[1])
+        statistics.append([channel_statistics(image, transform=transform) for image in images])
+        np.testing.assert_array_equal(statistics[-1], turned)
+    np.testing.assert_array_equal(statistics[0], statistics[1])
     pixels_of = images.astype(float) if transform == "none" else np.sqrt(images.astype(float))
-    np.testing.assert_array_equal(np.array(found[0])[:, 0], pixels_of.mean((2, 3)).astype(np.float32))
-    np.testing.assert_allclose(np.array(found[0])[:, 1], pixels_of.std((2, 3)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(np.array(statistics[0])[:, 0], pixels_of.mean((2, 3)).astype(np.float32))
+    np.testing.assert_allclose(np.array(statistics[0])[:, 1], pixels_of.std((2, 3)), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65535)])
@@ -75,7 +75,7 @@ def test_standardised_images_have_mean_zero_and_spread_one_and_a_constant_channe
 def test_only_the_box_is_written() -> None:
     images = np.ones((1, 1, 6, 6), np.uint8)
     out = np.full((1, 1, 6, 6), 9.0, np.float32)
-    standardize(images, np.array([[[0.0], [1.0]]], np.float32), out=out, box=(1, 2, 3, 5))
+    standardize(images, np.array([[[0.0], [1.0]]], np.float32), out=out, region=(1, 2, 3, 5))
     assert (out == 1).sum() == 6
     assert out[0, 0, 1, 2] == 1
     assert out[0, 0, 0, 0] == 9
@@ -102,15 +102,15 @@ MEASURED = np.array([[[1], [1]], [[3], [1]], [[10], [2]], [[100], [5]]], np.floa
     ],
 )
 def test_each_choice_pools_what_it_says(by: str, means: list[float]) -> None:
-    found = statistics_by_site(screen_of(TABLE), MEASURED, by=by)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found[:, 0, 0], means)
+    statistics = statistics_by_site(screen_of(TABLE), MEASURED, by=by)  # type: ignore[arg-type]
+    np.testing.assert_allclose(statistics[:, 0, 0], means)
 
 
 def test_three_controls_stand_for_their_experiment() -> None:
     table = pd.DataFrame({"experiment": ["A"] * 4, "plate": ["1", "1", "2", "2"], "role": ["negative_control"] * 4})
     table.loc[1, "role"] = "treatment"
-    found = statistics_by_site(screen_of(table), MEASURED, by="experiment_controls")
-    np.testing.assert_allclose(found[:, 0, 0], [(1 + 10 + 100) / 3] * 4)
+    statistics = statistics_by_site(screen_of(table), MEASURED, by="experiment_controls")
+    np.testing.assert_allclose(statistics[:, 0, 0], [(1 + 10 + 100) / 3] * 4)
 
 
 def test_a_plate_without_negative_control_is_named() -> None:
@@ -121,8 +121,8 @@ def test_a_plate_without_negative_control_is_named() -> None:
 
 def test_a_plate_that_is_not_needed_needs_no_control() -> None:
     table = TABLE.assign(role=["treatment", "treatment", "negative_control", "negative_control"])
-    found = statistics_by_site(screen_of(table), MEASURED, by="controls", rows=[2])
-    assert found[2, 0, 0] == 10
+    statistics = statistics_by_site(screen_of(table), MEASURED, by="controls", rows=[2])
+    assert statistics[2, 0, 0] == 10
 
 
 def test_an_unread_site_is_left_out_of_its_plate() -> None:

@@ -1,5 +1,3 @@
-import csv
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,23 +15,3 @@ def rxrx1(tmp_path: Path) -> RxRx1Lab:
         for site in (1, 2):
             lab.site("train/HUVEC-01/Plate1", well, site)
     return lab
-
-
-@pytest.fixture
-def lab_table(tmp_path: Path) -> Callable[..., Path]:
-    """Write a table of text and every file below `images/` that it names; return the table's path."""
-
-    def write(rows: Sequence[Sequence[str]], *, delimiter: str = ",", name: str = "wells.csv") -> Path:
-        table = tmp_path / "lab" / name
-        table.parent.mkdir(parents=True, exist_ok=True)
-        with table.open("w", newline="", encoding="utf-8") as opened:
-            csv.writer(opened, delimiter=delimiter, lineterminator="\n").writerows(rows)
-        for row in rows[1:]:
-            for value in row:
-                if value.startswith("images/"):
-                    path = table.parent / value
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(value, encoding="utf-8")
-        return table
-
-    return write

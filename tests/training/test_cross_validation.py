@@ -8,7 +8,7 @@ import pytest
 
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import FoldError, RunError, StopRequested
+from distangle.errors import FoldError, RunError, StoppedError
 from distangle.images import ImageCache, fix_statistics
 from distangle.inference import open_model, predict_run
 from distangle.results import Predictions, RunFolder, Scores
@@ -101,14 +101,14 @@ def test_a_signal_while_features_are_measured_keeps_what_is_done(screen: Screen,
     begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
     stop = StopRequest()
     stop.by = "SIGTERM"
-    with pytest.raises(StopRequested):
+    with pytest.raises(StoppedError):
         train_cross_validation(begun, screen=screen, advance=no_progress, say=no_progress, stop=stop)
     later = StopRequest()
 
     def ask(said: str) -> None:
         later.by = "SIGTERM"
 
-    with pytest.raises(StopRequested, match=f"go on with `distangle train --resume {begun.root}`"):
+    with pytest.raises(StoppedError, match=f"go on with `distangle train --resume {begun.root}`"):
         train_cross_validation(begun, screen=screen, advance=ask, say=no_progress, stop=later)
     train_cross_validation(begun, screen=screen, advance=no_progress, say=no_progress)
     assert begun.describe()["finished"]
@@ -136,7 +136,7 @@ def test_processes_that_fail_or_are_stopped_say_how_to_go_on(screen: Screen, tmp
     rest = {"epochs": 2, "whole": begun, "advance": no_progress, "say": no_progress}
     stop = StopRequest()
     stop.by = "SIGTERM"
-    with pytest.raises(StopRequested):
+    with pytest.raises(StoppedError):
         _train_in_parallel([part], [""], stop=stop, **rest)
     part.config.write_text("epochs: many\n")
     with pytest.raises(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distangle.core.progress import no_progress
-from distangle.errors import ConfigError, StopRequested
+from distangle.errors import ConfigError, StoppedError
 from distangle.inference import open_model, predict_run
 from distangle.model import load_model, save_model
 from distangle.report import build_report
@@ -83,7 +83,7 @@ def test_a_resume_ends_with_the_same_bytes(run: RunFolder, screen: Screen, tmp_p
         if len(done) == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises((KeyboardInterrupt, StopRequested)):
+    with pytest.raises((KeyboardInterrupt, StoppedError)):
         train(other, advance=advance, say=no_progress)
     go_on(RunFolder.open(other.root))
     first, second = fingerprints(run.root), fingerprints(other.root)

@@ -11,7 +11,7 @@ from distangle.ablation.components import BASELINE
 from distangle.ablation.plan import AblationPlan
 from distangle.ablation.run import run_folder
 from distangle.core.io import sha256_of
-from distangle.core.stats import ExcludedGroups, Interval, crossed_intervals, excluded_groups
+from distangle.core.stats import Interval, LeaveOneGroupOut, crossed_intervals, leave_one_group_out
 from distangle.errors import RunError
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import CONTROLS
@@ -176,7 +176,7 @@ def _row(
     )
 
 
-def _jackknife(run: HitCounts, metric: Metric) -> ExcludedGroups:
+def _jackknife(run: HitCounts, metric: Metric) -> LeaveOneGroupOut:
     n_correct, n_scored = run.n_correct, run.n_scored
     if metric == "accuracy":
         n_correct, n_scored = n_correct.sum(axis=1, keepdims=True), n_scored.sum(axis=1, keepdims=True)
@@ -185,7 +185,7 @@ def _jackknife(run: HitCounts, metric: Metric) -> ExcludedGroups:
     n_scored, n_correct = n_scored[:, has_class], n_correct[:, has_class]
     has_rows = n_scored > 0
     group_index, class_index = np.nonzero(has_rows)
-    return excluded_groups(n_correct[has_rows], n_scored[has_rows], of_group=group_index, of_kind=class_index)
+    return leave_one_group_out(n_correct[has_rows], n_scored[has_rows], of_group=group_index, of_class=class_index)
 
 
 def _scored_rows(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from distangle.ablation.compare import Comparison, Row
 from distangle.ablation.components import BASELINE, COMPONENTS, settings_of
 from distangle.ablation.plan import AblationPlan
 from distangle.core.io import write_json, write_text
-from distangle.core.stats import LEAST_GROUPS, LEAST_SEEDS, Interval
+from distangle.core.stats import MIN_GROUPS, MIN_SEEDS, Interval
 from distangle.report.html import Content, Section, Table, count, paragraph, percent, render_page, write_style
 from distangle.report.inline_svg import Bar, bars, interval_bar
 from distangle.report.quality_charts import curve_panels
@@ -78,14 +78,14 @@ def caveats(comparison: Comparison) -> list[str]:
         comparison: From `compare`.
     """
     sentences = []
-    if len(comparison.groups) < LEAST_GROUPS:
+    if len(comparison.groups) < MIN_GROUPS:
         sentences.append(
-            f"{count(len(comparison.groups), f'held-out {comparison.unit}')}: an interval takes {LEAST_GROUPS} or "
+            f"{count(len(comparison.groups), f'held-out {comparison.unit}')}: an interval takes {MIN_GROUPS} or "
             "more, so there is none, and it is unknown how far a difference would carry over to another one."
         )
-    elif len(comparison.seeds) < LEAST_SEEDS:
+    elif len(comparison.seeds) < MIN_SEEDS:
         sentences.append(
-            f"{count(len(comparison.seeds), 'seed')}: the interval of a difference takes {LEAST_SEEDS} or more, so "
+            f"{count(len(comparison.seeds), 'seed')}: the interval of a difference takes {MIN_SEEDS} or more, so "
             "there is none, and other seeds may order the conditions differently."
         )
     if comparison.unit == "plate":

@@ -39,7 +39,7 @@ def run_ablation(
 
     Raises:
         RunError: A run was made with other settings, or its training failed.
-        StopRequested: A stop was requested; the same plan can be continued.
+        StoppedError: A stop was requested; the same plan can be continued.
     """
     stop = stop or StopRequest()
     for condition, seed in _unfinished_runs(plan):

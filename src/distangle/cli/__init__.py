@@ -13,7 +13,7 @@ from distangle.cli.explanations import ablate, explain, figures
 from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
 from distangle.core.progress import show_action, show_waiting
-from distangle.errors import DistangleError, StopRequested
+from distangle.errors import DistangleError, StoppedError
 
 
 def version() -> None:
@@ -76,7 +76,7 @@ def _run(given: list[str]) -> None:
                 list_settings(verb)
             elif given[0] == "simulate":
                 list_simulation()
-    except StopRequested as stopped:
+    except StoppedError as stopped:
         print_error(str(stopped))
         sys.exit(stopped.status)
     except DistangleError as error:

@@ -207,13 +207,13 @@ def of_few_groups(scores: "Scores") -> Iterator[str]:
     Args:
         scores: All rows.
     """
-    from distangle.core.stats import LEAST_GROUPS
+    from distangle.core.stats import MIN_GROUPS
 
     few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
     if few:
         row = few[0]
         yield (
-            f"In square brackets: {', '.join(row.by_group)}, one by one. An interval takes {LEAST_GROUPS} "
+            f"In square brackets: {', '.join(row.by_group)}, one by one. An interval takes {MIN_GROUPS} "
             f"{row.interval_over}s or more; there are {row.n_groups}."
         )
 

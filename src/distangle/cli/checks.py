@@ -12,7 +12,7 @@ from typing import Literal
 from distangle.cli.arguments import Words, check_minimum, parse_key_values
 from distangle.cli.console import print_note, print_result, print_table
 from distangle.cli.inputs import check_folder, open_screen
-from distangle.core.io import in_bytes
+from distangle.core.io import format_bytes
 from distangle.core.progress import by_percent, progress, show_action
 from distangle.errors import ConfigError, did_you_mean
 
@@ -173,7 +173,8 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
         print_note(note)
     wrong = len(found.differences)
     print_result(
-        f"{found.n_files} files ({in_bytes(found.n_bytes)}) checked: {f'{wrong} differ' if wrong else 'all as written'}"
+        f"{found.n_files} files ({format_bytes(found.n_bytes)}) checked: "
+        f"{f'{wrong} differ' if wrong else 'all as written'}"
     )
     if wrong:
         sys.exit(1)

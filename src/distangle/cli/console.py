@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from distangle.core.progress import forward_messages, shows_progress
+from distangle.core.progress import note_output, shows_progress
 
 NAME_WIDTH = 26
 GAP = 2  # spaces between two columns
@@ -54,7 +54,7 @@ def _print(console: Console, text: str, *, style: str | None = None) -> None:
     text = plain(text)
     if console.is_terminal:
         text = "\n".join(_wrapped(line, console.width) for line in text.split("\n"))
-    forward_messages()
+    note_output()
     console.print(text, style=style, markup=False, soft_wrap=True)
 
 

@@ -30,7 +30,7 @@ def name_damaged_file(words: Sequence[str], error: Exception) -> str:
                 f"{folder} cannot be used as it is: {named} since it was written. Restore it from a copy; "
                 f"`distangle verify {folder}` lists all that differs."
             )
-    said = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
+    said = brief(f"{type(error).__name__}: {error}".splitlines()[0], max_length=200)
     return (
         f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
         f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this "

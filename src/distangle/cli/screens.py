@@ -240,7 +240,7 @@ def pack(
         images: Where the images are now, when they were moved after `distangle index`.
         workers: Threads.
     """
-    from distangle.core.io import in_bytes
+    from distangle.core.io import format_bytes
     from distangle.images import pack_screen
     from distangle.screen import conservation_line
 
@@ -252,8 +252,8 @@ def pack(
     if refused:
         print_note(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
     print_result(
-        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_kept} by their checksums; "
-        f"{in_bytes(packed.bytes_before)} became {in_bytes(packed.bytes_after)} "
+        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_reused} by their checksums; "
+        f"{format_bytes(packed.bytes_before)} became {format_bytes(packed.bytes_after)} "
         f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
     )
     print_result(conservation_line(packed.screen))

@@ -1,1 +1,1 @@
-"""Files, processes and statistics that every package needs: no science, and no import of other packages."""
+"""Files, processes and statistics for every package; imports no other package."""

@@ -1,7 +1,4 @@
-"""Write files atomically: temporary file, fsync, replace, fsync of the folder.
-
-How the nouns of this room lie on disk: a JSON that says what there is, and arrays beside it.
-"""
+"""Write and read files atomically: JSON, arrays and tables, with SHA-256."""
 
 import contextlib
 import errno
@@ -18,98 +15,104 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 
-from distangle.core.untrusted_files import UnexpectedContent, check_fields, read_json, read_regular_file
+from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.errors import RunError, StorageError
 
-# `.metrics.csv.tmp-4711`, of process 4711; `.tmpDx1uif` is what safetensors writes before it becomes ours.
+# `.metrics.csv.tmp-4711` of process 4711; `.tmpDx1uif` is a temporary file of safetensors.
 TEMPORARY = re.compile(r"\..+\.tmp-\d+|\.tmp[A-Za-z0-9]{6}")
-# What a storage says of itself, as against what a program did wrong.
-STORAGE = (
+# Errors of the storage, as opposed to errors of the program.
+STORAGE_ERRNOS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EMFILE, errno.ENFILE),
 )
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Kinds = Mapping[str, type | tuple[type, ...]]  # expected type of each field of a JSON object
+
+
+class MissingResultError(RunError):
+    """A result has not been computed yet."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and its parents.
 
     Raises:
-        StorageError: A file stands there, or the storage is not to be written to.
+        StorageError: A file has that name, or the storage is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(_words(folder, error.errno or 0, needed=0, exact=False)) from error
+        raise StorageError(_storage_message(folder, error.errno or 0, needed=0, exact=False)) from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, size: int | None = None) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes `path` on success.
+    """Yield a temporary path to write to, which becomes `path` on success.
 
-    On failure `path` is untouched.
-    A reader sees the old file or the new one, never a part of one.
+    On failure `path` is untouched: a reader sees the old file or the new one, never a part of one.
 
     Args:
         path: The file to write; its folder is made when absent.
-        size: Bytes that will be written, when it is known; only for the words of an error.
+        size: Bytes that will be written, if known; used in error messages only.
 
     Raises:
-        StorageError: The storage is full, gone, or not to be written to.
+        StorageError: The storage is full, unmounted or not writable.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _open_to_others(temporary)
+        _set_default_mode(temporary)
         _sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105 - every step that a crash may follow is a call of `os`
         _sync(path.parent)
     except StorageError:
         raise
     except (OSError, SafetensorError) as error:
-        reason = _number(error)
-        about = getattr(error, "filename", None)
-        if reason not in STORAGE or not (about is None or Path(about) in (temporary, path, *path.parents)):
+        number = _errno_of(error)
+        failed_path = getattr(error, "filename", None)
+        if number not in STORAGE_ERRNOS or not (
+            failed_path is None or Path(failed_path) in (temporary, path, *path.parents)
+        ):
             raise
         written = temporary.stat().st_size if temporary.exists() else 0
-        raise StorageError(_words(path, reason, needed=size or written, exact=size is not None)) from error
+        raise StorageError(_storage_message(path, number, needed=size or written, exact=size is not None)) from error
     finally:
-        with contextlib.suppress(OSError):  # on a storage that is gone there is nothing to remove
+        with contextlib.suppress(OSError):  # an unmounted storage has nothing to remove
             os.unlink(temporary)  # noqa: PTH108
 
 
 def write_bytes(path: Path, content: bytes) -> str:
-    """Write bytes under the commit protocol, read back before they take their name.
+    """Write bytes atomically, and read them back before they take their name.
 
     Args:
         path: The file to write.
-        content: All of it.
+        content: All bytes of the file.
 
     Returns:
-        Its SHA-256.
+        The SHA-256 of the bytes.
 
     Raises:
-        StorageError: The storage refuses them, or gives back others than it was given.
+        StorageError: The write fails, or the bytes read back differ.
     """
     expected = hashlib.sha256(content).hexdigest()
     with atomic_write(path, size=len(content)) as temporary:
-        opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(opened, left) :]
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
         finally:
-            os.close(opened)
+            os.close(descriptor)
         if sha256_of(temporary) != expected:
             raise StorageError(
-                f"{path} was not written: the storage gave back other bytes than it was given. Check the disk."
+                f"{path} was not written: the bytes read back differ from the bytes written. Check the disk."
             )
     return expected
 
 
 def write_text(path: Path, text: str) -> str:
-    """Write UTF-8 text under the commit protocol; return the SHA-256 of its bytes."""
+    """Write UTF-8 text atomically; return the SHA-256 of its bytes."""
     return write_bytes(path, text.encode())
 
 
@@ -123,46 +126,46 @@ def write_json(path: Path, value: Any) -> str:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_stale_temporaries(folder: Path) -> list[Path]:
-    """Remove temporary files that killed processes left in a folder, not below.
+    """Remove temporary files of killed processes from a folder, not from below it.
 
     Args:
-        folder: One that no other process writes to.
+        folder: A folder that no other process writes to.
 
     Returns:
-        What was removed.
+        The removed paths.
     """
-    left = [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)] if folder.is_dir() else []
-    for path in left:
+    stale = [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)] if folder.is_dir() else []
+    for path in stale:
         path.unlink(missing_ok=True)
-    return left
+    return stale
 
 
-def check_room(folder: Path, *, needed: int, what: str) -> None:
+def check_free_space(folder: Path, *, needed: int, what: str) -> None:
     """Check that a storage has room for what will be written.
 
     Args:
-        folder: On that storage.
+        folder: A folder on that storage.
         needed: Bytes.
-        what: Of what, for the message.
+        what: Name of the content, for error messages.
 
     Raises:
-        StorageError: There is less.
+        StorageError: Less is free.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(
-            f"{folder} has no room for {what}: about {in_bytes(needed)} are needed, {in_bytes(free)} are free. "
+            f"{folder} has no room for {what}: about {format_bytes(needed)} are needed, {format_bytes(free)} are free. "
             f"Make room, or name a folder on another disk."
         )
 
 
-def in_bytes(count: int) -> str:
-    """Return a number of bytes in words, such as `1.2 GB`."""
+def format_bytes(count: int) -> str:
+    """Return a number of bytes as text, such as `1.2 GB`."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
@@ -172,123 +175,59 @@ def in_bytes(count: int) -> str:
 
 
 def sort_header(path: Path) -> None:
-    """Write the metadata of a safetensors file in the order of its names.
+    """Sort the metadata of a safetensors file by name.
 
-    Its writer keeps them in a hash map of random order, so that the same content would have another SHA-256 each time.
+    The writer of safetensors orders them at random, so the same content would have another SHA-256 each time.
 
     Args:
-        path: A file just written, not yet committed.
+        path: A file just written, still under its temporary name.
     """
-    with path.open("r+b") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(length))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         if len(text) > length:
-            raise ValueError(f"the header of {path} has {length} bytes, which {len(text)} do not fit into")
-        opened.seek(8)
-        opened.write(text.ljust(length))  # the format pads with blanks
-
-
-def _open_to_others(path: Path) -> None:
-    """Give a file the mode of any new file; some writers set the owner's alone."""
-    if path.stat().st_mode & 0o077:
-        return
-    beside = path.with_name(f".mode{path.name}")  # a name that is swept
-    made = os.open(beside, os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
-    try:
-        mode = os.fstat(made).st_mode & 0o777
-    finally:
-        os.close(made)
-        os.unlink(beside)  # noqa: PTH108
-    os.chmod(path, mode)  # noqa: PTH101
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _number(error: Exception) -> int | None:
-    """Return the errno; writers in other languages say it in their text only."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"(?:os error|[Ee]rrno) (\d+)", str(error))
-    return int(found[1]) if found else None
-
-
-def _words(path: Path, reason: int, *, needed: int, exact: bool) -> str:
-    said = f"{path} was not written: {os.strerror(reason).lower()}."
-    if reason in FULL:
-        there = next(folder for folder in path.parents if folder.exists())
-        said += f" Needed: {'' if exact else 'more than '}{in_bytes(needed)}; free: {in_bytes(_free(there))}."
-        if reason != errno.ENOSPC:
-            said += " A quota or a limit (`quota`, `ulimit -f`) may allow less than is free."
-        return f"{said} What was there before is untouched; make room and try again."
-    if reason in (errno.EMFILE, errno.ENFILE):
-        return f"{said} The limit is {_most_files()} (`ulimit -n`); raise it and try again."
-    if reason in (errno.EEXIST, errno.ENOTDIR):
-        return f"{said} A file stands where a folder is expected; name another folder."
-    if reason == errno.EISDIR:
-        return f"{said} A folder stands where a file is expected; name a file."
-    return f"{said} What was there before is untouched; make {path.parent} writable, or name another folder."
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
-def _most_files() -> str:
-    import resource
-
-    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} open files"
-
-
-Kinds = Mapping[str, type | tuple[type, ...]]  # of what a JSON object says, by name
-
-
-class NotMade(RunError):
-    """What is asked for has not been made yet."""
+            raise ValueError(f"the header of {path} has {length} bytes, and {len(text)} do not fit")
+        file.seek(8)
+        file.write(text.ljust(length))  # the format pads with blanks
 
 
 def read_result_json(path: Path, *, what: str, flags: str = "", kinds: Kinds | None = None) -> dict[str, Any]:
-    """Read the JSON of something that was explained.
+    """Read the JSON file of a result of `distangle explain`.
 
     Args:
-        path: Where it should lie.
-        what: Its name in the message.
-        flags: Of `distangle explain RUN`, which makes it.
-        kinds: What it must say, and as what; None for anything.
+        path: The file.
+        what: Name of the result, for error messages.
+        flags: Flags of `distangle explain RUN` that compute the result.
+        kinds: Expected type of every field; None accepts any fields.
 
     Raises:
-        NotMade: It has not been made yet.
-        RunError: It is damaged.
+        MissingResultError: The file does not exist.
+        RunError: The file is damaged.
     """
     if not path.exists():
-        raise NotMade(f"No {what} at {path}. Run `distangle explain RUN{flags}` first.")
+        raise MissingResultError(f"No {what} at {path}. Run `distangle explain RUN{flags}` first.")
     fix = rebuild_hint(path.parent, flags=flags)
-    said = read_json(path, fix=fix)
+    content = read_json(path, fix=fix)
     with read_regular_file(path, fix=fix):
         for name, kind in (kinds or {}).items():
-            check_fields(said[name], kind, name=name)
-        for name in said.keys() - (kinds or said).keys():
-            raise UnexpectedContent(f"it has {name!r} too")
-    return said
+            check_type(content[name], kind, name=name)
+        for name in content.keys() - (kinds or content).keys():
+            raise UnexpectedContent(f"it has {name!r}, which is not expected")
+    return content
 
 
-def rebuild_hint(folder: Path, *, verb: str = "explain", flags: str = "") -> str:
+def rebuild_hint(folder: Path, *, command: str = "explain", flags: str = "") -> str:
     """Return the sentence with the command that makes the files of a folder again.
 
     Args:
         folder: `explanations/` or `predictions/` of a run.
-        verb: Which makes them.
-        flags: Beside it.
+        command: Subcommand that writes the folder.
+        flags: Its flags.
     """
     run = folder.parent if (folder.parent / "run.json").exists() else "RUN"
-    return f"Make it again: `distangle {verb} {run}{flags}`."
+    return f"Make it again: `distangle {command} {run}{flags}`."
 
 
 def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -296,11 +235,11 @@ def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataF
 
     Args:
         path: The file.
-        fix: A sentence with the next step, for the error.
-        columns: What it must have.
+        fix: A sentence with the next step, for error messages.
+        columns: Required columns.
 
     Raises:
-        RunError: It is absent or damaged.
+        RunError: The file is absent or damaged.
     """
     with read_regular_file(path, fix=fix):
         table = pd.read_parquet(path)
@@ -311,27 +250,81 @@ def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataF
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays, compressed."""
-    with atomic_write(path) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, **arrays)  # type: ignore[arg-type] # the stubs take the names for options
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # the stubs take the names for options
 
 
-def read_arrays(path: Path, *, fix: str, numbers: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote; nothing in it is executed.
+def read_arrays(path: Path, *, fix: str, n_rows: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+    """Read a file of `write_arrays`; nothing in it is executed.
 
     Args:
         path: The file.
-        fix: A sentence with the next step, for the error.
-        numbers: How many rows those must have that are there.
+        fix: A sentence with the next step, for error messages.
+        n_rows: Expected number of rows of each array that the file may hold.
 
     Raises:
-        RunError: It is absent or damaged.
+        RunError: The file is absent or damaged.
     """
-    with read_regular_file(path, fix=fix), path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
-        arrays = {name: np.asarray(opened[name]) for name in opened.files}
-        for name, rows in (numbers or {}).items():
+    with read_regular_file(path, fix=fix), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+        for name, rows in (n_rows or {}).items():
             if name in arrays and arrays[name].shape[:1] != (rows,):
                 raise UnexpectedContent(f"{name!r} has the shape {arrays[name].shape}, expected {rows} rows")
         for name, array in arrays.items():
             if array.dtype.kind not in "fiub":
-                raise UnexpectedContent(f"{name!r} holds no numbers")
+                raise UnexpectedContent(f"{name!r} has the type {array.dtype}, expected numbers")
     return arrays
+
+
+def _set_default_mode(path: Path) -> None:
+    """Give a file the default mode; some writers give access to the owner only."""
+    if path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(f".mode{path.name}")  # matches TEMPORARY
+    descriptor = os.open(probe, os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)  # noqa: PTH108
+    os.chmod(path, mode)  # noqa: PTH101
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _errno_of(error: Exception) -> int | None:
+    """Return the errno; writers in other languages give it in their message only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    match = re.search(r"(?:os error|[Ee]rrno) (\d+)", str(error))
+    return int(match[1]) if match else None
+
+
+def _storage_message(path: Path, number: int, *, needed: int, exact: bool) -> str:
+    message = f"{path} was not written: {os.strerror(number).lower()}."
+    if number in FULL_ERRNOS:
+        existing = next(folder for folder in path.parents if folder.exists())
+        free = format_bytes(shutil.disk_usage(existing).free)
+        message += f" Needed: {'' if exact else 'more than '}{format_bytes(needed)}; free: {free}."
+        if number != errno.ENOSPC:
+            message += " A quota or a limit (`quota`, `ulimit -f`) may allow less than is free."
+        return f"{message} The earlier file is untouched; free some space and try again."
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"{message} The limit is {_open_files_limit()} (`ulimit -n`); raise it and try again."
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        return f"{message} A file stands where a folder is expected; name another folder."
+    if number == errno.EISDIR:
+        return f"{message} A folder stands where a file is expected; name a file."
+    return f"{message} The earlier file is untouched; make {path.parent} writable, or name another folder."
+
+
+def _open_files_limit() -> str:
+    import resource
+
+    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} open files"

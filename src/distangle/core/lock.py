@@ -13,8 +13,8 @@ from typing import Any
 from distangle.core.io import write_json
 from distangle.errors import RunError
 
-NAME = ".lock"
-_held: set[tuple[int, Path]] = set()  # by this process; a fork inherits the list, not the locks
+LOCK_NAME = ".lock"
+_own_locks: set[tuple[int, Path]] = set()  # of this process; a fork inherits the set, not the locks
 
 
 @contextlib.contextmanager
@@ -22,136 +22,140 @@ def run_lock(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a folder for the length of a `with`; reentrant.
 
     Args:
-        folder: Of a run, or of a pack.
-        say: Told when the lock of a dead process is cleared.
+        folder: Folder of a run or of a packed screen.
+        say: Called with a message when the lock of a dead process is removed.
 
     Raises:
-        RunError: Another process holds it, or may hold it; names process, host and age.
-        StorageError: The folder cannot be written to.
+        RunError: Another process holds the lock, or may hold it; the message names process, host and age.
+        StorageError: The folder is not writable.
     """
-    lock = folder.resolve() / NAME
-    if (os.getpid(), lock) in _held:
+    lock = folder.resolve() / LOCK_NAME
+    if (os.getpid(), lock) in _own_locks:
         yield
         return
     while not _take(lock):
         _clear(lock, say=say)
-    _held.add((os.getpid(), lock))
+    _own_locks.add((os.getpid(), lock))
     try:
         yield
     finally:
-        _held.discard((os.getpid(), lock))
+        _own_locks.discard((os.getpid(), lock))
         lock.unlink(missing_ok=True)
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Return who writes the folder, in words; None when nobody does."""
-    held = _read(folder / NAME)
-    return None if held is None or _is_dead(held) else _words(held)
+    """Return a description of the process that writes to a folder; None if none does."""
+    holder = _read(folder / LOCK_NAME)
+    return None if holder is None or _is_dead(holder) else _describe(holder)
 
 
 def _take(lock: Path) -> bool:
-    """Create the lock of this process at once; False when there is one already."""
-    own = _own(lock)
-    write_json(own, {**_self(), "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+    """Create the lock of this process; return False when there is one already."""
+    temporary = _temporary_name(lock)
+    write_json(
+        temporary, {**_process_identity(), "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    )
     try:
-        os.link(own, lock)
-    except (FileExistsError, FileNotFoundError):  # not found: the holder has swept the folder
+        os.link(temporary, lock)
+    except (FileExistsError, FileNotFoundError):  # not found: the holder removed stale temporaries
         return False
     except OSError:  # a storage without hard links
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
-        own.replace(lock)
+        temporary.replace(lock)
     finally:
-        own.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return True
 
 
-def _own(lock: Path) -> Path:
-    return lock.with_name(f"{NAME}.tmp-{os.getpid()}")  # a name that is swept
+def _temporary_name(lock: Path) -> Path:
+    return lock.with_name(f"{LOCK_NAME}.tmp-{os.getpid()}")  # removed as a stale temporary
 
 
 def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
     """Remove a lock whose holder is dead.
 
     Raises:
-        RunError: It is alive, or nobody here can know.
+        RunError: The holder is alive, or runs on another host.
     """
-    held = _read(lock)
-    if held is None:
-        return  # let go in the meantime
-    if not _is_dead(held) and not _is_own(held):
+    holder = _read(lock)
+    if holder is None:
+        return  # released in the meantime
+    if not _is_dead(holder) and not _is_own(holder):
         raise RunError(
-            f"{lock.parent} is in use by {_words(held)}. Wait for it{_stop(held)}. If you know that it is gone, "
-            f"remove {lock}."
+            f"{lock.parent} is in use by {_describe(holder)}. Wait for it{_kill_hint(holder)}. If it no longer "
+            f"exists, remove {lock}."
         )
-    aside = _own(lock)
+    aside = _temporary_name(lock)
     with contextlib.suppress(FileNotFoundError):
         lock.rename(aside)
-        if _read(aside) != held:  # another process was faster, and this is its lock
+        if _read(aside) != holder:  # another process was faster: this is its lock
             with contextlib.suppress(FileExistsError):
                 os.link(aside, lock)
         else:
-            say(f"cleared the lock of {_words(held)}: {'it is this process' if _is_own(held) else 'it is dead'}.")
+            say(
+                f"cleared the lock of {_describe(holder)}: {'it is this process' if _is_own(holder) else 'it is dead'}."
+            )
         aside.unlink()
 
 
 def _read(lock: Path) -> dict[str, Any] | None:
     try:
-        held = json.loads(lock.read_text(encoding="utf-8"))
+        holder = json.loads(lock.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
-def _self() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+def _process_identity() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
 
 
-def _is_dead(held: Mapping[str, Any]) -> bool:
-    """Whether a holder ran on this host and no longer exists (number and start)."""
-    if held.get("host") != socket.gethostname() or not isinstance(held.get("pid"), int):
+def _is_dead(holder: Mapping[str, Any]) -> bool:
+    """Return whether a holder ran on this host and no longer exists."""
+    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
         return False
     try:
-        os.kill(held["pid"], 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    # The number may have gone to another process since.
-    now = _started(held["pid"])
-    return None not in (held.get("started"), now) and held["started"] != now
+    # The process ID may have been reused since.
+    start = _start_time(holder["pid"])
+    return None not in (holder.get("started"), start) and holder["started"] != start
 
 
-def _is_own(held: Mapping[str, Any]) -> bool:
-    """Whether this process wrote a lock that it no longer holds (a moved folder)."""
-    return {name: held.get(name) for name in _self()} == _self()
+def _is_own(holder: Mapping[str, Any]) -> bool:
+    """Return whether this process wrote a lock it no longer holds (a moved folder)."""
+    return {name: holder.get(name) for name in _process_identity()} == _process_identity()
 
 
-def _started(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """Return the start of a process in clock ticks of the kernel; None if unknown."""
     try:
-        said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return said.rpartition(")")[2].split()[19]
+    return status.rpartition(")")[2].split()[19]
 
 
-def _stop(held: Mapping[str, Any]) -> str:
-    pid = held.get("pid")
-    return f" or stop it (`kill {pid}`; what it has done is kept)" if isinstance(pid, int) and pid > 1 else ""
+def _kill_hint(holder: Mapping[str, Any]) -> str:
+    pid = holder.get("pid")
+    return f" or stop it (`kill {pid}`; its work so far is kept)" if isinstance(pid, int) and pid > 1 else ""
 
 
-def _words(held: Mapping[str, Any]) -> str:
-    if not isinstance(held.get("pid"), int):
-        return "a process that left no readable name"
+def _describe(holder: Mapping[str, Any]) -> str:
+    if not isinstance(holder.get("pid"), int):
+        return "a process that cannot be identified"
     age = ""
     with contextlib.suppress(KeyError, ValueError, TypeError):
-        since = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(held["since"])
+        since = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(holder["since"])
         minutes = round(since.total_seconds() / 60)
         age = f", since {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f", since {minutes} min"
-    host = re.fullmatch(r"[\w.-]{1,253}", str(held.get("host")))  # the file may come from anybody
-    return f"process {held['pid']} on {host[0] if host else 'another host'}{age}"
+    host = re.fullmatch(r"[\w.-]{1,253}", str(holder.get("host")))  # the file may come from anybody
+    return f"process {holder['pid']} on {host[0] if host else 'another host'}{age}"

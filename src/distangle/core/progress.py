@@ -14,11 +14,11 @@ from rich.text import Text
 
 Advance = Callable[[str], None]
 PLAIN_EVERY_S = 10.0  # seconds between two lines where there is no terminal
-SILENCE_S = 2.0  # seconds after which what is done is said
-LONGEST_PAUSE_S = 600.0  # seconds between two lines that say the same
-BURST_S = 0.2  # seconds: pieces that end so close together are one mark of the clock
-LEAST_MARKS, LEAST_S, LEAST_SHARE = 4, 5.0, 0.02  # before a time left is believed
-MOST_APART = 1.5  # between the speeds of both halves
+SILENCE_S = 2.0  # seconds without output after which the current action is printed
+MAX_PAUSE_S = 600.0  # seconds between two equal lines
+BURST_S = 0.2  # seconds: pieces that end within this time are one mark of the clock
+MIN_MARKS, MIN_SECONDS, MIN_SHARE = 4, 5.0, 0.02  # needed before a time left is shown
+MAX_SPEED_RATIO = 1.5  # of the speeds of both halves
 
 
 def shows_progress() -> bool:
@@ -27,9 +27,9 @@ def shows_progress() -> bool:
 
 
 class Clock:
-    """Estimate the time left from finished pieces, once it is no guess.
+    """Estimate the time left from finished pieces, once the speed is steady.
 
-    What comes before the first piece (reading, starting workers) is done once and says nothing of the pieces.
+    The time before the first piece (reading, starting workers) does not count.
 
     Args:
         total: Number of pieces.
@@ -40,7 +40,7 @@ class Clock:
         self._marks: list[tuple[float, int]] = []  # seconds, pieces that had ended
 
     def mark(self, done: int, *, at: float) -> None:
-        """Note that `done` pieces have ended at a time in seconds."""
+        """Record that `done` pieces have ended at a time in seconds."""
         if self._marks and at - self._marks[-1][0] < BURST_S:
             self._marks[-1] = (self._marks[-1][0], done)
             return
@@ -50,19 +50,19 @@ class Clock:
 
     def left(self, *, at: float) -> float | None:
         """Return the seconds left; None while the speed is not steady."""
-        if len(self._marks) < LEAST_MARKS:
+        if len(self._marks) < MIN_MARKS:
             return None
-        (began, first), (middle, half), (end, done) = (self._marks[k] for k in (0, len(self._marks) // 2, -1))
-        if end - began < LEAST_S or done < LEAST_SHARE * self._total or done > self._total:
+        (start, first), (middle, half), (end, done) = (self._marks[k] for k in (0, len(self._marks) // 2, -1))
+        if end - start < MIN_SECONDS or done < MIN_SHARE * self._total or done > self._total:
             return None
-        slow, fast = sorted(((half - first) / (middle - began), (done - half) / (end - middle)))
-        if slow <= 0 or fast / slow > MOST_APART:
+        slow, fast = sorted(((half - first) / (middle - start), (done - half) / (end - middle)))
+        if slow <= 0 or fast / slow > MAX_SPEED_RATIO:
             return None
-        return max(0.0, (self._total - done) * (end - began) / (done - first) - (at - end))
+        return max(0.0, (self._total - done) * (end - start) / (done - first) - (at - end))
 
 
 def time_left(seconds: float | None) -> str:
-    """Return such as `about 40 s left`; "" where it is not known."""
+    """Return text such as `about 40 s left`; "" if unknown."""
     if seconds is None:
         return ""
     if seconds < 120:
@@ -71,153 +71,153 @@ def time_left(seconds: float | None) -> str:
 
 
 class Progress:
-    """Show the progress of a whole; called once for each finished piece.
+    """Show the progress of a task; called once for each finished piece.
 
     Args:
-        title: What is done, such as "train".
-        total: Number of pieces, as far as foreseen.
+        title: Name of the task, such as "train".
+        total: Expected number of pieces.
         unit: Name of a piece, such as "epoch".
-        n_steps: Steps that `step` will begin, when there are several of unlike pieces.
-        console: Where to write.
+        n_steps: Number of steps of a task with several kinds of pieces; `step` begins each.
+        console: Output console.
     """
 
     def __init__(self, title: str, total: int, *, unit: str, n_steps: int, console: Console) -> None:
         self._title, self._unit, self._n_steps, self._console = title, unit, n_steps, console
         self._total, self._done, self._step, self._alike = total, 0, 0, True
         self._clock, self._last = Clock(total), time.monotonic()
-        self.said = ""
+        self.message = ""
 
     def step(self, title: str, total: int, *, unit: str = "", alike: bool = True) -> None:
         """Begin the next step.
 
         Args:
-            title: Of the step.
-            total: Its pieces.
+            title: Name of the step.
+            total: Its number of pieces.
             unit: Name of a piece.
-            alike: Whether one piece takes about as long as another, so that a time left can be told.
+            alike: Whether all pieces take about as long, so that a time left can be estimated.
         """
         self._step += 1
         self._unit, self._total, self._done, self._alike = unit, total, 0, alike
         self._clock, self._step_title = Clock(total), title
-        self._show(title)
+        self._show_step(title)
 
-    def __call__(self, said: str) -> None:
-        """Count a piece that has ended."""
+    def __call__(self, message: str) -> None:
+        """Count a finished piece and show a message on its result."""
         self._done += 1
         now = time.monotonic()
         self._clock.mark(self._done, at=now)
-        self.said = said
-        self._tell(said, now)
+        self.message = message
+        self._show_piece(message, now)
 
     @property
     def heading(self) -> str:
-        """Such as `train`, or `explain, step 2 of 4, tests of the maps`."""
+        """Heading such as `train`, or `explain, step 2 of 4, tests of the maps`."""
         return f"{self._title}, step {self._step} of {self._n_steps}, {self._step_title}" if self._step else self._title
 
     @property
     def count(self) -> str:
-        """Such as `3/60 epoch` or `12 %`."""
+        """Count such as `3/60 epoch` or `12 %`."""
         if self._unit == "%":
             return f"{self._done} %"
-        # More pieces than were foreseen: no number is better than one that cannot be.
+        # With more pieces than expected, no number is shown.
         return f"{self._done}/{self._total} {self._unit}".rstrip() if self._done <= self._total > 0 else ""
 
     @property
     def left(self) -> str:
-        """Such as `about 40 s left`."""
+        """Time left, such as `about 40 s left`."""
         return time_left(self._clock.left(at=time.monotonic()) if self._alike and self._done < self._total else None)
 
-    def _show(self, words: str) -> None:
-        """Say what a step begins with: a line of its own where there is no bar."""
+    def _show_step(self, action: str) -> None:
+        """Print the heading of a new step."""
         self._console.print(f"{self.heading}", highlight=False, soft_wrap=True)
-        forward_messages()
+        note_output()
 
-    def _tell(self, said: str, now: float) -> None:
+    def _show_piece(self, message: str, now: float) -> None:
         if self._done in (1, self._total) or now - self._last >= PLAIN_EVERY_S:
             self._last = now
-            ahead = ", ".join(words for words in (self.count, self.left) if words)
-            self._console.print(f"{self.heading}: {ahead} {said}".rstrip(), highlight=False, soft_wrap=True)
-            forward_messages()
+            state = ", ".join(text for text in (self.count, self.left) if text)
+            self._console.print(f"{self.heading}: {state} {message}".rstrip(), highlight=False, soft_wrap=True)
+            note_output()
 
 
-class _OnBar(Progress):
-    """Shows the same on a bar of two lines: how far, and the last words."""
+class _BarProgress(Progress):
+    """Show the progress on a bar of two lines: the count, and the last message."""
 
-    def begin(self, bar: "_TwoLines") -> None:
-        self._bar, self._task = bar, bar.add_task(self._title, total=self._total, shown=self)
+    def begin(self, bar: "_TwoLineBar") -> None:
+        self._bar, self._task = bar, bar.add_task(self._title, total=self._total, progress=self)
 
-    def _show(self, words: str) -> None:
-        self.said = ""
-        self._bar.reset(self._task, total=self._total, description=self.heading, shown=self)
+    def _show_step(self, action: str) -> None:
+        self.message = ""
+        self._bar.reset(self._task, total=self._total, description=self.heading, progress=self)
 
-    def _tell(self, said: str, now: float) -> None:
+    def _show_piece(self, message: str, now: float) -> None:
         self._bar.update(self._task, completed=min(self._done, self._total))
 
 
-class _TwoLines(Bar):
-    """A bar, and below it what was said last or is being done."""
+class _TwoLineBar(Bar):
+    """Draw a bar, and below it the last message and the current action."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            words = " · ".join(text for text in (task.fields["shown"].said, _attended.line) if text)
-            yield Text(f"  {words}", no_wrap=True, overflow="ellipsis", style="dim")
+            line = " · ".join(text for text in (task.fields["progress"].message, _activity.line) if text)
+            yield Text(f"  {line}", no_wrap=True, overflow="ellipsis", style="dim")
 
 
-class _Shown(TextColumn):
-    """One property of the progress that a task shows, as it is at the moment."""
+class _PropertyColumn(TextColumn):
+    """Show one property of the progress of a task."""
 
     def __init__(self, name: str) -> None:
         super().__init__("")
         self._name = name
 
     def render(self, task: Task) -> Text:
-        return Text(getattr(task.fields["shown"], self._name))
+        return Text(getattr(task.fields["progress"], self._name))
 
 
 @contextlib.contextmanager
 def progress(
     title: str, total: int, *, unit: str = "", n_steps: int = 1, console: Console | None = None
 ) -> Iterator[Progress]:
-    """Give what is called once per finished piece, with a few words on its result.
+    """Yield a function to call once per finished piece, with a short message.
 
     Args:
-        title: What is done, such as "train".
-        total: Number of pieces, as far as foreseen.
+        title: Name of the task, such as "train".
+        total: Expected number of pieces.
         unit: Name of a piece, such as "epoch".
-        n_steps: Steps that will be begun by `begin_step`, when there are several of unlike pieces.
-        console: Where to write; standard error when None, so that printed results stay clean.
+        n_steps: Number of steps of a task with several kinds of pieces; `begin_step` begins each.
+        console: Output console; None for standard error, which keeps printed results clean.
     """
     console = console or Console(stderr=True, quiet=not shows_progress())
-    given: dict[str, Any] = {"unit": unit, "n_steps": n_steps, "console": console}
+    options: dict[str, Any] = {"unit": unit, "n_steps": n_steps, "console": console}
     if not console.is_terminal:
         try:
-            yield Progress(title, total, **given)
+            yield Progress(title, total, **options)
         finally:
             show_action("")
         return
-    shown = _OnBar(title, total, **given)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), _Shown("count"), TimeElapsedColumn())
-    with _TwoLines(*columns, _Shown("left"), console=console) as bar:
-        shown.begin(bar)
-        _attended.bars += 1
+    bar_progress = _BarProgress(title, total, **options)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), _PropertyColumn("count"), TimeElapsedColumn())
+    with _TwoLineBar(*columns, _PropertyColumn("left"), console=console) as bar:
+        bar_progress.begin(bar)
+        _activity.bars += 1
         try:
-            yield shown
+            yield bar_progress
         finally:
-            _attended.bars -= 1
+            _activity.bars -= 1
             show_action("")
-            forward_messages()
+            note_output()
 
 
 def begin_step(advance: Advance, title: str, total: int, *, unit: str = "", alike: bool = True) -> None:
-    """Begin the next step of a progress that has several.
+    """Begin the next step of a progress with several steps.
 
     Args:
-        advance: From `progress`, or any function of a few words.
-        title: Of the step.
-        total: Its pieces.
+        advance: From `progress`, or any function of a message.
+        title: Name of the step.
+        total: Its number of pieces.
         unit: Name of a piece.
-        alike: Whether one piece takes about as long as another.
+        alike: Whether all pieces take about as long.
     """
     show_action("")
     if isinstance(advance, Progress):
@@ -226,72 +226,72 @@ def begin_step(advance: Advance, title: str, total: int, *, unit: str = "", alik
 
 def by_percent(advance: Advance) -> Callable[[int, int], None]:
     """Return a function of (done, total) that calls `advance` for each percent."""
-    shown = 0
+    n_reported = 0
 
     def on(done: int, total: int) -> None:
-        nonlocal shown
-        while shown < done * 100 // total:
-            shown += 1
+        nonlocal n_reported
+        while n_reported < done * 100 // total:
+            n_reported += 1
             advance("")
 
     return on
 
 
-def no_progress(said: str) -> None:
-    """Say nothing."""
+def no_progress(message: str) -> None:
+    """Show nothing."""
 
 
-class _Attended:
-    """What this process is doing, and when a person last heard of it."""
+class _Activity:
+    """Hold the current action of this process and the time of its last output."""
 
     def __init__(self) -> None:
-        self.title, self.words, self.detail, self.told, self.bars = "", "", "", "", 0
-        self.since = self.heard = time.monotonic()
-        self.pause = SILENCE_S
+        self.title, self.action, self.detail, self.last_action, self.bars = "", "", "", "", 0
+        self.since = self.last_output_at = time.monotonic()
+        self.interval = SILENCE_S
 
-    def look(self, now: float) -> str:
-        """Return the sentence that is due; "" while nothing is."""
-        fresh = self.words != self.told
-        if self.bars or not self.words or now - self.heard < (SILENCE_S if fresh else self.pause):
+    def due_message(self, now: float) -> str:
+        """Return the message to print now; "" if none is due."""
+        is_new = self.action != self.last_action
+        if self.bars or not self.action or now - self.last_output_at < (SILENCE_S if is_new else self.interval):
             return ""
-        self.pause = 30.0 if fresh else min(2 * self.pause, LONGEST_PAUSE_S)
-        self.told, self.heard = self.words, now
-        so_far = self.detail or ("" if fresh else f"for {now - self.since:.0f} s")
-        return f"{self.title}: {'' if fresh else 'still '}{self.words}{', ' if so_far else ''}{so_far}"
+        self.interval = 30.0 if is_new else min(2 * self.interval, MAX_PAUSE_S)
+        self.last_action, self.last_output_at = self.action, now
+        so_far = self.detail or ("" if is_new else f"for {now - self.since:.0f} s")
+        return f"{self.title}: {'' if is_new else 'still '}{self.action}{', ' if so_far else ''}{so_far}"
 
     @property
     def line(self) -> str:
-        """What is done, and how far."""
-        return f"{self.words}, {self.detail}" if self.detail else self.words
+        """The current action, and how far it is."""
+        return f"{self.action}, {self.detail}" if self.detail else self.action
 
 
-_attended = _Attended()
+_activity = _Activity()
 
 
-def show_action(words: str, detail: str = "") -> None:
-    """Note what is done from now on.
+def show_action(action: str, detail: str = "") -> None:
+    """Set the current action.
 
-    In a terminal it is shown after 2 s without other output.
+    A terminal shows it after 2 s without other output.
 
     Args:
-        words: Such as "reading images"; "" for what the progress says by itself.
-        detail: How far that is, such as "12 of 1,234".
+        action: Such as "reading images"; "" where the progress itself suffices.
+        detail: Its state, such as "12 of 1,234".
     """
-    _attended.detail = detail
-    if words != _attended.words:
-        _attended.words, _attended.since = words, time.monotonic()
+    _activity.detail = detail
+    if action != _activity.action:
+        _activity.action, _activity.since = action, time.monotonic()
 
 
-def count_items(words: str, total: int, unit: str, *, where: str = "") -> Callable[[int], None]:
-    """Return a function of the number done, which notes it with the time left.
+def count_items(action: str, total: int, unit: str, *, where: str = "") -> Callable[[int], None]:
+    """Return a function of the number done, which shows it with the time left.
 
-    It is shown as `doing` shows it.
+    It appears like the action of `show_action`.
 
     Args:
-        words: Such as "reading images".
-        total: Pieces in all.
-        unit: Name of several of them.
-        where: Put before the number, such as "epoch 3 of 60".
+        action: Such as "reading images".
+        total: Number of items.
+        unit: Name of the items, in the plural.
+        where: Text before the number, such as "epoch 3 of 60".
     """
     clock = Clock(total)
     before = f"{where}, " if where else ""
@@ -300,42 +300,42 @@ def count_items(words: str, total: int, unit: str, *, where: str = "") -> Callab
         now = time.monotonic()
         clock.mark(done, at=now)
         left = time_left(clock.left(at=now))
-        show_action(words, f"{before}{done:,} of {total:,} {unit}{', ' if left else ''}{left}")
+        show_action(action, f"{before}{done:,} of {total:,} {unit}{', ' if left else ''}{left}")
 
-    show_action(words, where)
+    show_action(action, where)
     return on
 
 
-def forward_messages() -> None:
-    """Note that something was printed."""
-    _attended.heard = time.monotonic()
+def note_output() -> None:
+    """Record that something was printed."""
+    _activity.last_output_at = time.monotonic()
 
 
 @contextlib.contextmanager
 def show_waiting(title: str, *, console: Console | None = None) -> Iterator[None]:
-    """Break a silence of more than 2 s by what is being done, on standard error.
+    """Print the current action to standard error after 2 s without output.
 
     Args:
-        title: Of the whole, such as "train".
-        console: Where to write; standard error when None.
+        title: Name of the task, such as "train".
+        console: Output console; None for standard error.
     """
-    ended = threading.Event()
-    _attended.__init__()  # type: ignore[misc]
-    _attended.title = title
+    done = threading.Event()
+    _activity.__init__()  # type: ignore[misc]
+    _activity.title = title
 
     def watch() -> None:
-        while not ended.wait(0.2):
-            sentence = _attended.look(time.monotonic())
+        while not done.wait(0.2):
+            sentence = _activity.due_message(time.monotonic())
             if sentence:
                 (console or Console(stderr=True)).print(sentence, highlight=False, markup=False, soft_wrap=True)
 
-    thread = threading.Thread(target=watch, name="attended", daemon=True)
+    thread = threading.Thread(target=watch, name="activity", daemon=True)
     if shows_progress():
         thread.start()
     try:
         yield
     finally:
-        ended.set()
+        done.set()
         if thread.is_alive():
             thread.join(timeout=2)
-        _attended.__init__()  # type: ignore[misc]
+        _activity.__init__()  # type: ignore[misc]

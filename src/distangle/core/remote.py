@@ -1,7 +1,7 @@
 """Read folders behind URLs (S3, Google Cloud, Azure, HTTP) like paths.
 
-What is decoded is fetched once into a local folder, `$DISTANGLE_CACHE` or `~/.cache/distangle`: decoders get
-files, and an epoch costs no traffic.
+Files for decoders are downloaded once into a local folder, `$DISTANGLE_CACHE` or `~/.cache/distangle`, so an epoch
+costs no traffic.
 """
 
 import functools
@@ -28,16 +28,21 @@ _PACKAGES = {
 }
 _WEB = ("http", "https")
 _LOCKS = tuple(threading.Lock() for _ in range(64))
+_CREDENTIALS = {
+    "s3": "; a public bucket needs no credentials: export FSSPEC_S3='{\"anon\": true}'",
+    "gs": '; a public bucket needs no credentials: export FSSPEC_GS=\'{"token": "anon"}\'',
+    "gcs": '; a public bucket needs no credentials: export FSSPEC_GCS=\'{"token": "anon"}\'',
+}
 
 
 class RemotePath:
-    """A file or folder behind a URL, with the part of `pathlib.Path` to read it.
+    """A file or folder behind a URL, with the reading part of `pathlib.Path`.
 
     Args:
         url: `s3://bucket/folder`, `https://host/folder`, ...
 
     Raises:
-        RemoteError: Its scheme is none of ours, or a part of it is `..`.
+        RemoteError: The scheme is not supported, or a part is `..`.
     """
 
     __slots__ = ("_rest", "scheme")
@@ -45,11 +50,9 @@ class RemotePath:
     def __init__(self, url: str) -> None:
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in SCHEMES:
-            raise RemoteError(
-                f"{url} is no address that can be read. Expected a path, or a URL of {', '.join(SCHEMES)}."
-            )
+            raise RemoteError(f"{url} cannot be read. Expected a path, or a URL of {', '.join(SCHEMES)}.")
         if ".." in rest.split("/"):
-            raise RemoteError(f"{url} goes up with '..'. Write the folder that is meant.")
+            raise RemoteError(f"{url} contains '..'. Write the full address of the folder.")
         self.scheme = scheme
         self._rest = rest.strip("/") if scheme != "memory" else "/" + rest.strip("/")
 
@@ -71,17 +74,17 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Last part of the path."""
         return posixpath.basename(self._rest)
 
     @property
     def suffix(self) -> str:
-        """The ending of the name, with its dot."""
+        """File extension with its dot."""
         return posixpath.splitext(self.name)[1]
 
     @property
     def parent(self) -> "RemotePath":
-        """The folder above."""
+        """Parent folder."""
         return RemotePath(f"{self.scheme}://{posixpath.dirname(self._rest)}")
 
     def as_posix(self) -> str:
@@ -89,77 +92,77 @@ class RemotePath:
         return str(self)
 
     def resolve(self) -> "RemotePath":
-        """Return itself: a URL is whole."""
+        """Return itself: a URL is absolute."""
         return self
 
     def absolute(self) -> "RemotePath":
-        """Return itself: a URL is whole."""
+        """Return itself: a URL is absolute."""
         return self
 
     def exists(self) -> bool:
-        """Tell whether there is anything."""
-        return bool(self._ask("exists"))
+        """Return whether the file or folder exists."""
+        return bool(self._call("exists"))
 
     def is_dir(self) -> bool:
-        """Tell whether it is a folder."""
-        return bool(self._ask("isdir"))
+        """Return whether it is a folder."""
+        return bool(self._call("isdir"))
 
     def is_file(self) -> bool:
-        """Tell whether it is a file."""
-        # Over HTTP a folder is a page with links, which is a file as well.
-        return bool(self._ask("isfile")) and not (self.scheme in _WEB and self.is_dir())
+        """Return whether it is a file."""
+        # Over HTTP a folder is a page of links, and so also a file.
+        return bool(self._call("isfile")) and not (self.scheme in _WEB and self.is_dir())
 
     def listing(self) -> list[tuple[str, bool]]:
-        """Return the names in a folder, sorted, and which of them are folders."""
-        found: dict[str, bool] = {}
-        for item in self._ask("ls", detail=True):
-            inside = self._below(str(item["name"]))
+        """Return the sorted names in a folder, each with whether it is a folder."""
+        names: dict[str, bool] = {}
+        for item in self._call("ls", detail=True):
+            inside = self._relative_to_self(str(item["name"]))
             if inside and "/" not in inside:
-                found[inside] = item["type"] == "directory"
-        return sorted(found.items())
+                names[inside] = item["type"] == "directory"
+        return sorted(names.items())
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Give what lies in a folder."""
+        """Yield the files and folders in a folder."""
         for name, _ in self.listing():
             yield self / name
 
     def read_bytes(self) -> bytes:
         """Return all bytes of a file."""
-        content = self._ask("cat_file")
+        content = self._call("cat_file")
         return content if isinstance(content, bytes) else bytes(content)
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """Return all of a file as text."""
+        """Return the content of a file as text."""
         return self.read_bytes().decode(encoding)
 
     def open(self, mode: str = "rb") -> Any:
-        """Open a file for reading its bytes, as the file system's own kind of file."""
-        return self._ask("open", mode=mode)
+        """Open a file for reading bytes, as a file object of the file system."""
+        return self._call("open", mode=mode)
 
     def size(self) -> int:
-        """Return the bytes of a file, 0 where the server does not tell."""
-        return int(self._ask("info").get("size") or 0)
+        """Return the size of a file in bytes; 0 if the server omits it."""
+        return int(self._call("info").get("size") or 0)
 
     def mtime(self) -> float:
         """Return when a file was changed, in s since 1970; 0 if the server omits it."""
         for key in ("mtime", "LastModified", "last_modified", "created", "updated"):
-            value = self._ask("info").get(key)
+            value = self._call("info").get(key)
             if value is not None and hasattr(value, "timestamp"):
                 return float(value.timestamp())
         return 0.0
 
     def files(self) -> list[str]:
-        """Return every file below a folder, relative to it, sorted."""
-        return sorted(inside for name in self._ask("find") if (inside := self._below(str(name))))
+        """Return every file below a folder, as sorted relative paths."""
+        return sorted(inside for name in self._call("find") if (inside := self._relative_to_self(str(name))))
 
     def local_copy(self, *, fresh: bool = False) -> Path:
-        """Return a local copy of a file or whole folder; fetch what is missing.
+        """Return a local copy of a file or whole folder; download what is missing.
 
         Args:
-            fresh: Fetch it again unless size and time are those of the remote one.
+            fresh: Download again unless size and time equal those of the remote file.
 
         Raises:
-            RemoteError: It cannot be fetched, or came with another size than the server tells.
+            RemoteError: The download fails, or its size differs from the size that the server reports.
         """
         copy = cache_folder() / self.scheme / self._rest.strip("/")
         if not fresh and copy.exists():
@@ -176,37 +179,39 @@ class RemotePath:
             if copy.is_file() and mtime and (copy.stat().st_size, copy.stat().st_mtime) == (size, mtime):
                 return copy
             with atomic_write(copy, size=size or None) as temporary:
-                self._ask("get_file", str(temporary))
-                arrived = temporary.stat().st_size
-                if size and arrived != size:
-                    raise RemoteError(f"{self} came with {arrived} bytes; the server tells of {size}. Try again.")
+                self._call("get_file", str(temporary))
+                received = temporary.stat().st_size
+                if size and received != size:
+                    raise RemoteError(
+                        f"{self} arrived with {received} bytes, but the server reports {size}. Try again."
+                    )
                 if mtime:
                     os.utime(temporary, (mtime, mtime))
         return copy
 
-    def _below(self, name: str) -> str:
+    def _relative_to_self(self, name: str) -> str:
         """Return a name of the file system relative to this folder; "" if not below."""
         if self.scheme in _WEB:
             name = "" if "?" in name else unquote(name)
-        root = f"{self._inner.rstrip('/')}/"
+        root = f"{self._backend_path.rstrip('/')}/"
         return name.removeprefix(root).rstrip("/") if name.startswith(root) else ""
 
     @property
-    def _inner(self) -> str:
+    def _backend_path(self) -> str:
         return str(self) if self.scheme in _WEB else self._rest
 
-    def _ask(self, verb: str, *more: Any, **named: Any) -> Any:
-        """Ask the file system one thing; its errors come as ours, with the URL."""
-        filesystem, reason = _opened(self.scheme, urlsplit(str(self)).netloc)
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the file system; raise its errors with the URL."""
+        filesystem, reason = _file_system(self.scheme, urlsplit(str(self)).netloc)
         if reason:
             raise RemoteError(f"{self} cannot be read: {reason}.")
         try:
-            return getattr(filesystem, verb)(self._inner, *more, **named)
+            return getattr(filesystem, method)(self._backend_path, *args, **kwargs)
         except FileNotFoundError as error:
-            raise FileNotFoundError(2, f"{self} is not there", str(self)) from error
-        except Exception as error:  # noqa: BLE001 - every backend raises kinds of its own
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            message = f"{self} cannot be read ({said}). Check the address and the access to it"
+            raise FileNotFoundError(2, f"{self} does not exist", str(self)) from error
+        except Exception as error:  # noqa: BLE001 - every backend raises its own errors
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            message = f"{self} cannot be read ({cause}). Check the address and the access to it"
             message += _CREDENTIALS.get(self.scheme, "") + "."
             raise RemoteError(message) from error
 
@@ -215,10 +220,10 @@ AnyPath = Path | RemotePath
 
 
 def as_path(address: str | Path | RemotePath) -> AnyPath:
-    """Return a path, or what stands behind a URL.
+    """Return a path for a local address or a URL.
 
     Raises:
-        RemoteError: A URL of a scheme that is none of ours.
+        RemoteError: The scheme of the URL is not supported.
     """
     if not isinstance(address, str):
         return address
@@ -226,23 +231,23 @@ def as_path(address: str | Path | RemotePath) -> AnyPath:
 
 
 def download(path: AnyPath) -> Path:
-    """Return a file or folder on this machine: itself, or a fetched copy.
+    """Return a local path of a file or folder: itself, or a downloaded copy.
 
     Raises:
-        RemoteError: It cannot be fetched.
+        RemoteError: The download fails.
     """
     return path if isinstance(path, Path) else path.local_copy()
 
 
 def cache_folder() -> Path:
-    """Return where fetched copies lie: `$DISTANGLE_CACHE`, or `~/.cache/distangle`."""
-    named = os.environ.get("DISTANGLE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "distangle"
+    """Return the folder of downloads: `$DISTANGLE_CACHE`, or `~/.cache/distangle`."""
+    folder = os.environ.get("DISTANGLE_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache" / "distangle"
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(scheme: str, netloc: str) -> tuple[Any, str]:
-    """Return a file system and "", or None and why there is none."""
+def _file_system(scheme: str, netloc: str) -> tuple[Any, str]:
+    """Return a file system and "", or None and the reason."""
     try:
         import fsspec
 
@@ -250,10 +255,3 @@ def _opened(scheme: str, netloc: str) -> tuple[Any, str]:
     except ImportError:
         package = _PACKAGES.get(scheme, "fsspec")
         return None, f"the package {package} is not installed: pip install 'distangle[cloud]'"
-
-
-_CREDENTIALS = {
-    "s3": "; a public bucket needs no name: export FSSPEC_S3='{\"anon\": true}'",
-    "gs": '; a public bucket needs no name: export FSSPEC_GS=\'{"token": "anon"}\'',
-    "gcs": '; a public bucket needs no name: export FSSPEC_GCS=\'{"token": "anon"}\'',
-}

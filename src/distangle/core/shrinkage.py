@@ -8,15 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 Method = Literal["none", "center", "standardize"]
 GROUP_COLUMNS = {"experiment": ["experiment"], "plate": ["experiment", "plate"]}
+_TINY = 1e-12  # floor of a variance
 
 
 class Correction(BaseModel):
-    """What is done to the features of a group of wells.
+    """Setting of the correction of features within a group of wells.
 
     Attributes:
-        method: `center` subtracts the group's mean; `standardize` also divides by its spread.
-        group: Whose wells are compared.
-        wells: Which of them the estimate rests on: the negative controls, or all.
+        method: `centre` subtracts the group's mean; `standardise` also divides by its standard deviation.
+        group: Level at which wells are compared.
+        wells: Wells that the estimate uses: the negative controls, or all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,14 +35,14 @@ class Correction(BaseModel):
 
 @dataclass(frozen=True)
 class GroupPrior:
-    """How much groups differ, and how much wells of one group do; feature by feature.
+    """Between-group and within-group variance of every feature.
 
     Attributes:
         typical: Mean of a typical group, [feature].
         within: Variance of wells about the mean of their group, [feature].
-        between: Variance of the groups' true means, [feature]; 0 where they differ no more than their wells explain.
-        log_spread: Logarithm of the spread of wells in a typical group, [feature].
-        spread_between: Variance of the true logarithms of the groups' spreads, [feature].
+        between: Variance of the groups' true means, [feature]; 0 where well noise explains all differences.
+        log_spread: Logarithm of the standard deviation of wells in a typical group, [feature].
+        spread_between: Variance of the true logarithms of the groups' standard deviations, [feature].
     """
 
     typical: np.ndarray
@@ -51,13 +52,13 @@ class GroupPrior:
     spread_between: np.ndarray
 
     def as_rows(self) -> np.ndarray:
-        """Return all of it as float32 [5, feature]."""
+        """Return all fields as float32 [5, feature]."""
         rows = [self.typical, self.within, self.between, self.log_spread, self.spread_between]
         return np.stack(rows).astype(np.float32)
 
     @classmethod
     def from_rows(cls, rows: np.ndarray) -> "GroupPrior":
-        """Take what `as_rows` gave."""
+        """Return the prior of rows from `as_rows`."""
         return cls(*np.asarray(rows, dtype=np.float64))
 
 
@@ -69,7 +70,7 @@ def estimate_prior(values: np.ndarray, groups: np.ndarray) -> GroupPrior:
     $$ \sigma^2 = \frac{SSW}{N - G}, \quad \tau^2 = \max\left(0, \frac{MSB - \sigma^2}{n_0}\right), \quad
        n_0 = \frac{N - \sum_g n_g^2 / N}{G - 1} $$
 
-    With one group, or one well in every group, nothing tells the two apart, and tau is 0: no correction.
+    With one group, or one well in every group, the two cannot be separated, and tau is 0: no correction.
 
     Source: Searle, Casella & McCulloch 1992, Variance components, sec. 3.6.
 
@@ -99,7 +100,7 @@ def estimate_prior(values: np.ndarray, groups: np.ndarray) -> GroupPrior:
     log_spread = 0.5 * np.log(np.maximum(within, _TINY))
     spread_between = np.zeros_like(grand)
     if several.sum() > 1:
-        noise = (0.5 / (n[several] - 1)).mean()  # of the logarithm of a spread: 1 / (2 (n - 1))
+        noise = (0.5 / (n[several] - 1)).mean()  # variance of the logarithm of a standard deviation: 1 / (2 (n - 1))
         spread_between = np.maximum(0.0, logs.var(0, ddof=1) - noise)
     return GroupPrior(typical, within, between, log_spread, spread_between)
 
@@ -113,16 +114,16 @@ def estimate_group(
 
     $$ t + b (m - t), \quad b = \frac{\tau^2}{\tau^2 + \sigma^2 / n} $$
 
-    the posterior mean of a normal model: with few wells, or wells as different as groups, it fades to t, the same for
-    all groups, which corrects nothing.
+    the posterior mean of a normal model: with few wells, or wells as different as groups, it approaches t, the same
+    for all groups, which corrects nothing.
 
     Source: Efron & Morris 1975, Data analysis using Stein's estimator and its generalizations.
 
     Args:
         prior: From the training wells.
-        count: float [row], wells that each estimate rests on; 0 for none.
+        count: float [row], number of wells of each estimate; may be 0.
         total: float [row, feature], the sum of their values.
-        squares: float [row, feature], the sum of their squares; None leaves spreads alone.
+        squares: float [row, feature], the sum of their squares; None for offsets only.
 
     Returns:
         Offsets and log scales, both float [row, feature]; log scales are zeros without `squares`.
@@ -145,14 +146,11 @@ def estimate_group(
 def shrinkage_factors(prior: GroupPrior, count: np.ndarray) -> np.ndarray:
     """Return b of `estimate_group`, float [row, feature].
 
-    It is the share of a group's difference that is corrected.
+    It is the share of a group's difference that the correction removes.
     """
     n = np.asarray(count, dtype=np.float64)[:, None]
     signal = n * prior.between
     return np.asarray(np.divide(signal, signal + prior.within, out=np.zeros_like(signal), where=signal > 0))
-
-
-_TINY = 1e-12  # of a variance
 
 
 def _sums(values: np.ndarray, member: np.ndarray, n_groups: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from distangle.errors import StopRequested
+from distangle.errors import StoppedError
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
@@ -14,12 +14,12 @@ _current: "StopRequest | None" = None  # of this process
 
 
 class StopRequest:
-    """Whether somebody asked for a stop.
+    """Hold a request to stop the training.
 
     Attributes:
-        by: Name of the signal, such as `SIGTERM`; empty while nobody asked.
-        can_wait: Whether a stop is to wait for the next `check`, because a state is being changed.
-        next_step: What to do after a stop that need not wait; who makes it wait says it better.
+        by: Name of the signal, such as `SIGTERM`; empty without a request.
+        can_wait: Whether a stop waits for the next `check`, because a state is being changed.
+        next_step: Sentence for the user after a stop that need not wait.
     """
 
     def __init__(self, next_step: str = "") -> None:
@@ -27,47 +27,46 @@ class StopRequest:
         self.can_wait = False
         self.next_step = next_step
 
-    def ask(self, by: str) -> None:
-        """Ask for a stop.
+    def request(self, by: str) -> None:
+        """Request a stop.
 
         Raises:
-            Stopped: At once, unless it can wait.
+            StoppedError: Immediately, unless the stop can wait.
         """
         self.by = by
         if not self.can_wait:
             self.check()
 
     def check(self) -> None:
-        """Stop here if a stop was asked for.
+        """Stop here if a stop was requested.
 
         Raises:
-            Stopped: It was.
+            StoppedError: A stop was requested.
         """
         if self.by:
-            self.now()
+            self.stop_now()
 
-    def now(self) -> None:
+    def stop_now(self) -> None:
         """Stop here.
 
         Raises:
-            Stopped: Always.
+            StoppedError: Always.
         """
         message = f"Stopped by {self.by or 'another rank'}."
         if self.next_step and not self.can_wait:
             message = f"{message} {self.next_step}"
-        raise StopRequested(message)
+        raise StoppedError(message)
 
 
 @contextlib.contextmanager
 def stop_at_signals(next_step: str = "") -> Iterator[StopRequest]:
     """Turn SIGTERM, SIGUSR1, SIGINT and SIGHUP into a stop during a `with`.
 
-    A second signal ends the process at once.
-    A signal that the process was told to ignore (by `nohup`, say) stays ignored. Within another such `with` the stop is
-    that of the outer one: a signal that came earlier still counts.
+    A second signal ends the process at once. A signal that the process ignores (by `nohup`, for example) stays ignored.
+    A nested call uses the request of the outer one, so an earlier signal still counts.
 
     Args:
-        next_step: What to do after a stop that need not wait, a sentence.
+        next_step: A sentence for the user after a stop that need not wait.
     """
     global _current
     if _current is not None:
@@ -82,12 +81,12 @@ def stop_at_signals(next_step: str = "") -> Iterator[StopRequest]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if stop.by:
-            # As after a kill: every file is whole, and what was done since the last save is done again.
-            os._exit(StopRequested.status)
+            # As after a kill: every file is whole, and the steps since the last save are repeated.
+            os._exit(StoppedError.status)
         if stop.can_wait:
-            # Written past the buffers: a signal may come while one of them is being written to.
+            # Bypasses the buffers: a signal may arrive while one of them is being written to.
             os.write(2, f"{name}: finishing this step, then saving. A second signal ends at once.\n".encode())
-        stop.ask(name)
+        stop.request(name)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:

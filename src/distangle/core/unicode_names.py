@@ -1,67 +1,68 @@
-"""Normalise Unicode names, and find files whose names differ in form only."""
+"""Normalize Unicode names, and find files whose names differ in form only."""
 
 import os
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
-_ALIKE = str.maketrans(
+_EQUIVALENTS = str.maketrans(
     {
         "\u00b5": "\u03bc",  # micro sign, Greek mu
-        **dict.fromkeys("\u00a0\u2007\u202f", " "),  # blanks that break no line
+        **dict.fromkeys("\u00a0\u2007\u202f", " "),  # no-break spaces
         **dict.fromkeys("\u2010\u2011", "-"),
-        **dict.fromkeys("\u200b\u2060\ufeff\u00ad", None),  # nothing that is seen
+        **dict.fromkeys("\u200b\u2060\ufeff\u00ad", None),  # invisible characters
     }
 )
 
 
 @lru_cache(maxsize=65536)
 def normalize_name(text: str) -> str:
-    """Return a name composed (NFC) and without surrounding blanks.
+    """Return a name in composed form (NFC) without surrounding spaces.
 
-    The micro sign becomes the Greek letter, no-break blanks and hyphens become plain ones, what has no width goes.
+    The micro sign becomes the Greek letter, no-break spaces and hyphens become plain ones, zero-width characters
+    vanish.
 
     Args:
-        text: A name, as a table, a file or a person writes it.
+        text: A name from a table, a file or the command line.
     """
     if text.isascii():
         return text.strip()
-    return unicodedata.normalize("NFC", text).translate(_ALIKE).strip()
+    return unicodedata.normalize("NFC", text).translate(_EQUIVALENTS).strip()
 
 
 def path_on_disk(source: Path, path: str) -> str:
-    """Return a path as the folders spell it, else as it is.
+    """Return a path as spelled on disk; unchanged if no spelling matches.
 
     Args:
         source: The folder that the path starts from.
-        path: Relative, `/` between; nothing needs to be there.
+        path: Relative path with `/` separators; it need not exist.
     """
     if path.isascii() or os.path.lexists(source / path):
         return path
-    found = ""
+    spelled = ""
     for part in path.split("/"):
-        here = f"{found}/{part}".lstrip("/")
-        if not os.path.lexists(source / here):
-            alike = _names(source / found).get(normalize_name(part), ())
-            if len(alike) != 1:
-                return path  # no such file, or which of two is meant cannot be known
-            here = f"{found}/{alike[0]}".lstrip("/")
-        found = here
-    return found
+        candidate = f"{spelled}/{part}".lstrip("/")
+        if not os.path.lexists(source / candidate):
+            matches = _non_ascii_names(source / spelled).get(normalize_name(part), ())
+            if len(matches) != 1:
+                return path  # no match, or several
+            candidate = f"{spelled}/{matches[0]}".lstrip("/")
+        spelled = candidate
+    return spelled
 
 
 @lru_cache(maxsize=256)
-def _names_at(folder: str, mtime: int) -> dict[str, tuple[str, ...]]:
+def _names_in(folder: str, mtime: int) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
-    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone are wanted
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - only names are needed
         if not name.isascii():
             key = normalize_name(name)
             names[key] = (*names.get(key, ()), name)
     return names
 
 
-def _names(folder: Path) -> dict[str, tuple[str, ...]]:
+def _non_ascii_names(folder: Path) -> dict[str, tuple[str, ...]]:
     try:
-        return _names_at(str(folder), folder.stat().st_mtime_ns)
+        return _names_in(str(folder), folder.stat().st_mtime_ns)
     except OSError:
         return {}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from distangle.core.stats import LEAST_GROUPS
+from distangle.core.stats import MIN_GROUPS
 from distangle.errors import brief
 from distangle.results import STANDS_OUT, Benchmark, Explanation, Faithfulness, FilterAnalysis, TemplateComparison
 
@@ -203,7 +203,7 @@ def _pruned(one: Mapping[str, Any]) -> str:
 
 
 HEADS = ("softmax", "arc")
-NO_INTERVAL = f"fewer than {LEAST_GROUPS} experiments: no interval"
+NO_INTERVAL = f"fewer than {MIN_GROUPS} experiments: no interval"
 PUSHED = (
     "Rows that no site has are only ever pushed away from what the others are pulled to, so they fall together with "
     "and without pseudo labels: that junk classes lie apart is no evidence for pseudo labels."

@@ -1,4 +1,4 @@
-"""From a site to numbers: read, standardise, turn and crop."""
+"""Read, preprocess, augment, pack and check the images of sites."""
 
 from distangle.images.augmentation import N_VIEWS, Augmentation, augment, invert_augmentation, random_augmentation
 from distangle.images.cache import (
@@ -13,7 +13,7 @@ from distangle.images.packing.pack import DEFAULT_LEVEL, PackResult, pack_screen
 from distangle.images.packing.writer import Format
 from distangle.images.preprocessing import (
     Preprocessing,
-    Standardisation,
+    Standardization,
     bin_pixels,
     binning_for,
     channel_statistics,
@@ -35,7 +35,7 @@ __all__ = [
     "PackResult",
     "Preprocessing",
     "VerifiedReader",
-    "Standardisation",
+    "Standardization",
     "ForkSafeThreadPool",
     "Augmentation",
     "bin_pixels",

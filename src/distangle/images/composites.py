@@ -10,46 +10,45 @@ from matplotlib.colors import to_rgb
 from distangle.errors import ImageError
 from distangle.screen import Channel
 
-# Six hues that stay apart for most eyes, used where a screen names no colour of its own.
-SPARE_COLOURS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
+# Six hues that most readers can distinguish, for channels without a valid colour.
+FALLBACK_COLORS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
 LOW_PERCENTILE = 10.0
 HIGH_PERCENTILE = 99.8
-ACTIVATION_COLOURS = "inferno"
+ACTIVATION_COLORMAP = "inferno"
 
 
-def channel_colours(channels: Sequence[Channel]) -> np.ndarray:
-    """Return the display colour of every channel, float [channel, 3] in [0, 1].
+def channel_colors(channels: Sequence[Channel]) -> np.ndarray:
+    """Return the display color of every channel, float [channel, 3] in [0, 1].
 
-    A single channel is drawn in white; a channel whose colour is empty or no colour at all takes a spare one.
+    A single channel is white; a channel with an empty or invalid color gets one of `FALLBACK_COLORS`.
     """
     if len(channels) == 1:
         return np.ones((1, 3))
     return np.array(
-        [
-            _colour(channel.colour, spare=SPARE_COLOURS[place % len(SPARE_COLOURS)])
-            for place, channel in enumerate(channels)
-        ]
+        [_to_rgb(channel.colour, spare=FALLBACK_COLORS[k % len(FALLBACK_COLORS)]) for k, channel in enumerate(channels)]
     )
 
 
 def contrast_limits(
     images: Sequence[np.ndarray], *, low: float = LOW_PERCENTILE, high: float = HIGH_PERCENTILE
 ) -> np.ndarray:
-    """Return the pixel values drawn as black and as full colour, float [channel, 2].
+    """Return the pixel values of black and of full brightness, float [channel, 2].
 
-    Images of one plate given together share their limits, so that their brightness can be compared.
+    Images of one plate passed together share their limits, so that their brightness can be compared.
 
     Args:
-        images: One or more images [channel, height, width] of any pixel type; all with the same channels.
+        images: One or more images [channel, height, width] of any pixel type, with the same channels.
         low: Percentile drawn as black, in [0, 100].
-        high: Percentile drawn as full colour, in [0, 100].
+        high: Percentile drawn at full brightness, in [0, 100].
 
     Raises:
-        ImageError: No image is given, or they differ in their number of channels.
+        ImageError: There is no image, or the numbers of channels differ.
     """
     if not images or len({len(image) for image in images}) != 1:
-        raise ImageError(f"Contrast needs images with one number of channels, got {[len(image) for image in images]}.")
-    # Every 7th pixel is plenty for a percentile and keeps 512 x 512 x 6 at milliseconds.
+        raise ImageError(
+            f"Contrast limits need images with equal numbers of channels, got {[len(image) for image in images]}."
+        )
+    # Every 7th pixel suffices for a percentile and takes milliseconds for 512 x 512 x 6.
     limits = [
         np.percentile(np.concatenate([image[channel].ravel()[::7] for image in images]), [low, high])
         for channel in range(len(images[0]))
@@ -60,7 +59,7 @@ def contrast_limits(
 def stretch(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Scale each channel between its limits, float32 [channel, height, width].
 
-    A channel whose limits coincide is black: it holds no contrast to show.
+    A channel with equal limits is black: it has no contrast.
     """
     low, high = limits[:, 0, None, None], limits[:, 1, None, None]
     width = np.where(high > low, high - low, np.inf)
@@ -70,7 +69,7 @@ def stretch(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
 def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985) -> float:
     """Return the gain that keeps a share of the merged pixels below full brightness.
 
-    Six channels added at full strength are white nearly everywhere.
+    Without it six channels at full brightness add up to white nearly everywhere.
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
@@ -83,24 +82,24 @@ def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985)
 
 
 def composite(channels: np.ndarray, colours: np.ndarray, *, gain: float = 1.0) -> np.ndarray:
-    """Add the channels in their colours, clipped, uint8 [height, width, 3].
+    """Add the channels in their colors, clipped, uint8 [height, width, 3].
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
         colours: [channel, 3] in [0, 1].
-        gain: Factor on the sum, as from `exposure`.
+        gain: Factor on the sum, such as from `exposure`.
     """
-    added = gain * np.tensordot(channels, colours, axes=(0, 0))
-    return _bytes(added)
+    total = gain * np.tensordot(channels, colours, axes=(0, 0))
+    return _to_uint8(total)
 
 
 def grey(channels: np.ndarray) -> np.ndarray:
-    """Return the mean over the channels as a grey picture, uint8 [height, width, 3]."""
-    return np.repeat(_bytes(channels.mean(axis=0))[..., None], 3, axis=2)
+    """Return the mean over the channels as a gray picture, uint8 [height, width, 3]."""
+    return np.repeat(_to_uint8(channels.mean(axis=0))[..., None], 3, axis=2)
 
 
 def overlay(
-    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLOURS
+    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLORMAP
 ) -> np.ndarray:
     """Blend an attribution map over a picture, uint8 [height, width, 3].
 
@@ -108,59 +107,59 @@ def overlay(
 
     Args:
         picture: uint8 [height, width, 3].
-        activation_map: [height, width] in [0, 1]; its value is both colour and opacity.
+        activation_map: [height, width] in [0, 1]; its value sets both color and opacity.
         strength: Opacity where the map is 1.
-        colours: Name of a matplotlib colour map of even lightness steps.
+        colours: Name of a perceptually uniform matplotlib color map.
 
     Raises:
         ImageError: The map has another size than the picture, or leaves [0, 1].
     """
     if activation_map.shape != picture.shape[:2]:
         raise ImageError(
-            f"An attribution map of {activation_map.shape} does not lie on a picture of {picture.shape[:2]}."
+            f"The attribution map has the shape {activation_map.shape}, but the picture has {picture.shape[:2]}."
         )
     if not np.isfinite(activation_map).all() or activation_map.min() < 0 or activation_map.max() > 1:
         raise ImageError(
-            f"An attribution map lies in [0, 1]; this one reaches from {np.min(activation_map)} "
-            f"to {np.max(activation_map)}."
+            f"The attribution map has values from {np.min(activation_map)} to {np.max(activation_map)}; "
+            f"expected [0, 1]."
         )
-    painted = matplotlib.colormaps[colours](activation_map)[..., :3]
+    colored = matplotlib.colormaps[colours](activation_map)[..., :3]
     opacity = (strength * activation_map)[..., None]
-    return _bytes(picture / 255.0 * (1 - opacity) + painted * opacity)
+    return _to_uint8(picture / 255.0 * (1 - opacity) + colored * opacity)
 
 
 def activation_scale(width: int = 256, height: int = 12) -> np.ndarray:
-    """Return the colour bar of `overlay` over grey, uint8 [height, width, 3]."""
+    """Return the color bar of `overlay` over gray, uint8 [height, width, 3]."""
     ramp = np.tile(np.linspace(0, 1, width), (height, 1))
     return overlay(np.full((height, width, 3), 90, dtype=np.uint8), ramp)
 
 
-def enlarge(picture: np.ndarray, *, least: int = 200) -> np.ndarray:
-    """Repeat pixels until the shorter side is at least `least`.
+def enlarge(picture: np.ndarray, *, min_side: int = 200) -> np.ndarray:
+    """Repeat pixels until the shorter side has at least `min_side` pixels.
 
-    Pixels stay squares: a picture of 68 x 68 becomes 204 x 204, and nothing is invented between them.
+    Pixels stay squares without interpolation: a picture of 68 x 68 becomes 204 x 204.
     """
-    times = max(1, math.ceil(least / min(picture.shape[:2])))
-    return np.asarray(picture.repeat(times, axis=0).repeat(times, axis=1))
+    factor = max(1, math.ceil(min_side / min(picture.shape[:2])))
+    return np.asarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def reduce(picture: np.ndarray, *, most: int) -> np.ndarray:
-    """Average blocks of pixels until the longer side is at most `most`."""
-    times = max(1, math.ceil(max(picture.shape[:2]) / most))
-    if times == 1:
+def reduce(picture: np.ndarray, *, max_side: int) -> np.ndarray:
+    """Average blocks of pixels until the longer side has at most `max_side` pixels."""
+    factor = max(1, math.ceil(max(picture.shape[:2]) / max_side))
+    if factor == 1:
         return picture
-    height, width = (length // times * times for length in picture.shape[:2])
-    blocks = picture[:height, :width].reshape(height // times, times, width // times, times, -1)
+    height, width = (length // factor * factor for length in picture.shape[:2])
+    blocks = picture[:height, :width].reshape(height // factor, factor, width // factor, factor, -1)
     averaged = np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    return np.asarray(averaged.reshape(height // times, width // times, *picture.shape[2:]))
+    return np.asarray(averaged.reshape(height // factor, width // factor, *picture.shape[2:]))
 
 
-def _colour(name: str, *, spare: str) -> tuple[float, float, float]:
+def _to_rgb(name: str, *, spare: str) -> tuple[float, float, float]:
     try:
         return to_rgb(name)
     except ValueError:
         return to_rgb(spare)
 
 
-def _bytes(values: np.ndarray) -> np.ndarray:
+def _to_uint8(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.round(np.clip(values, 0, 1) * 255), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""When loops that must be compiled, or loaded compiled, begin to pay."""
+"""Decide when numba kernels pay for their start."""
 
 import functools
 import importlib
@@ -9,28 +9,28 @@ class JitThreshold:
     """Count the pixels read without numba, whose start takes a second.
 
     Args:
-        pixels: After so many the start is worth it: ten images of six stains, 512 x 512.
+        pixels: Number of pixels after which the start pays: ten images of six channels, 512 x 512.
     """
 
     def __init__(self, pixels: int = 15 << 20) -> None:
-        self._left = pixels
+        self._n_left = pixels
 
     @property
-    def over(self) -> bool:
-        """Whether it is time for numba."""
-        return self._left <= 0
+    def is_reached(self) -> bool:
+        """Whether numba pays from now on."""
+        return self._n_left <= 0
 
     def count(self, pixels: int) -> None:
-        """Count pixels that were read without it."""
-        self._left -= pixels
+        """Count pixels that were read without numba."""
+        self._n_left -= pixels
 
 
-JIT_THRESHOLD = JitThreshold()  # of this process: threads may count past each other, which harms nothing
+JIT_THRESHOLD = JitThreshold()  # of this process; a lost count between threads does no harm
 
 
 def pixel_kernels() -> ModuleType | None:
     """Return the compiled loops over pixels; None without numba, and before they pay."""
-    return load_kernels("distangle.images.numba_kernels") if JIT_THRESHOLD.over else None
+    return load_kernels("distangle.images.numba_kernels") if JIT_THRESHOLD.is_reached else None
 
 
 @functools.cache

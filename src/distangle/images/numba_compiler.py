@@ -1,4 +1,4 @@
-"""Compile loops with numba, which is optional: import this module late."""
+"""Compile loops with numba, an optional package: import this module late."""
 
 import contextlib
 import inspect
@@ -9,11 +9,11 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core.caching import FunctionCache
 
-Loops = TypeVar("Loops", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _ForgivingCache(FunctionCache):
-    """A cache of compiled functions on disk; without room the next start recompiles."""
+class _TolerantCache(FunctionCache):
+    """Cache compiled functions on disk; on a storage error the next start recompiles."""
 
     def load_overload(self, signature: object, target_context: object) -> Any:
         try:
@@ -26,18 +26,17 @@ class _ForgivingCache(FunctionCache):
         try:
             super().save_overload(signature, compiled_for)  # type: ignore[no-untyped-call]
         except OSError as error:
-            logging.getLogger(__name__).debug("Compiled loops are not kept: %s", error)
+            logging.getLogger(__name__).debug("Compiled loops are not cached: %s", error)
 
 
-def jit(loops: Loops) -> Loops:
-    """Compile a function of arrays and numbers, without the interpreter lock.
+def jit(kernel: Function) -> Function:
+    """Compile a function of arrays and numbers that releases the interpreter lock.
 
     The result is cached on disk for the next start.
     """
-    plain = inspect.unwrap(loops)  # without the checks of types that tests lay around it
-    dispatcher: Any = numba.njit(nogil=True)(plain)
-    # What `cache=True` does, with a cache that forgives; without any folder for it, as in a read-only container,
-    # there is none.
+    function = inspect.unwrap(kernel)  # without the type checks that tests wrap around it
+    dispatcher: Any = numba.njit(nogil=True)(function)
+    # As `cache=True`, with a tolerant cache; without a writable folder (read-only container) there is no cache.
     with contextlib.suppress(RuntimeError):
-        dispatcher._cache = _ForgivingCache(plain)  # type: ignore[no-untyped-call]
-    return cast(Loops, dispatcher)
+        dispatcher._cache = _TolerantCache(function)  # type: ignore[no-untyped-call]
+    return cast(Function, dispatcher)

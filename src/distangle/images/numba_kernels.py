@@ -1,10 +1,10 @@
-"""Sum and count pixels in compiled loops: the same integers as `intensity`."""
+"""Sum and count pixels in compiled loops, with the same integers as NumPy."""
 
 import numpy as np
 
 from distangle.images.numba_compiler import jit
 
-_FIT = 1 << 16  # so many pixels of 16 bit, or squares of 8 bit, add up in 32 bits, which is fast
+_CHUNK = 1 << 16  # number of 16-bit pixels, or squares of 8-bit pixels, whose sum fits in 32 bits, which is fast
 
 
 @jit
@@ -18,35 +18,35 @@ def power_sums(planes: np.ndarray, sums: np.ndarray) -> None:
     n_pixels = planes.shape[1] * planes.shape[2]
     for channel in range(len(planes)):
         flat = planes[channel].reshape(n_pixels)
-        plain, squared = np.uint64(0), np.uint64(0)
-        for start in range(0, n_pixels, _FIT):
-            part = flat[start : start + _FIT]
-            few, few_squared, many_squared = np.uint32(0), np.uint32(0), np.uint64(0)
+        total, total_squared = np.uint64(0), np.uint64(0)
+        for start in range(0, n_pixels, _CHUNK):
+            part = flat[start : start + _CHUNK]
+            partial, partial_squared, wide_squared = np.uint32(0), np.uint32(0), np.uint64(0)
             if planes.itemsize == 1:
                 for k in range(part.size):
                     value = np.uint32(part[k])
-                    few = np.uint32(few + value)
-                    few_squared = np.uint32(few_squared + np.uint32(value * value))
+                    partial = np.uint32(partial + value)
+                    partial_squared = np.uint32(partial_squared + np.uint32(value * value))
             else:
                 for k in range(part.size):
                     wide = np.uint64(part[k])
-                    few = np.uint32(few + np.uint32(part[k]))
-                    many_squared += wide * wide
-            plain += few
-            squared += few_squared + many_squared
-        sums[channel, 0], sums[channel, 1] = plain, squared
+                    partial = np.uint32(partial + np.uint32(part[k]))
+                    wide_squared += wide * wide
+            total += partial
+            total_squared += partial_squared + wide_squared
+        sums[channel, 0], sums[channel, 1] = total, total_squared
 
 
 @jit
 def count_values(planes: np.ndarray, counts: np.ndarray) -> None:
-    """Count how often each value is in every channel.
+    """Count how often each value occurs in every channel.
 
     Args:
         planes: uint8 or uint16 [channel, height, width].
-        counts: int64 [channel, value], of zeros.
+        counts: int64 [channel, value], zeros.
     """
     for channel in range(len(planes)):
-        found = counts[channel]
+        row_counts = counts[channel]
         for row in range(planes.shape[1]):
             for value in planes[channel, row]:
-                found[value] += 1
+                row_counts[value] += 1

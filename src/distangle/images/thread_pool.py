@@ -9,38 +9,38 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class ForkSafeThreadPool:
-    """A number of threads, of the process that uses them.
+    """Run functions in a number of threads of the current process.
 
     Args:
-        n: How many.
-        name: What they are called.
+        n: Number of threads.
+        name: Prefix of their names.
     """
 
     def __init__(self, n: int, *, name: str) -> None:
         self._n, self._name = n, name
-        self._begin()
+        self._start()
 
-    def map(self, work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
-        """Work on several items side by side; give the answers in the order of the items."""
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Apply a function to several items in parallel; yield results in their order."""
         return self._pool().map(work, items)
 
-    def submit(self, work: Callable[..., Answer], *given: Any) -> Future[Answer]:
-        """Work on one thing beside the caller."""
-        return self._pool().submit(work, *given)
+    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Run a function in a thread."""
+        return self._pool().submit(work, *arguments)
 
     def close(self) -> None:
-        """Finish what was begun, leave out what was not, and let go of the threads."""
+        """Finish running calls, cancel waiting ones, and stop the threads."""
         self._pool().shutdown(wait=True, cancel_futures=True)
 
     def _pool(self) -> ThreadPoolExecutor:
-        if os.getpid() != self._process:
-            self._begin()
+        if os.getpid() != self._pid:
+            self._start()
         return self._executor
 
-    def _begin(self) -> None:
-        self._process = os.getpid()
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._executor = ThreadPoolExecutor(self._n, thread_name_prefix=self._name)

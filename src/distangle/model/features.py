@@ -51,7 +51,7 @@ class FixedViews:
         if k < N_VIEWS:
             return Augmentation(k), np.ones(channels, np.float32), np.zeros(channels, np.float32)
         rng = rng_for(0, "fixed view", site, k)
-        view = random_augmentation(rng, height=height, width=width, smallest=self.min_crop)
+        view = random_augmentation(rng, height=height, width=width, min_share=self.min_crop)
         gain, offset = rng.normal(1.0, self.gain, channels), rng.normal(0.0, self.offset, channels)
         return view, gain.astype(np.float32), offset.astype(np.float32)
 

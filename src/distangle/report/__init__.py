@@ -1,7 +1,7 @@
 """Build the pages and figures of a run; the only package with matplotlib."""
 
 from distangle.images.composites import (
-    channel_colours,
+    channel_colors,
     composite,
     contrast_limits,
     enlarge,
@@ -21,7 +21,7 @@ __all__ = [
     "SHOWN",
     "WellState",
     "build_report",
-    "channel_colours",
+    "channel_colors",
     "composite",
     "contrast_limits",
     "draw_figures",

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from distangle.core import plain_yaml
-from distangle.core.io import NotMade
-from distangle.core.untrusted_files import UnexpectedContent, check_fields, read_json, read_regular_file
+from distangle.core.io import MissingResultError
+from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.results import (
     Benchmark,
     Explanation,
@@ -164,7 +164,7 @@ def _config(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     with read_regular_file(path, fix=_RESTORE):
-        return dict(check_fields(plain_yaml.load(path.read_text(encoding="utf-8")), dict, name="the settings"))
+        return dict(check_type(plain_yaml.load(path.read_text(encoding="utf-8")), dict, name="the settings"))
 
 
 def _correction(path: Path) -> Mapping[str, Any] | None:
@@ -206,14 +206,14 @@ def _numbers(path: Path) -> pd.DataFrame:
 def _wells(folder: Path) -> Predictions | None:
     try:
         return Predictions.read(folder, level="well")
-    except NotMade:
+    except MissingResultError:
         return None
 
 
 def _written(noun: type[Noun], folder: Path) -> Noun | None:
     try:
         return noun.read(folder)
-    except NotMade:
+    except MissingResultError:
         return None
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
-from distangle.images.composites import channel_colours, composite, contrast_limits, exposure, grey, stretch
+from distangle.images.composites import channel_colors, composite, contrast_limits, exposure, grey, stretch
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE, RULE, svg_of, svg_settings
 from distangle.screen import Channel
 
@@ -125,7 +125,7 @@ def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, mos
     """
     step = -(-max(image.shape[1:]) // most)
     shown = stretch(image[:, ::step, ::step], contrast_limits([image]))
-    colours = channel_colours(channels)
+    colours = channel_colors(channels)
     pictures = [grey(plane[None]) for plane in shown]
     pictures.append(composite(shown, colours, gain=exposure(shown, colours)))
     gap = np.full((shown.shape[1], 4, 3), 255, dtype=np.uint8)

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distangle.core.stats import LEAST_GROUPS
+from distangle.core.stats import MIN_GROUPS
 from distangle.report.data import ReportData
 from distangle.report.html import Content, missing_notice, paragraph, percent, spaced
 from distangle.report.inline_svg import interval_bar
@@ -23,7 +23,7 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
         by_group = ", ".join(f"{name} {percent(value)}" for name, value in row.by_group.items())
         return (
             f"{sentence}{f' ({by_group})' if by_group else ''}; chance is {percent(row.chance)}. There is no interval: "
-            f"it takes {LEAST_GROUPS} {_groups(row, many=True)} or more to estimate how far this score carries over "
+            f"it takes {MIN_GROUPS} {_groups(row, many=True)} or more to estimate how far this score carries over "
             f"to another one, and there {'is' if row.n_groups == 1 else 'are'} {row.n_groups}."
         )
     low, high = row.interval
@@ -81,7 +81,7 @@ def _legend(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     sentences = [f"Intervals: 95\u202f%, over whole {' or '.join(over)}s (Korn and Graubard)."] if over else []
     if few or not over:
         one = " or ".join(few) or "group"
-        sentences.append(f"Fewer than {LEAST_GROUPS} {one}s give no interval, but the value of each {one}.")
+        sentences.append(f"Fewer than {MIN_GROUPS} {one}s give no interval, but the value of each {one}.")
     sentences.append("8 views: the mean over the eight rotations and flips of an image.")
     sentences.append("Balanced: the mean over perturbations. Dashed tick: chance. Bold: the score at the top.")
     if rules := _rules(rows):

@@ -131,7 +131,7 @@ class SiteRenderer:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
         self._screen, self._folder = screen, folder
         self._image = read or VerifiedReader(screen).read
-        self._colours = composites.channel_colours(screen.card.channels)
+        self._colours = composites.channel_colors(screen.card.channels)
         self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)
@@ -158,7 +158,7 @@ class SiteRenderer:
         stains = []
         for place, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
-            small = composites.enlarge(composites.reduce(picture, most=STAIN_PX), least=120)
+            small = composites.enlarge(composites.reduce(picture, max_side=STAIN_PX), min_side=120)
             stains.append(self._write(small, f"{name}-channel-{place + 1}.png"))
         shown = self._shown(merged)
         width = min(400, shown.shape[1])
@@ -177,7 +177,7 @@ class SiteRenderer:
         return self._write(composites.activation_scale(), "map-scale.png")
 
     def _shown(self, picture: np.ndarray) -> np.ndarray:
-        return composites.enlarge(composites.reduce(picture, most=LARGEST_PX))
+        return composites.enlarge(composites.reduce(picture, max_side=LARGEST_PX))
 
     def _contrast_of(self, key: Key, image: np.ndarray) -> tuple[np.ndarray, float]:
         plate = key[:2]

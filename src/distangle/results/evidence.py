@@ -19,7 +19,7 @@ from distangle.core.io import (
     write_arrays,
     write_json,
 )
-from distangle.core.untrusted_files import check_fields, read_regular_file
+from distangle.core.untrusted_files import check_type, read_regular_file
 from distangle.errors import RunError
 
 BENCHMARK_FILE = "benchmark.json"
@@ -156,7 +156,7 @@ class Faithfulness:
             table = pd.DataFrame(values.pop("sites"))
             number_columns = table.columns.drop("row")
             table = table.astype({"row": "int64", **dict.fromkeys(number_columns, "float64")})
-            sentences = tuple(check_fields(sentence, str, name="sentences") for sentence in values.pop("sentences"))
+            sentences = tuple(check_type(sentence, str, name="sentences") for sentence in values.pop("sentences"))
         return cls(table=table, arrays=read_arrays(arrays_file, fix=fix), sentences=sentences, **values)
 
 

@@ -123,7 +123,7 @@ class Explanation:
             if (folder / f"{name}.parquet").exists()
         }
         n_rows = {name: len(table) for name, table in tables.items()}
-        maps = read_arrays(folder / ARRAYS_FILE, fix=fix, numbers={**n_rows, "interactions": n_rows["sites"]})
+        maps = read_arrays(folder / ARRAYS_FILE, fix=fix, n_rows={**n_rows, "interactions": n_rows["sites"]})
         with read_regular_file(folder / ARRAYS_FILE, fix=fix):
             maps["sites"]
         return cls(

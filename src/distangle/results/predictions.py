@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from distangle.core.io import NotMade, atomic_write, read_table, rebuild_hint, sort_header
+from distangle.core.io import MissingResultError, atomic_write, read_table, rebuild_hint, sort_header
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
 
@@ -77,17 +77,17 @@ class Predictions:
         """Read what `write` wrote.
 
         Raises:
-            NotMade: The run has no predictions of this kind yet.
+            MissingResultError: The run has no predictions of this kind yet.
             RunError: A file is damaged.
         """
         from safetensors import safe_open
 
         table, arrays = _paths(folder, level, views)
         if not table.exists() or not arrays.exists():
-            raise NotMade(
+            raise MissingResultError(
                 f"No predictions at {arrays if table.exists() else table}. Run `distangle predict RUN SCREEN` first."
             )
-        fix = rebuild_hint(folder, verb="predict")
+        fix = rebuild_hint(folder, command="predict")
         rows = read_table(table, fix=fix, columns=_COLUMNS)
         with read_regular_file(arrays, fix=fix):
             with safe_open(arrays, framework="numpy") as opened:

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distangle.core.io import TEMPORARY, sha256_of, write_json, write_text
-from distangle.core.lock import NAME as LOCK
+from distangle.core.lock import LOCK_NAME as LOCK
 from distangle.core.lock import run_lock
 from distangle.core.progress import no_progress
-from distangle.core.untrusted_files import UnexpectedContent, check_fields, links_out, read_json, read_regular_file
+from distangle.core.untrusted_files import UnexpectedContent, check_type, links_out, read_json, read_regular_file
 from distangle.errors import RunError, StorageError
 
 FIRST_FILES = ("config.yaml", "screen.json", "folds.parquet")  # written before run.json
@@ -226,12 +226,12 @@ class RunFolder:
         record = read_json(self.run, fix=fix)
         with read_regular_file(self.run, fix=fix):
             for name in _KINDS.keys() & record.keys():
-                check_fields(record[name], _KINDS[name], name=name)
+                check_type(record[name], _KINDS[name], name=name)
             for name in ("classes", "forced_notes", "commands"):
                 for value in record.get(name, ()):
-                    check_fields(value, str, name=name)
+                    check_type(value, str, name=name)
             if plan := record.get("cross_validation"):
-                n_folds = check_fields(plan["n_folds"], int, name="n_folds")
+                n_folds = check_type(plan["n_folds"], int, name="n_folds")
                 if not 2 <= n_folds <= MOST_FOLDS:
                     raise UnexpectedContent(f"expected 2 to {MOST_FOLDS} folds, found {n_folds}")
         return record
@@ -306,13 +306,13 @@ class RunFolder:
         fix = "Restore it from a copy. Without one, remove it: files that are written later are listed in a new one."
         manifest = read_json(self.manifest, fix=fix)
         with read_regular_file(self.manifest, fix=fix):
-            entries: dict[str, dict[str, Any]] = check_fields(manifest["files"], dict, name="files")
+            entries: dict[str, dict[str, Any]] = check_type(manifest["files"], dict, name="files")
             for name, entry in entries.items():
                 relative = PurePosixPath(name)
                 if relative.is_absolute() or ".." in relative.parts:
                     raise UnexpectedContent(f"it names {name!r}, which leaves the run")
-                check_fields(check_fields(entry, dict, name=name)["bytes"], int, name="bytes")
-                check_fields(entry["sha256"], str, name="sha256")
+                check_type(check_type(entry, dict, name=name)["bytes"], int, name="bytes")
+                check_type(entry["sha256"], str, name="sha256")
         return entries
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from distangle.core.untrusted_files import check_fields, read_json, read_regular_file
+from distangle.core.untrusted_files import check_type, read_json, read_regular_file
 from distangle.errors import RunError
 from distangle.results.run import RunFolder
 from distangle.screen import Screen, allow_source, allowed_sources, read_screen, with_images
@@ -94,9 +94,9 @@ def own_card(run: RunFolder) -> dict[str, Any]:
     card = read_json(run.screen, fix=fix)
     with read_regular_file(run.screen, fix=fix):
         for name in ("sites_sha256", "perturbations_sha256"):
-            check_fields(card[name], str, name=name)
-        for channel in check_fields(card["channels"], list, name="channels"):
-            check_fields(check_fields(channel, dict, name="channels")["name"], str, name="name")
+            check_type(card[name], str, name=name)
+        for channel in check_type(card["channels"], list, name="channels"):
+            check_type(check_type(channel, dict, name="channels")["name"], str, name="name")
     return card
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from distangle.core.io import rebuild_hint, write_json
-from distangle.core.stats import LEAST_GROUPS
+from distangle.core.stats import MIN_GROUPS
 from distangle.core.untrusted_files import read_json, read_regular_file
 
 
@@ -45,7 +45,7 @@ class ScoreRow(BaseModel):
 
         Files of earlier versions hold the range of the groups there.
         """
-        has_few_groups = isinstance(values, Mapping) and values.get("n_groups", LEAST_GROUPS) < LEAST_GROUPS
+        has_few_groups = isinstance(values, Mapping) and values.get("n_groups", MIN_GROUPS) < MIN_GROUPS
         return {**values, "interval": None} if has_few_groups else values
 
 
@@ -86,7 +86,7 @@ class Scores(BaseModel):
         Raises:
             RunError: The file is damaged.
         """
-        fix = rebuild_hint(path.parent, verb="predict")
+        fix = rebuild_hint(path.parent, command="predict")
         values = read_json(path, fix=fix)
         with read_regular_file(path, fix=fix):
             return cls.model_validate_json(json.dumps(values))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distangle.core.io import TEMPORARY, in_bytes, sha256_of
-from distangle.core.lock import NAME as LOCK
+from distangle.core.io import TEMPORARY, format_bytes, sha256_of
+from distangle.core.lock import LOCK_NAME as LOCK
 from distangle.core.lock import lock_holder
 from distangle.core.untrusted_files import links_out
 from distangle.errors import RunError, ScreenError
@@ -70,7 +70,7 @@ def verify_run(run: RunFolder) -> VerificationReport:
     ]
     names = [name for name in sorted(set(entries) - outside_names) if (run.root / name).is_file()]
     for name in sorted(set(entries) - set(names) - outside_names):
-        mismatches.append(Mismatch(name, "missing", f"{in_bytes(entries[name]['bytes'])} were written"))
+        mismatches.append(Mismatch(name, "missing", f"{format_bytes(entries[name]['bytes'])} were written"))
     if run.run.exists() and run.run.name not in outside_names:
         try:
             run.describe()

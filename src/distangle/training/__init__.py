@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distangle.training.cross_validation import start_cross_validation, train_cross_validation
     from distangle.training.dry_run import DryRunReport, dry_run
     from distangle.training.preview import is_slow_here, preview
-    from distangle.training.run import start_run, train
+    from distangle.training.run import load_previous_folds, start_run, train, without_services
 
 __all__ = [
     "PRESETS",
@@ -50,6 +50,8 @@ _LATE = {
     "single_writer": "checkpointing.manager",
     "preview": "preview",
     "dry_run": "dry_run",
+    "load_previous_folds": "run",
+    "without_services": "run",
     "is_slow_here": "preview",
     "start_cross_validation": "cross_validation",
     "start_run": "run",

@@ -16,7 +16,7 @@ from distangle.core.distributed import is_first, n_ranks, wait_for_all
 from distangle.core.io import write_json
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import FoldError, OutOfMemoryError, RunError, StopRequested, StorageError
+from distangle.errors import FoldError, OutOfMemoryError, RunError, StoppedError, StorageError
 from distangle.images import ImageCache
 from distangle.model.device import is_device_set
 from distangle.results import RunFolder
@@ -153,7 +153,7 @@ def _name_whole_run(run: RunFolder, fold_run: RunFolder) -> Iterator[None]:
     """Replace the fold by the whole run in errors that say how to resume."""
     try:
         yield
-    except (StopRequested, StorageError, OutOfMemoryError) as error:
+    except (StoppedError, StorageError, OutOfMemoryError) as error:
         message = str(error).replace(f"--resume {fold_run.root}", f"--resume {run.root}")
         raise type(error)(message) from error
 
@@ -277,13 +277,13 @@ def _check_exit(fold_run: RunFolder, status: int, errors: str, *, whole_run: Run
     """Raise the error that ended the process of a fold.
 
     Raises:
-        StopRequested: The process was stopped.
+        StoppedError: The process was stopped.
         RunError: The process failed.
     """
     if status == 0:
         return
-    if status == StopRequested.status or stop.by:
-        raise StopRequested(
+    if status == StoppedError.status or stop.by:
+        raise StoppedError(
             f"Stopped by {stop.by or 'a signal'}; go on with `distangle train --resume {whole_run.root}`."
         )
     last_line = errors.strip().splitlines()[-1] if errors.strip() else "no error message."

@@ -153,7 +153,7 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
         validate(model, sites, statistics_of, SiteEvaluation(store=store, references=references, features=features))
         n_held_out = len(_rows_with_label(screen, fold == HELD_OUT, classes, config))
         validation_s = (time.perf_counter() - start) / len(sites.rows) * n_held_out
-        cached_bytes = store.kept_bytes
+        cached_bytes = store.cached_bytes
     finally:
         store.close()
     device = next(state.model.parameters()).device

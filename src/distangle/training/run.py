@@ -11,7 +11,7 @@ from distangle.core.distributed import is_first, wait_for_all
 from distangle.core.io import atomic_write, write_json, write_text
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import RunError, StopRequested, StorageError
+from distangle.errors import RunError, StoppedError, StorageError
 from distangle.model import ModelCard, PerturbationClassifier, save_model
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
@@ -174,7 +174,7 @@ def train(
             this run.
         StorageError: The folder cannot be written to, or its disk is full; the last good state is kept.
         OutOfMemoryError: Memory ran out; names the files of the batch if it did so while they were decoded.
-        StopRequested: A stop was requested; the state is saved.
+        StoppedError: A stop was requested; the state is saved.
     """
     with single_writer(run, say=say), limit_threads():
         return _train(run, screen=screen, advance=advance, say=say, stop=stop or StopRequest())
@@ -196,7 +196,7 @@ def _train(run: RunFolder, *, screen: Screen | None, advance: Say, say: Say, sto
             data.config,
             callbacks=_EpochEnd(setup, loggers, advance).callbacks(),
         )
-    except StopRequested as error:
+    except StoppedError as error:
         raise setup.checkpoints.save_stopped(state, error) from None
     except StorageError as error:
         raise setup.checkpoints.storage_error(error) from error

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distangle.axes import Scalar
-from distangle.core.distributed import any_rank, n_ranks, rank, shard, sum_gradients, sum_tensor
+from distangle.core.distributed import all_gather, n_ranks, rank, shard, sum_gradients, sum_tensor
 from distangle.errors import RunError
 from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 from distangle.model import PerturbationClassifier
@@ -260,7 +260,7 @@ class TrainStep:
             causes = [] if math.isfinite(result["loss"]) else self._non_finite_causes(batch)
             results.append({**result, "components": loss.components, "sites": batch.sites[:4], "causes": causes})
         sum_gradients(self._parameters, where=where)
-        results = [result for results_of_rank in any_rank(results, where=where) for result in results_of_rank]
+        results = [result for results_of_rank in all_gather(results, where=where) for result in results_of_rank]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optim.max_grad_norm or float("inf"))
         self._check_finite(results, is_finite=bool(torch.isfinite(norm)), where=where)

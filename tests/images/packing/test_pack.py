@@ -18,7 +18,7 @@ from distangle.core.io import sha256_of
 from distangle.errors import ConfigError, ImageError, RunError, ScreenError, StorageError
 from distangle.images import Format, pack_screen, probe_image, read_image
 from distangle.images.packing import codec, codec_kernels, records
-from distangle.images.readers.packed import read_packed
+from distangle.images.readers.packed_image import read_packed
 from distangle.results.verify import verify_screen
 from distangle.screen import Screen, read_screen, site_sha256, write_screen
 from report_run import Made, Plan, make_run
@@ -50,15 +50,15 @@ def hashed(made: Made) -> Made:
 
 def test_remainders_by_hand() -> None:
     flat = codec.predict_residuals(np.full((1, 8, 8), 7, np.uint8))
-    assert flat.tolist() == [[codec.MIDDLE + 7] + [codec.MIDDLE] * 63]  # one pixel tells all
+    assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # one pixel tells all
     ramp = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (1, 8, 1))
-    found = (codec.predict_residuals(ramp)[0].astype(int) - codec.MIDDLE).reshape(4, 4, 4)
+    values = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
     # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbour on its right: 60, not 70.
-    assert found[1].tolist() == [[0, 0, 0, 10]] * 4
+    assert values[1].tolist() == [[0, 0, 0, 10]] * 4
     # To the right of 0 lie 20 on one side and the middles 10 above and below: (0 + 20 + 10 + 10 + 2) // 4 = 10.
-    assert found[2].tolist() == [[0, 0, 0, 70 - (60 + 60 + 70 + 70 + 2) // 4]] * 4
+    assert values[2].tolist() == [[0, 0, 0, 70 - (60 + 60 + 70 + 70 + 2) // 4]] * 4
     # Below 20 lie 20 and 20, and the middles 10 and 30; below 0 the middle on the left is the one on the right.
-    assert found[3].tolist() == [[0 - (0 + 0 + 10 + 10 + 2) // 4, 0, 0, 60 - (60 + 60 + 50 + 70 + 2) // 4]] * 4
+    assert values[3].tolist() == [[0 - (0 + 0 + 10 + 10 + 2) // 4, 0, 0, 60 - (60 + 60 + 50 + 70 + 2) // 4]] * 4
 
 
 def by_definition(plane: np.ndarray, depth: int) -> list[list[int]]:
@@ -83,7 +83,7 @@ def by_definition(plane: np.ndarray, depth: int) -> list[list[int]]:
 def test_remainders_are_what_their_definition_says() -> None:
     planes = np.random.default_rng(3).integers(0, 65536, (2, 16, 24)).astype(np.uint16)
     expected = [sum(by_definition(plane, codec.DEPTH), []) for plane in planes]
-    np.testing.assert_array_equal(codec.predict_residuals(planes), (np.array(expected) + codec.MIDDLE) % 65536)
+    np.testing.assert_array_equal(codec.predict_residuals(planes), (np.array(expected) + codec.ZERO_RESIDUAL) % 65536)
 
 
 def test_halves_by_hand() -> None:
@@ -111,14 +111,14 @@ def test_any_image_comes_back(shape: tuple[int, int, int], seed: int, wide: bool
     most = np.iinfo(dtype).max if loud else 20
     image = np.random.default_rng(seed).integers(0, most, shape, dtype=dtype, endpoint=True)
     channels, height, width = shape
-    for restore in (codec_kernels.restore_by_loops, records.restore_by_arrays):
+    for restore in (codec_kernels.restore_with_numba, records.restore_with_numpy):
         planes = np.empty((channels, codec.pad(height), codec.pad(width)), dtype=dtype)
         restore(*codec.split_nibbles(codec.predict_residuals(image)), planes)
         np.testing.assert_array_equal(planes[:, :height, :width], image)
     blob = records.encode_record(image, level=3, about={"well": "Bµ2"})
-    found = records.decode_record(blob, path=Path("x"))
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, image)
+    image_back = records.decode_record(blob, path=Path("x"))
+    assert image_back.dtype == dtype
+    np.testing.assert_array_equal(image_back, image)
     assert records.record_header(blob, path=Path("x"))[0]["well"] == "Bµ2"
 
 
@@ -138,14 +138,14 @@ def test_zarr_itself_reads_the_plates(made: Made, tmp_path: Path) -> None:
     pack_screen(made.screen, tmp_path, format="ome-zarr")
     site = made.screen.sites.iloc[3]
     plate = zarr.open_group(tmp_path / f"{site.experiment}_{site.plate}.zarr", mode="r")
-    said = plate.attrs["ome"]["plate"]
+    metadata = plate.attrs["ome"]["plate"]
     letters, number = site.well[0], site.well[1:]
-    [listed] = [well for well in said["wells"] if well["path"] == f"{letters}/{number}"]
+    [listed] = [well for well in metadata["wells"] if well["path"] == f"{letters}/{number}"]
     assert (listed["rowIndex"], listed["columnIndex"]) == (ord(letters) - ord("A"), int(number) - 1)
-    assert said["rows"][listed["rowIndex"]]["name"] == letters
-    assert said["columns"][listed["columnIndex"]]["name"] == number
+    assert metadata["rows"][listed["rowIndex"]]["name"] == letters
+    assert metadata["columns"][listed["columnIndex"]]["name"] == number
     fields = plate[listed["path"]].attrs["ome"]["well"]["images"]
-    assert [field["path"] for field in fields] == [str(k) for k in range(said["field_count"])]
+    assert [field["path"] for field in fields] == [str(k) for k in range(metadata["field_count"])]
     image = plate[f"{listed['path']}/0"]
     assert [axis["name"] for axis in image.attrs["ome"]["multiscales"][0]["axes"]] == ["c", "y", "x"]
     first = made.screen.sites[
@@ -206,12 +206,12 @@ def test_no_damage_passes_in_silence(packed: Screen, tmp_path: Path) -> None:
             changed[place] ^= 1 << int(rng.integers(8))
         damaged.write_bytes(changed)
         try:
-            found = read_packed(damaged)
+            image_back = read_packed(damaged)
         except ImageError:
             refused += 1
             continue
         assert bytes(changed) == blob or source.suffix != records.SUFFIX  # of a record, every byte is under a checksum
-        np.testing.assert_array_equal(found, whole)
+        np.testing.assert_array_equal(image_back, whole)
     assert refused > 200
 
 
@@ -224,7 +224,7 @@ def test_a_missing_chunk_is_no_black_image(made: Made, tmp_path: Path) -> None:
 
 def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: Made, tmp_path: Path) -> None:
     first = pack_screen(made.screen, tmp_path, format="records")
-    assert (first.n_packed, first.n_kept) == (len(made.screen.sites), 0)
+    assert (first.n_packed, first.n_reused) == (len(made.screen.sites), 0)
     paths = [first.screen.image_paths(row)[0] for row in (0, 1, 2)]
     before = [path.read_bytes() for path in paths]
     paths[0].unlink()
@@ -232,7 +232,7 @@ def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: 
     paths[2].write_bytes(before[1])  # of another site
     (tmp_path / "screen.json").unlink()
     again = pack_screen(made.screen, tmp_path, format="records")
-    assert (again.n_packed, again.n_kept) == (3, len(made.screen.sites) - 3)
+    assert (again.n_packed, again.n_reused) == (3, len(made.screen.sites) - 3)
     assert [path.read_bytes() for path in paths] == before
     assert read_screen(tmp_path).sites.drop(columns="mtime").equals(first.screen.sites.drop(columns="mtime"))
 
@@ -330,8 +330,8 @@ def test_a_disk_without_room_for_the_pack_is_told_before_anything_is_packed(
 
 def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_path: Path) -> None:
     holding = (
-        "import sys, time; from pathlib import Path; from distangle.core.lock import locked\n"
-        "with locked(Path(sys.argv[1]), say=print): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from distangle.core.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1]), say=print): print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", holding, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -342,9 +342,9 @@ def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_p
                 pack_screen(made.screen, tmp_path, format="records")
         finally:
             child.kill()
-    said: list[str] = []
-    pack_screen(made.screen, tmp_path, format="records", say=said.append)
-    assert said == [f"cleared the lock of process {child.pid} on {socket.gethostname()}, since 0 min: it is dead."]
+    messages: list[str] = []
+    pack_screen(made.screen, tmp_path, format="records", say=messages.append)
+    assert messages == [f"cleared the lock of process {child.pid} on {socket.gethostname()}, since 0 min: it is dead."]
 
 
 @pytest.mark.parametrize("format", ["ome-zarr", "records"])
@@ -353,7 +353,7 @@ def test_another_level_or_other_names_of_the_channels_are_packed_anew(
 ) -> None:
     screen, n = made.screen, len(made.screen.sites)
     assert pack_screen(screen, tmp_path, format=format, level=3).n_packed == n
-    assert pack_screen(screen, tmp_path, format=format, level=3).n_kept == n
+    assert pack_screen(screen, tmp_path, format=format, level=3).n_reused == n
     assert pack_screen(screen, tmp_path, format=format, level=4).n_packed == n
     first, second, *rest = screen.card.channels
     renamed = screen.card.model_copy(update={"channels": (second, first, *rest)})
@@ -385,7 +385,7 @@ FRAME = codec.compress(b"\0" * 4, level=3)
 
 
 @pytest.mark.parametrize(
-    ("header", "words"),
+    ("header", "pattern"),
     [
         ({"dtype": "float32", "shape": [1, 2, 2]}, "claims float32"),
         ({"dtype": "uint8", "shape": [1, 2]}, r"claims uint8 \[1, 2\]"),
@@ -395,11 +395,11 @@ FRAME = codec.compress(b"\0" * 4, level=3)
         ({"dtype": "uint8"}, "damaged"),
     ],
 )
-def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, words: str, tmp_path: Path) -> None:
-    said = json.dumps(header).encode()
+def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, pattern: str, tmp_path: Path) -> None:
+    content = json.dumps(header).encode()
     path = tmp_path / "x.dsr"
-    path.write_bytes(records._HEAD.pack(records.MAGIC, len(said), zlib.crc32(said)) + said + FRAME)
-    with pytest.raises(ImageError, match=words):
+    path.write_bytes(records._HEAD.pack(records.MAGIC, len(content), zlib.crc32(content)) + content + FRAME)
+    with pytest.raises(ImageError, match=pattern):
         read_packed(path)
 
 

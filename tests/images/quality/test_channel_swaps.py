@@ -64,7 +64,7 @@ def places(experiments: int, plates: int, **exchanged: Mapping[str, str]) -> dic
 SWAP = {"DNA": "AGP", "AGP": "DNA"}
 
 
-def found(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+def problems_of(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     return [(f.experiment, f.plate, f.channel, f.what) for f in check_channel_swaps(table)]
 
 
@@ -78,23 +78,23 @@ def test_two_channels_that_changed_places_are_named_with_their_plate() -> None:
 
 
 def test_plates_without_experiments_are_compared_with_each_other() -> None:
-    assert [row[:3] for row in found(surveyed(places(1, 6, E1P2=SWAP)))] == [("E1", "P2", "DNA, AGP")]
+    assert [row[:3] for row in problems_of(surveyed(places(1, 6, E1P2=SWAP)))] == [("E1", "P2", "DNA, AGP")]
 
 
 def test_three_channels_may_change_places() -> None:
     ring = {"ER": "Mito", "Mito": "DNA", "DNA": "ER"}
-    (row,) = found(surveyed(places(2, 4, E1P1=ring)))
+    (row,) = problems_of(surveyed(places(2, 4, E1P1=ring)))
     assert row[3] == "E1 plate P1: DNA looks like ER, ER looks like Mito, Mito looks like DNA of the others"
 
 
 def test_of_two_plates_the_others_tell_which_is_odd() -> None:
-    assert [row[:2] for row in found(surveyed(places(3, 2, E2P1=SWAP)))] == [("E2", "P1")]
-    (row,) = found(surveyed(places(1, 2, E1P1=SWAP)))
+    assert [row[:2] for row in problems_of(surveyed(places(3, 2, E2P1=SWAP)))] == [("E2", "P1")]
+    (row,) = problems_of(surveyed(places(1, 2, E1P1=SWAP)))
     assert row[3].startswith("E1 plate P1, E1 plate P2: DNA looks like AGP")  # nobody knows
 
 
 def test_a_whole_experiment_in_another_order_is_found() -> None:
-    (row,) = found(surveyed(places(5, 2, E4=SWAP)))
+    (row,) = problems_of(surveyed(places(5, 2, E4=SWAP)))
     assert row[0] == "E4"
     assert row[3] == "all of E4: DNA looks like AGP, AGP looks like DNA of the others"
 
@@ -103,18 +103,18 @@ def test_a_whole_experiment_in_another_order_is_found() -> None:
 def test_ordinary_screens_raise_no_alarm(seed: int) -> None:
     batch = (0.05, 0.1, 0.2, 0.4)[seed % 4]
     n_experiments, n_plates = ((1, 6), (4, 2), (2, 3))[seed % 3]
-    assert found(surveyed(places(n_experiments, n_plates), seed=seed, batch=batch)) == []
+    assert problems_of(surveyed(places(n_experiments, n_plates), seed=seed, batch=batch)) == []
 
 
 def test_a_stain_that_failed_changed_places_with_none() -> None:
-    assert found(surveyed(places(2, 4, E1P1={"ER": "DNA"}))) == []
-    assert found(surveyed(places(2, 4, E1P1={"ER": "DNA", "AGP": "DNA"}))) == []
+    assert problems_of(surveyed(places(2, 4, E1P1={"ER": "DNA"}))) == []
+    assert problems_of(surveyed(places(2, 4, E1P1={"ER": "DNA", "AGP": "DNA"}))) == []
 
 
 def test_what_cannot_be_judged_is_not() -> None:
-    assert found(surveyed(places(2, 4, E1P1=SWAP), n_sites=2)) == []
-    assert found(surveyed(places(1, 1, E1P1=SWAP))) == []
-    assert found(surveyed(places(2, 4), stains=("DNA",))) == []
+    assert problems_of(surveyed(places(2, 4, E1P1=SWAP), n_sites=2)) == []
+    assert problems_of(surveyed(places(1, 1, E1P1=SWAP))) == []
+    assert problems_of(surveyed(places(2, 4), stains=("DNA",))) == []
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_simulated_screens_with_and_without_an_exchange(tmp_path: Path, seed: in
         for name, plane in zip(names, read_image(screen.image_paths(k), screen.pages(k)), strict=True)
     ]
     planes = pd.DataFrame(rows)
-    assert found(planes) == []
+    assert problems_of(planes) == []
     n_found = 0
     pairs = [(one, other) for k, one in enumerate(names) for other in names[k + 1 :]]
     plates = sorted({(row["experiment"], row["plate"]) for row in rows})
@@ -149,5 +149,5 @@ def test_simulated_screens_with_and_without_an_exchange(tmp_path: Path, seed: in
         here = (planes["experiment"] == plates[k % len(plates)][0]) & (planes["plate"] == plates[k % len(plates)][1])
         changed = planes.copy()
         changed.loc[here, "channel"] = planes.loc[here, "channel"].replace({one: other, other: one})
-        n_found += any(set(row[2].split(", ")) == {one, other} for row in found(changed))
+        n_found += any(set(row[2].split(", ")) == {one, other} for row in problems_of(changed))
     assert n_found > len(pairs) / 2

@@ -21,12 +21,12 @@ from distangle.screen.problems import Problem
 CHANNELS = ("dna", "actin")
 
 
-def lab(folder: Path, words: Sequence[str] = (), n: int = 8) -> Screen:
+def lab(folder: Path, suffixes: Sequence[str] = (), n: int = 8) -> Screen:
     """Sites of two channels, on plate P1 from B02 on; each word is in the name of the actin file of one site."""
     folder.mkdir(exist_ok=True)
     lines = ["plate,well,perturbation,dna,actin"]
     for k in range(n):
-        named = {"dna": f"{k}_dna.png", "actin": f"{k}_actin_{words[k] if k < len(words) else ''}.png"}
+        named = {"dna": f"{k}_dna.png", "actin": f"{k}_actin_{suffixes[k] if k < len(suffixes) else ''}.png"}
         for seed, name in enumerate(named.values()):
             pixels = np.random.default_rng([k, seed]).integers(1, 200, (40, 48)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name)
@@ -47,7 +47,7 @@ def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("abort", "its decoder was killed by SIGABRT, so it crashed"),
         ("segv", "its decoder was killed by SIGSEGV, so it crashed"),
@@ -57,14 +57,20 @@ def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
     ],
 )
 def test_a_decoder_that_dies_costs_one_plane_named_with_file_well_channel_and_fix(
-    tmp_path: Path, word: str, said: str
+    tmp_path: Path, word: str, message: str
 ) -> None:
     screen = lab(tmp_path, ["", "", word])
-    (found,) = unreadable(screen)
-    assert (found.severity, found.plate, found.well, found.site, found.channel) == ("error", "P1", "B04", "1", "actin")
-    assert found.file == f"2_actin_{word}.png"
-    assert found.what == f"{tmp_path / found.file}: {said}"
-    assert found.fix == "Copy it again, or index without this site."
+    (problem,) = unreadable(screen)
+    assert (problem.severity, problem.plate, problem.well, problem.site, problem.channel) == (
+        "error",
+        "P1",
+        "B04",
+        "1",
+        "actin",
+    )
+    assert problem.file == f"2_actin_{word}.png"
+    assert problem.what == f"{tmp_path / problem.file}: {message}"
+    assert problem.fix == "Copy it again, or index without this site."
 
 
 def test_a_decoder_that_hangs_is_stopped_and_its_siblings_are_read(tmp_path: Path) -> None:
@@ -141,10 +147,10 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 def test_reads_that_were_tried_again_are_counted_over_all_processes_and_said(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
-    assert surveyed.n_tried_again == checked.scope["reads_tried_again"] == 16
-    (found,) = [one for one in checked.findings if one.kind == "reads tried again"]
-    assert (found.severity, found.count) == ("note", 16)
-    assert "the storage failed 16 times for a moment" in found.what
+    assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16
+    (problem,) = [one for one in checked.findings if one.kind == "reads tried again"]
+    assert (problem.severity, problem.count) == ("note", 16)
+    assert "the storage failed 16 times for a moment" in problem.what
     checked, _ = check_pixels(screen, range(8))
     assert checked.scope["reads_tried_again"] == 0
     assert "reads tried again" not in {one.kind for one in checked.findings}

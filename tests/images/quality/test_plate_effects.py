@@ -32,12 +32,12 @@ def nested(
 @pytest.mark.parametrize("holes", [0.0, 0.4])
 def test_planted_components_come_back_on_average_also_from_groups_of_any_size(holes: float) -> None:
     rng, planted = np.random.default_rng(0), (2.0, 1.0, 0.5, 1.5)
-    found = np.array(
+    components = np.array(
         [list(variance_components(*nested(rng, planted, n=(8, 3, 6, 3), holes=holes)).values()) for _ in range(120)],
         dtype=float,
     )
-    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-    assert np.all(np.abs(found.mean(axis=0) - np.square(planted)) < 4 * error + 0.01), found.mean(axis=0)
+    error = components.std(axis=0, ddof=1) / np.sqrt(len(components))
+    assert np.all(np.abs(components.mean(axis=0) - np.square(planted)) < 4 * error + 0.01), components.mean(axis=0)
 
 
 def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
@@ -48,8 +48,8 @@ def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
     ms_well = 2 * ((by_well - by_plate[..., None]) ** 2).sum() / (4 * 3 * 4)
     ms_plate = 10 * ((by_plate - by_experiment[:, None]) ** 2).sum() / (4 * 2)
     ms_experiment = 30 * ((by_experiment - y.mean()) ** 2).sum() / 3
-    found = variance_components(values, places)
-    assert found == pytest.approx(
+    components = variance_components(values, places)
+    assert components == pytest.approx(
         {
             "experiment": (ms_experiment - ms_plate) / 30,
             "plate": (ms_plate - ms_well) / 10,
@@ -61,11 +61,11 @@ def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
 
 def test_what_cannot_be_told_is_none_and_part_of_the_finer_level() -> None:
     values, places = nested(np.random.default_rng(2), (0, 0, 1, 1), n=(1, 2, 30, 1))
-    found = variance_components(values, places)
-    assert found["experiment"] is None
-    assert found["site"] is None
-    assert found["well"] == pytest.approx(2.0, rel=0.6)
-    assert list(found) == list(LEVELS)
+    components = variance_components(values, places)
+    assert components["experiment"] is None
+    assert components["site"] is None
+    assert components["well"] == pytest.approx(2.0, rel=0.6)
+    assert list(components) == list(LEVELS)
 
 
 def plates(rng: np.random.Generator, *, border: float, n: int = 6) -> tuple[pd.DataFrame, np.ndarray]:
@@ -82,10 +82,10 @@ def plates(rng: np.random.Generator, *, border: float, n: int = 6) -> tuple[pd.D
 
 def test_a_planted_border_is_found_with_its_size_and_none_where_none_is() -> None:
     rng = np.random.default_rng(3)
-    found = edge_effect(wells_of(*plates(rng, border=0.6)))
-    assert found is not None
-    assert found.difference == pytest.approx(0.6, abs=0.25)
-    assert (found.p_value, found.n_plates) == (0.001, 6)
+    effect = edge_effect(wells_of(*plates(rng, border=0.6)))
+    assert effect is not None
+    assert effect.difference == pytest.approx(0.6, abs=0.25)
+    assert (effect.p_value, effect.n_plates) == (0.001, 6)
     alarms = sum(edge_effect(wells_of(*plates(rng, border=0.0, n=2)), seed=k).p_value < 0.05 for k in range(40))  # type: ignore[union-attr]
     assert alarms <= 6  # two are to be expected
 

@@ -71,8 +71,8 @@ def checked(screen: Screen, **more: Any) -> CheckReport:
     return check_pixels(screen, range(len(screen.sites)), **more)[0]
 
 
-def only(found: CheckReport, kind: str | None = None) -> Problem:
-    (one,) = [finding for finding in found.findings if kind in (None, finding.kind)]
+def only(report: CheckReport, kind: str | None = None) -> Problem:
+    (one,) = [finding for finding in report.findings if kind in (None, finding.kind)]
     return one
 
 
@@ -100,18 +100,18 @@ def hole(plane: np.ndarray) -> np.ndarray:
 
 
 def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_path: Path) -> None:
-    found = checked(Lab(tmp_path).write())
-    assert found.findings == ()
-    assert found.invariants[0].equation == "planes 32 = read 32 + unreadable 0 + not looked at 0"
-    assert found.scope["planes_compared_with_their_like"] == 32
-    part, surveyed = check_pixels(Lab(tmp_path).write(), [0, 5])
-    assert part.invariants[0].equation == "planes 32 = read 4 + unreadable 0 + not looked at 28"
-    assert part.scope["planes_without_enough_like_them"] == 4
-    assert surveyed.planes["well"].tolist() == ["B01", "B01", "B06", "B06"]
+    report = checked(Lab(tmp_path).write())
+    assert report.findings == ()
+    assert report.laws[0].words == "planes 32 = read 32 + unreadable 0 + not looked at 0"
+    assert report.looked["planes_compared_with_their_like"] == 32
+    part, measurements = check_pixels(Lab(tmp_path).write(), [0, 5])
+    assert part.laws[0].words == "planes 32 = read 4 + unreadable 0 + not looked at 28"
+    assert part.looked["planes_without_enough_like_them"] == 4
+    assert measurements.planes["well"].tolist() == ["B01", "B01", "B06", "B06"]
 
 
 @pytest.mark.parametrize(
-    ("edit", "channel", "kind", "said"),
+    ("edit", "channel", "kind", "expected"),
     [
         (tail, "actin", "constant tail", ("error", "the last 16 rows hold one value")),
         (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on hold one value")),
@@ -121,25 +121,25 @@ def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_pat
     ],
 )
 def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
-    tmp_path: Path, edit: Edit, channel: str, kind: str, said: tuple[str, str]
+    tmp_path: Path, edit: Edit, channel: str, kind: str, expected: tuple[str, str]
 ) -> None:
     lab = Lab(tmp_path)
     lab.edits["2B05", channel] = edit
-    found = checked(lab.write())
-    one = only(found, kind)
-    assert (one.severity, one.plate, one.well, one.channel) == (said[0], "2", "B05", channel)
+    report = checked(lab.write())
+    one = only(report, kind)
+    assert (one.severity, one.plate, one.well, one.channel) == (expected[0], "2", "B05", channel)
     assert one.file == f"2_B05_{channel}.png"
-    assert said[1] in one.what
-    assert {(other.plate, other.well) for other in found.findings} == {("2", "B05")}
+    assert expected[1] in one.what
+    assert {(other.plate, other.well) for other in report.findings} == {("2", "B05")}
 
 
 def test_a_field_out_of_focus_in_all_channels_is_told_from_one_stain_without_structure(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.edits["1B06", ""] = blurred
     lab.edits["2B02", "actin"] = blurred
-    found = checked(lab.write())
-    assert {finding.kind for finding in found.findings} == {"out of focus", "little fine structure in a channel"}
-    field, stain = only(found, "out of focus"), only(found, "little fine structure in a channel")
+    report = checked(lab.write())
+    assert {finding.kind for finding in report.findings} == {"out of focus", "little fine structure in a channel"}
+    field, stain = only(report, "out of focus"), only(report, "little fine structure in a channel")
     assert (field.severity, field.plate, field.well, field.channel) == ("warning", "1", "B06", "dna, actin")
     assert (stain.severity, stain.plate, stain.well, stain.channel) == ("note", "2", "B02", "actin")
 
@@ -149,13 +149,13 @@ def test_one_truncated_file_is_named_and_its_siblings_are_measured(tmp_path: Pat
     screen = lab.write()
     path = lab.path(1, "B03", "actin")
     path.write_bytes(path.read_bytes()[:-400])
-    found, surveyed = check_pixels(screen, range(16))
-    one = only(found, "unreadable image")
+    report, measurements = check_pixels(screen, range(16))
+    one = only(report, "unreadable image")
     assert (one.well, one.channel, one.file) == ("B03", "actin", "1_B03_actin.png")
     assert "damaged or truncated" in one.what
-    row = surveyed.planes[(surveyed.planes["well"] == "B03") & (surveyed.planes["plate"] == "1")]
+    row = measurements.planes[(measurements.planes["well"] == "B03") & (measurements.planes["plate"] == "1")]
     assert row["reason"].eq("").tolist() == [True, False]
-    assert found.invariants[0].equation == "planes 32 = read 31 + unreadable 1 + not looked at 0"
+    assert report.laws[0].words == "planes 32 = read 31 + unreadable 1 + not looked at 0"
 
 
 def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_path: Path) -> None:
@@ -208,12 +208,12 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
     tifffile.imwrite(lab.path(2, "B07", "dna"), np.asarray(Image.open(lab.path(1, "B04", "dna"))), compression="zlib")
     shutil.copy(lab.path(1, "B02", "dna"), lab.path(1, "B02", "actin"))
     screen = lab.index()
-    found = checked(screen)
-    away = only(found, "same pixels at two places")
+    report = checked(screen)
+    away = only(report, "same pixels at two places")
     assert away.severity == "warning"
     assert "plate 1 well B04 site 1 dna = " in away.what
     assert "plate 2 well B07 site 1 dna" in away.what
-    here = only(found, "two channels with the same pixels")
+    here = only(report, "two channels with the same pixels")
     assert (here.severity, here.well) == ("error", "B02")
     screen.sites["split"] = ["train" if plate == "1" else "test" for plate in screen.sites["plate"]]
     assert only(checked(screen), "same pixels on both sides of the split").severity == "error"
@@ -226,7 +226,7 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("edit", "kind", "words"),
+    ("edit", "kind", "text"),
     [
         (lambda plane: plane + np.uint16(32768), "signed and unsigned planes", "1 of 16 planes begin at 32768"),
         (
@@ -241,12 +241,12 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
         ),
     ],
 )
-def test_planes_written_with_another_depth_are_named(tmp_path: Path, edit: Edit, kind: str, words: str) -> None:
+def test_planes_written_with_another_depth_are_named(tmp_path: Path, edit: Edit, kind: str, text: str) -> None:
     lab = Lab(tmp_path, suffix="tif", dtype="uint16")
     lab.edits["2B05", "dna"] = edit
     one = only(checked(lab.write()), kind)
     assert (one.severity, one.plate, one.well, one.channel) == ("error", "2", "B05", "dna")
-    assert words in one.what
+    assert text in one.what
 
 
 def test_masked_images_are_said_once_and_not_called_damaged(tmp_path: Path) -> None:
@@ -262,13 +262,13 @@ def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     for dtype, top in (("uint8", 256), ("uint16", 65536)):
         plane = rng.integers(0, top, (40, 30)).astype(dtype)
-        found = measure_plane(plane)
-        assert found.mean == pytest.approx(plane.mean(), rel=1e-12)
-        assert found.std == pytest.approx(plane.std(), rel=1e-12)
-        assert (found.min, found.max) == (plane.min(), plane.max())
-        assert found.median == np.quantile(plane, 0.5, method="inverted_cdf")
-        assert found.p1 == np.quantile(plane, 0.01, method="inverted_cdf")
-        assert found.p99_9 == np.quantile(plane, 0.999, method="inverted_cdf")
+        measured = measure_plane(plane)
+        assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
+        assert measured.spread == pytest.approx(plane.std(), rel=1e-12)
+        assert (measured.least, measured.most) == (plane.min(), plane.max())
+        assert measured.middle == np.quantile(plane, 0.5, method="inverted_cdf")
+        assert measured.low == np.quantile(plane, 0.01, method="inverted_cdf")
+        assert measured.high == np.quantile(plane, 0.999, method="inverted_cdf")
     steps = measure_plane(np.array([[3, 6], [9, 15]], dtype=np.uint8))
     assert (steps.value_step, steps.longest_constant_run, steps.tail_rows, steps.clipped) == (3, 1, 0, 0.0)
     flat = measure_plane(np.array([[1, 2, 2], [2, 5, 5], [5, 5, 5]], dtype=np.uint8))
@@ -308,12 +308,12 @@ def test_the_illumination_profile_is_the_planted_one(tmp_path: Path) -> None:
 def test_every_pixel_counts_in_the_illumination_of_a_field_of_any_size() -> None:
     plane = np.random.default_rng(0).integers(1, 200, (31, 37)).astype(np.uint16)
     plane[15:] = plane[15:] // 10
-    (found,) = profiles_of(plane)
+    (profile,) = profiles_of(plane)
     rows, columns = ([k * side // 16 for k in range(17)] for side in plane.shape)
     for i in range(16):
         for k in range(16):
             part = plane[rows[i] : rows[i + 1], columns[k] : columns[k + 1]]
-            assert found[i, k] == pytest.approx(part.mean() / plane.mean(), rel=1e-12)
+            assert profile[i, k] == pytest.approx(part.mean() / plane.mean(), rel=1e-12)
 
 
 def profiles_of(*planes: np.ndarray) -> list[np.ndarray]:
@@ -346,9 +346,9 @@ def test_the_real_images_are_undamaged_and_too_few_of_a_kind_to_compare(real_dat
     chosen = complete["experiment"].str.endswith("-01") & (complete["well"] == "B02") & (complete["plate"] != "4")
     complete[chosen].to_csv(tmp_path / "train_controls.csv", index=False)
     screen = index(real_data / "rxrx1_images", layout="rxrx1", tables=tmp_path, probe=probe_image)
-    found = checked(screen)
-    assert found.scope["planes_without_enough_like_them"] == 72
+    report = checked(screen)
+    assert report.looked["planes_without_enough_like_them"] == 72
     # Mitochondria of HEPG2-01 plate 2 are the one plane where more than a percent of the pixels are at 255.
-    assert [(one.kind, one.experiment, one.plate, one.channel) for one in found.findings] == [
+    assert [(one.kind, one.experiment, one.plate, one.channel) for one in report.findings] == [
         ("saturated", "HEPG2-01", "2", "mitochondria")
     ]

@@ -61,8 +61,8 @@ def mutate(whole: bytes, kind: str, rng: np.random.Generator) -> bytes:
     return bytes(blob)
 
 
-def n_of(found: Counter[tuple[str, str]], name: str) -> int:
-    return sum(n for (kind, _), n in found.items() if kind == name)
+def n_of(counts: Counter[tuple[str, str]], name: str) -> int:
+    return sum(n for (kind, _), n in counts.items() if kind == name)
 
 
 def is_alike(image: np.ndarray, pixels: np.ndarray) -> bool:
@@ -71,7 +71,7 @@ def is_alike(image: np.ndarray, pixels: np.ndarray) -> bool:
 
 def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
     """Read n mutants; count by format and outcome (refused, same, silent), and give the longest time."""
-    made, rng, found, longest = whole_files(folder), np.random.default_rng(1), Counter[tuple[str, str]](), 0.0
+    made, rng, counts, longest = whole_files(folder), np.random.default_rng(1), Counter[tuple[str, str]](), 0.0
     names = list(made)
     for k in range(n):
         name = names[k % len(names)]
@@ -90,8 +90,8 @@ def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
             turned = [np.rot90(p, k) for p in (pixels, pixels[::-1]) for k in range(4)] + [top - pixels]
             outcome = "turned" if outcome == "silent" and any(is_alike(image, p) for p in turned) else outcome
         longest = max(longest, time.monotonic() - began)
-        found[name.split()[0], outcome] += 1
-    return found, longest
+        counts[name.split()[0], outcome] += 1
+    return counts, longest
 
 
 @pytest.mark.filterwarnings("ignore")  # what decoders say of a mutant is no matter
@@ -99,17 +99,17 @@ def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
 def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, patient: bool
 ) -> None:
-    monkeypatch.setattr(JIT_THRESHOLD, "_left", 1 << 60 if patient else 0)  # both readers of PNG
-    found, longest = outcomes(tmp_path, 2000 if patient else 500)
-    print(dict(found), f"longest {longest:.2f} s")  # noqa: T201
+    monkeypatch.setattr(JIT_THRESHOLD, "_n_left", 1 << 60 if patient else 0)  # both readers of PNG
+    counts, longest = outcomes(tmp_path, 2000 if patient else 500)
+    print(dict(counts), f"longest {longest:.2f} s")  # noqa: T201
     assert longest < HANG_S
     for name in CHECKED:
-        assert found[name, "silent"] == 0, found
-        assert found[name, "turned"] <= 0.005 * n_of(found, name), found
-        assert found[name, "refused"] > 0.8 * n_of(found, name)
+        assert counts[name, "silent"] == 0, counts
+        assert counts[name, "turned"] <= 0.005 * n_of(counts, name), counts
+        assert counts[name, "refused"] > 0.8 * n_of(counts, name)
     # The stated limit: these have no checksum, so what changed before they were indexed cannot be seen.
-    assert found["raw", "silent"] > 0
-    assert found["lzw", "silent"] > 0
+    assert counts["raw", "silent"] > 0
+    assert counts["lzw", "silent"] > 0
 
 
 def test_raw_tiff_that_was_cut_short_is_refused_all_the_same(tmp_path: Path) -> None:
@@ -134,23 +134,23 @@ def claiming(whole: bytes, height: int, width: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "said"),
+    ("height", "width", "message"),
     [
         (16, 32, "does not hold 128 bytes"),
         (16, 8, "does not hold 32 bytes"),
-        (12, 16, "has 4 strips or tiles; its size asks for 3"),
-        (20, 16, "has 4 strips or tiles; its size asks for 5"),
+        (12, 16, "has 4 strips or tiles; its size requires 3"),
+        (20, 16, "has 4 strips or tiles; its size requires 5"),
     ],
 )
 def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
-    tmp_path: Path, height: int, width: int, said: str
+    tmp_path: Path, height: int, width: int, message: str
 ) -> None:
     path = tmp_path / "other.tif"
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     tifffile.imwrite(path, pixels, compression="zlib", rowsperstrip=4)
     assert np.array_equal(read_image([path], [None])[0], pixels)
     path.write_bytes(claiming(path.read_bytes(), height, width))
-    with pytest.raises(ImageError, match=rf"other\.tif is damaged or truncated .*{said}"):
+    with pytest.raises(ImageError, match=rf"other\.tif is damaged or truncated .*{message}"):
         read_image([path], [None])
 
 
@@ -158,7 +158,7 @@ def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_pat
     path = tmp_path / "other.tif"
     tifffile.imwrite(path, np.zeros((16, 16), np.uint8), rowsperstrip=4)
     path.write_bytes(claiming(path.read_bytes(), 16, 8))
-    with pytest.raises(ImageError, match="has 256 bytes of pixels; its size asks for 128"):
+    with pytest.raises(ImageError, match="has 256 bytes of pixels; its size requires 128"):
         read_image([path], [None])
 
 
@@ -224,12 +224,12 @@ def test_a_plane_without_the_predictor_that_it_was_packed_with_is_refused(tmp_pa
     offset = struct.unpack_from("<I", whole, 4)[0]
     places = [offset + 2 + 12 * k for k in range(struct.unpack_from("<H", whole, offset)[0])]
     [at] = [place for place in places if struct.unpack_from("<H", whole, place)[0] == 317]
-    for where, value, said in ((at + 2, 4096, "its tag 317 cannot be read"), (at, 61, "are not in order")):
+    for where, value, message in ((at + 2, 4096, "its tag 317 cannot be read"), (at, 61, "are not in order")):
         changed = bytearray(whole)
         struct.pack_into("<H", changed, where, value)
         path.write_bytes(changed)
         for read in (lambda: read_image([path], [None]), lambda: probe_image(path)):
-            with pytest.raises(ImageError, match=said):
+            with pytest.raises(ImageError, match=message):
                 read()
 
 

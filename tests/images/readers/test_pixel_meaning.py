@@ -25,9 +25,9 @@ def stored(dtype: str = "uint8") -> np.ndarray:
 def retagged(path: Path, tag: int, value: int | None) -> Path:
     """Overwrite a tag of one short number where it stands; None makes it one that nobody knows."""
     with tifffile.TiffFile(path) as opened:
-        found, order = opened.pages.first.tags[tag], "little" if opened.byteorder == "<" else "big"
+        entry, order = opened.pages.first.tags[tag], "little" if opened.byteorder == "<" else "big"
     blob = bytearray(path.read_bytes())
-    at = found.offset if value is None else found.offset + 8
+    at = entry.offset if value is None else entry.offset + 8
     blob[at : at + 2] = (263 if value is None else value).to_bytes(2, order)  # 263: Threshholding
     path.write_bytes(blob)
     return path
@@ -135,12 +135,12 @@ def test_a_palette_of_shades_is_the_intensity(tmp_path: Path, colours: np.ndarra
 def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colours)
     for read in (probe_image, only):
-        with pytest.raises(PixelTypeError, match=r"a\.tif has a palette whose colours are no shades of one"):
+        with pytest.raises(PixelTypeError, match=r"a\.tif has a palette that is not a ramp of one color"):
             read(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
-    ("plane", "options", "said"),
+    ("plane", "options", "message"),
     [
         (stored("int16"), {}, "holds int16 pixels"),
         (stored("int8"), {}, "holds int8 pixels"),
@@ -155,10 +155,10 @@ def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> No
     ],
 )
 def test_what_is_no_grey_of_8_to_16_bit_is_refused(
-    tmp_path: Path, plane: np.ndarray, options: dict[str, Any], said: str
+    tmp_path: Path, plane: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", plane, **options)
-    with pytest.raises(PixelTypeError, match=said):
+    with pytest.raises(PixelTypeError, match=message):
         probe_image(tmp_path / "a.tif")
 
 
@@ -173,7 +173,7 @@ def test_packed_bits_that_cannot_be_read_are_refused_at_the_header(tmp_path: Pat
 @pytest.mark.parametrize("mode", ["P", "RGB", "LA", "1"])
 def test_a_png_of_colours_is_refused(tmp_path: Path, mode: str) -> None:
     Image.fromarray(stored()).convert(mode).save(tmp_path / "a.png")
-    with pytest.raises(PixelTypeError, match="expected one grey channel of 8 or 16 bit per file"):
+    with pytest.raises(PixelTypeError, match="expected one gray channel of 8 or 16 bit per file"):
         probe_image(tmp_path / "a.png")
 
 

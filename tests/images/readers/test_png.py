@@ -66,7 +66,7 @@ def a_plane(dtype: str, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "isal":
         pytest.importorskip("isal")
-    monkeypatch.setattr(png, "_inflate", lambda: zlib if request.param == "zlib" else isal_zlib)
+    monkeypatch.setattr(png, "_zlib_module", lambda: zlib if request.param == "zlib" else isal_zlib)
     return
 
 
@@ -84,10 +84,10 @@ def test_every_filter_at_every_edge(shape: tuple[int, int], kinds: list[int], wi
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.png"
         path.write_bytes(png_file(plane, kinds, cut=cut))
-        found = png.read_pngs([path, path])
-    assert found is not None
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, np.stack([plane, plane]))
+        image = png.read_pngs([path, path])
+    assert image is not None
+    assert image.dtype == dtype
+    np.testing.assert_array_equal(image, np.stack([plane, plane]))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -95,35 +95,35 @@ def test_every_filter_at_every_edge(shape: tuple[int, int], kinds: list[int], wi
 def test_the_same_pixels_as_pillow_and_opencv(tmp_path: Path, dtype: str, kinds: list[int], inflate: None) -> None:
     path = tmp_path / "plane.png"
     path.write_bytes(png_file(a_plane(dtype, (61, 53)), kinds))
-    found = png.read_pngs([path])
-    assert found is not None
+    image = png.read_pngs([path])
+    assert image is not None
     with Image.open(path) as opened:
-        np.testing.assert_array_equal(found[0], np.asarray(opened))
+        np.testing.assert_array_equal(image[0], np.asarray(opened))
     try:
         import cv2
     except ImportError:
         return
-    np.testing.assert_array_equal(found[0], cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    np.testing.assert_array_equal(image[0], cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
 
 
 def test_files_of_the_field_are_read_quickly_and_right(real_data: Path) -> None:
     paths = sorted((real_data / "rxrx1_images" / "images" / "U2OS-01" / "Plate1").glob("B02_s1_w?.png"))
-    found = png.read_pngs(paths)
-    assert found is not None
-    assert found.shape == (6, 512, 512)
-    for plane, path in zip(found, paths, strict=True):
+    image = png.read_pngs(paths)
+    assert image is not None
+    assert image.shape == (6, 512, 512)
+    for plane, path in zip(image, paths, strict=True):
         with Image.open(path) as opened:
             np.testing.assert_array_equal(plane, np.asarray(opened))
 
 
 def test_text_beside_the_pixels_does_no_harm(tmp_path: Path) -> None:
-    plane, path = a_plane("uint8", (9, 7)), tmp_path / "said.png"
+    plane, path = a_plane("uint8", (9, 7)), tmp_path / "metadata.png"
     whole = png_file(plane, [4])
-    said = chunk(b"tEXt", b"Software\0a microscope") + chunk(b"pHYs", bytes(9))
-    path.write_bytes(whole[:33] + said + whole[33:] + b"what follows the end belongs to no image")
-    found = png.read_pngs([path])
-    assert found is not None
-    np.testing.assert_array_equal(found[0], plane)
+    metadata = chunk(b"tEXt", b"Software\0a microscope") + chunk(b"pHYs", bytes(9))
+    path.write_bytes(whole[:33] + metadata + whole[33:] + b"what follows the end belongs to no image")
+    image = png.read_pngs([path])
+    assert image is not None
+    np.testing.assert_array_equal(image[0], plane)
 
 
 @pytest.fixture
@@ -169,10 +169,10 @@ def test_no_damage_is_read_that_the_general_reader_refuses(
     for changed in changes:
         path.write_bytes(changed)
         assert png.read_pngs([path]) is None, "every byte is under a checksum"
-        found, expected = answer(path), slowly(path, monkeypatch)
-        assert type(found) is type(expected)
-        assert np.array_equal(found, expected)
-        refused += isinstance(found, str)
+        image, expected = answer(path), slowly(path, monkeypatch)
+        assert type(image) is type(expected)
+        assert np.array_equal(image, expected)
+        refused += isinstance(image, str)
     assert refused > len(changes) - 15  # Pillow does not look at the checksum of the end
 
 
@@ -221,13 +221,13 @@ def test_what_is_odd_is_left_to_the_general_reader(
     path = tmp_path / "odd.png"
     path.write_bytes(odd(name, a_plane("uint8", (12, 13))))
     assert png.read_pngs([path]) is None
-    found, expected = answer(path), slowly(path, monkeypatch)
-    assert type(found) is type(expected)
-    assert np.array_equal(found, expected)
+    image, expected = answer(path), slowly(path, monkeypatch)
+    assert type(image) is type(expected)
+    assert np.array_equal(image, expected)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("a row too few", r"should hold 168 bytes and has 154 bytes"),
         ("a row too many", "should hold 168 bytes and has more"),
@@ -240,10 +240,10 @@ def test_what_is_odd_is_left_to_the_general_reader(
         ("a sixth filter", ""),
     ],
 )
-def test_a_stream_of_another_length_is_refused_by_the_general_reader(name: str, said: str, tmp_path: Path) -> None:
+def test_a_stream_of_another_length_is_refused_by_the_general_reader(name: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     path.write_bytes(odd(name, a_plane("uint8", (12, 13))))
-    with pytest.raises(ImageError, match=rf"odd\.png is damaged or truncated .*{said}"):
+    with pytest.raises(ImageError, match=rf"odd\.png is damaged or truncated .*{message}"):
         read_image([path], [None])
 
 
@@ -258,13 +258,13 @@ def test_an_interlaced_image_is_read_and_a_short_one_refused(
     rows: list[bytes] = []
     for number in "1234567":
         for line in range(shape[0]):
-            found = [plane[line, k] for k in range(shape[1]) if pattern[line % 8][k % 8] == number]
-            if found:
-                rows.append(b"\0" + np.array(found).astype(plane.dtype.newbyteorder(">")).tobytes())
+            pixels = [plane[line, k] for k in range(shape[1]) if pattern[line % 8][k % 8] == number]
+            if pixels:
+                rows.append(b"\0" + np.array(pixels).astype(plane.dtype.newbyteorder(">")).tobytes())
     ihdr = png_file(plane, [0], header={6: 1})[:33]
-    for kept in (len(rows), len(rows) - 1):
-        path.write_bytes(ihdr + chunk(b"IDAT", zlib.compress(b"".join(rows[:kept]))) + chunk(b"IEND", b""))
-        if kept == len(rows):
+    for n_rows in (len(rows), len(rows) - 1):
+        path.write_bytes(ihdr + chunk(b"IDAT", zlib.compress(b"".join(rows[:n_rows]))) + chunk(b"IEND", b""))
+        if n_rows == len(rows):
             np.testing.assert_array_equal(read_image([path], [None])[0], plane)
         else:
             with pytest.raises(ImageError, match="damaged or truncated"):
@@ -288,6 +288,6 @@ def test_channels_that_disagree_are_left_to_the_reader_that_says_so(tmp_path: Pa
 def test_without_numba_the_pixels_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane, path = a_plane("uint16", (15, 14)), tmp_path / "plane.png"
     path.write_bytes(png_file(plane, [4, 3]))
-    monkeypatch.setattr(png, "_unfilter", lambda: None)
+    monkeypatch.setattr(png, "_load_unfilter", lambda: None)
     assert png.read_pngs([path]) is None
     np.testing.assert_array_equal(read_image([path], [None])[0], plane)

@@ -68,7 +68,7 @@ def test_a_page_of_a_multi_page_file_is_a_channel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image([path] * 3, [2, 0, 1]), pages[[2, 0, 1]])
     with pytest.raises(ImageError, match="has 3 pages; expected one plane. Name the pages when indexing"):
         read_image([path], [None])
-    with pytest.raises(ImageError, match="has 3 pages, but page 3 was asked for"):
+    with pytest.raises(ImageError, match="has 3 pages, but page 3 was requested"):
         read_image([path], [3])
 
 
@@ -114,19 +114,19 @@ def test_a_zeroed_tail_of_a_png_is_refused_where_pillow_alone_is_silent(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "does not begin as an image does, but with text"),
-        (b"GIF89a0000", "does not begin as an image does, but as GIF does"),
+        (b"GIF89a0000", "does not begin as an image does, but like GIF"),
     ],
 )
-def test_what_is_no_image_is_told_by_its_bytes(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_image_is_told_by_its_bytes(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "plane.png"
     path.write_bytes(content)
     with pytest.raises(ImageError) as refused:
         probe_image(path)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "expected a PNG or TIFF file" in str(refused.value)
 
 
@@ -139,12 +139,12 @@ def test_colour_and_float_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "rgb.png")
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 4, 3), np.uint8), photometric="rgb")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 4), np.float32))
-    for name, said in [
-        ("rgb.png", "is RGB of 8 bit; expected one grey channel"),
-        ("rgb.tif", r"shape \(4, 4, 3\); expected grey planes"),
+    for name, message in [
+        ("rgb.png", "is RGB of 8 bit; expected one gray channel"),
+        ("rgb.tif", r"shape \(4, 4, 3\); expected gray planes"),
         ("float.tif", "holds float32 pixels; expected uint8 or uint16"),
     ]:
-        with pytest.raises(ImageError, match=said):
+        with pytest.raises(ImageError, match=message):
             probe_image(tmp_path / name)
 
 

@@ -31,11 +31,11 @@ def test_a_file_rewritten_after_indexing_is_refused_by_well_when_it_is_read(tmp_
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "in" / "B02.png")
     store = ImageCache(screen)
     assert store.measure(range(3)) == [0, 2]
-    said = store.reasons[1]
-    assert "plate P1 well B02 site 1" in said
-    assert "B02.png" in said
-    assert f"{screen.sites['size'][1]} when it was indexed" in said
-    assert "Index the screen again" in said
+    message = store.reasons[1]
+    assert "plate P1 well B02 site 1" in message
+    assert "B02.png" in message
+    assert f"{screen.sites['size'][1]} when it was indexed" in message
+    assert "Index the screen again" in message
     store.close()
 
 
@@ -95,8 +95,8 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
     assert list(check_provenance(packed)) == []
     with (tmp_path / "in" / "wells.csv").open("a") as opened:
         opened.write("P1,B04,a,B04.png\n")
-    found, added = check_provenance(packed)
-    assert (found.kind, found.file) == ("table changed since indexing", "../in/wells.csv")
+    edited, added = check_provenance(packed)
+    assert (edited.kind, edited.file) == ("table changed since indexing", "../in/wells.csv")
     assert (added.kind, added.well, added.what) == (
         "row added since indexing",
         "B04",
@@ -111,5 +111,5 @@ def test_how_many_reads_were_tried_again_is_counted_and_said(tmp_path: Path) -> 
     tries: list[int] = []
     retry_io(lambda: failing(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert n_retries() - before == 2
-    said = "Reads tried again: 2. The storage failed for a moment so often: look at its mount."
-    assert retry_summary(since=before) == [said]
+    message = "Retried reads: 2, after transient storage errors. Check the network file system."
+    assert retry_summary(since=before) == [message]

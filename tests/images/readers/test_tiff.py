@@ -10,7 +10,7 @@ import tifffile
 
 from distangle.cli import main
 from distangle.images import find_zeroed_rows, probe_image
-from distangle.images.readers.tiff import _bytes
+from distangle.images.readers.tiff import _read_bytes
 from distangle.screen import Screen, index
 
 SHAPE = (96, 80)
@@ -154,12 +154,12 @@ def test_the_site_is_put_aside_with_file_well_channel_rows_and_the_way_to_keep_i
 
 def test_the_command_puts_it_aside_unless_told_to_keep_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab(tmp_path)
-    words = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna,actin", "--out"]
-    main([*words, str(tmp_path / "a")])
-    said = capsys.readouterr()
-    assert "found 4 = indexed 3 + refused 1" in said.out
-    assert "zeroed tail: 1 (1 row in" in said.err
-    main([*words, str(tmp_path / "b"), "--keep-zeroed-tails"])
+    arguments = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna,actin", "--out"]
+    main([*arguments, str(tmp_path / "a")])
+    output = capsys.readouterr()
+    assert "found 4 = indexed 3 + refused 1" in output.out
+    assert "zeroed tail: 1 (1 row in" in output.err
+    main([*arguments, str(tmp_path / "b"), "--keep-zeroed-tails"])
     assert "found 4 = indexed 4 + refused 0" in capsys.readouterr().out
 
 
@@ -200,4 +200,4 @@ def test_strips_are_joined_across_their_borders(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(blob)
     with (tmp_path / "a").open("rb") as opened:
         for start, end in itertools.combinations(range(36), 2):
-            assert _bytes(opened, strips, start, end) == joined[start:end]
+            assert _read_bytes(opened, strips, start, end) == joined[start:end]

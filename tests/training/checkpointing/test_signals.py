@@ -14,7 +14,7 @@ import pytest
 
 from distangle.cli import main
 from distangle.core import io
-from distangle.errors import StopRequested
+from distangle.errors import StoppedError
 from distangle.model import PerturbationClassifier
 from distangle.results import RunFolder, verify_run
 from distangle.training import stop_at_signals
@@ -219,7 +219,7 @@ def test_what_was_ignored_stays_ignored_and_handlers_come_back() -> None:
             stop.can_wait = True
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.by == "SIGTERM"
-            with pytest.raises(StopRequested, match="Stopped by SIGTERM"):
+            with pytest.raises(StoppedError, match="Stopped by SIGTERM"):
                 stop.check()
         assert signal.getsignal(signal.SIGTERM) is mine
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -284,13 +284,13 @@ def test_a_signal_while_the_program_is_still_being_read_ends_with_75_too(
 
 def test_of_two_nested_stops_the_inner_one_knows_what_the_outer_one_was_asked() -> None:
     with stop_at_signals("Outer.") as outer:
-        with pytest.raises(StopRequested, match=r"Stopped by SIGTERM\. Outer\."):
+        with pytest.raises(StoppedError, match=r"Stopped by SIGTERM\. Outer\."):
             os.kill(os.getpid(), signal.SIGTERM)  # a library may swallow this
         with stop_at_signals("Inner.") as inner:
             assert inner is outer
-            with pytest.raises(StopRequested, match=r"Stopped by SIGTERM\. Inner\."):
+            with pytest.raises(StoppedError, match=r"Stopped by SIGTERM\. Inner\."):
                 inner.check()
-        with pytest.raises(StopRequested, match=r"Outer\."):
+        with pytest.raises(StoppedError, match=r"Outer\."):
             outer.check()
     with stop_at_signals() as later:
         later.check()

@@ -16,7 +16,7 @@ import pytest
 from test_kill import state_after, told_by
 
 from distangle.core import io
-from distangle.core.io import atomic_write, in_bytes, remove_stale_temporaries, write_bytes, write_text
+from distangle.core.io import atomic_write, format_bytes, remove_stale_temporaries, write_bytes, write_text
 from distangle.core.signals import StopRequest
 from distangle.errors import StorageError
 from distangle.results import RunFolder, verify_run
@@ -80,7 +80,7 @@ def test_a_fault_at_any_operation_of_a_save_keeps_the_old_state(
                 said = str(error)
                 assert re.search(r"epoch-0003\.(safetensors|json) was not written: ", said), said
                 assert os.strerror(number).lower() in said
-                assert "What was there before is untouched" in said
+                assert "The earlier file is untouched" in said
                 if number in (errno.ENOSPC, errno.EDQUOT):
                     assert re.search(r"Needed: [\d.]+ (bytes|kB); free: [\d.]+ [kMGT]?B", said), said
             else:
@@ -307,4 +307,4 @@ def test_too_many_open_files_names_the_limit(tmp_path: Path) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_340_000_000, "2.3 GB"), (5e12, "5.0 TB")],
 )
 def test_bytes_in_words(count: float, words: str) -> None:
-    assert in_bytes(int(count)) == words
+    assert format_bytes(int(count)) == words

@@ -218,7 +218,7 @@ def prune_effect(
                 "accuracy": float(right.mean()),
                 "without": float(still.mean()),
                 "difference": float(change.mean()),
-                "interval": mean_interval(change, held.experiments, least_error=1 / held.n_wells),
+                "interval": mean_interval(change, held.experiments, min_error=1 / held.n_wells),
                 "changed": float((whole != without).mean()),
                 "random": [],
             }

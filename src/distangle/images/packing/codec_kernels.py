@@ -1,13 +1,13 @@
-"""Compiled loops for `nibbles.join` and `lattice.put_together`, by plane."""
+"""Restore pixels from residuals in compiled loops, plane by plane."""
 
 import numpy as np
 
 from distangle.images.numba_compiler import jit
-from distangle.images.packing.codec import DEPTH, MIDDLE
+from distangle.images.packing.codec import DEPTH, ZERO_RESIDUAL
 
 
 @jit
-def _join(parts: np.ndarray, whole: np.ndarray) -> None:
+def _join_nibbles(parts: np.ndarray, whole: np.ndarray) -> None:
     n = len(whole) // 2
     for k in range(n):
         whole[k] = (parts[k] & 15) | ((parts[n + k] & 15) << 4)
@@ -16,92 +16,92 @@ def _join(parts: np.ndarray, whole: np.ndarray) -> None:
 
 
 @jit
-def _sum_up(coarsest: np.ndarray, planes: np.ndarray) -> None:
-    tall, wide = planes.shape
-    for row in range(tall):
-        along = 0
-        for column in range(wide):
-            along += coarsest[row, column] - MIDDLE
-            planes[row, column] = along + (planes[row - 1, column] if row > 0 else 0)
+def _cumulative_sums(coarsest: np.ndarray, planes: np.ndarray) -> None:
+    height, width = planes.shape
+    for row in range(height):
+        row_sum = 0
+        for column in range(width):
+            row_sum += coarsest[row, column] - ZERO_RESIDUAL
+            planes[row, column] = row_sum + (planes[row - 1, column] if row > 0 else 0)
 
 
-# The last pixel of a row, or the first, has itself for a neighbour: it stands apart, so that all others are one loop.
-
-
-@jit
-def _middles(known: np.ndarray, remainders: np.ndarray, middles: np.ndarray) -> None:
-    tall, wide = known.shape
-    for row in range(tall):
-        above, beneath = known[row], known[min(row + 1, tall - 1)]
-        rest, line = remainders[row], middles[row]
-        for k in range(wide - 1):
-            line[k] = rest[k] + ((above[k] + above[k + 1] + beneath[k] + beneath[k + 1] + 2) >> 2) - MIDDLE
-        k = wide - 1
-        line[k] = rest[k] + ((2 * above[k] + 2 * beneath[k] + 2) >> 2) - MIDDLE
+# The last (or first) pixel of a row is its own neighbor: it is handled apart, so that the others are one fast loop.
 
 
 @jit
-def _even_rows(known: np.ndarray, middles: np.ndarray, remainders: np.ndarray, planes: np.ndarray) -> None:
-    tall, wide = known.shape
-    for row in range(tall):
-        own, beneath, above = known[row], middles[row], middles[max(row - 1, 0)]
-        rest, line = remainders[row], planes[2 * row]
-        for k in range(wide - 1):
+def _restore_centers(coarse: np.ndarray, residuals: np.ndarray, centers: np.ndarray) -> None:
+    height, width = coarse.shape
+    for row in range(height):
+        above, below = coarse[row], coarse[min(row + 1, height - 1)]
+        residual_row, line = residuals[row], centers[row]
+        for k in range(width - 1):
+            line[k] = residual_row[k] + ((above[k] + above[k + 1] + below[k] + below[k + 1] + 2) >> 2) - ZERO_RESIDUAL
+        k = width - 1
+        line[k] = residual_row[k] + ((2 * above[k] + 2 * below[k] + 2) >> 2) - ZERO_RESIDUAL
+
+
+@jit
+def _restore_even_rows(coarse: np.ndarray, centers: np.ndarray, residuals: np.ndarray, planes: np.ndarray) -> None:
+    height, width = coarse.shape
+    for row in range(height):
+        own, below, above = coarse[row], centers[row], centers[max(row - 1, 0)]
+        residual_row, line = residuals[row], planes[2 * row]
+        for k in range(width - 1):
             line[2 * k] = own[k]
-            line[2 * k + 1] = rest[k] + ((own[k] + own[k + 1] + beneath[k] + above[k] + 2) >> 2) - MIDDLE
-        k = wide - 1
+            line[2 * k + 1] = residual_row[k] + ((own[k] + own[k + 1] + below[k] + above[k] + 2) >> 2) - ZERO_RESIDUAL
+        k = width - 1
         line[2 * k] = own[k]
-        line[2 * k + 1] = rest[k] + ((2 * own[k] + beneath[k] + above[k] + 2) >> 2) - MIDDLE
+        line[2 * k + 1] = residual_row[k] + ((2 * own[k] + below[k] + above[k] + 2) >> 2) - ZERO_RESIDUAL
 
 
 @jit
-def _odd_rows(known: np.ndarray, middles: np.ndarray, remainders: np.ndarray, planes: np.ndarray) -> None:
-    tall, wide = known.shape
-    for row in range(tall):
-        above, beneath, own = known[row], known[min(row + 1, tall - 1)], middles[row]
-        rest, line = remainders[row], planes[2 * row + 1]
-        line[0] = rest[0] + ((above[0] + beneath[0] + 2 * own[0] + 2) >> 2) - MIDDLE
+def _restore_odd_rows(coarse: np.ndarray, centers: np.ndarray, residuals: np.ndarray, planes: np.ndarray) -> None:
+    height, width = coarse.shape
+    for row in range(height):
+        above, below, own = coarse[row], coarse[min(row + 1, height - 1)], centers[row]
+        residual_row, line = residuals[row], planes[2 * row + 1]
+        line[0] = residual_row[0] + ((above[0] + below[0] + 2 * own[0] + 2) >> 2) - ZERO_RESIDUAL
         line[1] = own[0]
-        for k in range(1, wide):
-            line[2 * k] = rest[k] + ((above[k] + beneath[k] + own[k] + own[k - 1] + 2) >> 2) - MIDDLE
+        for k in range(1, width):
+            line[2 * k] = residual_row[k] + ((above[k] + below[k] + own[k] + own[k - 1] + 2) >> 2) - ZERO_RESIDUAL
             line[2 * k + 1] = own[k]
 
 
 @jit
-def restore_by_loops(parts: np.ndarray, halved: np.ndarray, planes: np.ndarray) -> None:
-    """Write the pixels of remainders that were split.
+def restore_with_numba(parts: np.ndarray, is_split: np.ndarray, planes: np.ndarray) -> None:
+    """Write the pixels of residuals from `split_nibbles`.
 
     Args:
         parts: uint8 [byte, channel, number].
-        halved: bool [byte, channel].
-        planes: uint8 or uint16 [channel, height, width]; sides of whole grains.
+        is_split: bool [byte, channel].
+        planes: uint8 or uint16 [channel, height, width]; sides are multiples of `BLOCK`.
     """
     n_channels, height, width = planes.shape
     flat = np.empty(height * width, dtype=planes.dtype)
-    joined = np.empty(height * width, dtype=np.uint8)
+    whole_bytes = np.empty(height * width, dtype=np.uint8)
     smaller = np.empty(height * width // 4, dtype=planes.dtype)
     larger = np.empty(height * width // 4, dtype=planes.dtype)
-    middles = np.empty(height * width // 4, dtype=planes.dtype)
+    centers = np.empty(height * width // 4, dtype=planes.dtype)
     for channel in range(n_channels):
         for k in range(len(parts)):
             whole = parts[k, channel]
-            if halved[k, channel]:
-                _join(whole, joined)
-                whole = joined
-            for place in range(len(flat)):  # an array at once would take ten times as long
-                flat[place] = whole[place] if k == 0 else flat[place] | (whole[place] << 8)
-        tall, wide = height >> DEPTH, width >> DEPTH
-        known = smaller[: tall * wide].reshape(tall, wide)
-        _sum_up(flat[: tall * wide].reshape(tall, wide), known)
+            if is_split[k, channel]:
+                _join_nibbles(whole, whole_bytes)
+                whole = whole_bytes
+            for pixel in range(len(flat)):  # array operations would take ten times as long
+                flat[pixel] = whole[pixel] if k == 0 else flat[pixel] | (whole[pixel] << 8)
+        coarse_height, coarse_width = height >> DEPTH, width >> DEPTH
+        coarse = smaller[: coarse_height * coarse_width].reshape(coarse_height, coarse_width)
+        _cumulative_sums(flat[: coarse_height * coarse_width].reshape(coarse_height, coarse_width), coarse)
         for step in range(DEPTH):
-            n = tall * wide
-            between = flat[n : 4 * n].reshape(3, tall, wide)
-            middle = middles[:n].reshape(tall, wide)
+            n = coarse_height * coarse_width
+            residuals = flat[n : 4 * n].reshape(3, coarse_height, coarse_width)
+            center = centers[:n].reshape(coarse_height, coarse_width)
             if step == DEPTH - 1:
                 target = planes[channel]
             else:
-                target = (larger if step % 2 == 0 else smaller)[: 4 * n].reshape(2 * tall, 2 * wide)
-            _middles(known, between[0], middle)
-            _even_rows(known, middle, between[1], target)
-            _odd_rows(known, middle, between[2], target)
-            known, tall, wide = target, 2 * tall, 2 * wide
+                target = (larger if step % 2 == 0 else smaller)[: 4 * n].reshape(2 * coarse_height, 2 * coarse_width)
+            _restore_centers(coarse, residuals[0], center)
+            _restore_even_rows(coarse, center, residuals[1], target)
+            _restore_odd_rows(coarse, center, residuals[2], target)
+            coarse, coarse_height, coarse_width = target, 2 * coarse_height, 2 * coarse_width

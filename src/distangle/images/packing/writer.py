@@ -1,7 +1,4 @@
-"""Check and lock the folder of a packed screen; one process writes at a time.
-
-Pack images one by one, read them back, compare; keep those that are whole.
-"""
+"""Write packed images one by one into a locked folder, and verify them."""
 
 import contextlib
 import hashlib
@@ -22,112 +19,112 @@ from distangle.core.lock import run_lock
 from distangle.errors import ImageError, ScreenError
 from distangle.images.cache import VerifiedReader
 from distangle.images.packing import ngff, records
-from distangle.images.readers.packed import read_packed
+from distangle.images.readers.packed_image import read_packed
 from distangle.screen import Problem, Screen, read_screen, well_name
 from distangle.screen.screen import CARD
 
-UNFINISHED = "packing.json"  # says whose pack a folder holds that has no card yet
+UNFINISHED = "packing.json"  # identifies the pack of a folder without a screen card
 
 
 @contextlib.contextmanager
-def hold_folder(screen: Screen, folder: Path, *, format: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Lock the folder of a packed screen and remove files of killed packings.
+def lock_folder(screen: Screen, folder: Path, *, format: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Lock the folder of a packed screen and remove files of killed processes.
 
     Args:
-        screen: That is packed.
-        folder: New, or of an earlier packing of this screen in this format.
-        format: Of the pack.
-        say: Told when the lock of a dead process is cleared.
+        screen: The screen to pack.
+        folder: A new folder, or one of an earlier packing of this screen in this format.
+        format: Format of the pack.
+        say: Called with a message when the lock of a dead process is removed.
 
     Raises:
-        RunError: Another process packs into it.
-        ScreenError: It holds the screen, its images, or something else than an earlier packing of it.
-        StorageError: It cannot be written to.
+        RunError: Another process packs into the folder.
+        ScreenError: The folder holds the screen, its images, or something other than an earlier packing of it.
+        StorageError: The folder is not writable.
     """
-    _check_apart(screen, folder)
+    _check_target(screen, folder)
     make_folder(folder)
-    own = owner_mark(screen, folder, format=format)
+    identity = pack_identity(screen, folder, format=format)
     with run_lock(folder, say=say):
-        _check_former(folder, own)
+        _check_earlier_pack(folder, identity)
         remove_stale_temporaries(folder)
-        write_json(folder / UNFINISHED, own)
+        write_json(folder / UNFINISHED, identity)
         yield
         (folder / UNFINISHED).unlink()
 
 
-def owner_mark(screen: Screen, folder: Path, *, format: str) -> dict[str, str]:
-    """Return what identifies a packing: its format, and the images it is made of."""
-    source = screen.source
-    if isinstance(source, Path):
-        source = Path(os.path.relpath(source.resolve(), folder.resolve()))
+def pack_identity(screen: Screen, folder: Path, *, format: str) -> dict[str, str]:
+    """Return what identifies a packing: its format and its source images."""
+    source_path = screen.source
+    if isinstance(source_path, Path):
+        source_path = Path(os.path.relpath(source_path.resolve(), folder.resolve()))
     return {
         "format": format,
-        "source_before": source.as_posix() if isinstance(source, Path) else str(source),
+        "source_before": source_path.as_posix() if isinstance(source_path, Path) else str(source_path),
         "sites_sha256_before": screen.card.sites_sha256,
     }
 
 
-def _check_apart(screen: Screen, folder: Path) -> None:
-    there = folder.resolve()
-    if screen.folder is not None and there == screen.folder.resolve():
-        raise ScreenError(f"{folder} is the screen itself. Name another folder for the packed one.")
+def _check_target(screen: Screen, folder: Path) -> None:
+    target = folder.resolve()
+    if screen.folder is not None and target == screen.folder.resolve():
+        raise ScreenError(f"{folder} is the screen itself. Name another folder for the packed screen.")
     source = screen.source
-    if isinstance(source, Path) and there in (source.resolve(), *source.resolve().parents):
+    if isinstance(source, Path) and target in (source.resolve(), *source.resolve().parents):
         raise ScreenError(
             f"{folder} holds the images of the screen, {source}, which it might replace. Name another folder."
         )
 
 
-def _check_former(folder: Path, own: Mapping[str, str]) -> None:
-    """Check what a folder holds already.
+def _check_earlier_pack(folder: Path, identity: Mapping[str, str]) -> None:
+    """Check that the content of a folder is an earlier packing, if any.
 
     Raises:
-        ScreenError: A screen that was indexed, or the pack of another one.
+        ScreenError: The folder holds an indexed screen, or the pack of another one.
     """
     if (folder / CARD).exists():
-        said = read_screen(folder).card.provenance.get("packed")
-        if said is None:
+        former = read_screen(folder).card.provenance.get("packed")
+        if former is None:
             raise ScreenError(
                 f"{folder} holds a screen that was indexed, not packed, and would be lost. Name another folder."
             )
     else:
-        said = _read(folder / UNFINISHED)
-    if said is None:
+        former = _read_unfinished(folder / UNFINISHED)
+    if former is None:
         return
-    if said.get("format") != own["format"]:
+    if former.get("format") != identity["format"]:
         raise ScreenError(
-            f"{folder} holds a pack in the format {said.get('format')}. Name another folder for {own['format']}."
+            f"{folder} holds a pack in the format {former.get('format')}. Name another folder for {identity['format']}."
         )
-    known_by = [own["source_before"], own["sites_sha256_before"] or "nothing"]
-    if not {said.get("source_before"), said.get("sites_sha256_before")} & set(known_by):
+    sources = [identity["source_before"], identity["sites_sha256_before"] or "nothing"]
+    if not {former.get("source_before"), former.get("sites_sha256_before")} & set(sources):
         raise ScreenError(
-            f"{folder} holds the pack of another screen ({said.get('source_before')}). Name another folder."
+            f"{folder} holds the pack of another screen ({former.get('source_before')}). Name another folder."
         )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read_unfinished(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return said if isinstance(said, dict) else None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else None
     return None
 
 
 Format = Literal["ome-zarr", "records"]
 
-_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
+_UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class PackedImage:
-    """One image as it lies in the pack.
+    """One image of a pack.
 
     Attributes:
-        row: Of the screen.
-        path: From the folder of the pack.
+        row: Row of its site in the screen.
+        path: Path relative to the folder of the pack.
         size: Bytes.
-        mtime: When it was written, s since 1970.
-        sha256: Of the file.
-        kept: It was there already.
+        mtime: Time of the last change, s since 1970.
+        sha256: Hash of the file.
+        was_present: Whether an earlier call wrote it.
     """
 
     row: int
@@ -135,17 +132,17 @@ class PackedImage:
     size: int
     mtime: float
     sha256: str
-    kept: bool
+    was_present: bool
 
 
 class PackWriter:
-    """Packs the images of a screen, from any thread.
+    """Pack the images of a screen, from any thread.
 
     Args:
-        screen: With hashes.
-        folder: Of the pack; locked.
-        format: Of the pack.
-        level: Of zstd.
+        screen: The screen, with file hashes.
+        folder: Folder of the pack; locked.
+        format: Format of the pack.
+        level: Level of zstd.
     """
 
     def __init__(self, screen: Screen, folder: Path, *, format: Format, level: int) -> None:
@@ -155,19 +152,19 @@ class PackWriter:
         plates = sites[["experiment", "plate"]].astype(str).apply(tuple, axis=1)
         self._plates: dict[tuple[str, str], str] = {}
         for plate in dict.fromkeys(plates):
-            name = _PLAIN.sub("-", "_".join(plate)).strip("-.") or "plate"
-            taken = set(self._plates.values())
+            name = _UNSAFE_CHARACTERS.sub("-", "_".join(plate)).strip("-.") or "plate"
+            used_names = set(self._plates.values())
             names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
-            self._plates[plate] = next(one for one in names if one not in taken)
+            self._plates[plate] = next(candidate for candidate in names if candidate not in used_names)
         self._plate_of = list(plates)
         # Fields of a well are numbered from 0 in the order of their sites.
         self._field = sites.groupby(["experiment", "plate", "well"]).cumcount().tolist()
 
     def pack(self, row: int) -> PackedImage | Problem:
-        """Pack the image of a site, or say why it cannot be read.
+        """Pack the image of a site, or return why it cannot be read.
 
         Raises:
-            ScreenError: The disk gives back another image than it was given.
+            ScreenError: The image read back differs from the image written.
             StorageError: It cannot be written.
         """
         site = self._screen.sites.iloc[row]
@@ -181,29 +178,31 @@ class PackWriter:
             "level": self._level,
         }
         path = self._path(row)
-        whole = self._folder / path
-        kept = self._kept(whole, about)
-        if kept is None:
+        file = self._folder / path
+        intact_hash = self._intact_hash(file, about)
+        if intact_hash is None:
             try:
                 image = self._reader.read(row)
             except ImageError as error:
-                return self._refused(row, str(error))
+                return self._problem(row, str(error))
             if self._format == "records":
-                write_bytes(whole, records.encode_record(image, level=self._level, about=about))
+                write_bytes(file, records.encode_record(image, level=self._level, about=about))
             else:
-                field = whole.parents[len(ngff.CHUNK) - 1]
-                for left in whole.parents[: len(ngff.CHUNK)]:
-                    remove_stale_temporaries(left)
+                field = file.parents[len(ngff.CHUNK) - 1]
+                for stale_folder in file.parents[: len(ngff.CHUNK)]:
+                    remove_stale_temporaries(stale_folder)
                 ngff.write_image(field, image, level=self._level, channels=self._screen.card.channels, about=about)
-            if not np.array_equal(read_packed(whole), image):
+            if not np.array_equal(read_packed(file), image):
                 raise ScreenError(
-                    f"{whole} does not read back as it was written. Check the memory and the disk of this machine."
+                    f"{file} read back other pixels than were written. Check the memory and the disk of this machine."
                 )
-        found = whole.stat()
-        return PackedImage(row, path, found.st_size, found.st_mtime, kept or sha256_of(whole), kept is not None)
+        status = file.stat()
+        return PackedImage(
+            row, path, status.st_size, status.st_mtime, intact_hash or sha256_of(file), intact_hash is not None
+        )
 
     def sweep(self) -> None:
-        """Remove files of a killed packing.
+        """Remove files of a killed process.
 
         Fields of OME-Zarr are cleaned when they are written.
         """
@@ -212,7 +211,7 @@ class PackWriter:
                 remove_stale_temporaries(self._folder / name)
 
     def describe_plates(self, rows: list[int]) -> None:
-        """Write the metadata of plates and wells, for the fields that are there."""
+        """Write the metadata of plates and wells, for the existing fields."""
         card = self._screen.card
         wells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
@@ -224,21 +223,21 @@ class PackWriter:
             name = plate.removesuffix(".zarr")
             ngff.write_plate(self._folder / plate, name=name, wells=fields, rows=letters, columns=numbers)
 
-    def _refused(self, row: int, said: str) -> Problem:
+    def _problem(self, row: int, reason: str) -> Problem:
         site = self._screen.sites.iloc[row]
         # The message names one file of the site, or all of them.
-        named = [k for k, path in enumerate(self._screen.image_paths(row)) if str(path) in said]
+        k_channels = [k for k, path in enumerate(self._screen.image_paths(row)) if str(path) in reason]
         return Problem(
             kind="unreadable file",
-            file=", ".join(dict.fromkeys(str(site[f"path_{k + 1}"]) for k in named)),
+            file=", ".join(dict.fromkeys(str(site[f"path_{k + 1}"]) for k in k_channels)),
             experiment=str(site.experiment),
             plate=str(site.plate),
             well=str(site.well),
             site=str(site.site),
-            channel=", ".join(self._screen.card.channels[k].name for k in named),
-            found=said.replace(f"{self._screen.source}/", ""),
+            channel=", ".join(self._screen.card.channels[k].name for k in k_channels),
+            found=reason.replace(f"{self._screen.source}/", ""),
             expected="an image",
-            fix="Copy the file again from where it came, index and pack again.",
+            fix="Copy the file again from its source, then index and pack again.",
         )
 
     def _path(self, row: int) -> PurePosixPath:
@@ -249,22 +248,22 @@ class PackWriter:
         letters, number = _row_and_column(str(site.well))
         return PurePosixPath(f"{plate}.zarr", letters, number, str(self._field[row]), *ngff.CHUNK)
 
-    def _kept(self, path: Path, about: dict[str, object]) -> str | None:
-        """Return the hash of a whole image made from the same bytes; None otherwise."""
+    def _intact_hash(self, path: Path, about: dict[str, object]) -> str | None:
+        """Return the hash of an intact image from the same bytes; None otherwise."""
         if not path.exists():
             return None
         try:
             blob = path.read_bytes()
             if self._format == "records":
                 header, _ = records.record_header(blob, path=path)
-                said = {name: header.get(name) for name in about}
+                metadata = {name: header.get(name) for name in about}
                 records.decode_record(blob, path=path)
             else:
-                said = ngff.metadata_of(path)
+                metadata = ngff.metadata_of(path)
                 ngff.read_chunk(blob, path=path)
         except (ImageError, OSError):
             return None
-        return hashlib.sha256(blob).hexdigest() if said == about else None
+        return hashlib.sha256(blob).hexdigest() if metadata == about else None
 
 
 def _row_and_column(well: str) -> tuple[str, str]:

@@ -1,1 +1,1 @@
-"""Quality of images: measurements of planes and the checks that rest on them."""
+"""Measure planes and check the quality of images."""

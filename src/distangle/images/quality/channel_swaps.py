@@ -8,24 +8,24 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from distangle.images.quality.checks import finding
+from distangle.images.quality.checks import plane_problem
 from distangle.screen.problems import Problem
 
-FEWEST_SITES = 3  # of a plate, before it is judged
-FEWEST_EXPERIMENTS = 3  # of a cell type, before one of them can be called unlike the others
-NEARER = 2.7  # times nearer a channel must be to another one than to its own, in squared robust distance, ...
-NEARER_APART = 5.0  # ... or where the plates were not acquired together
-_FITS = 6.0  # squared robust distance within which a channel is like the one it stands for
-_FLOOR = 0.1  # of a logarithm: what any two plates differ by
-_CLEARLY = 1.3  # times
-_NOISE = 0.5  # squared robust distance below which two fits are alike
+MIN_SITES = 3  # sites that a plate needs to be compared
+MIN_EXPERIMENTS = 3  # experiments that a cell type needs to be compared
+MIN_DISTANCE_RATIO = 2.7  # of squared robust distances: to its own channel over to another, within an experiment
+MIN_DISTANCE_RATIO_ACROSS = 5.0  # the same between plates that were not acquired together
+_MAX_DISTANCE = 6.0  # squared robust distance within which a channel matches another
+_MIN_SCALE = 0.1  # of a logarithm: difference of any two plates
+_CLEAR_RATIO = 1.3  # ratio of distances that is unambiguous
+_NOISE = 0.5  # squared robust distance below which two matches are equal
 
-Place = tuple[str, str]
+PlateKey = tuple[str, str]
 """Experiment and plate; plate "" for all of an experiment."""
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _PlateFeatures:
     """Medians of a plate's features, float64 [channel, feature], and cell type."""
 
     cell_type: str
@@ -33,150 +33,164 @@ class _Measured:
 
 
 def check_channel_swaps(planes: pd.DataFrame) -> Iterator[Problem]:
-    """Find plates, and whole experiments, on which channels have changed places.
+    """Find plates, and whole experiments, with swapped channels.
 
-    Judged by the shape of the histogram and the fineness of a channel's planes, which neither gain nor offset change.
-    A plate is compared with the others of its experiment, an experiment with the others of its cell type. Channels are
-    exchanged only where each is far from its own elsewhere and like another, and all of them together change places: a
-    stain that failed, or a plate that is brighter in all, has no such partner.
+    The features describe the shape of the histogram and the fineness of a channel's planes, independent of gain and
+    offset. A plate is compared with the others of its experiment, an experiment with the others of its cell type.
+    Channels are swapped only if each is far from its own elsewhere and like another, and together they form a
+    permutation. A failed stain, or a plate with brighter channels, has no such permutation.
 
     Args:
-        planes: From `survey`, those that could be read.
+        planes: Readable planes from `measure_planes`.
     """
     channels = list(dict.fromkeys(planes["channel"].astype(str)))
     if len(channels) < 2:
         return
-    plates = _by_plate(planes, channels)
-    by_experiment: dict[str, dict[Place, _Measured]] = defaultdict(dict)
-    for place, measured in plates.items():
-        by_experiment[place[0]][place] = measured
-    nearer = NEARER if len(by_experiment) > 1 else NEARER_APART
+    plates = _plate_features(planes, channels)
+    by_experiment: dict[str, dict[PlateKey, _PlateFeatures]] = defaultdict(dict)
+    for key, features in plates.items():
+        by_experiment[key[0]][key] = features
+    min_ratio = MIN_DISTANCE_RATIO if len(by_experiment) > 1 else MIN_DISTANCE_RATIO_ACROSS
     groups = [group for group in by_experiment.values() if len(group) > 1]
-    for (ours, theirs), places in _changed(groups, plates, nearer).items():
-        yield _exchange(planes, [channels[k] for k in ours], [channels[k] for k in theirs], places)
-    whole: dict[str, dict[Place, _Measured]] = defaultdict(dict)
+    for (channels_here, channels_elsewhere), keys in _find_swaps(groups, plates, min_ratio).items():
+        yield _swap_problem(
+            planes, [channels[k] for k in channels_here], [channels[k] for k in channels_elsewhere], keys
+        )
+    by_cell_type: dict[str, dict[PlateKey, _PlateFeatures]] = defaultdict(dict)
     for experiment, group in by_experiment.items():
         cell_type = next(iter(group.values())).cell_type
-        medians = np.median([one.features for one in group.values()], axis=0)
-        whole[cell_type][experiment, ""] = _Measured(cell_type, medians)
-    likely = [group for group in whole.values() if len(group) >= FEWEST_EXPERIMENTS]
-    for (ours, theirs), places in _changed(likely, {}, NEARER_APART).items():
-        yield _exchange(planes, [channels[k] for k in ours], [channels[k] for k in theirs], places)
+        medians = np.median([plate.features for plate in group.values()], axis=0)
+        by_cell_type[cell_type][experiment, ""] = _PlateFeatures(cell_type, medians)
+    comparable = [group for group in by_cell_type.values() if len(group) >= MIN_EXPERIMENTS]
+    for (channels_here, channels_elsewhere), keys in _find_swaps(comparable, {}, MIN_DISTANCE_RATIO_ACROSS).items():
+        yield _swap_problem(
+            planes, [channels[k] for k in channels_here], [channels[k] for k in channels_elsewhere], keys
+        )
 
 
-def _changed(
-    groups: Sequence[Mapping[Place, _Measured]], everywhere: Mapping[Place, _Measured], nearer: float
-) -> dict[tuple[tuple[int, ...], tuple[int, ...]], list[Place]]:
-    """Return which channels stand for which others, and where.
+def _find_swaps(
+    groups: Sequence[Mapping[PlateKey, _PlateFeatures]], all_plates: Mapping[PlateKey, _PlateFeatures], min_ratio: float
+) -> dict[tuple[tuple[int, ...], tuple[int, ...]], list[PlateKey]]:
+    """Return which channels are swapped with which others, and on which plates.
 
     Args:
         groups: Plates that should be alike.
-        everywhere: All plates: they tell which of two is the odd one.
-        nearer: Times that a channel must be nearer to another than to its own.
+        all_plates: All plates, to decide which of two is the odd one.
+        min_ratio: Required ratio of a channel's distance to its own over its distance to another.
     """
-    differences = {place: _difference(place, group) for group in groups for place in group}
+    differences = {key: _difference(key, group) for group in groups for key in group}
     if not differences:
         return {}
-    own = np.concatenate([np.diagonal(one).T for one in differences.values()])
-    scale = np.maximum(1.4826 * np.median(np.abs(own), axis=0), _FLOOR)
-    found: dict[tuple[tuple[int, ...], tuple[int, ...]], list[Place]] = defaultdict(list)
+    own_differences = np.concatenate([np.diagonal(one).T for one in differences.values()])
+    scale = np.maximum(1.4826 * np.median(np.abs(own_differences), axis=0), _MIN_SCALE)
+    plates_by_swap: dict[tuple[tuple[int, ...], tuple[int, ...]], list[PlateKey]] = defaultdict(list)
     for group in groups:
-        moved = {place: _moved(((differences[place] / scale) ** 2).mean(axis=2), nearer) for place in group}
-        odd = [place for place, changed in moved.items() if changed]
+        swaps = {key: _swapped_channels(((differences[key] / scale) ** 2).mean(axis=2), min_ratio) for key in group}
+        odd = [key for key, swap in swaps.items() if swap]
         if 2 * len(odd) >= len(group):
-            odd = _odd_ones(odd, moved, {k: one for k, one in everywhere.items() if k not in group}, group)
-        for place in odd:
-            found[tuple(moved[place]), tuple(moved[place].values())].append(place)
-    return found
+            odd = _odd_plates(odd, swaps, {k: one for k, one in all_plates.items() if k not in group}, group)
+        for key in odd:
+            plates_by_swap[tuple(swaps[key]), tuple(swaps[key].values())].append(key)
+    return plates_by_swap
 
 
-def _difference(place: Place, group: Mapping[Place, _Measured]) -> np.ndarray:
-    """Return differences to the others' channels, [channel, theirs, feature]."""
-    usual = np.median([one.features for key, one in group.items() if key != place], axis=0)
-    here = group[place].features
-    shift = np.median(here - usual, axis=0)  # what a plate does to all its channels tells nothing of their order
-    difference: np.ndarray = (here - shift)[:, None] - usual[None]
+def _difference(key: PlateKey, group: Mapping[PlateKey, _PlateFeatures]) -> np.ndarray:
+    """Return differences to the others, [channel, channel of others, feature]."""
+    median_of_others = np.median([one.features for other_key, one in group.items() if other_key != key], axis=0)
+    own = group[key].features
+    shift = np.median(own - median_of_others, axis=0)  # a common shift of all channels says nothing about their order
+    difference: np.ndarray = (own - shift)[:, None] - median_of_others[None]
     return difference
 
 
-def _moved(distance: np.ndarray, nearer: float) -> dict[int, int]:
-    """Return which channels stand for which; none where any of these is in doubt.
+def _swapped_channels(distance: np.ndarray, min_ratio: float) -> dict[int, int]:
+    """Return the permutation of channels; empty if any of it is ambiguous.
 
     Args:
         distance: Squared robust distance of every channel to every channel of the others.
-        nearer: As in `_changed`.
+        min_ratio: As in `_find_swaps`.
     """
     _, best = linear_sum_assignment(distance)
-    moved = {k: int(other) for k, other in enumerate(best) if other != k}
+    swaps = {k: int(other) for k, other in enumerate(best) if other != k}
     is_clear = all(
-        distance[k, k] + _NOISE > nearer * (distance[k, other] + _NOISE) and distance[k, other] < _FITS
-        for k, other in moved.items()
+        distance[k, k] + _NOISE > min_ratio * (distance[k, other] + _NOISE) and distance[k, other] < _MAX_DISTANCE
+        for k, other in swaps.items()
     )
-    return moved if is_clear else {}
+    return swaps if is_clear else {}
 
 
-def _odd_ones(
-    odd: Sequence[Place],
-    moved: Mapping[Place, dict[int, int]],
-    others: Mapping[Place, _Measured],
-    group: Mapping[Place, _Measured],
-) -> list[Place]:
+def _odd_plates(
+    odd: Sequence[PlateKey],
+    swaps: Mapping[PlateKey, dict[int, int]],
+    others: Mapping[PlateKey, _PlateFeatures],
+    group: Mapping[PlateKey, _PlateFeatures],
+) -> list[PlateKey]:
     """Return plates of a group whose channel order differs from plates elsewhere.
 
-    All of them, where no other plate can tell.
+    Without plates elsewhere, return all.
     """
-    kept = []
-    for place in odd if others else []:
-        difference = np.abs(_difference(place, {**others, place: group[place]})).mean(axis=2)
-        changed = moved[place]
+    result = []
+    for key in odd if others else []:
+        difference = np.abs(_difference(key, {**others, key: group[key]})).mean(axis=2)
+        swap = swaps[key]
         own, other = (
-            sum(difference[k, at] for k, at in pairs) for pairs in (zip(changed, changed, strict=True), changed.items())
+            sum(difference[k, at] for k, at in pairs) for pairs in (zip(swap, swap, strict=True), swap.items())
         )
-        # Neither fits where the experiments differ more than the channels do.
-        if own > _CLEARLY * other:
-            kept.append(place)
-        elif other <= _CLEARLY * own:
+        # Neither matches if experiments differ more than channels.
+        if own > _CLEAR_RATIO * other:
+            result.append(key)
+        elif other <= _CLEAR_RATIO * own:
             return list(odd)
-    return kept or list(odd)
+    return result or list(odd)
 
 
-def _exchange(planes: pd.DataFrame, ours: Sequence[str], theirs: Sequence[str], places: Sequence[Place]) -> Problem:
-    experiment, plate = places[0]
-    here = (planes["experiment"] == experiment) & (planes["channel"] == ours[0])
-    here &= (planes["plate"] == plate) | (plate == "")
-    row = {**planes[here].iloc[0].to_dict(), "plate": plate, "well": "", "site": "", "channel": ", ".join(ours)}
-    named = ", ".join(f"{one} plate {other}" if other else f"all of {one}" for one, other in places[:5])
-    named += ", ..." if len(places) > 5 else ""
-    pairs = ", ".join(f"{one} looks like {other}" for one, other in zip(ours, theirs, strict=True))
-    what = f"{named}: {pairs} of the others"
-    fix = "Compare the order of the channels with the instrument's own metadata, and index these plates with a "
-    fix += "--channels of their own. Nothing, if the stains were changed on purpose."
-    return finding(row, "warning", "channels exchanged", what, fix, count=len(places))
+def _swap_problem(
+    planes: pd.DataFrame, channels_here: Sequence[str], channels_elsewhere: Sequence[str], keys: Sequence[PlateKey]
+) -> Problem:
+    experiment, plate = keys[0]
+    is_here = (planes["experiment"] == experiment) & (planes["channel"] == channels_here[0])
+    is_here &= (planes["plate"] == plate) | (plate == "")
+    row = {
+        **planes[is_here].iloc[0].to_dict(),
+        "plate": plate,
+        "well": "",
+        "site": "",
+        "channel": ", ".join(channels_here),
+    }
+    names = ", ".join(f"{one} plate {other}" if other else f"all of {one}" for one, other in keys[:5])
+    names += ", ..." if len(keys) > 5 else ""
+    pairs = ", ".join(f"{one} looks like {other}" for one, other in zip(channels_here, channels_elsewhere, strict=True))
+    what = f"{names}: {pairs} of the others"
+    fix = (
+        "Compare the order of the channels with the instrument's metadata, and index these plates with their own "
+        "--channels. If the stains were changed on purpose, do nothing."
+    )
+    return plane_problem(row, "warning", "channels exchanged", what, fix, count=len(keys))
 
 
-def _by_plate(planes: pd.DataFrame, channels: Sequence[str]) -> dict[Place, _Measured]:
+def _plate_features(planes: pd.DataFrame, channels: Sequence[str]) -> dict[PlateKey, _PlateFeatures]:
     """Return the medians of every plate that has enough sites."""
     columns = _features(planes)
     columns["channel"] = planes["channel"].astype(str)
-    found: dict[Place, _Measured] = {}
+    features: dict[PlateKey, _PlateFeatures] = {}
     for key, rows in planes.groupby(["experiment", "plate"], sort=False).indices.items():
         experiment, plate = (str(name) for name in np.asarray(key, dtype=object))
         by_channel = columns.iloc[rows].groupby("channel")
         sizes = by_channel.size().reindex(list(channels), fill_value=0)
-        if sizes.min() >= FEWEST_SITES:
+        if sizes.min() >= MIN_SITES:
             medians = by_channel.median().loc[list(channels)].to_numpy(dtype=float)
-            found[experiment, plate] = _Measured(str(planes["cell_type"].iloc[rows[0]]), medians)
-    return found
+            features[experiment, plate] = _PlateFeatures(str(planes["cell_type"].iloc[rows[0]]), medians)
+    return features
 
 
 def _features(planes: pd.DataFrame) -> pd.DataFrame:
-    """Return what tells stains apart whatever gain and offset, as logarithms."""
-    number = planes[["mean", "std", "p1", "median", "p99_9", "sharpness"]].astype(float)
-    spread = np.maximum(number["std"], 0.25)
+    """Return logarithmic features of channels that gain and offset do not change."""
+    values = planes[["mean", "spread", "low", "middle", "high", "sharpness"]].astype(float)
+    std = np.maximum(values["spread"], 0.25)
     columns = {
-        "bright": np.log(np.maximum(number["p99_9"] - number["median"], 0.25) / spread),
-        "dark": np.log(np.maximum(number["median"] - number["p1"], 0.25) / spread),
-        "skew": np.log(np.maximum(number["mean"] - number["p1"], 0.25) / spread),
-        "fine": np.log(np.maximum(number["sharpness"], 1e-4)),
+        "bright": np.log(np.maximum(values["high"] - values["middle"], 0.25) / std),
+        "dark": np.log(np.maximum(values["middle"] - values["low"], 0.25) / std),
+        "skew": np.log(np.maximum(values["mean"] - values["low"], 0.25) / std),
+        "fine": np.log(np.maximum(values["sharpness"], 1e-4)),
     }
     return pd.DataFrame(columns, index=planes.index)

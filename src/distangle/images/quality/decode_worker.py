@@ -1,4 +1,4 @@
-"""Run the worker process of `Decoders`, which reads and measures sites."""
+"""Run the worker process of `DecodePool`, which reads and measures sites."""
 
 import faulthandler
 import importlib
@@ -12,25 +12,25 @@ from typing import IO, Any
 from distangle.images.quality.measure import Read, measure_site, to_json
 from distangle.images.readers.common import n_retries
 
-GRACE = 30.0  # seconds beyond its limit after which a process ends itself, for nobody may be left to stop it
+EXTRA_S = 30.0  # seconds after the limit at which a process ends itself, if its parent is gone
 
 
 def serve() -> None:
-    """Answer every line of the standard input with a line, until there is none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that asked stops this one
+    """Answer every line of the standard input with a line, until its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops this one
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what a library prints must not stand among the replies
-    read = _found(json.loads(sys.stdin.readline()))
-    _say(replies, {"ready": True})
+    os.dup2(2, 1)  # output of libraries must not mix with the replies
+    read = _import_function(json.loads(sys.stdin.readline()))
+    _send(replies, {"ready": True})
     for line in sys.stdin:
         job = json.loads(line)
-        faulthandler.dump_traceback_later(job["limit"] + GRACE, exit=True)
-        reply = _reply(read, job)
+        faulthandler.dump_traceback_later(job["limit"] + EXTRA_S, exit=True)
+        reply = _reply_to(read, job)
         faulthandler.cancel_dump_traceback_later()
-        _say(replies, reply)
+        _send(replies, reply)
 
 
-def _reply(read: Read, job: dict[str, Any]) -> dict[str, Any]:
+def _reply_to(read: Read, job: dict[str, Any]) -> dict[str, Any]:
     before = n_retries()
     grid = job["grid"][0], job["grid"][1]
     try:
@@ -40,21 +40,21 @@ def _reply(read: Read, job: dict[str, Any]) -> dict[str, Any]:
         ]
     except MemoryError as error:
         return {"shortage": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises is said of its file, and the next is read
+    except Exception as error:  # noqa: BLE001 - any error of a decoder is reported for its file
         return {"failed": f"{type(error).__name__}: {error}"}
     return {"sites": [[to_json(plane) for plane in planes] for planes in sites], "again": n_retries() - before}
 
 
-def _found(name: str) -> Read:
+def _import_function(name: str) -> Read:
     module, _, path = name.partition(":")
-    found: Any = importlib.import_module(module)
+    value: Any = importlib.import_module(module)
     for part in path.split("."):
-        found = getattr(found, part)
-    read: Read = found
+        value = getattr(value, part)
+    read: Read = value
     return read
 
 
-def _say(replies: IO[str], reply: dict[str, Any]) -> None:
+def _send(replies: IO[str], reply: dict[str, Any]) -> None:
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
 

@@ -1,10 +1,10 @@
-"""All checks that read pixels, over some sites or all."""
+"""Run all checks that read pixels, on some sites or all."""
 
 from collections.abc import Callable, Sequence
 
 from distangle.images.quality.channel_swaps import check_channel_swaps
 from distangle.images.quality.checks import check_depths, check_planes, judge_planes
-from distangle.images.quality.decode_pool import LIMIT
+from distangle.images.quality.decode_pool import TIME_LIMIT
 from distangle.images.quality.duplicates import check_changed, check_same_pixels
 from distangle.images.quality.measure import Read
 from distangle.images.quality.survey import PlaneMeasurements, measure_planes
@@ -21,30 +21,30 @@ def check_pixels(
     hash_files: bool = True,
     folds: Folds | None = None,
     workers: int = 2,
-    limit: float = LIMIT,
+    limit: float = TIME_LIMIT,
     read: Read = read_image,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckReport, PlaneMeasurements]:
-    """Read some sites and say what is odd in them.
+    """Read some sites and report problems of their images.
 
     Args:
-        screen: With images.
-        rows: Positions of sites, as from `sample_sites`.
-        hash_files: Compare the SHA-256 of the files with the index too.
-        folds: Whose sides must not have the same pixels.
-        workers: Processes that decode.
+        screen: A screen with images.
+        rows: Positions of sites, such as from `sample_sites`.
+        hash_files: Also compare the SHA-256 of the files with the index.
+        folds: Folds that must not share pixels.
+        workers: Decoding processes.
         limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
-        read: Reads an image; a function of a module.
-        progress: Called with sites done and in all; every site counts twice, for its bytes and for its pixels.
+        read: Reads an image; a module-level function.
+        progress: Called with sites done and in total; every site counts twice, for its bytes and for its pixels.
 
     Returns:
-        Findings and sums, and the measures they rest on.
+        Problems and totals, and the measurements.
 
     Raises:
-        ScreenError: The screen was indexed without looking for images.
+        ScreenError: The screen was indexed without images.
     """
     total = 2 * len(rows)
-    surveyed = measure_planes(
+    measurements = measure_planes(
         screen,
         rows,
         workers=workers,
@@ -62,35 +62,35 @@ def check_pixels(
 
     changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
     fold = None if folds is None else folds.of(screen)
-    planes, readable = surveyed.planes, surveyed.readable
+    planes, readable = measurements.planes, measurements.readable
     findings = [*changed, *check_planes(planes), *check_depths(readable), *check_channel_swaps(readable)]
     findings += check_same_pixels(readable, fold=fold)
-    if surveyed.n_tried_again:
-        findings.append(_tried_again(surveyed.n_tried_again))
+    if measurements.n_retries:
+        findings.append(_retry_problem(measurements.n_retries))
     n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
-    n_bad, n_left = len(planes) - len(readable), n_all - len(planes)
-    compared, alone = judge_planes(readable)
-    law = Invariant(
+    n_bad, n_not_read = len(planes) - len(readable), n_all - len(planes)
+    n_compared, n_alone = judge_planes(readable)
+    invariant = Invariant(
         stage="pixels",
-        equation=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_left}",
-        holds=len(planes) == len(rows) * n_channels and n_left >= 0,
+        equation=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_not_read}",
+        holds=len(planes) == len(rows) * n_channels and n_not_read >= 0,
     )
-    looked = {
+    examined = {
         "sites_read": len(rows),
         "planes_read": len(planes),
-        "reads_tried_again": surveyed.n_tried_again,
-        "planes_compared_with_their_like": compared,
-        "planes_without_enough_like_them": alone,
+        "reads_tried_again": measurements.n_retries,
+        "planes_compared_with_their_like": n_compared,
+        "planes_without_enough_like_them": n_alone,
         "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
     }
-    return CheckReport(findings=tuple(findings), invariants=(law,), scope=looked), surveyed
+    return CheckReport(findings=tuple(findings), invariants=(invariant,), scope=examined), measurements
 
 
-def _tried_again(n: int) -> Problem:
+def _retry_problem(n: int) -> Problem:
     return Problem(
         severity="note",
         kind="reads tried again",
-        what=f"the storage failed {n} times for a moment (a stale handle, EIO) and was asked again",
-        fix="Look at the mount before a long run: faults that last end it.",
+        what=f"{n} reads failed with a transient error (a stale handle, EIO) and were retried",
+        fix="Check the network file system before a long run: persistent failures end it.",
         count=n,
     )

@@ -20,14 +20,14 @@ _WELL = list(KEY_COLUMNS[:3])
 
 
 def summarize_screen(
-    screen: Screen, surveyed: PlaneMeasurements | None = None, *, quantity: str = "mean"
+    screen: Screen, measurements: PlaneMeasurements | None = None, *, quantity: str = "mean"
 ) -> dict[str, Any]:
     """Return the data card of a screen, ready for JSON without NaN.
 
     Args:
         screen: The screen.
-        surveyed: Measures of its planes, or of a sample of its sites; None describes the tables alone.
-        quantity: What is decomposed and drawn on plates: a measure of a plane, taken as its logarithm.
+        measurements: Measurements of its planes, or of a sample of its sites; None for the tables alone.
+        quantity: Measurement that is decomposed and drawn on plates, as its logarithm.
 
     Source: Table 1; Figs. 2 and 3
 
@@ -35,8 +35,8 @@ def summarize_screen(
         ScreenError: The totals do not reconcile.
     """
     card = screen.card
-    counted = statistics(screen)
-    said: dict[str, Any] = {
+    counts = statistics(screen)
+    card_json: dict[str, Any] = {
         "distangle": __version__,
         "source": screen.source.name,
         "layout": card.layout,
@@ -50,23 +50,23 @@ def summarize_screen(
         "problems": _problems(screen),
         "sites_sha256": card.sites_sha256,
         "perturbations_sha256": card.perturbations_sha256,
-        "counts": counted.model_dump(mode="json"),
+        "counts": counts.model_dump(mode="json"),
         "wells_by_perturbation": _wells_by_perturbation(screen),
         "experiments": _experiments(screen),
         "controls": _controls(screen),
     }
-    if surveyed is not None and len(surveyed.readable):
-        said["pixels"] = _pixels(screen, surveyed, quantity)
-    return said
+    if measurements is not None and len(measurements.readable):
+        card_json["pixels"] = _pixels(screen, measurements, quantity)
+    return card_json
 
 
-def first_readable(screen: Screen, surveyed: PlaneMeasurements) -> tuple[dict[str, str], np.ndarray] | None:
-    """Return key and image of the first site whose planes could all be read.
+def first_readable(screen: Screen, measurements: PlaneMeasurements) -> tuple[dict[str, str], np.ndarray] | None:
+    """Return key and image of the first site whose planes can all be read.
 
     The key is experiment, plate, well and site.
     """
-    bad = set(surveyed.planes.loc[surveyed.planes["reason"] != "", "position"])
-    row = next((int(row) for row in surveyed.planes["position"] if row not in bad), None)
+    unreadable = set(measurements.planes.loc[measurements.planes["reason"] != "", "position"])
+    row = next((int(row) for row in measurements.planes["position"] if row not in unreadable), None)
     if row is None:
         return None
     key = screen.sites.iloc[row][list(KEY_COLUMNS)]
@@ -82,11 +82,11 @@ def _problems(screen: Screen) -> list[dict[str, Any]]:
 
 
 def _wells_by_perturbation(screen: Screen) -> dict[str, list[int]]:
-    """Return by role the wells of each perturbation, most first: what Fig. 2 draws."""
+    """Return by role the wells of each perturbation, in descending order, for Fig. 2."""
     wells = screen.sites.drop_duplicates(_WELL)
-    known = wells[wells["perturbation"] != ""]
+    labelled = wells[wells["perturbation"] != ""]
     counts: dict[str, list[int]] = {}
-    for role, part in known.groupby("role", sort=True):
+    for role, part in labelled.groupby("role", sort=True):
         counts[str(role)] = sorted(Counter(part["perturbation"]).values(), reverse=True)
     return counts
 
@@ -123,48 +123,52 @@ def _controls(screen: Screen) -> list[dict[str, Any]]:
     ]
 
 
-def _pixels(screen: Screen, surveyed: PlaneMeasurements, quantity: str) -> dict[str, Any]:
-    planes = surveyed.readable
+def _pixels(screen: Screen, measurements: PlaneMeasurements, quantity: str) -> dict[str, Any]:
+    planes = measurements.readable
     channels = []
     for k, channel in enumerate(screen.card.channels):
-        part = planes[planes["channel"] == channel.name]
-        if part.empty:
+        channel_planes = planes[planes["channel"] == channel.name]
+        if channel_planes.empty:
             continue
-        lit_up = part[part[quantity] > 0]  # zero has no logarithm
-        logs = np.log(lit_up[quantity].to_numpy(dtype=float))
-        components = variance_components(logs, lit_up) if len(lit_up) else dict.fromkeys(LEVELS)
+        positive = channel_planes[channel_planes[quantity] > 0]  # excludes zeros, which have no logarithm
+        log_values = np.log(positive[quantity].to_numpy(dtype=float))
+        components = variance_components(log_values, positive) if len(positive) else dict.fromkeys(LEVELS)
         total = sum(value for value in components.values() if value is not None)
-        wells = wells_of(lit_up, logs)
-        effect = edge_effect(wells) if len(lit_up) else None
+        wells = wells_of(positive, log_values)
+        effect = edge_effect(wells) if len(positive) else None
         plate = median_plate(wells, (screen.card.plate_rows, screen.card.plate_columns))
-        lit = surveyed.illumination[k]
+        illumination = measurements.illumination[k]
         channels.append(
             {
                 "channel": channel.name,
                 "colour": channel.colour,
-                "planes": len(part),
-                "planes_of_zero": len(part) - len(lit_up),
-                "mean": float(part["mean"].mean()),
-                "site_means": [float(value) for value in np.quantile(part["mean"], np.linspace(0, 1, 21))],
-                "variance_of_site_means": float(part["mean"].var(ddof=1)) if len(part) > 1 else None,
-                "clipped_planes": int((part["clipped"] > 0).sum()),
-                "by_experiment": _by_experiment(part),
+                "planes": len(channel_planes),
+                "planes_of_zero": len(channel_planes) - len(positive),
+                "mean": float(channel_planes["mean"].mean()),
+                "site_means": [float(value) for value in np.quantile(channel_planes["mean"], np.linspace(0, 1, 21))],
+                "variance_of_site_means": float(channel_planes["mean"].var(ddof=1))
+                if len(channel_planes) > 1
+                else None,
+                "clipped_planes": int((channel_planes["clipped"] > 0).sum()),
+                "by_experiment": _by_experiment(channel_planes),
                 "components": {
                     name: None if value is None or total <= 0 else value / total for name, value in components.items()
                 },
                 "edge": None if effect is None else asdict(effect),
                 "plate": [[None if np.isnan(v) else round(float(v), 5) for v in row] for row in plate],
-                "illumination": [[round(float(value), 5) for value in row] for row in lit],
-                "darkest_to_brightest": float(lit.min() / lit.max()) if lit.max() > 0 else None,
+                "illumination": [[round(float(value), 5) for value in row] for row in illumination],
+                "darkest_to_brightest": float(illumination.min() / illumination.max())
+                if illumination.max() > 0
+                else None,
             }
         )
-    n_sites = int(surveyed.planes["position"].nunique())
+    n_sites = int(measurements.planes["position"].nunique())
     return {"sites_read": n_sites, "of_sites": len(screen.sites), "planes_read": len(planes), "quantity": quantity,
-            "planes_unreadable": len(surveyed.planes) - len(planes), "channels": channels}  # fmt: skip
+            "planes_unreadable": len(measurements.planes) - len(planes), "channels": channels}  # fmt: skip
 
 
 def _by_experiment(part: pd.DataFrame) -> Mapping[str, list[float]]:
-    """Return the quartiles of the mean intensity of sites: what Fig. 3 draws."""
+    """Return the quartiles of the mean intensity of sites, for Fig. 3."""
     names = sorted(set(part["experiment"].astype(str)), key=natural_sort_key)
     return {
         name: [float(v) for v in np.quantile(part.loc[part["experiment"] == name, "mean"], [0, 0.25, 0.5, 0.75, 1])]

@@ -1,1 +1,1 @@
-"""Readers of image files: PNG, TIFF, OME-Zarr and packed images, each with checks of integrity."""
+"""Readers of PNG, TIFF, OME-Zarr and packed images, with integrity checks."""

@@ -1,7 +1,4 @@
-"""Retry reads that fail for a moment on a network file system.
-
-What no image of a microscope exceeds, and what no compressed stream may.
-"""
+"""Retry transient read errors, and bound the size of images and streams."""
 
 import errno
 import logging
@@ -14,75 +11,79 @@ from typing import TypeVar
 from distangle.errors import ImageError
 
 T = TypeVar("T")
-PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET, errno.EHOSTDOWN}
-PAUSES = (0.1, 0.5, 2.0)  # seconds before another try
-
-
-_AGAIN: deque[float] = deque()  # a pause for every read that was tried once more; append is atomic among threads
+TRANSIENT_ERRNOS = {
+    errno.ESTALE,
+    errno.EIO,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+}
+RETRY_PAUSES = (0.1, 0.5, 2.0)  # seconds before each retry
+MAX_PIXELS = 64 * 1024 * 1024  # per plane; checked in the header before decoding
+_RETRIES: deque[float] = deque()  # the pause of every retry; `append` is atomic among threads
 
 
 def n_retries() -> int:
-    """Return how many reads of this process were retried after a storage error."""
-    return len(_AGAIN)
+    """Return the number of reads of this process that were retried."""
+    return len(_RETRIES)
 
 
 def retry_summary(since: int = 0) -> list[str]:
-    """Return a sentence on how many reads were retried; empty when none was.
+    """Return a sentence on the number of retried reads; empty without retries.
 
     Args:
-        since: What `n_tried_again` said before.
+        since: Earlier value of `n_retries`.
     """
     n = n_retries() - since
-    return [f"Reads tried again: {n}. The storage failed for a moment so often: look at its mount."] if n else []
+    return [f"Retried reads: {n}, after transient storage errors. Check the network file system."] if n else []
 
 
-def retry_io(read: Callable[[], T], *, pauses: Sequence[float] = PAUSES) -> T:
-    """Return what `read` does; retry after each pause on a transient error.
+def retry_io(read: Callable[[], T], *, pauses: Sequence[float] = RETRY_PAUSES) -> T:
+    """Return the result of `read`; retry after each pause on a transient error.
 
     Args:
-        read: Raises `ImageError` from the `OSError` that is behind it.
-        pauses: Seconds to wait; as many tries follow the first.
+        read: Raises `ImageError` from the causing `OSError`.
+        pauses: Seconds to wait before each retry.
 
     Raises:
-        ImageError: As `read`; after the last try it says how many there were.
+        ImageError: As from `read`; after the last retry it states their number.
     """
     for pause in pauses:
         try:
             return read()
         except ImageError as error:
-            if not _passes(error):
+            if not _is_transient(error):
                 raise
-            _AGAIN.append(pause)
-            logging.getLogger(__name__).warning("%s Trying again in %s s.", error, pause)
+            _RETRIES.append(pause)
+            logging.getLogger(__name__).warning("%s Retrying in %s s.", error, pause)
             time.sleep(pause)
     try:
         return read()
     except ImageError as error:
-        if not _passes(error):
+        if not _is_transient(error):
             raise
         raise ImageError(
-            f"{error} The storage failed {len(pauses) + 1} times; look at its mount, then start again."
+            f"{error} The storage failed {len(pauses) + 1} times; check the network file system, then start again."
         ) from error.__cause__
 
 
-def _passes(error: ImageError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in PASSING
-
-
-MAX_PIXELS = 64 * 1024 * 1024  # per plane, read from the header before anything is decoded
-
-
 def inflated_length(packed: bytes, limit: int) -> tuple[int, bool]:
-    """Inflate a zlib stream up to a limit; return its length, and if it ends there.
+    """Inflate a zlib stream up to a limit; return its length and whether it ends.
 
     Args:
-        packed: The stream; bytes after its end are left out.
-        limit: Bytes that are expected. A longer stream counts as one byte longer: a bomb is not inflated.
+        packed: The stream; bytes after its end are ignored.
+        limit: Expected number of bytes. A longer stream counts as one byte longer, so a bomb is not inflated.
 
     Raises:
         zlib.error: The stream is damaged, or its checksum is wrong.
     """
     stream = zlib.decompressobj()
     n = len(stream.decompress(packed, limit + 1))
-    # The checksum behind the last byte is only read when more is asked for.
+    # The checksum after the last byte is only read when more output is requested.
     return n, n <= limit and (stream.eof or stream.decompress(stream.unconsumed_tail, 1) == b"" and stream.eof)
+
+
+def _is_transient(error: ImageError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT_ERRNOS

@@ -1,4 +1,4 @@
-"""Undo the filters of PNG, which predict bytes from their neighbours."""
+"""Undo the filters of PNG, which predict bytes from their neighbors."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from distangle.images.numba_compiler import jit
 
 @jit
 def _paeth(left: np.int32, above: np.int32, corner: np.int32) -> np.int32:
-    """Return the neighbour nearest to left + above - corner; ties: left, above."""
+    """Return the neighbor nearest to left + above - corner; ties: left, above."""
     to_left, to_above = abs(above - corner), abs(left - corner)
     to_corner = abs(left + above - corner - corner)
     nearest, distance = (above, to_above) if to_above < to_left else (left, to_left)
@@ -27,7 +27,7 @@ def _undo_paeth(line: np.ndarray, above: np.ndarray, filtered: np.ndarray, step:
 def _undo_two_paeth(
     first: np.ndarray, second: np.ndarray, above: np.ndarray, filtered: np.ndarray, filtered_second: np.ndarray
 ) -> None:
-    # Each byte waits for the one before it. The second row, a column behind, gives the processor work meanwhile.
+    # Each byte depends on the previous one. Decoding a second row, a column behind, fills the wait.
     last = first.size - 1
     low = np.int32(255)
     corner = np.int32(above[0])
@@ -36,10 +36,10 @@ def _undo_two_paeth(
     left_second = corner_second = np.int32(0)
     for k in range(1, first.size):
         up = np.int32(above[k])
-        found = (np.int32(filtered[k]) + _paeth(left, up, corner)) & low
-        found_second = (np.int32(filtered_second[k - 1]) + _paeth(left_second, left, corner_second)) & low
-        first[k], second[k - 1] = np.uint8(found), np.uint8(found_second)
-        corner, corner_second, left, left_second = up, left, found, found_second
+        value = (np.int32(filtered[k]) + _paeth(left, up, corner)) & low
+        value_second = (np.int32(filtered_second[k - 1]) + _paeth(left_second, left, corner_second)) & low
+        first[k], second[k - 1] = np.uint8(value), np.uint8(value_second)
+        corner, corner_second, left, left_second = up, left, value, value_second
     second[last] = np.uint8(np.int32(filtered_second[last]) + _paeth(left_second, left, corner_second))
 
 
@@ -54,27 +54,27 @@ def _undo_others(line: np.ndarray, above: np.ndarray, filtered: np.ndarray, step
     else:
         for k in range(line.size):
             left = np.int32(line[k - step]) if k >= step else np.int32(0)
-            guess = left if kind == 1 else (left + np.int32(above[k])) >> 1
-            line[k] = np.uint8(np.int32(filtered[k]) + guess)
+            prediction = left if kind == 1 else (left + np.int32(above[k])) >> 1
+            line[k] = np.uint8(np.int32(filtered[k]) + prediction)
 
 
 @jit
 def undo_filters(filtered: np.ndarray, lines: np.ndarray, step: int) -> bool:
-    """Write the bytes of every row; say whether all rows name a filter there is.
+    """Write the bytes of every row; return whether all rows name a valid filter.
 
     Args:
         filtered: uint8 [row, 1 + byte]: the number of the filter, then the filtered bytes.
-        lines: uint8 [row, byte]; written.
+        lines: uint8 [row, byte]; output.
         step: Bytes of a pixel.
 
     Source: PNG specification (third edition), 9 "Filtering"
     """
     n_rows, n_bytes = lines.shape
-    nothing = np.zeros(n_bytes, dtype=np.uint8)
+    zeros = np.zeros(n_bytes, dtype=np.uint8)
     row = 0
     while row < n_rows:
         kind = filtered[row, 0]
-        above = lines[row - 1] if row > 0 else nothing
+        above = lines[row - 1] if row > 0 else zeros
         if kind > 4:
             return False
         if kind != 4:

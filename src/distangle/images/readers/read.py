@@ -1,4 +1,4 @@
-"""Read images [channel, height, width]; refuse any file that is in doubt."""
+"""Read images [channel, height, width]; refuse any file that may be damaged."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 from distangle.errors import ImageError, PixelTypeError
 from distangle.images.jit_threshold import JIT_THRESHOLD
 from distangle.images.readers.common import MAX_PIXELS, retry_io
-from distangle.images.readers.packed import is_packed, packed_header, read_packed
+from distangle.images.readers.packed_image import is_packed, packed_header, read_packed
 from distangle.images.readers.png import SIGNATURE, check_single, check_stream, png_header, read_pngs
 from distangle.images.readers.tiff import probe_tiff, read_tiff, tiff_header
 from distangle.images.readers.zarr import is_packed_array, probe_array, read_planes
@@ -24,41 +24,41 @@ def probe_image(path: Path) -> ImageHeader:
     """Read the header and page descriptions of an image file, without pixels.
 
     Args:
-        path: A PNG or TIFF file or a packed image, told apart by its first bytes, not by its name; or the folder of
-            an array of Zarr.
+        path: A PNG or TIFF file or a packed image, detected by its first bytes, not by its name; or the folder of a
+            Zarr array.
 
     Returns:
-        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, number of pages, and what these are.
+        Data type (`"uint8"` or `"uint16"`), (height, width) in pixels, number of pages, and their descriptions.
 
     Raises:
-        ImageError: The file is absent, empty, damaged or no image.
-        PixelTypeError: It is whole, but larger than 64 megapixels, or not grey of 8 to 16 bit.
+        ImageError: The file is absent, empty, damaged or not an image.
+        PixelTypeError: The file is intact, but larger than 64 megapixels, or not gray with 8 to 16 bit.
     """
-    return _checked_header(path, _probed)
+    return _checked_header(path, _probe)
 
 
-def _probed(path: Path) -> ImageHeader:
-    kind = _kind(path)
-    if kind == "tiff":
+def _probe(path: Path) -> ImageHeader:
+    format = _file_format(path)
+    if format == "tiff":
         return probe_tiff(path)
-    if kind == "png":
+    if format == "png":
         check_single(path)
     return _header(path)
 
 
 def _header(path: Path, page: int | None = None) -> ImageHeader:
-    """Return what reading a plane needs, and no more.
+    """Return only what reading a plane needs.
 
     It is called for every image of every epoch.
     """
-    kind = _kind(path)
-    if kind == "png":
+    format = _file_format(path)
+    if format == "png":
         with path.open("rb") as opened_png:
             header = png_header(opened_png.read(29), path=path)
         return ImageHeader(header.dtype, (header.height, header.width), 1)
-    if kind == "packed":
+    if format == "packed":
         return ImageHeader(*packed_header(path))
-    if kind == "array":
+    if format == "array":
         return ImageHeader(*probe_array(path))
     return ImageHeader(*tiff_header(path, page or 0))
 
@@ -84,30 +84,29 @@ def _checked_header(path: Path, read: Callable[[Path], ImageHeader]) -> ImageHea
 def has_checksum(path: Path) -> bool:
     """Return whether reading a file detects any changed byte of its pixels.
 
-    PNG does, and so do files of `distangle pack`.
-    TIFF counts as having none: of its compressions only deflate has one.
+    PNG files and files of `distangle pack` do. TIFF files do not: among its compressions only deflate has a checksum.
 
     Raises:
-        ImageError: The file is absent, empty or of another kind.
+        ImageError: The file is absent, empty or of another format.
     """
-    kind = _kind(path)
-    return is_packed_array(path) if kind == "array" else kind != "tiff"
+    format = _file_format(path)
+    return is_packed_array(path) if format == "array" else format != "tiff"
 
 
 def read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     """Read one image: every channel of one site.
 
     Args:
-        paths: One file per channel; the same file may stand for several.
-        pages: The page of a multi-page file, or None for a file of a single plane.
+        paths: One file per channel; several channels may share a file.
+        pages: The page in a multi-page file, or None for a file of a single plane.
 
     Returns:
         uint8 or uint16 [channel, height, width].
 
     Raises:
-        ImageError: A file is damaged, or the channels disagree in shape or bit depth, or a network file system
-            failed time after time.
-        MemoryError: There is no room for the pixels.
+        ImageError: A file is damaged, the channels differ in shape or bit depth, or a network file system failed
+            repeatedly.
+        MemoryError: Memory is too small for the pixels.
     """
     return retry_io(lambda: _read_image(paths, pages))
 
@@ -116,9 +115,9 @@ def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
     packed = _read_packed(paths, pages)
     if packed is not None:
         return packed
-    quickly = read_pngs(paths) if JIT_THRESHOLD.over and not any(pages) else None
-    if quickly is not None:
-        return quickly
+    pngs = read_pngs(paths) if JIT_THRESHOLD.is_reached and not any(pages) else None
+    if pngs is not None:
+        return pngs
     planes = [_read_plane(path, page) for path, page in zip(paths, pages, strict=True)]
     first = planes[0]
     for path, plane in zip(paths, planes, strict=True):
@@ -134,29 +133,29 @@ def _read_image(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
 
 def _read_packed(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray | None:
     """Return the channels of a packed image or of one array; None for other files."""
-    wanted = [page for page in pages if page is not None]
-    if len(set(paths)) > 1 or len(wanted) < len(pages):
+    channels = [page for page in pages if page is not None]
+    if len(set(paths)) > 1 or len(channels) < len(pages):
         return None
-    kind = _kind(paths[0])
-    if kind == "array":
+    format = _file_format(paths[0])
+    if format == "array":
         _checked_header(paths[0], _header)
-        return read_planes(paths[0], wanted)
-    if kind != "packed":
+        return read_planes(paths[0], channels)
+    if format != "packed":
         return None
     image = read_packed(paths[0])
-    if wanted == list(range(len(image))):
+    if channels == list(range(len(image))):
         return image
-    if max(wanted) >= len(image):
+    if max(channels) >= len(image):
         raise ImageError(
-            f"{paths[0]} has {len(image)} channels, but {wanted} were asked for. Index or pack the screen again."
+            f"{paths[0]} has {len(image)} channels, but {channels} were requested. Index or pack the screen again."
         )
-    return np.ascontiguousarray(image[wanted])
+    return np.ascontiguousarray(image[channels])
 
 
-def _kind(path: Path) -> str:
+def _file_format(path: Path) -> str:
     try:
-        with path.open("rb") as opened:
-            head = opened.read(16)
+        with path.open("rb") as file:
+            head = file.read(16)
     except OSError as error:
         if isinstance(error, IsADirectoryError) and is_array(path):
             return "array"
@@ -170,13 +169,13 @@ def _kind(path: Path) -> str:
         return "tiff"
     if is_packed(head):
         return "packed"
-    # What the file holds is not quoted: over a link it may be anybody's.
-    found = "is empty (0 bytes)" if not head else f"does not begin as an image does, {_resembled(head)}"
-    raise ImageError(f"{path} {found}; expected a PNG or TIFF file, or a packed image.")
+    # The content is not quoted: a link may lead to a private file.
+    problem = "is empty (0 bytes)" if not head else f"does not start like an image, {_resemblance(head)}"
+    raise ImageError(f"{path} {problem}; expected a PNG or TIFF file, or a packed image.")
 
 
-def _resembled(head: bytes) -> str:
-    """Say what a file that is no image of ours begins like."""
+def _resemblance(head: bytes) -> str:
+    """Return which format an unsupported file starts like."""
     for name, start in (
         ("JPEG", b"\xff\xd8\xff"),
         ("BMP", b"BM"),
@@ -185,7 +184,7 @@ def _resembled(head: bytes) -> str:
         ("zip", b"PK"),
     ):
         if head.startswith(start):
-            return f"but as {name} does"
+            return f"but like {name}"
     if not any(head):
         return "but with zeros"
     return "but with text" if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) else "but with other bytes"
@@ -199,17 +198,17 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
             f"{path} has {n_pages} pages; expected one plane. Name the pages when indexing: `--pages COLUMN`."
         )
     if page is not None and page >= n_pages:
-        raise ImageError(f"{path} has {n_pages} pages, but page {page} was asked for.")
+        raise ImageError(f"{path} has {n_pages} pages, but page {page} was requested.")
     try:
-        kind = _kind(path)
-        if kind == "packed":
+        format = _file_format(path)
+        if format == "packed":
             return np.asarray(read_packed(path)[page or 0])
-        if kind == "array":
+        if format == "array":
             return np.asarray(read_planes(path, [page or 0])[0])
-        plane = _read_png(path) if kind == "png" else read_tiff(path, page or 0, most=MAX_PIXELS)
+        plane = _read_png(path) if format == "png" else read_tiff(path, page or 0, max_pixels=MAX_PIXELS)
     except (OSError, SyntaxError, EOFError, ValueError, IndexError) as error:
         if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
-            raise MemoryError(str(error)) from error  # says nothing of the file
+            raise MemoryError(str(error)) from error  # no fault of the file
         raise ImageError(
             f"{path} is damaged or truncated ({error}). Copy it again, or remove its site and index again."
         ) from error
@@ -217,7 +216,7 @@ def _read_plane(path: Path, page: int | None) -> np.ndarray:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    # Decoding alone accepts a zeroed tail and a short stream; verify() checks every CRC, and spends the file.
+    # Decoding alone accepts a zeroed tail and a short stream; verify() checks every CRC and consumes the file.
     with Image.open(path, formats=["PNG"]) as opened:
         opened.verify()
     check_stream(path)

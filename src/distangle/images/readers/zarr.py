@@ -15,28 +15,28 @@ import numpy as np
 from distangle.errors import ConfigError, ImageError
 from distangle.images.packing import ngff
 from distangle.images.packing.codec import content_size
-from distangle.images.readers.packed import read_packed
+from distangle.images.readers.packed_image import read_packed
 
-_LARGEST_CHUNK = 1 << 30  # bytes, once decoded
-_ABSENT = (1 << 64) - 1  # offset and length of a chunk that a shard does not hold
+_MAX_CHUNK_BYTES = 1 << 30  # bytes, once decoded
+_MISSING_CHUNK = (1 << 64) - 1  # offset and length of a missing chunk in a shard
 _BLOSC = struct.Struct("<4BII")  # version, version of the codec, flags, size of an item; bytes decoded, in a block
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayHeader:
-    """What an array says of itself.
+    """Metadata of an array.
 
     Attributes:
-        dtype: Of a pixel, as NumPy writes it, without byte order.
-        shape: Of the whole array; y and x are last.
-        grid: Of what lies in one file: a chunk, or a shard of chunks.
-        inner: Of a chunk in a shard; None where there are no shards.
-        index: Where a shard keeps its index: `start`, `end`, or "" where that is not the usual one.
-        prefix: Before the numbers in the name of a file.
-        separator: Between the numbers.
+        dtype: NumPy name of the pixel type, without byte order.
+        shape: Shape of the array; y and x are last.
+        grid: Shape of the content of one file: a chunk, or a shard of chunks.
+        inner: Shape of a chunk in a shard; None without shards.
+        index: Position of the index of a shard: `start`, `end`, or "" for an unsupported one.
+        prefix: Prefix of file names, before the numbers.
+        separator: Separator between the numbers.
         zarr_format: 2 or 3.
-        codec: What a chunk is compressed with, as the metadata name it; "" where its bytes are the pixels themselves,
-            `?` where filters or several codecs change their number.
+        codec: Compression of a chunk, as in the metadata; "" for raw pixels, `?` where filters or several codecs change
+            the number of bytes.
     """
 
     dtype: str
@@ -56,26 +56,26 @@ class ArrayHeader:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of a decoded chunk, or of a shard of them."""
+        """Bytes of a decoded chunk, or of a shard."""
         return math.prod(self.grid) * np.dtype(self.dtype).itemsize
 
 
 def array_header(path: Path) -> ArrayHeader:
-    """Read what an array says of itself; no chunk is opened and Zarr not needed.
+    """Read the metadata of an array, without opening a chunk or importing zarr.
 
     Args:
         path: The folder of the array.
 
     Raises:
-        ImageError: There is no array, or one that cannot be an image.
+        ImageError: The array does not exist, or cannot be an image.
     """
     try:
         header = _format_3(path) if (path / "zarr.json").is_file() else _format_2(path)
-        fits = len(header.shape) >= 2 and len(header.grid) == len(header.shape)
-        if not fits or min(header.shape) < 1 or min(header.grid) < 1:
+        is_valid = len(header.shape) >= 2 and len(header.grid) == len(header.shape)
+        if not is_valid or min(header.shape) < 1 or min(header.grid) < 1:
             raise ValueError(f"shape {header.shape} in chunks {header.grid}")
-        if header.chunk_bytes > _LARGEST_CHUNK:
-            raise ValueError(f"chunks of {header.chunk_bytes} bytes; the limit is {_LARGEST_CHUNK}")
+        if header.chunk_bytes > _MAX_CHUNK_BYTES:
+            raise ValueError(f"chunks of {header.chunk_bytes} bytes; the limit is {_MAX_CHUNK_BYTES}")
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ImageError(
             f"{path} has no metadata of an array that can be an image ({error}). Copy it again, and index again."
@@ -84,12 +84,10 @@ def array_header(path: Path) -> ArrayHeader:
 
 
 def probe_array(path: Path) -> tuple[str, tuple[int, int], int]:
-    """Return pixel type, (height, width) and number of planes of a whole array.
-
-    All its chunks are there.
+    """Return pixel type, (height, width) and number of planes of a complete array.
 
     Raises:
-        ImageError: It is no image, or a chunk is absent.
+        ImageError: The array is not an image, or a chunk is missing.
     """
     header = array_header(path)
     _check_chunks(path, header, [range(side) for side in header.leading])
@@ -101,49 +99,32 @@ def read_planes(path: Path, pages: Sequence[int]) -> np.ndarray:
 
     Args:
         path: The folder of the array.
-        pages: Each counted over all axes before y and x, the last of them fastest.
+        pages: Plane numbers, counted over all axes before y and x, the last of them fastest.
 
     Returns:
         uint8 or uint16 [page, height, width].
 
     Raises:
-        ImageError: It is damaged, a chunk is absent, or it has no such page.
-        ConfigError: The package that reads Zarr is not installed.
+        ImageError: The array is damaged, a chunk is missing, or a page does not exist.
+        ConfigError: The zarr package is not installed.
     """
     header = array_header(path)
     n_pages = math.prod(header.leading)
     if max(pages) >= n_pages:
-        raise ImageError(f"{path} has {n_pages} planes, but plane {max(pages)} was asked for. Index the screen again.")
-    packed = _packed(path)
+        raise ImageError(f"{path} has {n_pages} planes, but plane {max(pages)} was requested. Index the screen again.")
+    packed = _read_packed_array(path)
     if packed is not None:
         return np.ascontiguousarray(packed[list(pages)])
     places = [np.unravel_index(page, header.leading) if header.leading else () for page in pages]
-    wanted = [sorted({int(place[axis]) for place in places}) for axis in range(len(header.leading))]
-    _check_chunks(path, header, wanted)
-    block = _read_block(path, header, wanted)
-    planes = [block[tuple(wanted[k].index(int(at)) for k, at in enumerate(place))] for place in places]
+    indices = [sorted({int(place[axis]) for place in places}) for axis in range(len(header.leading))]
+    _check_chunks(path, header, indices)
+    block = _read_block(path, header, indices)
+    planes = [block[tuple(indices[k].index(int(at)) for k, at in enumerate(place))] for place in places]
     return np.stack(planes).astype(header.dtype, copy=False)
 
 
-def _read_block(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int]]) -> np.ndarray:
-    try:
-        import zarr
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} is an array of Zarr, which needs a package: pip install 'distangle[zarr]'."
-        ) from error
-    try:
-        array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
-        leading: tuple[Any, ...] = tuple(list(ks) for ks in wanted)
-        return np.asarray(array.get_orthogonal_selection((*leading, slice(None), slice(None))))
-    except Exception as error:  # noqa: BLE001 - every codec raises kinds of its own
-        raise ImageError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Copy it again, or remove its site, and index again."
-        ) from error
-
-
 def is_packed_array(path: Path) -> bool:
-    """Tell whether `distangle pack` wrote an array: one chunk with a checksum."""
+    """Return whether `distangle pack` wrote an array: one chunk with a checksum."""
     chunk = path.joinpath(*ngff.CHUNK[1:])
     try:
         ngff.describe_array(chunk)
@@ -152,37 +133,54 @@ def is_packed_array(path: Path) -> bool:
     return chunk.is_file()
 
 
-def _packed(path: Path) -> np.ndarray | None:
-    """Return an image that `distangle pack` wrote, read without Zarr."""
+def _read_block(path: Path, header: ArrayHeader, indices: Sequence[Sequence[int]]) -> np.ndarray:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ConfigError(
+            f"{path} is an array of Zarr, which needs a package: pip install 'distangle[zarr]'."
+        ) from error
+    try:
+        array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
+        leading: tuple[Any, ...] = tuple(list(ks) for ks in indices)
+        return np.asarray(array.get_orthogonal_selection((*leading, slice(None), slice(None))))
+    except Exception as error:  # noqa: BLE001 - every codec raises its own errors
+        raise ImageError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Copy it again, or remove its site, and index again."
+        ) from error
+
+
+def _read_packed_array(path: Path) -> np.ndarray | None:
+    """Return an image of `distangle pack`, read without zarr."""
     return read_packed(path.joinpath(*ngff.CHUNK[1:])) if is_packed_array(path) else None
 
 
-def _check_chunks(path: Path, header: ArrayHeader, wanted: Sequence[Sequence[int]]) -> None:
-    for numbers in _chunk_numbers(header, wanted):
+def _check_chunks(path: Path, header: ArrayHeader, indices: Sequence[Sequence[int]]) -> None:
+    for numbers in _chunk_numbers(header, indices):
         file = path / (header.prefix + header.separator.join(map(str, numbers)))
         try:
             with file.open("rb") as opened:
                 head = opened.read(_BLOSC.size + 2)
                 n_bytes = os.fstat(opened.fileno()).st_size
         except OSError as error:
-            raise ImageError(_absent(file.relative_to(path).as_posix(), path, error.strerror)) from error
+            raise ImageError(_missing_message(file.relative_to(path).as_posix(), path, error.strerror)) from error
         if header.inner is not None:
             _check_shard(file, path, header, numbers)
         else:
             _check_length(file, header, head, n_bytes)
 
 
-def _chunk_numbers(header: ArrayHeader, wanted: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+def _chunk_numbers(header: ArrayHeader, indices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
     lengths = header.grid
-    leading = [sorted({k // length for k in ks}) for ks, length in zip(wanted, lengths, strict=False)]
+    leading = [sorted({k // length for k in ks}) for ks, length in zip(indices, lengths, strict=False)]
     plane = [range(-(-side // length)) for side, length in zip(header.shape[-2:], lengths[-2:], strict=True)]
     return itertools.product(*leading, *plane)
 
 
 def _check_shard(file: Path, path: Path, header: ArrayHeader, numbers: Sequence[int]) -> None:
-    """Read the index of a shard, and refuse one that lacks a chunk within the array."""
+    """Read the index of a shard, and refuse one that lacks a chunk inside the array."""
     inner = header.inner or header.grid
-    counts = [outer // small for outer, small in zip(header.grid, inner, strict=True)]
+    counts = [outer_side // inner_side for outer_side, inner_side in zip(header.grid, inner, strict=True)]
     n_bytes = math.prod(counts) * 16
     if not header.index:
         return
@@ -191,30 +189,31 @@ def _check_shard(file: Path, path: Path, header: ArrayHeader, numbers: Sequence[
             opened.seek(-(n_bytes + 4), 2)  # a checksum of four bytes follows
         index = np.frombuffer(opened.read(n_bytes), dtype="<u8")
     if len(index) * 8 != n_bytes:
-        raise ImageError(_absent(file.relative_to(path).as_posix(), path, "cut short"))
-    inside = np.ones(counts, dtype=bool)
-    for axis, (number, outer, small, side) in enumerate(zip(numbers, header.grid, inner, header.shape, strict=True)):
-        starts = number * outer + np.arange(counts[axis]) * small
-        inside &= (starts < side).reshape([-1 if k == axis else 1 for k in range(len(counts))])
-    lacking = (index.reshape(*counts, 2)[..., 0] == _ABSENT) & inside
-    if lacking.any():
-        what = f"{int(lacking.sum())} of the chunks in {file.relative_to(path).as_posix()}"
-        raise ImageError(_absent(what, path, None))
+        raise ImageError(_missing_message(file.relative_to(path).as_posix(), path, "cut short"))
+    is_inside = np.ones(counts, dtype=bool)
+    for axis, (number, outer_side, inner_side, side) in enumerate(
+        zip(numbers, header.grid, inner, header.shape, strict=True)
+    ):
+        starts = number * outer_side + np.arange(counts[axis]) * inner_side
+        is_inside &= (starts < side).reshape([-1 if k == axis else 1 for k in range(len(counts))])
+    is_missing = (index.reshape(*counts, 2)[..., 0] == _MISSING_CHUNK) & is_inside
+    if is_missing.any():
+        what = f"{int(is_missing.sum())} of the chunks in {file.relative_to(path).as_posix()}"
+        raise ImageError(_missing_message(what, path, None))
 
 
 def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) -> None:
-    """Refuse a chunk of another length, by its size if raw, else by its header."""
+    """Refuse a chunk of a wrong length: of the file if raw, else in its header."""
     if not header.codec:
         if n_bytes != header.chunk_bytes:
-            raise ImageError(f"{file} holds {n_bytes} bytes, and a chunk has {header.chunk_bytes}. Copy it again.")
-    elif _claims(header.codec, head) > header.chunk_bytes:
-        message = f"{file} claims {_claims(header.codec, head)} bytes, and a chunk has {header.chunk_bytes}. "
-        message += "Copy it again."
-        raise ImageError(message)
+            raise ImageError(f"{file} holds {n_bytes} bytes; a chunk has {header.chunk_bytes}. Copy it again.")
+    elif _claimed_bytes(header.codec, head) > header.chunk_bytes:
+        claimed = _claimed_bytes(header.codec, head)
+        raise ImageError(f"{file} claims {claimed} bytes; a chunk has {header.chunk_bytes}. Copy it again.")
 
 
-def _claims(codec: str, head: bytes) -> int:
-    """Return how many bytes a chunk's header claims; 0 where it does not say."""
+def _claimed_bytes(codec: str, head: bytes) -> int:
+    """Return the number of bytes in a chunk's header; 0 where there is none."""
     if codec == "zstd":
         return content_size(head) or 0
     if codec == "blosc" and len(head) >= _BLOSC.size:
@@ -224,61 +223,63 @@ def _claims(codec: str, head: bytes) -> int:
     return 0
 
 
-def _absent(what: str, path: Path, reason: str | None) -> str:
-    said = f" ({reason})" if reason else ""
+def _missing_message(what: str, path: Path, reason: str | None) -> str:
+    suffix = f" ({reason})" if reason else ""
     return (
-        f"{path}: {what} is absent{said}. It was lost, or left out by a writer because all of it is one value: copy it "
+        f"{path}: {what} is missing{suffix}. It was lost, or a writer omitted it because it is constant: copy it "
         "again, or write the plate with write_empty_chunks=True."
     )
 
 
 def _format_3(path: Path) -> ArrayHeader:
-    said = _json(path / "zarr.json")
-    if said["node_type"] != "array" or said["chunk_grid"]["name"] != "regular":
-        raise ValueError(f"{said['node_type']}, chunks {said.get('chunk_grid', {}).get('name')}")
-    keys = said["chunk_key_encoding"]
+    metadata = _read_json(path / "zarr.json")
+    if metadata["node_type"] != "array" or metadata["chunk_grid"]["name"] != "regular":
+        raise ValueError(f"{metadata['node_type']}, chunks {metadata.get('chunk_grid', {}).get('name')}")
+    keys = metadata["chunk_key_encoding"]
     default = keys["name"] == "default"
     separator = str(keys.get("configuration", {}).get("separator", "/" if default else "."))
-    shards = [codec["configuration"] for codec in said["codecs"] if codec["name"] == "sharding_indexed"]
-    usual = bool(shards) and [codec["name"] for codec in shards[0].get("index_codecs", [])] == ["bytes", "crc32c"]
+    shards = [codec["configuration"] for codec in metadata["codecs"] if codec["name"] == "sharding_indexed"]
+    has_plain_index = bool(shards) and [codec["name"] for codec in shards[0].get("index_codecs", [])] == [
+        "bytes",
+        "crc32c",
+    ]
     return ArrayHeader(
-        dtype=str(said["data_type"]),
-        shape=_sides(said["shape"]),
-        grid=_sides(said["chunk_grid"]["configuration"]["chunk_shape"]),
+        dtype=str(metadata["data_type"]),
+        shape=_sides(metadata["shape"]),
+        grid=_sides(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
         inner=_sides(shards[0]["chunk_shape"]) if shards else None,
-        index=str(shards[0].get("index_location", "end")) if usual else "",
+        index=str(shards[0].get("index_location", "end")) if has_plain_index else "",
         prefix=f"c{separator}" if default else "",
         separator=separator,
         zarr_format=3,
-        codec=_codec_3(said["codecs"]),
+        codec=_codec_3(metadata["codecs"]),
     )
 
 
 def _format_2(path: Path) -> ArrayHeader:
-    said = _json(path / ".zarray")
+    metadata = _read_json(path / ".zarray")
     return ArrayHeader(
-        dtype=np.dtype(str(said["dtype"])).newbyteorder("=").name,
-        shape=_sides(said["shape"]),
-        grid=_sides(said["chunks"]),
+        dtype=np.dtype(str(metadata["dtype"])).newbyteorder("=").name,
+        shape=_sides(metadata["shape"]),
+        grid=_sides(metadata["chunks"]),
         inner=None,
         index="",
         prefix="",
-        separator=str(said.get("dimension_separator", ".")),
+        separator=str(metadata.get("dimension_separator", ".")),
         zarr_format=2,
-        codec="?" if said.get("filters") else str((said.get("compressor") or {}).get("id", "")),
+        codec="?" if metadata.get("filters") else str((metadata.get("compressor") or {}).get("id", "")),
     )
 
 
 def _codec_3(codecs: Sequence[dict[str, Any]]) -> str:
-    """Return the one codec that compresses a chunk of format 3."""
+    """Return the only codec that compresses a chunk of format 3."""
     names = [str(codec["name"]) for codec in codecs]
-    packing = [name for name in names if name not in ("bytes", "transpose", "endian")]
-    return "" if not packing else packing[0] if len(packing) == 1 else "?"
+    compressors = [name for name in names if name not in ("bytes", "transpose", "endian")]
+    return "" if not compressors else compressors[0] if len(compressors) == 1 else "?"
 
 
-def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return dict(found)
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _sides(values: Sequence[object]) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ def merge_tables(image: np.ndarray, material: ReportData, *, beside: Sequence[np
         beside: Images that are to be compared with this one: all share one contrast.
     """
     limits = composites.contrast_limits([image, *beside])
-    colours = composites.channel_colours(material.screen.card.channels)
+    colours = composites.channel_colors(material.screen.card.channels)
     gain = float(np.median([composites.exposure(composites.stretch(one, limits), colours) for one in (image, *beside)]))
     return composites.composite(composites.stretch(image, limits), colours, gain=gain)
 

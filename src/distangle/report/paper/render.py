@@ -7,7 +7,7 @@ from typing import Any
 
 from distangle.core.io import remove_stale_temporaries, write_json
 from distangle.core.progress import Advance, no_progress
-from distangle.core.untrusted_files import UnexpectedContent, check_fields, read_json, read_regular_file
+from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.errors import RunError, did_you_mean
 from distangle.report.data import ReportData, load
 from distangle.report.paper import figure_1, figure_5, figure_7_8, figure_9, figure_10, figure_11, figure_12
@@ -98,9 +98,9 @@ def read_listed(folder: Path) -> dict[str, Any]:
             kinds: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in said else {})}
             kinds |= {} if "missing" in said else {"caption": str, "files": list}
             for name, kind in kinds.items():
-                check_fields(check_fields(said, dict, name=number)[name], kind, name=name)
+                check_type(check_type(said, dict, name=number)[name], kind, name=name)
             for name in said.get("files", ()):
-                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_fields(name, str, name="files")):
+                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_type(name, str, name="files")):
                     raise UnexpectedContent(f"{name[:80]!r} is no name of a figure")
             int(number)
     return listed

@@ -191,7 +191,7 @@ def _untrained(faithfulness: Faithfulness, folder: Path) -> list[dict[str, str]]
 def _strip(maps: np.ndarray, path: Path) -> None:
     grey = np.full((*maps.shape[1:], 3), 60, dtype=np.uint8)
     panels: Sequence[np.ndarray] = [
-        composites.enlarge(composites.overlay(grey, np.clip(one, 0, 1), strength=1.0), least=140) for one in maps
+        composites.enlarge(composites.overlay(grey, np.clip(one, 0, 1), strength=1.0), min_side=140) for one in maps
     ]
     gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
     joint = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)

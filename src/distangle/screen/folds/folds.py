@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from distangle.core.io import atomic_write
 from distangle.core.random import rng_for
 from distangle.core.unicode_names import normalize_name
-from distangle.core.untrusted_files import check_fields, read_regular_file
+from distangle.core.untrusted_files import check_type, read_regular_file
 from distangle.errors import FoldError, did_you_mean
 from distangle.screen.plates import location_name
 from distangle.screen.roles import NEGATIVE, natural_sort_key
@@ -110,8 +110,8 @@ class Folds:
             said = json.loads(meta)
             folds = cls(
                 table=read.to_pandas()[list(_COLUMNS)],
-                description=check_fields(said["description"], str, name="description"),
-                forced=check_fields(said["forced"], bool, name="forced"),
+                description=check_type(said["description"], str, name="description"),
+                forced=check_type(said["forced"], bool, name="forced"),
                 notes=tuple(said["notes"]),
                 unlabelled=said.get("unlabelled", ""),
             )

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distangle.core.distributed import broadcast_from_first, is_first, n_ranks, wait_for_all
-from distangle.core.io import check_room, remove_stale_temporaries, write_json, write_text
+from distangle.core.distributed import any_rank, is_first, n_ranks, wait_for_all
+from distangle.core.io import check_free_space, remove_stale_temporaries, write_json, write_text
 from distangle.core.lock import run_lock
 from distangle.core.progress import no_progress
 from distangle.core.signals import StopRequest
-from distangle.errors import OutOfMemoryError, StopRequested, StorageError
+from distangle.errors import OutOfMemoryError, StoppedError, StorageError
 from distangle.results import RunFolder
 from distangle.results.run import START_MARK
 from distangle.training.checkpointing.checkpoints import (
@@ -165,7 +165,9 @@ class CheckpointManager:
         written = sum(path.stat().st_size for path in self._run.checkpoints.glob("epoch-*"))
         # The kept epochs, one checkpoint within an epoch and one being written; then the final weights.
         needed = (N_EPOCHS_KEPT + 2) * checkpoint + model + (1 << 20)
-        check_room(self._run.root, needed=max(checkpoint, needed - written), what="the checkpoints of this training")
+        check_free_space(
+            self._run.root, needed=max(checkpoint, needed - written), what="the checkpoints of this training"
+        )
 
     def check_folder(self) -> None:
         """Check that the run folder still exists, because a write would create it again.
@@ -205,17 +207,15 @@ class CheckpointManager:
         """Save a checkpoint when one is due.
 
         Raises:
-            StopRequested: A stop was requested.
+            StoppedError: A stop was requested.
         """
         every = self._saving.every_steps
         is_late = time.monotonic() - self._saved_at > 60 * self._saving.every_minutes
-        is_late, must_stop = broadcast_from_first(
-            is_late, bool(self._stop.by), where=f"{state.position}, whether to save"
-        )
+        is_late, must_stop = any_rank(is_late, bool(self._stop.by), where=f"{state.position}, whether to save")
         if is_late or must_stop or (every and state.steps_done % every == 0):
             self.save(state)
         if must_stop:
-            self._stop.now()
+            self._stop.stop_now()
 
     def after_epoch(self, state: TrainingState, *others: Path) -> None:
         """Save the end of an epoch."""
@@ -227,11 +227,11 @@ class CheckpointManager:
         """Stop between two epochs if a stop was requested.
 
         Raises:
-            StopRequested: A stop was requested, on this rank or on another.
+            StoppedError: A stop was requested, on this rank or on another.
         """
-        (must_stop,) = broadcast_from_first(bool(self._stop.by), where=f"{state.position}, whether to stop")
+        (must_stop,) = any_rank(bool(self._stop.by), where=f"{state.position}, whether to stop")
         if must_stop:
-            self._stop.now()
+            self._stop.stop_now()
 
     def stop_between_batches(self) -> None:
         """Stop between two batches of an evaluation if a stop was requested.
@@ -239,12 +239,12 @@ class CheckpointManager:
         Several ranks continue, because they evaluate different numbers of batches.
 
         Raises:
-            StopRequested: A stop was requested.
+            StoppedError: A stop was requested.
         """
         if n_ranks() == 1:
             self._stop.check()
 
-    def save_stopped(self, state: TrainingState, reason: StopRequested) -> StopRequested:
+    def save_stopped(self, state: TrainingState, reason: StoppedError) -> StoppedError:
         """Save the state of a stopped training; return the error that says how to resume."""
         has_steps = state.epochs_done or state.steps_done
         if has_steps and self._saved != state.position:
@@ -253,7 +253,7 @@ class CheckpointManager:
             self._timing.record(epoch=state.epochs_done + 1, to_step=state.steps_done)
             self._run.record(self._run.timing)
         where = f"Saved after {state.position}" if has_steps else "No step had been done"
-        return StopRequested(f"{reason} {where}; go on with `distangle train --resume {self._run.root}`.")
+        return StoppedError(f"{reason} {where}; go on with `distangle train --resume {self._run.root}`.")
 
     def storage_error(self, error: StorageError) -> StorageError:
         """Return a storage error whose message names the last good state."""

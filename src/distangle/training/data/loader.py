@@ -67,7 +67,7 @@ class Standardizer:
         standardize(pixels, self.statistics, out=out, transform=self.transform)
         if self.box is not None and self.partners is not None:
             edges = (self.box.top, self.box.left, self.box.bottom, self.box.right)
-            standardize(pixels, self.statistics[self.partners], out=out, transform=self.transform, box=edges)
+            standardize(pixels, self.statistics[self.partners], out=out, transform=self.transform, region=edges)
         if self.gain is not None:
             out *= self.gain[:, :, None, None]
         if self.offset is not None:
@@ -342,7 +342,7 @@ class BatchLoader:
         height, width = image.shape[1:]
         settings = self._config.augmentation
         augmentation = random_augmentation(
-            rng, height=height, width=width, smallest=settings.min_crop, turn=settings.any_angle
+            rng, height=height, width=width, min_share=settings.min_crop, rotate=settings.any_angle
         )
         return augmentation if settings.dihedral else dataclasses.replace(augmentation, number=0)
 

@@ -1,4 +1,4 @@
-"""One door for both packed formats: told apart by their first bytes."""
+"""Read packed images of both formats, detected by their first bytes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from distangle.images.packing import codec, ngff, records
 
 
 def is_packed(head: bytes) -> bool:
-    """Say whether a file that begins so holds a packed image."""
+    """Return whether a file with these first bytes is a packed image."""
     return head.startswith((records.MAGIC, codec.MAGIC))
 
 
@@ -17,7 +17,7 @@ def read_packed(path: Path) -> np.ndarray:
     """Return all channels of a packed image, uint8 or uint16 [channel, row, column].
 
     Raises:
-        ImageError: It is damaged, or gone.
+        ImageError: The file is damaged or missing.
     """
     try:
         blob = path.read_bytes()
@@ -37,12 +37,12 @@ def packed_header(path: Path) -> tuple[str, tuple[int, int], int]:
     Raises:
         ImageError: The header is damaged.
     """
-    with path.open("rb") as opened:
-        head = opened.read(records.LONGEST_HEADER)
+    with path.open("rb") as file:
+        head = file.read(records.MAX_HEADER_BYTES)
     if head.startswith(records.MAGIC):
         header, _ = records.record_header(head, path=path)
         (channels, height, width), dtype = header["shape"], header["dtype"]
     else:
-        (channels, height, width), found = ngff.describe_array(path)
-        dtype = str(found)
+        (channels, height, width), pixel_type = ngff.describe_array(path)
+        dtype = str(pixel_type)
     return dtype, (height, width), channels
