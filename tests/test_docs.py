@@ -54,11 +54,21 @@ def docstrings() -> list[tuple[str, str]]:
     return found
 
 
+def is_module(name: str) -> bool:
+    path = SOURCE.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def is_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
 def homes() -> dict[int, set[str]]:
     """Equation number -> modules whose docstrings declare it as their source."""
     found: dict[int, set[str]] = {}
+    modules = {name for name, _ in docstrings() if is_module(name)}
     for name, text in docstrings():
-        module = ".".join(name.split(".")[:2])
+        module = next(name[: len(known)] for known in sorted(modules, key=len, reverse=True) if is_in(name, known))
         for line in re.findall(r"^\s*Source:.*Eqs?\..*$", text, flags=re.MULTILINE):
             for words in re.findall(r"Eqs?\. ((?:\(\d+\)(?:, | and )?)+)", line):
                 for number in re.findall(r"\((\d+)\)", words):
@@ -81,7 +91,7 @@ def test_every_equation_has_exactly_the_home_that_its_row_names() -> None:
     for number, _, home, *_ in table("equations.md"):
         key = int(number.strip("()"))
         named = re.findall(r"`([\w.]+)`", home)
-        expected = {".".join(word.split(".")[:2]) for word in named}
+        expected = set(named)
         assert len(expected) <= 1, f"Eq. {number} has more than one home: {expected}"
         assert declared.get(key, set()) == expected, f"Eq. {number}"
 
