@@ -307,7 +307,8 @@ def test_the_planted_table_is_as_the_explanation_says(built: Page, made: Made) -
     assert made.explanation.planted is not None
     found = made.explanation.planted["perturbations_found"]
     said = (
-        f"names the right channel for {found['perturbations']} of {found['of']} recognised single-channel perturbations"
+        f"names the right channel for {found['perturbations']} of {found['n_total']} recognised "
+        "single-channel perturbations"
     )
     assert said in built.text
     assert percent(made.explanation.planted["top_eq15_is_planted"]["share"]) in built.text

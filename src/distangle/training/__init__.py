@@ -63,6 +63,7 @@ _LATE = {
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
-    globals()[name] = value  # the import binds the module `dry_run` or `preview` under the name of its function
-    return value
+    module = importlib.import_module(f"{__name__}.{_LATE[name]}")
+    # The import binds the modules `dry_run` and `preview` under the names of their functions.
+    globals().update({other: getattr(module, other) for other, home in _LATE.items() if home == _LATE[name]})
+    return globals()[name]
