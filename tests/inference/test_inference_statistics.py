@@ -1,4 +1,4 @@
-"""A run trained on batches of one plate, predicted with the norms of the plate: stored, frozen, and the same alone."""
+"""Test prediction with batch-norm statistics of the plate: stored, fixed, and equal for one image."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Wells whose sites differ in their label: they have none, and no score."""
+"""Test wells whose sites have several labels: they have no label and no score."""
 
 import numpy as np
 import pandas as pd

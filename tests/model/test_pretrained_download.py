@@ -1,4 +1,4 @@
-"""The download of published weights, from a real server on this machine."""
+"""Test the download of published weights from a real server on this machine."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""A screen on disk: layout, tables, truth, and that its bytes depend on the configuration alone."""
+"""Test a simulated screen on disk: layout, tables, ground truth and determinism."""
 
 import csv
 import hashlib

@@ -30,7 +30,7 @@ class CellType:
     clustering: float
     roughness: float
     alignment: float
-    fibres: float
+    fibers: float
     cortex: float
     reach_um: float
     levels: tuple[float, float, float, float, float, float]
@@ -47,7 +47,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.15,
             roughness=0.28,
             alignment=0.85,
-            fibres=1.0,
+            fibers=1.0,
             cortex=0.7,
             reach_um=5.0,
             levels=(42.0, 36.0, 24.0, 22.0, 30.0, 24.0),
@@ -60,7 +60,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.3,
             roughness=0.13,
             alignment=0.3,
-            fibres=0.55,
+            fibers=0.55,
             cortex=1.25,
             reach_um=5.5,
             levels=(36.0, 26.0, 30.0, 18.0, 27.0, 26.0),
@@ -73,7 +73,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=1.0,
             roughness=0.16,
             alignment=0.0,
-            fibres=0.15,
+            fibers=0.15,
             cortex=1.0,
             reach_um=3.0,
             levels=(50.0, 32.0, 30.0, 30.0, 34.0, 26.0),
@@ -86,7 +86,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.35,
             roughness=0.24,
             alignment=0.1,
-            fibres=0.9,
+            fibers=0.9,
             cortex=0.5,
             reach_um=7.0,
             levels=(44.0, 27.0, 22.0, 18.0, 25.0, 26.0),
@@ -135,7 +135,7 @@ class Cells:
         inside &= (self.nucleus_column >= 0) & (self.nucleus_column < self.size)
         return int(inside.sum())
 
-    def spread(self, values: PerCell) -> Plane:
+    def to_pixels(self, values: PerCell) -> Plane:
         """Return for every pixel the value of its cell; outside, that of the last cell."""
         plane: Plane = values[self.owner]
         return plane
