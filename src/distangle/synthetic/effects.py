@@ -204,26 +204,6 @@ class Effect:
         return replace(traits, **new_traits)
 
 
-def _effect_pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
-    """Return the effects of each channel, and pairs of types in two channels.
-
-    The effects of a channel are single types, then pairs of types with disjoint traits.
-    """
-    by_channel = []
-    for channel in ALL_CHANNELS:
-        kinds = [kind for kind in _CHANNEL_EFFECTS if kind.channels == (channel,)]
-        double_kinds = [
-            (first.name, second.name) for first, second in combinations(kinds, 2) if not first.traits & second.traits
-        ]
-        by_channel.append([*[(kind.name,) for kind in kinds], *double_kinds])
-    pairs: list[tuple[str, ...]] = [
-        (first.name, second.name)
-        for first, second in combinations(_CHANNEL_EFFECTS, 2)
-        if first.channels != second.channels
-    ]
-    return by_channel, pairs
-
-
 def draw_effects(
     treatments: Sequence[str],
     positive_controls: Sequence[str],
@@ -286,3 +266,23 @@ def draw_effects(
     for i, name in enumerate(positive_controls):
         effects[name] = Effect(strong[-1 - i % len(strong)], 1.3 * strength)
     return effects
+
+
+def _effect_pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
+    """Return the effects of each channel, and pairs of types in two channels.
+
+    The effects of a channel are single types, then pairs of types with disjoint traits.
+    """
+    by_channel = []
+    for channel in ALL_CHANNELS:
+        kinds = [kind for kind in _CHANNEL_EFFECTS if kind.channels == (channel,)]
+        double_kinds = [
+            (first.name, second.name) for first, second in combinations(kinds, 2) if not first.traits & second.traits
+        ]
+        by_channel.append([*[(kind.name,) for kind in kinds], *double_kinds])
+    pairs: list[tuple[str, ...]] = [
+        (first.name, second.name)
+        for first, second in combinations(_CHANNEL_EFFECTS, 2)
+        if first.channels != second.channels
+    ]
+    return by_channel, pairs

@@ -43,45 +43,6 @@ def stamp(
     return plane
 
 
-def _polar_to_image(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Convert polar coordinates in nuclear radii, [cell, spot], to rows and columns."""
-    along = distance * np.cos(angle) * cells.nucleus_long[:, None]
-    across = distance * np.sin(angle) * cells.nucleus_short[:, None]
-    sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
-    row = cells.nucleus_row[:, None] + along * sine + across * cosine
-    column = cells.nucleus_column[:, None] + along * cosine - across * sine
-    return row, column
-
-
-def _in_own_cell(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Return which points, [cell, ...], lie in their own cell."""
-    size = cells.size
-    y, x = (np.clip(np.rint(position), -1, size).astype(np.int64) for position in (row, column))
-    visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
-    cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
-    in_own_cell: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
-    return in_own_cell
-
-
-def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
-    return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
-
-
-def _nuclear_mask(cells: Cells) -> Plane:
-    mask: Plane = soft_step(-cells.rim, 0.4).astype(np.float32)
-    return mask
-
-
-def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
-    """Draw a few bright clumps in the cytoplasm of cells with aggregates."""
-    n = len(cells.row)
-    shape = (n, 8)
-    row, column = _polar_to_image(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
-    radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
-    gain = np.where(_in_own_cell(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
-    return stamp(cells.size, *_flat(row, column, radius, gain))
-
-
 def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     """Draw chromatin: soft grainy ellipses, whole or in fragments."""
     unit = cells.pixels_per_um
@@ -250,20 +211,6 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     return light
 
 
-def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
-    """Distribute the mass of points over the four pixels around each."""
-    inside = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
-    row, column, mass = row[inside], column[inside], mass[inside]
-    y, x = row.astype(np.int64), column.astype(np.int64)
-    fy, fx = row - y, column - x
-    flat = y * size + x
-    pixels = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
-    shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
-    total = np.bincount(pixels, shares * np.tile(mass, 4), size * size)
-    plane: Plane = total.reshape(size, size).astype(np.float32)
-    return plane
-
-
 def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     """Draw the Golgi: small bodies on one side of the nucleus, over a dim cell."""
     unit, n = cells.pixels_per_um, len(cells.row)
@@ -292,3 +239,56 @@ def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
 
 
 DRAW_CHANNEL = (draw_nuclei, draw_er, draw_actin, draw_rna, draw_mitochondria, draw_golgi)
+
+
+def _polar_to_image(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert polar coordinates in nuclear radii, [cell, spot], to rows and columns."""
+    along = distance * np.cos(angle) * cells.nucleus_long[:, None]
+    across = distance * np.sin(angle) * cells.nucleus_short[:, None]
+    sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
+    row = cells.nucleus_row[:, None] + along * sine + across * cosine
+    column = cells.nucleus_column[:, None] + along * cosine - across * sine
+    return row, column
+
+
+def _in_own_cell(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Return which points, [cell, ...], lie in their own cell."""
+    size = cells.size
+    y, x = (np.clip(np.rint(position), -1, size).astype(np.int64) for position in (row, column))
+    visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
+    cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
+    in_own_cell: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+    return in_own_cell
+
+
+def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
+    return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
+
+
+def _nuclear_mask(cells: Cells) -> Plane:
+    mask: Plane = soft_step(-cells.rim, 0.4).astype(np.float32)
+    return mask
+
+
+def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
+    """Draw a few bright clumps in the cytoplasm of cells with aggregates."""
+    n = len(cells.row)
+    shape = (n, 8)
+    row, column = _polar_to_image(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
+    radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
+    gain = np.where(_in_own_cell(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
+    return stamp(cells.size, *_flat(row, column, radius, gain))
+
+
+def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
+    """Distribute the mass of points over the four pixels around each."""
+    inside = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
+    row, column, mass = row[inside], column[inside], mass[inside]
+    y, x = row.astype(np.int64), column.astype(np.int64)
+    fy, fx = row - y, column - x
+    flat = y * size + x
+    pixels = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
+    shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
+    total = np.bincount(pixels, shares * np.tile(mass, 4), size * size)
+    plane: Plane = total.reshape(size, size).astype(np.float32)
+    return plane
