@@ -119,7 +119,7 @@ def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
 ) -> None:
     with pytest.raises(WeightsError, match="lists 2 channels, but its network has 3"):
         save_model(model, tmp_path / "model.safetensors", card=replace(CARD_OF_MODEL, channels=("DNA", "actin")))
-    with pytest.raises(WeightsError, match="ends in .safetensors, not to 'model.pth'"):
+    with pytest.raises(WeightsError, match="must end in .safetensors, got 'model.pth'"):
         save_model(model, tmp_path / "model.pth", card=CARD_OF_MODEL)
     assert not list(tmp_path.iterdir())
 
@@ -216,7 +216,7 @@ def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) ->
     with pytest.raises(WeightsError, match="with load_published_weights"):
         load_model(path)
     safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={checkpoint.CARD: "[", checkpoint.DIGEST: ""})
-    with pytest.raises(WeightsError, match="The card inside .* is damaged"):
+    with pytest.raises(WeightsError, match="The model card in .* is damaged"):
         load_model(path)
 
 
