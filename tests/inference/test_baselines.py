@@ -1,4 +1,4 @@
-"""Rules that see no cell, beside a network's scores: each finds what is planted for it and only that."""
+"""Test baselines without cells: each detects the signal planted for it and no other."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""A run trained on batches of one plate, predicted with the norms of the plate: stored, frozen, and the same alone."""
+"""Test prediction with batch-norm statistics of the plate: stored, fixed, and equal for one image."""
 
 import dataclasses
 import json
@@ -159,7 +159,9 @@ def test_damaged_statistics_and_those_of_other_weights_are_refused(folder: Path,
     with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 differs from that"):
         load_statistics(run)
     path.write_bytes(whole)
-    with pytest.raises(WeightsError, match=r"computed with other weights than lie beside it. Run `distangle predict`"):
+    with pytest.raises(
+        WeightsError, match=r"computed with other weights than those next to it. Run `distangle predict`"
+    ):
         PlateBatchNorm.read(run.checkpoints, weights_sha256="0")
     path.with_suffix(".json").write_text("{")
     with pytest.raises(WeightsError, match=r"norm_statistics.json is damaged"):

@@ -1,4 +1,4 @@
-"""Wells whose sites differ in their label: they have none, and no score."""
+"""Test wells whose sites have several labels: they have no label and no score."""
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,7 @@ def test_a_well_that_is_labelled_in_part_has_no_label_either() -> None:
     assert values(scores) == {"site": (pytest.approx(1 / 3), 3)}
     assert (
         "The wells have no single phenotype (0 of 4 wells hold several, 2 lack it at some sites), so no score by well "
-        "is printed."
+        "is computed."
     ) in scores.notes
 
 

@@ -1,4 +1,4 @@
-"""Reads that a failing storage made necessary again are counted where scores are read: in notes, in the report."""
+"""Test that repeated reads of a failing storage are counted in the notes of scores."""
 
 import errno
 from pathlib import Path

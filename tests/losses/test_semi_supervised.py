@@ -58,7 +58,7 @@ def test_images_without_weight_are_not_looked_at() -> None:
 
 
 def test_a_batch_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="All 2 images are pseudo-labelled; Eq. \\(7\\) needs labelled ones"):
+    with pytest.raises(ValueError, match="All 2 images are pseudo-labeled; Eq. \\(7\\) needs at least one labeled"):
         semi_supervised_loss(lambda k: torch.zeros(()), *kinds(torch.tensor([True, True])), weight=1.0)
 
 

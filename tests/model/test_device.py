@@ -1,4 +1,4 @@
-"""The device that a person names: taken, or refused with what is here; it holds for one command."""
+"""Test the choice of the device: accepted names, refusals, and that it holds for one command."""
 
 import contextvars
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while leaves every part in the mode that it had, whatever happens inside."""
+"""Test that temporary evaluation mode restores the mode of every layer, even after an error."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: the numbers of every view; stopped and gone on; refused when of another screen."""
+"""Test stored features of a frozen backbone: values of every view, resuming, and refusals."""
 
 from pathlib import Path
 

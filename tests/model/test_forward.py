@@ -1,4 +1,4 @@
-"""The one forward pass: validation and prediction say the same of a site, whatever batches it stands in."""
+"""Test that validation and prediction give equal outputs for a site in any batch."""
 
 from pathlib import Path
 

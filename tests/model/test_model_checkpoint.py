@@ -119,7 +119,7 @@ def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
 ) -> None:
     with pytest.raises(WeightsError, match="lists 2 channels, but its network has 3"):
         save_model(model, tmp_path / "model.safetensors", card=replace(CARD_OF_MODEL, channels=("DNA", "actin")))
-    with pytest.raises(WeightsError, match="ends in .safetensors, not to 'model.pth'"):
+    with pytest.raises(WeightsError, match="must end in .safetensors, got 'model.pth'"):
         save_model(model, tmp_path / "model.pth", card=CARD_OF_MODEL)
     assert not list(tmp_path.iterdir())
 
@@ -153,7 +153,7 @@ def test_a_file_copied_in_part_is_refused(saved: Path, damage: str) -> None:
 
 def test_values_that_are_not_finite_are_refused_on_loading(saved: Path) -> None:
     rewritten(saved, **{"neck.linear1.weight": torch.full((16, 94), float("nan"))})
-    with pytest.raises(WeightsError, match=r"not finite in neck\.linear1\.weight \(1504 of 1504 values\)"):
+    with pytest.raises(WeightsError, match=r"NaN or infinite values in neck\.linear1\.weight \(1504 of 1504 values\)"):
         load_model(saved)
 
 
@@ -219,7 +219,7 @@ def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) ->
     with pytest.raises(WeightsError, match="with load_published_weights"):
         load_model(path)
     safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={checkpoint.CARD: "[", checkpoint.DIGEST: ""})
-    with pytest.raises(WeightsError, match="The card inside .* is damaged"):
+    with pytest.raises(WeightsError, match="The model card in .* is damaged"):
         load_model(path)
 
 

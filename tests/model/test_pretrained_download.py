@@ -1,4 +1,4 @@
-"""The download of published weights, from a real server on this machine."""
+"""Test the download of published weights from a real server on this machine."""
 
 import hashlib
 import http.server
@@ -125,7 +125,7 @@ def test_a_half_download_longer_than_the_file_starts_again(mirror: type[Mirror],
 
 def test_a_connection_that_keeps_breaking_keeps_what_came(mirror: type[Mirror], tmp_path: Path) -> None:
     mirror.breaks_after = (100, 100, 100)
-    with pytest.raises(WeightsError, match="could not be downloaded: .* 300 bytes are kept, the next attempt resumes"):
+    with pytest.raises(WeightsError, match="could not be downloaded: .* 300 bytes are kept; the next attempt resumes"):
         download(tmp_path)
     assert not (tmp_path / NAME).exists()
     assert download(tmp_path).read_bytes() == CONTENT

@@ -1,4 +1,4 @@
-"""Batch effects that standardising an image does not remove: each acts as recorded, and only when asked."""
+"""Test batch effects that standardizing an image does not remove."""
 
 import numpy as np
 import pytest

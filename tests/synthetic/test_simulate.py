@@ -1,4 +1,4 @@
-"""A screen on disk: layout, tables, truth, and that its bytes depend on the configuration alone."""
+"""Test a simulated screen on disk: layout, tables, ground truth and determinism."""
 
 import csv
 import hashlib
@@ -273,7 +273,7 @@ def test_fewer_treatments_than_plates_are_refused():
 
 
 def test_no_experiment_left_for_training_is_refused():
-    with pytest.raises(ScreenError, match=r"only 4 experiments in all and at least one .* ask for at most 3"):
+    with pytest.raises(ScreenError, match=r"expected at most 3: at least one of 4 experiments must remain"):
         plan_screen(SMALL.model_copy(update={"n_test_experiments": 4}))
 
 

@@ -1,4 +1,4 @@
-"""One site: what a perturbation changes, where, and nothing else."""
+"""Test one simulated site: what a perturbation changes, and where."""
 
 import dataclasses
 

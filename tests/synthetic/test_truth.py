@@ -1,4 +1,4 @@
-"""What is planted counts only in the screen that it was planted in; a laboratory may name a file of its own so."""
+"""Test that a ground truth is used only for its own screen."""
 
 import json
 import shutil

@@ -243,7 +243,7 @@ def test_wells_of_no_group_ask_for_nothing() -> None:
     prior = GroupPrior(*(np.full(2, value) for value in (1.0, 2.0, 3.0, 0.0, 0.0)))
     wells = ReferenceWells(
         prior=prior,
-        spreads=False,
+        corrects_std=False,
         values=np.zeros((0, 2), dtype=np.float32),
         group=np.zeros(0, dtype=int),
         site_group=np.zeros(3, dtype=int),

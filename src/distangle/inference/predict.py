@@ -237,23 +237,6 @@ def average_wells(sites: Predictions) -> Predictions:
     return join_results(table, logits, embedding, sites.perturbations, level="well", views=sites.views, reasons=reasons)
 
 
-def _site_metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
-    sites = screen.sites
-    table = pd.DataFrame({column: sites[name].to_numpy() for name, column in WELL_COLUMNS.items()})
-    table["Metadata_Site"] = sites["site"].to_numpy()
-    table["Metadata_Cell_Type"] = sites["cell_type"].to_numpy()
-    table["Metadata_Role"] = sites["role"].to_numpy()
-    table["Metadata_Perturbation"] = sites["perturbation"].to_numpy()
-    # The index renames columns already; a screen of an older version may still have ours.
-    extra = screen.card.extra_columns
-    for column, name in zip(extra, rename_columns(extra), strict=True):
-        table[f"Metadata_{name}"] = sites[column].to_numpy()
-    keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
-    table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
-    table["perturbation"] = sites[target].to_numpy() if target in sites.columns else ""  # new plates may have no labels
-    return table
-
-
 def cell_free_table(screen: Screen, target: str, fold: Sequence[str], *, classes: Sequence[str]) -> Predictions:
     """List sites as predictions without a network: positions, labels and folds.
 
@@ -302,3 +285,20 @@ def join_results(
     table["confidence"] = np.where(is_unreadable, np.nan, confidence)
     table["reason"] = list(reasons)
     return predictions
+
+
+def _site_metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
+    sites = screen.sites
+    table = pd.DataFrame({column: sites[name].to_numpy() for name, column in WELL_COLUMNS.items()})
+    table["Metadata_Site"] = sites["site"].to_numpy()
+    table["Metadata_Cell_Type"] = sites["cell_type"].to_numpy()
+    table["Metadata_Role"] = sites["role"].to_numpy()
+    table["Metadata_Perturbation"] = sites["perturbation"].to_numpy()
+    # The index renames columns already; a screen of an older version may still have ours.
+    extra = screen.card.extra_columns
+    for column, name in zip(extra, rename_columns(extra), strict=True):
+        table[f"Metadata_{name}"] = sites[column].to_numpy()
+    keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
+    table["perturbation"] = sites[target].to_numpy() if target in sites.columns else ""  # new plates may have no labels
+    return table

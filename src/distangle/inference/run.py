@@ -100,25 +100,6 @@ def features_of(run: RunFolder, screen: Screen, card: ModelCard) -> Features | N
     return features if same and features.n_sites == len(screen.sites) else None
 
 
-def _check_readable(sites: Predictions, screen: Screen) -> None:
-    """Check that at least one site was predicted.
-
-    Raises:
-        RunError: No site could be read; names the first reason, or a missing image folder.
-    """
-    reasons = sites.table["reason"]
-    if len(reasons) and (reasons == "").any():
-        return
-    source = screen.source
-    is_missing = isinstance(source, Path) and not source.exists()
-    cause = f"{source} does not exist" if is_missing else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
-    raise RunError(
-        f"None of the {len(reasons)} sites of {screen.folder} can be read: {cause}. Nothing was written. If the "
-        "images were moved, index them at their new location (`distangle index SOURCE --out SCREEN`), and pass that "
-        "screen: `--screen SCREEN`."
-    )
-
-
 def predict_run(
     run: RunFolder,
     screen: Screen,
@@ -203,3 +184,22 @@ def predict_run(
             run.record(*written, *save_statistics(run, norms))
     wait_for_all("the files of the prediction")
     return scores, eight
+
+
+def _check_readable(sites: Predictions, screen: Screen) -> None:
+    """Check that at least one site was predicted.
+
+    Raises:
+        RunError: No site could be read; names the first reason, or a missing image folder.
+    """
+    reasons = sites.table["reason"]
+    if len(reasons) and (reasons == "").any():
+        return
+    source = screen.source
+    is_missing = isinstance(source, Path) and not source.exists()
+    cause = f"{source} does not exist" if is_missing else f"the first: {reasons.iloc[0]}" if len(reasons) else "no site"
+    raise RunError(
+        f"None of the {len(reasons)} sites of {screen.folder} can be read: {cause}. Nothing was written. If the "
+        "images were moved, index them at their new location (`distangle index SOURCE --out SCREEN`), and pass that "
+        "screen: `--screen SCREEN`."
+    )

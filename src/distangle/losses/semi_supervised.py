@@ -8,7 +8,7 @@ from distangle.axes import Scalar
 
 
 def semi_supervised_loss(
-    mean_loss: Callable[[Tensor], Scalar], labelled: Tensor, pseudo: Tensor, *, weight: float
+    mean_loss: Callable[[Tensor], Scalar], labeled: Tensor, pseudo: Tensor, *, weight: float
 ) -> Scalar:
     r"""Add the weighted mean loss of pseudo-labeled images to that of labeled ones.
 
@@ -18,19 +18,19 @@ def semi_supervised_loss(
 
     Args:
         mean_loss: The mean loss over the images at these positions of the batch, int [n]; never called with none.
-        labelled: int [N], positions of the images with a label.
+        labeled: int [N], positions of the images with a label.
         pseudo: int [M], positions of those with a pseudo label.
         weight: alpha(t), at least 0; at 0 the second term is not computed.
 
     Raises:
         ValueError: There is no labeled image: the first mean is undefined.
     """
-    if not len(labelled):
+    if not len(labeled):
         raise ValueError(f"All {len(pseudo)} images are pseudo-labeled; Eq. (7) needs at least one labeled image.")
-    labelled_loss = mean_loss(labelled)
+    labeled_loss = mean_loss(labeled)
     if weight == 0 or not len(pseudo):
-        return labelled_loss
-    return labelled_loss + weight * mean_loss(pseudo)
+        return labeled_loss
+    return labeled_loss + weight * mean_loss(pseudo)
 
 
 def pseudo_weight(epoch: float, *, from_epoch: float, full_epoch: float, final: float) -> float:

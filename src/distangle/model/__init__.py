@@ -1,4 +1,4 @@
-"""Define networks and the format of their checkpoints; no loss, no optimiser."""
+"""Define networks and the format of their checkpoints; no loss, no optimizer."""
 
 from distangle.model.backbones import BACKBONES
 from distangle.model.backbones.efficientnet import PerChannelEfficientNet

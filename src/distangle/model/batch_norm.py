@@ -165,9 +165,9 @@ class use_statistics(contextlib.AbstractContextManager[None]):  # noqa: N801 - u
             buffers = {"running_mean": f"{name}.mean", "running_var": f"{name}.variance"}
             for key in buffers.values():
                 if key not in statistics or statistics[key].shape != (norm.num_features,):
-                    shape = tuple(statistics[key].shape) if key in statistics else None
+                    state = f"has shape {tuple(statistics[key].shape)}" if key in statistics else "is missing"
                     raise WeightsError(
-                        f"The batch-norm statistics do not fit the network: {key} has shape {shape}, expected "
+                        f"The batch-norm statistics do not fit the network: {key} {state}, expected "
                         f"({norm.num_features},). {did_you_mean(key, statistics)} Collect them again with this network."
                     )
             self._replacements.append((norm, {buffer: statistics[key] for buffer, key in buffers.items()}))

@@ -181,16 +181,6 @@ def first_names(names: Sequence[str], *, limit: int = 8) -> str:
     return ", ".join(names[:limit]) + rest
 
 
-def _content_sha256(card: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of a card and of names, types, shapes and bytes of tensors."""
-    digest = hashlib.sha256(card.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) -> list[Path]:
     """Write a model with its card atomically, and the card as JSON next to it.
 
@@ -233,6 +223,57 @@ def save_model(model: PerturbationClassifier, path: Path, *, card: ModelCard) ->
     json_path = path.with_suffix(".json")
     write_json(json_path, {**values, "weights": path.name, "weights_sha256": file_sha256})
     return [path, json_path]
+
+
+def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
+    """Load a model, in evaluation mode on the CPU, and its card.
+
+    Names, shapes and types are compared with the network before any tensor is read. The SHA-256 of the content is
+    verified before any tensor is used.
+
+    Args:
+        path: The `.safetensors` file; the JSON next to it is not needed.
+
+    Raises:
+        WeightsError: The file is absent, damaged, of another format version, of another network, or has NaN or
+            infinite values; names file and reason.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no model at {path}. Expected a .safetensors file written by save_model. Restore the file, "
+            f"or train again into a new folder: `distangle train --out runs/NEW`."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            config, card = _read_card(path, metadata)
+            with torch.device("meta"):
+                model = PerturbationClassifier(config)
+            _check_tensors(path, file, model.state_dict())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors: {error}. Restore the file from another copy."
+        ) from error
+    if _content_sha256(metadata[CARD], tensors) != metadata[DIGEST]:
+        raise WeightsError(
+            f"{path} is damaged: its content does not match its SHA-256. Restore the file from another copy."
+        )
+    if problems := non_finite(tensors):
+        raise WeightsError(f"{path} is not loaded: NaN or infinite values in {first_names(problems)}. Train again.")
+    model.to_empty(device="cpu")
+    model.load_state_dict(tensors, strict=True)
+    return model.eval(), card
+
+
+def _content_sha256(card: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a card and of names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(card.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read_card(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, ModelCard]:
@@ -278,44 +319,3 @@ def _check_tensors(path: Path, file: Any, expected: Mapping[str, Tensor]) -> Non
             f"{path} does not fit the network of its own card: it {first_names(problems)}. "
             "Restore the file from another copy."
         )
-
-
-def load_model(path: Path) -> tuple[PerturbationClassifier, ModelCard]:
-    """Load a model, in evaluation mode on the CPU, and its card.
-
-    Names, shapes and types are compared with the network before any tensor is read. The SHA-256 of the content is
-    verified before any tensor is used.
-
-    Args:
-        path: The `.safetensors` file; the JSON next to it is not needed.
-
-    Raises:
-        WeightsError: The file is absent, damaged, of another format version, of another network, or has NaN or
-            infinite values; names file and reason.
-    """
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no model at {path}. Expected a .safetensors file written by save_model. Restore the file, "
-            f"or train again into a new folder: `distangle train --out runs/NEW`."
-        )
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, card = _read_card(path, metadata)
-            with torch.device("meta"):
-                model = PerturbationClassifier(config)
-            _check_tensors(path, file, model.state_dict())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except safetensors.SafetensorError as error:
-        raise WeightsError(
-            f"{path} cannot be read as safetensors: {error}. Restore the file from another copy."
-        ) from error
-    if _content_sha256(metadata[CARD], tensors) != metadata[DIGEST]:
-        raise WeightsError(
-            f"{path} is damaged: its content does not match its SHA-256. Restore the file from another copy."
-        )
-    if problems := non_finite(tensors):
-        raise WeightsError(f"{path} is not loaded: NaN or infinite values in {first_names(problems)}. Train again.")
-    model.to_empty(device="cpu")
-    model.load_state_dict(tensors, strict=True)
-    return model.eval(), card

@@ -88,21 +88,6 @@ class Outputs:
     embedding: Embeddings
 
 
-def _neck(n_inputs: int, embedding_size: int, *, pooled_dropout: float, dropout: float) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["norm0"] = nn.BatchNorm1d(n_inputs)
-    if pooled_dropout > 0:
-        layers["dropout0"] = nn.Dropout(pooled_dropout)
-    layers["linear1"] = nn.Linear(n_inputs, embedding_size, bias=False)
-    layers["relu1"] = nn.ReLU()
-    layers["norm1"] = nn.BatchNorm1d(embedding_size)
-    if dropout > 0:
-        layers["dropout"] = nn.Dropout(dropout)
-    layers["linear2"] = nn.Linear(embedding_size, embedding_size, bias=False)
-    layers["norm2"] = nn.BatchNorm1d(embedding_size)
-    return nn.Sequential(layers)
-
-
 class PerturbationClassifier(nn.Module):
     """The network from images to logits, cosines and embeddings.
 
@@ -285,14 +270,6 @@ def layer_names(model: PerturbationClassifier) -> list[str]:
     return [name for name, _ in model.backbone.named_modules() if name.split(".")[0] == "features"]
 
 
-def _sibling_layers(name: str, names: list[str]) -> list[str]:
-    """Return the layers directly inside the deepest existing parent of a name."""
-    parent = name
-    while parent not in names:
-        parent = parent.rpartition(".")[0] or "features"
-    return [layer for layer in names if layer.rpartition(".")[0] == parent] or [parent]
-
-
 def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
     """Return a layer by its name in `layer_names`; the prefix `backbone.` is allowed.
 
@@ -310,3 +287,26 @@ def find_layer(model: PerturbationClassifier, name: str) -> nn.Module:
             f"{model.config.backbone} has no layer {name!r}. {did_you_mean(layer, _sibling_layers(layer, names))}"
         )
     return model.backbone.get_submodule(layer)
+
+
+def _neck(n_inputs: int, embedding_size: int, *, pooled_dropout: float, dropout: float) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["norm0"] = nn.BatchNorm1d(n_inputs)
+    if pooled_dropout > 0:
+        layers["dropout0"] = nn.Dropout(pooled_dropout)
+    layers["linear1"] = nn.Linear(n_inputs, embedding_size, bias=False)
+    layers["relu1"] = nn.ReLU()
+    layers["norm1"] = nn.BatchNorm1d(embedding_size)
+    if dropout > 0:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["linear2"] = nn.Linear(embedding_size, embedding_size, bias=False)
+    layers["norm2"] = nn.BatchNorm1d(embedding_size)
+    return nn.Sequential(layers)
+
+
+def _sibling_layers(name: str, names: list[str]) -> list[str]:
+    """Return the layers directly inside the deepest existing parent of a name."""
+    parent = name
+    while parent not in names:
+        parent = parent.rpartition(".")[0] or "features"
+    return [layer for layer in names if layer.rpartition(".")[0] == parent] or [parent]

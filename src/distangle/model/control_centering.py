@@ -33,7 +33,7 @@ class ReferenceWells:
 
     Attributes:
         prior: Estimated from the training wells.
-        spreads: Whether standard deviations are corrected too.
+        corrects_std: Whether standard deviations are corrected too.
         values: float32 [well, feature], the mean over each well's sites.
         group: int [well], group and fold of each well.
         site_group: int [site of the screen], group and fold of each site.
@@ -41,7 +41,7 @@ class ReferenceWells:
     """
 
     prior: GroupPrior
-    spreads: bool
+    corrects_std: bool
     values: np.ndarray
     group: np.ndarray
     site_group: np.ndarray
@@ -50,7 +50,7 @@ class ReferenceWells:
     def of(self, rows: np.ndarray, *, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the references of sites, float32 [row, reference].
 
-        There is one offset per feature and, if `spreads`, one log scale per feature after all offsets.
+        There is one offset per feature and, if `corrects_std`, one log scale per feature after all offsets.
 
         Args:
             rows: Sites of the screen.
@@ -70,12 +70,12 @@ class ReferenceWells:
                 _, first, inverse = np.unique(self.site_well[rows[members]], return_index=True, return_inverse=True)
                 allowed = allowed[first]
             weights, values = allowed.astype(np.float32), self.values[wells]
-            squares = weights @ np.square(values) if self.spreads else None
+            squares = weights @ np.square(values) if self.corrects_std else None
             offset, scale = estimate_group(self.prior, allowed.sum(1), weights @ values, squares)
             if rng is None:
                 offset, scale = offset[inverse], scale[inverse]
             offsets[members], scales[members] = offset, scale
-        return np.concatenate([offsets, scales], axis=1) if self.spreads else offsets
+        return np.concatenate([offsets, scales], axis=1) if self.corrects_std else offsets
 
     def describe(self, screen: Screen, columns: Sequence[str]) -> list[dict[str, str | int | float]]:
         """Describe every group: its columns, its wells, and the mean shrinkage factor."""
@@ -143,7 +143,7 @@ def reference_wells(
         prior = _estimate_prior(values[is_training], group[is_training], features.shape[1])
     return ReferenceWells(
         prior=prior,
-        spreads=correction.method == "standardize",
+        corrects_std=correction.method == "standardize",
         values=values,
         group=group,
         site_group=site_group,

@@ -120,14 +120,6 @@ def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Feature
     return features
 
 
-def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
-    return {
-        "screen": store.screen.card.sites_sha256,
-        "preprocessing": store.preparation.model_dump(mode="json"),
-        "views": asdict(views),
-    }
-
-
 def measure_features(
     model: PerturbationClassifier,
     store: ImageCache,
@@ -187,6 +179,14 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
     sites = screen.sites.iloc[list(rows)]
     keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False)
     return tuple("/".join(map(str, key)) for key in keys)
+
+
+def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
+    return {
+        "screen": store.screen.card.sites_sha256,
+        "preparation": store.preparation.model_dump(mode="json"),
+        "views": asdict(views),
+    }
 
 
 def _measure_views(

@@ -10,15 +10,6 @@ from distangle.core.random import rng_for
 from distangle.model.heads import CosineTemplates, LinearTemplates
 
 
-def _torch_generator(seed: int, name: str) -> torch.Generator:
-    torch_seed = rng_for(seed, "model", "first values", name).integers(2**63 - 1)
-    return torch.Generator().manual_seed(int(torch_seed))
-
-
-def _fill_uniform(tensor: Tensor, *, bound: float, seed: int, name: str) -> None:
-    nn.init.uniform_(tensor, -bound, bound, generator=_torch_generator(seed, name))
-
-
 def initialize(module: nn.Module, *, seed: int) -> None:
     """Set every parameter and buffer of a module to its initial value, in place.
 
@@ -40,3 +31,12 @@ def initialize(module: nn.Module, *, seed: int) -> None:
             bound = 1.0 / math.sqrt(layer.weight.shape[1])
             for parameter_name, parameter in layer.named_parameters():
                 _fill_uniform(parameter, bound=bound, seed=seed, name=f"{name}.{parameter_name}")
+
+
+def _torch_generator(seed: int, name: str) -> torch.Generator:
+    torch_seed = rng_for(seed, "model", "first values", name).integers(2**63 - 1)
+    return torch.Generator().manual_seed(int(torch_seed))
+
+
+def _fill_uniform(tensor: Tensor, *, bound: float, seed: int, name: str) -> None:
+    nn.init.uniform_(tensor, -bound, bound, generator=_torch_generator(seed, name))

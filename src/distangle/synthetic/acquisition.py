@@ -79,26 +79,6 @@ def draw_batch_effect(
     )
 
 
-def _draw_optics(
-    strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
-) -> dict[str, tuple[float, ...]]:
-    """Draw optical effects of an experiment and of a plate on each channel."""
-    if strength == 0:
-        return {}
-
-    def draw(experiment: float, plate: float) -> np.ndarray:
-        return experiment_rng.normal(0, experiment, N_CHANNELS) + plate_rng.normal(0, plate, N_CHANNELS)
-
-    optics = {
-        "gamma": np.exp(strength * draw(0.3, 0.05)).clip(0.35, 2.5),
-        "wings": (strength * np.abs(draw(0.25, 0.04))).clip(0, 0.8),
-        "defocus_um": (strength * np.abs(draw(0.4, 0.06))).clip(0, 3),
-        "texture": (strength * np.abs(draw(4.0, 0.6))).clip(0, 30),
-        "texture_um": np.exp(draw(0.5, 0.05)).clip(0.4, 4),
-    }
-    return {name: tuple(round(float(value), 4) for value in values) for name, values in optics.items()}
-
-
 def position_factors(row: int, column: int, strength: float) -> tuple[float, float]:
     """Return the factors of a well's position on cell density and on intensity.
 
@@ -182,3 +162,23 @@ def acquire(
         noisy = signal + noise * np.sqrt(0.35 + 0.05 * signal)
         image[channel] = np.clip(np.rint(noisy), 0, 255)
     return image
+
+
+def _draw_optics(
+    strength: float, experiment_rng: np.random.Generator, plate_rng: np.random.Generator
+) -> dict[str, tuple[float, ...]]:
+    """Draw optical effects of an experiment and of a plate on each channel."""
+    if strength == 0:
+        return {}
+
+    def draw(experiment: float, plate: float) -> np.ndarray:
+        return experiment_rng.normal(0, experiment, N_CHANNELS) + plate_rng.normal(0, plate, N_CHANNELS)
+
+    optics = {
+        "gamma": np.exp(strength * draw(0.3, 0.05)).clip(0.35, 2.5),
+        "wings": (strength * np.abs(draw(0.25, 0.04))).clip(0, 0.8),
+        "defocus_um": (strength * np.abs(draw(0.4, 0.06))).clip(0, 3),
+        "texture": (strength * np.abs(draw(4.0, 0.6))).clip(0, 30),
+        "texture_um": np.exp(draw(0.5, 0.05)).clip(0.4, 4),
+    }
+    return {name: tuple(round(float(value), 4) for value in values) for name, values in optics.items()}

@@ -30,7 +30,7 @@ class CellType:
     clustering: float
     roughness: float
     alignment: float
-    fibres: float
+    fibers: float
     cortex: float
     reach_um: float
     levels: tuple[float, float, float, float, float, float]
@@ -47,7 +47,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.15,
             roughness=0.28,
             alignment=0.85,
-            fibres=1.0,
+            fibers=1.0,
             cortex=0.7,
             reach_um=5.0,
             levels=(42.0, 36.0, 24.0, 22.0, 30.0, 24.0),
@@ -60,7 +60,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.3,
             roughness=0.13,
             alignment=0.3,
-            fibres=0.55,
+            fibers=0.55,
             cortex=1.25,
             reach_um=5.5,
             levels=(36.0, 26.0, 30.0, 18.0, 27.0, 26.0),
@@ -73,7 +73,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=1.0,
             roughness=0.16,
             alignment=0.0,
-            fibres=0.15,
+            fibers=0.15,
             cortex=1.0,
             reach_um=3.0,
             levels=(50.0, 32.0, 30.0, 30.0, 34.0, 26.0),
@@ -86,7 +86,7 @@ CELL_TYPES: dict[str, CellType] = {
             clustering=0.35,
             roughness=0.24,
             alignment=0.1,
-            fibres=0.9,
+            fibers=0.9,
             cortex=0.5,
             reach_um=7.0,
             levels=(44.0, 27.0, 22.0, 18.0, 25.0, 26.0),
@@ -135,17 +135,10 @@ class Cells:
         inside &= (self.nucleus_column >= 0) & (self.nucleus_column < self.size)
         return int(inside.sum())
 
-    def spread(self, values: PerCell) -> Plane:
+    def to_pixels(self, values: PerCell) -> Plane:
         """Return for every pixel the value of its cell; outside, that of the last cell."""
         plane: Plane = values[self.owner]
         return plane
-
-
-@lru_cache(maxsize=32)
-def _weights(size: int, knots: int) -> np.ndarray:
-    position = np.linspace(1, knots - 2, size)[:, None]
-    weight = np.exp(-((position - np.arange(knots)) ** 2) / 0.72)
-    return np.asarray(weight / np.sqrt((weight**2).sum(1, keepdims=True)), dtype=np.float32)
 
 
 def slow_noise(size: int, length: float, rng: np.random.Generator) -> Plane:
@@ -171,38 +164,6 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a step from 0 to 1 where `distance` passes zero, `width` pixels wide."""
     step: np.ndarray = 0.5 * (1 + np.tanh(distance * np.float32(0.5 / width)))
     return step
-
-
-def _cell_centers(
-    kind: CellType, size: int, *, long: float, short: float, density: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return rows and columns of cell centers, and the main direction of the lattice."""
-    spacing = 1.58 / np.sqrt(density)  # of unit discs in a compressed hexagonal lattice
-    margin = long
-    half = (size / 2 + margin) * np.sqrt(2)
-    direction = float(rng.uniform(0, np.pi))
-    n_along, n_across = int(half / (spacing * long)) + 1, int(half / (spacing * 0.866 * short)) + 1
-    along, across = np.meshgrid(np.arange(-n_along, n_along + 1), np.arange(-n_across, n_across + 1))
-    jitter = np.clip(rng.normal(0, 0.22, (2, *along.shape)), -0.45, 0.45)
-    along = (along + 0.5 * (across % 2) + jitter[0]) * spacing * long
-    across = (across + jitter[1]) * spacing * 0.866 * short
-    row = size / 2 + along * np.sin(direction) + across * np.cos(direction)
-    column = size / 2 + along * np.cos(direction) - across * np.sin(direction)
-    crowding = slow_noise(size, 3.2 * long, rng)
-    shifts = [0.5 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # hides the lattice
-    individual = rng.standard_normal(row.shape)
-    pixel = [np.clip(np.rint(position), 0, size - 1).astype(int) for position in (row, column)]
-    row, column = (position + shift[pixel[0], pixel[1]] for position, shift in zip((row, column), shifts, strict=True))
-    preference = kind.clustering * crowding[pixel[0], pixel[1]] + (1 - kind.clustering) * individual
-    inside = (row > -margin) & (row < size + margin) & (column > -margin) & (column < size + margin)
-    if not inside.any():  # a field far smaller than a cell
-        return row[inside], column[inside], direction
-    cover = kind.cover + 0.25 * min(density - 1, 0)
-    is_cell = inside & (preference >= np.quantile(preference[inside], 1 - np.clip(cover, 0.05, 1)))
-    row, column = row[is_cell], column[is_cell]
-    distance = np.hypot(row[:, None] - row, column[:, None] - column)
-    is_crowded = (np.tril(distance < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.5, -1)).any(1)
-    return row[~is_crowded], column[~is_crowded], direction
 
 
 def grow_cells(
@@ -292,6 +253,45 @@ class _PixelAssignment:
     second: Plane
     radial: Plane
     owner: Owners
+
+
+@lru_cache(maxsize=32)
+def _weights(size: int, knots: int) -> np.ndarray:
+    position = np.linspace(1, knots - 2, size)[:, None]
+    weight = np.exp(-((position - np.arange(knots)) ** 2) / 0.72)
+    return np.asarray(weight / np.sqrt((weight**2).sum(1, keepdims=True)), dtype=np.float32)
+
+
+def _cell_centers(
+    kind: CellType, size: int, *, long: float, short: float, density: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return rows and columns of cell centers, and the main direction of the lattice."""
+    spacing = 1.58 / np.sqrt(density)  # of unit discs in a compressed hexagonal lattice
+    margin = long
+    half = (size / 2 + margin) * np.sqrt(2)
+    direction = float(rng.uniform(0, np.pi))
+    n_along, n_across = int(half / (spacing * long)) + 1, int(half / (spacing * 0.866 * short)) + 1
+    along, across = np.meshgrid(np.arange(-n_along, n_along + 1), np.arange(-n_across, n_across + 1))
+    jitter = np.clip(rng.normal(0, 0.22, (2, *along.shape)), -0.45, 0.45)
+    along = (along + 0.5 * (across % 2) + jitter[0]) * spacing * long
+    across = (across + jitter[1]) * spacing * 0.866 * short
+    row = size / 2 + along * np.sin(direction) + across * np.cos(direction)
+    column = size / 2 + along * np.cos(direction) - across * np.sin(direction)
+    crowding = slow_noise(size, 3.2 * long, rng)
+    shifts = [0.5 * short * slow_noise(size, 2.2 * long, rng) for _ in range(2)]  # hides the lattice
+    individual = rng.standard_normal(row.shape)
+    pixel = [np.clip(np.rint(position), 0, size - 1).astype(int) for position in (row, column)]
+    row, column = (position + shift[pixel[0], pixel[1]] for position, shift in zip((row, column), shifts, strict=True))
+    preference = kind.clustering * crowding[pixel[0], pixel[1]] + (1 - kind.clustering) * individual
+    inside = (row > -margin) & (row < size + margin) & (column > -margin) & (column < size + margin)
+    if not inside.any():  # a field far smaller than a cell
+        return row[inside], column[inside], direction
+    cover = kind.cover + 0.25 * min(density - 1, 0)
+    is_cell = inside & (preference >= np.quantile(preference[inside], 1 - np.clip(cover, 0.05, 1)))
+    row, column = row[is_cell], column[is_cell]
+    distance = np.hypot(row[:, None] - row, column[:, None] - column)
+    is_crowded = (np.tril(distance < 0.5 * (long + short) * kind.nucleus_um[1] / kind.cell_um[1] * 1.5, -1)).any(1)
+    return row[~is_crowded], column[~is_crowded], direction
 
 
 def _assign_pixels(

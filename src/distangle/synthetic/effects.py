@@ -26,7 +26,7 @@ class Traits:
     er_reach: PerCell
     er_gain: PerCell
     er_holes: PerCell
-    fibres: PerCell
+    fibers: PerCell
     cortex: PerCell
     actin_puncta: PerCell
     nucleoli_count: PerCell
@@ -76,7 +76,7 @@ def no_effect(kind: CellType, n_cells: int, rng: np.random.Generator) -> Traits:
         else np.zeros(n_cells, np.float32)
         for name in names
     }
-    values["fibres"] *= np.float32(kind.fibres)
+    values["fibers"] *= np.float32(kind.fibers)
     values["cortex"] *= np.float32(kind.cortex)
     is_dividing = rng.uniform(size=n_cells) < 0.025
     values["nucleus_gain"] = np.where(is_dividing, 1.9, values["nucleus_gain"]).astype(np.float32)
@@ -113,10 +113,10 @@ _CHANNEL_EFFECTS = (
     EffectType("er_perinuclear", (2,), "ER drawn together around the nucleus", {"er_reach": 0.17, "er_gain": 1.6}),
     EffectType("er_vacuolated", (2,), "dark vacuoles in the ER", {}, {"er_holes": 1.0}),
     EffectType("er_uneven", (2,), "half of the cells with far brighter ER", {"er_gain": 2.8}, {}, 0.4),
-    EffectType("actin_stress_fibres", (3,), "thick actin stress fibres", {"fibres": 3.2, "cortex": 0.6}),
-    EffectType("actin_cortical_ring", (3,), "actin in a cortical ring", {"fibres": 0.2, "cortex": 3.2}),
+    EffectType("actin_stress_fibres", (3,), "thick actin stress fibres", {"fibers": 3.2, "cortex": 0.6}),
+    EffectType("actin_cortical_ring", (3,), "actin in a cortical ring", {"fibers": 0.2, "cortex": 3.2}),
     EffectType(
-        "actin_loss", (3,), "actin fibres lost, dots left", {"fibres": 0.06, "cortex": 0.12}, {"actin_puncta": 1.0}
+        "actin_loss", (3,), "actin fibres lost, dots left", {"fibers": 0.06, "cortex": 0.12}, {"actin_puncta": 1.0}
     ),
     EffectType("nucleoli_many", (4,), "many small nucleoli", {"nucleoli_count": 3.5, "nucleoli_size": 0.95}),
     EffectType("nucleoli_large", (4,), "few, large nucleoli", {"nucleoli_count": 0.5, "nucleoli_size": 2.4}),
@@ -204,26 +204,6 @@ class Effect:
         return replace(traits, **new_traits)
 
 
-def _effect_pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
-    """Return the effects of each channel, and pairs of types in two channels.
-
-    The effects of a channel are single types, then pairs of types with disjoint traits.
-    """
-    by_channel = []
-    for channel in ALL_CHANNELS:
-        kinds = [kind for kind in _CHANNEL_EFFECTS if kind.channels == (channel,)]
-        double_kinds = [
-            (first.name, second.name) for first, second in combinations(kinds, 2) if not first.traits & second.traits
-        ]
-        by_channel.append([*[(kind.name,) for kind in kinds], *double_kinds])
-    pairs: list[tuple[str, ...]] = [
-        (first.name, second.name)
-        for first, second in combinations(_CHANNEL_EFFECTS, 2)
-        if first.channels != second.channels
-    ]
-    return by_channel, pairs
-
-
 def draw_effects(
     treatments: Sequence[str],
     positive_controls: Sequence[str],
@@ -286,3 +266,23 @@ def draw_effects(
     for i, name in enumerate(positive_controls):
         effects[name] = Effect(strong[-1 - i % len(strong)], 1.3 * strength)
     return effects
+
+
+def _effect_pools() -> tuple[list[list[tuple[str, ...]]], list[tuple[str, ...]]]:
+    """Return the effects of each channel, and pairs of types in two channels.
+
+    The effects of a channel are single types, then pairs of types with disjoint traits.
+    """
+    by_channel = []
+    for channel in ALL_CHANNELS:
+        kinds = [kind for kind in _CHANNEL_EFFECTS if kind.channels == (channel,)]
+        double_kinds = [
+            (first.name, second.name) for first, second in combinations(kinds, 2) if not first.traits & second.traits
+        ]
+        by_channel.append([*[(kind.name,) for kind in kinds], *double_kinds])
+    pairs: list[tuple[str, ...]] = [
+        (first.name, second.name)
+        for first, second in combinations(_CHANNEL_EFFECTS, 2)
+        if first.channels != second.channels
+    ]
+    return by_channel, pairs

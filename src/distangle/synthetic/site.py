@@ -47,46 +47,6 @@ class Site:
     place: Circle | None
 
 
-def _choose_region(cells: Cells, rng: np.random.Generator) -> Circle:
-    """Choose a circle around a cell, completely within the image."""
-    size = cells.size
-    radius = size * rng.uniform(0.26, 0.34)
-    jitter, choice = rng.normal(0, 0.03 * size, 2), rng.uniform()
-    row, column = (coordinate[:-1] for coordinate in (cells.nucleus_row, cells.nucleus_column))
-    candidates = np.flatnonzero((row > 0) & (row < size - 1) & (column > 0) & (column < size - 1))
-    center = np.full(2, size / 2)
-    if len(candidates):
-        cell = candidates[int(choice * len(candidates))]
-        center = np.array([row[cell], column[cell]])
-    center = np.clip(center + jitter, radius, size - 1 - radius)
-    return Circle(round(float(center[0]), 2), round(float(center[1]), 2), round(float(radius), 2))
-
-
-def _region_mask(region: Circle, cells: Cells, margin: float) -> tuple[Plane, PerCell]:
-    """Return a soft mask of a circle, and which cells lie in it.
-
-    The mask is zero from `margin` inside the circle outwards.
-    """
-    grid = np.arange(cells.size, dtype=np.float32)
-    distance = np.hypot(grid[:, None] - region.row, grid[None, :] - region.column)
-    reach = region.radius - margin
-    mask = np.clip((reach - distance) / (0.12 * region.radius), 0, 1).astype(np.float32)
-    cell_distance = np.hypot(cells.nucleus_row - region.row, cells.nucleus_column - region.column)
-    return mask, (cell_distance < reach).astype(np.float32)
-
-
-def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "channel height width"]:
-    """Draw a few specks and rounded dead cells that are bright in all channels."""
-    size = cells.size
-    n = int(rng.poisson(1.0 * (size / cells.pixels_per_um / 128) ** 2))
-    position = rng.uniform(0, size, (2, n))
-    radius = rng.choice([1.0, 1.6, 4.0], n) * cells.pixels_per_um
-    plane = stamp(size, position[0], position[1], radius, rng.uniform(0.8, 2.4, n), softness=0.6 * cells.pixels_per_um)
-    channel_share = np.asarray([0.5, 0.8, 0.6, 0.8, 0.9, 0.7], np.float32)
-    debris: Float32[np.ndarray, "channel height width"] = channel_share[:, None, None] * plane
-    return debris
-
-
 def draw_site(spec: SiteSpec) -> Site:
     """Simulate one site.
 
@@ -135,3 +95,43 @@ def draw_site(spec: SiteSpec) -> Site:
         rng=rng_for(*spec.key, "camera"),
     )
     return Site(image, cells.n_visible, region)
+
+
+def _choose_region(cells: Cells, rng: np.random.Generator) -> Circle:
+    """Choose a circle around a cell, completely within the image."""
+    size = cells.size
+    radius = size * rng.uniform(0.26, 0.34)
+    jitter, choice = rng.normal(0, 0.03 * size, 2), rng.uniform()
+    row, column = (coordinate[:-1] for coordinate in (cells.nucleus_row, cells.nucleus_column))
+    candidates = np.flatnonzero((row > 0) & (row < size - 1) & (column > 0) & (column < size - 1))
+    center = np.full(2, size / 2)
+    if len(candidates):
+        cell = candidates[int(choice * len(candidates))]
+        center = np.array([row[cell], column[cell]])
+    center = np.clip(center + jitter, radius, size - 1 - radius)
+    return Circle(round(float(center[0]), 2), round(float(center[1]), 2), round(float(radius), 2))
+
+
+def _region_mask(region: Circle, cells: Cells, margin: float) -> tuple[Plane, PerCell]:
+    """Return a soft mask of a circle, and which cells lie in it.
+
+    The mask is zero from `margin` inside the circle outwards.
+    """
+    grid = np.arange(cells.size, dtype=np.float32)
+    distance = np.hypot(grid[:, None] - region.row, grid[None, :] - region.column)
+    reach = region.radius - margin
+    mask = np.clip((reach - distance) / (0.12 * region.radius), 0, 1).astype(np.float32)
+    cell_distance = np.hypot(cells.nucleus_row - region.row, cells.nucleus_column - region.column)
+    return mask, (cell_distance < reach).astype(np.float32)
+
+
+def _debris(cells: Cells, rng: np.random.Generator) -> Float32[np.ndarray, "channel height width"]:
+    """Draw a few specks and rounded dead cells that are bright in all channels."""
+    size = cells.size
+    n = int(rng.poisson(1.0 * (size / cells.pixels_per_um / 128) ** 2))
+    position = rng.uniform(0, size, (2, n))
+    radius = rng.choice([1.0, 1.6, 4.0], n) * cells.pixels_per_um
+    plane = stamp(size, position[0], position[1], radius, rng.uniform(0.8, 2.4, n), softness=0.6 * cells.pixels_per_um)
+    channel_share = np.asarray([0.5, 0.8, 0.6, 0.8, 0.9, 0.7], np.float32)
+    debris: Float32[np.ndarray, "channel height width"] = channel_share[:, None, None] * plane
+    return debris

@@ -43,45 +43,6 @@ def stamp(
     return plane
 
 
-def _polar_to_image(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Convert polar coordinates in nuclear radii, [cell, spot], to rows and columns."""
-    along = distance * np.cos(angle) * cells.nucleus_long[:, None]
-    across = distance * np.sin(angle) * cells.nucleus_short[:, None]
-    sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
-    row = cells.nucleus_row[:, None] + along * sine + across * cosine
-    column = cells.nucleus_column[:, None] + along * cosine - across * sine
-    return row, column
-
-
-def _in_own_cell(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Return which points, [cell, ...], lie in their own cell."""
-    size = cells.size
-    y, x = (np.clip(np.rint(position), -1, size).astype(np.int64) for position in (row, column))
-    visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
-    cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
-    in_own_cell: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
-    return in_own_cell
-
-
-def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
-    return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
-
-
-def _nuclear_mask(cells: Cells) -> Plane:
-    mask: Plane = soft_step(-cells.rim, 0.4).astype(np.float32)
-    return mask
-
-
-def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
-    """Draw a few bright clumps in the cytoplasm of cells with aggregates."""
-    n = len(cells.row)
-    shape = (n, 8)
-    row, column = _polar_to_image(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
-    radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
-    gain = np.where(_in_own_cell(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
-    return stamp(cells.size, *_flat(row, column, radius, gain))
-
-
 def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     """Draw chromatin: soft grainy ellipses, whole or in fragments."""
     unit = cells.pixels_per_um
@@ -90,16 +51,16 @@ def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane
     shape = (len(cells.row), 6)
     distance, angle = rng.uniform(0.25, 0.95, shape), rng.uniform(0, 2 * np.pi, shape) / 6
     angle = angle + np.arange(6) * np.pi / 3
-    share, size = rng.uniform(0.16, 0.34, shape), cells.spread(traits.nucleus_size)
+    share, size = rng.uniform(0.16, 0.34, shape), cells.to_pixels(traits.nucleus_size)
     is_fragmented = rng.uniform(size=shape[0]) < traits.nucleus_fragments
 
     radius = np.sqrt(cells.nucleus_long * cells.nucleus_short)
-    inside = (size - cells.radial) * cells.spread(radius)
+    inside = (size - cells.radial) * cells.to_pixels(radius)
     mask = soft_step(inside, 0.4) * (cells.owner >= 0)
-    spots = cells.spread(traits.chromatin_spots)
+    spots = cells.to_pixels(traits.chromatin_spots)
     texture = 1 + 0.15 * grain + 0.25 * np.maximum(clumps - 1.1, 0)
     textured = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
-    whole = mask * np.maximum(textured, 0.1) * cells.spread(np.where(is_fragmented, 0, traits.nucleus_gain))
+    whole = mask * np.maximum(textured, 0.1) * cells.to_pixels(np.where(is_fragmented, 0, traits.nucleus_gain))
     row, column = _polar_to_image(cells, distance, angle)
     gain = np.where(is_fragmented[:, None] & _in_own_cell(cells, row, column), 2.0 * traits.nucleus_gain[:, None], 0)
     fragments = np.minimum(stamp(cells.size, *_flat(row, column, share * radius[:, None], gain)), 3.0)
@@ -115,17 +76,17 @@ def draw_er(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     bubbles = fine_noise(cells.size, 1.5 * unit, rng)
     aggregates = _aggregates(cells, traits.er_aggregates, rng)
     outside = np.maximum(cells.rim, 0)
-    reach = cells.cell_type.reach_um * unit * cells.spread(traits.er_reach)
-    envelope = 0.16 * (1 + 0.3 * sheets) * np.minimum(cells.spread(traits.er_reach), 1) + 1.0 * np.exp(
+    reach = cells.cell_type.reach_um * unit * cells.to_pixels(traits.er_reach)
+    envelope = 0.16 * (1 + 0.3 * sheets) * np.minimum(cells.to_pixels(traits.er_reach), 1) + 1.0 * np.exp(
         -outside / reach
     ) * (1 + 0.22 * sheets)
     envelope = envelope + 0.3 * np.exp(-((cells.rim / (0.7 * unit)) ** 2))
     inner = 1 - 0.68 * soft_step(-cells.rim - 0.5 * unit, 0.35 * unit)
-    holes = 1 - 0.9 * np.minimum(cells.spread(traits.er_holes), 1) * soft_step(bubbles - 0.6, 0.1) * soft_step(
+    holes = 1 - 0.9 * np.minimum(cells.to_pixels(traits.er_holes), 1) * soft_step(bubbles - 0.6, 0.1) * soft_step(
         cells.rim - unit, 0.4
     )
     light: Plane = (
-        cells.body * cells.spread(traits.er_gain) * np.maximum(envelope, 0.05) * (0.55 + 0.8 * mesh) * inner * holes
+        cells.body * cells.to_pixels(traits.er_gain) * np.maximum(envelope, 0.05) * (0.55 + 0.8 * mesh) * inner * holes
         + 0.9 * aggregates
     ).astype(np.float32)
     return light
@@ -149,22 +110,22 @@ def draw_actin(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     aggregates = _aggregates(cells, traits.actin_aggregates, rng)
 
     grid = np.arange(size, dtype=np.float32)
-    sine, cosine = cells.spread(np.sin(turn)), cells.spread(np.cos(turn))
-    dy, dx = grid[:, None] - cells.spread(cells.row), grid[None, :] - cells.spread(cells.column)
+    sine, cosine = cells.to_pixels(np.sin(turn)), cells.to_pixels(np.cos(turn))
+    dy, dx = grid[:, None] - cells.to_pixels(cells.row), grid[None, :] - cells.to_pixels(cells.column)
     along = dx * cosine + dy * sine
-    across = dy * cosine - dx * sine + cells.spread(bend) * along**2
+    across = dy * cosine - dx * sine + cells.to_pixels(bend) * along**2
     streaks = ndimage.map_coordinates(
         tile,
-        [across + cells.spread(offset[0]), along + cells.spread(offset[1])],
+        [across + cells.to_pixels(offset[0]), along + cells.to_pixels(offset[1])],
         order=1,
         mode="grid-wrap",
     )
-    fibres = np.maximum(streaks - 0.1, 0) ** 1.25 * (1 + 0.4 * patches) * cells.spread(traits.fibres)
+    fibers = np.maximum(streaks - 0.1, 0) ** 1.25 * (1 + 0.4 * patches) * cells.to_pixels(traits.fibers)
     cortex = np.exp(-(((cells.depth - 0.6 * unit) / (0.8 * unit)) ** 2)) * (1 + 0.35 * patches)
     diffuse = 0.42 * (1 + 0.12 * grain) * (1 - 0.25 * soft_step(-cells.rim, 0.5))
     dots_light = stamp(size, *_flat(*dots, np.float32(0.55 * unit), np.where(_in_own_cell(cells, *dots), dot_gain, 0)))
     light: Plane = (
-        cells.body * np.maximum(diffuse + 0.62 * fibres + 0.85 * cortex * cells.spread(traits.cortex), 0)
+        cells.body * np.maximum(diffuse + 0.62 * fibers + 0.85 * cortex * cells.to_pixels(traits.cortex), 0)
         + dots_light
         + 0.9 * aggregates
     ).astype(np.float32)
@@ -198,8 +159,8 @@ def draw_rna(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
     outside = np.exp(-np.maximum(cells.rim, 0) / (1.3 * cells.cell_type.reach_um * unit))
     cytoplasm = (0.25 + 0.55 * outside) * (1 + 0.1 * grain + 0.12 * clouds) * (1 - 0.42 * nucleus)
     light: Plane = (
-        cells.body * cells.spread(traits.rna_gain) * np.maximum(cytoplasm, 0)
-        + nucleus * (np.minimum(spots, 1.6) + 0.55 * cells.spread(dispersal))
+        cells.body * cells.to_pixels(traits.rna_gain) * np.maximum(cytoplasm, 0)
+        + nucleus * (np.minimum(spots, 1.6) + 0.55 * cells.to_pixels(dispersal))
         + 0.9 * aggregates
     ).astype(np.float32)
     return light
@@ -240,27 +201,14 @@ def draw_mitochondria(cells: Cells, traits: Traits, rng: np.random.Generator) ->
     worms = ndimage.gaussian_filter(worms, 0.45 * unit, truncate=3) * unit**1.2
     outside = soft_step(cells.rim - 0.3 * unit, 0.35)
     pool = np.exp(
-        -np.maximum(cells.rim, 0) / (cells.cell_type.reach_um * unit * np.minimum(cells.spread(traits.mito_reach), 1))
+        -np.maximum(cells.rim, 0)
+        / (cells.cell_type.reach_um * unit * np.minimum(cells.to_pixels(traits.mito_reach), 1))
     )
-    diffuse = (0.07 + 0.3 * pool * (1 + 0.3 * haze)) * cells.spread(traits.mito_gain)
+    diffuse = (0.07 + 0.3 * pool * (1 + 0.3 * haze)) * cells.to_pixels(traits.mito_gain)
     light: Plane = (cells.body * (0.62 * worms * outside + diffuse * (0.4 + 0.6 * outside)) + 0.9 * aggregates).astype(
         np.float32
     )
     return light
-
-
-def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
-    """Distribute the mass of points over the four pixels around each."""
-    inside = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
-    row, column, mass = row[inside], column[inside], mass[inside]
-    y, x = row.astype(np.int64), column.astype(np.int64)
-    fy, fx = row - y, column - x
-    flat = y * size + x
-    pixels = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
-    shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
-    total = np.bincount(pixels, shares * np.tile(mass, 4), size * size)
-    plane: Plane = total.reshape(size, size).astype(np.float32)
-    return plane
 
 
 def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
@@ -291,3 +239,56 @@ def draw_golgi(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane:
 
 
 DRAW_CHANNEL = (draw_nuclei, draw_er, draw_actin, draw_rna, draw_mitochondria, draw_golgi)
+
+
+def _polar_to_image(cells: Cells, distance: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert polar coordinates in nuclear radii, [cell, spot], to rows and columns."""
+    along = distance * np.cos(angle) * cells.nucleus_long[:, None]
+    across = distance * np.sin(angle) * cells.nucleus_short[:, None]
+    sine, cosine = np.sin(cells.nucleus_angle)[:, None], np.cos(cells.nucleus_angle)[:, None]
+    row = cells.nucleus_row[:, None] + along * sine + across * cosine
+    column = cells.nucleus_column[:, None] + along * cosine - across * sine
+    return row, column
+
+
+def _in_own_cell(cells: Cells, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Return which points, [cell, ...], lie in their own cell."""
+    size = cells.size
+    y, x = (np.clip(np.rint(position), -1, size).astype(np.int64) for position in (row, column))
+    visible = (y >= 0) & (y < size) & (x >= 0) & (x < size)
+    cell = np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
+    in_own_cell: np.ndarray = visible & (cells.owner[np.clip(y, 0, size - 1), np.clip(x, 0, size - 1)] == cell)
+    return in_own_cell
+
+
+def _flat(*values: np.ndarray | np.floating) -> list[np.ndarray]:
+    return [np.asarray(value).ravel() for value in np.broadcast_arrays(*values)]
+
+
+def _nuclear_mask(cells: Cells) -> Plane:
+    mask: Plane = soft_step(-cells.rim, 0.4).astype(np.float32)
+    return mask
+
+
+def _aggregates(cells: Cells, amount: np.ndarray, rng: np.random.Generator) -> Plane:
+    """Draw a few bright clumps in the cytoplasm of cells with aggregates."""
+    n = len(cells.row)
+    shape = (n, 8)
+    row, column = _polar_to_image(cells, rng.uniform(0.9, 1.8, shape), rng.uniform(0, 2 * np.pi, shape))
+    radius = rng.uniform(0.9, 1.9, shape) * cells.pixels_per_um
+    gain = np.where(_in_own_cell(cells, row, column), amount[:, None] * rng.uniform(2.2, 3.8, shape), 0)
+    return stamp(cells.size, *_flat(row, column, radius, gain))
+
+
+def _splat(size: int, row: np.ndarray, column: np.ndarray, mass: np.ndarray) -> Plane:
+    """Distribute the mass of points over the four pixels around each."""
+    inside = (mass > 0) & (row > 0) & (row < size - 1.001) & (column > 0) & (column < size - 1.001)
+    row, column, mass = row[inside], column[inside], mass[inside]
+    y, x = row.astype(np.int64), column.astype(np.int64)
+    fy, fx = row - y, column - x
+    flat = y * size + x
+    pixels = np.concatenate([flat, flat + 1, flat + size, flat + size + 1])
+    shares = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
+    total = np.bincount(pixels, shares * np.tile(mass, 4), size * size)
+    plane: Plane = total.reshape(size, size).astype(np.float32)
+    return plane

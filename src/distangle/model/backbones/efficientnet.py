@@ -27,34 +27,6 @@ AT_ONCE_PX = (
 )  # pixels of gray images per forward pass: their widest maps (50 MB per million pixels) fit in the cache
 
 
-def _padding(*, kernel: int, stride: int) -> tuple[int, int]:
-    # TensorFlow's "same" padding: with a stride of 2 the odd row of zeros is at the bottom and right.
-    before = (kernel - stride) // 2
-    return before, kernel - stride - before
-
-
-def _pad(maps: Tensor, *, kernel: int, stride: int) -> Tensor:
-    return functional.pad(maps, _padding(kernel=kernel, stride=stride) * 2)
-
-
-def _relu6_and_pad(maps: Tensor, *, kernel: int, stride: int) -> tuple[Tensor, int]:
-    """Return maps clipped to [0, 6], and the zero padding they still lack.
-
-    Even padding is left to the convolution, and the maps are clipped in place. Uneven padding is added in the same
-    pass over memory.
-    """
-    before, after = _padding(kernel=kernel, stride=stride)
-    if before == after:
-        return maps.clamp_(0, 6), before
-    n, n_maps, height, width = maps.shape
-    output = maps.new_empty(n, before + height + after, before + width + after, n_maps).permute(0, 3, 1, 2)
-    for axis, length in ((2, height), (3, width)):
-        output.narrow(axis, 0, before).zero_()
-        output.narrow(axis, before + length, after).zero_()
-    torch.clamp(maps, 0, 6, out=output[:, :, before : before + height, before : before + width])
-    return output, 0
-
-
 @dataclass(frozen=True)
 class _ConvWithNorm:
     """A convolution with the batch norm behind it folded in (running statistics)."""
@@ -77,13 +49,6 @@ class _ConvWithNorm:
 
     def __call__(self, maps: Tensor, *, padding: int = 0) -> Tensor:
         return functional.conv2d(maps, self.weight, self.bias, self.stride, padding, groups=self.groups)
-
-
-def _is_foldable(layer: nn.Module) -> bool:
-    """Return whether a layer has no hooks and no batch statistics."""
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        return False
-    return not isinstance(layer, _BatchNorm) or not (layer.training or layer.running_var is None)
 
 
 class InvertedBottleneck(nn.Module):
@@ -236,6 +201,41 @@ class PerChannelEfficientNet(nn.Module):
             channels = (images - mean) * (INPUT_STD / std.clamp_min(EPSILON))
         maps: Tensor = self.features(channels.reshape(-1, 1, height, width))
         return maps.reshape(n_sites, self.n_features, *maps.shape[2:])
+
+
+def _padding(*, kernel: int, stride: int) -> tuple[int, int]:
+    # TensorFlow's "same" padding: with a stride of 2 the odd row of zeros is at the bottom and right.
+    before = (kernel - stride) // 2
+    return before, kernel - stride - before
+
+
+def _pad(maps: Tensor, *, kernel: int, stride: int) -> Tensor:
+    return functional.pad(maps, _padding(kernel=kernel, stride=stride) * 2)
+
+
+def _relu6_and_pad(maps: Tensor, *, kernel: int, stride: int) -> tuple[Tensor, int]:
+    """Return maps clipped to [0, 6], and the zero padding they still lack.
+
+    Even padding is left to the convolution, and the maps are clipped in place. Uneven padding is added in the same
+    pass over memory.
+    """
+    before, after = _padding(kernel=kernel, stride=stride)
+    if before == after:
+        return maps.clamp_(0, 6), before
+    n, n_maps, height, width = maps.shape
+    output = maps.new_empty(n, before + height + after, before + width + after, n_maps).permute(0, 3, 1, 2)
+    for axis, length in ((2, height), (3, width)):
+        output.narrow(axis, 0, before).zero_()
+        output.narrow(axis, before + length, after).zero_()
+    torch.clamp(maps, 0, 6, out=output[:, :, before : before + height, before : before + width])
+    return output, 0
+
+
+def _is_foldable(layer: nn.Module) -> bool:
+    """Return whether a layer has no hooks and no batch statistics."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    return not isinstance(layer, _BatchNorm) or not (layer.training or layer.running_var is None)
 
 
 def _blocks(*, recompute: bool) -> Iterator[InvertedBottleneck]:
