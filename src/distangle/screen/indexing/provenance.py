@@ -40,7 +40,7 @@ def options_to_json(request: IndexOptions, plate: tuple[int, int] | None, *, fol
         "well_order": request.well_order,
         "plate": None if plate is None else list(plate),
         "planes": list(request.planes),
-        **request.moment,
+        **request.axis_values,
     }
 
 

@@ -123,7 +123,7 @@ class IndexOptions:
     acquisition: str = ""
 
     @property
-    def moment(self) -> dict[str, str]:
+    def axis_values(self) -> dict[str, str]:
         """Time, cycle and acquisition, as far as they were named."""
         named = {"time": self.time, "cycle": self.cycle, "acquisition": self.acquisition}
         return {axis: value for axis, value in named.items() if value}
@@ -175,12 +175,12 @@ class Reader:
         name: As typed behind `--layout`.
         find: Finds every entry of a source; raises `ScreenError` when the source as a whole cannot be understood.
             What it counts in `Found.found` must be `Found.entries` and its own refusals together.
-        sign: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
+        detect: Says what a folder has that only this layout has, such as `train.csv`; "" if nothing. It lists a few
             folders and opens no image.
         options: The options of a `Request` that it understands; the others are refused before `find` is asked.
     """
 
     name: str
     find: Callable[[IndexOptions], ReaderResult]
-    sign: Callable[[AnyPath], str]
+    detect: Callable[[AnyPath], str]
     options: frozenset[str] = frozenset()

@@ -43,12 +43,12 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
     layout = layout_named(name)
     unknown = [flag for option, flag in _FLAGS.items() if getattr(request, option) and option not in layout.options]
     if unknown:
-        know = [other.name for other in LAYOUTS.values() if all(_knows(other, flag) for flag in unknown)]
+        alternatives = [other.name for other in LAYOUTS.values() if all(_has_option(other, flag) for flag in unknown)]
         message = f"Layout {name!r} does not know {', '.join(unknown)}. Leave it away"
-        message += f", or use --layout {' or '.join(know)}." if know else "."
+        message += f", or use --layout {' or '.join(alternatives)}." if alternatives else "."
         raise ScreenError(message)
     try:
-        found = layout.find(request)
+        result = layout.find(request)
     except WellBaseError:
         raise  # no other layout would count from elsewhere
     except ScreenError as error:
@@ -56,12 +56,12 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
         if not others:
             raise
         raise ScreenError(f"{error} {others}") from error
-    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.notes
-    if of_rows and not request.tables_only:
-        compare_with_records(found)
-    found.problems += renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
-    found.extra_columns = rename_columns(found.extra_columns)
-    return found
+    is_from_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in result.notes
+    if is_from_rows and not request.tables_only:
+        compare_with_records(result)
+    result.problems += renaming(result.extra_columns, table=result.tables[0].name if result.tables else "")
+    result.extra_columns = rename_columns(result.extra_columns)
+    return result
 
 
 def layout_named(name: str) -> Reader:
@@ -89,13 +89,13 @@ def detect_layout(request: IndexOptions) -> tuple[str, str]:
     Raises:
         ScreenError: Nothing tells; the message says what was looked for.
     """
-    given = [option for option in _FLAGS if getattr(request, option)]
-    able = [layout for layout in LAYOUTS.values() if layout.options.issuperset(given)]
-    places = [request.source] if request.tables is None else [request.source, request.tables]
-    there = [where for where in places if where.exists()]
-    for layout in able:  # `table`, of which any single CSV is a sign, comes last
-        if sign := next((sign for sign in map(layout.sign, there) if sign), ""):
-            return layout.name, sign
+    used_options = [option for option in _FLAGS if getattr(request, option)]
+    candidates = [layout for layout in LAYOUTS.values() if layout.options.issuperset(used_options)]
+    folders = [request.source] if request.tables is None else [request.source, request.tables]
+    existing = [folder for folder in folders if folder.exists()]
+    for layout in candidates:  # `table`, of which any single CSV is a sign, comes last
+        if evidence := next((evidence for evidence in map(layout.detect, existing) if evidence), ""):
+            return layout.name, evidence
     if request.pattern:
         return folder.LAYOUT.name, "--pattern"
     if not request.source.exists():
@@ -103,7 +103,7 @@ def detect_layout(request: IndexOptions) -> tuple[str, str]:
     raise ScreenError(
         f"Nothing in {request.source} tells its layout: no table of RxRx1 (train.csv, metadata.csv), no "
         f"load_data*.csv, no *.zarr, no single CSV, no names of a known pattern. Say where the tables lie, "
-        f"--tables FOLDER, or name the layout: --layout {', '.join(layout.name for layout in able)}."
+        f"--tables FOLDER, or name the layout: --layout {', '.join(layout.name for layout in candidates)}."
     )
 
 
@@ -122,13 +122,13 @@ def looks_like(source: AnyPath, *, but: str = "") -> str:
     if not source.exists():
         return ""
     for layout in LAYOUTS.values():
-        sign = layout.sign(source)
-        if sign:
-            return "" if layout.name == but else f"It looks like --layout {layout.name} ({sign})."
+        evidence = layout.detect(source)
+        if evidence:
+            return "" if layout.name == but else f"It looks like --layout {layout.name} ({evidence})."
     return ""
 
 
-def _knows(layout: Reader, flag: str) -> bool:
+def _has_option(layout: Reader, flag: str) -> bool:
     return any(_FLAGS[option] == flag for option in layout.options)
 
 

@@ -28,10 +28,12 @@ class Acquisitions:
         name = self.names.get(identifier, "")
         return f"{identifier} ({name})" if name else identifier or "without a number"
 
-    def is_asked(self, identifier: str, asked: str) -> bool:
+    def matches(self, identifier: str, requested: str) -> bool:
         """Tell whether a field is of the requested acquisition, by id or by name."""
         name = self.names.get(identifier, "")
-        return bool(identifier) and (is_same_value(identifier, asked) or name.casefold() == asked.casefold() != "")
+        return bool(identifier) and (
+            is_same_value(identifier, requested) or name.casefold() == requested.casefold() != ""
+        )
 
     def contradiction(self, identifiers: Sequence[str]) -> str:
         """Return why the fields of a well cannot be sites of it; "" if they can.
@@ -41,33 +43,35 @@ class Acquisitions:
         """
         counts = Counter(identifiers)
         if len(counts) > 1:
-            listed = [f"{n} field{'s' if n > 1 else ''} of acquisition {self.describe(k)}" for k, n in counts.items()]
-            return ", ".join(listed)
+            descriptions = [
+                f"{count} field{'s' if count > 1 else ''} of acquisition {self.describe(key)}"
+                for key, count in counts.items()
+            ]
+            return ", ".join(descriptions)
         if "" in counts and len(self.names) > 1 and len(identifiers) > 1:
-            listed = [self.describe(key) for key in self.names]
-            return f"{len(identifiers)} fields without an acquisition on a plate of {', '.join(listed)}"
+            descriptions = [self.describe(key) for key in self.names]
+            return f"{len(identifiers)} fields without an acquisition on a plate of {', '.join(descriptions)}"
         return ""
 
 
 def read_acquisitions(plate: Mapping[str, Any]) -> Acquisitions:
     """Return the acquisitions that a plate's metadata list; those without id are not."""
-    listed = plate.get("acquisitions")
-    there = [item for item in listed if isinstance(item, dict) and "id" in item] if isinstance(listed, list) else []
-    return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in there})
+    entries = plate.get("acquisitions")
+    valid = [item for item in entries if isinstance(item, dict) and "id" in item] if isinstance(entries, list) else []
+    return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in valid})
 
 
-def require_acquisition(asked: str, plates: Iterable[Acquisitions]) -> None:
+def require_acquisition(acquisition: str, plates: Iterable[Acquisitions]) -> None:
     """Refuse an acquisition that neither a plate nor a field of it names.
 
     Args:
-        asked: By id or by name.
+        acquisition: By id or by name.
         plates: After their fields were read.
 
     Raises:
         ScreenError: None is called so.
     """
-    known = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
-    if not any(is_same_value(asked, name) for name in known):
-        raise ScreenError(
-            f"--acquisition {asked}: no plate has an acquisition of this number or name. {did_you_mean(asked, known)}"
-        )
+    names = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
+    if not any(is_same_value(acquisition, name) for name in names):
+        message = f"--acquisition {acquisition}: no plate has an acquisition of this number or name. "
+        raise ScreenError(message + did_you_mean(acquisition, names))

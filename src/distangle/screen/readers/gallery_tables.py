@@ -35,60 +35,63 @@ def drop_repeats(
     Returns:
         The tables, and a remark for each that lost rows.
     """
-    known: dict[str, dict[Key, tuple[str, dict[str, str]]]] = defaultdict(dict)
-    kept: list[SourceTable] = []
-    remarks: list[Problem] = []
+    seen_rows: dict[str, dict[Key, tuple[str, dict[str, str]]]] = defaultdict(dict)
+    unique_tables: list[SourceTable] = []
+    warnings: list[Problem] = []
     for table in tables:
-        of_folder = known[str(table.path.parent)]
-        ours = [table.position(column_of[table.path][name]) for name in ("plate", "well")]
+        folder_rows = seen_rows[str(table.path.parent)]
+        key_columns = [table.position(column_of[table.path][name]) for name in ("plate", "well")]
         site = column_of[table.path].get("site")
-        at_site = None if site is None else table.position(site)
+        site_column = None if site is None else table.position(site)
         channels = written_channels(table)
-        keep: list[int] = []
-        new: dict[Key, tuple[str, dict[str, str]]] = {}
-        repeated: Counter[str] = Counter()
-        for k, fields in enumerate(table.rows):
-            plate, well = (fields[at].strip() for at in ours)
-            key: Key = (plate, split_well(well) or well, "" if at_site is None else fields[at_site].strip())
+        kept_rows: list[int] = []
+        new_rows: dict[Key, tuple[str, dict[str, str]]] = {}
+        n_repeated: Counter[str] = Counter()
+        for index, fields in enumerate(table.rows):
+            plate, well = (fields[column].strip() for column in key_columns)
+            key: Key = (plate, split_well(well) or well, "" if site_column is None else fields[site_column].strip())
             row = dict(zip(table.columns, fields, strict=True))
             files = {channel: written_file(row, channel) for channel in channels}
-            other, theirs = of_folder.get(key, ("", {}))
-            shared = theirs.keys() & files.keys()
-            if shared and all(theirs[channel] == files[channel] for channel in shared):
-                repeated[other] += 1
+            other_name, other_files = folder_rows.get(key, ("", {}))
+            shared = other_files.keys() & files.keys()
+            if shared and all(other_files[channel] == files[channel] for channel in shared):
+                n_repeated[other_name] += 1
             else:
-                keep.append(k)
-                new[key] = (table.path.name, files)
-        for key, value in new.items():
-            of_folder.setdefault(key, value)
-        if repeated:
+                kept_rows.append(index)
+                new_rows[key] = (table.path.name, files)
+        for key, value in new_rows.items():
+            folder_rows.setdefault(key, value)
+        if n_repeated:
             others = other_columns(table, column_of[table.path])
-            remarks.append(_repeat(table, repeated, _not_in(others, kept, repeated)))
-            rows, lines = tuple(table.rows[k] for k in keep), tuple(table.lines[k] for k in keep)
+            warnings.append(_repeat_warning(table, n_repeated, _columns_not_in(others, unique_tables, n_repeated)))
+            rows, lines = (
+                tuple(table.rows[index] for index in kept_rows),
+                tuple(table.lines[index] for index in kept_rows),
+            )
             table = dataclasses.replace(table, rows=rows, lines=lines)  # noqa: PLW2901
-        kept.append(table)
-    return kept, remarks
+        unique_tables.append(table)
+    return unique_tables, warnings
 
 
-def _not_in(columns: Sequence[str], tables: Sequence[SourceTable], names: Mapping[str, int]) -> list[str]:
-    there = {column for table in tables if table.path.name in names for column in table.columns}
-    return [column for column in columns if column not in there]
+def _columns_not_in(columns: Sequence[str], tables: Sequence[SourceTable], names: Mapping[str, int]) -> list[str]:
+    present = {column for table in tables if table.path.name in names for column in table.columns}
+    return [column for column in columns if column not in present]
 
 
-def _repeat(table: SourceTable, repeated: Counter[str], lost: Sequence[str]) -> Problem:
-    n = repeated.total()
+def _repeat_warning(table: SourceTable, n_repeated: Counter[str], lost_columns: Sequence[str]) -> Problem:
+    count = n_repeated.total()
     fix = "Nothing: each row was taken once."
-    if lost:
-        columns = ", ".join(map(repr, lost[:5])) + (", ..." if len(lost) > 5 else "")
+    if lost_columns:
+        columns = ", ".join(map(repr, lost_columns[:5])) + (", ..." if len(lost_columns) > 5 else "")
         fix = f"Nothing, if the columns {columns} are not needed; else keep this table alone in its folder."
     return Problem(
         severity="warning",
         kind="table that repeats another",
         file=f"{table.path.parent.name}/{table.path.name}".removeprefix("/"),
-        found=f"{n} rows with the sites and files of {' and '.join(repeated)}",
+        found=f"{count} rows with the sites and files of {' and '.join(n_repeated)}",
         expected="every row in one table",
         fix=fix,
-        count=n,
+        count=count,
     )
 
 
@@ -96,7 +99,7 @@ _LOAD_DATA = re.compile(rf"(?:.*[\W_])?load_?data.*{ENDING}", re.IGNORECASE | re
 _BARCODES = re.compile(rf"(?:.*[\W_])?barcode_?platemaps?.*(?:{ENDING}|\.txt)", re.IGNORECASE | re.DOTALL)
 _WELLS = re.compile(f"well{ENDING}", re.IGNORECASE)
 _PERTURBATIONS = re.compile(f"(compound|orf|crispr|perturbation_control){ENDING}", re.IGNORECASE)
-_IMAGES = frozenset(
+_SKIPPED_FOLDERS = frozenset(
     {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
 )
 NOT_READ = "table not read"
@@ -125,7 +128,7 @@ class GalleryTables:
     others: tuple[AnyPath, ...] = ()
 
 
-def list_tables(place: AnyPath, remarks: list[Problem]) -> GalleryTables:
+def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
     """List the tables below a folder; skip folders of images, profiles and screens."""
     load_data: list[AnyPath] = []
     barcodes: list[AnyPath] = []
@@ -134,23 +137,25 @@ def list_tables(place: AnyPath, remarks: list[Problem]) -> GalleryTables:
     perturbations: list[AnyPath] = []
     twins: list[AnyPath] = []
     others: list[AnyPath] = []
-    for folder, names in folders_below(place, remarks, closed=_IMAGES):
+    for folder, names in folders_below(root, warnings, skip=_SKIPPED_FOLDERS):
         if CARD in names:
             continue
-        here = folder.rsplit("/", 1)[-1].lower()
-        of_images = sorted((name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name))
-        load_data += [place / f"{folder}/{name}".lstrip("/") for name in of_images]
-        for name in (name for name in names if name not in of_images):
-            path = place / f"{folder}/{name}".lstrip("/")
+        folder_name = folder.rsplit("/", 1)[-1].lower()
+        load_data_names = sorted(
+            (name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name)
+        )
+        load_data += [root / f"{folder}/{name}".lstrip("/") for name in load_data_names]
+        for name in (name for name in names if name not in load_data_names):
+            path = root / f"{folder}/{name}".lstrip("/")
             if _BARCODES.fullmatch(name):
                 barcodes.append(path)
-            elif here == "platemap" and _is_text(name):
+            elif folder_name == "platemap" and _is_text_table(name):
                 key = (str(path.parent.parent), name.rsplit(".", 1)[0])
                 twins += [path] if key in maps else []
                 maps.setdefault(key, path)
             elif _WELLS.fullmatch(name):
                 wells.append(path)
-            elif _PERTURBATIONS.fullmatch(name) or (here == "external_metadata" and _is_text(name)):
+            elif _PERTURBATIONS.fullmatch(name) or (folder_name == "external_metadata" and _is_text_table(name)):
                 perturbations.append(path)
             elif is_table(name):
                 others.append(path)
@@ -165,7 +170,7 @@ def list_tables(place: AnyPath, remarks: list[Problem]) -> GalleryTables:
     )
 
 
-def is_known(name: str) -> bool:
+def is_gallery_table(name: str) -> bool:
     """Return whether a file name is that of a table of images or of barcodes."""
     return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
 
@@ -218,5 +223,5 @@ def unknown_tables(paths: Sequence[AnyPath]) -> list[Problem]:
     ]
 
 
-def _is_text(name: str) -> bool:
+def _is_text_table(name: str) -> bool:
     return is_table(name) or name.lower().endswith(".txt")

@@ -10,7 +10,7 @@ from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
 
 _MICROMETRES = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
-_LARGEST = 64 << 20  # bytes of metadata that anything honest has
+_MAX_BYTES = 64 << 20  # bytes of metadata that anything honest has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class NgffImage:
         sizes: Axes before y and x, in their order, and their lengths.
         labels: Name of each channel, "" where it has none.
         colours: `#RRGGBB` of each channel, "" where it has none.
-        about: What `distangle pack` wrote beside.
+        pack_record: What `distangle pack` wrote beside.
         pixel_size_um: Side of a pixel in micrometres; None where no unit of length is told, or y and x differ.
     """
 
@@ -30,7 +30,7 @@ class NgffImage:
     sizes: Mapping[str, int]
     labels: tuple[str, ...]
     colours: tuple[str, ...]
-    about: Mapping[str, Any]
+    pack_record: Mapping[str, Any]
     pixel_size_um: float | None = None
 
     @property
@@ -39,7 +39,7 @@ class NgffImage:
         return math.prod(self.sizes.values())
 
     @property
-    def several(self) -> dict[str, int]:
+    def repeated_axes(self) -> dict[str, int]:
         """The number of times and planes, where it is not one."""
         return {name: self.sizes[name] for name in ("t", "z") if self.sizes.get(name, 1) != 1}
 
@@ -55,18 +55,18 @@ class NgffImage:
         return page
 
 
-def attributes(group: AnyPath) -> dict[str, Any] | None:
+def read_attributes(group: AnyPath) -> dict[str, Any] | None:
     """Return a group's attributes with `ome` unwrapped; None without a group.
 
     Raises:
         ScreenError: The metadata cannot be read.
     """
-    found = _json(group / "zarr.json")
-    if found is not None:
-        said = _mapping(found.get("attributes", {}), group)
-        ome = _mapping(said.get("ome", {}), group)
-        return {**ome, "distangle": said.get("distangle", {})}
-    return _json(group / ".zattrs")
+    document = _read_json(group / "zarr.json")
+    if document is not None:
+        group_attributes = _require_mapping(document.get("attributes", {}), group)
+        ome = _require_mapping(group_attributes.get("ome", {}), group)
+        return {**ome, "distangle": group_attributes.get("distangle", {})}
+    return _read_json(group / ".zattrs")
 
 
 def read_field(image: AnyPath) -> NgffImage:
@@ -77,21 +77,21 @@ def read_field(image: AnyPath) -> NgffImage:
     Raises:
         ScreenError: There is no image, or its axes are not understood.
     """
-    said = attributes(image)
-    if said is None:
+    metadata = read_attributes(image)
+    if metadata is None:
         raise ScreenError("there is no image (neither zarr.json nor .zattrs)")
     try:
-        scales = said["multiscales"][0]
+        scales = metadata["multiscales"][0]
         path = str(scales["datasets"][0]["path"])
         axes = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in scales.get("axes", "tczyx")]
-        shown = said.get("omero", {}).get("channels", [])
-        labels = [str(channel.get("label") or "") for channel in shown]
-        colours = [_colour(channel.get("color")) for channel in shown]
+        channels = metadata.get("omero", {}).get("channels", [])
+        labels = [str(channel.get("label") or "") for channel in channels]
+        colours = [_hex_color(channel.get("color")) for channel in channels]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ScreenError(f"its metadata do not say where its array is ({type(error).__name__}: {error})") from error
     if ".." in path.split("/") or path.startswith("/"):
         raise ScreenError(f"its array {path!r} lies outside")
-    shape = _shape(image / path)
+    shape = _array_shape(image / path)
     if axes[-2:] != ["y", "x"] or len(axes) != len(shape) or not set(axes) <= set("tczyx"):
         raise ScreenError(f"axes {''.join(axes)!r} of an array {list(shape)}: expected some of t, c, z, then y, x")
     sizes = dict(zip(axes, shape, strict=True))
@@ -102,7 +102,7 @@ def read_field(image: AnyPath) -> NgffImage:
         sizes={name: size for name, size in sizes.items() if name not in ("y", "x")},
         labels=tuple(labels if len(labels) == n_channels else blank),
         colours=tuple(colours if len(colours) == n_channels else blank),
-        about=said.get("distangle", {}) if isinstance(said.get("distangle", {}), dict) else {},
+        pack_record=metadata.get("distangle", {}) if isinstance(metadata.get("distangle", {}), dict) else {},
         pixel_size_um=_pixel_size(scales),
     )
 
@@ -125,19 +125,19 @@ def _pixel_size(scales: Mapping[str, Any]) -> float | None:
     return y if y > 0 and math.isfinite(y) and math.isclose(x, y, rel_tol=1e-3) else None
 
 
-def _shape(array: AnyPath) -> tuple[int, ...]:
-    found = _json(array / "zarr.json")
-    if found is None:
-        found = _json(array / ".zarray")
-    if found is None or "shape" not in found:
+def _array_shape(array: AnyPath) -> tuple[int, ...]:
+    document = _read_json(array / "zarr.json")
+    if document is None:
+        document = _read_json(array / ".zarray")
+    if document is None or "shape" not in document:
         raise ScreenError(f"there is no array {array.name!r} (neither zarr.json nor .zarray)")
     try:
-        return tuple(int(side) for side in found["shape"])
+        return tuple(int(side) for side in document["shape"])
     except (TypeError, ValueError) as error:
-        raise ScreenError(f"its array has the shape {found['shape']!r}") from error
+        raise ScreenError(f"its array has the shape {document['shape']!r}") from error
 
 
-def _json(path: AnyPath) -> dict[str, Any] | None:
+def _read_json(path: AnyPath) -> dict[str, Any] | None:
     try:
         blob = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -145,19 +145,19 @@ def _json(path: AnyPath) -> dict[str, Any] | None:
     except OSError as error:
         raise ScreenError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        if len(blob) > _LARGEST:
+        if len(blob) > _MAX_BYTES:
             raise ValueError(f"{len(blob)} bytes")
-        return _mapping(json.loads(blob), path)
+        return _require_mapping(json.loads(blob), path)
     except (ValueError, RecursionError) as error:
         raise ScreenError(f"{path} is no metadata of Zarr ({error}). Copy it again") from error
 
 
-def _mapping(value: Any, place: AnyPath) -> dict[str, Any]:
+def _require_mapping(value: Any, path: AnyPath) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ScreenError(f"{place} holds {type(value).__name__} where names and values are expected")
+        raise ScreenError(f"{path} holds {type(value).__name__} where names and values are expected")
     return value
 
 
-def _colour(said: object) -> str:
-    text = str(said or "").removeprefix("#")[:6]
-    return f"#{text}" if len(text) == 6 and all(sign in "0123456789abcdefABCDEF" for sign in text) else ""
+def _hex_color(value: object) -> str:
+    text = str(value or "").removeprefix("#")[:6]
+    return f"#{text}" if len(text) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in text) else ""

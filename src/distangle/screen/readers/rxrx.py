@@ -52,8 +52,8 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
     rows, problems = read_rows(tables, extra)
     coding = coding_of(rows)
     n_rows = sum(table.n_rows for table in tables)
-    rows, refused = drop_duplicates(rows, site_hint="Keep one row per well.")
-    problems += refused
+    rows, refusals = drop_duplicates(rows, site_hint="Keep one row per well.")
+    problems += refusals
     result = ReaderResult(
         source=request.source,
         channels=CHANNELS,
@@ -65,15 +65,15 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
         result.entries, result.problems, result.found = rows, problems, n_rows
         result.extra_columns, result.tables = extra, paths
         return result
-    sites, remarks = list_images(request.source)
-    result.entries, result.found, result.keys = [_entry_of(site) for site in sites], len(sites), _KEYS
+    sites, warnings = list_images(request.source)
+    result.entries, result.found, result.keys = [_record_of_site(site) for site in sites], len(sites), _KEYS
     labels = WellMetadata(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
     join_metadata(result, labels, mismatches=_RxRx1Mismatches(sites))
-    result.problems += remarks
+    result.problems += warnings
     return result
 
 
-def _entry_of(site: RxRx1Site) -> SiteRecord:
+def _record_of_site(site: RxRx1Site) -> SiteRecord:
     """Return the entry of a site by its folder; a missing channel has no path."""
     return SiteRecord(
         experiment=site.experiment,
@@ -92,12 +92,12 @@ class _RxRx1Mismatches(Mismatches):
 
     def __init__(self, sites: Sequence[RxRx1Site]) -> None:
         self._site_of = {(site.folder, site.well, site.site): site for site in sites}
-        self._above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
+        self._parents = {"/".join(site.folder.split("/")[:-2]) for site in sites}
 
     def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
         """Refuse a site that lacks a channel or has one twice."""
         files = self._site_of[_folder_of(site), site.well, site.site]
-        problem = _wrong_site(files, dataclasses.replace(row, well=site.well, site=site.site))
+        problem = _channel_problem(files, dataclasses.replace(row, well=site.well, site=site.site))
         return None if problem is None else dataclasses.replace(problem, file=files.folder)
 
     def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
@@ -107,27 +107,31 @@ class _RxRx1Mismatches(Mismatches):
     def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
         """Refuse sites without a row; one refusal stands for a plate without any."""
         by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
-        for one in sites:
-            by_plate[one.site.experiment, one.site.plate].append(one)
+        for unmatched in sites:
+            by_plate[unmatched.site.experiment, unmatched.site.plate].append(unmatched)
         problems: list[Problem] = []
-        for held in by_plate.values():
+        for plate_sites in by_plate.values():
             expected = "a row in a table"
-            refused = [
+            refusals = [
                 dataclasses.replace(
-                    one.site.problem("no table row", found=one.found, expected=expected, fix=one.fix(_ADD_TABLE)),
-                    file=_folder_of(one.site),
+                    unmatched.site.problem(
+                        "no table row", found=unmatched.found, expected=expected, fix=unmatched.fix(_ADD_TABLE)
+                    ),
+                    file=_folder_of(unmatched.site),
                 )
-                for one in held
+                for unmatched in plate_sites
             ]
-            if not any(one.plate_has_rows or one.was_refused for one in held):
-                found = f"images of the whole plate ({len(held)} sites)"
-                refused = [dataclasses.replace(refused[0], well="", site="", found=found, count=len(held))]
-            problems += refused
+            if not any(unmatched.plate_has_rows or unmatched.was_refused for unmatched in plate_sites):
+                description = f"images of the whole plate ({len(plate_sites)} sites)"
+                refusals = [
+                    dataclasses.replace(refusals[0], well="", site="", found=description, count=len(plate_sites))
+                ]
+            problems += refusals
         return problems
 
     def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
         """Refuse rows without images, and name the files that they should have."""
-        folder = _expected_folder(rows[0], self._above)
+        folder = _expected_folder(rows[0], self._parents)
         if not is_whole_plate:
             return [
                 row.problem(
@@ -147,7 +151,7 @@ def _folder_of(entry: SiteRecord) -> str:
     return posixpath.dirname(entry.paths[0])
 
 
-def _wrong_site(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
+def _channel_problem(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
     numbers = range(1, len(CHANNELS) + 1)
     missing = [c for c in numbers if c not in site.files]
     if missing:
@@ -159,19 +163,19 @@ def _wrong_site(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
             expected="channels 1, 2, 3, 4, 5, 6",
             fix=f"Copy {names} and index again.",
         )
-    if site.taken:
-        names = ", ".join(dict.fromkeys(site.taken))
+    if site.duplicates:
+        names = ", ".join(dict.fromkeys(site.duplicates))
         return entry.problem(
             "two files for a channel", found=names, expected="one file per channel", fix="Keep one of them."
         )
     return None
 
 
-def _expected_folder(row: SiteRecord, above: set[str]) -> str:
+def _expected_folder(row: SiteRecord, parents: set[str]) -> str:
     """Return where the images of a row should lie: beside others, or as Kaggle's."""
     split = row.split if row.split in SPLITS else "images"
-    above = above or {split}
-    top = split if split in above else min(above)
+    parents = parents or {split}
+    top = split if split in parents else min(parents)
     return f"{top}/{row.experiment}/Plate{row.plate}".removeprefix("/")
 
 
@@ -179,4 +183,4 @@ _KEYS = frozenset({"experiment", "plate"})
 _ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
 
 
-LAYOUT = Reader(name="rxrx1", find=find_rxrx1, sign=detect)
+LAYOUT = Reader(name="rxrx1", find=find_rxrx1, detect=detect)

@@ -14,7 +14,7 @@ from distangle.screen.readers.wells.well_names import resolve_names
 from distangle.screen.roles import named_channels
 from distangle.screen.source_tables import SourceTable, is_table, matching_columns, read_table
 
-_IMAGE = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
+_IMAGE_NAME = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
 def find_table(request: IndexOptions) -> ReaderResult:
@@ -31,25 +31,27 @@ def find_table(request: IndexOptions) -> ReaderResult:
     source, paths = _locate(request)
     tables = [add_well_column(read_table(path, missing=request.missing), request.mapping) for path in paths]
     if any(set(table.columns) != set(tables[0].columns) for table in tables):
-        raise _several(request.tables or source, paths)
+        raise _several_tables_error(request.tables or source, paths)
     tables = matching_columns(tables)
     table = tables[0]
     column_of = resolve_columns(table, request.mapping)
     names, path_columns = _channels(table, request)
     used = {*column_of.values(), *path_columns}
     extra = tuple(name for name in table.columns if name not in used)
-    problems = [problem for one in tables for problem in one.ragged_problems()]
+    problems = [problem for part in tables for problem in part.ragged_problems()]
     rows: list[tuple[SiteRecord, Problem | None]] = []
-    for one in tables:
-        reader = _Rows(one, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source)
-        rows += [reader.read(line, fields) for line, fields in zip(one.lines, one.rows, strict=True)]
+    for part in tables:
+        reader = _RowReader(
+            part, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source
+        )
+        rows += [reader.read(line, fields) for line, fields in zip(part.lines, part.rows, strict=True)]
     problems += [problem for _, problem in rows if problem is not None]
-    whole = [entry for entry, problem in rows if problem is None]
-    wells = resolve_names(whole, None, shared=frozenset(), request=request, side="tables")
-    problems += wells.problems
-    apply_controls(wells.places, request.controls)
+    valid = [entry for entry, problem in rows if problem is None]
+    reading = resolve_names(valid, None, shared=frozenset(), request=request, side="tables")
+    problems += reading.problems
+    apply_controls(reading.places, request.controls)
     if not request.tables_only:
-        problems += unnamed_images(source, _named([entry for entry, _ in rows]))
+        problems += unnamed_images(source, _named_files([entry for entry, _ in rows]))
     if "site" in column_of:
         hint = f"Column {column_of['site']!r} must tell the sites of a well apart."
     else:
@@ -57,9 +59,9 @@ def find_table(request: IndexOptions) -> ReaderResult:
     return ReaderResult(
         source=source,
         channels=named_channels(names),
-        entries=wells.places,
+        entries=reading.places,
         problems=problems,
-        found=sum(one.n_rows for one in tables),
+        found=sum(part.n_rows for part in tables),
         extra_columns=extra,
         tables=tuple(paths),
         site_hint=hint,
@@ -75,23 +77,23 @@ def _locate(request: IndexOptions) -> tuple[AnyPath, list[AnyPath]]:
         if tables is not None:
             raise ScreenError(f"{source} is a table and {tables} is named as another. Name the folder as source.")
         return source.parent, [source]
-    place = tables or source
-    if place.is_file():
-        return source, [place]
-    if not place.is_dir():
-        raise ScreenError(f"{place} does not exist. Expected a table, or a folder with one.")
-    there = _tables_in(place)
-    if not there:
-        raise ScreenError(f"{place} holds no .csv, .tsv or .parquet. Name the table: --tables FILE.")
-    if len({_first_line(path) for path in there}) > 1:
-        raise _several(place, there)
-    return source, there
+    folder = tables or source
+    if folder.is_file():
+        return source, [folder]
+    if not folder.is_dir():
+        raise ScreenError(f"{folder} does not exist. Expected a table, or a folder with one.")
+    candidates = _tables_in(folder)
+    if not candidates:
+        raise ScreenError(f"{folder} holds no .csv, .tsv or .parquet. Name the table: --tables FILE.")
+    if len({_first_line(path) for path in candidates}) > 1:
+        raise _several_tables_error(folder, candidates)
+    return source, candidates
 
 
-def _several(place: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
-    listed = ", ".join(path.name for path in paths)
+def _several_tables_error(folder: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
+    names = ", ".join(path.name for path in paths)
     return ScreenError(
-        f"{place} holds several tables: {listed}. Name the table: --tables FILE. Tables with the same header would be "
+        f"{folder} holds several tables: {names}. Name the table: --tables FILE. Tables with the same header would be "
         "read as one."
     )
 
@@ -107,7 +109,7 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
         return names, [name for name in (request.pages, *columns) if name in table.columns]
     if not names:
         sample = dict(zip(table.columns, table.rows[0], strict=True)) if table.rows else {}
-        likely = [name for name, value in sample.items() if _IMAGE.fullmatch(value)]
+        likely = [name for name, value in sample.items() if _IMAGE_NAME.fullmatch(value)]
         message = f"Which columns of {table.path} hold the images? Name them: --channels "
         message += f"{','.join(likely) or 'COLUMN,COLUMN'} (or NAME=COLUMN), --pages COLUMN for files of many pages, "
         message += "--tables-only to look for no image."
@@ -122,7 +124,7 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
     return names, columns
 
 
-class _Rows:
+class _RowReader:
     """Makes an entry of every row of one table."""
 
     def __init__(
@@ -161,7 +163,7 @@ class _Rows:
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]
         if missing:
             return entry.without_paths(missing, self._names)
-        paths = [self._inside(value) for value in written]
+        paths = [self._relative_path(value) for value in written]
         for name, value, path in zip(self._names, written, paths, strict=True):
             if path is None:
                 return entry.problem(
@@ -173,47 +175,47 @@ class _Rows:
                 )
         entry.paths = tuple(path for path in paths if path is not None)
         if not self._has_pages and len(set(entry.paths)) < len(entry.paths):
-            twice = [name for name, path in zip(self._names, paths, strict=True) if paths.count(path) > 1]
+            duplicates = [name for name, path in zip(self._names, paths, strict=True) if paths.count(path) > 1]
             return entry.problem(
                 "one file for two channels",
-                channel=", ".join(twice),
-                found=entry.paths[self._names.index(twice[0])],
+                channel=", ".join(duplicates),
+                found=entry.paths[self._names.index(duplicates[0])],
                 expected="a file per channel",
                 fix="Correct the paths; files of many pages need --pages COLUMN.",
             )
         return None
 
-    def _inside(self, written: str) -> str | None:
+    def _relative_path(self, written: str) -> str | None:
         # Tables from Windows write \ between folders.
         text = written if "/" in written else written.replace("\\", "/")
         if re.match(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://", text) or "\0" in text:
             return None
         path = posixpath.normpath(text)
         if path.startswith("/"):
-            below = [path.removeprefix(f"{root}/") for root in self._roots if path.startswith(f"{root}/")]
-            return below[0] if below else None
+            relative = [path.removeprefix(f"{root}/") for root in self._roots if path.startswith(f"{root}/")]
+            return relative[0] if relative else None
         return None if path == ".." or path.startswith("../") or path == "." else path
 
 
-def _named(entries: Sequence[SiteRecord]) -> dict[str, set[str]]:
-    named: dict[str, set[str]] = {}
+def _named_files(entries: Sequence[SiteRecord]) -> dict[str, set[str]]:
+    files: dict[str, set[str]] = {}
     for entry in entries:
         for path in entry.paths:
             folder, name = posixpath.split(path)
-            named.setdefault(folder, set()).add(name)
-    return named
+            files.setdefault(folder, set()).add(name)
+    return files
 
 
-def _sign(source: AnyPath) -> str:
+def _detect(source: AnyPath) -> str:
     if source.is_file():
         return source.name if is_table(source.name) else ""
-    there = _tables_in(source)
-    return there[0].name if len(there) == 1 else ""
+    candidates = _tables_in(source)
+    return candidates[0].name if len(candidates) == 1 else ""
 
 
 def _first_line(path: AnyPath) -> bytes:
-    with path.open("rb") as opened:
-        return bytes(opened.read(4096)).partition(b"\n")[0].strip()
+    with path.open("rb") as stream:
+        return bytes(stream.read(4096)).partition(b"\n")[0].strip()
 
 
 def _tables_in(folder: AnyPath) -> list[AnyPath]:
@@ -223,6 +225,6 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 LAYOUT = Reader(
     name="table",
     find=find_table,
-    sign=_sign,
+    detect=_detect,
     options=frozenset({"mapping", "channels", "pages", "controls", "well_base", "well_order"}),
 )

@@ -8,7 +8,7 @@ import pytest
 
 from distangle.errors import ScreenError
 from distangle.screen import Screen, conservation_line, index
-from distangle.screen.readers.wells.numbering import Numbering, numberings, of_whole_plates
+from distangle.screen.readers.wells.numbering import Numbering, possible_numberings, prefer_whole_plates
 from distangle.screen.readers.wells.spelling import spelling_of
 
 NAME = "{well}_s{site}.tif"
@@ -227,16 +227,16 @@ def test_an_order_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_numberings_are_one_to_one_on_every_plate() -> None:
-    for numbering in numberings([{0}], plate=None, order=None):
+    for numbering in possible_numberings([{0}], plate=None, order=None):
         rows, columns = numbering.plate
         wells = {numbering.position(k) for k in range(rows * columns)}
         assert wells == set(itertools.product(range(rows), range(columns)))
     assert Numbering("columns", (8, 12)).name(9) == "B02"
-    several = numberings([set(range(96))], plate=None, order="rows")
+    several = possible_numberings([set(range(96))], plate=None, order="rows")
     assert [one.plate for one in several] == [(8, 12), (16, 24), (32, 48)]
-    assert [one.plate for one in of_whole_plates(several, [set(range(96))])] == [(8, 12)]
-    assert of_whole_plates(several, [set(range(95))]) == several
-    assert numberings([{400}], plate=(16, 24), order=None) == []
+    assert [one.plate for one in prefer_whole_plates(several, [set(range(96))])] == [(8, 12)]
+    assert prefer_whole_plates(several, [set(range(95))]) == several
+    assert possible_numberings([{400}], plate=(16, 24), order=None) == []
 
 
 def test_found_is_indexed_plus_refused_however_wells_are_written(tmp_path: Path) -> None:

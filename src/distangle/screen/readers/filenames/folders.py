@@ -4,10 +4,10 @@ import re
 
 from distangle.screen.plates import row_of
 
-MOMENT = ("plane", "time", "cycle", "acquisition")
+AXES = ("plane", "time", "cycle", "acquisition")
 """What tells two images of one place and one channel apart."""
 
-_WORDS = {
+_AXIS_WORDS = {
     "time": r"t|tp|time|time[ _-]?point|frame",
     "plane": r"z|z[ _-]?(?:step|plane|slice|stack|pos|level)|plane|slice|focus",
     "cycle": r"cycle|cyc|round|hyb|hybridi[sz]ation|staining",
@@ -15,13 +15,13 @@ _WORDS = {
     "site": r"field|fld|fov|site|pos|position|xy|point|tile|field[ _-]of[ _-]view",
     "channel": r"ch|channel|wave|wavelength",
 }
-_WORD = "|".join(f"(?P<{axis}>{words})" for axis, words in _WORDS.items())
-_TOKEN = re.compile(rf"(?:{_WORD})[ _.=-]*(?P<value>[0-9]+)[ _.-]*", re.IGNORECASE)
-_ANY = "|".join(_WORDS.values())
-_TOKENS = re.compile(rf"(?:(?:{_ANY})[ _.=-]*[0-9]+[ _.-]*)+", re.IGNORECASE)
-_ENDING = re.compile(rf"(?P<name>.+?)[ _.-]+(?P<token>(?:{_ANY})[ _.=-]*[0-9]+)", re.IGNORECASE | re.DOTALL)
+_NAMED_AXIS = "|".join(f"(?P<{axis}>{words})" for axis, words in _AXIS_WORDS.items())
+_TOKEN = re.compile(rf"(?:{_NAMED_AXIS})[ _.=-]*(?P<value>[0-9]+)[ _.-]*", re.IGNORECASE)
+_ANY_AXIS = "|".join(_AXIS_WORDS.values())
+_TOKENS = re.compile(rf"(?:(?:{_ANY_AXIS})[ _.=-]*[0-9]+[ _.-]*)+", re.IGNORECASE)
+_ENDING = re.compile(rf"(?P<name>.+?)[ _.-]+(?P<token>(?:{_ANY_AXIS})[ _.=-]*[0-9]+)", re.IGNORECASE | re.DOTALL)
 
-_STAIN = re.compile(
+_CHANNEL_NAME = re.compile(
     r"dapi|hoechst[ _-]?[0-9]*|e?gfp|yfp|rfp|mcherry|fitc|tritc|cy[357]|texas[ _-]?red|bf|bright[ _-]?field|phase|dic|"
     r"dna|rna|er|agp|mito|actin|tubulin|alexa[ _-]?(?:fluor[ _-]?)?[0-9]{3}",
     re.IGNORECASE,
@@ -34,12 +34,12 @@ _ROW_AND_COLUMN = re.compile(
 )
 _LEICA = re.compile(r"(?:slide|chamber|field)--[A-Z].*", re.IGNORECASE | re.DOTALL)
 _WELL_NUMBER = re.compile(r"w(?:ell)?[ _-]*[0-9]{1,4}", re.IGNORECASE)
-_DOUBTFUL = re.compile(
+_AMBIGUOUS = re.compile(
     r"(?P<number>[0-9]{1,3}|0[0-9]{3,})|(?P<before>d|day|h|hrs?|hours?|min|s|f|r)[ _-]?[0-9]+|"
     r"[0-9]+[ _-]?(?P<after>d|days?|h|hrs?|hours?|min)",
     re.IGNORECASE,
 )
-_READINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "cycle")}
+_MEANINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "cycle")}
 
 
 def tokens_of(part: str) -> list[tuple[str, str]]:
@@ -49,7 +49,7 @@ def tokens_of(part: str) -> list[tuple[str, str]]:
     """
     if not _TOKENS.fullmatch(part):
         return []
-    return [(next(axis for axis in _WORDS if match[axis]), match["value"]) for match in _TOKEN.finditer(part)]
+    return [(next(axis for axis in _AXIS_WORDS if match[axis]), match["value"]) for match in _TOKEN.finditer(part)]
 
 
 def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
@@ -59,12 +59,12 @@ def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
     """
     match = _ENDING.fullmatch(part)
     tokens = tokens_of(match["token"]) if match else []
-    return (match["name"], tokens) if match and tokens and tokens[0][0] in MOMENT else ("", [])
+    return (match["name"], tokens) if match and tokens and tokens[0][0] in AXES else ("", [])
 
 
 def is_channel_name(part: str) -> bool:
     """Tell whether a folder has the name of a stain or of a numbered channel."""
-    return bool(_STAIN.fullmatch(part)) or [axis for axis, _ in tokens_of(part)] == ["channel"]
+    return bool(_CHANNEL_NAME.fullmatch(part)) or [axis for axis, _ in tokens_of(part)] == ["channel"]
 
 
 def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
@@ -90,19 +90,19 @@ def is_well_number(part: str) -> bool:
     return bool(_WELL_NUMBER.fullmatch(part))
 
 
-def is_of_leica(part: str) -> bool:
+def is_leica_folder(part: str) -> bool:
     """Tell whether Matrix Screener named a folder, such as `chamber--U00--V00`."""
     return bool(_LEICA.fullmatch(part))
 
 
-def doubt_of(part: str) -> tuple[str, str] | None:
+def ambiguity_of(part: str) -> tuple[str, str] | None:
     """Return what a folder may be besides a plate, in words and as a field.
 
     None where it can only be a plate.
 
     Plates are numbered as times are: `1`, `2`; and `24h` may be a plate that was fixed or a time that was filmed.
     """
-    match = _DOUBTFUL.fullmatch(part)
+    match = _AMBIGUOUS.fullmatch(part)
     if match is None:
         return None
-    return _READINGS.get((match["before"] or "").lower(), ("times", "time"))
+    return _MEANINGS.get((match["before"] or "").lower(), ("times", "time"))

@@ -67,7 +67,7 @@ WITHOUT_WELLS = {
 """Names that number scenes or positions: no pattern finds a well in them."""
 
 
-IGNORED = "thumbnails ignored"
+THUMBNAILS_IGNORED = "thumbnails ignored"
 """Kind of the remark."""
 
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
@@ -85,19 +85,19 @@ def is_thumbnail(folder: str, name: str) -> bool:
     return _FILE.fullmatch(name) is not None or any(_FOLDER.fullmatch(part) for part in folder.split("/"))
 
 
-def without_thumbnails(
+def split_thumbnails(
     folders: Iterable[tuple[str, list[str]]],
 ) -> tuple[list[tuple[str, list[str]]], list[str]]:
     """Return folders with their files except thumbnails, and the thumbnails."""
-    kept: list[tuple[str, list[str]]] = []
+    images: list[tuple[str, list[str]]] = []
     thumbnails: list[str] = []
     for folder, names in folders:
-        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
+        images.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
         thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
-    return kept, [path for path in thumbnails if IMAGE_EXTENSIONS.fullmatch(path.rsplit("/", 1)[-1])]
+    return images, [path for path in thumbnails if IMAGE_EXTENSIONS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
-def thumbnails_ignored(paths: list[str]) -> Problem:
+def thumbnail_warning(paths: list[str]) -> Problem:
     """Return the remark on thumbnails, which are no part of what was found.
 
     Args:
@@ -105,7 +105,7 @@ def thumbnails_ignored(paths: list[str]) -> Problem:
     """
     return Problem(
         severity="warning",
-        kind=IGNORED,
+        kind=THUMBNAILS_IGNORED,
         file=paths[0],
         found=f"{len(paths)} thumbnail{'s' if len(paths) > 1 else ''} by name",
         expected="images",

@@ -8,7 +8,7 @@ from distangle.errors import ScreenError, did_you_mean
 from distangle.screen.readers.filenames.instrument_patterns import CHANNELS, KNOWN, WELL_BASE
 
 # What `index` may be told of files that are known by their names.
-OPTIONS_OF_NAMES = frozenset(
+FILE_NAME_OPTIONS = frozenset(
     ("pattern", "mapping", "channels", "controls", "planes", "time", "cycle", "acquisition", "well_base", "well_order")
 )
 FIELDS = (
@@ -17,9 +17,9 @@ FIELDS = (
 )
 """Fields that do not become columns."""
 
-_OF_TABLES = ("perturbation", "role", "split")
+_TABLE_COLUMNS = ("perturbation", "role", "split")
 
-_TEXT = {
+_FIELD_REGEX = {
     "well": "[A-Za-z]{1,2}[0-9]{1,4}",
     "row": "[A-Za-z]{1,2}|[0-9]{1,3}",
     "column": "[0-9]{1,4}",
@@ -31,7 +31,7 @@ _TEXT = {
     "time": "[0-9]{1,6}",
 }
 # Other spellings of wells, for sources in which no name has one of the usual ones: A-01, r02c07, 17, A01.a1.
-_ANY_WELL = (
+_LOOSE_WELL = (
     r"(?:well[-_ ]?)?[A-Za-z]{1,2}[-_ ]?[0-9]{1,4}(?:[.][A-Za-z][0-9]{1,2})?"
     r"|r(?:ow)?[-_ ]?[0-9]{1,4}[-_ ]?c(?:ol(?:umn)?)?[-_ ]?[0-9]{1,4}|[0-9]{1,5}"
 )
@@ -54,23 +54,23 @@ class Pattern:
     names: tuple[str, ...]
     fixed: Mapping[str, str]
     base: int | None = None
-    _ways: tuple[tuple[int, re.Pattern[str]], ...]  # each with the parts of a path that it is held against
-    _loose: tuple[tuple[int, re.Pattern[str]], ...] = ()
+    _regexes: tuple[tuple[int, re.Pattern[str]], ...]  # each with the parts of a path that it is held against
+    _loose_regexes: tuple[tuple[int, re.Pattern[str]], ...] = ()
     _channels: re.Pattern[str] | None = None
 
     @property
-    def has_ways(self) -> bool:
+    def has_alternatives(self) -> bool:
         """Whether it is a known naming with several patterns for one folder."""
-        return len(self._ways) > 1
+        return len(self._regexes) > 1
 
     def with_any_well(self) -> "Pattern":
         """Return the pattern that reads wells also as `A-01`, `r02c07` or `17`."""
-        return replace(self, _ways=self._loose or self._ways)
+        return replace(self, _regexes=self._loose_regexes or self._regexes)
 
     def read(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path, with `well` for row and column; None if unlike."""
         parts = path.split("/")
-        match = next((m for depth, way in self._ways if (m := way.fullmatch("/".join(parts[-depth:])))), None)
+        match = next((m for depth, regex in self._regexes if (m := regex.fullmatch("/".join(parts[-depth:])))), None)
         if match is None:
             return None
         fields = {**self.fixed, **match.groupdict()}
@@ -100,13 +100,13 @@ def parse_pattern(text: str) -> Pattern:
         ScreenError: It names no well, or a field cannot be read.
     """
     if text in KNOWN:
-        ways = [parse_pattern(written) for written in KNOWN[text]]
+        alternatives = [parse_pattern(written) for written in KNOWN[text]]
         return replace(
-            ways[0],
-            names=tuple(dict.fromkeys(name for way in ways for name in way.names)),
+            alternatives[0],
+            names=tuple(dict.fromkeys(name for alternative in alternatives for name in alternative.names)),
             base=WELL_BASE.get(text),
-            _loose=(),
-            _ways=tuple(held for way in ways for held in way._ways),
+            _loose_regexes=(),
+            _regexes=tuple(regex for alternative in alternatives for regex in alternative._regexes),
             _channels=CHANNELS.get(text),
         )
     if "{" not in text:
@@ -115,29 +115,29 @@ def parse_pattern(text: str) -> Pattern:
         raise ScreenError(message)
     fixed: dict[str, str] = {}
     names: list[str] = []
-    regex, rest = "", 0
+    regex, start = "", 0
     for braces in _BRACES.finditer(text):
-        regex += re.escape(text[rest : braces.start()])
-        rest = braces.end()
-        regex += _one_field(text, braces[1], names, fixed)
-    tail = text[rest:]
+        regex += re.escape(text[start : braces.start()])
+        start = braces.end()
+        regex += _field_regex(text, braces[1], names, fixed)
+    tail = text[start:]
     if {"{", "}"} & set(_BRACES.sub("", text)):
         raise ScreenError(f"--pattern {text!r}: a brace without its other half. Write names as {{well}}.")
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
     depth = 1 + text.count("/")
-    loose = regex.replace(f"(?P<well>{_TEXT['well']})", f"(?P<well>{_ANY_WELL})")
+    loose = regex.replace(f"(?P<well>{_FIELD_REGEX['well']})", f"(?P<well>{_LOOSE_WELL})")
     return Pattern(
         text=text,
         names=tuple(names),
         fixed=fixed,
-        _ways=((depth, re.compile(regex, re.IGNORECASE | re.DOTALL)),),
-        _loose=((depth, re.compile(loose, re.IGNORECASE | re.DOTALL)),) if loose != regex else (),
+        _regexes=((depth, re.compile(regex, re.IGNORECASE | re.DOTALL)),),
+        _loose_regexes=((depth, re.compile(loose, re.IGNORECASE | re.DOTALL)),) if loose != regex else (),
     )
 
 
-def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) -> str:
+def _field_regex(text: str, inside: str, names: list[str], fixed: dict[str, str]) -> str:
     """Return the regular expression of a field, and note its name."""
     field = _FIELD.fullmatch(inside)
     if field is None:
@@ -145,7 +145,7 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
             f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
         )
     name, width = field["name"], field["width"]
-    if name in _OF_TABLES:
+    if name in _TABLE_COLUMNS:
         message = f"--pattern {text!r}: what was done to a well is read from a table, not from names. Write "
         message += f"{{}} for {{{name}}}, and name a table with the columns well and {name}: --tables FILE."
         raise ScreenError(message)
@@ -164,7 +164,7 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
     if name in names:
         return f"(?P={name})"
     names.append(name)
-    kind = _TEXT.get(name)
+    kind = _FIELD_REGEX.get(name)
     if width:
         what = "[0-9]" if kind and "A-Z" not in kind else "[^/]"
         return f"(?P<{name}>{what}{{{width}}})"

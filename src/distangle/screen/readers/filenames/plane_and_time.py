@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distangle.errors import ScreenError, did_you_mean
-from distangle.screen.readers.filenames.folders import MOMENT
+from distangle.screen.readers.filenames.folders import AXES
 from distangle.screen.readers.filenames.plates import is_same_value
 from distangle.screen.roles import natural_sort_key
 
-Moment = tuple[tuple[str, str], ...]
+AxisValues = tuple[tuple[str, str], ...]
 """What tells two images of one place and one channel apart: names and values, such as `(("plane", "2"),)`."""
 
 _AXIS_OF = {
@@ -20,7 +20,7 @@ _AXIS_OF = {
 _FLAGS = {"plane": "--plane", "time": "--time", "cycle": "--cycle", "acquisition": "--acquisition"}
 
 
-def plane_and_time(folder: Mapping[str, str], name: Mapping[str, str], extra: Iterable[str]) -> Moment:
+def plane_and_time(folder: Mapping[str, str], name: Mapping[str, str], extra: Iterable[str]) -> AxisValues:
     """Return the moment of an image.
 
     Args:
@@ -28,20 +28,20 @@ def plane_and_time(folder: Mapping[str, str], name: Mapping[str, str], extra: It
         name: What its name says.
         extra: Fields of the name that become columns: a site has one value of each.
     """
-    moment: dict[str, str] = {}
+    axis_values: dict[str, str] = {}
     for field_name, value in name.items():
         axis = _AXIS_OF.get(field_name.lower())
         if axis is not None:
-            moment[axis if axis not in moment else field_name] = value
+            axis_values[axis if axis not in axis_values else field_name] = value
         elif field_name in extra:
-            moment[field_name] = value
+            axis_values[field_name] = value
     for axis, value in folder.items():
         if axis == "site":
             continue
-        if axis in moment and not is_same_value(moment[axis], value):
-            moment[f"{axis} of the folder"] = value
-        moment.setdefault(axis, value)
-    return tuple(moment.items())
+        if axis in axis_values and not is_same_value(axis_values[axis], value):
+            axis_values[f"{axis} of the folder"] = value
+        axis_values.setdefault(axis, value)
+    return tuple(axis_values.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,16 @@ class PlaneChoice:
     planes: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
 
-    def takes(self, channel: str, moment: Moment) -> bool:
+    def selects(self, channel: str, axis_values: AxisValues) -> bool:
         """Tell whether an image is of the moment that was asked for."""
         plane = self.planes.get(channel, self.planes.get("", ""))
-        wanted = {**self.values, **({"plane": plane} if plane else {})}
-        said = dict(moment)
-        return all(axis in said and is_same_value(said[axis], value) for axis, value in wanted.items())
+        selected = {**self.values, **({"plane": plane} if plane else {})}
+        actual = dict(axis_values)
+        return all(axis in actual and is_same_value(actual[axis], value) for axis, value in selected.items())
 
-    def without_chosen(self, moment: Moment) -> Moment:
+    def without_plane(self, axis_values: AxisValues) -> AxisValues:
         """Return a moment without the plane, where each channel was given its own."""
-        return tuple((axis, value) for axis, value in moment if not (axis == "plane" and set(self.planes) - {""}))
+        return tuple((axis, value) for axis, value in axis_values if not (axis == "plane" and set(self.planes) - {""}))
 
     def describe(self, channel: str = "") -> str:
         """Return the requested moment, such as `plane 2 of time 1`; "" without one."""
@@ -88,7 +88,7 @@ def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> di
     for item in items:
         name, separator, plane = item.rpartition("=")
         name, plane = name.strip(), plane.strip()
-        key = next((names[known] for known in names if is_same_value(known, name)), None) if separator else ""
+        key = next((names[spelling] for spelling in names if is_same_value(spelling, name)), None) if separator else ""
         if key is None:
             raise ScreenError(
                 f"--plane {item}: no channel {name!r}. {did_you_mean(name, [name for name, _ in channels])}"
@@ -98,18 +98,17 @@ def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> di
             message += "--plane DNA=3,actin=5."
             raise ScreenError(message)
         planes[key] = plane
-    left = [name for name, key in channels if key not in planes]
-    if planes and "" not in planes and left:
-        message = (
-            f"--plane {','.join(items)} leaves out the channel {', '.join(left)}. Name the plane of each channel: "
-        )
-        message += f"--plane {','.join([*items, f'{left[0]}=...'])}; or leave the channel out: --channels."
+    unassigned = [name for name, key in channels if key not in planes]
+    if planes and "" not in planes and unassigned:
+        message = f"--plane {','.join(items)} leaves out the channel {', '.join(unassigned)}. Name the plane of each "
+        message += f"channel: --plane {','.join([*items, f'{unassigned[0]}=...'])}; or leave the channel out: "
+        message += "--channels."
         raise ScreenError(message)
     return planes
 
 
 def choose_plane(
-    images: Sequence[tuple[str, Moment]],
+    images: Sequence[tuple[str, AxisValues]],
     channels: Sequence[tuple[str, str]],
     *,
     planes: Sequence[str] = (),
@@ -127,76 +126,76 @@ def choose_plane(
         ScreenError: Nothing says such a value, or a channel would be lost by it.
     """
     values = dict(values or {})
-    there: dict[tuple[str, str], set[str]] = {}
-    for channel, moment in images:
-        for axis, value in moment:
-            there.setdefault((channel, axis), set()).add(value)
+    values_of: dict[tuple[str, str], set[str]] = {}
+    for channel, axis_values in images:
+        for axis, value in axis_values:
+            values_of.setdefault((channel, axis), set()).add(value)
     choice = PlaneChoice(planes=read_planes(planes, channels), values=values)
-    for axis, wanted in [*values.items(), *(("plane", plane) for plane in choice.planes.values())]:
-        if not any(known == axis for _, known in there):
-            message = (
-                f"{_FLAGS[axis]} {wanted}: neither names nor folders of the images say a {axis}. Write {{{axis}}} "
-            )
-            message += "where --pattern has it, or leave the option away."
+    for axis, selected in [*values.items(), *(("plane", plane) for plane in choice.planes.values())]:
+        if not any(known_axis == axis for _, known_axis in values_of):
+            message = f"{_FLAGS[axis]} {selected}: no file name and no folder contains a {axis}. Write {{{axis}}} at its "
+            message += f"position in --pattern, or omit {_FLAGS[axis]}."
             raise ScreenError(message)
     for name, key in channels:
         plane = choice.planes.get(key, choice.planes.get("", ""))
-        for axis, wanted in [*values.items(), *([("plane", plane)] if plane else [])]:
-            known = sorted(there.get((key, axis), ()), key=natural_sort_key)
-            if not any(is_same_value(wanted, value) for value in known):
-                raise ScreenError(_lost(name, axis, wanted, known, channels))
+        for axis, selected in [*values.items(), *([("plane", plane)] if plane else [])]:
+            known_values = sorted(values_of.get((key, axis), ()), key=natural_sort_key)
+            if not any(is_same_value(selected, value) for value in known_values):
+                raise ScreenError(_lost_channel_message(name, axis, selected, known_values, channels))
     return choice
 
 
-def describe_plane(moment: Iterable[tuple[str, str]]) -> str:
+def describe_plane(axis_values: Iterable[tuple[str, str]]) -> str:
     """Return a moment in words, such as `plane 2, time 1`."""
-    return ", ".join(f"{axis} {value}" for axis, value in moment)
+    return ", ".join(f"{axis} {value}" for axis, value in axis_values)
 
 
-def differing_axes(moments: Iterable[Moment]) -> list[str]:
+def differing_axes(images: Iterable[AxisValues]) -> list[str]:
     """Return the names by which moments differ, the usual ones first."""
     values: dict[str, set[str]] = {}
-    listed = list(moments)
-    for axis in dict.fromkeys(axis for moment in listed for axis, _ in moment):
-        values[axis] = {dict(moment).get(axis, "") for moment in listed}
-    differ = [axis for axis, found in values.items() if len(found) > 1]
-    return sorted(differ, key=lambda axis: (axis not in MOMENT, MOMENT.index(axis) if axis in MOMENT else 0))
+    all_values = list(images)
+    for axis in dict.fromkeys(axis for axis_values in all_values for axis, _ in axis_values):
+        values[axis] = {dict(axis_values).get(axis, "") for axis_values in all_values}
+    differing = [axis for axis, distinct in values.items() if len(distinct) > 1]
+    return sorted(differing, key=lambda axis: (axis not in AXES, AXES.index(axis) if axis in AXES else 0))
 
 
-def advise(axes: Sequence[str], moment: Moment, *, from_folder: bool) -> str:
+def advise(axes: Sequence[str], axis_values: AxisValues, *, from_folder: bool) -> str:
     """Return how one of several moments is chosen.
 
     Args:
         axes: By what they differ.
-        moment: One of them.
+        axis_values: One of them.
         from_folder: Folders above the images say it, which may be plates after all.
     """
-    said = dict(moment)
-    flags = [f"{_FLAGS[axis]} {_quoted(said[axis])}" for axis in axes if axis in _FLAGS and axis in said]
+    values = dict(axis_values)
+    flags = [f"{_FLAGS[axis]} {_quote(values[axis])}" for axis in axes if axis in _FLAGS and axis in values]
     others = [axis for axis in axes if axis not in _FLAGS]
-    ways = [f"Choose one, such as {' '.join(flags)}"] if flags else []
+    options = [f"Choose one, such as {' '.join(flags)}"] if flags else []
     if "plane" in axes:
-        first = ways[-1] if ways else "Choose a plane"
-        ways[-1:] = [f"{first} (a plane per channel: --plane DNA=3,actin=5), or project the planes first"]
+        first = options[-1] if options else "Choose a plane"
+        options[-1:] = [f"{first} (a plane per channel: --plane DNA=3,actin=5), or project the planes first"]
     if "channel of the folder" in others:
-        ways.append("Folders are named as channels: read them with {channel} in --pattern")
+        options.append("Folders are named as channels: read them with {channel} in --pattern")
         others.remove("channel of the folder")
     if others:
-        ways.append(f"Write {{}} for {{{others[0]}}} in --pattern if it tells no images of a site apart")
+        options.append(f"Write {{}} for {{{others[0]}}} in --pattern if it tells no images of a site apart")
     if from_folder:
-        ways.append("If these folders are plates: {plate}/ in --pattern")
-    return ". ".join(ways) + "."
+        options.append("If these folders are plates: {plate}/ in --pattern")
+    return ". ".join(options) + "."
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     return value if value.isalnum() else f"'{value}'"
 
 
-def _lost(name: str, axis: str, wanted: str, known: Sequence[str], channels: Sequence[tuple[str, str]]) -> str:
-    of = f"channel {name!r}" if name else "the images"
-    there = f"it has {axis} {', '.join(known[:5])}" if known else f"its names say no {axis}"
-    message = f"{_FLAGS[axis]} {wanted}: no image of {of} is of {axis} {wanted}; {there}. "
-    if axis == "plane" and known and len(channels) > 1:
-        others = ",".join(f"{other}={known[0] if other == name else wanted}" for other, _ in channels)
+def _lost_channel_message(
+    name: str, axis: str, value: str, known_values: Sequence[str], channels: Sequence[tuple[str, str]]
+) -> str:
+    subject = f"channel {name!r}" if name else "the images"
+    available = f"it has {axis} {', '.join(known_values[:5])}" if known_values else f"its names say no {axis}"
+    message = f"{_FLAGS[axis]} {value}: no image of {subject} is of {axis} {value}; {available}. "
+    if axis == "plane" and known_values and len(channels) > 1:
+        others = ",".join(f"{other}={known_values[0] if other == name else value}" for other, _ in channels)
         return message + f"Give each channel a plane of its own, such as --plane {others}, or leave it out: --channels."
-    return message + f"{did_you_mean(wanted, known)}"
+    return message + f"{did_you_mean(value, known_values)}"

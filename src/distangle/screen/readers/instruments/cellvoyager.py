@@ -17,11 +17,11 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
         OSError: It cannot be read.
     """
     images: dict[str, ImageRecord] = {}
-    waiting: list[ImageRecord] = []
+    open_records: list[ImageRecord] = []
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
         if name == "MeasurementRecord" and attributes.get("Type", "IMG") == "IMG":
-            waiting.append(
+            open_records.append(
                 ImageRecord(
                     well=well_at(attributes.get("Row"), attributes.get("Column")),
                     site=number_of(attributes.get("FieldIndex")),
@@ -31,8 +31,8 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
             )
 
     def end(name: str, text: str) -> None:
-        if name == "MeasurementRecord" and waiting:
-            record = waiting.pop()
+        if name == "MeasurementRecord" and open_records:
+            record = open_records.pop()
             if text:
                 images[key_of(text)] = record
 
@@ -49,7 +49,7 @@ def read_detail(path: AnyPath) -> tuple[float | None, str]:
         ScreenError: It is none.
         OSError: It cannot be read.
     """
-    sides: set[float] = set()
+    sizes: set[float] = set()
     setting = ""
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
@@ -59,13 +59,13 @@ def read_detail(path: AnyPath) -> tuple[float | None, str]:
         elif name == "MeasurementChannel":
             for key in ("HorizontalPixelDimension", "VerticalPixelDimension"):
                 try:
-                    sides.add(float(attributes[key]))
+                    sizes.add(float(attributes[key]))
                 except (KeyError, ValueError):
                     continue
 
     parse_xml(path, root="MeasurementDetail", start=start, end=lambda *_: None)
-    alike = bool(sides) and min(sides) > 0 and max(sides) - min(sides) <= 1e-3 * max(sides)
-    return (min(sides) if alike and max(sides) < 1e4 else None), setting
+    is_consistent = bool(sizes) and min(sizes) > 0 and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    return (min(sizes) if is_consistent and max(sizes) < 1e4 else None), setting
 
 
 def read_setting(path: AnyPath) -> dict[int, str]:
@@ -79,9 +79,9 @@ def read_setting(path: AnyPath) -> dict[int, str]:
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
         number = number_of(attributes.get("Ch")) if name == "Channel" else None
-        said = next((attributes[key].strip() for key in ("Target", "Fluorophore") if attributes.get(key)), "")
-        if number is not None and said:
-            channels[number] = said
+        label = next((attributes[key].strip() for key in ("Target", "Fluorophore") if attributes.get(key)), "")
+        if number is not None and label:
+            channels[number] = label
 
     parse_xml(path, root="MeasurementSetting", start=start, end=lambda *_: None)
     return channels

@@ -22,19 +22,19 @@ def read_harmony(path: AnyPath, *, file: str) -> InstrumentRecord:
         ScreenError: It is no index of Harmony.
         OSError: It cannot be read.
     """
-    reader = _Reader()
+    reader = _IndexParser()
     parse_xml(path, root="EvaluationInputData", start=reader.start, end=reader.end)
     sizes = reader.sizes
-    alike = bool(sizes) and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    is_consistent = bool(sizes) and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
     return InstrumentRecord(
         file=file,
         channels=reader.channels,
-        pixel_size_um=min(sizes) if alike and min(sizes) > 0 else None,
+        pixel_size_um=min(sizes) if is_consistent and min(sizes) > 0 else None,
         images=reader.images,
     )
 
 
-class _Reader:
+class _IndexParser:
     """Collects what the elements say, as they pass by."""
 
     def __init__(self) -> None:
@@ -57,14 +57,14 @@ class _Reader:
         if self._values is None:
             return
         if name == self._outer:
-            self._note(self._values)
+            self._add_record(self._values)
             self._values = None
         elif name.startswith("ImageResolution"):
             self._add_size(text)
         else:
             self._values[name] = text
 
-    def _note(self, values: Mapping[str, str]) -> None:
+    def _add_record(self, values: Mapping[str, str]) -> None:
         channel = number_of(values.get("ChannelID"))
         if channel is not None and values.get("ChannelName"):
             self.channels.setdefault(channel, values["ChannelName"])

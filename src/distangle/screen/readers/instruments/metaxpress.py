@@ -7,7 +7,7 @@ from distangle.errors import ScreenError
 from distangle.screen.readers.instruments.plate_record import InstrumentRecord, number_of
 from distangle.screen.readers.instruments.xml import open_regular
 
-_LARGEST = 4 << 20  # bytes; a plate of 1536 wells has about 20 kB
+_MAX_BYTES = 4 << 20  # bytes; a plate of 1536 wells has about 20 kB
 
 
 def read_htd(path: AnyPath, *, file: str, prefix: str = "") -> InstrumentRecord:
@@ -22,8 +22,8 @@ def read_htd(path: AnyPath, *, file: str, prefix: str = "") -> InstrumentRecord:
         ScreenError: It is none.
         OSError: It cannot be read.
     """
-    with open_regular(path, largest=_LARGEST) as opened:
-        blob = opened.read(_LARGEST + 1)
+    with open_regular(path, max_bytes=_MAX_BYTES) as stream:
+        blob = stream.read(_MAX_BYTES + 1)
     encoding = "utf-16" if blob[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = blob.decode(encoding)
@@ -38,9 +38,9 @@ def read_htd(path: AnyPath, *, file: str, prefix: str = "") -> InstrumentRecord:
         raise ScreenError("it has no NWavelengths and XWells, which every HTD has")
     if "endfile" not in values:
         raise ScreenError("its end is missing (EndFile)")
-    n_waves = min(number_of(_first(values, "nwavelengths")) or 0, 64)
-    channels = {k: name for k in range(1, n_waves + 1) if (name := _first(values, f"wavename{k}"))}
-    n_rows = min(number_of(_first(values, "ywells")) or 0, 64)
+    n_waves = min(number_of(_first_value(values, "nwavelengths")) or 0, 64)
+    channels = {k: name for k in range(1, n_waves + 1) if (name := _first_value(values, f"wavename{k}"))}
+    n_rows = min(number_of(_first_value(values, "ywells")) or 0, 64)
     wells = {
         (row, column)
         for row in range(n_rows)
@@ -50,5 +50,5 @@ def read_htd(path: AnyPath, *, file: str, prefix: str = "") -> InstrumentRecord:
     return InstrumentRecord(file=file, channels=channels, wells=frozenset(wells), prefix=prefix)
 
 
-def _first(values: dict[str, list[str]], key: str) -> str:
+def _first_value(values: dict[str, list[str]], key: str) -> str:
     return next(iter(values.get(key, [])), "")

@@ -13,10 +13,10 @@ from xml.parsers import expat
 from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
 
-_LARGEST = 2 << 30  # bytes: an index of 300,000 images has about 0.5 GB
-_DEEPEST = 64
-_LONGEST = 1 << 16  # characters of one element that are kept
-_PIECE = 1 << 20
+_MAX_BYTES = 2 << 30  # bytes: an index of 300,000 images has about 0.5 GB
+_MAX_DEPTH = 64
+_MAX_TEXT = 1 << 16  # characters of one element that are kept
+_CHUNK = 1 << 20
 
 Start = Callable[[str, Mapping[str, str]], None]
 """Called with the name of an element, without its prefix, and its attributes, likewise."""
@@ -24,7 +24,7 @@ End = Callable[[str, str], None]
 """Called with the name of an element and the text in it."""
 
 
-def open_regular(path: AnyPath, *, largest: int) -> Any:
+def open_regular(path: AnyPath, *, max_bytes: int) -> Any:
     """Open a file for reading its bytes, if it is a regular one of a bounded size.
 
     Raises:
@@ -33,17 +33,17 @@ def open_regular(path: AnyPath, *, largest: int) -> Any:
     """
     if isinstance(path, Path):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not make us wait
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise ScreenError("it is not a regular file")
-        size, opened = found.st_size, os.fdopen(descriptor, "rb")
+        size, stream = status.st_size, os.fdopen(descriptor, "rb")
     else:
-        size, opened = path.size(), path.open("rb")
-    if size > largest:
-        opened.close()
-        raise ScreenError(f"it has {size} bytes; the limit is {largest}")
-    return opened
+        size, stream = path.size(), path.open("rb")
+    if size > max_bytes:
+        stream.close()
+        raise ScreenError(f"it has {size} bytes; the limit is {max_bytes}")
+    return stream
 
 
 def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
@@ -66,37 +66,37 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
     lengths: list[int] = []
 
     def begin(name: str, attributes: dict[str, str]) -> None:
-        local = name.rpartition(":")[2]
-        if not texts and local != root:
-            raise ScreenError(f"its first element is {local!r}, expected {root!r}")
-        if len(texts) == _DEEPEST:
-            raise ScreenError(f"elements are more than {_DEEPEST} deep")
+        local_name = name.rpartition(":")[2]
+        if not texts and local_name != root:
+            raise ScreenError(f"its first element is {local_name!r}, expected {root!r}")
+        if len(texts) == _MAX_DEPTH:
+            raise ScreenError(f"elements are more than {_MAX_DEPTH} deep")
         texts.append([])
         lengths.append(0)
-        start(local, {key.rpartition(":")[2]: value for key, value in attributes.items()})
+        start(local_name, {key.rpartition(":")[2]: value for key, value in attributes.items()})
 
     def finish(name: str) -> None:
         lengths.pop()
         end(name.rpartition(":")[2], "".join(texts.pop()).strip())
 
-    def text(piece: str) -> None:
-        if lengths[-1] < _LONGEST:
-            texts[-1].append(piece[: _LONGEST - lengths[-1]])
-            lengths[-1] += len(piece)
+    def text(chunk: str) -> None:
+        if lengths[-1] < _MAX_TEXT:
+            texts[-1].append(chunk[: _MAX_TEXT - lengths[-1]])
+            lengths[-1] += len(chunk)
 
-    def forbidden(*_: object) -> Any:
+    def refuse(*_: object) -> Any:
         raise ScreenError("it declares a document type or entities, which no instrument writes")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, text
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = forbidden
-    with open_regular(path, largest=_LARGEST) as opened:
-        read = 0
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = refuse
+    with open_regular(path, max_bytes=_MAX_BYTES) as stream:
+        n_read = 0
         try:
-            while piece := opened.read(_PIECE):
-                read += len(piece)
-                if read > _LARGEST:
-                    raise ScreenError(f"it has more than {_LARGEST} bytes")
-                parser.Parse(piece)
+            while chunk := stream.read(_CHUNK):
+                n_read += len(chunk)
+                if n_read > _MAX_BYTES:
+                    raise ScreenError(f"it has more than {_MAX_BYTES} bytes")
+                parser.Parse(chunk)
             parser.Parse(b"", True)  # noqa: FBT003 - expat takes no name here
         except (expat.ExpatError, ValueError) as error:
             if isinstance(error, ScreenError):

@@ -144,8 +144,8 @@ class Mismatches:
         if not is_whole_plate:
             return problems
         # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
-        found = f"no image of the whole plate ({len(rows)} rows)"
-        return [dataclasses.replace(problems[0], row="", well="", found=found, count=len(rows))]
+        description = f"no image of the whole plate ({len(rows)} rows)"
+        return [dataclasses.replace(problems[0], row="", well="", found=description, count=len(rows))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,11 @@ class UnmatchedSite:
 
 
 def join_metadata(
-    result: ReaderResult, labels: WellMetadata, *, aside: Sequence[Problem] = (), mismatches: Mismatches | None = None
+    result: ReaderResult,
+    labels: WellMetadata,
+    *,
+    refusals: Sequence[Problem] = (),
+    mismatches: Mismatches | None = None,
 ) -> None:
     """Give every site the row of its well; refuse what has no partner.
 
@@ -185,75 +189,75 @@ def join_metadata(
         result: Its entries have images each, and their extra columns stay before the rows'. What only the rows name of
             experiment and plate is taken from them. Gets the refusals, and counts the rows that are no site's.
         labels: The rows.
-        aside: Refusals of other sites: the row of such a well has found its images.
+        refusals: Refusals of other sites: the row of such a well has found its images.
         mismatches: Says what is refused; None for the usual words.
     """
     mismatches = mismatches or Mismatches()
     shared = labels.keys & result.keys
-    rows, problems = _one_per_well(labels, shared)
+    rows, problems = _drop_repeated_rows(labels, shared)
     refused_wells = {_key_of(problem, shared) for problem in [*labels.problems, *problems]}
     row_of = {(_key_of(row, shared), row.site): row for row in rows}
-    used = {key for problem in aside if (key := (_key_of(problem, shared), 0)) in row_of}
+    used = {key for problem in refusals if (key := (_key_of(problem, shared), 0)) in row_of}
     sites, result.entries = result.entries, []
-    strangers: list[SiteRecord] = []
-    shifts = _shifts([*sites, *aside], rows, shared, may_count_from_zero=mismatches.may_count_from_zero)
+    unmatched: list[SiteRecord] = []
+    shifts = _shifts([*sites, *refusals], rows, shared, may_count_from_zero=mismatches.may_count_from_zero)
     for site in sites:
         well = _key_of(site, shared)
         key = (well, site.site) if (well, site.site) in row_of else (well, 0)
         if key not in row_of:
-            strangers.append(site)
+            unmatched.append(site)
             continue
         used.add(key)
         row = row_of[key]
         shift = shifts.get(_plate_of(site, shared), PlateShift())
-        joined = _labelled(site, row, result.keys)
+        labeled = _add_labels(site, row, result.keys)
         if shift.is_certain:
             problem: Problem | None = mismatches.of_shifted_plate(site, row, shift)
         elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
-            problem = _of_two_cell_types(site, row)
+            problem = _cell_type_problem(site, row)
         else:
-            problem = mismatches.of_joined(joined, row)
+            problem = mismatches.of_joined(labeled, row)
         if problem is None:
-            result.entries.append(joined)
+            result.entries.append(labeled)
         else:
             problems.append(problem)
-    with_rows = {_plate_of(row, shared) for row in rows}
+    plates_with_rows = {_plate_of(row, shared) for row in rows}
     problems += mismatches.without_row(
         [
             UnmatchedSite(
                 site=site,
                 was_refused=_key_of(site, shared) in refused_wells,
-                plate_has_rows=_plate_of(site, shared) in with_rows,
-                advice=shifts.get(_plate_of(site, shared), PlateShift()).words,
+                plate_has_rows=_plate_of(site, shared) in plates_with_rows,
+                advice=shifts.get(_plate_of(site, shared), PlateShift()).advice,
             )
-            for site in strangers
+            for site in unmatched
         ]
     )
-    places: list[SiteRecord | Problem] = [*sites, *aside]
-    with_images = {_plate_of(place, shared) for place in places}
+    with_known_images: list[SiteRecord | Problem] = [*sites, *refusals]
+    plates_with_images = {_plate_of(place, shared) for place in with_known_images}
     by_plate: dict[tuple[str, str], list[SiteRecord]] = defaultdict(list)
     for key, row in row_of.items():
         if key not in used:
             by_plate[_plate_of(row, shared)].append(row)
-    for plate, lonely in by_plate.items():
-        advice = shifts.get(plate, PlateShift()).words
-        problems += mismatches.without_images(lonely, advice, is_whole_plate=plate not in with_images)
+    for plate, missing_rows in by_plate.items():
+        advice = shifts.get(plate, PlateShift()).advice
+        problems += mismatches.without_images(missing_rows, advice, is_whole_plate=plate not in plates_with_images)
     result.problems += [*labels.problems, *problems]
     result.found += labels.n_rows - len(used)
     result.extra_columns += labels.extra_columns
     result.tables += labels.tables
 
 
-def _one_per_well(labels: WellMetadata, shared: frozenset[str]) -> tuple[list[SiteRecord], list[Problem]]:
+def _drop_repeated_rows(labels: WellMetadata, shared: frozenset[str]) -> tuple[list[SiteRecord], list[Problem]]:
     # An experiment that only the table knows does not tell two rows of one well apart.
     row_of: dict[int, SiteRecord] = {}
-    alike: list[SiteRecord] = []
+    normalized: list[SiteRecord] = []
     for row in labels.rows:
         experiment, plate = _plate_of(row, shared)
-        alike.append(dataclasses.replace(row, experiment=experiment, plate=plate))
-        row_of[id(alike[-1])] = row
-    kept, problems = drop_duplicates(alike, site_hint="Keep one row per well of a plate.")
-    return [row_of[id(row)] for row in kept], problems
+        normalized.append(dataclasses.replace(row, experiment=experiment, plate=plate))
+        row_of[id(normalized[-1])] = row
+    unique, problems = drop_duplicates(normalized, site_hint="Keep one row per well of a plate.")
+    return [row_of[id(row)] for row in unique], problems
 
 
 def _key_of(place: SiteRecord | Problem, shared: frozenset[str]) -> Key | None:
@@ -268,11 +272,11 @@ def _plate_of(place: SiteRecord | Problem, shared: frozenset[str]) -> tuple[str,
     )
 
 
-def _labelled(site: SiteRecord, row: SiteRecord, known: frozenset[str]) -> SiteRecord:
+def _add_labels(site: SiteRecord, row: SiteRecord, keys: frozenset[str]) -> SiteRecord:
     return dataclasses.replace(
         site,
-        experiment=site.experiment if "experiment" in known or not row.experiment else row.experiment,
-        plate=site.plate if "plate" in known or not row.plate else row.plate,
+        experiment=site.experiment if "experiment" in keys or not row.experiment else row.experiment,
+        plate=site.plate if "plate" in keys or not row.plate else row.plate,
         cell_type=row.cell_type or site.cell_type,
         perturbation=row.perturbation,
         role=row.role,
@@ -293,20 +297,20 @@ def _shifts(
 ) -> dict[tuple[str, str], PlateShift]:
     """Return for each plate by what shift its rows would meet its images, if by one."""
     images: dict[tuple[str, str], set[Position]] = defaultdict(set)
-    written: dict[tuple[str, str], set[Position]] = defaultdict(set)
-    for places, wells in ((sites, images), (rows, written)):
+    table_wells: dict[tuple[str, str], set[Position]] = defaultdict(set)
+    for places, wells in ((sites, images), (rows, table_wells)):
         for place in places:
             position = split_well(place.well)
             if position is not None:
                 wells[_plate_of(place, shared)].add(position)
     return {
-        plate: detect_shift(wells, written[plate], may_count_from_zero=may_count_from_zero)
+        plate: detect_shift(wells, table_wells[plate], may_count_from_zero=may_count_from_zero)
         for plate, wells in images.items()
-        if plate in written
+        if plate in table_wells
     }
 
 
-def _of_two_cell_types(site: SiteRecord, row: SiteRecord) -> Problem:
+def _cell_type_problem(site: SiteRecord, row: SiteRecord) -> Problem:
     return site.problem(
         "two cell types",
         found=f"{site.cell_type} in the name, {row.cell_type} in {row.table} line {row.line}",

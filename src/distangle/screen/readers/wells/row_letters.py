@@ -12,26 +12,26 @@ Position = tuple[int, int]
 def small_rows(
     plate: PlateNames,
     others: Sequence[PlateNames],
-    alike: Sequence[PlateNames],
+    same_side: Sequence[PlateNames],
     size: Position | None,
     *,
-    large: bool,
-    sure: bool,
+    has_large: bool,
+    is_certain: bool,
 ) -> bool | Doubt:
     """Return whether small letters are rows after Z or only small; or a doubt."""
-    if not _may_be_behind_z(plate) or any(other.has_two_letters for other in alike):
+    if not _may_be_behind_z(plate) or any(other.has_two_letters for other in same_side):
         return False
     mixed = plate.is_mixed
-    if not mixed and any(max(other.small_letters, default="") > "f" for other in alike):
+    if not mixed and any(max(other.small_letters, default="") > "f" for other in same_side):
         return False
     if size is not None:
         return size[0] > 26
-    if mixed and large:
+    if mixed and has_large:
         return True
     if mixed and any(other.places for other in others) and not _both_cases(plate) and not any(map(_has_z, others)):
         return False
-    if not mixed and (sure or not large):
-        return sure
+    if not mixed and (is_certain or not has_large):
+        return is_certain
     return _doubt_of_case(plate)
 
 

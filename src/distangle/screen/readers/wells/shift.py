@@ -8,8 +8,8 @@ from distangle.screen.indexing.records import SiteRecord
 from distangle.screen.plates import PlateTransform, Position
 from distangle.screen.problems import Problem
 
-_FARTHEST = 4  # wells; who slips farther has another plate
-_ENOUGH = 4  # wells; fewer may meet by chance
+_MAX_STEPS = 4  # wells; who slips farther has another plate
+_MIN_WELLS = 4  # wells; fewer may meet by chance
 
 
 @dataclass(frozen=True)
@@ -17,18 +17,18 @@ class PlateShift:
     """What brings a plate's wells and its table together; false without a shift.
 
     Attributes:
-        words: A sentence, or "".
+        advice: A sentence, or "".
         is_certain: By it every well has its row and every row its well, so wells that meet as they are have the rows
             of their neighbours.
         transform: What brings the wells with images to their rows.
     """
 
-    words: str = ""
+    advice: str = ""
     is_certain: bool = False
     transform: PlateTransform = PlateTransform()
 
     def __bool__(self) -> bool:
-        return bool(self.words)
+        return bool(self.advice)
 
 
 def detect_shift(images: Set[Position], rows: Set[Position], *, may_count_from_zero: bool = False) -> PlateShift:
@@ -45,14 +45,14 @@ def detect_shift(images: Set[Position], rows: Set[Position], *, may_count_from_z
     if len(images) < 3 or images <= rows:
         return PlateShift()
     for transform in _CANDIDATES:
-        moved = transform.apply_to_set(images)
-        if moved <= rows:
-            words = f"All wells would match {_words(transform, may_count_from_zero=may_count_from_zero)}"
-            return PlateShift(words, is_certain=moved == rows and len(images) >= _ENOUGH, transform=transform)
+        transformed = transform.apply_to_set(images)
+        if transformed <= rows:
+            advice = f"All wells would match {_describe_transform(transform, may_count_from_zero=may_count_from_zero)}"
+            return PlateShift(advice, is_certain=transformed == rows and len(images) >= _MIN_WELLS, transform=transform)
     return PlateShift()
 
 
-_STEPS = range(-_FARTHEST, _FARTHEST + 1)
+_STEPS = range(-_MAX_STEPS, _MAX_STEPS + 1)
 _CANDIDATES = (
     PlateTransform(transposed=True),
     *(
@@ -75,14 +75,16 @@ def shifted_row_problem(site: SiteRecord, row: SiteRecord, shift: PlateShift) ->
         "table beside its wells",
         found=f"{row.perturbation!r} in {row.table} line {row.line}",
         expected="the row of this well; the table of the plate has moved against its images",
-        fix=shift.words,
+        fix=shift.advice,
     )
 
 
-def _words(transform: PlateTransform, *, may_count_from_zero: bool) -> str:
+def _describe_transform(transform: PlateTransform, *, may_count_from_zero: bool) -> str:
     if transform.transposed:
         return "with rows and columns swapped: correct the table."
-    shift = " and ".join(filter(None, [_step(transform.rows, "row"), _step(transform.columns, "column")]))
+    shift = " and ".join(
+        filter(None, [_describe_step(transform.rows, "row"), _describe_step(transform.columns, "column")])
+    )
     base = _FROM_ZERO.get((transform.rows, transform.columns), "") if may_count_from_zero else ""
     return f"if the table were shifted by {shift}: correct it.{base}"
 
@@ -97,7 +99,7 @@ _FROM_ZERO = {
 }
 
 
-def _step(by: int, what: str) -> str:
+def _describe_step(by: int, what: str) -> str:
     if not by:
         return ""
     # The images' wells were moved to meet the table's: the table has to go the other way.

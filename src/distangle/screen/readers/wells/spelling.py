@@ -12,7 +12,7 @@ Form = Literal["letters", "figures", "number", "part"]
 Side = Literal["images", "tables"]
 
 _LETTERS = re.compile(r"(?:well[-_ ]*)?([A-Z]{1,2})[-_: ]*([0-9]{1,4})", re.IGNORECASE)
-_FIGURES = re.compile(r"r(?:ow)?[-_ ]*([0-9]{1,4})[-_, ]*c(?:ol(?:umn)?)?[-_ ]*([0-9]{1,4})", re.IGNORECASE)
+_ROW_AND_COLUMN = re.compile(r"r(?:ow)?[-_ ]*([0-9]{1,4})[-_, ]*c(?:ol(?:umn)?)?[-_ ]*([0-9]{1,4})", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:well[-_ ]*)?([0-9]{1,5})(?:\.0+)?", re.IGNORECASE)
 _PART = re.compile(r"[A-Z]{1,2}[0-9]{1,3}[-_.:/ ][A-Z][0-9]{1,2}", re.IGNORECASE)
 
@@ -75,7 +75,7 @@ def spelling_of(name: str) -> Spelling | None:
     text = name.strip()
     if not text.isascii():
         return None
-    if match := _FIGURES.fullmatch(text):
+    if match := _ROW_AND_COLUMN.fullmatch(text):
         return Spelling("figures", "", int(match[1]), int(match[2]))
     if match := _NUMBER.fullmatch(text):
         return Spelling("number", "", 0, int(match[1]))
