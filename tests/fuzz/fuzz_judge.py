@@ -90,7 +90,7 @@ def judge(d: Draft, folder: Path, *, reader: Callable[..., Screen] = index) -> V
 
 
 _MAY_BE_SAID = ("plate", "moments", "channels", "channel ")
-_ASIDE = ("name not understood", "images that no row names", *sorted(HARMLESS))
+_ASIDE = ("name not recognized", "images without a table row", *sorted(HARMLESS))
 
 
 def _is_said(d: Draft, screen: Screen, line: str) -> bool:

@@ -183,7 +183,7 @@ def test_files_found_by_their_names_alone_are_said_to_be(gallery: Gallery) -> No
     screen = index(images, layout="cellpainting", tables=gallery.root / "workspace")
     assert screen.sites["path_1"].tolist() == ["A01_1_1.tiff"]
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "files found by name alone", 2]
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "files matched by name only", 2]
 
 
 def test_urls_may_stand_in_one_column(gallery: Gallery) -> None:
@@ -234,7 +234,7 @@ def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) 
     ]
     assert screen.card.perturbations == ("J5", "JCP2022_033924", "JCP2022_999999")
     assert conservation_line(screen) == "found 6 = indexed 5 + refused 1"  # A06 has no image
-    warned = screen.problems[screen.problems["kind"] == "perturbation not known"]
+    warned = screen.problems[screen.problems["kind"] == "perturbation unknown"]
     assert warned[["severity", "file", "found", "count"]].to_numpy().tolist() == [
         ["warning", "well.csv", "JCP2022_UNKNOWN", 2],
         ["warning", "well.csv", "JCP2022_900001", 1],
@@ -367,7 +367,7 @@ def test_images_that_no_row_names_are_listed_by_folder(gallery: Gallery) -> None
     gallery.images("P1", "stray.tiff")
     gallery.images("P7", "A01_1_1.tiff", "A01_1_2.tiff", "notes.txt")
     screen = indexed(gallery, channels=["DNA"])
-    listed = screen.problems[screen.problems["kind"] == "images that no row names"]
+    listed = screen.problems[screen.problems["kind"] == "images without a table row"]
     assert listed[["severity", "file", "found", "count"]].to_numpy().tolist() == [
         ["warning", "images/B1/images/P1/Images", "stray.tiff", 1],
         ["warning", "images/B1/images/P7/Images", "A01_1_1.tiff, A01_1_2.tiff", 2],

@@ -64,7 +64,7 @@ def test_a_table_with_the_same_rows_and_more_columns_counts_once_and_is_named(tm
     files = {"load_data.csv": rows("P1", "A01", "A02"), "load_data_with_illum.csv": wide}
     screen = indexed(write(tmp_path / "in", files))
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    assert told(screen, "table that repeats another") == [["warning", "in/load_data_with_illum.csv", 2]]
+    assert told(screen, "repeated table rows") == [["warning", "in/load_data_with_illum.csv", 2]]
     fix = screen.problems.iloc[0]["fix"]
     assert fix == "Nothing, if the columns 'Metadata_Dose' are not needed; else keep this table alone in its folder."
 
@@ -218,4 +218,4 @@ def test_a_table_of_images_may_be_csv_in_one_folder_and_parquet_in_another(tmp_p
     pd.DataFrame([columns]).to_csv(root / "b/load_data.csv", index=False)
     screen = indexed(root)
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    assert told(screen, "table that repeats another") == [["warning", "b/load_data.parquet", 1]]
+    assert told(screen, "repeated table rows") == [["warning", "b/load_data.parquet", 1]]

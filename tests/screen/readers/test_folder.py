@@ -167,7 +167,7 @@ def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -
     ]
     kept = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
     assert kept == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
-    remark = screen.problems[screen.problems["kind"] == "name not understood"].iloc[0]
+    remark = screen.problems[screen.problems["kind"] == "name not recognized"].iloc[0]
     assert (remark["file"], remark["found"], remark["count"]) == ("p1", "R99.tif, notes.png", 2)
     missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]
     assert (missing["file"], missing["channel"], missing["site"]) == ("p1/C10_s1_w1.tif", "2", "1")
@@ -195,7 +195,7 @@ def test_a_channel_that_few_sites_have_has_to_be_chosen(tmp_path: Path) -> None:
     screen = indexed(tmp_path, channels=["1", "DNA=02"])
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     remark = screen.problems.iloc[0]
-    assert (remark["severity"], remark["kind"], remark["channel"]) == ("warning", "channel not asked for", "7")
+    assert (remark["severity"], remark["kind"], remark["channel"]) == ("warning", "channel not selected", "7")
     with pytest.raises(ScreenError, match="no file has the channel '3'. Known: 1, 2, 7"):
         indexed(tmp_path, channels=["3"])
     with pytest.raises(ScreenError, match="every channel once"):
@@ -215,7 +215,7 @@ def test_strange_folders_and_names_neither_hang_nor_get_in(tmp_path: Path) -> No
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
     assert sorted(refusals(screen)) == [("no image", "A03"), ("unreadable file", "A04")]
-    names = screen.problems.loc[screen.problems["kind"] == "name not understood", "found"].tolist()
+    names = screen.problems.loc[screen.problems["kind"] == "name not recognized", "found"].tolist()
     assert names == ["=cmd_s1_w1.tif, A05\\n_s1_w1.tif, A06\\udcff_s1_w1.tif"]
     assert (screen.problems["kind"] == "folder not listed").sum() == 1
 
@@ -322,7 +322,7 @@ def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     assert set(screen.sites["plate"]) == {"P9"}
     assert set(screen.sites["experiment"]) == {"E5"}
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate named by the table", "P9"]
+    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate name taken from table", "P9"]
     with pytest.raises(ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Say which.*\{plate=P8\} in --pattern"):
         labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n")
 
@@ -378,7 +378,7 @@ def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate
         ["p2", "A01", "x"],
         ["p2", "B07", "y"],
     ]
-    beside = screen.problems[screen.problems["kind"] == "table beside its wells"]
+    beside = screen.problems[screen.problems["kind"] == "plate map shifted"]
     assert sorted(beside["well"]) == [f"{row}0{column}" for row in "ABC" for column in (3, 4)]
     assert beside["found"].tolist()[0] == "'A1' in wells.csv line 2"
     assert set(beside["fix"]) == {"All wells would match if the table were shifted by 2 columns back: correct it."}

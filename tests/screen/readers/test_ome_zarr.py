@@ -149,7 +149,7 @@ def test_every_fault_of_the_metadata_is_refused_by_well(tmp_path: Path) -> None:
                 ("missing channel", "B2", "2"),
                 ("size or bit depth", "B03", "1"),
             ],
-            *[("well contradicts itself", "B4", ""), ("bad well", "", ""), ("no image", "ZZ99", "")],
+            *[("well index contradicts path", "B4", ""), ("bad well", "", ""), ("no image", "ZZ99", "")],
             *[("duplicate row", "A01", "1"), ("duplicate row", "A01", "2")],
         ]
     )
@@ -191,7 +191,7 @@ def test_two_acquisitions_of_a_well_are_no_sites_of_it(tmp_path: Path, version: 
         ["A03", 1, "1"],
     ]
     assert refusals(chosen) == [("no image", "A2", "")]
-    left = chosen.problems[chosen.problems["kind"] == "acquisition not asked for"].iloc[0]
+    left = chosen.problems[chosen.problems["kind"] == "acquisition not selected"].iloc[0]
     assert (left["severity"], left["file"], left["count"]) == ("warning", "P1.zarr/A/1", 2)
     assert indexed(tmp_path, acquisition="1").sites["path_1"].tolist() == chosen.sites["path_1"].tolist()
     with pytest.raises(ScreenError, match=r"--acquisition 7: no plate has .* Known: 0, 1, Monday, Tuesday"):

@@ -134,7 +134,7 @@ def test_images_beside_their_plates_are_named(tmp_path: Path) -> None:
     lab.site("validation/HUVEC-02/Plate1", "B02", 1)
     (lab.root / "train/HUVEC-01/notes").mkdir()
     screen = indexed(lab)
-    strays = screen.problems[screen.problems["kind"] == "name not understood"]
+    strays = screen.problems[screen.problems["kind"] == "name not recognized"]
     assert set(strays["severity"]) == {"warning"}
     assert sorted(strays["file"]) == [
         *[".", "train", "train/HUVEC-01", "train/HUVEC-01/Plate1/sub", "train/HUVEC-01/PlateX", "validation/HUVEC-02"]
@@ -276,9 +276,9 @@ def test_a_plate_whose_table_moved_is_refused_whole_and_the_move_is_said(rxrx1: 
     screen = indexed(rxrx1)
     assert set(screen.sites["experiment"]) == {"HUVEC-01"}  # the other plates stay
     refused = screen.problems[screen.problems["plate"] == "2"]
-    assert refused["kind"].value_counts().to_dict() == {"table beside its wells": 9, "no table row": 3, "no image": 3}
+    assert refused["kind"].value_counts().to_dict() == {"plate map shifted": 9, "no table row": 3, "no image": 3}
     assert set(refused["fix"]) == {"All wells would match if the table were shifted by 1 column back: correct it."}
-    of_b05 = refused[(refused["well"] == "B05") & (refused["kind"] == "table beside its wells")].iloc[0]
+    of_b05 = refused[(refused["well"] == "B05") & (refused["kind"] == "plate map shifted")].iloc[0]
     assert of_b05["found"] == "'sirna_4' in test.csv line 2"
     assert conservation_line(screen) == "found 21 = indexed 6 + refused 15"
 

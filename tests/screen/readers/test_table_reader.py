@@ -155,7 +155,7 @@ def test_sites_of_a_well_that_tell_of_two_perturbations_are_refused(lab_table: W
     rows = [("p1", "A01", name, *paths(f"A01{name}"), site) for name, site in (("a", "1"), ("b", "2"))]
     screen = indexed(lab_table([header, *rows, ("p1", "A02", "a", *paths("A02"), "1")]))
     assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
-    assert reasons(screen) == {"well contradicts itself": "'a' (treatment), 'b' (treatment)"}
+    assert reasons(screen) == {"well index contradicts path": "'a' (treatment), 'b' (treatment)"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Acquisitions of OME-Zarr plates that were measured more than once."""
+"""Match acquisitions of OME-Zarr plates that were measured more than once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,30 +16,30 @@ class Acquisitions:
     Source: OME-NGFF 0.4 and 0.5, "plate" and "well" metadata
 
     Attributes:
-        names: Id of each acquisition that the plate lists, and its name, "" where it has none.
-        used: Ids that its fields name, as far as they were read.
+        names: Id and name of each acquisition that the plate lists; "" for a missing name.
+        used: Ids in the metadata of the fields read so far.
     """
 
     names: Mapping[str, str]
     used: set[str] = field(default_factory=set)
 
     def describe(self, identifier: str) -> str:
-        """Return an acquisition by id and name."""
+        """Return an acquisition as text: id and name."""
         name = self.names.get(identifier, "")
-        return f"{identifier} ({name})" if name else identifier or "without a number"
+        return f"{identifier} ({name})" if name else identifier or "without an id"
 
     def matches(self, identifier: str, requested: str) -> bool:
-        """Tell whether a field is of the requested acquisition, by id or by name."""
+        """Test whether an acquisition is the requested one, by id or by name."""
         name = self.names.get(identifier, "")
         return bool(identifier) and (
             is_same_value(identifier, requested) or name.casefold() == requested.casefold() != ""
         )
 
     def contradiction(self, identifiers: Sequence[str]) -> str:
-        """Return why the fields of a well cannot be sites of it; "" if they can.
+        """Return why fields cannot all be sites of one well; "" if they can.
 
         Args:
-            identifiers: The acquisition of each field, "" where none is told.
+            identifiers: The acquisition of each field; "" if unknown.
         """
         counts = Counter(identifiers)
         if len(counts) > 1:
@@ -55,23 +55,23 @@ class Acquisitions:
 
 
 def read_acquisitions(plate: Mapping[str, Any]) -> Acquisitions:
-    """Return the acquisitions that a plate's metadata list; those without id are not."""
+    """Read the acquisitions with an id from the metadata of a plate."""
     entries = plate.get("acquisitions")
     valid = [item for item in entries if isinstance(item, dict) and "id" in item] if isinstance(entries, list) else []
     return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in valid})
 
 
 def require_acquisition(acquisition: str, plates: Iterable[Acquisitions]) -> None:
-    """Refuse an acquisition that neither a plate nor a field of it names.
+    """Refuse an acquisition that no plate and no field names.
 
     Args:
-        acquisition: By id or by name.
-        plates: After their fields were read.
+        acquisition: Id or name.
+        plates: The acquisitions of each plate, after its fields were read.
 
     Raises:
-        ScreenError: None is called so.
+        ScreenError: No acquisition has this id or name.
     """
     names = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
     if not any(is_same_value(acquisition, name) for name in names):
-        message = f"--acquisition {acquisition}: no plate has an acquisition of this number or name. "
+        message = f"--acquisition {acquisition}: no plate has an acquisition with this id or name. "
         raise ScreenError(message + did_you_mean(acquisition, names))

@@ -1,4 +1,4 @@
-"""Read Cell Painting plates: `load_data.csv` or Harmony's names, with plate maps."""
+"""Read Cell Painting plates: `load_data.csv` or Harmony file names, with plate maps."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -33,13 +33,13 @@ _HARMONY = "harmony"
 def find_cellpainting(request: IndexOptions) -> ReaderResult:
     """Find the sites of Cell Painting plates.
 
-    Sites: the rows of every `load_data.csv` below `tables` (or the source); where there is none, the files that
-    Harmony named (`r01c01f01p01-ch1sk1fk1fl1.tiff`), or those that follow `pattern`. What was done to the wells: the
-    rows themselves, `barcode_platemap.csv` with the maps in `platemap/`, JUMP's `well.csv`, and tables of perturbations
-    beside them. A batch is an experiment.
+    The sites are the rows of every `load_data.csv` below `tables` (or the source). Without `load_data.csv` they are the
+    files that match `pattern` or Harmony's names (`r01c01f01p01-ch1sk1fk1fl1.tiff`). Well metadata come from the rows,
+    from `barcode_platemap.csv` with the maps in `platemap/`, from JUMP's `well.csv`, and from perturbation tables.
+    A batch is an experiment.
 
     Raises:
-        ScreenError: Neither tables nor images, or tables that do not fit together.
+        ScreenError: There are no tables and no images, or the tables are inconsistent.
     """
     if not request.source.exists():
         raise ScreenError(f"{request.source} does not exist. Expected a folder of Cell Painting plates.")
@@ -135,18 +135,18 @@ def _no_channel_problems(tables: Sequence[SourceTable]) -> list[Problem]:
         [table.path for table in tables],
         found="no column of images",
         expected="columns FileName_DNA and PathName_DNA, or URL_DNA, for every channel",
-        fix="Give its columns such names, or take it out.",
+        fix="Rename its columns, or remove the table.",
     )
 
 
 def _matched_by_name_problem(source: AnyPath, count: int) -> Problem:
     return Problem(
         severity="warning",
-        kind="files found by name alone",
+        kind="files matched by name only",
         file=".",
         found=f"{count} files in {source} itself",
         expected="the folder that the table names",
-        fix="Nothing, if they are of the plate that the table says; files of another plate may have the same names.",
+        fix="No action needed if they are of the plate in the table; files of another plate may have the same names.",
         count=count,
     )
 
@@ -160,12 +160,14 @@ def _from_file_names(
 ) -> tuple[ReaderResult, WellMetadata | None]:
     source = request.source
     if not source.is_dir() or request.tables_only:
-        raise ScreenError(f"No load_data.csv below {request.tables or source}. Name it or its folder: --tables.")
+        raise ScreenError(
+            f"No load_data.csv below {request.tables or source}. Name the file or its folder with --tables."
+        )
     pattern = parse_pattern(request.pattern or _HARMONY)
     image_list = list_images(source, pattern)
     if image_list.has_no_match:
-        message = f"Neither a load_data.csv nor an image named like {pattern.text!r} below {source}. Name the tables: "
-        message += "--tables FOLDER; or say how the images are named: --pattern."
+        message = f"No load_data.csv and no image that matches {pattern.text!r} below {source}. Name the folder of the "
+        message += "tables, --tables FOLDER, or the pattern of the file names, --pattern."
         raise ScreenError(message)
     images = image_list.images
     for image in images:
@@ -209,15 +211,13 @@ def _batch_of_table(table: SourceTable) -> str:
 
 
 def _check_mapping(mapping: Mapping[str, str], result: ReaderResult, labels: WellMetadata | None) -> None:
-    """Refuse a mapping that no table knows: one table need not know all of it."""
+    """Refuse a mapped column that no table has; each table may have only some."""
     columns = {*result.extra_columns, *result.notes.get("columns", {}).values()}
     if labels is not None:
         columns |= {*labels.extra_columns, *labels.columns.values()}
     for field, column in mapping.items():
         if field not in FIELD_NAMES:
-            raise ScreenError(
-                f"--map {field}={column}: we have no column {field!r}. {did_you_mean(field, FIELD_NAMES)}"
-            )
+            raise ScreenError(f"--map {field}={column}: unknown field {field!r}. {did_you_mean(field, FIELD_NAMES)}")
         if column and column not in columns:
             raise ScreenError(
                 f"--map {field}={column}: no table has a column {column!r}. {did_you_mean(column, columns)}"

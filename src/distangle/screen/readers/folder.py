@@ -18,7 +18,7 @@ from distangle.screen.readers.filenames.instrument_patterns import (
 )
 from distangle.screen.readers.filenames.pattern import FIELDS, FILE_NAME_OPTIONS, Pattern, parse_pattern
 from distangle.screen.readers.filenames.plane_and_time import PlaneChoice, choose_plane
-from distangle.screen.readers.filenames.scan import NAME_NOT_UNDERSTOOD, folders_below
+from distangle.screen.readers.filenames.scan import NAME_NOT_RECOGNIZED, folders_below
 from distangle.screen.readers.instruments.agreement import reconcile_records
 from distangle.screen.readers.wells.columns import apply_controls
 from distangle.screen.readers.wells.join_metadata import WellMetadata, join_metadata
@@ -26,45 +26,42 @@ from distangle.screen.readers.wells.table_set import MetadataTables, read_tables
 from distangle.screen.readers.wells.well_names import resolve_names
 from distangle.screen.roles import named_channels
 
-_MAX_SAMPLE = 2000  # files looked at to guess a pattern
+_MAX_SAMPLE = 2000  # file names from which a pattern is inferred
 
 
 def find_folder(request: IndexOptions) -> ReaderResult:
-    """Find sites by a pattern of file names, and their wells in `tables`.
+    """Find sites by a pattern of file names, and well metadata in `tables`.
 
-    Where the pattern has no plate, the folder of a file names it; without an experiment all are one, `all`;
-    without a site every well has one. Without a table nothing is known of the wells.
+    If the pattern has no plate, the folder of a file names its plate. Without an experiment every file belongs to the
+    experiment `all`; without a site every well has one site. Without a table the wells have no labels.
 
     Raises:
-        ScreenError: The pattern cannot be read or fits no file, the channels cannot be told, or `tables` is no
-            table of wells.
+        ScreenError: The pattern is invalid or matches no file, the channels are ambiguous, or `tables` is not a table
+            of wells.
     """
     source = request.source
     if not source.is_dir():
-        raise ScreenError(f"{source} is no folder. Expected the folder of the images.")
+        raise ScreenError(f"{source} is not a folder. Expected the folder of the images.")
     if request.tables_only:
-        raise ScreenError(
-            "Layout 'folder' finds the wells by their images: leave --tables-only away, or use --layout table."
-        )
+        raise ScreenError("Layout 'folder' finds wells by their images. Omit --tables-only, or use --layout table.")
     if request.pattern is None:
-        raise ScreenError(
-            f"Layout 'folder' needs --pattern. {infer_pattern(source) or _wellless_instrument_advice(source) or _EXAMPLE}"
-        )
+        advice = infer_pattern(source) or _wellless_instrument_advice(source) or _EXAMPLE
+        raise ScreenError(f"Layout 'folder' needs --pattern. {advice}")
     pattern = parse_pattern(request.pattern)
     extra = tuple(name for name in pattern.names if name not in FIELDS)
     tables = None if request.tables is None else read_tables(request.tables, request.mapping, missing=request.missing)
     named_plates = set() if tables is None else tables.named_plates
     image_list = list_images(source, pattern, extra=extra, named_plates=named_plates)
     if image_list.has_no_match:
-        unmatched = [problem for problem in image_list.problems if problem.kind == NAME_NOT_UNDERSTOOD]
-        message = f"No file below {source} is named like {pattern.text!r}. "
+        unmatched = [problem for problem in image_list.problems if problem.kind == NAME_NOT_RECOGNIZED]
+        message = f"No file name below {source} matches {pattern.text!r}. "
         thumbnails = next(
             (f", only {problem.found}" for problem in image_list.problems if problem.kind == THUMBNAILS_IGNORED), ""
         )
         message += (
-            f"There is {unmatched[0].file}/{unmatched[0].found.split(', ')[0]}. "
+            f"An example is {unmatched[0].file}/{unmatched[0].found.split(', ')[0]}. "
             if unmatched
-            else f"There is no image at all{thumbnails}. "
+            else f"There is no image{thumbnails}. "
         )
         message += infer_pattern(source) or _wellless_instrument_advice(source)
         raise ScreenError(message.rstrip())
@@ -79,7 +76,7 @@ def _build_result(
     pattern: Pattern,
     extra: tuple[str, ...],
 ) -> ReaderResult:
-    """Make sites of pictures, and give them the labels of the request's table."""
+    """Group images into sites and join the labels of the table."""
     images = image_list.images
     result = ReaderResult(
         source=request.source,
@@ -111,7 +108,7 @@ def _build_result(
         result.notes["columns"] = dict(reading.labels.columns)
         join_metadata(result, reading.labels, refusals=refusals)
     elif request.mapping:
-        raise ScreenError("--map names columns of a table: name the table too, --tables FILE.")
+        raise ScreenError("--map names columns of a table, and there is no table. Name it with --tables FILE.")
     apply_controls(result.entries, request.controls)
     return result
 
@@ -119,17 +116,17 @@ def _build_result(
 def select_planes(
     request: IndexOptions, images: Sequence[ImageFile], channels: Sequence[tuple[str, str]]
 ) -> PlaneChoice:
-    """Return the plane, time, cycle and acquisition that a request asks for.
+    """Return the plane, time, cycle and acquisition selected by a request.
 
     Raises:
-        ScreenError: No image is of them, or a channel would be lost.
+        ScreenError: No image has these values, or a channel has none with them.
     """
     axis_values_by_channel = [(image.channel, image.axis_values) for image in images if not image.unmatched_digits]
     return choose_plane(axis_values_by_channel, channels, planes=request.planes, values=request.axis_values)
 
 
 def infer_pattern(source: AnyPath) -> str:
-    """Return which known pattern the names in a folder follow, as advice; "" if none."""
+    """Return advice that names the known pattern of a folder; "" if none fits."""
     counts: Counter[str] = Counter()
     example: dict[str, str] = {}
     n_names = 0
@@ -143,24 +140,24 @@ def infer_pattern(source: AnyPath) -> str:
         return ""
     name, count = counts.most_common(1)[0]
     usual_pattern = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
-    return f"{count} of {n_names} names are as in --pattern {name}, which stands for {usual_pattern!r}."
+    return f"{count} of {n_names} names match --pattern {name}, which stands for {usual_pattern!r}."
 
 
 def _wellless_instrument_advice(source: AnyPath) -> str:
-    """Return advice where an instrument's file names give positions and no well."""
+    """Return advice if file names of an instrument give positions but no well."""
     names = [path.rsplit("/", 1)[-1] for path in _sample_paths(source)]
     for instrument, regex in WITHOUT_WELLS.items():
         if matches := [name for name in names if regex.fullmatch(name)]:
             return (
-                f"{len(matches)} of {len(names)} names, such as {matches[0]!r}, are of {instrument}: they number places in "
-                f"the order in which they were taken, and say no well. Write a table with the well and the path of "
-                f"each, and take --layout table."
+                f"{len(matches)} of {len(names)} names, such as {matches[0]!r}, are of {instrument}: they number "
+                f"positions in the order of acquisition and contain no well. Write a table with the well and the path of each "
+                f"image, and use --layout table."
             )
     return ""
 
 
 def _sample_paths(source: AnyPath) -> Iterator[str]:
-    """Give the paths of so many files as tell how all are named, without thumbnails."""
+    """Yield a sample of file paths without thumbnails."""
     n_names = 0
     for folder, names in folders_below(source, []):
         if n_names > _MAX_SAMPLE:
@@ -172,20 +169,20 @@ def _sample_paths(source: AnyPath) -> Iterator[str]:
 def add_sites(
     result: ReaderResult, request: IndexOptions, image_list: ImageList, pattern: Pattern, *, of: Sequence[ImageFile]
 ) -> list[Problem]:
-    """Group the files of each site as the request and the instruments say.
+    """Group files into sites by the request and the instrument metadata.
 
     Args:
-        result: Gets the channels, entries, problems, number of sites, and what the instruments say.
-        request: For its channels and the moment that it asks for.
-        image_list: The files.
-        pattern: How they were read.
-        of: Those of `image_list` whose wells are read; the others tell only which channels there are.
+        result: Receives channels, entries, problems, the number of sites, and the instrument metadata.
+        request: Supplies channels, plane, time, cycle and acquisition.
+        image_list: All files; they define the channels.
+        pattern: The pattern of the file names.
+        of: The images of `image_list` with readable wells.
 
     Returns:
-        The refusals of sites: these have images, though they are no entries.
+        The refusals of sites, which have images but no entry.
 
     Raises:
-        ScreenError: The channels cannot be told, or one of them would be lost.
+        ScreenError: The channels are ambiguous, or a channel would be lost.
     """
     images = image_list.images
     n_before = len(result.problems)
@@ -203,8 +200,10 @@ def add_sites(
     else:
         names = [name.strip() for name in request.channels]
         if not names or "" in names or len(set(names)) < len(names):
-            message = f"{pattern.text!r} has no {{channel}}: a file has all of them. Name its pages in their order, "
-            message += "each once: --channels DNA,actin (one name for files of one plane)."
+            message = (
+                f"{pattern.text!r} has no {{channel}}, so each file contains all channels. Name its pages in order, "
+            )
+            message += "each once: --channels DNA,actin (one name for files with one plane)."
             raise ScreenError(message)
         reconciled = reconcile_records(images, image_list.records, ())
         all_channels = [("", "")]
@@ -221,10 +220,10 @@ def add_sites(
 
 
 def _takes_plate_of_table(labels: WellMetadata, images: list[ImageFile], warnings: list[Problem]) -> bool:
-    """Whether one folder without a plate's name has the table's only plate.
+    """Test whether the only folder of images holds the only plate of the table.
 
     Raises:
-        ScreenError: The table has several plates, none of the folder's name.
+        ScreenError: The table has several plates, none with the name of the folder.
     """
     folders = {image.plate for image in images}
     plates = sorted({row.plate for row in labels.rows})
@@ -235,16 +234,16 @@ def _takes_plate_of_table(labels: WellMetadata, images: list[ImageFile], warning
         message = (
             f"{labels.tables[0]} names {len(plates)} plates ({', '.join(plates[:5])}, ...), and the images lie in one "
         )
-        message += f"folder, {folder!r}. Say which plate they are of: {{plate={plates[0]}}} in --pattern."
+        message += f"folder, {folder!r}. Fix the plate: {{plate={plates[0]}}} in --pattern."
         raise ScreenError(message.replace(", ...)", ")") if len(plates) <= 5 else message)
     warnings.append(
         Problem(
             severity="warning",
-            kind="plate named by the table",
+            kind="plate name taken from table",
             plate=plates[0],
             found=f"one folder of images, {folder!r}",
             expected=f"a folder {plates[0]!r}",
-            fix=f"Nothing, if they are of this plate; if not, name the table of {folder!r}.",
+            fix=f"No action needed if the images are of this plate; otherwise name the table of {folder!r}.",
         )
     )
     return True
@@ -254,7 +253,7 @@ def _detect(source: AnyPath) -> str:
     return advice.removesuffix(".") if source.is_dir() and (advice := infer_pattern(source)) else ""
 
 
-_EXAMPLE = "Write how the names are built, such as --pattern '{plate}/{well}_s{site}_w{channel}.tif'."
+_EXAMPLE = "Write the pattern of the file names, such as --pattern '{plate}/{well}_s{site}_w{channel}.tif'."
 
 LAYOUT = Reader(
     name="folder",

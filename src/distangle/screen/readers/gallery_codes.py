@@ -1,7 +1,4 @@
-"""Read `barcode_platemap.csv`: which plate has which plate map.
-
-Codes of JUMP that are no perturbations: DMSO, untreated, unknown.
-"""
+"""Assign plate maps to plates, and roles to the JUMP codes of controls."""
 
 import dataclasses
 from collections import Counter
@@ -17,7 +14,7 @@ from distangle.screen.source_tables import SourceTable, matching_columns, read_t
 
 @dataclass(frozen=True, kw_only=True)
 class _Barcode:
-    """A row of a `barcode_platemap.csv`: which map a plate has."""
+    """A row of `barcode_platemap.csv`: a plate and the name of its plate map."""
 
     table: AnyPath
     line: int
@@ -37,14 +34,16 @@ def _read_barcode_rows(tables: Sequence[AnyPath]) -> list[_Barcode]:
         require_columns(table, ("Assay_Plate_Barcode", "Plate_Map_Name"))
         if table.ragged:
             line, n_fields = table.ragged[0]
-            raise ScreenError(f"{path}, line {line}: {n_fields} fields, expected {len(table.columns)}. Mend this line.")
+            raise ScreenError(
+                f"{path}, line {line}: {n_fields} fields, expected {len(table.columns)}. Correct this line."
+            )
         at_plate, at_map = table.position("Assay_Plate_Barcode"), table.position("Plate_Map_Name")
         barcodes += [
             _Barcode(table=path, line=line, plate=fields[at_plate].strip(), name=fields[at_map].strip())
             for line, fields in zip(table.lines, table.rows, strict=True)
         ]
     if not barcodes:
-        raise ScreenError(f"{tables[0]} names no plate. Expected a row per plate.")
+        raise ScreenError(f"{tables[0]} has no row. Expected a row per plate.")
     return barcodes
 
 
@@ -55,19 +54,19 @@ def read_barcodes(
     *,
     plates: frozenset[str],
 ) -> tuple[list[SourceTable], list[Problem]]:
-    """Return the map of each plate, and remarks; a shared map is repeated.
+    """Return the plate map of each plate, and warnings.
 
-    Where two batches use one barcode, the batch is in it too.
+    A map of several plates is repeated for each. If two batches share a barcode, the maps get a column for the batch.
 
     Args:
         tables: Every `barcode_platemap.csv`.
-        maps: Folder above `platemap/` and name of a map to its file; a map of the same name of another batch is taken
-            where a batch has none, with a remark.
+        maps: File of each map, by the folder above `platemap/` and the name. If a batch lacks a map, the map of this
+            name from another batch is used, with a warning.
         read_map: Reads a map.
-        plates: Those with images; a map that is absent is an error for these, and a remark for others.
+        plates: Plates with images. A missing map is an error for these plates and a warning for others.
 
     Raises:
-        ScreenError: A table cannot be read or names no plate, or a map is absent.
+        ScreenError: A table is unreadable or empty, or a map is missing.
     """
     barcodes = _read_barcode_rows(tables)
     is_shared = len({(row.plate, row.table.parent) for row in barcodes}) > len({row.plate for row in barcodes})
@@ -77,8 +76,8 @@ def read_barcodes(
     for row in barcodes:
         path = _find_map(row, maps)
         if path is None and (row.plate in plates or row is barcodes[-1] and not plate_maps):
-            message = f"{row.table}, line {row.line}: plate {row.plate} has the map {row.name!r}, and there is no such "
-            message += f"file in a folder 'platemap'. {did_you_mean(row.name, [name for _, name in maps])}"
+            message = f"{row.table}, line {row.line}: plate {row.plate} has the map {row.name!r}, and no folder "
+            message += f"'platemap' contains it. {did_you_mean(row.name, [name for _, name in maps])}"
             raise ScreenError(message)
         if path is None:
             warnings.append(_missing_map_warning(row))
@@ -86,7 +85,7 @@ def read_barcodes(
         if len(tables) > 1 and not _is_same_batch(path, row):
             warnings.append(_other_batch_warning(row, path))
         table = cache.get(path) or read_map(path)
-        # What is ragged in a map is refused once, not for every plate.
+        # Ragged rows of a map are refused once, not once per plate.
         cache[path] = dataclasses.replace(table, ragged=(), remarks=())
         table = _add_column(table, "Assay_Plate_Barcode", row.plate)
         if is_shared and "Metadata_Batch" not in table.columns:
@@ -102,7 +101,7 @@ def _find_map(row: _Barcode, maps: Mapping[tuple[str, str], AnyPath]) -> AnyPath
 
 
 def _is_same_batch(path: AnyPath, row: _Barcode) -> bool:
-    """Whether `platemaps/BATCH/platemap/MAP.txt` lies with the table that names it."""
+    """Test whether a map lies in the batch folder of the table that names it."""
     return str(path.parent.parent) == str(row.table.parent)
 
 
@@ -115,7 +114,7 @@ def _missing_map_warning(row: _Barcode) -> Problem:
         plate=row.plate,
         found=f"no file {row.name!r} in a folder 'platemap'",
         expected="the map of every plate",
-        fix="Nothing, as there is no image of this plate; copy its map with its images.",
+        fix="No action needed: this plate has no image. Copy the map together with its images.",
     )
 
 
@@ -128,7 +127,7 @@ def _other_batch_warning(row: _Barcode, path: AnyPath) -> Problem:
         plate=row.plate,
         found=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
         expected=f"a map {row.name!r} of batch {row.batch}",
-        fix="Nothing if the batches have one design; else copy the map of this batch.",
+        fix="No action needed if the batches have one design; otherwise copy the map of this batch.",
     )
 
 
@@ -144,29 +143,29 @@ _ROLES = {
     "JCP2022_900001": Role.UNKNOWN.value,  # a bad construct
 }
 _UNKNOWN_TREATMENT = tuple(code for code, role in _ROLES.items() if role == Role.UNKNOWN)
-_EMPTY_ROLES = ("", "empty", "null")  # what tables of JUMP's perturbations write of such codes, where they list them
+_EMPTY_ROLES = ("", "empty", "null")  # spellings of a missing role in perturbation tables of JUMP
 
 _ROLE, _PERTURBATION = "role_of_code", "perturbation_of_code"
 
 
 def has_jump_codes(tables: Iterable[SourceTable]) -> frozenset[str]:
-    """Return which of these codes stand in any of the tables."""
+    """Return the JUMP control codes that occur in the tables."""
     return frozenset(_ROLES.keys() & {code for table in tables for code in _cells(table, _code_column(table))})
 
 
 def read_codes(
     table: SourceTable, column_of: Mapping[str, str], *, codes: frozenset[str], keep: frozenset[str] = frozenset()
 ) -> tuple[SourceTable, dict[str, str], list[Problem]]:
-    """Give wells with such a code their role; an unknown treatment is no class.
+    """Set the role of wells with a JUMP code; clear unknown perturbations.
 
     Args:
-        table: Of wells.
-        column_of: Our column name to the table's.
-        codes: From `codes_in` of all tables, which must have the same columns afterwards; none: nothing is done.
-        keep: Which of `role` and `perturbation` the caller named a column for; those stay.
+        table: A table of wells.
+        column_of: Column of each field.
+        codes: From `has_jump_codes` of all tables, so that all get the same columns; empty to change nothing.
+        keep: Fields with a column named by the caller, which stay.
 
     Returns:
-        The table, which column is which, and a warning for every code that hides a perturbation.
+        The table, the column of each field, and a warning for every code of an unknown perturbation.
     """
     if not codes:
         return table, dict(column_of), []
@@ -190,11 +189,11 @@ def read_codes(
     warnings = [
         Problem(
             severity="warning",
-            kind="perturbation not known",
+            kind="perturbation unknown",
             file=table.path.name,
             found=code,
             expected="a code of a perturbation",
-            fix="Nothing: these wells are in the screen without a label, and are neither trained on nor scored.",
+            fix="No action needed: these wells have no label and are excluded from training and scores.",
             count=count,
         )
         for code, count in n_unknown.items()

@@ -1,7 +1,4 @@
-"""Drop `load_data` rows that another table repeats.
-
-List the tables below a folder of the Cell Painting Gallery or of JUMP.
-"""
+"""List the tables of a Cell Painting Gallery or JUMP folder; drop repeated rows."""
 
 import dataclasses
 import re
@@ -26,14 +23,14 @@ def drop_repeats(
 ) -> tuple[list[SourceTable], list[Problem]]:
     """Drop rows that repeat site and files of a table in the same folder.
 
-    Rows of one site with other files stay: they contradict each other, and are refused as such.
+    Rows of one site with other files stay; they are refused later as contradictory.
 
     Args:
-        tables: Those of one folder behind each other; the first one with a row keeps it.
-        column_of: Our column name to that of each table.
+        tables: The tables, folder by folder; the first table with a row keeps it.
+        column_of: Column of each field, by table.
 
     Returns:
-        The tables, and a remark for each that lost rows.
+        The tables, and a warning for each that lost rows.
     """
     seen_rows: dict[str, dict[Key, tuple[str, dict[str, str]]]] = defaultdict(dict)
     unique_tables: list[SourceTable] = []
@@ -80,13 +77,13 @@ def _columns_not_in(columns: Sequence[str], tables: Sequence[SourceTable], names
 
 def _repeat_warning(table: SourceTable, n_repeated: Counter[str], lost_columns: Sequence[str]) -> Problem:
     count = n_repeated.total()
-    fix = "Nothing: each row was taken once."
+    fix = "No action needed: each row is used once."
     if lost_columns:
         columns = ", ".join(map(repr, lost_columns[:5])) + (", ..." if len(lost_columns) > 5 else "")
-        fix = f"Nothing, if the columns {columns} are not needed; else keep this table alone in its folder."
+        fix = f"No action needed without the columns {columns}; otherwise keep only this table in its folder."
     return Problem(
         severity="warning",
-        kind="table that repeats another",
+        kind="repeated table rows",
         file=f"{table.path.parent.name}/{table.path.name}".removeprefix("/"),
         found=f"{count} rows with the sites and files of {' and '.join(n_repeated)}",
         expected="every row in one table",
@@ -107,16 +104,16 @@ NOT_READ = "table not read"
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryTables:
-    """The tables below a folder, by what they are.
+    """The tables below a folder, by kind.
 
     Attributes:
-        load_data: Those of images, CSV or Parquet; in every folder the one with the shortest name first.
-        barcodes: Which plate has which map.
-        maps: Folder above `platemap/` and name of a map to its file.
+        load_data: Image tables, CSV or Parquet; in every folder the shortest name first.
+        barcodes: Tables that assign plate maps to plates.
+        maps: File of each plate map, by the folder above `platemap/` and the name.
         wells: JUMP's table of all wells.
         perturbations: Tables with a row per perturbation.
-        twins: Maps of a name that another file beside them has, but for the ending.
-        others: Tables of no known name.
+        twins: Plate maps whose name differs from another only in the extension.
+        others: Tables with an unknown name.
     """
 
     load_data: tuple[AnyPath, ...] = ()
@@ -171,17 +168,17 @@ def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
 
 
 def is_gallery_table(name: str) -> bool:
-    """Return whether a file name is that of a table of images or of barcodes."""
+    """Test whether a file name belongs to a table of images or barcodes."""
     return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
 
 
 def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: str) -> list[Problem]:
-    """Return refusals of tables that were left out, with the number of their rows.
+    """Return refusals of unread tables, with the number of their rows.
 
     Args:
         paths: The tables.
-        found: What they are.
-        expected: What they would have to be.
+        found: What the tables contain.
+        expected: What was expected.
         fix: The next step.
     """
     problems = []
@@ -205,7 +202,7 @@ def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: s
 
 
 def unknown_tables(paths: Sequence[AnyPath]) -> list[Problem]:
-    """Return a warning for every folder with tables that no name says what they are."""
+    """Return a warning for every folder with tables of unknown name."""
     by_folder: dict[str, list[str]] = {}
     for path in paths:
         by_folder.setdefault(path.parent.name, []).append(path.name)
@@ -216,7 +213,7 @@ def unknown_tables(paths: Sequence[AnyPath]) -> list[Problem]:
             file=folder,
             found=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
             expected="load_data*.csv, barcode_platemap.csv, platemap/*, well.csv, compound.csv, external_metadata/*",
-            fix="Nothing, if they say nothing of these wells; else name the table, --tables FILE, or rename it.",
+            fix="No action needed if they do not describe these wells; otherwise use --tables FILE, or rename them.",
             count=len(names),
         )
         for folder, names in by_folder.items()

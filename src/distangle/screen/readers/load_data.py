@@ -1,7 +1,4 @@
-"""Read CellProfiler's `load_data.csv`: a row per site, files of each channel.
-
-They are `FileName_` and `PathName_`, or `URL_`.
-"""
+"""Read CellProfiler's `load_data.csv`: a row per site, a file per channel."""
 
 import dataclasses
 import functools
@@ -28,21 +25,21 @@ _FILE_COLUMN = re.compile(r"(?:Image_)?(FileName|PathName|URL|MD5Digest|Frame|Se
 def written_channels(table: SourceTable) -> list[str]:
     """Return the channels of a table as written, such as `OrigDNA`, in its order.
 
-    Illumination functions are no channels.
+    Illumination functions are not channels.
     """
     names = [match[2] for name in table.columns if (match := _CHANNEL_COLUMN.fullmatch(name))]
     return list(dict.fromkeys(names))
 
 
 def channel_names(tables: Sequence[SourceTable], selection: Sequence[str]) -> list[tuple[str, str]]:
-    """Return name and spelling of every channel of a screen.
+    """Return the name and the spelling of every selected channel.
 
     Args:
         tables: Every `load_data.csv`.
-        selection: `NAME` or `NAME=WRITTEN`, with or without `Orig` before it; none for all.
+        selection: `NAME` or `NAME=WRITTEN`, with or without the prefix `Orig`; empty for all.
 
     Raises:
-        ScreenError: A channel that a table lacks, or one that is asked for twice.
+        ScreenError: A table lacks a channel, or a channel is selected twice.
     """
     written = written_channels(tables[0])
     channels = [(name.removeprefix("Orig"), name) for name in written]
@@ -53,18 +50,15 @@ def channel_names(tables: Sequence[SourceTable], selection: Sequence[str]) -> li
             name, _, key = item.partition("=")
             requested = (key or name).strip()
             if requested.lower() not in spelling:
-                raise ScreenError(
-                    f"--channels {item}: {tables[0].path} has no channel {requested!r}. {did_you_mean(requested, written)}"
-                )
+                message = f"--channels {item}: {tables[0].path} has no channel {requested!r}. "
+                raise ScreenError(message + did_you_mean(requested, written))
             channels.append((name.strip(), spelling[requested.lower()]))
     if (
         not channels
         or len({name for name, _ in channels}) < len(channels)
         or len({key for _, key in channels}) < len(channels)
     ):
-        raise ScreenError(
-            f"{tables[0].path}: every channel needs a name of its own; found {', '.join(written) or 'none'}."
-        )
+        raise ScreenError(f"{tables[0].path}: every channel needs a unique name; found {', '.join(written) or 'none'}.")
     for table in tables[1:]:
         missing = [key for _, key in channels if key not in written_channels(table)]
         if missing:
@@ -78,24 +72,24 @@ def channel_names(tables: Sequence[SourceTable], selection: Sequence[str]) -> li
 
 
 def other_columns(table: SourceTable, column_of: Mapping[str, str]) -> list[str]:
-    """Return the columns that are neither ours nor say where files lie."""
+    """Return the columns that are neither fields nor paths of files."""
     return [name for name in table.columns if name not in column_of.values() and not _FILE_COLUMN.fullmatch(name)]
 
 
 class ImageLocator:
-    """Finds files below a source whose folders a table wrote down on another machine.
+    """Map paths written on another machine to files below the source.
 
-    A path below the source, or relative to it, is itself. Of any other, the longest ending of its folder that is
-    a folder below the source is taken: `/home/ubuntu/bucket/projects/X/images/P1` is `images/P1` here. An ending that
-    names nothing, such as `Images`, may be of any plate: it counts below a source of the name before it only. Files
-    that lie in the source itself are found by their names.
+    A path below the source, or relative to it, is used unchanged. For any other path, the longest suffix of its folder
+    that exists below the source is used: `/home/ubuntu/bucket/projects/X/images/P1` becomes `images/P1`. A generic
+    suffix such as `Images` fits any plate, so it needs a source named like the folder above it. Files directly in the
+    source are matched by name.
 
     Args:
-        source: The folder that files are looked for in.
+        source: The folder of the files.
 
     Attributes:
-        by_name: Files that were found in the source by their names alone.
-        requested_names: Folder to the names of all files that were asked for and have a folder here.
+        by_name: Files in the source that were matched by name only.
+        requested_names: Names of the requested files, by folder below the source.
     """
 
     def __init__(self, source: AnyPath) -> None:
@@ -108,7 +102,7 @@ class ImageLocator:
         self._top_level = {normalize_name(name) for name, is_folder in scan(source, "", []) if not is_folder}
 
     def find(self, folder: str, name: str) -> str | None:
-        """Return a path relative to the source; None if the file cannot be located."""
+        """Return the path relative to the source; None if the file has no folder."""
         path = self._find(folder, name)
         if path is not None:
             parent, file_name = posixpath.split(path)
@@ -150,14 +144,14 @@ class ImageLocator:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadData:
-    """One table and what its columns are.
+    """One `load_data` table with its columns.
 
     Attributes:
         table: The table.
-        column_of: Our column name to the table's.
+        column_of: Column of each field.
         channels: Name and spelling of every channel.
-        extra: Columns that are kept, "" for those that this table does not have.
-        batch: Experiment of its rows, where no column says it.
+        extra: Extra columns; values are "" for those that this table lacks.
+        batch: Experiment of its rows, if no column contains it.
     """
 
     table: SourceTable
@@ -167,10 +161,10 @@ class LoadData:
     batch: str = ""
 
     def read(self, locator: ImageLocator | None) -> tuple[list[SiteRecord], list[Problem]]:
-        """Return an entry for every row, and refusals of those that cannot be one.
+        """Return the entries of the rows, and the refusals of invalid rows.
 
         Args:
-            locator: Finds the files; None when no image is looked for.
+            locator: Finds the files; None to look for no image.
         """
         table = self.table
         parser = RowParser(
@@ -182,7 +176,7 @@ class LoadData:
         for line, fields in zip(table.lines, table.rows, strict=True):
             if locator is not None:
                 row = dict(zip(table.columns, fields, strict=True))
-                for spelling in spellings:  # also of rows that are refused, and of channels that are not wanted
+                for spelling in spellings:  # also for refused rows and for channels that are not selected
                     locator.find(*_read_path(row, spelling))
             entry = parser.entry(line, fields)
             problem = parser.problem(entry, fields)
@@ -196,7 +190,7 @@ class LoadData:
 
     @property
     def _name(self) -> str:
-        # Every plate has a `load_data.csv`: the folder tells them apart.
+        # Every plate has a `load_data.csv`: the folder distinguishes them.
         return f"{self.table.path.parent.name}/{self.table.path.name}".removeprefix("/")
 
     def _add_paths(self, entry: SiteRecord, row: Mapping[str, str], locator: ImageLocator) -> Problem | None:
@@ -212,15 +206,15 @@ class LoadData:
                     "path outside the source",
                     channel=name,
                     found=posixpath.join(folder, file),
-                    expected="a file in a folder below the source that ends like it",
-                    fix="Copy the images below the source, in a folder named so, or name their folder as source.",
+                    expected="a folder below the source with the same last part of the path",
+                    fix="Copy the images below the source, in a folder of this name, or name their folder as source.",
                 )
             paths.append(path)
         entry.paths = tuple(paths)
         return self._add_frames(entry, row)
 
     def _add_frames(self, entry: SiteRecord, row: Mapping[str, str]) -> Problem | None:
-        """Add the plane of each channel in its file, by `Frame_` and `Series_`."""
+        """Set the plane of each channel in its file from `Frame_` and `Series_`."""
         names, paths = [name for name, _ in self.channels], entry.paths
         cells_of = {kind: [_read_cell(row, kind, key) for _, key in self.channels] for kind in ("Frame", "Series")}
         numbers: dict[str, list[int]] = {}
@@ -228,22 +222,22 @@ class LoadData:
             invalid = [k for k, cell in enumerate(cells) if cell and _as_number(cell) is None]
             if invalid:
                 return entry.problem(
-                    "no number of a plane",
+                    "invalid plane number",
                     channel=names[invalid[0]],
                     found=f"{kind}_{self.channels[invalid[0]][1]} {cells[invalid[0]]!r}",
                     expected="a whole number from 0, as CellProfiler counts",
-                    fix=f"Correct the {kind}_ columns, or leave them away.",
+                    fix=f"Correct the {kind}_ columns, or remove them.",
                 )
             numbers[kind] = [-1 if (number := _as_number(cell)) is None else number for cell in cells]
         series = [max(number, 0) for number in numbers["Series"]]
-        # CellProfiler writes 0 for files of one plane too: only what differs from it names a plane.
+        # CellProfiler also writes 0 for files with one plane: only other values select a plane.
         frames = numbers["Frame"] if self._names_planes else [-1] * len(paths)
         if len(set(zip(paths, series, frames, strict=True))) < len(paths):
             return entry.problem(
                 "one file for two channels",
                 channel=", ".join(name for name, path in zip(names, paths, strict=True) if paths.count(path) > 1),
                 found=next(path for path in paths if paths.count(path) > 1),
-                expected="a file per channel, or another Frame_ of it",
+                expected="a file per channel, or a different Frame_",
                 fix="Correct the paths.",
             )
         entry.pages, entry.series, entry.numbering = tuple(frames), tuple(series), "frames"
@@ -251,7 +245,7 @@ class LoadData:
 
     @functools.cached_property
     def _names_planes(self) -> bool:
-        """Whether any row names another frame than the first."""
+        """Whether any row has a frame after the first."""
         columns = [
             self.table.position(name)
             for _, key in self.channels
@@ -262,7 +256,7 @@ class LoadData:
 
 
 def _as_number(text: str) -> int | None:
-    """Return a whole number from 0, also written as `2.0`; None for anything else."""
+    """Parse a whole number from 0, also written as `2.0`; None if it is not one."""
     whole = text.removesuffix(".0")
     return int(whole) if whole.isascii() and whole.isdigit() else None
 
@@ -273,7 +267,7 @@ def _read_path(row: Mapping[str, str], key: str) -> tuple[str, str]:
 
 
 def written_file(row: Mapping[str, str], key: str) -> str:
-    """Return the file name that a row gives for a channel, without its folder."""
+    """Return the file name of a channel in a row, without its folder."""
     return posixpath.basename(_normalize_path(_read_path(row, key)[1]))
 
 
@@ -282,7 +276,7 @@ def _read_cell(row: Mapping[str, str], kind: str, key: str) -> str:
 
 
 def _normalize_path(path: str) -> str:
-    """Return a path with `/` between folders and without URL scheme or drive."""
+    """Return a path with `/` as separator and without URL scheme or drive."""
     text = path if "/" in path else path.replace("\\", "/")
     text = re.sub(r"^file:/+", "/", text)
     return re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:/)", "/", text)

@@ -1,4 +1,4 @@
-"""Read the JSON metadata of OME-Zarr 0.4 and 0.5; no pixel."""
+"""Read the JSON metadata of OME-Zarr 0.4 and 0.5."""
 
 import json
 import math
@@ -10,20 +10,20 @@ from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
 
 _MICROMETRES = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
-_MAX_BYTES = 64 << 20  # bytes of metadata that anything honest has
+_MAX_BYTES = 64 << 20  # bytes of metadata
 
 
 @dataclass(frozen=True, kw_only=True)
 class NgffImage:
-    """An image of a plate.
+    """Metadata of one image of a plate.
 
     Attributes:
-        array: Its largest array, relative to the image.
-        sizes: Axes before y and x, in their order, and their lengths.
-        labels: Name of each channel, "" where it has none.
-        colours: `#RRGGBB` of each channel, "" where it has none.
-        pack_record: What `distangle pack` wrote beside.
-        pixel_size_um: Side of a pixel in micrometres; None where no unit of length is told, or y and x differ.
+        array: Path of its largest array, relative to the image.
+        sizes: Length of each axis before y and x, in order.
+        labels: Name of each channel; "" if missing.
+        colours: `#RRGGBB` of each channel; "" if missing.
+        pack_record: Metadata written by `distangle pack`.
+        pixel_size_um: Pixel size in micrometers; None without a unit of length, or if y and x differ.
     """
 
     array: str
@@ -35,19 +35,19 @@ class NgffImage:
 
     @property
     def n_planes(self) -> int:
-        """How many planes the array has, over all axes before y and x."""
+        """Number of planes over all axes before y and x."""
         return math.prod(self.sizes.values())
 
     @property
     def repeated_axes(self) -> dict[str, int]:
-        """The number of times and planes, where it is not one."""
+        """Lengths of t and z that are not 1."""
         return {name: self.sizes[name] for name in ("t", "z") if self.sizes.get(name, 1) != 1}
 
     def page(self, **position: int) -> int:
         """Return the index of a plane over all axes before y and x, last fastest.
 
         Args:
-            position: Index from 0 on `c`, `z` and `t`, 0 where none is given.
+            position: Index from 0 on `c`, `z` and `t`; default 0.
         """
         page = 0
         for name, size in self.sizes.items():
@@ -56,10 +56,10 @@ class NgffImage:
 
 
 def read_attributes(group: AnyPath) -> dict[str, Any] | None:
-    """Return a group's attributes with `ome` unwrapped; None without a group.
+    """Read the attributes of a group with `ome` unwrapped; None without a group.
 
     Raises:
-        ScreenError: The metadata cannot be read.
+        ScreenError: The metadata are unreadable.
     """
     document = _read_json(group / "zarr.json")
     if document is not None:
@@ -70,12 +70,12 @@ def read_attributes(group: AnyPath) -> dict[str, Any] | None:
 
 
 def read_field(image: AnyPath) -> NgffImage:
-    """Return what an image says of its largest array and its channels.
+    """Read the metadata of the largest array and of the channels of an image.
 
     Source: OME-NGFF 0.4 and 0.5, "multiscales" and "omero" metadata
 
     Raises:
-        ScreenError: There is no image, or its axes are not understood.
+        ScreenError: There is no image, or its axes are not supported.
     """
     metadata = read_attributes(image)
     if metadata is None:
@@ -88,9 +88,11 @@ def read_field(image: AnyPath) -> NgffImage:
         labels = [str(channel.get("label") or "") for channel in channels]
         colours = [_hex_color(channel.get("color")) for channel in channels]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ScreenError(f"its metadata do not say where its array is ({type(error).__name__}: {error})") from error
+        raise ScreenError(
+            f"its metadata contain no valid path of an array ({type(error).__name__}: {error})"
+        ) from error
     if ".." in path.split("/") or path.startswith("/"):
-        raise ScreenError(f"its array {path!r} lies outside")
+        raise ScreenError(f"its array {path!r} lies outside the image")
     shape = _array_shape(image / path)
     if axes[-2:] != ["y", "x"] or len(axes) != len(shape) or not set(axes) <= set("tczyx"):
         raise ScreenError(f"axes {''.join(axes)!r} of an array {list(shape)}: expected some of t, c, z, then y, x")
@@ -108,7 +110,7 @@ def read_field(image: AnyPath) -> NgffImage:
 
 
 def _pixel_size(scales: Mapping[str, Any]) -> float | None:
-    """Return the pixel size of the largest array in micrometres, if axes give it."""
+    """Return the pixel size of the largest array in micrometers, if known."""
     try:
         units = [str(axis.get("unit", "")) for axis in scales["axes"][-2:]]
         steps = [
@@ -143,18 +145,18 @@ def _read_json(path: AnyPath) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ScreenError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ScreenError(f"{path} is unreadable: {error.strerror or error}") from error
     try:
         if len(blob) > _MAX_BYTES:
             raise ValueError(f"{len(blob)} bytes")
         return _require_mapping(json.loads(blob), path)
     except (ValueError, RecursionError) as error:
-        raise ScreenError(f"{path} is no metadata of Zarr ({error}). Copy it again") from error
+        raise ScreenError(f"{path} is not valid Zarr metadata ({error}). Copy it again") from error
 
 
 def _require_mapping(value: Any, path: AnyPath) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ScreenError(f"{path} holds {type(value).__name__} where names and values are expected")
+        raise ScreenError(f"{path} contains {type(value).__name__}, expected an object of names and values")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Channels of OME-Zarr fields: which a screen has, and which plane each is."""
+"""Choose the channels of OME-Zarr fields, and the plane of each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from distangle.screen.roles import Channel, named_channels
 
 
 def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str]) -> list[tuple[str | int, Channel]]:
-    """Return how each channel is found in a field, by label or number.
+    """Return each selected channel with its label or index in the fields.
 
     Args:
-        fields: Of all plates.
-        selection: `NAME` or `NAME=LABEL`; none for all that most fields have.
+        fields: The fields of all plates.
+        selection: `NAME` or `NAME=LABEL`; empty for the channels of most fields.
 
     Raises:
-        ScreenError: A channel that the plates do not have, or one that is asked for twice.
+        ScreenError: The plates lack a channel, or a channel is selected twice.
     """
     if not fields:
         return [(name, channel) for name, channel in zip(selection, named_channels(list(selection)), strict=True)]
@@ -37,7 +37,7 @@ def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str])
         positions = [index_of[label.lower()] for _, label in requests]
         names = [name for name, _ in requests]
         if len(set(positions)) < len(positions) or len(set(names)) < len(names):
-            raise ScreenError(f"--channels {','.join(selection)}: every channel once, with a name of its own.")
+            raise ScreenError(f"--channels {','.join(selection)}: list every channel once, with a unique name.")
         keys, colours = [keys[k] for k in positions], tuple(colours[k] for k in positions)
     defaults = named_channels(names)
     channels = [
@@ -52,13 +52,13 @@ def add_fields(
     channels: Sequence[tuple[str | int, Channel]],
     request: IndexOptions,
 ) -> None:
-    """Give every field its plane per channel; refuse fields with none or several.
+    """Set the plane of each channel; refuse fields with none or several.
 
     Args:
-        result: Gets the entries and the refusals.
-        fields: Fields and their entries, whose paths and pages are rewritten.
+        result: Receives the entries and the refusals.
+        fields: Entries and their fields; paths and pages of the entries are set.
         channels: From `choose_field_channels`.
-        request: For the plane and the time that it asks for.
+        request: Supplies plane and time.
     """
     keys = [key for key, _ in channels]
     names = [_key_label(key) for key in keys]
@@ -69,7 +69,9 @@ def add_fields(
             positions = [_position(field, plane, time) for plane, time in requests]
         except ScreenError as error:
             description = f"{entry.paths[0]}: {error}"
-            fix = "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project first."
+            fix = (
+                "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project planes."
+            )
             result.problems.append(
                 entry.problem("several planes or times", found=description, expected="one plane per channel", fix=fix)
             )
@@ -94,10 +96,10 @@ def add_fields(
 
 
 def _position(field: NgffImage, plane: str, time: str) -> dict[str, int]:
-    """Return plane and time of a channel, from 0.
+    """Return the index of plane and time of a channel.
 
     Raises:
-        ScreenError: There are several and none was asked for, or there are not so many.
+        ScreenError: There are several and none is selected, or the selected number is too large.
     """
     position: dict[str, int] = {}
     for axis, value, flag in (("z", plane, "--plane"), ("t", time, "--time")):
@@ -107,7 +109,7 @@ def _position(field: NgffImage, plane: str, time: str) -> dict[str, int]:
                 f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.repeated_axes.items())}"
             )
         if value and not (value.isascii() and value.isdigit() and 1 <= int(value) <= size):
-            raise ScreenError(f"{axis} = {size}, and {flag} {value}")
+            raise ScreenError(f"axis {axis} has length {size}, and {flag} is {value}")
         position[axis] = int(value or "1") - 1
     return position
 

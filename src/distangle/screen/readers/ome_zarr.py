@@ -33,18 +33,18 @@ class _Plate:
 
 
 def find_ome_zarr(request: IndexOptions) -> ReaderResult:
-    """Find the fields of every plate, and their wells in the table of `tables`.
+    """Find the fields of every plate, and well metadata in `tables`.
 
-    A path is the folder of an array, a page the plane of a channel in it. Fields are counted from 1 where their names
-    are numbers from 0. Of a plate that `distangle pack` wrote, experiment, plate and site are those that it noted.
+    A path is the folder of an array, a page the plane of a channel in it. Fields with names from 0 get site numbers
+    from 1. Plates written by `distangle pack` keep the experiment, plate and site that it recorded.
 
     Raises:
-        ScreenError: No plate, channels that cannot be told, or `tables` is no table of wells.
+        ScreenError: There is no plate, the channels are ambiguous, or `tables` is not a table of wells.
     """
     source = request.source
     if request.tables_only or not source.is_dir():
         raise ScreenError(
-            f"{source}: expected a plate, a folder NAME.zarr, or a folder of plates; --tables-only finds none."
+            f"{source}: expected a plate, NAME.zarr, or a folder of plates. --tables-only does not apply to OME-Zarr."
         )
     warnings: list[Problem] = []
     plates = _find_plates(source, warnings)
@@ -68,7 +68,7 @@ def find_ome_zarr(request: IndexOptions) -> ReaderResult:
         found=len(fields) + len(refusals),
         keys=frozenset({"plate"} | ({"experiment"} if any(field.pack_record for _, field in fields) else set())),
         extra_columns=("acquisition",),
-        site_hint="Each field must be listed once in its well, and each plate have a name of its own.",
+        site_hint="List each field once in its well, and give each plate a unique name.",
         notes={"plates": len(plates), "columns": {}},
     )
     labels = None
@@ -97,7 +97,7 @@ def find_ome_zarr(request: IndexOptions) -> ReaderResult:
 
 
 def _shared_size(sizes: Sequence[float | None]) -> float | None:
-    """Return the pixel size that all fields share; None where they do not."""
+    """Return the pixel size of all fields; None if they differ."""
     known_sizes = [size for size in sizes if size is not None]
     is_consistent = (
         bool(known_sizes)
@@ -121,7 +121,7 @@ def _find_plates(source: AnyPath, warnings: list[Problem]) -> list[_Plate]:
         if metadata is not None and "plate" in metadata:
             plates.append(_make_plate(path, _name_of(metadata, path), metadata["plate"]))
         else:
-            warnings.append(_unread_warning(path, "a Zarr group that is no plate"))
+            warnings.append(_unread_warning(path, "a Zarr group that is not a plate"))
     counts = Counter(plate.name for plate in plates)
     return [dataclasses.replace(p, name=p.name if counts[p.name] == 1 else p.path) for p in plates]
 
@@ -151,7 +151,7 @@ def _name_of(metadata: dict[str, Any], path: str) -> str:
 def _read_plate_fields(
     source: AnyPath, plate: _Plate, acquisition: str
 ) -> Iterator[tuple[SiteRecord, NgffImage] | Problem]:
-    """Give each field of a plate or its refusal; an unreadable well is refused."""
+    """Yield each field of a plate or its refusal; refuse unreadable wells."""
     listed_wells: set[str] = set()
     for k, well in enumerate(_require_list(plate.metadata, "wells")):
         path = str(well.get("path") or "") if isinstance(well, dict) else ""
@@ -163,7 +163,7 @@ def _read_plate_fields(
         listed_wells.add(path)
         contradiction = _index_contradiction(plate.metadata, well, parts)
         if contradiction:
-            yield _refusal(plate, path, kind="well contradicts itself", found=contradiction, expected=path)
+            yield _refusal(plate, path, kind="well index contradicts path", found=contradiction, expected=path)
             continue
         yield from _read_well_fields(source, plate, path, acquisition)
     existing = {
@@ -220,7 +220,7 @@ def _read_well_fields(
             extra=(acquisitions[k],),
         )
         if contradiction:
-            fix = f"Choose one: --acquisition {next((a for a in acquisitions if a), 'ID')}, by its number or name."
+            fix = f"Choose one by id or name, such as --acquisition {next((a for a in acquisitions if a), 'ID')}."
             yield entry.problem(
                 "several acquisitions", found=contradiction, expected="fields of one acquisition in a well", fix=fix
             )
@@ -240,7 +240,7 @@ def _read_well_fields(
 
 
 def _apply_pack_record(entry: SiteRecord, field: NgffImage) -> None:
-    """Take experiment, plate and site from what `distangle pack` noted."""
+    """Set experiment, plate and site from the record of `distangle pack`."""
     record = field.pack_record
     if {"experiment", "plate", "site"} <= set(record) and isinstance(record["site"], int) and record["site"] >= 0:
         entry.experiment, entry.plate, entry.site = str(record["experiment"]), str(record["plate"]), record["site"]
@@ -249,18 +249,18 @@ def _apply_pack_record(entry: SiteRecord, field: NgffImage) -> None:
 def _require_list(metadata: object, name: str) -> list[Any]:
     value = metadata.get(name) if isinstance(metadata, dict) else None
     if not isinstance(value, list):
-        raise ScreenError(f"its metadata have no list of {name}")
+        raise ScreenError(f"its metadata contain no list of {name}")
     return value
 
 
 def _index_contradiction(metadata: dict[str, Any], well: dict[str, Any], parts: list[str]) -> str:
-    """Return what a well's indices say if it is not what its path says."""
+    """Return how the indices of a well contradict its path; "" if they agree."""
     for part, index, names in zip(parts, ("rowIndex", "columnIndex"), ("rows", "columns"), strict=True):
         k, items = well.get(index), metadata.get(names)
         if isinstance(k, int) and isinstance(items, list):
             name = items[k].get("name") if 0 <= k < len(items) and isinstance(items[k], dict) else None
             if name is None or str(name) != part:
-                return f"{index} {k}, which is {name!r}"
+                return f"{index} {k}, which has the name {name!r}"
     return ""
 
 
@@ -271,13 +271,13 @@ def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) 
 
 
 def _well_name(well: str) -> str:
-    """Return the name of a well from its path, `B/03`; of numbered rows `r1c3`."""
+    """Return the well of a path: `B03` of `B/03`, `r1c3` of `1/3`."""
     row, _, column = well.partition("/")
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
 def _listed_wells(metadata: dict[str, Any]) -> Iterator[str]:
-    """Give a well name for every row and column that a plate lists."""
+    """Yield a well name for every row and column in the metadata of a plate."""
     for names, well in (("rows", "{}/1"), ("columns", "A/{}")):
         items = metadata.get(names) if isinstance(metadata, dict) else None
         for item in items if isinstance(items, list) else ():
@@ -290,19 +290,19 @@ def _unread_warning(path: str, found: str) -> Problem:
         kind="not read",
         file=path,
         found=found,
-        expected="a plate and the wells that it lists",
-        fix="List it in the plate's metadata if it belongs to the screen.",
+        expected="a plate, and only wells that it lists",
+        fix="List it in the metadata of the plate if it belongs to the screen.",
     )
 
 
 def _other_acquisition_warning(path: str, count: int, acquisition: str) -> Problem:
     return Problem(
         severity="warning",
-        kind="acquisition not asked for",
+        kind="acquisition not selected",
         file=path,
         found=f"{count} fields of another acquisition",
         expected=f"acquisition {acquisition}",
-        fix="Nothing: --acquisition left them out.",
+        fix="No action needed: --acquisition excludes them.",
         count=count,
     )
 
@@ -315,7 +315,7 @@ def _detect(source: AnyPath) -> str:
     except ScreenError:
         return ""
     if metadata is not None and "plate" in metadata:
-        return "the metadata of a plate"
+        return "metadata of a plate"
     return next((name for name, is_folder in scan(source, "", []) if is_folder and name.lower().endswith(".zarr")), "")
 
 

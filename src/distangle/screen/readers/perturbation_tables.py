@@ -9,19 +9,19 @@ from distangle.screen.problems import Problem
 from distangle.screen.roles import Role, role_of
 from distangle.screen.source_tables import SourceTable, with_columns
 
-_SEPARATOR = "|"  # of the values of several rows of one table
+_SEPARATOR = "|"  # between values of several rows
 _MAX_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbations:
-    """What tables say of the perturbations of a screen.
+    """Metadata of the perturbations of a screen.
 
     Attributes:
-        tables: Each with one row per perturbation.
-        column: That names it.
-        remarks: On values that differ.
-        two_roles: Perturbation to what its rows say, where they give it several roles.
+        tables: Tables with one row per perturbation.
+        column: Column of the perturbation.
+        remarks: Warnings about values that differ.
+        two_roles: Rows of each perturbation with several roles, as text.
     """
 
     tables: tuple[SourceTable, ...]
@@ -32,7 +32,7 @@ class Perturbations:
     def join(self, table: SourceTable) -> SourceTable:
         """Add new columns to a table of wells; fill empty cells of existing ones.
 
-        JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
+        JUMP's `crispr.csv` and `orf.csv` share `Metadata_Symbol`, each for different perturbations.
         """
         for other in self.tables:
             table = _join_columns(table, other, self.column)
@@ -42,16 +42,16 @@ class Perturbations:
 def read_perturbations(
     tables: Sequence[SourceTable], column: str, *, names: Iterable[str], role_columns: Sequence[str]
 ) -> Perturbations:
-    """Bring the rows of every perturbation together.
+    """Merge the rows of every perturbation.
 
-    Rows of one table that differ have their values joined by `|`, as those of a compound with two targets. Of several
-    tables the first one counts. A perturbation whose rows tell of several roles has none.
+    Values that differ within a table are joined by `|`, such as two targets of a compound. If tables differ, the first
+    one is used. A perturbation with several roles is refused.
 
     Args:
-        tables: Those that lack `column` are left out, with a remark.
-        column: Of the perturbation.
-        names: The perturbations of the screen: nothing is said of others.
-        role_columns: Columns with a role, the one that counts first; case does not matter.
+        tables: The tables; those without `column` are skipped with a warning.
+        column: Column of the perturbation.
+        names: Perturbations of the screen; there is no warning about others.
+        role_columns: Columns of the role, in order of precedence; case does not matter.
     """
     screen_names = {name.strip() for name in names}
     warnings = [_missing_column_warning(table, column) for table in tables if column not in table.columns]
@@ -105,7 +105,7 @@ def _merge(
             for k in range(len(table.columns))
         ]
         if not name and any(len(values) > 1 for values in values_of):
-            nameless = [line for line, _ in named_rows]  # which of them a well without a name is cannot be known
+            nameless = [line for line, _ in named_rows]  # a well without a name fits all of them
             continue
         cells = (
             next(iter(values), "") if title.lower() in ignored else _SEPARATOR.join(values)
@@ -122,7 +122,9 @@ def _merge(
             contradictions[name] = (
                 f"{name}: {'; '.join(differences)} (lines {', '.join(str(line) for line, _ in named_rows[:5])})"
             )
-    fix = f"Nothing, if all of them are true: they are kept with {_SEPARATOR!r} between; else take the wrong rows out."
+    fix = (
+        f"No action needed if all values are true: they are joined by {_SEPARATOR!r}. Otherwise remove the wrong rows."
+    )
     warnings = _difference_warning(
         table, "several rows of one perturbation", contradictions, "one row, or one value", fix
     )
@@ -133,9 +135,9 @@ def _merge(
                 kind="several rows without a perturbation",
                 file=table.path.name,
                 row=", ".join(map(str, nameless[:_MAX_LISTED])),
-                found=f"{len(nameless)} rows with an empty {column!r} that differ",
-                expected="one, for the wells without a name",
-                fix="Name them, here and in the tables of wells; none of them was taken.",
+                found=f"{len(nameless)} different rows with an empty {column!r}",
+                expected="one row for wells without a name",
+                fix="Fill in the names, here and in the tables of wells; these rows were not used.",
                 count=len(nameless),
             )
         )
@@ -150,9 +152,9 @@ def _table_contradictions(
     *,
     but: Sequence[str],
 ) -> list[Problem]:
-    """Report what a table says unlike one before it.
+    """Report values of a table that differ from earlier tables.
 
-    `first_values` keeps who said what first.
+    `first_values` is updated with the first value of each perturbation and column.
     """
     ignored = {name.lower() for name in (*but, column)}
     column_index = table.position(column)
@@ -171,8 +173,8 @@ def _table_contradictions(
                 differences.append(f"{title} {value} here, {first_value} in {file}")
         if differences:
             contradictions[name] = f"{name}: {'; '.join(differences)}"
-    fix = "Make the tables agree: the first one was taken."
-    return _difference_warning(table, "tables of perturbations differ", contradictions, "one value in all tables", fix)
+    fix = "Make the tables agree: the first one was used."
+    return _difference_warning(table, "perturbation tables differ", contradictions, "one value in all tables", fix)
 
 
 def _difference_warning(
@@ -207,8 +209,8 @@ def _missing_column_warning(table: SourceTable, column: str) -> Problem:
         kind="table not read",
         file=table.path.name,
         found=f"{table.n_rows} rows without a column {column!r}",
-        expected=f"the column of the tables of wells, {column!r}",
-        fix="Rename its column of perturbations so, or name the one that both have: --map perturbation=COLUMN.",
+        expected=f"{column!r}, the perturbation column of the tables of wells",
+        fix="Rename its perturbation column, or name one that both tables have: --map perturbation=COLUMN.",
     )
 
 

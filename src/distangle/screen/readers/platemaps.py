@@ -1,4 +1,4 @@
-"""Read the wells of Cell Painting plates: plate maps, `well.csv`, perturbations."""
+"""Read well metadata of Cell Painting plates: plate maps and perturbations."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,19 +28,19 @@ _COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def read_wells(path: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> SourceTable:
-    """Read a table that names wells, in one column or by row and column.
+    """Read a table with wells in one column or in a row and a column.
 
     Raises:
-        ScreenError: It cannot be read.
+        ScreenError: The table is unreadable.
     """
     return add_well_column(read_table(path, missing=missing), mapping, usual=("well", *_COLUMN_NAMES["well"]))
 
 
 def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str]) -> dict[str, str]:
-    """Match the table's columns to ours by the usual names of Cell Painting.
+    """Match columns to fields by the usual names of Cell Painting.
 
     Raises:
-        ScreenError: What is told does not fit, or a wanted one is missing.
+        ScreenError: The mapping does not fit, or a wanted field is missing.
     """
     explicit = {ours: theirs for ours, theirs in mapping.items() if not theirs or theirs in table.columns}
     lowered = {name.lower(): name for name in reversed(table.columns)}
@@ -55,19 +55,19 @@ def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequ
 def read_platemaps(
     tables: GalleryTables, mapping: Mapping[str, str], *, plates: Iterable[str], missing: Collection[str] = ()
 ) -> tuple[WellMetadata | None, list[Problem]]:
-    """Return the treatments of wells, and remarks on tables that are not read.
+    """Return the metadata of wells, and warnings about unread tables.
 
-    The treatments are None where no table gives them.
+    The metadata are None if no table contains them.
 
     Args:
         tables: From `list_tables`.
-        mapping: Our column name to a table's.
-        plates: Those with images. Of `well.csv`, which lists all of JUMP, other plates are left out; of the plate
-            maps they are not.
-        missing: Words that stand for a missing value.
+        mapping: Column of each field.
+        plates: Plates with images. Other plates of `well.csv`, which lists all of JUMP, are skipped; those of plate
+            maps are not.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: A map that is named is absent, or which column is which cannot be told.
+        ScreenError: A plate map is missing, or the columns are ambiguous.
     """
     warnings: list[Problem] = []
     used: set[AnyPath] = set()
@@ -108,17 +108,17 @@ def read_platemaps(
 
 
 def _unread_problems(tables: GalleryTables, used: set[AnyPath]) -> list[Problem]:
-    """Return refusals of maps that no plate has, and of tables of wells beside maps."""
-    name_fix = "Name it in barcode_platemap.csv (Assay_Plate_Barcode,Plate_Map_Name), or take it out."
+    """Return refusals of unused maps, and of tables of wells next to maps."""
+    name_fix = "Name it in barcode_platemap.csv (Assay_Plate_Barcode,Plate_Map_Name), or remove it."
     unnamed = [path for path in tables.maps.values() if path not in used]
-    problems = unread_tables(unnamed, found="a map that no barcode names", expected="the map of a plate", fix=name_fix)
-    one_fix = "Keep one of the files of this name, or rename this one."
-    problems += unread_tables(
-        tables.twins, found="a second map of one name", expected="one file of a name", fix=one_fix
+    problems = unread_tables(
+        unnamed, found="a plate map without a barcode", expected="the map of a plate", fix=name_fix
     )
+    one_fix = "Keep one of the files of this name, or rename this one."
+    problems += unread_tables(tables.twins, found="a second map of one name", expected="one file per name", fix=one_fix)
     if tables.barcodes:
-        fix = "Take it out, or take barcode_platemap.csv out to have its rows instead of those of the maps."
-        description = "a table of wells beside plate maps"
+        fix = "Remove it, or remove barcode_platemap.csv to use this table in place of the maps."
+        description = "a table of wells next to plate maps"
         problems += unread_tables(tables.wells, found=description, expected="maps or a table of wells", fix=fix)
     return problems
 
@@ -134,7 +134,7 @@ def _rows_of_plates(table: SourceTable, mapping: Mapping[str, str], plates: froz
 def _read_all_perturbations(
     tables: Sequence[SourceTable], wells: Sequence[SourceTable], mapping: Mapping[str, str]
 ) -> dict[str, Perturbations]:
-    """Return what is known of perturbations, by the column that names them."""
+    """Return the perturbation metadata of each perturbation column."""
     names: dict[str, list[str]] = {}
     for table in wells:
         column = column_names(table, mapping, wanted=("plate", "well")).get("perturbation", "")
@@ -173,7 +173,7 @@ def _well_labels(
 
 
 def _refuse_two_roles(labels: WellMetadata, column_index: int, two_roles: Mapping[str, str]) -> WellMetadata:
-    """Refuse rows of perturbations that are both a control and a treatment."""
+    """Refuse rows of perturbations with several roles."""
     rows: list[SiteRecord] = []
     problems: list[Problem] = []
     for row in labels.rows:
@@ -186,14 +186,14 @@ def _refuse_two_roles(labels: WellMetadata, column_index: int, two_roles: Mappin
                 "perturbation in two roles",
                 found=f"{name}: {two_roles[name]}",
                 expected="one role in all rows of a perturbation",
-                fix="Make these rows agree, or name the one column of roles: --map role=COLUMN (--map role= for none).",
+                fix="Make these rows agree, or name one column of roles: --map role=COLUMN (--map role= for none).",
             )
         )
     return dataclasses.replace(labels, rows=rows, problems=[*labels.problems, *problems])
 
 
 def _add_role_column(table: SourceTable) -> SourceTable:
-    """Add the control type where there is one, and the perturbation type elsewhere."""
+    """Add a role column: the control type if present, else the perturbation type."""
     lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
     role_columns = [lowered[name.lower()] for name in _COLUMN_NAMES["role"] if name.lower() in lowered]
     if len(role_columns) < 2:
@@ -204,7 +204,7 @@ def _add_role_column(table: SourceTable) -> SourceTable:
 
 
 def _fill_names(table: SourceTable, column: str) -> SourceTable:
-    """Fill in the name of perturbations without identifier, such as DMSO."""
+    """Use the name of perturbations without an identifier, such as DMSO."""
     lowered = {name.lower(): table.position(name) for name in reversed(table.columns)}
     names = [lowered[name] for name in ("pert_iname", "metadata_pert_iname") if name in lowered]
     column_index = table.position(column)

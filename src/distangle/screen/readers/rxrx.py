@@ -1,4 +1,4 @@
-"""Read RxRx1, RxRx2 and RxRx3: their tables, and one PNG per channel."""
+"""Read RxRx1, RxRx2 and RxRx3: tables, and one PNG per channel."""
 
 import dataclasses
 import posixpath
@@ -23,7 +23,7 @@ from distangle.screen.readers.wells.join_metadata import FETCH, Mismatches, Unma
 from distangle.screen.readers.wells.shift import PlateShift
 from distangle.screen.roles import Channel
 
-# Colours of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
+# Colors of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
 CHANNELS = (
     Channel(name="nuclei", stain="Hoechst 33342", organelle="nuclei", colour="#1300F9"),
     Channel(name="ER", stain="concanavalin A", organelle="endoplasmic reticulum", colour="#2AFF1F"),
@@ -37,16 +37,16 @@ CHANNELS = (
 def find_rxrx1(request: IndexOptions) -> ReaderResult:
     """Find the sites of RxRx1 in its tables and folders.
 
-    Tables: any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
+    The tables are any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
     names for the siRNA), or the official `metadata.csv` of RxRx1, RxRx2 or RxRx3 (their `treatment` is the
-    perturbation; gene, dose and the rest are extra columns). Images: `<experiment>/Plate<p>/<well>_s<s>_w<c>.png`
-    under `train/`, `test/`, `images/` or the source itself.
+    perturbation; gene, dose and the rest are extra columns). The images are
+    `<experiment>/Plate<p>/<well>_s<s>_w<c>.png` under `train/`, `test/`, `images/` or the source itself.
 
     Raises:
-        ScreenError: No table, a column missing, or two codings of the siRNA.
+        ScreenError: There is no table, a column is missing, or the siRNA has two codings.
     """
     if not request.source.is_dir():
-        raise ScreenError(f"{request.source} is no folder. Expected the folder of RxRx1's images and tables.")
+        raise ScreenError(f"{request.source} is not a folder. Expected the folder of RxRx1's images and tables.")
     tables = read_tables(request.tables or request.source, missing=request.missing)
     extra = extra_columns(tables)
     rows, problems = read_rows(tables, extra)
@@ -74,7 +74,7 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
 
 
 def _record_of_site(site: RxRx1Site) -> SiteRecord:
-    """Return the entry of a site by its folder; a missing channel has no path."""
+    """Return the record of a site; a missing channel has no path."""
     return SiteRecord(
         experiment=site.experiment,
         plate=site.plate,
@@ -86,7 +86,7 @@ def _record_of_site(site: RxRx1Site) -> SiteRecord:
 
 
 class _RxRx1Mismatches(Mismatches):
-    """Refuses sites and rows in the words of RxRx1's folders."""
+    """Refusals worded for the folders of RxRx1."""
 
     may_count_from_zero = False
 
@@ -95,17 +95,17 @@ class _RxRx1Mismatches(Mismatches):
         self._parents = {"/".join(site.folder.split("/")[:-2]) for site in sites}
 
     def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
-        """Refuse a site that lacks a channel or has one twice."""
+        """Refuse a site with a missing or duplicate channel."""
         files = self._site_of[_folder_of(site), site.well, site.site]
         problem = _channel_problem(files, dataclasses.replace(row, well=site.well, site=site.site))
         return None if problem is None else dataclasses.replace(problem, file=files.folder)
 
     def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
-        """Name the row, as the tables of RxRx1 are what is mended."""
+        """Refuse the row, because the table of RxRx1 must be corrected."""
         return super().of_shifted_plate(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
 
     def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
-        """Refuse sites without a row; one refusal stands for a plate without any."""
+        """Refuse sites without a row; combine the refusals of a plate without rows."""
         by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
         for unmatched in sites:
             by_plate[unmatched.site.experiment, unmatched.site.plate].append(unmatched)
@@ -130,7 +130,7 @@ class _RxRx1Mismatches(Mismatches):
         return problems
 
     def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
-        """Refuse rows without images, and name the files that they should have."""
+        """Refuse rows without images; name the expected files."""
         folder = _expected_folder(rows[0], self._parents)
         if not is_whole_plate:
             return [
@@ -172,7 +172,7 @@ def _channel_problem(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
 
 
 def _expected_folder(row: SiteRecord, parents: set[str]) -> str:
-    """Return where the images of a row should lie: beside others, or as Kaggle's."""
+    """Return the expected folder of a row: next to other images, or as on Kaggle."""
     split = row.split if row.split in SPLITS else "images"
     parents = parents or {split}
     top = split if split in parents else min(parents)

@@ -1,7 +1,4 @@
-"""The folders of RxRx1: one listing per plate, no file opened.
-
-Read the tables of RxRx1, RxRx2 and RxRx3.
-"""
+"""Read the tables of RxRx1, RxRx2 and RxRx3, and list their image files."""
 
 import dataclasses
 import re
@@ -17,7 +14,7 @@ from distangle.screen.readers.wells.origin import require_base_one
 from distangle.screen.roles import ROLE_WORDS, Role, role_of
 from distangle.screen.source_tables import SourceTable, read_table, require_columns
 
-SPLITS = ("train", "test", "images")  # folders that may stand between the source and its experiments
+SPLITS = ("train", "test", "images")  # optional folders between the source and its experiments
 
 _PLATE = re.compile(r"plate0*([0-9]+)", re.IGNORECASE)
 _IMAGE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_s([1-9][0-9]{0,3})_w([1-6])\.png", re.IGNORECASE)
@@ -29,7 +26,7 @@ SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, sit
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class RxRx1Site:
-    """Files of one site; `duplicates` names files of a channel that is there twice."""
+    """Files of one site; `duplicates` lists files of a channel with several."""
 
     folder: str
     experiment: str
@@ -41,7 +38,7 @@ class RxRx1Site:
 
 
 def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
-    """List images site by site; report names that are not understood."""
+    """List images by site; report names that are not recognized."""
     sites: dict[SiteKey, RxRx1Site] = {}
     warnings: list[Problem] = []
     for split in (*SPLITS, ""):
@@ -94,7 +91,7 @@ def _list_plate(
 
 
 def _folders(source: AnyPath, folder: str, warnings: list[Problem]) -> Iterator[str]:
-    # The depth is fixed at three, so a link to a folder above cannot lead round in a circle.
+    # The depth is fixed at three, so a link to a parent folder cannot cause a loop.
     stray_images: list[str] = []
     for name, is_folder in scan(source, folder, warnings, may_lack=folder in SPLITS):
         if is_folder and not name.startswith("."):
@@ -107,7 +104,7 @@ def _folders(source: AnyPath, folder: str, warnings: list[Problem]) -> Iterator[
 
 
 def _has_images(source: AnyPath, folder: str) -> bool:
-    """Whether a folder of another name holds images, or plates with some."""
+    """Test whether a folder contains images or plate folders."""
     return any(
         _PLATE.fullmatch(name) if is_folder else IMAGE_EXTENSIONS.fullmatch(name)
         for name, is_folder in scan(source, folder, [])
@@ -126,33 +123,33 @@ _SITE_COLUMNS = ("cell_type", "dataset", "experiment", "plate", "well", "site", 
 _NEGATIVE_CONTROLS = frozenset(
     {"1138", "UNTREATED", "EMPTY", "EMPTY_control"}
 )  # v1, v2, the official tables of 1 and 3
-_UNSPECIFIED_CONTROLS = frozenset({"CRISPR_control"})  # RxRx3 does not say of which kind
+_UNSPECIFIED_CONTROLS = frozenset({"CRISPR_control"})  # RxRx3 does not contain the kind of control
 _ID_COLUMNS = ("id_code", "well_id", "site_id")
 _ID_REGEX = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0-9]+)(?:_(?P<site>[0-9]+))?")
 
 
 def read_tables(path: AnyPath, *, missing: Collection[str] = ()) -> list[SourceTable]:
-    """Read all tables of a folder, or one; columns get the names of RxRx1.
+    """Read all tables of a folder, or one; rename columns to those of RxRx1.
 
     Args:
         path: The folder, or one table.
-        missing: Words that stand for a missing value.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: There is none, there are two kinds of them, or a column is missing.
+        ScreenError: There is no table, there are tables of two kinds, or a column is missing.
     """
     known_names = (*_KAGGLE, *_OFFICIAL)
     folder, names = (path.parent, (path.name,)) if path.is_file() else (path, known_names)
     existing = [name for name in names if name in known_names and (folder / name).is_file()]
     if not existing:
         raise ScreenError(
-            f"No table of RxRx1 in {path}: expected any of {', '.join(known_names)}. Name its folder: --tables FOLDER."
+            f"No table of RxRx1 in {path}: expected any of {', '.join(known_names)}. Name the folder: --tables FOLDER."
         )
     official = [name for name in existing if name in _OFFICIAL]
     if official and len(existing) > 1:
         other = next(name for name in existing if name != official[-1])
         raise ScreenError(
-            f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
+            f"{folder} contains {official[-1]} and {other}, which list the same wells. Keep one kind of table."
         )
     tables = [_rename_columns(read_table(folder / name, missing=missing)) for name in existing]
     for table in tables:
@@ -162,7 +159,7 @@ def read_tables(path: AnyPath, *, missing: Collection[str] = ()) -> list[SourceT
 
 
 def _rename_columns(table: SourceTable) -> SourceTable:
-    """Give the columns of RxRx2 and RxRx3 the names of RxRx1."""
+    """Rename the columns of RxRx2 and RxRx3 to those of RxRx1."""
     return dataclasses.replace(table, columns=tuple(_canonical_names(table.columns)))
 
 
@@ -171,12 +168,12 @@ def _canonical_names(columns: Sequence[str]) -> list[str]:
 
 
 def extra_columns(tables: list[SourceTable]) -> tuple[str, ...]:
-    """Columns that are kept as they are: gene, dose and whatever else a table has."""
+    """Return the extra columns, such as gene and dose."""
     return tuple(dict.fromkeys(name for table in tables for name in table.columns if name not in _SITE_COLUMNS))
 
 
 def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[SiteRecord], list[Problem]]:
-    """Return an entry per row, without images, and refusals of the other rows."""
+    """Return the entries of valid rows, without images, and refusals of the others."""
     rows: list[SiteRecord] = []
     problems: list[Problem] = []
     for table in tables:
@@ -222,7 +219,7 @@ def _role(sirna: str, well_type: str) -> Role | None:
         return Role.NEGATIVE_CONTROL
     if sirna in _UNSPECIFIED_CONTROLS:
         return Role.UNKNOWN
-    # v1 codes 1108 treatments as 0..1107 and 30 positive controls behind them.
+    # v1 codes 1108 treatments as 0..1107, then 30 positive controls.
     is_positive = sirna.isascii() and sirna.isdigit() and 1108 <= int(sirna) <= 1137
     return Role.POSITIVE_CONTROL if is_positive else Role.TREATMENT
 
@@ -243,7 +240,7 @@ def _row_problem(entry: SiteRecord, plate: str, site: str | None, word: str) -> 
 
 
 def _id_problem(entry: SiteRecord, names: Sequence[str]) -> Problem | None:
-    """Refuse a row whose id, such as `HUVEC-01_1_B03`, is that of another place."""
+    """Refuse a row whose id, such as `HUVEC-01_1_B03`, names another well."""
     for name, value in zip(names, entry.extra, strict=True):
         match = _ID_REGEX.fullmatch(value.strip()) if name in _ID_COLUMNS else None
         if match is None:
@@ -271,7 +268,7 @@ def coding_of(rows: list[SiteRecord]) -> str:
         v1, v2 = first["integer"], first["name"]
         raise ScreenError(
             f"Two codings of the siRNA: {v1.table} line {v1.line} has {v1.perturbation!r} (integers, Kaggle v1), "
-            f"{v2.table} line {v2.line} has {v2.perturbation!r} (names, v2). Take all tables from one version."
+            f"{v2.table} line {v2.line} has {v2.perturbation!r} (names, v2). Use tables of one version."
         )
     return next(iter(first), "none")
 
@@ -284,7 +281,7 @@ def detect(source: AnyPath) -> str:
 
 
 def _is_rxrx_table(path: AnyPath) -> bool:
-    """Tell a table of RxRx1 by its name and its columns."""
+    """Test whether a file is a table of RxRx1, by its name and columns."""
     if path.name not in (*_KAGGLE, *_OFFICIAL) or not path.is_file():
         return False
     with path.open("rb") as stream:

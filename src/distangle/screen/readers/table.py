@@ -1,4 +1,4 @@
-"""Read any table with a row per site; match its columns by name or option."""
+"""Read any table with a row per site."""
 
 import posixpath
 import re
@@ -18,15 +18,14 @@ _IMAGE_NAME = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
 def find_table(request: IndexOptions) -> ReaderResult:
-    """Find the sites that the rows of a table name.
+    """Find the sites in the rows of a table.
 
-    The source is the table, or the folder its paths start from with one table in it or named by `tables`; several
-    tables with the same columns are read as one.
-    Our columns are found by name, case aside, with or without `Metadata_` before it; `mapping` names others.
-    A mapping to "" says that the table has no such column.
+    The source is the table, or the folder of its relative paths, with the table in it or in `tables`. Several tables
+    with the same columns are read as one. Columns are matched by name, ignoring case and the prefix `Metadata_`;
+    `mapping` assigns others. A mapping to "" states that the table has no such column.
 
     Raises:
-        ScreenError: No single table, or an option that names no column, no role or no perturbation.
+        ScreenError: There is no single table, or an option names an unknown column, role or perturbation.
     """
     source, paths = _locate(request)
     tables = [add_well_column(read_table(path, missing=request.missing), request.mapping) for path in paths]
@@ -55,7 +54,7 @@ def find_table(request: IndexOptions) -> ReaderResult:
     if "site" in column_of:
         hint = f"Column {column_of['site']!r} must tell the sites of a well apart."
     else:
-        hint = "If they are sites of one well, name the column that tells them apart: --map site=COLUMN."
+        hint = "If they are sites of one well, name the column with the site number: --map site=COLUMN."
     return ReaderResult(
         source=source,
         channels=named_channels(names),
@@ -72,10 +71,10 @@ def find_table(request: IndexOptions) -> ReaderResult:
 def _locate(request: IndexOptions) -> tuple[AnyPath, list[AnyPath]]:
     source, tables = request.source, request.tables
     if not source.exists():
-        raise ScreenError(f"{source} does not exist. Expected a table, or the folder that its paths start from.")
+        raise ScreenError(f"{source} does not exist. Expected a table, or the folder of its relative paths.")
     if source.is_file():
         if tables is not None:
-            raise ScreenError(f"{source} is a table and {tables} is named as another. Name the folder as source.")
+            raise ScreenError(f"{source} is a table, and --tables names {tables}. Name the folder as source.")
         return source.parent, [source]
     folder = tables or source
     if folder.is_file():
@@ -84,7 +83,7 @@ def _locate(request: IndexOptions) -> tuple[AnyPath, list[AnyPath]]:
         raise ScreenError(f"{folder} does not exist. Expected a table, or a folder with one.")
     candidates = _tables_in(folder)
     if not candidates:
-        raise ScreenError(f"{folder} holds no .csv, .tsv or .parquet. Name the table: --tables FILE.")
+        raise ScreenError(f"{folder} contains no .csv, .tsv or .parquet file. Name the table with --tables FILE.")
     if len({_first_line(path) for path in candidates}) > 1:
         raise _several_tables_error(folder, candidates)
     return source, candidates
@@ -93,8 +92,8 @@ def _locate(request: IndexOptions) -> tuple[AnyPath, list[AnyPath]]:
 def _several_tables_error(folder: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
     names = ", ".join(path.name for path in paths)
     return ScreenError(
-        f"{folder} holds several tables: {names}. Name the table: --tables FILE. Tables with the same header would be "
-        "read as one."
+        f"{folder} contains several tables: {names}. Name the table with --tables FILE. Tables with the same header "
+        "are read as one."
     )
 
 
@@ -104,15 +103,15 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
     names = [part[0].strip() for part in parts]
     columns = [part[-1].strip() for part in parts]
     if "" in names or len(set(names)) < len(names):
-        raise ScreenError(f"--channels {','.join(request.channels)}: every channel needs a name of its own.")
+        raise ScreenError(f"--channels {','.join(request.channels)}: every channel needs a unique name.")
     if request.tables_only:
         return names, [name for name in (request.pages, *columns) if name in table.columns]
     if not names:
         sample = dict(zip(table.columns, table.rows[0], strict=True)) if table.rows else {}
         likely = [name for name, value in sample.items() if _IMAGE_NAME.fullmatch(value)]
-        message = f"Which columns of {table.path} hold the images? Name them: --channels "
-        message += f"{','.join(likely) or 'COLUMN,COLUMN'} (or NAME=COLUMN), --pages COLUMN for files of many pages, "
-        message += "--tables-only to look for no image."
+        message = f"The image columns of {table.path} are unknown. Name them: --channels "
+        message += f"{','.join(likely) or 'COLUMN,COLUMN'} (or NAME=COLUMN), --pages COLUMN for files with a page per "
+        message += "channel, or use --tables-only to look for no image."
         raise ScreenError(message)
     if request.pages is not None:
         columns = [request.pages]
@@ -125,7 +124,7 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
 
 
 class _RowReader:
-    """Makes an entry of every row of one table."""
+    """Converts the rows of one table to entries."""
 
     def __init__(
         self,
@@ -145,7 +144,7 @@ class _RowReader:
         self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
 
     def read(self, line: int, fields: tuple[str, ...]) -> tuple[SiteRecord, Problem | None]:
-        """Return the entry of a row, and why it is refused, if it is."""
+        """Return the entry of a row, and its refusal or None."""
         entry = self._parser.entry(line, fields)
         wrong_paths = self._add_paths(entry, fields)
         return entry, self._parser.problem(entry, fields) or wrong_paths
@@ -171,7 +170,7 @@ class _RowReader:
                     channel=name,
                     found=value,
                     expected="a path below the source folder",
-                    fix="Write paths relative to the source folder, and name the folder above all images as source.",
+                    fix="Write paths relative to the source, and name a folder that contains all images as source.",
                 )
         entry.paths = tuple(path for path in paths if path is not None)
         if not self._has_pages and len(set(entry.paths)) < len(entry.paths):
@@ -181,12 +180,12 @@ class _RowReader:
                 channel=", ".join(duplicates),
                 found=entry.paths[self._names.index(duplicates[0])],
                 expected="a file per channel",
-                fix="Correct the paths; files of many pages need --pages COLUMN.",
+                fix="Correct the paths; files with a page per channel need --pages COLUMN.",
             )
         return None
 
     def _relative_path(self, written: str) -> str | None:
-        # Tables from Windows write \ between folders.
+        # Tables from Windows use \ as separator.
         text = written if "/" in written else written.replace("\\", "/")
         if re.match(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://", text) or "\0" in text:
             return None

@@ -52,7 +52,7 @@ def test_channels_of_different_planes_are_never_put_together(tmp_path: Path) -> 
     half = stacks("B03", [(1, 1), (2, 1), (3, 2)])
     screen = indexed(put(tmp_path, [*WHOLE, *half]), pattern="cellvoyager")
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
-    assert refusals(screen) == [("channels of several moments", "B03")]
+    assert refusals(screen) == [("channels of several planes or times", "B03")]
     wrong = screen.problems.iloc[0]
     assert wrong["found"] == "plane 01 (01 only); plane 02 (01 only); plane 03 (02 only)"
     assert wrong["fix"].startswith("Copy what is missing again: no moment has all channels.")
@@ -75,14 +75,14 @@ def test_channels_of_different_planes_are_never_put_together(tmp_path: Path) -> 
 def test_nor_those_of_two_times_cycles_or_acquisitions(tmp_path: Path, pattern: str, names: list[str]) -> None:
     said = reasons(put(tmp_path, names), pattern=pattern)
     assert "all refused" in said
-    assert "channels of several moments" in said
+    assert "channels of several planes or times" in said
 
 
 def test_a_column_that_tells_images_of_a_site_apart_is_no_column_of_the_site(tmp_path: Path) -> None:
     names = [f"A01_{dose}_{c}.tif" for dose, c in (("lo", 1), ("hi", 2))] + ["A02_lo_1.tif", "A02_lo_2.tif"]
     names += ["A03_hi_1.tif", "A03_hi_2.tif"]
     screen = indexed(put(tmp_path, names), pattern="{well}_{dose}_{channel}.tif")
-    assert refusals(screen) == [("channels of several moments", "A01")]
+    assert refusals(screen) == [("channels of several planes or times", "A01")]
     assert "Write {} for {dose} in --pattern" in screen.problems.iloc[0]["fix"]
     assert screen.sites[["well", "dose"]].to_numpy().tolist() == [["A02", "lo"], ["A03", "hi"]]
 
@@ -106,7 +106,7 @@ def test_several_whole_moments_are_listed_and_can_be_chosen(tmp_path: Path) -> N
     assert missing[["kind", "well", "channel"]].tolist() == ["missing channel", "A02", "2"]
     assert missing["found"] == "2 of plane 01, time 1 and plane 01, time 2 and plane 02, time 1"
     assert missing["expected"] == "channels 1, 2 of plane 2, time 2"
-    left = screen.problems[screen.problems["kind"] == "plane or time not asked for"].iloc[0]
+    left = screen.problems[screen.problems["kind"] == "plane or time not selected"].iloc[0]
     assert (left["severity"], left["count"], left["expected"]) == ("warning", 12, "plane 2, time 2")
 
 
@@ -228,7 +228,7 @@ def test_two_measurements_of_a_plate_are_two_acquisitions(tmp_path: Path) -> Non
     folders = [f"BR1__2020-11-0{k}T18_18_43-Measurement{k}" for k in (1, 2)]
     put(tmp_path, [f"{folder}/Images/r01c01f01p01-ch{c}sk1fk1fl1.tiff" for folder in folders for c in (1, 2)])
     said = reasons(tmp_path, pattern="harmony")
-    assert "several moments" in said
+    assert "several planes, times or cycles" in said
     assert "--acquisition '2020-11-01T18_18_43-Measurement1'" in said
     screen = indexed(tmp_path, pattern="harmony", acquisition="2020-11-02T18_18_43-Measurement2")
     assert screen.sites[["plate", "path_1"]].to_numpy().tolist() == [
@@ -262,7 +262,7 @@ def test_a_folder_of_another_well_than_its_name_is_refused(tmp_path: Path) -> No
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     wrong = screen.problems.iloc[0]
-    assert wrong[["kind", "well"]].tolist() == ["name contradicted", "A03"]
+    assert wrong[["kind", "well"]].tolist() == ["name contradicts folder", "A03"]
     assert wrong["found"] == "folder Well_A02, of well A02: P1/Well_A02/A03_s1_w1.tif"
 
 
@@ -339,7 +339,7 @@ def test_no_control_is_missed_where_nothing_is_left(tmp_path: Path) -> None:
 )
 def test_a_moment_that_a_pattern_does_not_want_is_still_one(tmp_path: Path, pattern: str, names: list[str]) -> None:
     said = reasons(put(tmp_path, names), pattern=pattern)
-    assert "channels of several moments" in said
+    assert "channels of several planes or times" in said
     if "plane" in said:
         keys = ["01", "02"] if "Z{}" in pattern else ["1", "2"]
         screen = indexed(tmp_path, pattern=pattern, planes=[f"{keys[0]}=1", f"{keys[1]}=2"])
@@ -350,7 +350,7 @@ def test_plates_by_the_pattern_that_look_like_times_are_remarked_on(tmp_path: Pa
     put(tmp_path, [f"t{k}/{name}" for k in (0, 1) for name in site("A01")] + [f"P3/{name}" for name in site("A01")])
     screen = indexed(tmp_path, pattern="{plate}/" + PLAIN)
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "plates named as moments", 2]
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "plate names look like times", 2]
     assert remark["found"] == "t0, t1 hold images of the same wells"
     assert indexed(put(tmp_path / "P3", ()), pattern=PLAIN).problems.empty
 

@@ -127,7 +127,7 @@ def test_plates_that_number_their_channels_differently_are_brought_together(
     for plate, number in (("BR1", {"Mito": 1, nucleus: 3}), ("BR2", {"Mito": 3, nucleus: 1})):
         for name, k in number.items():
             assert shown(screen)[plate][name] == f"r01c01f01p01-ch{k}sk1fk1fl1.tiff"
-    remark = screen.problems.set_index("kind").loc["channel order of the instrument"]
+    remark = screen.problems.set_index("kind").loc["channel order differs"]
     assert remark["severity"] == "warning"
     said = {remark["found"].removeprefix("channels "), remark["expected"].split(", as in")[0]}
     assert said == {"1 = Mito, 2 = AGP, 3 = Hoechst", "1 = Hoechst, 2 = AGP, 3 = Mito"}
@@ -195,7 +195,7 @@ def test_a_plate_without_a_channel_or_without_a_file_is_refused_where_orders_dif
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 12 = indexed 4 + refused 8"
     refused = screen.problems[screen.problems["severity"] == "refused"].drop_duplicates("plate").set_index("plate")
-    assert set(refused["kind"]) == {"order of channels unknown"}
+    assert set(refused["kind"]) == {"channel order unknown"}
     assert "channels 1 = DNA, 2 = GFP, without Mito of BR1/Images/Index.idx.xml" in refused.loc["BR3", "found"]
     assert "two of one name" in refused.loc["BR4", "found"]
     for plate in ("BR5", "BR6"):
@@ -254,7 +254,7 @@ def test_images_that_are_listed_and_absent_are_said(tmp_path: Path) -> None:
         file.unlink()
     screen = indexed(tmp_path, planes=["1"])
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    remark = screen.problems.set_index("kind").loc["images that the instrument lists"]
+    remark = screen.problems.set_index("kind").loc["images of the instrument missing"]
     assert (remark["severity"], remark["count"]) == ("warning", 4)
     assert remark["found"] == "no r02c03f01p02-ch1sk1fk1fl1 and 3 more, of B03"
 
@@ -290,7 +290,7 @@ def test_a_damaged_or_hostile_file_is_named_and_not_followed(tmp_path: Path, tex
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
     remark = screen.problems.iloc[0]
     assert remark[["severity", "kind", "file"]].tolist() == [
-        *("warning", "instrument's file not read", "P1/Images/Index.idx.xml")
+        *("warning", "instrument file not read", "P1/Images/Index.idx.xml")
     ]
     assert remark["found"].startswith(said)
 

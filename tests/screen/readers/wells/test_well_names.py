@@ -84,7 +84,7 @@ def test_the_lower_half_alone_may_be_the_upper_half_too(tmp_path: Path) -> None:
     put(tmp_path, "a01", "b02", "c03")
     rows = "A01,u1 B02,u2 C03,u3 AA01,l1 AB02,l2 AC03,l3"
     said = refused(tmp_path, rows)
-    assert "9 x two readings of its wells" in said
+    assert "9 x ambiguous well names" in said
     assert "found 'a01', row A in a small letter or row 27 (AA01)" in said
     assert (
         "If it is A01: --plate-rows 16 --plate-columns 24. If it is AA01: --plate-rows 32 --plate-columns 48." in said
@@ -102,7 +102,7 @@ def test_a_plate_of_which_the_case_is_open_is_refused_whole_and_the_others_are_k
     assert conservation_line(screen) == "found 10 = indexed 2 + refused 8"
     assert set(screen.sites["plate"]) == {"P2"}
     rows = screen.problems[screen.problems["severity"] == "refused"]
-    assert rows[["kind", "plate", "count"]].to_numpy().tolist() == [["two readings of its wells", "P1", 4]] * 2
+    assert rows[["kind", "plate", "count"]].to_numpy().tolist() == [["ambiguous well names", "P1", 4]] * 2
 
 
 def test_an_odd_small_letter_that_only_one_well_can_be_is_no_matter(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_small_letters_of_a_large_plate_in_a_table_alone_are_asked_about(tmp_pat
 def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path) -> None:
     put(tmp_path, "A01.a1", "A01.a2", "A01.b1")
     said = refused(tmp_path)
-    assert "3 x two readings of its wells" in said
+    assert "3 x ambiguous well names" in said
     assert "'A01.a1', a field of a well, or a quarter of it that is a well of a larger plate" in said
     plain = tmp_path / "plain"
     put(plain, "A01", "A02")
@@ -150,7 +150,7 @@ def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path)
     (plain / "wells.csv").write_text("plate,well,perturbation\nP1,A01/a1,x\nP1,A02,y\nP2,A01,z\n")
     screen = indexed(plain, tables=plain / "wells.csv")
     assert conservation_line(screen) == "found 5 = indexed 1 + refused 4"
-    assert set(screen.problems["kind"]) == {"two readings of its wells"}
+    assert set(screen.problems["kind"]) == {"ambiguous well names"}
 
 
 # Wells by number.

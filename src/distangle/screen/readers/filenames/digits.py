@@ -1,4 +1,4 @@
-"""Report files that a pattern's literal digits leave out, such as other planes."""
+"""Find files that the literal digits of a pattern exclude, such as other planes."""
 
 import re
 from collections import defaultdict
@@ -18,7 +18,7 @@ _AXIS_PREFIX = re.compile(
     r"(?:^|[^a-z])(?P<word>z|t|sk|plane|time|time[ _-]?point|tp|z[ _-]?step|cycle|cyc|round)[ _-]?$|[0-9}]p$",
     re.IGNORECASE,
 )
-"""What stands before the figures of a moment."""
+"""Text before the digits of a plane, time or cycle."""
 _UNNAMED_FIELD = re.compile(r"\{(?::[0-9]+)?\}")
 _AXIS_WORD = re.compile(
     r"(?:^|[^a-z])(?:(?P<plane>z|plane|z[ _-]?step)|(?P<time>t|sk|tp|time|time[ _-]?point)|(?P<cycle>cycle|cyc|round))"
@@ -30,14 +30,14 @@ _PLANE_PREFIX = re.compile(r"(?:^|[^a-z])(?:z|plane|z[ _-]?step)[ _-]?$|[0-9}]p$
 
 @dataclass(frozen=True, kw_only=True)
 class UnmatchedFile:
-    """A file that a pattern would read if its figures were others.
+    """A file that matches a pattern except for literal digits.
 
     Attributes:
         path: Relative to the source.
-        fields: What it says.
-        digits: Its own figures where the pattern's are others, with what stands before them, such as `Z01`.
-        of_moment: The figures are those of a plane, time or cycle.
-        planes: Where they are those of a plane alone, that of the pattern and that of the file.
+        fields: Fields of the file name.
+        digits: The digits that differ from the pattern, with the letters before them, such as `Z01`.
+        is_plane_or_time: The digits are those of a plane, time or cycle.
+        planes: The plane of the pattern and that of the file, if only the plane differs.
     """
 
     path: str
@@ -48,11 +48,11 @@ class UnmatchedFile:
 
 
 def unmatched_files(pattern: Pattern, paths: Iterable[str]) -> list[UnmatchedFile]:
-    """Return the files of which only figures that stand in a pattern differ.
+    """Return the files that differ from a pattern only in literal digits.
 
     Args:
-        pattern: What did not read them.
-        paths: Of files, relative to the source.
+        pattern: A pattern that does not match the files.
+        paths: Paths of files, relative to the source.
     """
     if pattern.text in _INSTRUMENT_PATTERNS:
         return []
@@ -85,10 +85,10 @@ def unmatched_files(pattern: Pattern, paths: Iterable[str]) -> list[UnmatchedFil
 
 
 class UnmatchedPlanes:
-    """Read plane, time and cycle where a pattern has `{}`, as in `Z{}`.
+    """Read plane, time and cycle from unnamed fields, such as `Z{}`.
 
     Args:
-        pattern: How names are built.
+        pattern: The pattern of the file names.
     """
 
     def __init__(self, pattern: Pattern) -> None:
@@ -104,14 +104,14 @@ class UnmatchedPlanes:
         self._pattern = parse_pattern("".join(pieces)) if self._axes and not is_instrument else None
 
     def read(self, path: str) -> dict[str, str]:
-        """Return `plane`, `time` and `cycle`, as far as figures stand there."""
+        """Return `plane`, `time` and `cycle`, as far as they are digits."""
         fields = self._pattern.read(path) if self._pattern is not None else None
         values = {axis: (fields or {}).get(name, "") for name, axis in self._axes.items()}
         return {axis: value for axis, value in values.items() if value.isascii() and value.isdigit()}
 
 
 def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], unmatched: Sequence[UnmatchedFile]) -> None:
-    """Refuse a pattern whose figures leave out all files of a channel.
+    """Refuse a pattern whose literal digits exclude all files of a channel.
 
     Args:
         pattern: How files are read.

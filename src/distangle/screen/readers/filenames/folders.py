@@ -1,11 +1,11 @@
-"""Read a folder's name: a time, plane, cycle, field, well, or nothing."""
+"""Parse folder names: time, plane, cycle, acquisition, field, channel or well."""
 
 import re
 
 from distangle.screen.plates import row_of
 
 AXES = ("plane", "time", "cycle", "acquisition")
-"""What tells two images of one place and one channel apart."""
+"""Axes that distinguish images of one site and one channel."""
 
 _AXIS_WORDS = {
     "time": r"t|tp|time|time[ _-]?point|frame",
@@ -43,9 +43,10 @@ _MEANINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "
 
 
 def tokens_of(part: str) -> list[tuple[str, str]]:
-    """Return what a folder's name says, such as `[("time", "1")]` of `TimePoint_1`.
+    """Parse a folder name of axis values, such as `TimePoint_1`.
 
-    It is empty for any other name.
+    Returns:
+        Axes and values, such as `[("time", "1")]`; empty for any other name.
     """
     if not _TOKENS.fullmatch(part):
         return []
@@ -53,9 +54,9 @@ def tokens_of(part: str) -> list[tuple[str, str]]:
 
 
 def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
-    """Split a name from its moment: `P1_t0` into `P1` and `[("time", "0")]`.
+    """Split an axis value from a name: `P1_t0` into `P1` and `[("time", "0")]`.
 
-    Both are empty where there is no moment.
+    Both are empty if the name has no axis value.
     """
     match = _ENDING.fullmatch(part)
     tokens = tokens_of(match["token"]) if match else []
@@ -63,16 +64,16 @@ def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def is_channel_name(part: str) -> bool:
-    """Tell whether a folder has the name of a stain or of a numbered channel."""
+    """Test whether a folder has the name of a channel, such as `DAPI` or `ch1`."""
     return bool(_CHANNEL_NAME.fullmatch(part)) or [axis for axis, _ in tokens_of(part)] == ["channel"]
 
 
 def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
-    """Return the well that may name a folder, and whether it is unambiguous.
+    """Return the well in a folder name, and whether it is unambiguous.
 
     Returns:
-        Row and column from 0, None for other names and for wells by number; `r02c06` and `Well_A01` are sure, `A01`
-        may be a plate of this name.
+        Zero-based row and column, None for other names and for numbered wells; `r02c06` and `Well_A01` are unambiguous,
+        `A01` may be a plate of this name.
     """
     match = _ROW_AND_COLUMN.fullmatch(part) or _WELL.fullmatch(part)
     if match is None:
@@ -86,21 +87,20 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
 
 
 def is_well_number(part: str) -> bool:
-    """Tell whether a folder is named by a well's number, as `Well 12` or `W0012`."""
+    """Test whether a folder is a numbered well, such as `Well 12` or `W0012`."""
     return bool(_WELL_NUMBER.fullmatch(part))
 
 
 def is_leica_folder(part: str) -> bool:
-    """Tell whether Matrix Screener named a folder, such as `chamber--U00--V00`."""
+    """Test whether Leica Matrix Screener named a folder (`chamber--U00--V00`)."""
     return bool(_LEICA.fullmatch(part))
 
 
 def ambiguity_of(part: str) -> tuple[str, str] | None:
-    """Return what a folder may be besides a plate, in words and as a field.
+    """Return what a folder may be besides a plate, as text and as a field.
 
-    None where it can only be a plate.
-
-    Plates are numbered as times are: `1`, `2`; and `24h` may be a plate that was fixed or a time that was filmed.
+    Plates and times are both numbered `1`, `2`; `24h` may be a plate fixed at 24 hours or a time of a movie. The result
+    is None for a name that can only be a plate.
     """
     match = _AMBIGUOUS.fullmatch(part)
     if match is None:

@@ -21,11 +21,11 @@ from distangle.screen.roles import natural_sort_key
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlateDoubt:
-    """Why an image cannot be taken for what its name says.
+    """A contradiction of the file name of an image.
 
     Attributes:
-        kind: A few words, the same for the same fault.
-        found: What says something else.
+        kind: Kind of the problem.
+        found: The contradicting fact.
         fix: The next step.
     """
 
@@ -36,21 +36,21 @@ class PlateDoubt:
 
 @dataclass(kw_only=True, slots=True)
 class ImageFile:
-    """One file of one channel.
+    """An image file, with the fields of its name and folders.
 
     Attributes:
-        path: Relative to the source, `/` between.
-        experiment: As the name or the folders have it.
-        plate: As the name or the folders have it.
-        well: As the name has it.
+        path: Path relative to the source, with `/`.
+        experiment: Experiment in the name or the folders.
+        plate: Plate in the name or the folders.
+        well: Well in the name.
         site: Number of the field of view.
-        channel: As the name has it; "" when the file holds all channels.
-        moment: Plane, time, cycle and the like, as far as name and folders have them.
+        channel: Channel in the name; "" if the file contains all channels.
+        axis_values: Plane, time, cycle and acquisition in the name or the folders.
         cell_type: "" if unknown.
         extra: Values of the extra columns.
-        doubt: What contradicts its name; None if nothing does.
-        is_of_folder: Its folders say a part of its moment.
-        left_out: Its figures where those of the pattern leave it out, such as `Z01`; "" for all others.
+        doubt: A contradiction of its name, or None.
+        is_from_folder: Folders supply some of the axis values.
+        unmatched_digits: Digits that differ from the pattern and exclude the file, such as `Z01`; else "".
     """
 
     path: str
@@ -71,20 +71,20 @@ class ImageFile:
 class _Site:
     first: ImageFile
     files: dict[str, list[ImageFile]] = field(default_factory=dict)
-    excluded: list[ImageFile] = field(default_factory=list)  # of a moment that was not asked for
+    excluded: list[ImageFile] = field(default_factory=list)  # of a plane or time that is not selected
     doubt: PlateDoubt | None = None
 
 
 def choose_channels(images: Sequence[ImageFile], selection: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the name of every channel and how the files' names write it.
+    """Return name and spelling of every selected channel.
 
     Args:
-        images: What was found.
-        selection: `NAME` or `NAME=WRITTEN`; none for all that the names have, in natural order.
+        images: All image files.
+        selection: `NAME` or `NAME=WRITTEN`; empty for all channels, in natural order.
 
     Raises:
-        ScreenError: A channel that no file has or that is named twice; or, when none is asked for, one that more
-            than half of the sites lack.
+        ScreenError: No file has a channel, a channel is selected twice, or, without a selection, more than half of the
+            sites lack a channel.
     """
     sites: dict[str, set[tuple[str, str, str, int]]] = defaultdict(set)
     for image in images:
@@ -98,8 +98,10 @@ def choose_channels(images: Sequence[ImageFile], selection: Sequence[str]) -> li
         if rare:
             counted = ", ".join(f"{name} in {len(sites[name])}" for name in written)
             usual = ",".join(name for name in written if name not in rare)
-            message = f"Of {n_sites} sites few have the channel {rare[0]!r} ({counted}). A screen has one list of "
-            message += f"channels: name them, --channels {usual}."
+            message = (
+                f"Less than half of {n_sites} sites have the channel {rare[0]!r} ({counted}). A screen has one list "
+            )
+            message += f"of channels. Name them: --channels {usual}."
             raise ScreenError(message)
         return [(name, name) for name in written]
     channels: list[tuple[str, str]] = []
@@ -117,7 +119,7 @@ def choose_channels(images: Sequence[ImageFile], selection: Sequence[str]) -> li
             )
         channels.append((name.strip(), matches[0]))
     if len({name for name, _ in channels}) < len(channels) or len({key for _, key in channels}) < len(channels):
-        raise ScreenError(f"--channels {','.join(selection)}: every channel once, with a name of its own.")
+        raise ScreenError(f"--channels {','.join(selection)}: list every channel once, with a unique name.")
     return channels
 
 
@@ -128,14 +130,14 @@ def group_sites(
     *,
     choice: PlaneChoice | None = None,
 ) -> None:
-    """Group files into sites: all channels of one moment.
+    """Group files into sites with all channels of one plane and time.
 
     Args:
-        result: Gets an entry for each site that has a file for each channel, refusals of the other sites, remarks,
-            and the number of sites.
+        result: Receives an entry for each site with a file per channel, refusals of the other sites, warnings, and the
+            number of sites.
         images: The files.
         channels: From `choose_channels`.
-        choice: The moment that was asked for, if one was.
+        choice: The selected plane and time, if any.
     """
     sites: dict[tuple[object, ...], _Site] = {}
     written = {key for _, key in channels}
@@ -180,7 +182,7 @@ def _excluded_problems(
     problems = [
         Problem(
             severity="warning",
-            kind="channel not asked for",
+            kind="channel not selected",
             channel=name,
             found=f"{count} files",
             expected=f"channels {', '.join(sorted(written, key=natural_sort_key))}",
@@ -194,10 +196,10 @@ def _excluded_problems(
         problems.append(
             Problem(
                 severity="warning",
-                kind="plane or time not asked for",
+                kind="plane or time not selected",
                 found=f"{n_excluded} files",
                 expected=" or ".join(descriptions),
-                fix="Nothing: --plane, --time, --cycle or --acquisition left them out.",
+                fix="No action needed: --plane, --time, --cycle or --acquisition excludes them.",
                 count=n_excluded,
             )
         )
@@ -205,7 +207,7 @@ def _excluded_problems(
 
 
 def _channel_constants(images: Sequence[ImageFile]) -> set[str]:
-    """Return columns with one value per channel, such as an exposure: no moment."""
+    """Return columns with one value per channel, such as an exposure time."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for image in images:
         for axis, value in () if image.unmatched_digits else image.axis_values:
@@ -215,7 +217,7 @@ def _channel_constants(images: Sequence[ImageFile]) -> set[str]:
 
 
 def n_sites_of(images: Sequence[ImageFile]) -> int:
-    """Return how many sites some files are of, by what their names say."""
+    """Return the number of sites of files, by their names."""
     return len({(image.experiment, image.plate, image.well, image.site) for image in images})
 
 
@@ -265,36 +267,37 @@ def _missing_problem(
     keys = {name: key for name, key in channels}
     plane = choice.describe(keys[missing[0]])
     excluded = [image for image in site.excluded if image.channel == keys[missing[0]]]
-    found = f"channels {', '.join(present)}" if present else "none of the channels asked for"
+    found = f"channels {', '.join(present)}" if present else "none of the selected channels"
     if excluded:
-        found = f"{missing[0]} of {' and '.join(p.unmatched_digits or describe_plane(p.axis_values) for p in excluded[:5])}".lstrip()
+        texts = [image.unmatched_digits or describe_plane(image.axis_values) for image in excluded[:5]]
+        found = f"{missing[0]} of {' and '.join(texts)}".lstrip()
     return entry.problem(
         "missing channel" if present else "no image",
         channel=", ".join(missing),
         found=found,
         expected=f"channels {', '.join(name for name, _ in channels)}" + (f" of {plane}" if plane else ""),
-        fix="Copy the missing files and index again, or leave the channel out: --channels.",
+        fix="Copy the missing files and index again, or exclude the channel with --channels.",
     )
 
 
 def _duplicate_problem(entry: SiteRecord, name: str, files: Sequence[ImageFile]) -> Problem:
-    has_same_names = len({image.path.rsplit("/", 1)[-1] for image in files}) < len(files)  # alike but for the folder
+    has_same_names = len({image.path.rsplit("/", 1)[-1] for image in files}) < len(files)  # equal except for the folder
     names = ", ".join(image.path if has_same_names else image.path.rsplit("/", 1)[-1] for image in files[:3])
     return entry.problem(
         "two files for a channel",
         channel=name,
         found=names + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
         expected="one file per channel",
-        fix="Keep one of them, or tell plates and batches apart with {plate} and {experiment} in --pattern.",
+        fix="Keep one of them, or separate plates and batches with {plate} and {experiment} in --pattern.",
     )
 
 
 def _ambiguous_problem(
     entry: SiteRecord, channels: Sequence[tuple[str, str]], by_axes: dict[AxisValues, dict[str, list[ImageFile]]]
 ) -> Problem:
-    """Refuse a site of several moments: which is meant is unknown.
+    """Refuse a site with images of several planes or times.
 
-    None is put together of two.
+    Channels of different planes or times are never combined.
     """
     axes = differing_axes(by_axes)
     ordered = sorted(by_axes, key=lambda axis_values: natural_sort_key(describe_plane(axis_values)))
@@ -302,22 +305,22 @@ def _ambiguous_problem(
 
     def listed(axis_values: AxisValues) -> str:
         names = ", ".join(name for name, key in channels if key in by_axes[axis_values] and name)
-        description = describe_plane(pair for pair in axis_values if pair[0] in axes) or "no moment"
+        description = describe_plane(pair for pair in axis_values if pair[0] in axes) or "no plane or time"
         return description if axis_values in complete or not names else f"{description} ({names} only)"
 
     found = "; ".join(map(listed, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
     from_folder = any(p.is_from_folder for files in by_axes.values() for found in files.values() for p in found)
     if complete:
-        kind = "several planes or times" if set(axes) <= {"plane", "time"} else "several moments"
+        kind = "several planes or times" if set(axes) <= {"plane", "time"} else "several planes, times or cycles"
         fix = advise(
             axes, max(complete, key=lambda axis_values: len(dict(axis_values).keys() & axes)), from_folder=from_folder
         )
     else:
-        kind = "channels of several moments"
-        fix = "Copy what is missing again: no moment has all channels."
+        kind = "channels of several planes or times"
+        fix = "Copy the missing files again: no plane and time has all channels."
         if axes == ["plane"]:
             planes = {name: dict(m)["plane"] for m in ordered for name, key in channels if key in by_axes[m]}
-            fix += " If each channel was taken at a plane of its own: --plane "
+            fix += " If each channel has its own plane: --plane "
             fix += f"{','.join(f'{name}={plane}' for name, plane in planes.items())}."
         else:
             fix += f" {advise([axis for axis in axes if axis not in AXES], ordered[0], from_folder=from_folder)}"
@@ -325,7 +328,7 @@ def _ambiguous_problem(
         kind,
         channel="" if complete else ", ".join(name for name, _ in channels),
         found=found,
-        expected=f"one {axes[0]} for all channels of a site" if axes else "one moment",
+        expected=f"one {axes[0]} for all channels of a site" if axes else "one plane and time",
         fix=fix.strip(" .") + ".",
     )
 

@@ -1,4 +1,4 @@
-"""List files that follow a pattern, with what folders and instruments say."""
+"""List files that match a pattern, with folder and instrument metadata."""
 
 import posixpath
 from collections import defaultdict
@@ -20,18 +20,18 @@ from distangle.screen.readers.filenames.plates import FolderFacts, read_folders,
 from distangle.screen.readers.filenames.scan import IMAGE_EXTENSIONS, folders_below, unmatched_names
 from distangle.screen.readers.instruments.metadata_files import InstrumentRecords, find_records, is_instrument_file
 
-_RENAME = "Find out which is right, and rename the file or the folder."
+_RENAME = "Check which is correct, and rename the file or the folder."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageList:
-    """The files below a folder.
+    """The image files below a folder.
 
     Attributes:
-        pictures: Those that follow the pattern, with those that only a plane or time in figures leaves out.
-        problems: A remark for each folder with images that do not.
-        lost: All files that any figures of the pattern leave out.
-        records: What the instruments wrote beside them.
+        images: Files that match the pattern, or differ only in the digits of a plane or time.
+        problems: A warning for each folder with images that do not match.
+        lost: Files that differ from the pattern only in literal digits.
+        records: Instrument metadata.
     """
 
     images: list[ImageFile]
@@ -41,7 +41,7 @@ class ImageList:
 
     @property
     def has_no_match(self) -> bool:
-        """No file follows the pattern."""
+        """Whether no file matches the pattern."""
         return all(image.unmatched_digits for image in self.images)
 
 
@@ -52,12 +52,12 @@ def list_images(
 
     Args:
         source: The folder.
-        pattern: How the names are built.
+        pattern: Pattern of the file names.
         extra: Fields of the pattern that become columns.
-        named_plates: Plates that a table names.
+        named_plates: Plates of a table.
 
     Raises:
-        ScreenError: Nothing tells whether folders are plates or times.
+        ScreenError: Folders may be plates or times.
     """
     matched: list[tuple[str, str, dict[str, str]]] = []
     warnings: list[Problem] = []
@@ -125,7 +125,7 @@ def _read_fields(pattern: Pattern, folder: str, name: str) -> dict[str, str] | N
 
 
 def _number_sites(all_fields: Sequence[dict[str, str]]) -> None:
-    """Number fields given by column and row, row by row over all wells, from 1."""
+    """Number sites given by column and row: row by row over all wells, from 1."""
     with_position = [fields for fields in all_fields if "site_x" in fields or "site_y" in fields]
     positions = [(int(fields.pop("site_y", "0")), int(fields.pop("site_x", "0"))) for fields in with_position]
     number = {position: str(k) for k, position in enumerate(sorted(set(positions)), start=1)}
@@ -134,15 +134,15 @@ def _number_sites(all_fields: Sequence[dict[str, str]]) -> None:
 
 
 def _drop_time_folder(folder: str, fields: Mapping[str, str]) -> str:
-    """Return the folder that may name a plate: above the pattern's time folder."""
+    """Return the folder that may name a plate: the parent of a time folder."""
     above, _, name = folder.rpartition("/")
     return above if name and name == fields.get("time") else folder
 
 
 def _time_like_plates(images: Sequence[ImageFile]) -> list[Problem]:
-    """Report plates named like times that hold the same wells.
+    """Report plates that are named like times and contain the same wells.
 
-    A pattern may call times plates.
+    A pattern may read times as plates.
     """
     wells: dict[str, set[object]] = defaultdict(set)
     for image in images:
@@ -156,19 +156,19 @@ def _time_like_plates(images: Sequence[ImageFile]) -> list[Problem]:
     return [
         Problem(
             severity="warning",
-            kind="plates named as moments",
+            kind="plate names look like times",
             plate=overlapping[0],
-            found=f"{', '.join(overlapping[:5])} hold images of the same wells",
-            expected="plates, as --pattern or the table says",
-            fix="Nothing, if they are plates. If they are times or cycles of one plate, a split over them leaks: write "
-            "{time} or {cycle} for {plate} in --pattern.",
+            found=f"{', '.join(overlapping[:5])} contain images of the same wells",
+            expected="plates, by --pattern or the table",
+            fix="No action needed if they are plates. If they are times or cycles of one plate, a split over them "
+            "leaks: write {time} or {cycle} for {plate} in --pattern.",
             count=len(overlapping),
         )
     ]
 
 
 def _with_images_below(instruments: Mapping[str, list[str]], folders: Iterable[str]) -> dict[str, list[str]]:
-    """Return the instruments' files that have images beside or below them."""
+    """Return the instrument files with images in their folder or below."""
     parts = [folder.split("/") if folder else [] for folder in folders]
     above = {"/".join(part[:k]) for part in parts for k in range(len(part) + 1)}
     return {folder: names for folder, names in instruments.items() if folder in above}
@@ -185,7 +185,7 @@ def _image_file(path: str, fields: dict[str, str], facts: FolderFacts, extra: tu
         axis_values=plane_and_time(facts.fields, fields, extra),
         cell_type=normalize_name(fields.get("cell_type", "")),
         extra=tuple(normalize_name(fields[name]) for name in extra),
-        doubt=PlateDoubt(kind="name contradicted", found=f"{facts.doubt}: {path}", fix=_RENAME)
+        doubt=PlateDoubt(kind="name contradicts folder", found=f"{facts.doubt}: {path}", fix=_RENAME)
         if facts.doubt
         else None,
         is_from_folder=bool(facts.fields),

@@ -9,7 +9,7 @@ from distangle.screen.readers.filenames.plates import is_same_value
 from distangle.screen.roles import natural_sort_key
 
 AxisValues = tuple[tuple[str, str], ...]
-"""What tells two images of one place and one channel apart: names and values, such as `(("plane", "2"),)`."""
+"""Axes and values of an image within its site and channel, such as `(("plane", "2"),)`."""
 
 _AXIS_OF = {
     **{name: "plane" for name in ("plane", "z", "zplane", "z_plane", "zstep", "slice")},
@@ -21,12 +21,12 @@ _FLAGS = {"plane": "--plane", "time": "--time", "cycle": "--cycle", "acquisition
 
 
 def plane_and_time(folder: Mapping[str, str], name: Mapping[str, str], extra: Iterable[str]) -> AxisValues:
-    """Return the moment of an image.
+    """Return plane, time, cycle and acquisition of an image.
 
     Args:
-        folder: What its folders say.
-        name: What its name says.
-        extra: Fields of the name that become columns: a site has one value of each.
+        folder: Fields from its folders.
+        name: Fields from its file name.
+        extra: Fields of the name that become columns; a site has one value of each.
     """
     axis_values: dict[str, str] = {}
     for field_name, value in name.items():
@@ -46,42 +46,42 @@ def plane_and_time(folder: Mapping[str, str], name: Mapping[str, str], extra: It
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneChoice:
-    """Which moment was asked for.
+    """The selected plane, time, cycle and acquisition.
 
     Attributes:
-        planes: Plane of each channel as the files write it; `""` for all others.
-        values: `time`, `cycle` and `acquisition`, as far as they were chosen.
+        planes: Plane of each channel as written in the files; `""` for all others.
+        values: Selected `time`, `cycle` and `acquisition`.
     """
 
     planes: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
 
     def selects(self, channel: str, axis_values: AxisValues) -> bool:
-        """Tell whether an image is of the moment that was asked for."""
+        """Test whether an image has the selected plane, time, cycle and acquisition."""
         plane = self.planes.get(channel, self.planes.get("", ""))
         selected = {**self.values, **({"plane": plane} if plane else {})}
         actual = dict(axis_values)
         return all(axis in actual and is_same_value(actual[axis], value) for axis, value in selected.items())
 
     def without_plane(self, axis_values: AxisValues) -> AxisValues:
-        """Return a moment without the plane, where each channel was given its own."""
+        """Drop the plane if channels have planes of their own."""
         return tuple((axis, value) for axis, value in axis_values if not (axis == "plane" and set(self.planes) - {""}))
 
     def describe(self, channel: str = "") -> str:
-        """Return the requested moment, such as `plane 2 of time 1`; "" without one."""
+        """Return the selection as text, such as `plane 2, time 1`; "" without one."""
         plane = self.planes.get(channel, self.planes.get("", ""))
         return describe_plane((*((("plane", plane),) if plane else ()), *self.values.items()))
 
 
 def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the plane of every channel.
+    """Parse `--plane` into the plane of every channel.
 
     Args:
         items: `PLANE` for all channels, `CHANNEL=PLANE` for one.
-        channels: Name of every channel and how files write it.
+        channels: Name and spelling of every channel.
 
     Raises:
-        ScreenError: A channel that there is not, one named twice, or one left without a plane.
+        ScreenError: A channel is unknown, named twice, or without a plane.
     """
     planes: dict[str, str] = {}
     names = {name: key for name, key in channels} | {key: key for _, key in channels}
@@ -101,7 +101,7 @@ def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> di
     unassigned = [name for name, key in channels if key not in planes]
     if planes and "" not in planes and unassigned:
         message = f"--plane {','.join(items)} leaves out the channel {', '.join(unassigned)}. Name the plane of each "
-        message += f"channel: --plane {','.join([*items, f'{unassigned[0]}=...'])}; or leave the channel out: "
+        message += f"channel: --plane {','.join([*items, f'{unassigned[0]}=...'])}; or exclude the channel with "
         message += "--channels."
         raise ScreenError(message)
     return planes
@@ -114,16 +114,16 @@ def choose_plane(
     planes: Sequence[str] = (),
     values: Mapping[str, str] | None = None,
 ) -> PlaneChoice:
-    """Return which moment is wanted, checked against what there is.
+    """Validate the selected plane, time, cycle and acquisition.
 
     Args:
-        images: Channel as written, and moment, of each.
-        channels: Name of every channel and how files write it.
+        images: Spelling of the channel, and axis values, of each image.
+        channels: Name and spelling of every channel.
         planes: `PLANE` for all channels, `CHANNEL=PLANE` for one.
-        values: `time`, `cycle` and `acquisition`, as far as they were chosen.
+        values: Selected `time`, `cycle` and `acquisition`.
 
     Raises:
-        ScreenError: Nothing says such a value, or a channel would be lost by it.
+        ScreenError: No image has a selected value, or a channel has none with it.
     """
     values = dict(values or {})
     values_of: dict[tuple[str, str], set[str]] = {}
@@ -133,7 +133,9 @@ def choose_plane(
     choice = PlaneChoice(planes=read_planes(planes, channels), values=values)
     for axis, selected in [*values.items(), *(("plane", plane) for plane in choice.planes.values())]:
         if not any(known_axis == axis for _, known_axis in values_of):
-            message = f"{_FLAGS[axis]} {selected}: no file name and no folder contains a {axis}. Write {{{axis}}} at its "
+            message = (
+                f"{_FLAGS[axis]} {selected}: no file name and no folder contains a {axis}. Write {{{axis}}} at its "
+            )
             message += f"position in --pattern, or omit {_FLAGS[axis]}."
             raise ScreenError(message)
     for name, key in channels:
@@ -146,12 +148,12 @@ def choose_plane(
 
 
 def describe_plane(axis_values: Iterable[tuple[str, str]]) -> str:
-    """Return a moment in words, such as `plane 2, time 1`."""
+    """Return axis values as text, such as `plane 2, time 1`."""
     return ", ".join(f"{axis} {value}" for axis, value in axis_values)
 
 
 def differing_axes(images: Iterable[AxisValues]) -> list[str]:
-    """Return the names by which moments differ, the usual ones first."""
+    """Return the axes in which images differ, the standard axes first."""
     values: dict[str, set[str]] = {}
     all_values = list(images)
     for axis in dict.fromkeys(axis for axis_values in all_values for axis, _ in axis_values):
@@ -161,27 +163,27 @@ def differing_axes(images: Iterable[AxisValues]) -> list[str]:
 
 
 def advise(axes: Sequence[str], axis_values: AxisValues, *, from_folder: bool) -> str:
-    """Return how one of several moments is chosen.
+    """Return advice how to select one of several planes or times.
 
     Args:
-        axes: By what they differ.
-        axis_values: One of them.
-        from_folder: Folders above the images say it, which may be plates after all.
+        axes: Axes in which the images differ.
+        axis_values: Values of one image.
+        from_folder: Folders, which may be plates, supply the values.
     """
     values = dict(axis_values)
     flags = [f"{_FLAGS[axis]} {_quote(values[axis])}" for axis in axes if axis in _FLAGS and axis in values]
     others = [axis for axis in axes if axis not in _FLAGS]
-    options = [f"Choose one, such as {' '.join(flags)}"] if flags else []
+    options = [f"Select one, such as {' '.join(flags)}"] if flags else []
     if "plane" in axes:
-        first = options[-1] if options else "Choose a plane"
+        first = options[-1] if options else "Select a plane"
         options[-1:] = [f"{first} (a plane per channel: --plane DNA=3,actin=5), or project the planes first"]
     if "channel of the folder" in others:
-        options.append("Folders are named as channels: read them with {channel} in --pattern")
+        options.append("Folders are named like channels: read them with {channel} in --pattern")
         others.remove("channel of the folder")
     if others:
-        options.append(f"Write {{}} for {{{others[0]}}} in --pattern if it tells no images of a site apart")
+        options.append(f"Write {{}} for {{{others[0]}}} in --pattern if it does not distinguish images of a site")
     if from_folder:
-        options.append("If these folders are plates: {plate}/ in --pattern")
+        options.append("If these folders are plates, write {plate}/ in --pattern")
     return ". ".join(options) + "."
 
 
@@ -192,10 +194,10 @@ def _quote(value: str) -> str:
 def _lost_channel_message(
     name: str, axis: str, value: str, known_values: Sequence[str], channels: Sequence[tuple[str, str]]
 ) -> str:
-    subject = f"channel {name!r}" if name else "the images"
-    available = f"it has {axis} {', '.join(known_values[:5])}" if known_values else f"its names say no {axis}"
-    message = f"{_FLAGS[axis]} {value}: no image of {subject} is of {axis} {value}; {available}. "
+    subject = f"channel {name!r}" if name else "the source"
+    available = f"it has {axis} {', '.join(known_values[:5])}" if known_values else f"its names contain no {axis}"
+    message = f"{_FLAGS[axis]} {value}: no image of {subject} has {axis} {value}; {available}. "
     if axis == "plane" and known_values and len(channels) > 1:
         others = ",".join(f"{other}={known_values[0] if other == name else value}" for other, _ in channels)
-        return message + f"Give each channel a plane of its own, such as --plane {others}, or leave it out: --channels."
+        return message + f"Set a plane per channel, such as --plane {others}, or exclude the channel with --channels."
     return message + f"{did_you_mean(value, known_values)}"

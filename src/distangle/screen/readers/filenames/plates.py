@@ -1,4 +1,4 @@
-"""Read plates and moments from the folders of images."""
+"""Read plate, plane and time from the folders of images."""
 
 import re
 from collections import Counter, defaultdict
@@ -19,25 +19,25 @@ from distangle.screen.readers.filenames.folders import (
 )
 
 NO_NAMES = frozenset({"images", "image", "orig", "original", "raw", "tif", "tiff", "tiffs", "png"})
-"""Folders that say nothing of what lies in them."""
+"""Generic names of folders, which are not plates."""
 
 _MEASUREMENT = re.compile(r"(.+?)__([0-9]{4}-[0-9]{2}-[0-9]{2}.*)", re.DOTALL)  # BR00117006__2020-11-08T18_18_43-...
 _LEICA_FOLDER = re.compile(
     r"(slide|chamber|field)--[A-Z].*", re.IGNORECASE
-)  # Leica Matrix Screener: folders in a plate
+)  # Leica Matrix Screener: folders inside a plate
 _PLATE_FIELDS = ("plate", "experiment")
 _NOT_PLATES = {"", "w", "well", "wells", "img", "image", "images", "site", "field", "pos"}
-_MIN_WELLS = 3  # folders of one well each: two may be plates that have hardly begun
+_MIN_WELLS = 3  # folders of one well each; two may be plates with one imaged well
 
 
 @dataclass(slots=True)
 class FolderFacts:
-    """What the folders above an image say.
+    """Facts from the folders above an image.
 
     Attributes:
-        plate: Its name.
-        fields: `time`, `plane`, `cycle`, `acquisition` or `site`, as far as folders are named so.
-        doubt: How a folder's name contradicts the images in it; "" if it does not.
+        plate: Name of the plate.
+        fields: `time`, `plane`, `cycle`, `acquisition` or `site` from folder names.
+        doubt: How a folder name contradicts its images; "" if it does not.
     """
 
     plate: str = ""
@@ -47,21 +47,21 @@ class FolderFacts:
 
 @dataclass(slots=True)
 class _FolderContent:
-    """What lies in a folder and below it."""
+    """Wells and channels of the images in and below a folder."""
 
     wells: set[object] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
 
 
 def plates_of(folders: Iterable[str], *, root: str) -> dict[str, str]:
-    """Return the plate of each folder: its name or the first name above it.
+    """Return the plate of each folder: its name or the nearest name above it.
 
-    `images`, `orig` and the like are no names, nor are times, planes, cycles and fields, such as `TimePoint_1`, `t0`,
-    `z3` or `field_2`; the date that a microscope adds behind `__` is left out. Folders that would have one plate
-    between them have their whole path for a name.
+    Generic names such as `images` and names of times, planes, cycles and fields, such as `TimePoint_1`, `t0`, `z3` or
+    `field_2`, are not plates. The date that a microscope adds after `__` is removed. Folders that would share a plate
+    name are named by their whole path.
 
     Args:
-        folders: Relative to the source, "" for the source itself.
+        folders: Paths relative to the source, "" for the source itself.
         root: Name of the source.
     """
     return {
@@ -76,16 +76,16 @@ def read_folders(
     pattern: str = "",
     named_plates: Collection[str] = (),
 ) -> dict[str, FolderFacts]:
-    """Return what every folder says of its images.
+    """Read plate and axis values from every folder of images.
 
     Args:
-        images: The folder of each image, relative to the source, and the fields that its name says.
+        images: Folder of each image, relative to the source, and the fields of its file name.
         root: Name of the source.
-        pattern: How paths are built: the folders that it reads say what it says.
-        named_plates: Plates that a table names: a folder of this name is one, whatever it looks like.
+        pattern: Pattern of the paths; it has precedence over folder names.
+        named_plates: Plates of a table: a folder with such a name is a plate.
 
     Raises:
-        ScreenError: Folders of which nothing tells whether they are plates or times, such as `1` and `2`.
+        ScreenError: Folders such as `1` and `2` may be plates or times.
     """
     below: dict[tuple[str, ...], _FolderContent] = defaultdict(_FolderContent)
     folders: dict[str, None] = {}
@@ -125,7 +125,7 @@ class _FolderReader:
         self.base: dict[str, tuple[str, ...]] = {}
 
     def read(self, folder: str) -> FolderFacts:
-        """Return what a folder says, and note the folders that may name its plate."""
+        """Return the facts of a folder; store the folders that may name its plate."""
         parts = _split_path(folder)
         facts, plate_parts = FolderFacts(), []
         for index, part in enumerate(parts):
@@ -140,15 +140,15 @@ class _FolderReader:
         return facts
 
     def segment(self, height: int) -> str:
-        """Return the part of the pattern that reads a folder; "" if none does.
+        """Return the part of the pattern that matches a folder; "" if none does.
 
         Args:
-            height: 1 for the folder that the image lies in.
+            height: Levels above the file; 1 for the folder of the image.
         """
         return self._segments[-height] if height <= len(self._segments) else ""
 
     def _rest(self, path: tuple[str, ...], facts: FolderFacts) -> str:
-        """Return what of a folder's name may name a plate, and note what the rest says."""
+        """Return the plate part of a folder name; store the axis values of the rest."""
         name, content = path[-1], self.below[path]
         tokens = tokens_of(name)
         if is_channel_name(name):
@@ -175,7 +175,7 @@ class _FolderReader:
 
 
 def _without_well(part: str, wells: Collection[object]) -> str:
-    """Return a folder's name without its well: `P1` of `P1_A01`, "" of `img A01`."""
+    """Remove the well from a folder name: `P1_A01` to `P1`, `img A01` to ""."""
     if len(wells) != 1:
         return part
     (well,) = wells
@@ -188,7 +188,7 @@ def _without_well(part: str, wells: Collection[object]) -> str:
 
 
 def _merge_well_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader) -> None:
-    """Make one plate of numbered sibling folders that hold one distinct well each."""
+    """Merge numbered sibling folders with one distinct well each into one plate."""
     groups: dict[tuple[str, ...], dict[str, set[object]]] = defaultdict(lambda: defaultdict(set))
     for folder in facts:
         base = reader.base[folder]
@@ -206,7 +206,7 @@ def _merge_well_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader)
 
 
 def _merge_time_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader) -> None:
-    """Make one plate of siblings that differ only in time, as `P1_t0` and `P1_t1`."""
+    """Merge siblings that differ only in time, such as `P1_t0` and `P1_t1`."""
     groups: dict[tuple[tuple[str, ...], str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for folder in facts:
         index = _plate_index(reader.base[folder])
@@ -253,32 +253,32 @@ def _refuse_ambiguous(facts: Mapping[str, FolderFacts], reader: _FolderReader) -
         parts = _split_path(folder)
         height = len(parts) - parts.index(part)
         if reader.segment(height):
-            options = f"write {{plate}} or {{{field}}} for this folder in --pattern"
+            options = f"write {{plate}} or {{{field_name}}} for this folder in --pattern"
         else:
             rest = "{}/" * (height - 1 - reader.pattern.count("/")) + (reader.pattern or "...")
-            options = f"--pattern '{{plate}}/{rest}' for plates, '{{{field}}}/{rest}' for the other"
+            options = f"--pattern '{{plate}}/{rest}' for plates, '{{{field_name}}}/{rest}' for the other"
         meaning = ambiguity_of(part)
         names = ", ".join(list(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
         raise ScreenError(
-            f"The folders {names} in {'/'.join(above) or 'the source'} hold images of the same wells, such as "
+            f"The folders {names} in {'/'.join(above) or 'the source'} contain images of the same wells, such as "
             f"{well_name(*min(shared))}: are they plates, or {meaning[0] if meaning else 'times'} of one plate? "
-            f"Wells of one plate must not stand on both sides of a split. Say which: {options}."
+            f"Wells of one plate must not be on both sides of a split. Specify one: {options}."
         )
 
 
 def _reads_well_or_plane(segment: str) -> bool:
-    """Tell whether a part of a pattern reads a well, a field, a channel or a moment."""
+    """Test whether a part of a pattern reads a well, site, channel, plane or time."""
     return any(f"{{{name}" in segment for name in ("well", "row", "column", "site", "channel", *AXES))
 
 
 def is_below_a_plate(part: str) -> bool:
-    """Tell whether a folder names no plate: a time, a field, a well, or `Images`."""
+    """Test whether a folder is inside a plate: a time, field, well, or `Images`."""
     well, _ = well_of(part)
     return part.lower() in NO_NAMES or bool(tokens_of(part)) or well is not None or is_well_number(part)
 
 
 def _plate_index(base: Sequence[str]) -> int:
-    """Return which of the folders names the plate; -1 if none."""
+    """Return the index of the folder that names the plate; -1 if none does."""
     return next((index for index in range(len(base) - 1, -1, -1) if base[index].lower() not in NO_NAMES), -1)
 
 
@@ -295,7 +295,7 @@ def _is_any_of(channel: str, names: Iterable[str]) -> bool:
 
 
 def is_same_value(first: str, second: str) -> bool:
-    """Tell whether two values of a name are one: `01` and `1`, `dapi` and `DAPI`."""
+    """Test whether two values are equal: `01` and `1`, `dapi` and `DAPI`."""
     numbers = [int(text) for text in (first, second) if text.isascii() and text.isdigit()]
     return first.casefold() == second.casefold() or (len(numbers) == 2 and numbers[0] == numbers[1])
 
@@ -305,9 +305,9 @@ def _split_path(folder: str) -> tuple[str, ...]:
 
 
 def root_name(names: Sequence[str]) -> str:
-    """Return the name of a source, or of the first folder above that is no time.
+    """Return the name of a source, or of the first parent that is not a time.
 
     Args:
-        names: Of the source and the folders above it, from the bottom up.
+        names: Names of the source and its parents, from the bottom up.
     """
     return next((name for name in names if name and not tokens_of(name)), names[0] if names else "")

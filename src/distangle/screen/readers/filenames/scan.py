@@ -1,4 +1,4 @@
-"""List the folders of a source: names only, no file opened, no circular link."""
+"""List the folders of a source without opening files or following loops."""
 
 import os
 import re
@@ -11,20 +11,20 @@ from distangle.errors import RemoteError
 from distangle.screen.problems import Problem
 
 IMAGE_EXTENSIONS = re.compile(r"[^.].*\.(png|tiff?|jpe?g|jp2|bmp)", re.IGNORECASE | re.DOTALL)
-"""Names that look like images."""
+"""File names of images."""
 
-NAME_NOT_UNDERSTOOD = "name not understood"
+NAME_NOT_RECOGNIZED = "name not recognized"
 _MAX_DEPTH = 12
 
 
 def scan(source: AnyPath, folder: str, warnings: list[Problem], *, may_lack: bool = False) -> list[tuple[str, bool]]:
-    """Return sorted names in a folder and which are folders; report unreadable ones.
+    """Return the sorted names in a folder, each with whether it is a folder.
 
     Args:
         source: The folder that `folder` is relative to.
         folder: "" for the source itself.
-        warnings: Where a remark is added.
-        may_lack: An absent folder is no remark.
+        warnings: Receives a warning if the folder is unreadable.
+        may_lack: Do not warn about a missing folder.
     """
     try:
         if isinstance(source, RemotePath):
@@ -40,7 +40,7 @@ def scan(source: AnyPath, folder: str, warnings: list[Problem], *, may_lack: boo
                     file=folder or ".",
                     found=str(error) if isinstance(error, RemoteError) else error.strerror or str(error),
                     expected="a folder that can be read",
-                    fix="Mend its permissions or the link, and index again.",
+                    fix="Correct its permissions or the link, and index again.",
                 )
             )
         return []
@@ -49,13 +49,13 @@ def scan(source: AnyPath, folder: str, warnings: list[Problem], *, may_lack: boo
 def folders_below(
     source: AnyPath, warnings: list[Problem], *, max_depth: int = _MAX_DEPTH, skip: Collection[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Give every folder of a source with the names of its files, from the top down.
+    """Yield every folder of a source with the names of its files, from the top down.
 
     Args:
-        source: The folder to begin with, which is given as "".
-        warnings: Where remarks on folders that cannot be listed are added.
-        max_depth: How many folders below each other are entered.
-        skip: Names of folders, in small letters, that are not entered, as hidden ones and `.zarr` are not.
+        source: The first folder, yielded as "".
+        warnings: Receives warnings about unreadable folders.
+        max_depth: Maximum depth below the source.
+        skip: Lower-case names of folders to skip; hidden folders and `.zarr` are always skipped.
     """
     stack = [("", 0)]
     visited: set[tuple[int, int]] = set()
@@ -77,11 +77,11 @@ def folders_below(
 
 
 def unnamed_images(source: AnyPath, named_files: Mapping[str, Collection[str]]) -> list[Problem]:
-    """Return a warning for every folder with images that no row of a table names.
+    """Return a warning for every folder with images that are in no table row.
 
     Args:
-        source: Behind a URL only the folders that rows name are looked into.
-        named_files: Folder to the names of its files that rows name.
+        source: The source; for a URL only folders in table rows are listed.
+        named_files: File names in table rows, by folder.
     """
     folders: Iterable[tuple[str, list[str]]]
     if isinstance(source, RemotePath):
@@ -93,7 +93,7 @@ def unnamed_images(source: AnyPath, named_files: Mapping[str, Collection[str]]) 
         normalized.setdefault(normalize_name(folder), set()).update(map(normalize_name, row_files))
     problems = []
     for folder, names in folders:
-        # Each file of a folder that cannot be listed is refused by name when it is looked at.
+        # Files of an unreadable folder are refused one by one when they are probed.
         row_names = normalized.get(normalize_name(folder), set())
         unnamed = sorted(
             {name for name in names if IMAGE_EXTENSIONS.fullmatch(name) and normalize_name(name) not in row_names}
@@ -102,7 +102,7 @@ def unnamed_images(source: AnyPath, named_files: Mapping[str, Collection[str]]) 
             problems.append(
                 Problem(
                     severity="warning",
-                    kind="images that no row names",
+                    kind="images without a table row",
                     file=folder or ".",
                     found=", ".join(unnamed[:5]) + (", ..." if len(unnamed) > 5 else ""),
                     expected="a row for every image",
@@ -114,10 +114,10 @@ def unnamed_images(source: AnyPath, named_files: Mapping[str, Collection[str]]) 
 
 
 def unmatched_names(path: str, name: str, expected: str, *, count: int = 1) -> Problem:
-    """Return the remark on a name that does not say what it is."""
+    """Return the warning about a name that is not recognized."""
     return Problem(
         severity="warning",
-        kind=NAME_NOT_UNDERSTOOD,
+        kind=NAME_NOT_RECOGNIZED,
         file=path,
         found=name,
         expected=expected,
@@ -130,7 +130,7 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
         return item.is_dir()
     except OSError:
-        return True  # a link to itself: listing it says so
+        return True  # a link to itself: listing it reports the error
 
 
 def _is_visited(source: AnyPath, folder: str, visited: set[tuple[int, int]]) -> bool:
@@ -139,7 +139,7 @@ def _is_visited(source: AnyPath, folder: str, visited: set[tuple[int, int]]) -> 
     try:
         status = (source / folder).stat()
     except OSError:
-        return False  # listing it says why
+        return False  # listing it reports the error
     identity = (status.st_dev, status.st_ino)
     is_visited = identity in visited
     visited.add(identity)
@@ -152,6 +152,6 @@ def _depth_warning(folder: str) -> Problem:
         kind="folder not listed",
         file=folder,
         found=f"folders more than {_MAX_DEPTH} deep",
-        expected="images nearer to the source",
-        fix="Name a folder nearer to the images as source.",
+        expected="images at a smaller depth",
+        fix="Name a folder closer to the images as source.",
     )

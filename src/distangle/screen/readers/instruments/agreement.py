@@ -12,18 +12,18 @@ from distangle.screen.readers.instruments.metadata_files import InstrumentRecord
 from distangle.screen.readers.instruments.plate_record import ImageRecord, InstrumentRecord, key_of, number_of
 from distangle.screen.roles import natural_sort_key
 
-_ORDER_FIX = "Name the channels that all plates have, --channels, or index the plate as a screen of its own."
+_ORDER_FIX = "Name the channels of all plates with --channels, or index this plate as a separate screen."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconciledRecords:
-    """What the instruments say of a whole source.
+    """Instrument metadata of a whole source.
 
     Attributes:
-        selection: Channels as `NAME=NUMBER`; () where they add nothing.
-        problems: Remarks.
-        pixel_size_um: Side of a pixel in micrometres; None where it is not told or differs.
-        files: Those that speak for images, relative to the source.
+        selection: Channels as `NAME=NUMBER`; empty without channel names of the instruments.
+        problems: Warnings.
+        pixel_size_um: Pixel size in micrometers; None if unknown or different.
+        files: Metadata files that describe images, relative to the source.
     """
 
     selection: Sequence[str]
@@ -33,22 +33,22 @@ class ReconciledRecords:
 
     @property
     def notes(self) -> dict[str, list[str]]:
-        """What the provenance of the screen says of it."""
+        """Notes for the provenance of the screen."""
         return {"instrument_files": list(self.files)} if self.files else {}
 
 
 def reconcile_records(
     images: Sequence[ImageFile], records: InstrumentRecords, selection: Sequence[str]
 ) -> ReconciledRecords:
-    """Order the channels of all plates alike; doubt images that metadata contradict.
+    """Unify the channel order of all plates; doubt images that metadata contradict.
 
     Args:
-        images: Their channels are rewritten, and their doubts.
-        records: What the instruments wrote beside them.
-        selection: `NAME` or `NAME=WRITTEN`; none for all.
+        images: The images; their channels and doubts are updated.
+        records: Instrument metadata.
+        selection: `NAME` or `NAME=WRITTEN`; empty for all.
 
     Raises:
-        ScreenError: The channels asked for contradict the instruments, or plates cannot be brought together.
+        ScreenError: The selection contradicts the instruments, or the channels of plates cannot be matched.
     """
     if not records.by_folder:
         return ReconciledRecords(selection=(), problems=list(records.problems), pixel_size_um=None)
@@ -76,7 +76,7 @@ def reconcile_records(
 
 
 def _find_contradiction(image: ImageFile, record: InstrumentRecord) -> PlateDoubt | None:
-    """Return what an instrument says of an image if it is not what the name says."""
+    """Return how instrument metadata contradict the name of an image, or None."""
     instrument_image = record.images.get(key_of(image.path))
     well = split_well(image.well)
     differences: list[str] = []
@@ -87,8 +87,8 @@ def _find_contradiction(image: ImageFile, record: InstrumentRecord) -> PlateDoub
         differences += _differences(image, instrument_image, well)
     if not differences:
         return None
-    description = f"{record.file} says of {image.path}: {', '.join(differences)}"
-    fix = "Find out which is right: the file was renamed, or the instrument's file is of another plate."
+    description = f"{record.file} lists {image.path} as {', '.join(differences)}"
+    fix = "Check which is correct: the file was renamed, or the instrument file belongs to another plate."
     return PlateDoubt(kind="instrument contradicts name", found=description, fix=fix)
 
 
@@ -112,7 +112,7 @@ def _missing_image_problems(
 ) -> list[Problem]:
     """Report images that an instrument lists and that are missing.
 
-    A stack that was half copied looks so.
+    A partly copied stack is one cause.
     """
     present: dict[str, set[str]] = defaultdict(set)
     for image, record in zip(images, image_records, strict=True):
@@ -127,12 +127,12 @@ def _missing_image_problems(
             problems.append(
                 Problem(
                     severity="warning",
-                    kind="images that the instrument lists",
+                    kind="images of the instrument missing",
                     file=record.file,
                     found=f"no {missing[0]}"
                     + (f" and {len(missing) - 1} more, of {wells_text}" if len(missing) > 1 else ""),
                     expected=f"{len(record.images)} images",
-                    fix="Copy them again, unless they were left out on purpose.",
+                    fix="Copy them again, unless you excluded them on purpose.",
                     count=len(missing),
                 )
             )
@@ -150,7 +150,7 @@ def _renumber_channels(
         file = record.file if record is not None and record.channels else ""
         if file in plan.doubts and image.doubt is None:
             description = f"{file or image.path}: {plan.doubts[file]}"
-            image.doubt = PlateDoubt(kind="order of channels unknown", found=description, fix=_ORDER_FIX)
+            image.doubt = PlateDoubt(kind="channel order unknown", found=description, fix=_ORDER_FIX)
         number = number_of(image.channel)
         if file in plan.numbers and number is not None:
             reference_number = plan.numbers[file].get(number, f"{number} of {file}")
@@ -162,9 +162,9 @@ def _renumber_channels(
 
 
 def pixel_size_of(records: Sequence[InstrumentRecord]) -> tuple[float | None, list[Problem]]:
-    """Return the pixel size in micrometres, and a remark where records differ.
+    """Return the pixel size in micrometers, and a warning if records differ.
 
-    It is None unless all records agree.
+    The size is None unless all records agree.
     """
     sizes = {record.file: record.pixel_size_um for record in records if record.pixel_size_um is not None}
     if not sizes:
@@ -178,6 +178,6 @@ def pixel_size_of(records: Sequence[InstrumentRecord]) -> tuple[float | None, li
         file=largest,
         found=f"{sizes[largest]:.4g} um a pixel",
         expected=f"{sizes[smallest]:.4g} um, as in {smallest}",
-        fix="Cells look larger on one plate than on the other: index plates of one magnification as one screen.",
+        fix="Cells appear larger on one plate than on the other: index plates of one magnification as one screen.",
     )
     return None, [problem]

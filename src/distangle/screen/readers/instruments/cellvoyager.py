@@ -8,13 +8,13 @@ from distangle.screen.readers.instruments.xml import parse_xml
 
 
 def read_images(path: AnyPath) -> dict[str, ImageRecord]:
-    """Read a `.mlf`: what each image shows, by `key_of` its name.
+    """Read a `.mlf`: the record of each image, by `key_of` its name.
 
-    Records of errors are left out.
+    Error records are skipped.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mlf`.
+        OSError: The file is unreadable.
     """
     images: dict[str, ImageRecord] = {}
     open_records: list[ImageRecord] = []
@@ -41,13 +41,13 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
 
 
 def read_detail(path: AnyPath) -> tuple[float | None, str]:
-    """Read a `.mrf`: pixel size in micrometres, and the name of the `.mes`.
+    """Read a `.mrf`: the pixel size in micrometers and the name of the `.mes`.
 
-    The size is None where channels differ.
+    The size is None if channels differ.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mrf`.
+        OSError: The file is unreadable.
     """
     sizes: set[float] = set()
     setting = ""
@@ -69,11 +69,11 @@ def read_detail(path: AnyPath) -> tuple[float | None, str]:
 
 
 def read_setting(path: AnyPath) -> dict[int, str]:
-    """Read a `.mes`: the name of every channel, by its number.
+    """Read a `.mes`: the name of every channel, by number.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mes`.
+        OSError: The file is unreadable.
     """
     channels: dict[int, str] = {}
 
@@ -88,15 +88,15 @@ def read_setting(path: AnyPath) -> dict[int, str]:
 
 
 def read_cellvoyager(files: Mapping[str, AnyPath], *, folder: str) -> InstrumentRecord:
-    """Read what a CellVoyager wrote of one measurement.
+    """Read the metadata files of one CellVoyager measurement.
 
     Args:
-        files: `mlf`, `mrf` and `mes`, as far as they are there.
-        folder: Relative to the source.
+        files: Existing files by extension: `mlf`, `mrf`, `mes`.
+        folder: Folder relative to the source.
 
     Raises:
-        ScreenError: One of them is damaged; the message names it.
-        OSError: One cannot be read.
+        ScreenError: A file is damaged.
+        OSError: A file is unreadable.
     """
     images = read_images(files["mlf"]) if "mlf" in files else {}
     size = read_detail(files["mrf"])[0] if "mrf" in files else None

@@ -16,11 +16,11 @@ class ChannelPlan:
     """How the channels of every plate are read.
 
     Attributes:
-        selection: `NAME=NUMBER`, as of the first record; () where nothing was learned.
-        numbers: File of a record to the number that each of its channels has in the first record, or to its name where
-            that has no such channel.
-        doubts: File of a record, "" for images without one, to why its images cannot be taken.
-        problems: Remarks.
+        selection: `NAME=NUMBER` of the reference record; empty if the records add nothing.
+        numbers: For each record that differs, the number of each of its channels in the reference record, or the name
+            of a channel that the reference lacks.
+        doubts: For each record, "" for images without one, why its images are refused.
+        problems: Warnings.
     """
 
     selection: tuple[str, ...] = ()
@@ -30,9 +30,9 @@ class ChannelPlan:
 
 
 def is_same_name(name: str, other: str) -> bool:
-    """Tell whether two names mean one channel, as `Alexa 488` and `alexa-488` do.
+    """Test whether two names mean one channel, such as `Alexa 488` and `alexa-488`.
 
-    Names of the nucleus are one.
+    All names of the nucleus are equal.
     """
     first, second = _normalize_name(name), _normalize_name(other)
     return first == second != "" or bool(_NUCLEUS.fullmatch(first) and _NUCLEUS.fullmatch(second))
@@ -41,16 +41,16 @@ def is_same_name(name: str, other: str) -> bool:
 def plan_channels(
     records: Sequence[InstrumentRecord], selection: Sequence[str], *, used: set[int], without_record: bool
 ) -> ChannelPlan:
-    """Plan how channels of plates are matched that may number them differently.
+    """Match the channels of plates that may number them differently.
 
     Args:
-        records: What the instruments say, each with names of channels.
-        selection: `NAME` or `NAME=WRITTEN`; none for all.
-        used: The numbers of channels in the names of the files.
+        records: Instrument records with channel names.
+        selection: `NAME` or `NAME=WRITTEN`; empty for all.
+        used: Channel numbers in the file names.
         without_record: Some images have no record.
 
     Raises:
-        ScreenError: `selection` contradicts every record, or plates name their channels so that they cannot be matched.
+        ScreenError: `selection` contradicts every record, or the channel names of plates cannot be matched.
     """
     if not records:
         return ChannelPlan()
@@ -84,25 +84,25 @@ def plan_channels(
         plan.problems.append(
             Problem(
                 severity="warning",
-                kind="channel order of the instrument",
+                kind="channel order differs",
                 file=record.file,
                 found=f"channels {description}",
                 expected=f"{_describe_channels(reference, used)}, as in {reference.file}",
-                fix="Nothing: the channels of this plate were taken by their names, not by their numbers.",
+                fix="No action needed: the channels of this plate are matched by name, not by number.",
             )
         )
     if without_record:
         plan.doubts[""] = (
-            f"no file of the instrument, and {reference.file} and {differing[0].file} number channels differently"
+            f"no instrument file, and {reference.file} and {differing[0].file} number channels differently"
         )
     return plan
 
 
 def _reference_record(records: Sequence[InstrumentRecord], selection: Sequence[str]) -> InstrumentRecord:
-    """Return the record that `selection` agrees with.
+    """Return the first record that agrees with `selection`.
 
     Raises:
-        ScreenError: There is none.
+        ScreenError: No record agrees.
     """
     contradictions = [(record, _find_contradiction(record, selection)) for record in records]
     agreeing = next((record for record, contradiction in contradictions if not contradiction), None)
@@ -110,8 +110,8 @@ def _reference_record(records: Sequence[InstrumentRecord], selection: Sequence[s
         return agreeing
     record, contradiction = contradictions[0]
     order = ",".join(f"{name}={number}" for number, name in sorted(record.channels.items()))
-    message = f"--channels {','.join(selection)}: {contradiction}, says the instrument in {record.file}. "
-    message += f"Correct --channels: {order} is its order; or take another name for a channel that is meant so."
+    message = f"--channels {','.join(selection)}: {contradiction}, by {record.file} of the instrument. "
+    message += f"Correct --channels: its order is {order}; or use another name for this channel."
     raise ScreenError(message)
 
 
@@ -130,7 +130,7 @@ def _find_contradiction(record: InstrumentRecord, selection: Sequence[str]) -> s
 def _resolve_selection(
     reference: InstrumentRecord, names: dict[int, str], selection: Sequence[str], used: set[int], *, complete: bool
 ) -> list[str]:
-    """Return `selection` with numbers for names; without `selection`, all names."""
+    """Return `selection` with channel numbers; all named channels without one."""
     if not selection:
         is_complete = complete and _are_distinct(reference, used) and set(names) == used
         return [f"{name.replace('=', '-')}={number}" for number, name in names.items()] if is_complete else []
@@ -157,10 +157,10 @@ def _differs(record: InstrumentRecord, reference: InstrumentRecord, used: set[in
 def _require_known_names(
     reference: InstrumentRecord, differing: Sequence[InstrumentRecord], selection: Sequence[str], used_numbers: set[int]
 ) -> None:
-    """Refuse names unknown to an instrument that numbers channels in several orders.
+    """Refuse channel numbers whose meaning differs between plates.
 
     Raises:
-        ScreenError: A channel is asked for by a number that means other stains on other plates.
+        ScreenError: A selected number means different channels on different plates.
     """
     for item in selection:
         name, _, spelling = item.partition("=")
@@ -179,8 +179,8 @@ def _require_known_names(
             continue
         label, other_label = reference.channels.get(number, "no channel"), other.channels.get(number, "no channel")
         raise ScreenError(
-            f"--channels {item}: channel {number} is {label!r} in {reference.file} and {other_label!r} in {other.file}. "
-            f"Which is meant? Name channels as the instrument does: --channels '{name.strip()}={label}'."
+            f"--channels {item}: channel {number} is {label!r} in {reference.file} and {other_label!r} in "
+            f"{other.file}. Name channels as the instrument does: --channels '{name.strip()}={label}'."
         )
 
 

@@ -1,4 +1,4 @@
-"""Find instrument metadata files and the images that each describes."""
+"""Find instrument metadata files, and the record of each image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,26 +15,26 @@ from distangle.screen.readers.instruments.plate_record import InstrumentRecord
 
 _HARMONY = ("index.idx.xml", "index.xml")
 _CELLVOYAGER = (".mes", ".mlf", ".mrf")
-NOT_READ = "instrument's file not read"
+NOT_READ = "instrument file not read"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentRecords:
-    """What was read.
+    """Instrument records of a source.
 
     Attributes:
-        by_folder: Folder to the records that lie in it.
-        problems: Remarks on files that could not be read.
+        by_folder: Records of each folder.
+        problems: Warnings about unreadable files.
     """
 
     by_folder: Mapping[str, Sequence[InstrumentRecord]] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
 
     def of(self, path: str) -> InstrumentRecord | None:
-        """Return the record that describes an image: of its folder or one above.
+        """Return the record of an image, from its folder or a parent.
 
         Args:
-            path: Relative to the source.
+            path: Path relative to the source.
         """
         folder, _, name = path.rpartition("/")
         while True:
@@ -44,16 +44,16 @@ class InstrumentRecords:
                 return max(matching, key=lambda record: len(record.prefix))
             above, _, part = folder.rpartition("/")
             if records or not folder or not is_below_a_plate(part):
-                return None  # above the folder of a plate a file may be of another plate
+                return None  # above the folder of a plate a file may belong to another plate
             folder = above
 
 
 def find_records(source: AnyPath, files: Mapping[str, Sequence[str]]) -> InstrumentRecords:
-    """Read what instruments wrote in the folders of a source.
+    """Read the instrument metadata in the folders of a source.
 
     Args:
         source: The folder.
-        files: Folder, relative to the source, to the names of its files.
+        files: Names of the metadata files, by folder relative to the source.
     """
     problems: list[Problem] = []
     by_folder = {folder: _read_folder(source, folder, names, problems) for folder, names in files.items()}
@@ -63,7 +63,7 @@ def find_records(source: AnyPath, files: Mapping[str, Sequence[str]]) -> Instrum
 
 
 def is_instrument_file(name: str) -> bool:
-    """Tell whether a file has the name of an instrument's own."""
+    """Test whether a file name is that of an instrument metadata file."""
     return name.lower() in _HARMONY or name.lower().endswith((*_CELLVOYAGER, ".htd"))
 
 
@@ -94,7 +94,7 @@ def _read_folder(source: AnyPath, folder: str, names: Sequence[str], problems: l
 def _cellvoyager_files(
     source: AnyPath, folder: str, names: Sequence[str], problems: list[Problem]
 ) -> dict[str, AnyPath]:
-    """Return the files of one measurement of a CellVoyager, by their endings."""
+    """Return the files of one CellVoyager measurement, by extension."""
     by_ending = {end: [name for name in names if name.lower().endswith(end)] for end in _CELLVOYAGER}
     files: dict[str, AnyPath] = {}
     for ending in (".mlf", ".mrf", ".mes"):
@@ -103,7 +103,7 @@ def _cellvoyager_files(
             try:
                 setting = read_detail(files["mrf"])[1].casefold()
             except (ScreenError, OSError):
-                setting = ""  # reading the record says why
+                setting = ""  # reading the record reports the error
             candidates = [name for name in candidates if name.casefold() == setting] or candidates
         if len(candidates) > 1:
             message = f"{len(candidates)} files end in {ending}: {', '.join(candidates[:3])}"
@@ -120,8 +120,8 @@ def _unread_warning(file: str, error: Exception) -> Problem:
         kind=NOT_READ,
         file=file,
         found=reason,
-        expected="what the instrument wrote of the images: channels, pixel size, wells",
-        fix="Copy it again from where it came; without it the order of the channels is not checked.",
+        expected="instrument metadata: channels, pixel size, wells",
+        fix="Copy it again from the instrument; without it the channel order is not checked.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Compare table rows with instrument metadata beside their images."""
+"""Compare table rows with the instrument metadata of their images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ from distangle.screen.roles import natural_sort_key
 def compare_with_records(result: ReaderResult) -> None:
     """Refuse sites whose row names an image of another well or channel.
 
-    Planes and times are left to the table, which may choose one for each channel. Behind a URL nothing is looked for.
+    Planes and times are not compared, because a table may choose one per channel. Sources behind a URL are skipped.
 
     Args:
-        result: What a layout made of tables; its entries and problems are rewritten.
+        result: Result of a reader of tables; its entries and problems are updated.
     """
     if not isinstance(result.source, Path):
         return
@@ -51,7 +51,7 @@ def compare_with_records(result: ReaderResult) -> None:
 
 
 def _read_records(source: AnyPath, entries: Sequence[SiteRecord]) -> InstrumentRecords:
-    """Read instrument metadata beside the images, and above them up to the source."""
+    """Read instrument metadata in the folders of images and their parents."""
     folders: set[str] = set()
     for folder in {path.rpartition("/")[0] for entry in entries for path in entry.paths}:
         parts = folder.split("/") if folder else []
@@ -75,13 +75,13 @@ def _find_contradiction(entry: SiteRecord, names: Sequence[str], records: Instru
         instrument_image = record.images.get(key_of(path)) if record is not None else None
         if record is None or instrument_image is None:
             continue
-        fix = "Find out which is right: the row, or the instrument's file, which may be of another plate."
+        fix = "Check which is correct: the row, or the instrument file, which may belong to another plate."
         if instrument_image.well is not None and well is not None and instrument_image.well != well:
             return entry.problem(
                 "instrument contradicts table",
                 channel=name,
-                found=f"{record.file} says of {path}: well {well_name(*instrument_image.well)}",
-                expected=f"well {entry.well}, as the row says",
+                found=f"{record.file} lists {path} as well {well_name(*instrument_image.well)}",
+                expected=f"well {entry.well}, as in the row",
                 fix=fix,
             )
         label = record.channels.get(instrument_image.channel, "") if instrument_image.channel is not None else ""
@@ -90,7 +90,7 @@ def _find_contradiction(entry: SiteRecord, names: Sequence[str], records: Instru
             return entry.problem(
                 "instrument contradicts table",
                 channel=name,
-                found=f"{record.file} says of {path}: channel {instrument_image.channel}, {label}",
+                found=f"{record.file} lists {path} as channel {instrument_image.channel}, {label}",
                 expected=f"channel {matching[0]}, {record.channels[matching[0]]}, for {name}",
                 fix=fix,
             )

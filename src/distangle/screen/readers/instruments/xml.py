@@ -1,7 +1,4 @@
-"""Parse untrusted XML as a stream, bounded in depth and size.
-
-No document type, no entity, nothing fetched.
-"""
+"""Parse untrusted XML as a stream with limits, without entities or downloads."""
 
 import os
 import stat
@@ -15,24 +12,24 @@ from distangle.errors import ScreenError
 
 _MAX_BYTES = 2 << 30  # bytes: an index of 300,000 images has about 0.5 GB
 _MAX_DEPTH = 64
-_MAX_TEXT = 1 << 16  # characters of one element that are kept
+_MAX_TEXT = 1 << 16  # maximum characters stored per element
 _CHUNK = 1 << 20
 
 Start = Callable[[str, Mapping[str, str]], None]
-"""Called with the name of an element, without its prefix, and its attributes, likewise."""
+"""Called with the name and the attributes of an element, without prefixes."""
 End = Callable[[str, str], None]
-"""Called with the name of an element and the text in it."""
+"""Called with the name and the text of an element."""
 
 
 def open_regular(path: AnyPath, *, max_bytes: int) -> Any:
-    """Open a file for reading its bytes, if it is a regular one of a bounded size.
+    """Open a regular file of limited size for reading bytes.
 
     Raises:
-        ScreenError: It is none, or larger.
-        OSError: It cannot be opened.
+        ScreenError: The file is not regular, or too large.
+        OSError: The file cannot be opened.
     """
     if isinstance(path, Path):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not make us wait
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # do not block on a pipe
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -47,17 +44,17 @@ def open_regular(path: AnyPath, *, max_bytes: int) -> Any:
 
 
 def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
-    """Read a file of XML and call back for every element.
+    """Parse an XML file and call back for every element.
 
     Args:
         path: The file.
-        root: What its first element must be called.
-        start: Called where an element begins.
-        end: Called where it ends.
+        root: Required name of the root element.
+        start: Called at the start of an element.
+        end: Called at the end of an element.
 
     Raises:
-        ScreenError: It is no such file, it declares a document type or entities, or it is too deep or too large.
-        OSError: It cannot be read.
+        ScreenError: The XML is invalid, has another root, declares a document type or entities, or exceeds a limit.
+        OSError: The file is unreadable.
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -70,7 +67,7 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
         if not texts and local_name != root:
             raise ScreenError(f"its first element is {local_name!r}, expected {root!r}")
         if len(texts) == _MAX_DEPTH:
-            raise ScreenError(f"elements are more than {_MAX_DEPTH} deep")
+            raise ScreenError(f"elements are nested more than {_MAX_DEPTH} deep")
         texts.append([])
         lengths.append(0)
         start(local_name, {key.rpartition(":")[2]: value for key, value in attributes.items()})
@@ -85,7 +82,7 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
             lengths[-1] += len(chunk)
 
     def refuse(*_: object) -> Any:
-        raise ScreenError("it declares a document type or entities, which no instrument writes")
+        raise ScreenError("it declares a document type or entities, which instruments do not write")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, text
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.ExternalEntityRefHandler = refuse
@@ -97,8 +94,8 @@ def parse_xml(path: AnyPath, *, root: str, start: Start, end: End) -> None:
                 if n_read > _MAX_BYTES:
                     raise ScreenError(f"it has more than {_MAX_BYTES} bytes")
                 parser.Parse(chunk)
-            parser.Parse(b"", True)  # noqa: FBT003 - expat takes no name here
+            parser.Parse(b"", True)  # noqa: FBT003 - expat accepts no keyword here
         except (expat.ExpatError, ValueError) as error:
             if isinstance(error, ScreenError):
                 raise
-            raise ScreenError(f"it is no whole XML ({error})") from error
+            raise ScreenError(f"it is not complete XML ({error})") from error

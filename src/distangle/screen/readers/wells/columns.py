@@ -1,7 +1,4 @@
-"""Which column of a table is which of ours, by its name or as told.
-
-Controls that are named by hand.
-"""
+"""Match columns of a table to fields, and parse its rows."""
 
 import dataclasses
 import re
@@ -20,21 +17,19 @@ FIELD_NAMES = ("experiment", "plate", "well", "site", "cell_type", "perturbation
 def resolve_columns(
     table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
 ) -> dict[str, str]:
-    """Return which of the table's columns is which of ours.
+    """Return the column of each field, by name or by mapping.
 
     Args:
-        table: With the columns to choose from.
-        mapping: Our column name to the table's; to "" for one that the table does not have.
-        wanted: Ours that it must have.
+        table: The table.
+        mapping: Column of each field; "" for a field that the table lacks.
+        wanted: Required fields.
 
     Raises:
-        ScreenError: A name that neither we nor the table knows, two candidates, or a wanted one missing.
+        ScreenError: A field or column is unknown, two columns fit, or a required field is missing.
     """
     for field, column in mapping.items():
         if field not in FIELD_NAMES:
-            raise ScreenError(
-                f"--map {field}={column}: we have no column {field!r}. {did_you_mean(field, FIELD_NAMES)}"
-            )
+            raise ScreenError(f"--map {field}={column}: unknown field {field!r}. {did_you_mean(field, FIELD_NAMES)}")
         if column and column not in table.columns:
             message = f"--map {field}={column}: {table.path} has no column {column!r}. "
             message += did_you_mean(column, table.columns)
@@ -50,24 +45,24 @@ def resolve_columns(
     if missing:
         example = " ".join(f"--map {name}=COLUMN" for name in missing)
         message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
-        message += f"{did_you_mean(missing[0], table.columns)} Say which it is: {example}"
-        message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        message += f"{did_you_mean(missing[0], table.columns)} Name the column: {example}"
+        message += " (--map perturbation= if there is none)." if "perturbation" in missing else "."
         message = f"{message} {table.advice}".rstrip()
         raise ScreenError(message)
     return column_of
 
 
 class RowParser:
-    """Reads the rows of one table into entries, given which column is which.
+    """Parses the rows of one table into entries.
 
     Args:
         table: The table.
-        column_of: Our column name to the table's.
-        extra: Columns that are kept; those that this table does not have are "" in its entries.
+        column_of: Column of each field.
+        extra: Extra columns; values are "" for those that this table lacks.
         name: Name of the table in problems.
-        experiment: Of rows without such a column.
-        site: Of rows without such a column.
-        needs_well: Refuse names that are no wells; else they are left to `place_wells`.
+        experiment: Experiment of tables without this column.
+        site: Site of tables without this column.
+        needs_well: Refuse invalid well names here; otherwise the index checks them.
     """
 
     def __init__(
@@ -89,8 +84,8 @@ class RowParser:
         """Return the entry of a row, without images.
 
         Args:
-            line: Of the table, the header being line 1.
-            fields: One per column.
+            line: Line of the table; the header is line 1.
+            fields: Values of the row, one per column.
         """
         values = self._values(fields)
         perturbation, word = values.get("perturbation", ""), values.get("role", "")
@@ -112,9 +107,9 @@ class RowParser:
         )
 
     def problem(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
-        """Return why a row cannot be an entry; None if it can.
+        """Return the refusal of a row; None if it is valid.
 
-        A name is missing, or well, site or role is bad.
+        A row is invalid if a name is missing, or if its well, site or role is malformed.
         """
         values = self._values(fields)
         for name in ("experiment", "plate"):
@@ -142,14 +137,14 @@ def _is_whole(text: str) -> bool:
 def add_well_column(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
     """Add a column of well names to a table with separate rows and columns.
 
-    They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
-    but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or
-    numbers from 1; what is neither is refused with the well.
+    Rows and columns are joined if `mapping` assigns `ROW+COLUMN` to `well`, or if the table has no well column but
+    columns named `row` and `column` or `col`, with or without the prefix `Metadata_`. Rows are letters or numbers from
+    1; anything else is refused with the well.
 
     Args:
-        table: With or without wells.
-        mapping: Our column name to the table's.
-        usual: What a column of wells is called.
+        table: The table, with or without wells.
+        mapping: Column of each field.
+        usual: Usual names of a column of wells.
     """
     name = mapping.get("well", "")
     parts = name.split("+")
@@ -165,7 +160,9 @@ def add_well_column(table: SourceTable, mapping: Mapping[str, str], *, usual: Se
 
 
 def _join_well(row: str, column: str) -> str:
-    row, column = (re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column))  # as pandas writes beside gaps
+    row, column = (
+        re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column)
+    )  # as pandas writes integers in columns with missing values
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
@@ -180,7 +177,7 @@ def _auto_match(field: str, columns: Sequence[str], table: SourceTable) -> str:
         close = exact or [name for name in columns if _normalize_name(name) == _normalize_name(candidate)]
         if len(close) > 1:
             message = f"{table.path}: {' and '.join(map(repr, close))} may both be {field!r}. "
-            message += f"Say which: --map {field}=COLUMN."
+            message += f"Name one: --map {field}=COLUMN."
             raise ScreenError(message)
         if close:
             return close[0]
@@ -192,14 +189,14 @@ def _normalize_name(name: str) -> str:
 
 
 def apply_controls(entries: Sequence[SiteRecord], controls: Mapping[str, Sequence[str]]) -> None:
-    """Give the entries of named perturbations their role.
+    """Set the role of entries with a control perturbation.
 
     Args:
-        entries: Their roles are rewritten.
-        controls: Role to names of perturbations.
+        entries: The entries; their roles are updated.
+        controls: Names of perturbations, by role.
 
     Raises:
-        ScreenError: No such role or perturbation, or one perturbation in two roles.
+        ScreenError: A role or perturbation is unknown, or a perturbation has two roles.
     """
     perturbations = {entry.perturbation for entry in entries if entry.perturbation}
     role_by_name: dict[str, Role] = {}
@@ -207,15 +204,15 @@ def apply_controls(entries: Sequence[SiteRecord], controls: Mapping[str, Sequenc
         role = role_of(role_name)
         if role is None or not role_name:
             raise ScreenError(
-                f"Controls {role_name!r}: no such role. {did_you_mean(role_name, [item.value for item in Role])}"
+                f"Controls {role_name!r}: unknown role. {did_you_mean(role_name, [item.value for item in Role])}"
             )
         for name in names:
-            if name not in perturbations and entries:  # where nothing is left, the refusals say more
+            if name not in perturbations and entries:  # without entries the refusals are more informative
                 flag = f"--{role.value.replace('_', '-')}"
                 raise ScreenError(
                     f"{flag} {name}: no row has the perturbation {name!r}. {did_you_mean(name, perturbations)}"
                 )
             if role_by_name.setdefault(name, role) != role:
-                raise ScreenError(f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one.")
+                raise ScreenError(f"{name!r} is named both as {role_by_name[name]} and as {role}. Keep one.")
     for entry in entries:
         entry.role = role_by_name.get(entry.perturbation, entry.role)

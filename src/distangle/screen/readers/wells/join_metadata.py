@@ -1,4 +1,4 @@
-"""Join tables of wells to the sites that were found."""
+"""Join well metadata to sites."""
 
 import dataclasses
 from collections import defaultdict
@@ -15,23 +15,23 @@ from distangle.screen.readers.wells.columns import RowParser, add_well_column, r
 from distangle.screen.readers.wells.shift import PlateShift, detect_shift, shifted_row_problem
 from distangle.screen.source_tables import SourceTable, read_table
 
-Key = tuple[str, str, tuple[int, int]]  # experiment, plate ("" where the table does not say), well
+Key = tuple[str, str, tuple[int, int]]  # experiment and plate ("" if the table lacks them), well
 _ADD_ROW = "Add the row that names this well, or remove the images."
-FETCH = "Copy the images and index again; --tables-only looks for none."
+FETCH = "Copy the images and index again, or use --tables-only to look for no image."
 
 
 @dataclass(frozen=True, kw_only=True)
 class WellMetadata:
-    """Rows of wells.
+    """Well metadata of one or more tables.
 
     Attributes:
-        rows: One per well, `site` 0; `experiment` and `plate` are "" where the table has no such column.
-        problems: Refusals of other rows.
-        n_rows: All rows.
-        keys: Which of `experiment` and `plate` the rows name.
-        extra_columns: Names for `Entry.extra` of the rows.
-        tables: What was read.
-        columns: Which column was taken for which of ours.
+        rows: One row per well, with `site` 0; `experiment` and `plate` are "" if the table lacks them.
+        problems: Refusals of invalid rows.
+        n_rows: Number of all rows.
+        keys: Which of `experiment` and `plate` the rows contain.
+        extra_columns: Names of `SiteRecord.extra`.
+        tables: Paths of the tables.
+        columns: Column of each field.
     """
 
     rows: list[SiteRecord]
@@ -47,13 +47,13 @@ def read_metadata(path: AnyPath, mapping: Mapping[str, str], *, missing: Collect
     """Read a table with a row per well.
 
     Args:
-        path: The table; `well` and `perturbation` it must have, `plate` and `experiment` it may. Without `plate`
-            its rows hold for every plate.
-        mapping: Our column name to the table's.
-        missing: Words that stand for a missing value.
+        path: The table; `well` and `perturbation` are required, `plate` and `experiment` optional. Without `plate` its
+            rows apply to every plate.
+        mapping: Column of each field.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: It cannot be read, or which column is which cannot be told.
+        ScreenError: The table is unreadable, or its columns are ambiguous.
     """
     table = add_well_column(read_table(path, missing=missing), mapping)
     column_of = resolve_columns(table, mapping, wanted=("well", "perturbation"))
@@ -63,14 +63,14 @@ def read_metadata(path: AnyPath, mapping: Mapping[str, str], *, missing: Collect
 
 
 def metadata_of(table: SourceTable, column_of: Mapping[str, str]) -> WellMetadata:
-    """Return the rows of a table of which is known what its columns are.
+    """Parse the rows of a table with known columns.
 
     Raises:
-        ScreenError: It has a row per site.
+        ScreenError: The table has a row per site.
     """
     if "site" in column_of:
-        message = f"{table.path} has a row per site ({column_of['site']!r}). Take --layout table, with the paths of "
-        message += "the images in it, or a table with a row per well."
+        message = f"{table.path} has a row per site ({column_of['site']!r}). Use --layout table with image paths in "
+        message += "the table, or a table with a row per well."
         raise ScreenError(message)
     extra = tuple(name for name in table.columns if name not in column_of.values())
     parser = RowParser(table, column_of, extra=extra, name=table.path.name, experiment="", site=0, needs_well=True)
@@ -95,20 +95,20 @@ def metadata_of(table: SourceTable, column_of: Mapping[str, str]) -> WellMetadat
 
 
 class Mismatches:
-    """Refusals of sites and rows that do not meet.
+    """Refusals of sites and rows that do not match.
 
-    A reader may word them for its own folders.
+    A reader may override them for its folders.
     """
 
     may_count_from_zero = True
-    """Whether the reader knows `--well-base`, which is offered where a step of one fits."""
+    """Whether the reader supports `--well-base`, which is suggested for a shift by one."""
 
     def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
-        """Return why a site with a row is refused all the same; None if it is not.
+        """Return the refusal of a site that has a row; None to accept it.
 
         Args:
-            site: With the labels of its row.
-            row: Its row.
+            site: The site with the labels of its row.
+            row: The row.
         """
         return None
 
@@ -116,9 +116,9 @@ class Mismatches:
         """Return the refusal of a site that has the row of another well.
 
         Args:
-            site: As it was found.
-            row: The row of the well of this name.
-            shift: Of the plate.
+            site: The site.
+            row: The row with the same well name.
+            shift: The shift of the plate.
         """
         return shifted_row_problem(site, row, shift)
 
@@ -134,8 +134,8 @@ class Mismatches:
 
         Args:
             rows: The rows.
-            advice: How the table would meet the images; "" if no shift does it.
-            is_whole_plate: The plate has no image at all: one refusal stands for all its rows.
+            advice: The shift that would match the table to the images; "" if none does.
+            is_whole_plate: The plate has no image; one refusal replaces those of its rows.
         """
         problems = [
             row.problem("no image", found="no image of this well", expected="an image", fix=advice or FETCH)
@@ -143,7 +143,7 @@ class Mismatches:
         ]
         if not is_whole_plate:
             return problems
-        # One row for the plate, or problems.csv of a partly copied screen would have tens of thousands.
+        # One refusal per plate keeps problems.csv of a partly copied screen short.
         description = f"no image of the whole plate ({len(rows)} rows)"
         return [dataclasses.replace(problems[0], row="", well="", found=description, count=len(rows))]
 
@@ -155,8 +155,8 @@ class UnmatchedSite:
     Attributes:
         site: The site.
         was_refused: Its well has rows, which were refused.
-        plate_has_rows: Its plate has rows that were not refused.
-        advice: How the table would meet the images; "" if no shift does it.
+        plate_has_rows: Its plate has accepted rows.
+        advice: The shift that would match the table to the images; "" if none does.
     """
 
     site: SiteRecord
@@ -166,12 +166,12 @@ class UnmatchedSite:
 
     @property
     def found(self) -> str:
-        """What is there, for the refusal."""
+        """Text of the refusal."""
         return "images of a well whose rows were refused" if self.was_refused else "images"
 
     def fix(self, add_row: str) -> str:
-        """Return the next step: the advice, to mend the rows, or `add_row`."""
-        return self.advice or ("Mend the rows of this well." if self.was_refused else add_row)
+        """Return the next step: the advice, to correct the rows, or `add_row`."""
+        return self.advice or ("Correct the rows of this well." if self.was_refused else add_row)
 
 
 def join_metadata(
@@ -181,16 +181,16 @@ def join_metadata(
     refusals: Sequence[Problem] = (),
     mismatches: Mismatches | None = None,
 ) -> None:
-    """Give every site the row of its well; refuse what has no partner.
+    """Join each site to the row of its well; refuse sites and rows without a match.
 
-    A row of a single site goes before a row of its whole well.
+    A row of a single site has precedence over a row of its whole well.
 
     Args:
-        result: Its entries have images each, and their extra columns stay before the rows'. What only the rows name of
-            experiment and plate is taken from them. Gets the refusals, and counts the rows that are no site's.
+        result: The sites, each with images. Their extra columns precede those of the rows. The rows supply experiment
+            and plate if the sites lack them. Receives the refusals and the number of unmatched rows.
         labels: The rows.
-        refusals: Refusals of other sites: the row of such a well has found its images.
-        mismatches: Says what is refused; None for the usual words.
+        refusals: Refusals of other sites, whose wells have images.
+        mismatches: Wording of the refusals; None for the default.
     """
     mismatches = mismatches or Mismatches()
     shared = labels.keys & result.keys
@@ -249,7 +249,7 @@ def join_metadata(
 
 
 def _drop_repeated_rows(labels: WellMetadata, shared: frozenset[str]) -> tuple[list[SiteRecord], list[Problem]]:
-    # An experiment that only the table knows does not tell two rows of one well apart.
+    # An experiment that only the table contains does not distinguish two rows of one well.
     row_of: dict[int, SiteRecord] = {}
     normalized: list[SiteRecord] = []
     for row in labels.rows:
@@ -295,7 +295,7 @@ def _shifts(
     *,
     may_count_from_zero: bool,
 ) -> dict[tuple[str, str], PlateShift]:
-    """Return for each plate by what shift its rows would meet its images, if by one."""
+    """Return the shift of each plate that would match its rows to its images."""
     images: dict[tuple[str, str], set[Position]] = defaultdict(set)
     table_wells: dict[tuple[str, str], set[Position]] = defaultdict(set)
     for places, wells in ((sites, images), (rows, table_wells)):
@@ -315,5 +315,5 @@ def _cell_type_problem(site: SiteRecord, row: SiteRecord) -> Problem:
         "two cell types",
         found=f"{site.cell_type} in the name, {row.cell_type} in {row.table} line {row.line}",
         expected="one cell type",
-        fix="Correct one of them, or write {} for {cell_type} in --pattern.",
+        fix="Correct one of them, or replace {cell_type} by {} in --pattern.",
     )

@@ -1,4 +1,4 @@
-"""Wells by number, 1 to 384: row by row or column by column."""
+"""Read wells given by number, such as 1 to 384, by rows or by columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True)
 class Numbering:
-    """How numbers become wells.
+    """A mapping of numbers to wells.
 
     Attributes:
         order: `rows`: 2 is A02; `columns`: 2 is B01.
-        plate: Rows and columns.
+        plate: Rows and columns of the plate.
     """
 
     order: str
     plate: tuple[int, int]
 
     def position(self, k: int) -> Position:
-        """Return row and column of the well with the number `k`, all from zero."""
+        """Return the zero-based row and column of the well with zero-based number `k`."""
         if self.order == "rows":
             return divmod(k, self.plate[1])
         column, row = divmod(k, self.plate[0])
         return row, column
 
     def name(self, k: int) -> str:
-        """Return the name of the well with the number `k`, from zero."""
+        """Return the name of the well with the zero-based number `k`."""
         return well_name(*self.position(k))
 
     def __str__(self) -> str:
@@ -41,12 +41,12 @@ class Numbering:
 def possible_numberings(
     numbers: Sequence[set[int]], *, plate: tuple[int, int] | None, order: str | None
 ) -> list[Numbering]:
-    """Return every numbering that has all numbers of some plates.
+    """Return every numbering that contains all numbers of some plates.
 
     Args:
-        numbers: Of each plate, from zero.
-        plate: Rows and columns, where they are known.
-        order: `rows` or `columns`, where it is known.
+        numbers: Zero-based numbers of each plate.
+        plate: Rows and columns, if known.
+        order: `rows` or `columns`, if known.
     """
     end = 1 + max((max(plate_numbers) for plate_numbers in numbers if plate_numbers), default=0)
     plates = [size for size in ((plate,) if plate else STANDARD_PLATES) if end <= size[0] * size[1]]
@@ -54,13 +54,13 @@ def possible_numberings(
 
 
 def prefer_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[int]]) -> list[Numbering]:
-    """Return numberings of standard plates whose numbers are all there, else all.
+    """Return the numberings of plates with every number present, else all.
 
-    The plates are of 96, 384 or 1536 wells.
+    Only plates of 96, 384 or 1536 wells count.
 
     Args:
-        candidates: From `numberings`.
-        numbers: Of each plate, from zero.
+        candidates: From `possible_numberings`.
+        numbers: Zero-based numbers of each plate.
     """
     whole = {
         len(plate_numbers)
@@ -79,13 +79,13 @@ def match_wells(
     *,
     is_table: bool,
 ) -> list[Numbering]:
-    """Return numberings by which every well with images has a row, else all.
+    """Return the numberings by which every well with images has a row, else all.
 
     Args:
-        candidates: From `numberings`.
-        numbers: Of each plate, from zero.
-        wells: Of the same plates as the other side names them.
-        is_table: The numbers stand in a table, the wells are those of the images.
+        candidates: From `possible_numberings`.
+        numbers: Zero-based numbers of each plate.
+        wells: Wells of the same plates on the other side.
+        is_table: The numbers are in a table, and the wells in images.
     """
     shared = [key for key in numbers if wells.get(key)]
 
@@ -108,7 +108,7 @@ def first_difference(
 ) -> int | None:
     """Return the first number that two numberings read differently; None if none.
 
-    Of a table only the rows of wells with images count, where there are some.
+    In a table only rows of wells with images count, if there are any.
     """
     for key, plate_numbers in numbers.items():
         for k in sorted(plate_numbers):
@@ -120,7 +120,7 @@ def first_difference(
 
 
 def readings(candidates: Sequence[Numbering], k: int) -> Iterator[str]:
-    """Give each well that a number may be, with the first numbering that says so."""
+    """Yield each well that a number may mean, with its first numbering."""
     names: set[str] = set()
     for candidate in candidates:
         if candidate.name(k) not in names:

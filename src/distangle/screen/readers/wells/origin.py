@@ -1,13 +1,13 @@
-"""Choose whether rows and columns of a source count from 1 or from 0."""
+"""Decide whether rows and columns of a source count from 1 or from 0."""
 
 from collections.abc import Mapping, Sequence
 
 from distangle.errors import WellBaseError
 from distangle.screen.readers.wells.spelling import Side, Spelling, WellPlace, bases_of, spelling_of
 
-FORMS = ("letters", "figures", "number")
+FORMS = ("letters", "row_column", "number")
 SIDES: tuple[Side, ...] = ("images", "tables")
-_SIDE_NAMES = {"images": "the names of the images", "tables": "the table"}
+_SIDE_NAMES = {"images": "the image names", "tables": "the table"}
 
 
 def bases_of_sides(
@@ -17,16 +17,16 @@ def bases_of_sides(
     known_base: int | None = None,
     other_spellings: Sequence[Spelling] = (),
 ) -> dict[tuple[Side, str], int]:
-    """Return what each side counts from, for each form of spelling: 0 or 1.
+    """Return the first row and column, 0 or 1, of each side and spelling form.
 
     Args:
-        wells: Every well of a source: its side, the place and its spelling.
-        well_base: `--well-base`, if it was given.
-        known_base: What the names of the images count from, where a microscope gave them.
+        wells: Every well of a source: its side, its place and its spelling.
+        well_base: Value of `--well-base`, if given.
+        known_base: Base of the image names, if the microscope is known.
         other_spellings: Other spellings on the side of the images.
 
     Raises:
-        WellBaseError: There is a 0 and nobody said so; or 0 was said and it is open of which side.
+        WellBaseError: There is a 0 without `--well-base`, or `--well-base 0` does not say which side it applies to.
     """
     bases = bases_of(well_base)
     has_zero_of: dict[tuple[Side, str], bool] = {}
@@ -39,7 +39,7 @@ def bases_of_sides(
     for spelling in other_spellings:
         if spelling.has_zero:
             has_zero_of["images", spelling.form] = True
-            first.setdefault("images", ("the plate's lists of rows and columns", spelling))
+            first.setdefault("images", ("the metadata of the plate", spelling))
     counts = {(side, form): 1 for side in SIDES for form in FORMS}
     for side, form in counts:
         if side in bases:
@@ -57,26 +57,24 @@ def require_base_one(well: str, where: str) -> None:
     """Refuse a source of RxRx1 with a column 0: labels would shift by one well.
 
     Args:
-        well: As it is written.
-        where: For the message.
+        well: The well as written.
+        where: Location for the message.
 
     Raises:
         WellBaseError: The well has a column 0.
     """
     spelling = spelling_of(well)
     if spelling is not None and spelling.has_zero:
-        message = (
-            f"{where} has the well {well!r}: column 0, and RxRx1 counts from 1. If it is a slip of the pen, correct "
-        )
-        message += "it; a source that counts from 0 is read by --layout table or folder with --well-base 0."
+        message = f"{where} has the well {well!r}: column 0, and RxRx1 counts from 1. Correct a typing error; "
+        message += "read a source that counts from 0 by --layout table or folder with --well-base 0."
         raise WellBaseError(message)
 
 
 def _base_of_form(side: Side, form: str, has_zero_of: Mapping[tuple[Side, str], bool]) -> int:
-    """Return what a form counts from where `--well-base 0` is all that was said.
+    """Return the base of a form under `--well-base 0` without a side.
 
     Raises:
-        WellBaseError: It is open whether that was meant.
+        WellBaseError: The option may not apply to this form.
     """
     if has_zero_of.get((side, form)):
         return 0
@@ -86,36 +84,36 @@ def _base_of_form(side: Side, form: str, has_zero_of: Mapping[tuple[Side, str], 
     zeros = [key for key, has_zero in has_zero_of.items() if has_zero]
     if form != "letters":
         if any(key[0] != side for key in zeros):
-            raise WellBaseError(_ambiguous_side_message(f"{_SIDE_NAMES[side]} may count from 0 too, and have no 0"))
+            raise WellBaseError(_ambiguous_side_message(f"{_SIDE_NAMES[side]} may also count from 0, and contain no 0"))
         return 0
     if zeros or any(other != "letters" for _, other in has_zero_of):
-        return 1  # letters and a column count from 1 wherever there is no column 0
+        return 1  # letters with a column count from 1 without a column 0
     if other_sides:
         raise WellBaseError(
-            _ambiguous_side_message("no name of a well has a column 0, neither of the images nor in the table")
+            _ambiguous_side_message("no well has a column 0, neither in the image names nor in the table")
         )
     return 0
 
 
 def _ambiguous_side_message(why: str) -> str:
-    return f"--well-base 0: {why}. Say of which it holds: --well-base images=0,tables=1 (or the other way round)."
+    return f"--well-base 0: {why}. Give a base for each: --well-base images=0,tables=1 (or the reverse)."
 
 
 def _zero_message(where: str, spelling: Spelling) -> str:
     what = "well 0"
     if spelling.form == "letters":
         what = f"the well '{spelling.letters}{spelling.column}', column 0"
-    elif spelling.form == "figures":
+    elif spelling.form == "row_column":
         what = f"row {spelling.row}, column {spelling.column}"
     return (
-        f"{where} is of {what}: who writes that counts from 0, and read from 1 every other well would have the label "
-        f"of its neighbour. Say so: --well-base 0. If it is a slip of the pen, correct it, or have such wells refused "
-        f"one by one: --well-base 1."
+        f"{where} has {what}, so wells may count from 0. Read from 1, every other well would get the label of its "
+        f"neighbor. If they count from 0, use --well-base 0. Otherwise correct the error, or refuse only such wells "
+        f"with --well-base 1."
     )
 
 
 def _describe_place(place: object) -> str:
-    """Return where a well is written."""
+    """Return the location of a well."""
     line, table = getattr(place, "line", 0), getattr(place, "table", "")
     if line:
         return f"{table}, line {line},"

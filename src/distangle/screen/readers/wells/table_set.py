@@ -1,4 +1,4 @@
-"""Read a folder of well tables; report those that are none."""
+"""Read a folder of well tables; report other tables."""
 
 import dataclasses
 import re
@@ -17,16 +17,16 @@ from distangle.screen.screen import CARD
 from distangle.screen.source_tables import is_table
 
 _NOT_READ = "table not read"
-_MAX_DEPTH = 2  # folders below the source in which tables are looked for
+_MAX_DEPTH = 2  # folders below the source that are searched for tables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetadataTables:
-    """Tables with a row per well that are not one yet.
+    """Well tables before concatenation.
 
     Attributes:
-        parts: What each says.
-        unread: Remarks on those that are no tables of wells.
+        parts: Metadata of each table.
+        unread: Warnings about tables that are not tables of wells.
     """
 
     parts: Sequence[WellMetadata]
@@ -34,19 +34,19 @@ class MetadataTables:
 
     @property
     def named_plates(self) -> set[str]:
-        """The plates that their rows name."""
+        """Plates in the rows."""
         return {row.plate for part in self.parts for row in part.rows} - {""}
 
     def concatenate(self, plates: Collection[str]) -> WellMetadata:
-        """Return the rows of all tables as one.
+        """Concatenate the rows of all tables.
 
-        Of several tables, one without a column of plates is of the plate in its name.
+        Among several tables, one without a plate column belongs to the plate in its file name.
 
         Args:
-            plates: Those with images.
+            plates: Plates with images.
 
         Raises:
-            ScreenError: Which plate one is of cannot be told.
+            ScreenError: The plate of a table is unknown.
         """
         parts = self.parts
         if len(parts) > 1:
@@ -58,12 +58,12 @@ def read_tables(location: AnyPath, mapping: Mapping[str, str], *, missing: Colle
     """Read a table with a row per well, or every one in a folder.
 
     Args:
-        path: The table, or the folder.
-        mapping: Our column name to the tables'.
-        missing: Words that stand for a missing value.
+        location: The table, or the folder.
+        mapping: Column of each field.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: None of them is a table of wells.
+        ScreenError: There is no table of wells.
     """
     if not location.is_dir():
         return MetadataTables(parts=[read_metadata(location, mapping, missing=missing)])
@@ -87,24 +87,24 @@ def read_tables(location: AnyPath, mapping: Mapping[str, str], *, missing: Colle
 
 
 def read_all_metadata(
-    path: AnyPath, mapping: Mapping[str, str], *, plates: Collection[str], missing: Collection[str] = ()
+    location: AnyPath, mapping: Mapping[str, str], *, plates: Collection[str], missing: Collection[str] = ()
 ) -> WellMetadata:
-    """Read a table with a row per well, or every one in a folder, as one.
+    """Read and concatenate the well tables of a file or folder.
 
     Args:
-        path: The table, or the folder.
-        mapping: Our column name to the tables'.
-        plates: Those with images.
-        missing: Words that stand for a missing value.
+        location: The table, or the folder.
+        mapping: Column of each field.
+        plates: Plates with images.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: None of them is a table of wells, or which plate one is of cannot be told.
+        ScreenError: There is no table of wells, or the plate of a table is unknown.
     """
-    return read_tables(path, mapping, missing=missing).concatenate(plates)
+    return read_tables(location, mapping, missing=missing).concatenate(plates)
 
 
 def sibling_tables(source: AnyPath) -> list[Problem]:
-    """Return a remark on tables among the images, where no table was named."""
+    """Return a warning about tables next to the images when no table is named."""
     if not isinstance(source, Path):
         return []
     paths: list[str] = []
@@ -120,7 +120,7 @@ def sibling_tables(source: AnyPath) -> list[Problem]:
             file=".",
             found=", ".join(paths[:5]) + (", ..." if len(paths) > 5 else ""),
             expected="--tables with the table of the wells, or with a folder of such tables",
-            fix=f"Nothing, if they say nothing of these wells; else name them, such as --tables {source / paths[0]}.",
+            fix=f"No action needed if they do not describe these wells; otherwise use --tables {source / paths[0]}.",
             count=len(paths),
         )
     ]
@@ -133,7 +133,7 @@ def _not_wells_warning(path: AnyPath, reason: str) -> Problem:
         file=path.name,
         found=reason.removeprefix(f"{path} "),
         expected="a table of wells",
-        fix="Nothing, if it says nothing of wells; else mend it, or take it out of the folder of tables.",
+        fix="No action needed if it does not describe wells; otherwise correct it, or remove it from the folder.",
     )
 
 
@@ -148,8 +148,8 @@ def _add_plate_of_name(labels: WellMetadata, plates: Collection[str]) -> WellMet
     if len(longest_names) != 1:
         plates_text = ", ".join(sorted(plates, key=natural_sort_key)[:5])
         raise ScreenError(
-            f"{path} has no column of plates, and of several tables each must tell its own: add a column 'plate', or "
-            f"put the name of one plate with images ({plates_text}) into the name of the file."
+            f"{path} has no plate column, and there are several tables: add a column 'plate', or put the name of one "
+            f"plate with images ({plates_text}) into the file name."
         )
     rows = [dataclasses.replace(row, plate=longest_names[0]) for row in labels.rows]
     problems = [dataclasses.replace(problem, plate=problem.plate or longest_names[0]) for problem in labels.problems]

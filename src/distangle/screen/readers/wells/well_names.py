@@ -1,4 +1,4 @@
-"""Read well names in one way for a source; refuse plates with two readings."""
+"""Read the well names of a source; refuse plates with ambiguous names."""
 
 import dataclasses
 from collections import defaultdict
@@ -22,7 +22,7 @@ from distangle.screen.readers.wells.plate_names import Doubt, PlateKey, PlateNam
 from distangle.screen.readers.wells.row_letters import agree_on_rows, has_large_plate, sides_behind_z, small_rows
 from distangle.screen.readers.wells.spelling import Side, WellPlace, spelling_of
 
-TWO_READINGS = "two readings of its wells"
+TWO_READINGS = "ambiguous well names"
 """Kind of the refusal."""
 
 Position = tuple[int, int]
@@ -33,13 +33,13 @@ P = TypeVar("P", bound=WellPlace)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WellReading(Generic[P]):
-    """Places and rows whose wells can be read in one way.
+    """Places and rows with unambiguous wells.
 
     Attributes:
         places: Images, sites or rows of the only table.
-        labels: Rows of wells; None where there is no table of them. It counts its refused rows by itself.
-        problems: Refusals and remarks.
-        n_refused: How many entries of places were refused.
+        labels: Well metadata, including the refusals of its rows; None without a table of wells.
+        problems: Refusals and warnings.
+        n_refused: Number of refused entries of places.
     """
 
     places: list[P]
@@ -57,23 +57,23 @@ def read_wells(
     base: int | None = None,
     other_names: Iterable[str] = (),
 ) -> tuple[dict[tuple[Side, PlateKey], Doubt], list[Problem]]:
-    """Write every unambiguous well as the plate has it, `A01` or `AA01`.
+    """Normalize every unambiguous well, to `A01` or `AA01`.
 
-    What is no well stays as it is, to be refused by itself.
+    Invalid wells stay unchanged and are refused later.
 
     Args:
-        places: Images, or the rows of the only table; their wells are rewritten.
-        rows: Rows of a table of wells; their wells are rewritten.
-        shared: Which of `experiment` and `plate` both sides name.
-        request: For the size of the plates, `well_base` and `well_order`.
-        base: What a known naming of files counts from.
-        other_names: Other names of wells that a source mentions.
+        places: Images, or the rows of the only table; their wells are updated.
+        rows: Rows of a table of wells; their wells are updated.
+        shared: Which of `experiment` and `plate` both sides contain.
+        request: Supplies plate size, `well_base` and `well_order`.
+        base: Base of a known instrument.
+        other_names: Other well names of the source.
 
     Returns:
-        By side and plate, why its wells were not read; and remarks.
+        The doubt of each ambiguous side and plate, and warnings.
 
     Raises:
-        ScreenError: A source that counts from 0 without a word about it.
+        ScreenError: The source has a 0 without `--well-base`.
     """
     other_names = list(other_names)
     is_known = request.well_base is not None or base is not None
@@ -112,15 +112,15 @@ def resolve_names(
     base: int | None = None,
     other_names: Iterable[str] = (),
 ) -> WellReading[P]:
-    """Read the wells of images and of their table; refuse plates with two readings.
+    """Read the wells of images and of their table; refuse ambiguous plates.
 
     Args:
         places: Images, sites, or the rows of the only table.
-        labels: Rows of wells, if there are some.
-        shared: Which of `experiment` and `plate` both name.
-        request: For the size of the plates, `well_base` and `well_order`.
-        count: Says how many entries some places stand for.
-        side: `tables` where the places are the rows of the only table.
+        labels: Well metadata, if any.
+        shared: Which of `experiment` and `plate` both contain.
+        request: Supplies plate size, `well_base` and `well_order`.
+        count: Counts the entries of some places.
+        side: `tables` if the places are the rows of the only table.
         base: See `read_wells`.
         other_names: See `read_wells`.
 
@@ -188,7 +188,7 @@ def _refusal(place: WellPlace, doubt: Doubt, *, count: int) -> Problem:
         experiment=place.experiment,
         plate=place.plate,
         found=doubt.found,
-        expected="one reading of all wells of a plate",
+        expected="unambiguous wells on a plate",
         fix=doubt.fix,
         count=count,
     )
@@ -204,7 +204,7 @@ def _has_zero(name: str) -> bool:
 
 
 def _is_unambiguous(name: str) -> bool:
-    """Whether a name has one reading only: capital letters and a column, or no well."""
+    """Test whether a name is unambiguous: upper-case letters and a column, or invalid."""
     spelling = spelling_of(name)
     if spelling is None:
         return True
@@ -221,7 +221,7 @@ def _plates(side: Side, places: Sequence[WellPlace], shared: frozenset[str]) -> 
 
 
 def _partner(key: PlateKey, shared: frozenset[str]) -> PlateKey:
-    """Return what a plate is called where both sides have to meet."""
+    """Return the key of a plate that both sides share."""
     return key[0] if "experiment" in shared else "", key[1] if "plate" in shared else ""
 
 
@@ -230,16 +230,16 @@ def _doubt_well_parts(plates: Sequence[PlateNames]) -> None:
         if parts := plate.of("part"):
             name = parts[0][0].strip()
             plate.doubt = Doubt(
-                f"{name!r}, a field of a well, or a quarter of it that is a well of a larger plate",
-                "Name wells as A01 and fields by numbers: in --pattern with {well} and {site}, in a table in a column "
-                "each; quarters by the well that they are on the larger plate.",
+                f"{name!r}, a site of a well, or a well of a larger plate",
+                "Name wells as A01 and sites by number: with {well} and {site} in --pattern, or in two columns of a "
+                "table. Name wells of a larger plate as on that plate.",
             )
 
 
 def _read_letters(
     plates: Sequence[PlateNames], bases: Mapping[tuple[Side, str], int], size: Position | None
 ) -> dict[tuple[Side, PlateKey], set[Position]]:
-    """Read wells with row letters or digits; return them by side and plate."""
+    """Read wells with row letters or row numbers; return them by side and plate."""
     has_large = has_large_plate(plates, bases)
     certain_sides = sides_behind_z(plates) if has_large else set()
     wells: dict[tuple[Side, PlateKey], set[Position]] = defaultdict(set)
@@ -259,12 +259,12 @@ def _read_letters(
         if isinstance(behind_z, Doubt):
             plate.doubt = plate.doubt or behind_z
             continue
-        for form in ("letters", "figures"):
+        for form in ("letters", "row_column"):
             for name, spelling in plate.of(form):
                 position = spelling.position(bases[plate.side, form], behind_z=behind_z)
                 if position is not None and position[0] < 26 * 27:
                     wells[plate.side, plate.partner].add(position)
-                    if form == "figures" or split_well(name) != position:
+                    if form == "row_column" or split_well(name) != position:
                         _set_well(plate.places[name], well_name(*position))
     return wells
 
@@ -284,8 +284,8 @@ def _read_numbers(
     wells: Mapping[tuple[Side, PlateKey], set[Position]],
     request: IndexOptions,
 ) -> list[Problem]:
-    """Read wells by number, where a plate has no others; return remarks on how."""
-    numbered = [plate for plate in plates if plate.of("number") and not (plate.of("letters") or plate.of("figures"))]
+    """Read numbered wells of plates without other wells; return warnings."""
+    numbered = [plate for plate in plates if plate.of("number") and not (plate.of("letters") or plate.of("row_column"))]
     if not numbered:
         return []
     numbers = {id(plate): _well_numbers(plate, bases[plate.side, "number"]) for plate in numbered}
@@ -300,7 +300,7 @@ def _read_numbers(
     possible = match_wells(candidates, numbers_of, wells_of, is_table=side == "tables") or candidates
     possible = prefer_whole_plates(possible, list(numbers.values()))
     if not possible:
-        return []  # no plate has so many wells: each is refused by itself
+        return []  # no plate has so many wells: each is refused later
     number = first_difference(possible, numbers_of, wells_of, is_table=side == "tables")
     if number is not None:
         doubt = _numbering_doubt(possible, number, base=bases[side, "number"])
@@ -327,7 +327,7 @@ def _numbering_doubt(possible: Sequence[Numbering], number: int, *, base: int) -
         rows, columns = possible[0].plate
         options.append(f"--plate-rows {rows} --plate-columns {columns} (or those of another plate)")
     return Doubt(
-        f"well {number + base}, {', '.join(readings(possible, number))}", f"Say which: {' and '.join(options)}."
+        f"well {number + base}, {', '.join(readings(possible, number))}", f"Specify it with {' and '.join(options)}."
     )
 
 
@@ -341,6 +341,6 @@ def _numbering_warning(plate: PlateNames, possible: Sequence[Numbering]) -> Prob
         plate=place.plate,
         well=place.well,
         found=f"well {spelling.column}",
-        expected=f"wells counted {' or '.join(map(str, possible))}, which is one for the wells at hand",
-        fix="Nothing, if so; else say how: --well-order, --plate-rows and --plate-columns.",
+        expected=f"wells counted {' or '.join(map(str, possible))}, which agree for these wells",
+        fix="No action needed if correct; otherwise use --well-order, --plate-rows and --plate-columns.",
     )
