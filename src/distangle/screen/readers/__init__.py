@@ -52,10 +52,10 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
     except WellBaseError:
         raise  # no other layout would count wells differently
     except ScreenError as error:
-        others = looks_like(request.source, but=name)
-        if not others:
+        advice = looks_like(request.source, exclude=name)
+        if not advice:
             raise
-        raise ScreenError(f"{error} {others}") from error
+        raise ScreenError(f"{error} {advice}") from error
     is_from_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in result.notes
     if is_from_rows and not request.tables_only:
         compare_with_records(result)
@@ -104,12 +104,12 @@ def detect_layout(request: IndexOptions) -> tuple[str, str]:
     )
 
 
-def looks_like(source: AnyPath, *, but: str = "") -> str:
+def looks_like(source: AnyPath, *, exclude: str = "") -> str:
     """Return advice on the layout, such as `It looks like --layout table (a.csv).`.
 
     Args:
         source: A folder or table.
-        but: The layout that failed.
+        exclude: The layout that failed.
 
     Returns:
         "" if no other layout fits.
@@ -119,7 +119,7 @@ def looks_like(source: AnyPath, *, but: str = "") -> str:
     for layout in LAYOUTS.values():
         evidence = layout.detect(source)
         if evidence:
-            return "" if layout.name == but else f"It looks like --layout {layout.name} ({evidence})."
+            return "" if layout.name == exclude else f"It looks like --layout {layout.name} ({evidence})."
     return ""
 
 

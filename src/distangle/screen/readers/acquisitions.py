@@ -17,11 +17,11 @@ class Acquisitions:
 
     Attributes:
         names: Id and name of each acquisition that the plate lists; "" for a missing name.
-        used: Ids in the metadata of the fields read so far.
+        field_ids: Ids in the metadata of the fields read so far.
     """
 
     names: Mapping[str, str]
-    used: set[str] = field(default_factory=set)
+    field_ids: set[str] = field(default_factory=set)
 
     def describe(self, identifier: str) -> str:
         """Return an acquisition as text: id and name."""
@@ -35,7 +35,7 @@ class Acquisitions:
             is_same_value(identifier, requested) or name.casefold() == requested.casefold() != ""
         )
 
-    def contradiction(self, identifiers: Sequence[str]) -> str:
+    def find_contradiction(self, identifiers: Sequence[str]) -> str:
         """Return why fields cannot all be sites of one well; "" if they can.
 
         Args:
@@ -71,7 +71,7 @@ def require_acquisition(acquisition: str, plates: Iterable[Acquisitions]) -> Non
     Raises:
         ScreenError: No acquisition has this id or name.
     """
-    names = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
+    names = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.field_ids) if name}
     if not any(is_same_value(acquisition, name) for name in names):
         message = f"--acquisition {acquisition}: no plate has an acquisition with this id or name. "
         raise ScreenError(message + did_you_mean(acquisition, names))

@@ -46,7 +46,7 @@ def find_cellpainting(request: IndexOptions) -> ReaderResult:
     problems: list[Problem] = []
     tables, wells = _list_or_read_tables(request, problems)
 
-    unread_problems = unknown_tables(tables.others)
+    unread_problems = unknown_tables(tables.unknown)
 
     def read_labels(plates: set[str]) -> WellMetadata | None:
         if wells is not None:
@@ -122,9 +122,9 @@ def _from_load_data(request: IndexOptions, tables: Sequence[SourceTable]) -> Rea
         found=n_rows,
         extra_columns=extra,
         tables=tuple(table.path for table in tables),
-        site_hint=f"Column {first_columns['site']!r} must tell the sites of a well apart."
+        site_hint=f"Column {first_columns['site']!r} must contain the site number."
         if "site" in first_columns
-        else "Name the column that tells the sites of a well apart: --map site=COLUMN.",
+        else "Name the column with the site number: --map site=COLUMN.",
         notes={"columns": dict(first_columns)},
         keys=frozenset(keys),
     )
@@ -133,7 +133,7 @@ def _from_load_data(request: IndexOptions, tables: Sequence[SourceTable]) -> Rea
 def _no_channel_problems(tables: Sequence[SourceTable]) -> list[Problem]:
     return unread_tables(
         [table.path for table in tables],
-        found="no column of images",
+        description="no column of images",
         expected="columns FileName_DNA and PathName_DNA, or URL_DNA, for every channel",
         fix="Rename its columns, or remove the table.",
     )
@@ -190,7 +190,7 @@ def _from_file_names(
         site_hint="Keep the images of each plate in one folder.",
         notes={"pattern": pattern.text},
     )
-    add_sites(result, request, image_list, pattern, of=reading.places)
+    add_sites(result, request, image_list, pattern, readable=reading.places)
     return result, reading.labels
 
 

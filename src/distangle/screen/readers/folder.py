@@ -83,7 +83,7 @@ def _build_result(
         problems=list(image_list.problems),
         keys=frozenset({"experiment", "plate"} & set(pattern.names)),
         extra_columns=extra,
-        site_hint="Tell the plates apart with {plate} in --pattern.",
+        site_hint="Separate the plates with {plate} in --pattern.",
         notes={"pattern": pattern.text, "columns": {}},
     )
     labels = None
@@ -103,7 +103,7 @@ def _build_result(
     )
     result.problems += reading.problems
     result.found += reading.n_refused
-    refusals = add_sites(result, request, image_list, pattern, of=reading.places)
+    refusals = add_sites(result, request, image_list, pattern, readable=reading.places)
     if reading.labels is not None:
         result.notes["columns"] = dict(reading.labels.columns)
         join_metadata(result, reading.labels, refusals=refusals)
@@ -139,7 +139,7 @@ def infer_pattern(source: AnyPath) -> str:
     if not counts:
         return ""
     name, count = counts.most_common(1)[0]
-    usual_pattern = next(way for way in KNOWN[name] if parse_pattern(way).read(example[name]))
+    usual_pattern = next(text for text in KNOWN[name] if parse_pattern(text).read(example[name]))
     return f"{count} of {n_names} names match --pattern {name}, which stands for {usual_pattern!r}."
 
 
@@ -150,8 +150,8 @@ def _wellless_instrument_advice(source: AnyPath) -> str:
         if matches := [name for name in names if regex.fullmatch(name)]:
             return (
                 f"{len(matches)} of {len(names)} names, such as {matches[0]!r}, are of {instrument}: they number "
-                f"positions in the order of acquisition and contain no well. Write a table with the well and the path of each "
-                f"image, and use --layout table."
+                f"positions in the order of acquisition and contain no well. Write a table with the well and the path "
+                f"of each image, and use --layout table."
             )
     return ""
 
@@ -167,7 +167,12 @@ def _sample_paths(source: AnyPath) -> Iterator[str]:
 
 
 def add_sites(
-    result: ReaderResult, request: IndexOptions, image_list: ImageList, pattern: Pattern, *, of: Sequence[ImageFile]
+    result: ReaderResult,
+    request: IndexOptions,
+    image_list: ImageList,
+    pattern: Pattern,
+    *,
+    readable: Sequence[ImageFile],
 ) -> list[Problem]:
     """Group files into sites by the request and the instrument metadata.
 
@@ -176,7 +181,7 @@ def add_sites(
         request: Supplies channels, plane, time, cycle and acquisition.
         image_list: All files; they define the channels.
         pattern: The pattern of the file names.
-        of: The images of `image_list` with readable wells.
+        readable: The images of `image_list` with readable wells.
 
     Returns:
         The refusals of sites, which have images but no entry.
@@ -189,14 +194,14 @@ def add_sites(
     if "channel" in pattern.names:
         if not request.channels:
             refuse_lost_channels(
-                pattern, [image.channel for image in images if not image.unmatched_digits], image_list.lost
+                pattern, [image.channel for image in images if not image.unmatched_digits], image_list.near_matches
             )
             choose_channels(images, ())
         reconciled = reconcile_records(images, image_list.records, request.channels)
         channels = choose_channels(images, reconciled.selection or request.channels)
         names = [name for name, _ in channels]
         result.problems += reconciled.problems
-        group_sites(result, of, channels, choice=select_planes(request, images, channels))
+        group_sites(result, readable, channels, choice=select_planes(request, images, channels))
     else:
         names = [name.strip() for name in request.channels]
         if not names or "" in names or len(set(names)) < len(names):
@@ -208,7 +213,7 @@ def add_sites(
         reconciled = reconcile_records(images, image_list.records, ())
         all_channels = [("", "")]
         result.problems += reconciled.problems
-        group_sites(result, of, all_channels, choice=select_planes(request, images, all_channels))
+        group_sites(result, readable, all_channels, choice=select_planes(request, images, all_channels))
         if len(names) > 1:
             for entry in result.entries:
                 entry.paths, entry.pages = entry.paths * len(names), tuple(range(len(names)))
@@ -220,7 +225,7 @@ def add_sites(
 
 
 def _takes_plate_of_table(labels: WellMetadata, images: list[ImageFile], warnings: list[Problem]) -> bool:
-    """Test whether the only folder of images holds the only plate of the table.
+    """Test whether the only folder of images is the only plate of the table.
 
     Raises:
         ScreenError: The table has several plates, none with the name of the folder.
@@ -232,7 +237,7 @@ def _takes_plate_of_table(labels: WellMetadata, images: list[ImageFile], warning
     (folder,) = folders
     if len(plates) > 1:
         message = (
-            f"{labels.tables[0]} names {len(plates)} plates ({', '.join(plates[:5])}, ...), and the images lie in one "
+            f"{labels.tables[0]} names {len(plates)} plates ({', '.join(plates[:5])}, ...), and the images are in one "
         )
         message += f"folder, {folder!r}. Fix the plate: {{plate={plates[0]}}} in --pattern."
         raise ScreenError(message.replace(", ...)", ")") if len(plates) <= 5 else message)

@@ -101,7 +101,7 @@ def _find_map(row: _Barcode, maps: Mapping[tuple[str, str], AnyPath]) -> AnyPath
 
 
 def _is_same_batch(path: AnyPath, row: _Barcode) -> bool:
-    """Test whether a map lies in the batch folder of the table that names it."""
+    """Test whether a map is in the batch folder of the table that names it."""
     return str(path.parent.parent) == str(row.table.parent)
 
 

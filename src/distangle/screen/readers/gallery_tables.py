@@ -112,8 +112,8 @@ class GalleryTables:
         maps: File of each plate map, by the folder above `platemap/` and the name.
         wells: JUMP's table of all wells.
         perturbations: Tables with a row per perturbation.
-        twins: Plate maps whose name differs from another only in the extension.
-        others: Tables with an unknown name.
+        duplicate_maps: Plate maps whose name differs from another only in the extension.
+        unknown: Tables with an unknown name.
     """
 
     load_data: tuple[AnyPath, ...] = ()
@@ -121,8 +121,8 @@ class GalleryTables:
     maps: Mapping[tuple[str, str], AnyPath] = field(default_factory=dict)
     wells: tuple[AnyPath, ...] = ()
     perturbations: tuple[AnyPath, ...] = ()
-    twins: tuple[AnyPath, ...] = ()
-    others: tuple[AnyPath, ...] = ()
+    duplicate_maps: tuple[AnyPath, ...] = ()
+    unknown: tuple[AnyPath, ...] = ()
 
 
 def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
@@ -132,8 +132,8 @@ def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
     maps: dict[tuple[str, str], AnyPath] = {}
     wells: list[AnyPath] = []
     perturbations: list[AnyPath] = []
-    twins: list[AnyPath] = []
-    others: list[AnyPath] = []
+    duplicate_maps: list[AnyPath] = []
+    unknown: list[AnyPath] = []
     for folder, names in folders_below(root, warnings, skip=_SKIPPED_FOLDERS):
         if CARD in names:
             continue
@@ -148,22 +148,22 @@ def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
                 barcodes.append(path)
             elif folder_name == "platemap" and _is_text_table(name):
                 key = (str(path.parent.parent), name.rsplit(".", 1)[0])
-                twins += [path] if key in maps else []
+                duplicate_maps += [path] if key in maps else []
                 maps.setdefault(key, path)
             elif _WELLS.fullmatch(name):
                 wells.append(path)
             elif _PERTURBATIONS.fullmatch(name) or (folder_name == "external_metadata" and _is_text_table(name)):
                 perturbations.append(path)
             elif is_table(name):
-                others.append(path)
+                unknown.append(path)
     return GalleryTables(
         load_data=tuple(load_data),
         barcodes=tuple(barcodes),
         maps=maps,
         wells=tuple(wells),
         perturbations=tuple(perturbations),
-        twins=tuple(twins),
-        others=tuple(others),
+        duplicate_maps=tuple(duplicate_maps),
+        unknown=tuple(unknown),
     )
 
 
@@ -172,12 +172,12 @@ def is_gallery_table(name: str) -> bool:
     return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
 
 
-def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: str) -> list[Problem]:
+def unread_tables(paths: Sequence[AnyPath], *, description: str, expected: str, fix: str) -> list[Problem]:
     """Return refusals of unread tables, with the number of their rows.
 
     Args:
         paths: The tables.
-        found: What the tables contain.
+        description: What the tables contain.
         expected: What was expected.
         fix: The next step.
     """
@@ -192,7 +192,7 @@ def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: s
                 severity="refused" if n_rows else "warning",
                 kind=NOT_READ,
                 file=f"{path.parent.name}/{path.name}".removeprefix("/"),
-                found=f"{found} ({n_rows} rows)" if n_rows else found,
+                found=f"{description} ({n_rows} rows)" if n_rows else description,
                 expected=expected,
                 fix=fix,
                 count=max(n_rows, 1),

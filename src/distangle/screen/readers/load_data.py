@@ -178,8 +178,8 @@ class LoadData:
                 row = dict(zip(table.columns, fields, strict=True))
                 for spelling in spellings:  # also for refused rows and for channels that are not selected
                     locator.find(*_read_path(row, spelling))
-            entry = parser.entry(line, fields)
-            problem = parser.problem(entry, fields)
+            entry = parser.parse(line, fields)
+            problem = parser.validate(entry, fields)
             if problem is None and locator is not None:
                 problem = self._add_paths(entry, dict(zip(table.columns, fields, strict=True)), locator)
             if problem is None:

@@ -9,7 +9,7 @@ from typing import Any
 from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
 
-_MICROMETRES = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
+_MICROMETERS = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
 _MAX_BYTES = 64 << 20  # bytes of metadata
 
 
@@ -21,7 +21,7 @@ class NgffImage:
         array: Path of its largest array, relative to the image.
         sizes: Length of each axis before y and x, in order.
         labels: Name of each channel; "" if missing.
-        colours: `#RRGGBB` of each channel; "" if missing.
+        colors: `#RRGGBB` of each channel; "" if missing.
         pack_record: Metadata written by `distangle pack`.
         pixel_size_um: Pixel size in micrometers; None without a unit of length, or if y and x differ.
     """
@@ -29,7 +29,7 @@ class NgffImage:
     array: str
     sizes: Mapping[str, int]
     labels: tuple[str, ...]
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     pack_record: Mapping[str, Any]
     pixel_size_um: float | None = None
 
@@ -86,7 +86,7 @@ def read_field(image: AnyPath) -> NgffImage:
         axes = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in scales.get("axes", "tczyx")]
         channels = metadata.get("omero", {}).get("channels", [])
         labels = [str(channel.get("label") or "") for channel in channels]
-        colours = [_hex_color(channel.get("color")) for channel in channels]
+        colors = [_hex_color(channel.get("color")) for channel in channels]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ScreenError(
             f"its metadata contain no valid path of an array ({type(error).__name__}: {error})"
@@ -103,7 +103,7 @@ def read_field(image: AnyPath) -> NgffImage:
         array=path,
         sizes={name: size for name, size in sizes.items() if name not in ("y", "x")},
         labels=tuple(labels if len(labels) == n_channels else blank),
-        colours=tuple(colours if len(colours) == n_channels else blank),
+        colors=tuple(colors if len(colors) == n_channels else blank),
         pack_record=metadata.get("distangle", {}) if isinstance(metadata.get("distangle", {}), dict) else {},
         pixel_size_um=_pixel_size(scales),
     )
@@ -121,7 +121,7 @@ def _pixel_size(scales: Mapping[str, Any]) -> float | None:
         for step in steps:
             if step.get("type") == "scale":
                 sides = [side * float(factor) for side, factor in zip(sides, step["scale"][-2:], strict=True)]
-        y, x = (side * _MICROMETRES[unit] for side, unit in zip(sides, units, strict=True))
+        y, x = (side * _MICROMETERS[unit] for side, unit in zip(sides, units, strict=True))
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         return None
     return y if y > 0 and math.isfinite(y) and math.isclose(x, y, rel_tol=1e-3) else None

@@ -22,7 +22,7 @@ def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str])
     """
     if not fields:
         return [(name, channel) for name, channel in zip(selection, named_channels(list(selection)), strict=True)]
-    labels, colours = Counter((field.labels, field.colours) for field in fields).most_common(1)[0][0]
+    labels, colors = Counter((field.labels, field.colors) for field in fields).most_common(1)[0][0]
     has_labels = "" not in labels and len(set(labels)) == len(labels)
     keys: list[str | int] = list(labels) if has_labels else list(range(len(labels)))
     names = list(labels) if has_labels else [str(k + 1) for k in range(len(labels))]
@@ -38,10 +38,10 @@ def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str])
         names = [name for name, _ in requests]
         if len(set(positions)) < len(positions) or len(set(names)) < len(names):
             raise ScreenError(f"--channels {','.join(selection)}: list every channel once, with a unique name.")
-        keys, colours = [keys[k] for k in positions], tuple(colours[k] for k in positions)
+        keys, colors = [keys[k] for k in positions], tuple(colors[k] for k in positions)
     defaults = named_channels(names)
     channels = [
-        c.model_copy(update={"colour": colour}) if colour else c for c, colour in zip(defaults, colours, strict=True)
+        c.model_copy(update={"colour": color}) if color else c for c, color in zip(defaults, colors, strict=True)
     ]
     return list(zip(keys, channels, strict=True))
 

@@ -158,12 +158,14 @@ def _read_plate_fields(
         parts = path.split("/")
         if len(parts) != 2 or "" in parts or ".." in parts:
             description = f"well {k + 1} of the plate has the path {path!r}"
-            yield _refusal(plate, "", kind="bad well", found=description, expected="a row and a column, such as B/03")
+            yield _refusal(
+                plate, "", kind="bad well", description=description, expected="a row and a column, such as B/03"
+            )
             continue
         listed_wells.add(path)
         contradiction = _index_contradiction(plate.metadata, well, parts)
         if contradiction:
-            yield _refusal(plate, path, kind="well index contradicts path", found=contradiction, expected=path)
+            yield _refusal(plate, path, kind="well index contradicts path", description=contradiction, expected=path)
             continue
         yield from _read_well_fields(source, plate, path, acquisition)
     existing = {
@@ -185,14 +187,14 @@ def _read_well_fields(
         metadata = read_attributes(source / folder)
         images = _require_list(metadata["well"], "images") if metadata is not None and "well" in metadata else None
     except ScreenError as error:
-        yield _refusal(plate, well, kind="unreadable metadata", found=str(error), expected="a well")
+        yield _refusal(plate, well, kind="unreadable metadata", description=str(error), expected="a well")
         return
     if not images:
         description = "no well" if images is None else "a well without fields"
-        yield _refusal(plate, well, kind="no image", found=description, expected="fields in the well's metadata")
+        yield _refusal(plate, well, kind="no image", description=description, expected="fields in the well's metadata")
         return
     acquisitions = [str(image.get("acquisition", "")) if isinstance(image, dict) else "" for image in images]
-    plate.acquisitions.used.update(acquisitions)
+    plate.acquisitions.field_ids.update(acquisitions)
     selected = [
         k
         for k, identifier in enumerate(acquisitions)
@@ -201,11 +203,11 @@ def _read_well_fields(
     if not selected:
         names = ", ".join(map(plate.acquisitions.describe, dict.fromkeys(acquisitions)))
         description, expected = f"{len(images)} fields of acquisition {names}", f"fields of acquisition {acquisition}"
-        yield _refusal(plate, well, kind="no image", found=description, expected=expected)
+        yield _refusal(plate, well, kind="no image", description=description, expected=expected)
         return
     if len(selected) < len(images):
         yield _other_acquisition_warning(folder, len(images) - len(selected), acquisition)
-    contradiction = plate.acquisitions.contradiction([acquisitions[k] for k in selected])
+    contradiction = plate.acquisitions.find_contradiction([acquisitions[k] for k in selected])
     for k in selected:
         image = images[k]
         name = str(image.get("path") or "") if isinstance(image, dict) else ""
@@ -264,9 +266,9 @@ def _index_contradiction(metadata: dict[str, Any], well: dict[str, Any], parts: 
     return ""
 
 
-def _refusal(plate: _Plate, well: str, *, kind: str, found: str, expected: str) -> Problem:
+def _refusal(plate: _Plate, well: str, *, kind: str, description: str, expected: str) -> Problem:
     entry = SiteRecord(experiment="all", plate=plate.name, well=_well_name(well), site=0, role=Role.UNKNOWN)
-    problem = entry.problem(kind, found=found, expected=expected, fix=_FIX)
+    problem = entry.problem(kind, found=description, expected=expected, fix=_FIX)
     return dataclasses.replace(problem, file=f"{plate.path}/{well}".strip("/"))
 
 
@@ -284,12 +286,12 @@ def _listed_wells(metadata: dict[str, Any]) -> Iterator[str]:
             yield _well_name(well.format(item.get("name", "") if isinstance(item, dict) else ""))
 
 
-def _unread_warning(path: str, found: str) -> Problem:
+def _unread_warning(path: str, description: str) -> Problem:
     return Problem(
         severity="warning",
         kind="not read",
         file=path,
-        found=found,
+        found=description,
         expected="a plate, and only wells that it lists",
         fix="List it in the metadata of the plate if it belongs to the screen.",
     )

@@ -20,13 +20,13 @@ class Perturbations:
     Attributes:
         tables: Tables with one row per perturbation.
         column: Column of the perturbation.
-        remarks: Warnings about values that differ.
+        warnings: Warnings about values that differ.
         two_roles: Rows of each perturbation with several roles, as text.
     """
 
     tables: tuple[SourceTable, ...]
     column: str
-    remarks: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
     two_roles: Mapping[str, str]
 
     def join(self, table: SourceTable) -> SourceTable:
@@ -67,15 +67,17 @@ def read_perturbations(
                     role = _role(table, row, role_columns)
                     if role is not None:
                         roles[name].setdefault(role, f"{table.path.name} line {line}")
-        merged_table, new_warnings = _merge(table, column, groups, screen_names, but=role_columns)
+        merged_table, new_warnings = _merge(table, column, groups, screen_names, ignored_columns=role_columns)
         warnings += new_warnings
-        warnings += _table_contradictions(merged_table, column, screen_names, first_values, but=role_columns)
+        warnings += _table_contradictions(
+            merged_table, column, screen_names, first_values, ignored_columns=role_columns
+        )
         merged.append(merged_table)
     conflicting = {name: places for name, places in roles.items() if len(places) > 1}
     descriptions = {
         name: ", ".join(f"{role} in {place}" for role, place in places.items()) for name, places in conflicting.items()
     }
-    return Perturbations(tables=tuple(merged), column=column, remarks=tuple(warnings), two_roles=descriptions)
+    return Perturbations(tables=tuple(merged), column=column, warnings=tuple(warnings), two_roles=descriptions)
 
 
 def _group_rows(table: SourceTable, column: str) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
@@ -92,9 +94,9 @@ def _merge(
     groups: Mapping[str, list[tuple[int, tuple[str, ...]]]],
     screen_names: set[str],
     *,
-    but: Sequence[str],
+    ignored_columns: Sequence[str],
 ) -> tuple[SourceTable, list[Problem]]:
-    ignored = {name.lower() for name in (*but, column)}
+    ignored = {name.lower() for name in (*ignored_columns, column)}
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     contradictions: dict[str, str] = {}  # perturbation to what differs
@@ -150,13 +152,13 @@ def _table_contradictions(
     screen_names: set[str],
     first_values: dict[tuple[str, str], tuple[str, str]],
     *,
-    but: Sequence[str],
+    ignored_columns: Sequence[str],
 ) -> list[Problem]:
     """Report values of a table that differ from earlier tables.
 
     `first_values` is updated with the first value of each perturbation and column.
     """
-    ignored = {name.lower() for name in (*but, column)}
+    ignored = {name.lower() for name in (*ignored_columns, column)}
     column_index = table.position(column)
     contradictions: dict[str, str] = {}
     for row in table.rows:

@@ -42,13 +42,13 @@ def column_names(table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequ
     Raises:
         ScreenError: The mapping does not fit, or a wanted field is missing.
     """
-    explicit = {ours: theirs for ours, theirs in mapping.items() if not theirs or theirs in table.columns}
+    explicit = {field: column for field, column in mapping.items() if not column or column in table.columns}
     lowered = {name.lower(): name for name in reversed(table.columns)}
-    for ours, names in _COLUMN_NAMES.items():
-        if ours not in explicit and ours not in lowered and f"metadata_{ours}" not in lowered:
+    for field, names in _COLUMN_NAMES.items():
+        if field not in explicit and field not in lowered and f"metadata_{field}" not in lowered:
             usual = next((lowered[name.lower()] for name in names if name.lower() in lowered), None)
             if usual is not None:
-                explicit[ours] = usual
+                explicit[field] = usual
     return resolve_columns(table, explicit, wanted=wanted)
 
 
@@ -89,12 +89,12 @@ def read_platemaps(
         return None, unread_problems
     perturbation_tables = [read_table(path, missing=missing) for path in tables.perturbations]
     warnings += [
-        remark for table in perturbation_tables for remark in table.ragged_problems() if remark.severity == "warning"
+        warning for table in perturbation_tables for warning in table.ragged_problems() if warning.severity == "warning"
     ]
     perturbations = _read_all_perturbations(perturbation_tables, well_tables, mapping)
     codes = has_jump_codes(well_tables)
     parts = [_well_labels(table, mapping, perturbations, codes) for table in well_tables]
-    warnings += [remark for entry in perturbations.values() for remark in entry.remarks]
+    warnings += [warning for entry in perturbations.values() for warning in entry.warnings]
     labels = WellMetadata(
         rows=[row for part in parts for row in part.rows],
         problems=[*warnings, *(problem for part in parts for problem in part.problems)],
@@ -112,14 +112,16 @@ def _unread_problems(tables: GalleryTables, used: set[AnyPath]) -> list[Problem]
     name_fix = "Name it in barcode_platemap.csv (Assay_Plate_Barcode,Plate_Map_Name), or remove it."
     unnamed = [path for path in tables.maps.values() if path not in used]
     problems = unread_tables(
-        unnamed, found="a plate map without a barcode", expected="the map of a plate", fix=name_fix
+        unnamed, description="a plate map without a barcode", expected="the map of a plate", fix=name_fix
     )
     one_fix = "Keep one of the files of this name, or rename this one."
-    problems += unread_tables(tables.twins, found="a second map of one name", expected="one file per name", fix=one_fix)
+    problems += unread_tables(
+        tables.duplicate_maps, description="a second map of one name", expected="one file per name", fix=one_fix
+    )
     if tables.barcodes:
         fix = "Remove it, or remove barcode_platemap.csv to use this table in place of the maps."
         description = "a table of wells next to plate maps"
-        problems += unread_tables(tables.wells, found=description, expected="maps or a table of wells", fix=fix)
+        problems += unread_tables(tables.wells, description=description, expected="maps or a table of wells", fix=fix)
     return problems
 
 

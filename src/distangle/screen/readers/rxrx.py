@@ -94,17 +94,17 @@ class _RxRx1Mismatches(Mismatches):
         self._site_of = {(site.folder, site.well, site.site): site for site in sites}
         self._parents = {"/".join(site.folder.split("/")[:-2]) for site in sites}
 
-    def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
+    def check_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
         """Refuse a site with a missing or duplicate channel."""
         files = self._site_of[_folder_of(site), site.well, site.site]
         problem = _channel_problem(files, dataclasses.replace(row, well=site.well, site=site.site))
         return None if problem is None else dataclasses.replace(problem, file=files.folder)
 
-    def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
+    def shifted_plate_problem(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
         """Refuse the row, because the table of RxRx1 must be corrected."""
-        return super().of_shifted_plate(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
+        return super().shifted_plate_problem(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
 
-    def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
+    def missing_row_problems(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
         """Refuse sites without a row; combine the refusals of a plate without rows."""
         by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
         for unmatched in sites:
@@ -115,7 +115,7 @@ class _RxRx1Mismatches(Mismatches):
             refusals = [
                 dataclasses.replace(
                     unmatched.site.problem(
-                        "no table row", found=unmatched.found, expected=expected, fix=unmatched.fix(_ADD_TABLE)
+                        "no table row", found=unmatched.description, expected=expected, fix=unmatched.fix(_ADD_TABLE)
                     ),
                     file=_folder_of(unmatched.site),
                 )
@@ -129,7 +129,7 @@ class _RxRx1Mismatches(Mismatches):
             problems += refusals
         return problems
 
-    def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+    def missing_image_problems(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
         """Refuse rows without images; name the expected files."""
         folder = _expected_folder(rows[0], self._parents)
         if not is_whole_plate:
@@ -142,7 +142,7 @@ class _RxRx1Mismatches(Mismatches):
                 )
                 for row in rows
             ]
-        (problem,) = super().without_images(rows, advice, is_whole_plate=True)
+        (problem,) = super().missing_image_problems(rows, advice, is_whole_plate=True)
         tables = ", ".join(sorted({row.table for row in rows}))
         return [dataclasses.replace(problem, file=tables, site="", expected=f"{folder}/...")]
 

@@ -52,7 +52,7 @@ def find_table(request: IndexOptions) -> ReaderResult:
     if not request.tables_only:
         problems += unnamed_images(source, _named_files([entry for entry, _ in rows]))
     if "site" in column_of:
-        hint = f"Column {column_of['site']!r} must tell the sites of a well apart."
+        hint = f"Column {column_of['site']!r} must contain the site number."
     else:
         hint = "If they are sites of one well, name the column with the site number: --map site=COLUMN."
     return ReaderResult(
@@ -145,9 +145,9 @@ class _RowReader:
 
     def read(self, line: int, fields: tuple[str, ...]) -> tuple[SiteRecord, Problem | None]:
         """Return the entry of a row, and its refusal or None."""
-        entry = self._parser.entry(line, fields)
+        entry = self._parser.parse(line, fields)
         wrong_paths = self._add_paths(entry, fields)
-        return entry, self._parser.problem(entry, fields) or wrong_paths
+        return entry, self._parser.validate(entry, fields) or wrong_paths
 
     def _add_paths(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
         if not self._paths:

@@ -10,10 +10,10 @@ from distangle.screen.readers.filenames.instrument_patterns import KNOWN
 from distangle.screen.readers.filenames.pattern import Pattern, parse_pattern
 from distangle.screen.roles import natural_sort_key
 
-_INSTRUMENT_PATTERNS = frozenset(way for ways in KNOWN.values() for way in ways)
+_INSTRUMENT_PATTERNS = frozenset(text for texts in KNOWN.values() for text in texts)
 _BRACED = re.compile(r"(\{[^{}]*\})")
 _DIGITS = re.compile(r"[0-9]+")
-_FIELD_PREFIX = "figures_"
+_FIELD_PREFIX = "digits_"
 _AXIS_PREFIX = re.compile(
     r"(?:^|[^a-z])(?P<word>z|t|sk|plane|time|time[ _-]?point|tp|z[ _-]?step|cycle|cyc|round)[ _-]?$|[0-9}]p$",
     re.IGNORECASE,
@@ -131,8 +131,8 @@ def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], unmatched: S
     names = sorted(missing, key=natural_sort_key)
     files = missing[names[0]]
     message = (
-        f"--pattern {pattern.text!r} leaves out the channel {', '.join(map(repr, names))}: {len(files)} files such as "
-        f"{files[0].path.rsplit('/', 1)[-1]} have {files[0].digits} where figures stand in the pattern. "
+        f"--pattern {pattern.text!r} excludes the channel {', '.join(map(repr, names))}: {len(files)} files such as "
+        f"{files[0].path.rsplit('/', 1)[-1]} have {files[0].digits} where the pattern has digits. "
     )
     present_names = sorted(set(channels), key=natural_sort_key)
     if files[0].planes:
@@ -141,10 +141,10 @@ def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], unmatched: S
         )
         message += f"Write {{plane}} there and choose a plane per channel, --plane {planes}; "
     elif files[0].is_plane_or_time:
-        message += "Write {time} or {cycle} there and choose with --time or --cycle; "
+        message += "Write {time} or {cycle} there and select with --time or --cycle; "
     else:
         message += "Write {} there; "
-    message += f"or name the channels that are wanted: --channels {','.join(present_names)}."
+    message += f"or name the wanted channels: --channels {','.join(present_names)}."
     raise ScreenError(message)
 
 

@@ -25,12 +25,12 @@ class PlateDoubt:
 
     Attributes:
         kind: Kind of the problem.
-        found: The contradicting fact.
+        description: The contradicting fact.
         fix: The next step.
     """
 
     kind: str
-    found: str
+    description: str
     fix: str
 
 
@@ -71,7 +71,7 @@ class ImageFile:
 class _Site:
     first: ImageFile
     files: dict[str, list[ImageFile]] = field(default_factory=dict)
-    excluded: list[ImageFile] = field(default_factory=list)  # of a plane or time that is not selected
+    excluded_images: list[ImageFile] = field(default_factory=list)  # of a plane or time that is not selected
     doubt: PlateDoubt | None = None
 
 
@@ -96,12 +96,12 @@ def choose_channels(images: Sequence[ImageFile], selection: Sequence[str]) -> li
         n_sites = len(set().union(*sites.values()))
         rare = [name for name in written if 2 * len(sites[name]) < n_sites]
         if rare:
-            counted = ", ".join(f"{name} in {len(sites[name])}" for name in written)
+            counts_text = ", ".join(f"{name} in {len(sites[name])}" for name in written)
             usual = ",".join(name for name in written if name not in rare)
             message = (
-                f"Less than half of {n_sites} sites have the channel {rare[0]!r} ({counted}). A screen has one list "
+                f"Less than half of {n_sites} sites have the channel {rare[0]!r} ({counts_text}). A screen has one "
             )
-            message += f"of channels. Name them: --channels {usual}."
+            message += f"list of channels. Name them: --channels {usual}."
             raise ScreenError(message)
         return [(name, name) for name in written]
     channels: list[tuple[str, str]] = []
@@ -150,14 +150,14 @@ def group_sites(
         key = (image.experiment, image.plate, position, image.site)
         site = sites.setdefault(key, _Site(image))
         if image.unmatched_digits:
-            site.excluded.append(image)
+            site.excluded_images.append(image)
         elif image.channel not in written:
             excluded_channels[image.channel] += 1
         elif choice.selects(image.channel, image.axis_values):
             site.files.setdefault(image.channel, []).append(image)
             site.doubt = site.doubt or image.doubt
         else:
-            site.excluded.append(image)
+            site.excluded_images.append(image)
             n_excluded += 1
     for site in sites.values():
         entry = _entry(site)
@@ -241,7 +241,7 @@ def _site_problem(
     if site.doubt is not None:
         return entry.problem(
             site.doubt.kind,
-            found=site.doubt.found,
+            found=site.doubt.description,
             expected=f"well {entry.well}, site {entry.site}, as the name says",
             fix=site.doubt.fix,
         )
@@ -266,7 +266,7 @@ def _missing_problem(
     present = [name for name, key in channels if key in site.files]
     keys = {name: key for name, key in channels}
     plane = choice.describe(keys[missing[0]])
-    excluded = [image for image in site.excluded if image.channel == keys[missing[0]]]
+    excluded = [image for image in site.excluded_images if image.channel == keys[missing[0]]]
     found = f"channels {', '.join(present)}" if present else "none of the selected channels"
     if excluded:
         texts = [image.unmatched_digits or describe_plane(image.axis_values) for image in excluded[:5]]

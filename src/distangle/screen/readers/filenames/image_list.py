@@ -30,13 +30,13 @@ class ImageList:
     Attributes:
         images: Files that match the pattern, or differ only in the digits of a plane or time.
         problems: A warning for each folder with images that do not match.
-        lost: Files that differ from the pattern only in literal digits.
+        near_matches: Files that differ from the pattern only in literal digits.
         records: Instrument metadata.
     """
 
     images: list[ImageFile]
     problems: list[Problem]
-    lost: list[UnmatchedFile]
+    near_matches: list[UnmatchedFile]
     records: InstrumentRecords
 
     @property
@@ -67,7 +67,7 @@ def list_images(
     if not any(_read_fields(pattern, folder, name) for folder, names in folders for name in names):
         pattern = pattern.with_any_well()
     for folder, names in folders:
-        others: list[str] = []
+        odd_names: list[str] = []
         if instrument_names := [name for name in names if is_instrument_file(name)]:
             instruments[folder] = instrument_names
         for name in names:
@@ -78,11 +78,11 @@ def list_images(
                     (_drop_time_folder(folder, fields) if pattern.has_alternatives else folder, path, fields)
                 )
             elif IMAGE_EXTENSIONS.fullmatch(name):
-                others.append(name)
-        unmatched_paths += [f"{folder}/{name}".lstrip("/") for name in others]
-        if others:
-            names_text = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            warnings.append(unmatched_names(folder or ".", names_text, pattern.text, count=len(others)))
+                odd_names.append(name)
+        unmatched_paths += [f"{folder}/{name}".lstrip("/") for name in odd_names]
+        if odd_names:
+            names_text = ", ".join(odd_names[:5]) + (", ..." if len(odd_names) > 5 else "")
+            warnings.append(unmatched_names(folder or ".", names_text, pattern.text, count=len(odd_names)))
     if thumbnails:
         warnings.append(thumbnail_warning(thumbnails))
     unmatched = unmatched_files(pattern, unmatched_paths)
@@ -114,7 +114,7 @@ def list_images(
     return ImageList(
         images=images,
         problems=[*warnings, *_time_like_plates(images)],
-        lost=unmatched,
+        near_matches=unmatched,
         records=find_records(source, _with_images_below(instruments, facts)),
     )
 
@@ -185,7 +185,7 @@ def _image_file(path: str, fields: dict[str, str], facts: FolderFacts, extra: tu
         axis_values=plane_and_time(facts.fields, fields, extra),
         cell_type=normalize_name(fields.get("cell_type", "")),
         extra=tuple(normalize_name(fields[name]) for name in extra),
-        doubt=PlateDoubt(kind="name contradicts folder", found=f"{facts.doubt}: {path}", fix=_RENAME)
+        doubt=PlateDoubt(kind="name contradicts folder", description=f"{facts.doubt}: {path}", fix=_RENAME)
         if facts.doubt
         else None,
         is_from_folder=bool(facts.fields),

@@ -100,7 +100,9 @@ def read_planes(items: Sequence[str], channels: Sequence[tuple[str, str]]) -> di
         planes[key] = plane
     unassigned = [name for name, key in channels if key not in planes]
     if planes and "" not in planes and unassigned:
-        message = f"--plane {','.join(items)} leaves out the channel {', '.join(unassigned)}. Name the plane of each "
+        message = (
+            f"--plane {','.join(items)} has no plane for the channel {', '.join(unassigned)}. Name the plane of each "
+        )
         message += f"channel: --plane {','.join([*items, f'{unassigned[0]}=...'])}; or exclude the channel with "
         message += "--channels."
         raise ScreenError(message)

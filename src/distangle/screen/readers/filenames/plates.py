@@ -103,7 +103,7 @@ def read_folders(
         _merge_time_folders(facts, reader)
         _merge_well_folders(facts, reader)
         _refuse_ambiguous(facts, reader)
-    bases = {folder: "/".join(reader.base[folder]) for folder in folders}
+    bases = {folder: "/".join(reader.plate_parts[folder]) for folder in folders}
     renamed = {base: _plate_name(base, root) for base in dict.fromkeys(bases.values())}
     counts = Counter(renamed.values())
     for folder, base in bases.items():
@@ -117,12 +117,12 @@ class _FolderReader:
     def __init__(
         self, below: Mapping[tuple[str, ...], _FolderContent], pattern: str, named_plates: Collection[str]
     ) -> None:
-        self.below = below
+        self.contents = below
         self.pattern = pattern
         self.named_plates = named_plates
         self._segments = pattern.split("/")[:-1]
         self.names_plates = "{plate" in pattern
-        self.base: dict[str, tuple[str, ...]] = {}
+        self.plate_parts: dict[str, tuple[str, ...]] = {}
 
     def read(self, folder: str) -> FolderFacts:
         """Return the facts of a folder; store the folders that may name its plate."""
@@ -133,10 +133,10 @@ class _FolderReader:
             if any(f"{{{name}" in segment for name in _PLATE_FIELDS) or part in self.named_plates:
                 plate_parts.append(part)
             elif not (_reads_well_or_plane(segment) or _LEICA_FOLDER.fullmatch(part)) and (
-                rest := self._rest(parts[: index + 1], facts)
+                rest := self._plate_part(parts[: index + 1], facts)
             ):
                 plate_parts.append(rest)
-        self.base[folder] = tuple(plate_parts)
+        self.plate_parts[folder] = tuple(plate_parts)
         return facts
 
     def segment(self, height: int) -> str:
@@ -147,9 +147,9 @@ class _FolderReader:
         """
         return self._segments[-height] if height <= len(self._segments) else ""
 
-    def _rest(self, path: tuple[str, ...], facts: FolderFacts) -> str:
+    def _plate_part(self, path: tuple[str, ...], facts: FolderFacts) -> str:
         """Return the plate part of a folder name; store the axis values of the rest."""
-        name, content = path[-1], self.below[path]
+        name, content = path[-1], self.contents[path]
         tokens = tokens_of(name)
         if is_channel_name(name):
             value = tokens[0][1] if tokens else name
@@ -191,38 +191,38 @@ def _merge_well_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader)
     """Merge numbered sibling folders with one distinct well each into one plate."""
     groups: dict[tuple[str, ...], dict[str, set[object]]] = defaultdict(lambda: defaultdict(set))
     for folder in facts:
-        base = reader.base[folder]
-        index = _plate_index(base)
-        if index >= 0 and base[index] not in reader.named_plates:
-            groups[base[:index]][base[index]] |= reader.below[_split_path(folder)].wells
+        plate_parts = reader.plate_parts[folder]
+        index = _plate_index(plate_parts)
+        if index >= 0 and plate_parts[index] not in reader.named_plates:
+            groups[plate_parts[:index]][plate_parts[index]] |= reader.contents[_split_path(folder)].wells
     for folder in facts:
-        base = reader.base[folder]
-        index = _plate_index(base)
-        siblings = groups.get(base[:index], {}) if index >= 0 else {}
+        plate_parts = reader.plate_parts[folder]
+        index = _plate_index(plate_parts)
+        siblings = groups.get(plate_parts[:index], {}) if index >= 0 else {}
         wells = [well for folder_wells in siblings.values() for well in folder_wells]
         has_one_each = len(siblings) == len(wells) == len(set(wells)) >= _MIN_WELLS and "" not in wells
         if has_one_each and all(ambiguity_of(part) is not None for part in siblings):
-            reader.base[folder] = (*base[:index], *base[index + 1 :])
+            reader.plate_parts[folder] = (*plate_parts[:index], *plate_parts[index + 1 :])
 
 
 def _merge_time_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader) -> None:
     """Merge siblings that differ only in time, such as `P1_t0` and `P1_t1`."""
     groups: dict[tuple[tuple[str, ...], str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for folder in facts:
-        index = _plate_index(reader.base[folder])
-        if index < 0 or reader.base[folder][index] in reader.named_plates:
+        index = _plate_index(reader.plate_parts[folder])
+        if index < 0 or reader.plate_parts[folder][index] in reader.named_plates:
             continue
-        part = reader.base[folder][index]
+        part = reader.plate_parts[folder][index]
         name, tokens = ending_of(part)
         match = _MEASUREMENT.fullmatch(part)
         if tokens or match:
             kind = "__" if match else tokens[0][0]
-            groups[reader.base[folder][:index], match[1] if match else name, kind][part].append(folder)
+            groups[reader.plate_parts[folder][:index], match[1] if match else name, kind][part].append(folder)
     for (above, name, kind), siblings in groups.items():
         wells = Counter(
             well
             for folders_of_part in siblings.values()
-            for well in set().union(*(reader.below[_split_path(folder)].wells for folder in folders_of_part))
+            for well in set().union(*(reader.contents[_split_path(folder)].wells for folder in folders_of_part))
         )
         if len(siblings) < 2 or (kind != "__" and max(wells.values()) < 2):
             continue
@@ -231,21 +231,21 @@ def _merge_time_folders(facts: Mapping[str, FolderFacts], reader: _FolderReader)
             values = {"acquisition": match[2]} if match and kind == "__" else dict(ending_of(part)[1])
             for folder in folders_of_part:
                 facts[folder].fields.update(values)
-                base = reader.base[folder]
-                reader.base[folder] = (*above, name, *base[len(above) + 1 :])
+                plate_parts = reader.plate_parts[folder]
+                reader.plate_parts[folder] = (*above, name, *plate_parts[len(above) + 1 :])
 
 
 def _refuse_ambiguous(facts: Mapping[str, FolderFacts], reader: _FolderReader) -> None:
-    """Refuse siblings that may be plates or times and hold the same wells."""
+    """Refuse siblings with the same wells that may be plates or times."""
     groups: dict[tuple[tuple[str, ...], str], dict[str, str]] = defaultdict(dict)
     for folder in facts:
-        index = _plate_index(reader.base[folder])
-        part = reader.base[folder][index] if index >= 0 else ""
+        index = _plate_index(reader.plate_parts[folder])
+        part = reader.plate_parts[folder][index] if index >= 0 else ""
         ambiguity = ambiguity_of(part)
         if ambiguity is not None and part not in reader.named_plates:
-            groups[reader.base[folder][:index], ambiguity[1]].setdefault(part, folder)
+            groups[reader.plate_parts[folder][:index], ambiguity[1]].setdefault(part, folder)
     for (above, field_name), siblings in groups.items():
-        wells = Counter(well for folder in siblings.values() for well in reader.below[_split_path(folder)].wells)
+        wells = Counter(well for folder in siblings.values() for well in reader.contents[_split_path(folder)].wells)
         shared = [well for well, count in wells.items() if count > 1 and isinstance(well, tuple)]
         if len(siblings) < 2 or not shared:
             continue
@@ -277,9 +277,11 @@ def is_below_a_plate(part: str) -> bool:
     return part.lower() in NO_NAMES or bool(tokens_of(part)) or well is not None or is_well_number(part)
 
 
-def _plate_index(base: Sequence[str]) -> int:
+def _plate_index(plate_parts: Sequence[str]) -> int:
     """Return the index of the folder that names the plate; -1 if none does."""
-    return next((index for index in range(len(base) - 1, -1, -1) if base[index].lower() not in NO_NAMES), -1)
+    return next(
+        (index for index in range(len(plate_parts) - 1, -1, -1) if plate_parts[index].lower() not in NO_NAMES), -1
+    )
 
 
 def _plate_name(folder: str, root: str) -> str:

@@ -52,7 +52,7 @@ def reconcile_records(
     """
     if not records.by_folder:
         return ReconciledRecords(selection=(), problems=list(records.problems), pixel_size_um=None)
-    image_records = [records.of(image.path) for image in images]
+    image_records = [records.record_of(image.path) for image in images]
     by_file = {record.file: record for record in image_records if record is not None}
     ordered = [by_file[file] for file in sorted(by_file, key=natural_sort_key)]
     for image, record in zip(images, image_records, strict=True):
@@ -89,7 +89,7 @@ def _find_contradiction(image: ImageFile, record: InstrumentRecord) -> PlateDoub
         return None
     description = f"{record.file} lists {image.path} as {', '.join(differences)}"
     fix = "Check which is correct: the file was renamed, or the instrument file belongs to another plate."
-    return PlateDoubt(kind="instrument contradicts name", found=description, fix=fix)
+    return PlateDoubt(kind="instrument contradicts name", description=description, fix=fix)
 
 
 def _differences(image: ImageFile, instrument_image: ImageRecord, well: tuple[int, int] | None) -> list[str]:
@@ -150,7 +150,7 @@ def _renumber_channels(
         file = record.file if record is not None and record.channels else ""
         if file in plan.doubts and image.doubt is None:
             description = f"{file or image.path}: {plan.doubts[file]}"
-            image.doubt = PlateDoubt(kind="channel order unknown", found=description, fix=_ORDER_FIX)
+            image.doubt = PlateDoubt(kind="channel order unknown", description=description, fix=_ORDER_FIX)
         number = number_of(image.channel)
         if file in plan.numbers and number is not None:
             reference_number = plan.numbers[file].get(number, f"{number} of {file}")

@@ -30,7 +30,7 @@ class InstrumentRecords:
     by_folder: Mapping[str, Sequence[InstrumentRecord]] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
 
-    def of(self, path: str) -> InstrumentRecord | None:
+    def record_of(self, path: str) -> InstrumentRecord | None:
         """Return the record of an image, from its folder or a parent.
 
         Args:

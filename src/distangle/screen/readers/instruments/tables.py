@@ -42,7 +42,7 @@ def compare_with_records(result: ReaderResult) -> None:
         record.file: record
         for entry in consistent
         for path in entry.paths[:1]
-        if (record := records.of(path)) is not None
+        if (record := records.record_of(path)) is not None
     }
     size, size_problems = pixel_size_of([by_file[file] for file in sorted(by_file, key=natural_sort_key)])
     result.entries = consistent
@@ -71,7 +71,7 @@ def _read_records(source: AnyPath, entries: Sequence[SiteRecord]) -> InstrumentR
 def _find_contradiction(entry: SiteRecord, names: Sequence[str], records: InstrumentRecords) -> Problem | None:
     well = split_well(entry.well)
     for name, path in zip(names, entry.paths, strict=len(entry.paths) == len(names)):
-        record = records.of(path)
+        record = records.record_of(path)
         instrument_image = record.images.get(key_of(path)) if record is not None else None
         if record is None or instrument_image is None:
             continue

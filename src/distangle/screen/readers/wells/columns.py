@@ -80,7 +80,7 @@ class RowParser:
         self._extra = [table.position(column) if column in table.columns else -1 for column in extra]
         self._name, self._experiment, self._site, self._needs_well = name, experiment, str(site), needs_well
 
-    def entry(self, line: int, fields: tuple[str, ...]) -> SiteRecord:
+    def parse(self, line: int, fields: tuple[str, ...]) -> SiteRecord:
         """Return the entry of a row, without images.
 
         Args:
@@ -106,7 +106,7 @@ class RowParser:
             fields=fields,
         )
 
-    def problem(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
+    def validate(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
         """Return the refusal of a row; None if it is valid.
 
         A row is invalid if a name is missing, or if its well, site or role is malformed.
@@ -114,16 +114,16 @@ class RowParser:
         values = self._values(fields)
         for name in ("experiment", "plate"):
             if name in self._position and not values[name]:
-                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
+                return entry.validate(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
         if self._needs_well and spelling_of(entry.well) is None:
-            return entry.problem("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
+            return entry.validate("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
         if not _is_whole(site := values.get("site", self._site)):
-            return entry.problem(
+            return entry.validate(
                 "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
             )
         if (word := values.get("role", "")) and role_of(word) is None:
             expected = f"one of {', '.join(ROLE_WORDS)}"
-            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
+            return entry.validate("bad role", found=repr(word), expected=expected, fix="Correct the role.")
         return None
 
     def _values(self, fields: tuple[str, ...]) -> dict[str, str]:
@@ -161,7 +161,7 @@ def add_well_column(table: SourceTable, mapping: Mapping[str, str], *, usual: Se
 
 def _join_well(row: str, column: str) -> str:
     row, column = (
-        re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column)
+        re.sub(r"^([0-9]+)\.0+$", r"\1", number) for number in (row, column)
     )  # as pandas writes integers in columns with missing values
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 

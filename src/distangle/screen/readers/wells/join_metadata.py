@@ -77,8 +77,8 @@ def metadata_of(table: SourceTable, column_of: Mapping[str, str]) -> WellMetadat
     rows: list[SiteRecord] = []
     problems = table.ragged_problems()
     for line, fields in zip(table.lines, table.rows, strict=True):
-        entry = parser.entry(line, fields)
-        problem = parser.problem(entry, fields)
+        entry = parser.parse(line, fields)
+        problem = parser.validate(entry, fields)
         if problem is None:
             rows.append(entry)
         else:
@@ -103,7 +103,7 @@ class Mismatches:
     may_count_from_zero = True
     """Whether the reader supports `--well-base`, which is suggested for a shift by one."""
 
-    def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
+    def check_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
         """Return the refusal of a site that has a row; None to accept it.
 
         Args:
@@ -112,7 +112,7 @@ class Mismatches:
         """
         return None
 
-    def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
+    def shifted_plate_problem(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
         """Return the refusal of a site that has the row of another well.
 
         Args:
@@ -122,14 +122,16 @@ class Mismatches:
         """
         return shifted_row_problem(site, row, shift)
 
-    def without_row(self, sites: Sequence["UnmatchedSite"]) -> list[Problem]:
+    def missing_row_problems(self, sites: Sequence["UnmatchedSite"]) -> list[Problem]:
         """Return the refusals of sites without a row."""
         return [
-            one.site.problem("no table row", found=one.found, expected="a row in a table", fix=one.fix(_ADD_ROW))
-            for one in sites
+            unmatched.site.problem(
+                "no table row", found=unmatched.description, expected="a row in a table", fix=unmatched.fix(_ADD_ROW)
+            )
+            for unmatched in sites
         ]
 
-    def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+    def missing_image_problems(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
         """Return the refusals of rows of one plate without images.
 
         Args:
@@ -165,7 +167,7 @@ class UnmatchedSite:
     advice: str
 
     @property
-    def found(self) -> str:
+    def description(self) -> str:
         """Text of the refusal."""
         return "images of a well whose rows were refused" if self.was_refused else "images"
 
@@ -212,17 +214,17 @@ def join_metadata(
         shift = shifts.get(_plate_of(site, shared), PlateShift())
         labeled = _add_labels(site, row, result.keys)
         if shift.is_certain:
-            problem: Problem | None = mismatches.of_shifted_plate(site, row, shift)
+            problem: Problem | None = mismatches.shifted_plate_problem(site, row, shift)
         elif site.cell_type and row.cell_type and site.cell_type != row.cell_type:
             problem = _cell_type_problem(site, row)
         else:
-            problem = mismatches.of_joined(labeled, row)
+            problem = mismatches.check_joined(labeled, row)
         if problem is None:
             result.entries.append(labeled)
         else:
             problems.append(problem)
     plates_with_rows = {_plate_of(row, shared) for row in rows}
-    problems += mismatches.without_row(
+    problems += mismatches.missing_row_problems(
         [
             UnmatchedSite(
                 site=site,
@@ -241,7 +243,9 @@ def join_metadata(
             by_plate[_plate_of(row, shared)].append(row)
     for plate, missing_rows in by_plate.items():
         advice = shifts.get(plate, PlateShift()).advice
-        problems += mismatches.without_images(missing_rows, advice, is_whole_plate=plate not in plates_with_images)
+        problems += mismatches.missing_image_problems(
+            missing_rows, advice, is_whole_plate=plate not in plates_with_images
+        )
     result.problems += [*labels.problems, *problems]
     result.found += labels.n_rows - len(used)
     result.extra_columns += labels.extra_columns

@@ -34,8 +34,8 @@ class Numbering:
         return well_name(*self.position(k))
 
     def __str__(self) -> str:
-        by = "row by row" if self.order == "rows" else "column by column"
-        return f"{by} on {self.plate[0]} x {self.plate[1]} wells"
+        direction = "row by row" if self.order == "rows" else "column by column"
+        return f"{direction} on {self.plate[0]} x {self.plate[1]} wells"
 
 
 def possible_numberings(
@@ -50,7 +50,7 @@ def possible_numberings(
     """
     end = 1 + max((max(plate_numbers) for plate_numbers in numbers if plate_numbers), default=0)
     plates = [size for size in ((plate,) if plate else STANDARD_PLATES) if end <= size[0] * size[1]]
-    return [Numbering(by, size) for size in plates for by in ((order,) if order else ORDERS)]
+    return [Numbering(direction, size) for size in plates for direction in ((order,) if order else ORDERS)]
 
 
 def prefer_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[int]]) -> list[Numbering]:
@@ -62,12 +62,12 @@ def prefer_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[i
         candidates: From `possible_numberings`.
         numbers: Zero-based numbers of each plate.
     """
-    whole = {
+    sizes = {
         len(plate_numbers)
         for plate_numbers in numbers
         if plate_numbers and max(plate_numbers) + 1 == len(plate_numbers) >= 96
     }
-    return [candidate for candidate in candidates if candidate.plate[0] * candidate.plate[1] in whole] or list(
+    return [candidate for candidate in candidates if candidate.plate[0] * candidate.plate[1] in sizes] or list(
         candidates
     )
 

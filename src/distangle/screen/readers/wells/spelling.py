@@ -48,19 +48,19 @@ class Spelling:
         return self.form != "part" and (self.column == 0 or (self.form == "row_column" and self.row == 0))
 
     @property
-    def is_small(self) -> bool:
+    def is_lower_case(self) -> bool:
         """Whether the row is one lower-case letter, which may be a row after Z."""
         return self.form == "letters" and len(self.letters) == 1 and self.letters.islower()
 
-    def position(self, base: int, *, behind_z: bool = False) -> tuple[int, int] | None:
+    def position(self, base: int, *, after_z: bool = False) -> tuple[int, int] | None:
         """Return the zero-based row and column; None if there is none.
 
         Args:
             base: First row and column, 0 or 1.
-            behind_z: A lower-case letter is a row after Z: `a` is row 27.
+            after_z: A lower-case letter is a row after Z: `a` is row 27.
         """
         if self.form == "letters":
-            row = row_of(self.letters) + (26 if behind_z and self.is_small else 0)
+            row = row_of(self.letters) + (26 if after_z and self.is_lower_case else 0)
         elif self.form == "row_column":
             row = self.row - base
         else:
@@ -101,11 +101,11 @@ def bases_of(text: str | None) -> dict[str, int]:
         return {}
     bases: dict[str, int] = {}
     for item in text.split(","):
-        side, _, figure = item.strip().rpartition("=")
-        is_known = side in ("", "images", "tables") and figure in ("0", "1")
+        side, _, digit = item.strip().rpartition("=")
+        is_known = side in ("", "images", "tables") and digit in ("0", "1")
         if not is_known or side in bases or (bases and "" in (side, *bases)):
             message = f"--well-base {text}: expected 0 or 1, the first number of rows and columns, or one for each of "
             message += "image names and tables: images=0,tables=1."
             raise ScreenError(message)
-        bases[side] = int(figure)
+        bases[side] = int(digit)
     return bases

@@ -26,11 +26,11 @@ class MetadataTables:
 
     Attributes:
         parts: Metadata of each table.
-        unread: Warnings about tables that are not tables of wells.
+        warnings: Warnings about tables that are not tables of wells.
     """
 
     parts: Sequence[WellMetadata]
-    unread: Sequence[Problem] = ()
+    warnings: Sequence[Problem] = ()
 
     @property
     def named_plates(self) -> set[str]:
@@ -51,7 +51,7 @@ class MetadataTables:
         parts = self.parts
         if len(parts) > 1:
             parts = [part if "plate" in part.keys else _add_plate_of_name(part, plates) for part in parts]
-        return parts[0] if len(parts) == 1 and not self.unread else _concatenate(parts, self.unread)
+        return parts[0] if len(parts) == 1 and not self.warnings else _concatenate(parts, self.warnings)
 
 
 def read_tables(location: AnyPath, mapping: Mapping[str, str], *, missing: Collection[str] = ()) -> MetadataTables:
@@ -73,17 +73,17 @@ def read_tables(location: AnyPath, mapping: Mapping[str, str], *, missing: Colle
             f"{location} contains no .csv, .tsv or .parquet file. Name the table of wells with --tables FILE."
         )
     parts: list[WellMetadata] = []
-    unread: list[Problem] = []
+    warnings: list[Problem] = []
     first: ScreenError | None = None
     for path in paths:
         try:
             parts.append(read_metadata(path, mapping, missing=missing))
         except ScreenError as error:
             first = first or error
-            unread.append(_not_wells_warning(path, str(error)))
+            warnings.append(_not_wells_warning(path, str(error)))
     if not parts:
         raise first or ScreenError(str(location))
-    return MetadataTables(parts=parts, unread=unread)
+    return MetadataTables(parts=parts, warnings=warnings)
 
 
 def read_all_metadata(
@@ -156,7 +156,7 @@ def _add_plate_of_name(labels: WellMetadata, plates: Collection[str]) -> WellMet
     return dataclasses.replace(labels, rows=rows, problems=problems, keys=labels.keys | {"plate"})
 
 
-def _concatenate(parts: Sequence[WellMetadata], unread: Sequence[Problem]) -> WellMetadata:
+def _concatenate(parts: Sequence[WellMetadata], warnings: Sequence[Problem]) -> WellMetadata:
     extra = tuple(dict.fromkeys(name for part in parts for name in part.extra_columns))
     rows: list[SiteRecord] = []
     for part in parts:
@@ -168,7 +168,7 @@ def _concatenate(parts: Sequence[WellMetadata], unread: Sequence[Problem]) -> We
         ]
     return WellMetadata(
         rows=rows,
-        problems=[*(problem for part in parts for problem in part.problems), *unread],
+        problems=[*(problem for part in parts for problem in part.problems), *warnings],
         n_rows=sum(part.n_rows for part in parts),
         keys=frozenset.intersection(*(part.keys for part in parts)),
         extra_columns=extra,

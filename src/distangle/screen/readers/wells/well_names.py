@@ -19,7 +19,12 @@ from distangle.screen.readers.wells.numbering import (
 )
 from distangle.screen.readers.wells.origin import FORMS, bases_of_sides
 from distangle.screen.readers.wells.plate_names import Doubt, PlateKey, PlateNames
-from distangle.screen.readers.wells.row_letters import agree_on_rows, has_large_plate, sides_behind_z, small_rows
+from distangle.screen.readers.wells.row_letters import (
+    agree_on_rows,
+    has_large_plate,
+    read_lower_case_rows,
+    sides_after_z,
+)
 from distangle.screen.readers.wells.spelling import Side, WellPlace, spelling_of
 
 TWO_READINGS = "ambiguous well names"
@@ -48,7 +53,7 @@ class WellReading(Generic[P]):
     n_refused: int
 
 
-def read_wells(
+def normalize_wells(
     places: Sequence[WellPlace],
     rows: Sequence[WellPlace],
     *,
@@ -89,7 +94,7 @@ def read_wells(
             (plate.side, plate.places[name][0], spelling)
             for plate in plates
             for form in FORMS
-            for name, spelling in plate.of(form)
+            for name, spelling in plate.with_form(form)
         ],
         request.well_base,
         known_base=base,
@@ -121,15 +126,15 @@ def resolve_names(
         request: Supplies plate size, `well_base` and `well_order`.
         count: Counts the entries of some places.
         side: `tables` if the places are the rows of the only table.
-        base: See `read_wells`.
-        other_names: See `read_wells`.
+        base: See `normalize_wells`.
+        other_names: See `normalize_wells`.
 
     Raises:
-        ScreenError: See `read_wells`.
+        ScreenError: See `normalize_wells`.
     """
     rows: Sequence[WellPlace] = labels.rows if labels is not None else ()
     images, rows = (places, rows) if side == "images" else ((), places)
-    doubts, problems = read_wells(images, rows, shared=shared, request=request, base=base, other_names=other_names)
+    doubts, problems = normalize_wells(images, rows, shared=shared, request=request, base=base, other_names=other_names)
     place_doubts = {key: doubt for (plate_side, key), doubt in doubts.items() if plate_side == side}
     partner_doubts = {_partner(key, shared): doubt for (plate_side, key), doubt in doubts.items() if plate_side != side}
     readable: list[P] = []
@@ -187,7 +192,7 @@ def _refusal(place: WellPlace, doubt: Doubt, *, count: int) -> Problem:
         row=str(line) if line else "",
         experiment=place.experiment,
         plate=place.plate,
-        found=doubt.found,
+        found=doubt.description,
         expected="unambiguous wells on a plate",
         fix=doubt.fix,
         count=count,
@@ -208,7 +213,7 @@ def _is_unambiguous(name: str) -> bool:
     spelling = spelling_of(name)
     if spelling is None:
         return True
-    return spelling.form == "letters" and not spelling.is_small and split_well(name) is not None
+    return spelling.form == "letters" and not spelling.is_lower_case and split_well(name) is not None
 
 
 def _plates(side: Side, places: Sequence[WellPlace], shared: frozenset[str]) -> list[PlateNames]:
@@ -227,7 +232,7 @@ def _partner(key: PlateKey, shared: frozenset[str]) -> PlateKey:
 
 def _doubt_well_parts(plates: Sequence[PlateNames]) -> None:
     for plate in plates:
-        if parts := plate.of("part"):
+        if parts := plate.with_form("part"):
             name = parts[0][0].strip()
             plate.doubt = Doubt(
                 f"{name!r}, a site of a well, or a well of a larger plate",
@@ -241,7 +246,7 @@ def _read_letters(
 ) -> dict[tuple[Side, PlateKey], set[Position]]:
     """Read wells with row letters or row numbers; return them by side and plate."""
     has_large = has_large_plate(plates, bases)
-    certain_sides = sides_behind_z(plates) if has_large else set()
+    certain_sides = sides_after_z(plates) if has_large else set()
     wells: dict[tuple[Side, PlateKey], set[Position]] = defaultdict(set)
     small_letters: dict[int, bool | Doubt] = {}
     sides: dict[Side, list[PlateNames]] = defaultdict(list)
@@ -251,17 +256,17 @@ def _read_letters(
         partners[plate.side, plate.partner].append(plate)
     for plate in plates:
         others, same_side = partners[_other_side(plate.side), plate.partner], sides[plate.side]
-        small_letters[id(plate)] = small_rows(
+        small_letters[id(plate)] = read_lower_case_rows(
             plate, others, same_side, size, has_large=has_large, is_certain=plate.side in certain_sides
         )
     for plate in plates:
-        behind_z = agree_on_rows(plate, partners[_other_side(plate.side), plate.partner], small_letters)
-        if isinstance(behind_z, Doubt):
-            plate.doubt = plate.doubt or behind_z
+        after_z = agree_on_rows(plate, partners[_other_side(plate.side), plate.partner], small_letters)
+        if isinstance(after_z, Doubt):
+            plate.doubt = plate.doubt or after_z
             continue
         for form in ("letters", "row_column"):
-            for name, spelling in plate.of(form):
-                position = spelling.position(bases[plate.side, form], behind_z=behind_z)
+            for name, spelling in plate.with_form(form):
+                position = spelling.position(bases[plate.side, form], after_z=after_z)
                 if position is not None and position[0] < 26 * 27:
                     wells[plate.side, plate.partner].add(position)
                     if form == "row_column" or split_well(name) != position:
@@ -285,7 +290,11 @@ def _read_numbers(
     request: IndexOptions,
 ) -> list[Problem]:
     """Read numbered wells of plates without other wells; return warnings."""
-    numbered = [plate for plate in plates if plate.of("number") and not (plate.of("letters") or plate.of("row_column"))]
+    numbered = [
+        plate
+        for plate in plates
+        if plate.with_form("number") and not (plate.with_form("letters") or plate.with_form("row_column"))
+    ]
     if not numbered:
         return []
     numbers = {id(plate): _well_numbers(plate, bases[plate.side, "number"]) for plate in numbered}
@@ -308,7 +317,7 @@ def _read_numbers(
             plate.doubt = plate.doubt or doubt
         return []
     for plate in numbered:
-        for name, spelling in plate.of("number"):
+        for name, spelling in plate.with_form("number"):
             if spelling.column >= bases[plate.side, "number"]:
                 _set_well(plate.places[name], possible[0].name(spelling.column - bases[plate.side, "number"]))
     is_known = request.plate is not None and request.well_order is not None
@@ -316,7 +325,7 @@ def _read_numbers(
 
 
 def _well_numbers(plate: PlateNames, base: int) -> set[int]:
-    return {spelling.column - base for _, spelling in plate.of("number") if spelling.column >= base}
+    return {spelling.column - base for _, spelling in plate.with_form("number") if spelling.column >= base}
 
 
 def _numbering_doubt(possible: Sequence[Numbering], number: int, *, base: int) -> Doubt:
@@ -332,7 +341,7 @@ def _numbering_doubt(possible: Sequence[Numbering], number: int, *, base: int) -
 
 
 def _numbering_warning(plate: PlateNames, possible: Sequence[Numbering]) -> Problem:
-    name, spelling = plate.of("number")[0]
+    name, spelling = plate.with_form("number")[0]
     place = plate.places[name][0]
     return Problem(
         severity="warning",
