@@ -57,7 +57,7 @@ def indexed(table: Path, **mapping: str) -> Screen:
 
 
 def refusal(table: Path, **mapping: str) -> str:
-    with pytest.raises(ScreenError, match="36 x well index contradicts path") as caught:
+    with pytest.raises(ScreenError, match="36 x well contradicts itself") as caught:
         indexed(table, **mapping)
     said = str(caught.value)
     assert said.count(CORRECT) == 1  # though three rows are told
@@ -120,7 +120,7 @@ def test_the_command_line_says_the_way_out_once_for_all_rows(
     said = capsys.readouterr()
     assert "found 36 = indexed 9 + refused 27" in said.out
     kept = tmp_path / "screen" / "problems.csv"
-    assert f"refused: well index contradicts path: 27 (27 rows in {kept}). {CORRECT} If column 'phenotype'" in said.err
+    assert f"refused: well contradicts itself: 27 (27 rows in {kept}). {CORRECT} If column 'phenotype'" in said.err
     assert said.err.count("--target phenotype") == 1
     main([*words, "--map", "site=cell", "--map", "perturbation="])
     assert "found 36 = indexed 36 + refused 0" in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_the_lower_half_alone_may_be_the_upper_half_too(tmp_path: Path) -> None:
     rows = "A01,u1 B02,u2 C03,u3 AA01,l1 AB02,l2 AC03,l3"
     said = refused(tmp_path, rows)
     assert "9 x ambiguous well names" in said
-    assert "found 'a01', row A in a small letter or row 27 (AA01)" in said
+    assert "found 'a01', row A in lower case or row 27 (AA01)" in said
     assert (
         "If it is A01: --plate-rows 16 --plate-columns 24. If it is AA01: --plate-rows 32 --plate-columns 48." in said
     )
@@ -133,7 +133,7 @@ def test_small_letters_of_a_large_plate_in_a_table_alone_are_asked_about(tmp_pat
     table = tmp_path / "wells.csv"
     table.write_text("plate,well,perturbation,DNA\np,a25,x,a.tif\np,b30,y,b.tif\n")
     options: dict[str, Any] = {"layout": "table", "channels": ["DNA"]}
-    with pytest.raises(ScreenError, match=r"'a25', row A in a small letter or row 27 \(AA25\)"):
+    with pytest.raises(ScreenError, match=r"'a25', row A in lower case or row 27 \(AA25\)"):
         index(table, **options)
     assert index(table, plate_rows=32, plate_columns=48, **options).sites["well"].tolist() == ["AA25", "AB30"]
 
@@ -142,7 +142,7 @@ def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path)
     put(tmp_path, "A01.a1", "A01.a2", "A01.b1")
     said = refused(tmp_path)
     assert "3 x ambiguous well names" in said
-    assert "'A01.a1', a field of a well, or a quarter of it that is a well of a larger plate" in said
+    assert "'A01.a1', a site of a well, or a well of a larger plate" in said
     plain = tmp_path / "plain"
     put(plain, "A01", "A02")
     assert "A01.a1" in refused(plain, "A01.a1,x A01.b1,y A02.a1,z")
@@ -175,7 +175,7 @@ def test_numbers_of_a_whole_plate_may_be_read_by_row_or_by_column(tmp_path: Path
     rows = " ".join(f"{k},c{k}" for k in range(1, 97))
     said = refused(tmp_path, rows)
     assert "well 2, A02 row by row on 8 x 12 wells, B01 column by column on 8 x 12 wells" in said
-    assert "Say which: --well-order rows (or columns)." in said
+    assert "Specify it with --well-order rows (or columns)." in said
     assert meant(indexed(tmp_path, rows, well_order="rows"))["P1/B01"] == ("B01", "c13")
     screen = indexed(tmp_path, rows, well_order="columns")
     assert meant(screen)["P1/B01"] == ("B01", "c2")
@@ -202,14 +202,14 @@ def test_numbers_to_384_and_1536(tmp_path: Path, size: tuple[int, int], last: st
 
 def test_numbers_from_zero(tmp_path: Path) -> None:
     put(tmp_path, "0", "1", "13")
-    assert "is of well 0: who writes that counts from 0" in refused(tmp_path)
+    assert "has well 0, so wells may count from 0" in refused(tmp_path)
     told = indexed(tmp_path, well_base=0, well_order="rows", plate_rows=8, plate_columns=12)
     assert [well for well, _ in meant(told).values()] == ["A01", "A02", "B02"]
 
 
 def test_names_and_table_by_number_meet_and_the_plate_has_to_be_told(tmp_path: Path) -> None:
     put(tmp_path, "001", "002")
-    assert "Say which: --well-order rows (or columns) and --plate-rows" in refused(tmp_path, "1,x 2.0,y")
+    assert "Specify it with --well-order rows (or columns) and --plate-rows" in refused(tmp_path, "1,x 2.0,y")
     told = indexed(tmp_path, "1,x 2.0,y", well_order="columns", plate_rows=8, plate_columns=12)
     assert meant(told) == {"P1/001": ("A01", "x"), "P1/002": ("B01", "y")}
 

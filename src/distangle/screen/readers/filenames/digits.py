@@ -72,7 +72,7 @@ def unmatched_files(pattern: Pattern, paths: Iterable[str]) -> list[UnmatchedFil
             is_plane_or_time = all(_AXIS_PREFIX.search(literals[k][0]) for k in differing)
             is_plane = len(differing) == 1 and _PLANE_PREFIX.search(literals[differing[0]][0])
             planes = (
-                tuple(str(int(free_text)) for free_text in (literals[differing[0]][1], digits[differing[0]]))
+                tuple(str(int(plane)) for plane in (literals[differing[0]][1], digits[differing[0]]))
                 if is_plane
                 else ()
             )
@@ -139,7 +139,7 @@ def refuse_lost_channels(pattern: Pattern, channels: Iterable[str], unmatched: S
         planes = ",".join(
             [*(f"{name}={files[0].planes[0]}" for name in present_names), f"{names[0]}={files[0].planes[1]}"]
         )
-        message += f"Write {{plane}} there and choose a plane per channel, --plane {planes}; "
+        message += f"Write {{plane}} there and select a plane per channel, --plane {planes}; "
     elif files[0].is_plane_or_time:
         message += "Write {time} or {cycle} there and select with --time or --cycle; "
     else:

@@ -114,16 +114,16 @@ class RowParser:
         values = self._values(fields)
         for name in ("experiment", "plate"):
             if name in self._position and not values[name]:
-                return entry.validate(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
+                return entry.problem(f"no {name}", found="''", expected=f"a {name}", fix="Fill it in.")
         if self._needs_well and spelling_of(entry.well) is None:
-            return entry.validate("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
+            return entry.problem("bad well", found=repr(entry.well), expected="a name such as B03", fix="Correct it.")
         if not _is_whole(site := values.get("site", self._site)):
-            return entry.validate(
+            return entry.problem(
                 "bad site", found=repr(site), expected="a whole number", fix="Number the sites of a well."
             )
         if (word := values.get("role", "")) and role_of(word) is None:
             expected = f"one of {', '.join(ROLE_WORDS)}"
-            return entry.validate("bad role", found=repr(word), expected=expected, fix="Correct the role.")
+            return entry.problem("bad role", found=repr(word), expected=expected, fix="Correct the role.")
         return None
 
     def _values(self, fields: tuple[str, ...]) -> dict[str, str]:
