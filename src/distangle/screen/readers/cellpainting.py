@@ -1,4 +1,4 @@
-"""Read Cell Painting plates: `load_data.csv` or Harmony file names, with plate maps."""
+"""Read Cell Painting plates: `load_data.csv` or Harmony names, with plate maps."""
 
 from collections.abc import Callable, Mapping, Sequence
 

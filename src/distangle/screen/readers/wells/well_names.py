@@ -209,7 +209,7 @@ def _has_zero(name: str) -> bool:
 
 
 def _is_unambiguous(name: str) -> bool:
-    """Test whether a name is unambiguous: upper-case letters and a column, or invalid."""
+    """Test whether a name has one reading: upper-case letters, or an invalid name."""
     spelling = spelling_of(name)
     if spelling is None:
         return True
