@@ -64,4 +64,4 @@ def test_a_pair_of_no_column_of_ours_is_named(tmp_path: Path, capsys: pytest.Cap
     where = [str(table), "--out", str(tmp_path / "screen"), "--layout", "table"]
     with pytest.raises(SystemExit):
         main(["index", *where, "--map", "plate=Dish", "wel=Hole"])
-    assert "we have no column 'wel'. Did you mean 'well'?" in capsys.readouterr().err
+    assert "unknown field 'wel'. Did you mean 'well'?" in capsys.readouterr().err

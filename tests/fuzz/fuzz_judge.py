@@ -90,7 +90,7 @@ def judge(d: Draft, folder: Path, *, reader: Callable[..., Screen] = index) -> V
 
 
 _MAY_BE_SAID = ("plate", "moments", "channels", "channel ")
-_ASIDE = ("name not understood", "images that no row names", *sorted(HARMLESS))
+_ASIDE = ("name not recognized", "images without a table row", *sorted(HARMLESS))
 
 
 def _is_said(d: Draft, screen: Screen, line: str) -> bool:
@@ -184,13 +184,13 @@ def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
         if len({(place.time, place.acquisition) for place in places}) > 1 or (
             len({place.plane for place in places}) > 1 and not d.extra.get("planes_by_channel")
         ):
-            yield f"stitched: {where}: moments {[place.moment for place in places]}"
+            yield f"stitched: {where}: moments {[place.axis_values for place in places]}"
         if (site["row"], site["column"]) != (first.row, first.column):
             yield f"well: {where} shows {well_text(first.row, first.column)}"
         plates[site["experiment"], site["plate"]].add((first.experiment, first.plate))
         place = (*first.well, first.site)
         holders[place].append(where)
-        moments[place].update(one.moment for one in places)
+        moments[place].update(one.axis_values for one in places)
         if d.labels is not None:
             label = d.labels.get(first.well, "")
             if plain(site["perturbation"]) != plain(label):

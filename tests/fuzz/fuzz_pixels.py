@@ -35,7 +35,7 @@ class Place(NamedTuple):
         return (self.experiment, self.plate, self.row, self.column)
 
     @property
-    def moment(self) -> tuple[int, int, int]:
+    def axis_values(self) -> tuple[int, int, int]:
         return (self.plane, self.time, self.acquisition)
 
 

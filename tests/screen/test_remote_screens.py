@@ -181,7 +181,7 @@ def test_what_is_not_there_is_named_by_its_url(upload: Any, tmp_path: Path) -> N
     url = upload(tmp_path / "lab")
     with pytest.raises(ScreenError, match=rf"{url}/none does not exist"):
         indexed(f"{url}/none")
-    with pytest.raises(ScreenError, match=rf"Nothing in {url} tells its layout"):
+    with pytest.raises(ScreenError, match=rf"The layout of {url} cannot be detected"):
         indexed(url)
 
 

@@ -93,7 +93,7 @@ def test_a_whole_screen_with_rows_and_columns_exchanged_is_seen_by_wells_that_th
 def test_a_single_plate_counted_from_zero_is_seen(tmp_path: Path) -> None:
     rows = plate_rows("E1", "1", move=shift(0, -2))
     assert any(row[2] == "B00" for row in rows)
-    with pytest.raises(ScreenError, match=r"wells.csv, line 2, is of the well 'B0', column 0.*Say so: --well-base 0"):
+    with pytest.raises(ScreenError, match=r"wells.csv, line 2, has the well 'B0', column 0.*use --well-base 0"):
         indexed(tmp_path, rows)
     (found,) = check_placement(indexed(tmp_path, rows, well_base=1))
     assert "14 wells are not on a plate of 16 x 24 wells; 0 are not when you count its columns from 0" in found.what

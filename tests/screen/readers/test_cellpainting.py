@@ -146,7 +146,7 @@ def test_every_bad_row_is_refused_with_table_line_and_well(gallery: Gallery) -> 
     }
     outside = screen.problems.set_index("kind").loc["path outside the source"]
     assert outside["found"].endswith("/nowhere/A05_1_1.tiff")
-    assert outside["fix"].endswith("in a folder named so, or name their folder as source.")
+    assert outside["fix"].endswith("in a folder of this name, or name their folder as source.")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_ending_that_names_no_plate_finds_no_images(gallery: Gallery) -> None
     assert screen.sites[["plate", "path_1"]].to_numpy().tolist() == [["P1", "Images/A01_1_1.tiff"]]
     refused = screen.problems.iloc[0]
     assert refused[["kind", "plate", "well"]].tolist() == ["path outside the source", "P2", "A01"]
-    assert refused["fix"].endswith("in a folder named so, or name their folder as source.")
+    assert refused["fix"].endswith("in a folder of this name, or name their folder as source.")
 
 
 def test_files_found_by_their_names_alone_are_said_to_be(gallery: Gallery) -> None:
@@ -183,7 +183,7 @@ def test_files_found_by_their_names_alone_are_said_to_be(gallery: Gallery) -> No
     screen = index(images, layout="cellpainting", tables=gallery.root / "workspace")
     assert screen.sites["path_1"].tolist() == ["A01_1_1.tiff"]
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "files found by name alone", 2]
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "files matched by name only", 2]
 
 
 def test_urls_may_stand_in_one_column(gallery: Gallery) -> None:
@@ -234,12 +234,12 @@ def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) 
     ]
     assert screen.card.perturbations == ("J5", "JCP2022_033924", "JCP2022_999999")
     assert conservation_line(screen) == "found 6 = indexed 5 + refused 1"  # A06 has no image
-    warned = screen.problems[screen.problems["kind"] == "perturbation not known"]
+    warned = screen.problems[screen.problems["kind"] == "perturbation unknown"]
     assert warned[["severity", "file", "found", "count"]].to_numpy().tolist() == [
         ["warning", "well.csv", "JCP2022_UNKNOWN", 2],
         ["warning", "well.csv", "JCP2022_900001", 1],
     ]
-    assert "without a label" in warned.iloc[0]["fix"]
+    assert "have no label" in warned.iloc[0]["fix"]
 
 
 def test_tables_of_wells_need_not_have_their_columns_in_one_order(gallery: Gallery) -> None:
@@ -302,7 +302,7 @@ def test_the_map_of_another_batch_is_taken_and_said(gallery: Gallery) -> None:
     assert (remark["severity"], remark["plate"]) == ("warning", "P2")
     assert (remark["file"], remark["row"]) == ("B2/barcode_platemap.csv", "2")
     assert (remark["found"], remark["expected"]) == ("B1/platemap/M.txt", "a map 'M' of batch B2")
-    assert remark["fix"].startswith("Nothing if the batches have one design; else copy")
+    assert remark["fix"].startswith("No action needed if the batches have one design; otherwise copy")
 
 
 def test_a_batch_need_not_have_one_name_everywhere(gallery: Gallery) -> None:
@@ -327,10 +327,10 @@ def test_a_map_of_a_plate_that_was_not_copied_may_be_absent(gallery: Gallery) ->
         "3",
     )
     gallery.maps("P1,M2\nP2,M1\n")
-    with pytest.raises(ScreenError, match="plate P1 has the map 'M2', and there is no such file"):
+    with pytest.raises(ScreenError, match="plate P1 has the map 'M2', and no folder 'platemap' contains it"):
         indexed(gallery)
     gallery.maps("P3,M9\n")
-    with pytest.raises(ScreenError, match="plate P3 has the map 'M9', and there is no such file"):
+    with pytest.raises(ScreenError, match="plate P3 has the map 'M9', and no folder 'platemap' contains it"):
         indexed(gallery)
 
 
@@ -367,7 +367,7 @@ def test_images_that_no_row_names_are_listed_by_folder(gallery: Gallery) -> None
     gallery.images("P1", "stray.tiff")
     gallery.images("P7", "A01_1_1.tiff", "A01_1_2.tiff", "notes.txt")
     screen = indexed(gallery, channels=["DNA"])
-    listed = screen.problems[screen.problems["kind"] == "images that no row names"]
+    listed = screen.problems[screen.problems["kind"] == "images without a table row"]
     assert listed[["severity", "file", "found", "count"]].to_numpy().tolist() == [
         ["warning", "images/B1/images/P1/Images", "stray.tiff", 1],
         ["warning", "images/B1/images/P7/Images", "A01_1_1.tiff, A01_1_2.tiff", 2],
@@ -460,12 +460,12 @@ def test_tables_alone_can_be_counted(gallery: Gallery) -> None:
     ("options", "said"),
     [
         ({"channels": ["RNA"]}, "load_data.csv has no channel 'RNA'."),
-        ({"channels": ["a=DNA", "b=DNA"]}, "every channel needs a name of its own"),
+        ({"channels": ["a=DNA", "b=DNA"]}, "every channel needs a unique name"),
         (
             {"mapping": {"perturbation": "Metadata_Noet"}},
             "no table has a column 'Metadata_Noet'. Did you mean 'Metadata_Note'",
         ),
-        ({"mapping": {"plat": "Metadata_Plate"}}, "we have no column 'plat'. Did you mean 'plate'"),
+        ({"mapping": {"plat": "Metadata_Plate"}}, "unknown field 'plat'. Did you mean 'plate'"),
         ({"controls": {"negative_control": ["DMSO"]}}, "no row has the perturbation 'DMSO'"),
     ],
 )
@@ -485,7 +485,7 @@ def test_tables_that_do_not_fit_together_are_an_error(gallery: Gallery) -> None:
     with pytest.raises(ScreenError, match=r"barcode_platemap.csv, line 2: 3 fields, expected 2"):
         indexed(gallery)
     gallery.maps("")
-    with pytest.raises(ScreenError, match="names no plate"):
+    with pytest.raises(ScreenError, match="has no row. Expected a row per plate"):
         indexed(gallery)
     gallery.rows("P2", "x", header="FileName_OrigDNA,PathName_OrigDNA,Metadata_Plate,Metadata_Well")
     with pytest.raises(ScreenError, match=r"lacks the channels OrigER.*--channels DNA\."):
@@ -494,7 +494,7 @@ def test_tables_that_do_not_fit_together_are_an_error(gallery: Gallery) -> None:
 
 def test_a_folder_without_either_is_told_what_is_expected(tmp_path: Path, gallery: Gallery) -> None:
     (tmp_path / "x.png").write_text("x")
-    with pytest.raises(ScreenError, match="Neither a load_data.csv nor an image named like 'r{row}c{column}"):
+    with pytest.raises(ScreenError, match="No load_data.csv and no image that matches 'r{row}c{column}"):
         index(tmp_path, layout="cellpainting")
     with pytest.raises(ScreenError, match="does not exist. Expected a folder of Cell Painting plates"):
         index(tmp_path / "gone", layout="cellpainting")

@@ -67,7 +67,7 @@ def test_an_index_without_a_layout_is_that_of_the_layout_and_says_what_told_it(t
 
 def test_where_nothing_tells_the_refusal_says_what_was_looked_for(tmp_path: Path) -> None:
     write(tmp_path, a_csv=WELLS, b_csv=WELLS)
-    with pytest.raises(ScreenError, match=r"tells its layout: no table of RxRx1.*no single CSV.*--tables FOLDER"):
+    with pytest.raises(ScreenError, match=r"cannot be detected: no table of RxRx1.*no single CSV.*--tables FOLDER"):
         index(tmp_path)
     with pytest.raises(ScreenError, match="--layout cellpainting, ome-zarr, folder, table"):
         index(tmp_path, channels=["dna"])

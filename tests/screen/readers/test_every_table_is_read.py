@@ -64,9 +64,9 @@ def test_a_table_with_the_same_rows_and_more_columns_counts_once_and_is_named(tm
     files = {"load_data.csv": rows("P1", "A01", "A02"), "load_data_with_illum.csv": wide}
     screen = indexed(write(tmp_path / "in", files))
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    assert told(screen, "table that repeats another") == [["warning", "in/load_data_with_illum.csv", 2]]
+    assert told(screen, "repeated table rows") == [["warning", "in/load_data_with_illum.csv", 2]]
     fix = screen.problems.iloc[0]["fix"]
-    assert fix == "Nothing, if the columns 'Metadata_Dose' are not needed; else keep this table alone in its folder."
+    assert fix == "No action needed without the columns 'Metadata_Dose'; otherwise keep only this table in its folder."
 
 
 def test_rows_of_one_site_with_other_files_refuse_each_other(tmp_path: Path) -> None:
@@ -118,9 +118,7 @@ def test_maps_and_wells_that_nothing_joins_are_refused_with_what_to_do(tmp_path:
     screen = indexed(write(tmp_path / "b", both))
     assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"  # A02 has no image
     assert told(screen, "table not read") == [["refused", "b/well.csv", 1]]
-    with pytest.raises(
-        ScreenError, match="plate P1 has the map 'M1', and there is no such file in a folder 'platemap'"
-    ):
+    with pytest.raises(ScreenError, match="plate P1 has the map 'M1', and no folder 'platemap' contains it"):
         indexed(
             write(tmp_path / "c", {"load_data.csv": rows("P1", "A01"), "barcode_platemap.csv": f"{BARCODES}P1,M1\n"})
         )
@@ -218,4 +216,4 @@ def test_a_table_of_images_may_be_csv_in_one_folder_and_parquet_in_another(tmp_p
     pd.DataFrame([columns]).to_csv(root / "b/load_data.csv", index=False)
     screen = indexed(root)
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    assert told(screen, "table that repeats another") == [["warning", "b/load_data.parquet", 1]]
+    assert told(screen, "repeated table rows") == [["warning", "b/load_data.parquet", 1]]

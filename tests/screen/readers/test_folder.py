@@ -84,18 +84,18 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
     ("pattern", "said"),
     [
         ("harmoni", "Did you mean 'harmony'? Known: arrayscan, cellvoyager, cq1, harmony, imagexpress"),
-        ("{wel}_{site}.tif", "does not say which well an image is of. Expected {well}, or {row} and {column}. Did you"),
-        ("{row}_{site}.tif", "has one of {row} and {column}. Name both, or {well}."),
+        ("{wel}_{site}.tif", "has no field for the well. Expected {well}, or {row} and {column}. Did you"),
+        ("{row}_{site}.tif", "has only one of {row} and {column}. Write both, or {well}."),
         ("{well}{row}{column}.tif", "names the well twice"),
-        ("{well}_{site:x}.tif", "{site:x} is no field. Write {name}, {name:3}, {name=value} or {}."),
-        ("{well}_{site.tif", "a brace without its other half"),
+        ("{well}_{site:x}.tif", "{site:x} is not a field. Write {name}, {name:3}, {name=value} or {}."),
+        ("{well}_{site.tif", "an unpaired brace"),
         (
             "{perturbation}/{well}.tif",
-            "read from a table, not from names. Write {} for {perturbation}, and name a table",
+            "read from a table, not from file names. Write {} for {perturbation}, and name a table",
         ),
-        ("{plate=}/{well}.tif", "{plate=} has no value. Write such as {plate=1}."),
-        ("{well}{site}{site=2}.tif", "must fix a field that stands nowhere else"),
-        ("{well}{site=2}{site}.tif", "site is fixed and read"),
+        ("{plate=}/{well}.tif", "{plate=} has no value. Write a value, such as {plate=1}."),
+        ("{well}{site}{site=2}.tif", "must fix a field that occurs nowhere else"),
+        ("{well}{site=2}{site}.tif", "site is both fixed and read"),
     ],
 )
 def test_a_pattern_that_cannot_be_read_is_an_error_with_the_next_step(pattern: str, said: str) -> None:
@@ -149,7 +149,7 @@ def test_files_of_many_pages_have_their_channels_named(tmp_path: Path) -> None:
     screen = indexed(tmp_path, pattern="{well}.tif", channels=["DNA", "actin"])
     assert screen.pages(0) == [0, 1]
     assert indexed(tmp_path, pattern="{well}.tif", channels=["DNA"]).pages(1) == [None]
-    with pytest.raises(ScreenError, match="has no {channel}: a file has all of them. Name its pages"):
+    with pytest.raises(ScreenError, match="has no {channel}, so each file contains all channels. Name its pages"):
         indexed(tmp_path, pattern="{well}.tif")
 
 
@@ -167,7 +167,7 @@ def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -
     ]
     kept = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
     assert kept == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
-    remark = screen.problems[screen.problems["kind"] == "name not understood"].iloc[0]
+    remark = screen.problems[screen.problems["kind"] == "name not recognized"].iloc[0]
     assert (remark["file"], remark["found"], remark["count"]) == ("p1", "R99.tif, notes.png", 2)
     missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]
     assert (missing["file"], missing["channel"], missing["site"]) == ("p1/C10_s1_w1.tif", "2", "1")
@@ -181,7 +181,7 @@ def test_planes_are_never_chosen_in_silence(tmp_path: Path) -> None:
     assert refusals(screen) == [("several planes or times", "A01")]
     assert screen.problems.iloc[0]["found"] == "plane 01; plane 02"
     assert screen.problems.iloc[0]["fix"].startswith(
-        "Choose one, such as --plane 01 (a plane per channel: --plane DNA=3"
+        "Select one, such as --plane 01 (a plane per channel: --plane DNA=3"
     )
     assert indexed(tmp_path, pattern="harmony", planes=["1"]).sites["well"].tolist() == ["A01", "A02"]
     second = indexed(tmp_path, pattern="r{row}c{column}f{site}p02-ch{channel}sk1fk1fl1.tiff")
@@ -190,12 +190,12 @@ def test_planes_are_never_chosen_in_silence(tmp_path: Path) -> None:
 
 def test_a_channel_that_few_sites_have_has_to_be_chosen(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("A01", "A02", "A03"), "p1/A01_s1_w7.tif"])
-    with pytest.raises(ScreenError, match=r"few have the channel '7' \(1 in 3, 2 in 3, 7 in 1\).*--channels 1,2"):
+    with pytest.raises(ScreenError, match=r"sites have the channel '7' \(1 in 3, 2 in 3, 7 in 1\).*--channels 1,2"):
         indexed(tmp_path)
     screen = indexed(tmp_path, channels=["1", "DNA=02"])
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     remark = screen.problems.iloc[0]
-    assert (remark["severity"], remark["kind"], remark["channel"]) == ("warning", "channel not asked for", "7")
+    assert (remark["severity"], remark["kind"], remark["channel"]) == ("warning", "channel not selected", "7")
     with pytest.raises(ScreenError, match="no file has the channel '3'. Known: 1, 2, 7"):
         indexed(tmp_path, channels=["3"])
     with pytest.raises(ScreenError, match="every channel once"):
@@ -215,7 +215,7 @@ def test_strange_folders_and_names_neither_hang_nor_get_in(tmp_path: Path) -> No
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
     assert sorted(refusals(screen)) == [("no image", "A03"), ("unreadable file", "A04")]
-    names = screen.problems.loc[screen.problems["kind"] == "name not understood", "found"].tolist()
+    names = screen.problems.loc[screen.problems["kind"] == "name not recognized", "found"].tolist()
     assert names == ["=cmd_s1_w1.tif, A05\\n_s1_w1.tif, A06\\udcff_s1_w1.tif"]
     assert (screen.problems["kind"] == "folder not listed").sum() == 1
 
@@ -322,8 +322,10 @@ def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     assert set(screen.sites["plate"]) == {"P9"}
     assert set(screen.sites["experiment"]) == {"E5"}
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate named by the table", "P9"]
-    with pytest.raises(ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Say which.*\{plate=P8\} in --pattern"):
+    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate name taken from table", "P9"]
+    with pytest.raises(
+        ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Fix the plate.*\{plate=P8\} in --pattern"
+    ):
         labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n")
 
 
@@ -343,7 +345,7 @@ def test_rows_and_images_that_do_not_meet_are_refused_by_name(tmp_path: Path) ->
     said = screen.problems.set_index(["kind", "well"]).sort_index()
     assert said.loc[[("conflicting rows", "A04")], "row"].tolist() == ["4", "5"]
     assert "wells.csv line 5" in said.loc[[("conflicting rows", "A04")], "found"].iloc[0]
-    assert said.loc[[("no table row", "A04")], "fix"].iloc[0] == "Mend the rows of this well."
+    assert said.loc[[("no table row", "A04")], "fix"].iloc[0] == "Correct the rows of this well."
     assert said.loc[[("no table row", "A02")], "fix"].iloc[0].startswith("Add the row that names this well")
     assert said.loc[[("no image", "A03")], ["file", "row"]].iloc[0].tolist() == ["wells.csv", "3"]
 
@@ -352,7 +354,7 @@ def test_a_turned_or_shifted_table_is_told_how_to_mend_it(tmp_path: Path) -> Non
     put(tmp_path, sites_of("B03", "B04", "C07"))
     with pytest.raises(ScreenError, match="match with rows and columns swapped"):
         labelled(tmp_path, WELLS + "C02,x,,\nD02,y,,\nG03,z,,\n")
-    with pytest.raises(ScreenError, match="table were shifted by 1 row on and 2 columns back"):
+    with pytest.raises(ScreenError, match="plate map were shifted by 1 row on and 2 columns back"):
         labelled(tmp_path, WELLS + "A05,x,,\nA06,y,,\nB09,z,,\n")
 
 
@@ -361,7 +363,7 @@ def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
     assert not detect_shift(found, found | {(0, 0)})
     assert not detect_shift(found, {(2, 1), (3, 1), (0, 0)})
     moved = detect_shift(found, {(row + 1, column) for row, column in found})
-    assert moved.words.endswith("shifted by 1 row back: correct it.")
+    assert moved.advice.endswith("shifted by 1 row back: correct it.")
     assert not moved.is_certain  # three wells may meet by chance
     assert not detect_shift({(0, 1)}, {(1, 0)})
 
@@ -378,10 +380,10 @@ def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate
         ["p2", "A01", "x"],
         ["p2", "B07", "y"],
     ]
-    beside = screen.problems[screen.problems["kind"] == "table beside its wells"]
+    beside = screen.problems[screen.problems["kind"] == "plate map shifted"]
     assert sorted(beside["well"]) == [f"{row}0{column}" for row in "ABC" for column in (3, 4)]
     assert beside["found"].tolist()[0] == "'A1' in wells.csv line 2"
-    assert set(beside["fix"]) == {"All wells would match if the table were shifted by 2 columns back: correct it."}
+    assert set(beside["fix"]) == {"All wells would match if the plate map were shifted by 2 columns back: correct it."}
     assert conservation_line(screen) == "found 20 = indexed 2 + refused 18"
     # A well more in the table, and the move is advice alone: images may be missing too.
     table.write_text(table.read_text() + "p1,H12,z\n")
@@ -400,14 +402,14 @@ def test_a_move_is_certain_where_every_row_and_every_well_meets(more: int) -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"pattern": None}, "2 of 2 names are as in --pattern harmony"),
+        ({"pattern": None}, "2 of 2 names match --pattern harmony"),
         (
             {"pattern": "{well}.png"},
-            "There is p1/r01c01f01p01-ch1sk1fk1fl1.tiff. 2 of 2 names are",
+            "An example is p1/r01c01f01p01-ch1sk1fk1fl1.tiff. 2 of 2 names match",
         ),
-        ({"pattern": "harmony", "pages": "x"}, "does not know --pages. Leave it away, or use --layout table."),
-        ({"pattern": "harmony", "tables_only": True}, "leave --tables-only away"),
-        ({"pattern": "harmony", "mapping": {"well": "W"}}, "name the table too, --tables FILE"),
+        ({"pattern": "harmony", "pages": "x"}, "does not support --pages. Omit it, or use --layout table."),
+        ({"pattern": "harmony", "tables_only": True}, "Omit --tables-only"),
+        ({"pattern": "harmony", "mapping": {"well": "W"}}, "there is no table. Name it with --tables FILE"),
         ({"pattern": "harmony", "controls": {"negative_control": ["DMSO"]}}, "no row has the perturbation 'DMSO'"),
     ],
 )
@@ -420,13 +422,13 @@ def test_a_request_that_makes_no_sense_is_an_error(tmp_path: Path, options: dict
 
 def test_a_table_with_a_row_per_site_belongs_to_another_layout(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A01"))
-    with pytest.raises(ScreenError, match="has a row per site .'s'.. Take --layout table"):
+    with pytest.raises(ScreenError, match="has a row per site .'s'.. Use --layout table"):
         labelled(tmp_path, "well,s,perturbation\nA01,1,x\n", mapping={"site": "s"})
 
 
 def test_a_folder_of_another_layout_is_told_which(tmp_path: Path) -> None:
     put(tmp_path, ["p1/r01c01f01p01-ch1sk1fk1fl1.tiff"])
-    with pytest.raises(ScreenError, match="It looks like --layout folder .1 of 1 names are as in --pattern harmony"):
+    with pytest.raises(ScreenError, match="It looks like --layout folder .1 of 1 names match --pattern harmony"):
         index(tmp_path, layout="rxrx1")
     (tmp_path / "train.csv").write_text("experiment,plate,well,sirna\n")
     with pytest.raises(ScreenError, match=r"It looks like --layout rxrx1 \(train.csv\)"):

@@ -102,7 +102,7 @@ def test_the_official_table_has_a_row_per_site(tmp_path: Path) -> None:
     assert screen.sites["split"].tolist() == ["test", "train"]
     assert problem(screen, "no image")[["row", "well", "site"]].tolist() == ["2", "B02", "1"]
     lab.table("train.csv", [("HEPG2-08", "1", "B03", "s21721")])
-    with pytest.raises(ScreenError, match=r"holds both metadata.csv and train.csv: the same wells twice"):
+    with pytest.raises(ScreenError, match=r"contains metadata.csv and train.csv, which list the same wells"):
         indexed(lab)
 
 
@@ -134,7 +134,7 @@ def test_images_beside_their_plates_are_named(tmp_path: Path) -> None:
     lab.site("validation/HUVEC-02/Plate1", "B02", 1)
     (lab.root / "train/HUVEC-01/notes").mkdir()
     screen = indexed(lab)
-    strays = screen.problems[screen.problems["kind"] == "name not understood"]
+    strays = screen.problems[screen.problems["kind"] == "name not recognized"]
     assert set(strays["severity"]) == {"warning"}
     assert sorted(strays["file"]) == [
         *[".", "train", "train/HUVEC-01", "train/HUVEC-01/Plate1/sub", "train/HUVEC-01/PlateX", "validation/HUVEC-02"]
@@ -276,9 +276,9 @@ def test_a_plate_whose_table_moved_is_refused_whole_and_the_move_is_said(rxrx1: 
     screen = indexed(rxrx1)
     assert set(screen.sites["experiment"]) == {"HUVEC-01"}  # the other plates stay
     refused = screen.problems[screen.problems["plate"] == "2"]
-    assert refused["kind"].value_counts().to_dict() == {"table beside its wells": 9, "no table row": 3, "no image": 3}
-    assert set(refused["fix"]) == {"All wells would match if the table were shifted by 1 column back: correct it."}
-    of_b05 = refused[(refused["well"] == "B05") & (refused["kind"] == "table beside its wells")].iloc[0]
+    assert refused["kind"].value_counts().to_dict() == {"plate map shifted": 9, "no table row": 3, "no image": 3}
+    assert set(refused["fix"]) == {"All wells would match if the plate map were shifted by 1 column back: correct it."}
+    of_b05 = refused[(refused["well"] == "B05") & (refused["kind"] == "plate map shifted")].iloc[0]
     assert of_b05["found"] == "'sirna_4' in test.csv line 2"
     assert conservation_line(screen) == "found 21 = indexed 6 + refused 15"
 
@@ -337,7 +337,7 @@ def test_images_of_a_refused_row_are_told_so_however_its_well_is_spelled(rxrx1: 
     screen = indexed(rxrx1)
     images = screen.problems[(screen.problems["kind"] == "no table row") & (screen.problems["well"] == "B03")]
     assert images["found"].tolist() == ["images of a well whose rows were refused"] * 2
-    assert set(images["fix"]) == {"Mend the rows of this well."}
+    assert set(images["fix"]) == {"Correct the rows of this well."}
 
 
 def test_one_site_in_two_folders_is_refused_twice(rxrx1: RxRx1Lab) -> None:
@@ -432,7 +432,7 @@ def test_columns_that_are_missing_are_named(rxrx1: RxRx1Lab) -> None:
 def test_options_of_the_other_layout_are_not_swallowed(rxrx1: RxRx1Lab) -> None:
     with pytest.raises(
         ScreenError,
-        match="does not know --map. Leave it away, or use --layout cellpainting or ome-zarr or folder or table",
+        match="does not support --map. Omit it, or use --layout cellpainting or ome-zarr or folder or table",
     ):
         indexed(rxrx1, mapping={"well": "well"})
 

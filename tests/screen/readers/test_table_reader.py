@@ -240,27 +240,27 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
     assert named.sites["role"].tolist() == ["negative_control", "positive_control", "treatment"]
     with pytest.raises(ScreenError, match="-control dmso: no row has the perturbation 'dmso'. Did you mean 'DMSO'"):
         indexed(table, controls={"negative_control": ["dmso"]})
-    with pytest.raises(ScreenError, match="Controls 'negative': no such role. Did you mean 'negative_control'"):
+    with pytest.raises(ScreenError, match="Controls 'negative': unknown role. Did you mean 'negative_control'"):
         indexed(table, controls={"negative": ["DMSO"]})
-    with pytest.raises(ScreenError, match="'x' is named as negative_control and as positive_control"):
+    with pytest.raises(ScreenError, match="'x' is named both as negative_control and as positive_control"):
         indexed(table, controls={"negative_control": ["x"], "positive_control": ["x"]})
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mapping": {"wel": "well"}}, "--map wel=well: we have no column 'wel'. Did you mean 'well'"),
+        ({"mapping": {"wel": "well"}}, "--map wel=well: unknown field 'wel'. Did you mean 'well'"),
         ({"mapping": {"well": "Wells"}}, "has no column 'Wells'. Did you mean 'well'"),
         ({"channels": ["DAPI", "Actin"]}, "no column 'Actin' with paths of images. Did you mean 'actin'"),
-        ({"channels": ["DAPI", "DAPI"]}, "every channel needs a name of its own"),
+        ({"channels": ["DAPI", "DAPI"]}, "every channel needs a unique name"),
         ({"channels": []}, "Name them: --channels DAPI,actin (or NAME=COLUMN)"),
         ({"pages": "fil"}, "no column 'fil' with paths of images"),
         (
             {"layout": "tabel"},
-            "No layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
+            "Unknown layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
         ),
-        ({"plate_rows": 16}, "belong together: give both, or neither"),
-        ({"tables": Path("other.csv")}, "is a table and other.csv is named as another"),
+        ({"plate_rows": 16}, "one alone says no plate: give both, or none"),
+        ({"tables": Path("other.csv")}, "is a table, and --tables names other.csv"),
     ],
 )
 def test_an_option_that_names_nothing_is_an_error_with_the_nearest(
@@ -286,7 +286,7 @@ def test_a_table_without_perturbations_must_say_so(lab_table: Write) -> None:
 def test_two_columns_that_may_both_be_meant_are_an_error(lab_table: Write) -> None:
     header = ("Plate", "plate ID", "PLATE", "well", "perturbation", "DAPI", "actin")
     table = lab_table([header, ("p1", "x", "p2", "A01", "a", *paths("A01"))])
-    with pytest.raises(ScreenError, match="'Plate' and 'PLATE' may both be 'plate'. Say which: --map plate=COLUMN"):
+    with pytest.raises(ScreenError, match="'Plate' and 'PLATE' may both be 'plate'. Name one: --map plate=COLUMN"):
         indexed(table)
     assert indexed(table, mapping={"plate": "PLATE"}).sites["plate"].tolist() == ["p2"]
 
@@ -295,7 +295,9 @@ def test_the_source_may_be_the_folder_with_one_table_or_a_named_one(lab_table: W
     table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
     assert indexed(table.parent).card.indexed == 1
     (table.parent / "other.csv").write_text("x\n")
-    with pytest.raises(ScreenError, match=r"holds several tables: other.csv, wells.csv. Name the table: --tables FILE"):
+    with pytest.raises(
+        ScreenError, match=r"contains several tables: other.csv, wells.csv. Name the table with --tables FILE"
+    ):
         indexed(table.parent)
     assert indexed(table.parent, tables=table).card.indexed == 1
     elsewhere = tmp_path / "moved.csv"

@@ -1,4 +1,4 @@
-"""How kinds of source folders are read: one file per layout, one line here."""
+"""Readers of source folders: one module and one entry of `LAYOUTS` per layout."""
 
 from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError, WellBaseError, did_you_mean
@@ -34,101 +34,96 @@ _FLAGS = {
 
 
 def find(name: str, request: IndexOptions) -> ReaderResult:
-    """Find every entry of a source in the layout of a name.
+    """Read the entries of a source with the reader of a layout.
 
     Raises:
-        ScreenError: No such layout, an option that it does not know, or a source that it does not understand; the
-            message says which other layout the source looks like.
+        ScreenError: The layout is unknown, does not support an option, or does not fit the source. The message names
+            the layout that the source looks like.
     """
     layout = layout_named(name)
     unknown = [flag for option, flag in _FLAGS.items() if getattr(request, option) and option not in layout.options]
     if unknown:
-        know = [other.name for other in LAYOUTS.values() if all(_knows(other, flag) for flag in unknown)]
-        message = f"Layout {name!r} does not know {', '.join(unknown)}. Leave it away"
-        message += f", or use --layout {' or '.join(know)}." if know else "."
+        alternatives = [other.name for other in LAYOUTS.values() if all(_has_option(other, flag) for flag in unknown)]
+        message = f"Layout {name!r} does not support {', '.join(unknown)}. Omit it"
+        message += f", or use --layout {' or '.join(alternatives)}." if alternatives else "."
         raise ScreenError(message)
     try:
-        found = layout.read(request)
+        result = layout.read(request)
     except WellBaseError:
-        raise  # no other layout would count from elsewhere
+        raise  # no other layout would count wells differently
     except ScreenError as error:
-        others = looks_like(request.source, but=name)
-        if not others:
+        advice = looks_like(request.source, exclude=name)
+        if not advice:
             raise
-        raise ScreenError(f"{error} {others}") from error
-    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.provenance
-    if of_rows and not request.tables_only:
-        compare_with_records(found)
-    found.problems += renaming(found.extra_columns, table=found.tables[0].name if found.tables else "")
-    found.extra_columns = rename_columns(found.extra_columns)
-    return found
+        raise ScreenError(f"{error} {advice}") from error
+    is_from_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in result.provenance
+    if is_from_rows and not request.tables_only:
+        compare_with_records(result)
+    result.problems += renaming(result.extra_columns, table=result.tables[0].name if result.tables else "")
+    result.extra_columns = rename_columns(result.extra_columns)
+    return result
 
 
 def layout_named(name: str) -> Reader:
-    """Return the layout of a name.
+    """Return the reader of a layout.
 
     Raises:
-        ScreenError: There is none of this name.
+        ScreenError: The layout is unknown.
     """
     if name not in LAYOUTS:
-        raise ScreenError(f"No layout {name!r}. {did_you_mean(name, LAYOUTS)}")
+        raise ScreenError(f"Unknown layout {name!r}. {did_you_mean(name, LAYOUTS)}")
     return LAYOUTS[name]
 
 
 def detect_layout(request: IndexOptions) -> tuple[str, str]:
-    """Return the layout of a source and what shows it, where no layout was named.
+    """Detect the layout of a source; return its name and the evidence.
 
-    Only layouts that know every option given are asked: `--pages` is of a table, `--pattern` of names of files.
+    Only layouts that support every given option are candidates: `--pages` belongs to tables, `--pattern` to file names.
 
     Args:
-        request: What is to be indexed.
-
-    Returns:
-        A name of `LAYOUTS`, and the sign.
+        request: The options of `index`.
 
     Raises:
-        ScreenError: Nothing tells; the message says what was looked for.
+        ScreenError: No layout fits; the message lists what was looked for.
     """
-    given = [option for option in _FLAGS if getattr(request, option)]
-    able = [layout for layout in LAYOUTS.values() if layout.options.issuperset(given)]
-    places = [request.source] if request.tables is None else [request.source, request.tables]
-    there = [where for where in places if where.exists()]
-    for layout in able:  # `table`, of which any single CSV is a sign, comes last
-        if sign := next((sign for sign in map(layout.detect, there) if sign), ""):
-            return layout.name, sign
+    used_options = [option for option in _FLAGS if getattr(request, option)]
+    candidates = [layout for layout in LAYOUTS.values() if layout.options.issuperset(used_options)]
+    folders = [request.source] if request.tables is None else [request.source, request.tables]
+    existing = [folder for folder in folders if folder.exists()]
+    for layout in candidates:  # `table`, which any single CSV fits, comes last
+        if evidence := next((evidence for evidence in map(layout.detect, existing) if evidence), ""):
+            return layout.name, evidence
     if request.pattern:
         return folder.LAYOUT.name, "--pattern"
     if not request.source.exists():
         raise ScreenError(f"{request.source} does not exist. Expected a folder of images, or a table of their paths.")
     raise ScreenError(
-        f"Nothing in {request.source} tells its layout: no table of RxRx1 (train.csv, metadata.csv), no "
-        f"load_data*.csv, no *.zarr, no single CSV, no names of a known pattern. Say where the tables lie, "
-        f"--tables FOLDER, or name the layout: --layout {', '.join(layout.name for layout in able)}."
+        f"The layout of {request.source} cannot be detected: no table of RxRx1 (train.csv, metadata.csv), no "
+        f"load_data*.csv, no *.zarr, no single CSV, no file names of a known pattern. Name the folder of the tables, "
+        f"--tables FOLDER, or the layout: --layout {', '.join(layout.name for layout in candidates)}."
     )
 
 
-def looks_like(source: AnyPath, *, but: str = "") -> str:
-    """Return the layout that a source looks like, as advice.
-
-    Such as `It looks like --layout rxrx1 (train.csv).`
+def looks_like(source: AnyPath, *, exclude: str = "") -> str:
+    """Return advice on the layout, such as `It looks like --layout table (a.csv).`.
 
     Args:
         source: A folder or table.
-        but: The layout that was tried.
+        exclude: The layout that failed.
 
     Returns:
-        "" if it looks like none, or like the one that was tried.
+        "" if no other layout fits.
     """
     if not source.exists():
         return ""
     for layout in LAYOUTS.values():
-        sign = layout.detect(source)
-        if sign:
-            return "" if layout.name == but else f"It looks like --layout {layout.name} ({sign})."
+        evidence = layout.detect(source)
+        if evidence:
+            return "" if layout.name == exclude else f"It looks like --layout {layout.name} ({evidence})."
     return ""
 
 
-def _knows(layout: Reader, flag: str) -> bool:
+def _has_option(layout: Reader, flag: str) -> bool:
     return any(_FLAGS[option] == flag for option in layout.options)
 
 

@@ -1,4 +1,4 @@
-"""Acquisitions of OME-Zarr plates that were measured more than once."""
+"""Match acquisitions of OME-Zarr plates that were measured more than once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,58 +16,62 @@ class Acquisitions:
     Source: OME-NGFF 0.4 and 0.5, "plate" and "well" metadata
 
     Attributes:
-        names: Id of each acquisition that the plate lists, and its name, "" where it has none.
-        used: Ids that its fields name, as far as they were read.
+        names: Id and name of each acquisition that the plate lists; "" for a missing name.
+        field_ids: Ids in the metadata of the fields read so far.
     """
 
     names: Mapping[str, str]
-    used: set[str] = field(default_factory=set)
+    field_ids: set[str] = field(default_factory=set)
 
     def describe(self, identifier: str) -> str:
-        """Return an acquisition by id and name."""
+        """Return an acquisition as text: id and name."""
         name = self.names.get(identifier, "")
-        return f"{identifier} ({name})" if name else identifier or "without a number"
+        return f"{identifier} ({name})" if name else identifier or "without an id"
 
-    def is_asked(self, identifier: str, asked: str) -> bool:
-        """Tell whether a field is of the requested acquisition, by id or by name."""
+    def matches(self, identifier: str, requested: str) -> bool:
+        """Test whether an acquisition is the requested one, by id or by name."""
         name = self.names.get(identifier, "")
-        return bool(identifier) and (is_same_value(identifier, asked) or name.casefold() == asked.casefold() != "")
+        return bool(identifier) and (
+            is_same_value(identifier, requested) or name.casefold() == requested.casefold() != ""
+        )
 
-    def contradiction(self, identifiers: Sequence[str]) -> str:
-        """Return why the fields of a well cannot be sites of it; "" if they can.
+    def find_contradiction(self, identifiers: Sequence[str]) -> str:
+        """Return why fields cannot all be sites of one well; "" if they can.
 
         Args:
-            identifiers: The acquisition of each field, "" where none is told.
+            identifiers: The acquisition of each field; "" if unknown.
         """
         counts = Counter(identifiers)
         if len(counts) > 1:
-            listed = [f"{n} field{'s' if n > 1 else ''} of acquisition {self.describe(k)}" for k, n in counts.items()]
-            return ", ".join(listed)
+            descriptions = [
+                f"{count} field{'s' if count > 1 else ''} of acquisition {self.describe(key)}"
+                for key, count in counts.items()
+            ]
+            return ", ".join(descriptions)
         if "" in counts and len(self.names) > 1 and len(identifiers) > 1:
-            listed = [self.describe(key) for key in self.names]
-            return f"{len(identifiers)} fields without an acquisition on a plate of {', '.join(listed)}"
+            descriptions = [self.describe(key) for key in self.names]
+            return f"{len(identifiers)} fields without an acquisition on a plate of {', '.join(descriptions)}"
         return ""
 
 
 def read_acquisitions(plate: Mapping[str, Any]) -> Acquisitions:
-    """Return the acquisitions that a plate's metadata list; those without id are not."""
-    listed = plate.get("acquisitions")
-    there = [item for item in listed if isinstance(item, dict) and "id" in item] if isinstance(listed, list) else []
-    return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in there})
+    """Read the acquisitions with an id from the metadata of a plate."""
+    entries = plate.get("acquisitions")
+    valid = [item for item in entries if isinstance(item, dict) and "id" in item] if isinstance(entries, list) else []
+    return Acquisitions(names={str(item["id"]): str(item.get("name") or "") for item in valid})
 
 
-def require_acquisition(asked: str, plates: Iterable[Acquisitions]) -> None:
-    """Refuse an acquisition that neither a plate nor a field of it names.
+def require_acquisition(acquisition: str, plates: Iterable[Acquisitions]) -> None:
+    """Refuse an acquisition that no plate and no field names.
 
     Args:
-        asked: By id or by name.
-        plates: After their fields were read.
+        acquisition: Id or name.
+        plates: The acquisitions of each plate, after its fields were read.
 
     Raises:
-        ScreenError: None is called so.
+        ScreenError: No acquisition has this id or name.
     """
-    known = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.used) if name}
-    if not any(is_same_value(asked, name) for name in known):
-        raise ScreenError(
-            f"--acquisition {asked}: no plate has an acquisition of this number or name. {did_you_mean(asked, known)}"
-        )
+    names = {name for plate in plates for name in (*plate.names, *plate.names.values(), *plate.field_ids) if name}
+    if not any(is_same_value(acquisition, name) for name in names):
+        message = f"--acquisition {acquisition}: no plate has an acquisition with this id or name. "
+        raise ScreenError(message + did_you_mean(acquisition, names))

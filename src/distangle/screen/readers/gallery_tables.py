@@ -1,7 +1,4 @@
-"""Drop `load_data` rows that another table repeats.
-
-List the tables below a folder of the Cell Painting Gallery or of JUMP.
-"""
+"""List the tables of a Cell Painting Gallery or JUMP folder; drop repeated rows."""
 
 import dataclasses
 import re
@@ -26,69 +23,72 @@ def drop_repeats(
 ) -> tuple[list[SourceTable], list[Problem]]:
     """Drop rows that repeat site and files of a table in the same folder.
 
-    Rows of one site with other files stay: they contradict each other, and are refused as such.
+    Rows of one site with other files stay; they are refused later as contradictory.
 
     Args:
-        tables: Those of one folder behind each other; the first one with a row keeps it.
-        column_of: Our column name to that of each table.
+        tables: The tables, folder by folder; the first table with a row keeps it.
+        column_of: Column of each field, by table.
 
     Returns:
-        The tables, and a remark for each that lost rows.
+        The tables, and a warning for each that lost rows.
     """
-    known: dict[str, dict[Key, tuple[str, dict[str, str]]]] = defaultdict(dict)
-    kept: list[SourceTable] = []
-    remarks: list[Problem] = []
+    seen_rows: dict[str, dict[Key, tuple[str, dict[str, str]]]] = defaultdict(dict)
+    unique_tables: list[SourceTable] = []
+    warnings: list[Problem] = []
     for table in tables:
-        of_folder = known[str(table.path.parent)]
-        ours = [table.position(column_of[table.path][name]) for name in ("plate", "well")]
+        folder_rows = seen_rows[str(table.path.parent)]
+        key_columns = [table.position(column_of[table.path][name]) for name in ("plate", "well")]
         site = column_of[table.path].get("site")
-        at_site = None if site is None else table.position(site)
+        site_column = None if site is None else table.position(site)
         channels = written_channels(table)
-        keep: list[int] = []
-        new: dict[Key, tuple[str, dict[str, str]]] = {}
-        repeated: Counter[str] = Counter()
-        for k, fields in enumerate(table.rows):
-            plate, well = (fields[at].strip() for at in ours)
-            key: Key = (plate, split_well(well) or well, "" if at_site is None else fields[at_site].strip())
+        kept_rows: list[int] = []
+        new_rows: dict[Key, tuple[str, dict[str, str]]] = {}
+        n_repeated: Counter[str] = Counter()
+        for index, fields in enumerate(table.rows):
+            plate, well = (fields[column].strip() for column in key_columns)
+            key: Key = (plate, split_well(well) or well, "" if site_column is None else fields[site_column].strip())
             row = dict(zip(table.columns, fields, strict=True))
             files = {channel: written_file(row, channel) for channel in channels}
-            other, theirs = of_folder.get(key, ("", {}))
-            shared = theirs.keys() & files.keys()
-            if shared and all(theirs[channel] == files[channel] for channel in shared):
-                repeated[other] += 1
+            other_name, other_files = folder_rows.get(key, ("", {}))
+            shared = other_files.keys() & files.keys()
+            if shared and all(other_files[channel] == files[channel] for channel in shared):
+                n_repeated[other_name] += 1
             else:
-                keep.append(k)
-                new[key] = (table.path.name, files)
-        for key, value in new.items():
-            of_folder.setdefault(key, value)
-        if repeated:
+                kept_rows.append(index)
+                new_rows[key] = (table.path.name, files)
+        for key, value in new_rows.items():
+            folder_rows.setdefault(key, value)
+        if n_repeated:
             others = other_columns(table, column_of[table.path])
-            remarks.append(_repeat(table, repeated, _not_in(others, kept, repeated)))
-            rows, lines = tuple(table.rows[k] for k in keep), tuple(table.lines[k] for k in keep)
+            warnings.append(_repeat_warning(table, n_repeated, _columns_not_in(others, unique_tables, n_repeated)))
+            rows, lines = (
+                tuple(table.rows[index] for index in kept_rows),
+                tuple(table.lines[index] for index in kept_rows),
+            )
             table = dataclasses.replace(table, rows=rows, lines=lines)  # noqa: PLW2901
-        kept.append(table)
-    return kept, remarks
+        unique_tables.append(table)
+    return unique_tables, warnings
 
 
-def _not_in(columns: Sequence[str], tables: Sequence[SourceTable], names: Mapping[str, int]) -> list[str]:
-    there = {column for table in tables if table.path.name in names for column in table.columns}
-    return [column for column in columns if column not in there]
+def _columns_not_in(columns: Sequence[str], tables: Sequence[SourceTable], names: Mapping[str, int]) -> list[str]:
+    present = {column for table in tables if table.path.name in names for column in table.columns}
+    return [column for column in columns if column not in present]
 
 
-def _repeat(table: SourceTable, repeated: Counter[str], lost: Sequence[str]) -> Problem:
-    n = repeated.total()
-    fix = "Nothing: each row was taken once."
-    if lost:
-        columns = ", ".join(map(repr, lost[:5])) + (", ..." if len(lost) > 5 else "")
-        fix = f"Nothing, if the columns {columns} are not needed; else keep this table alone in its folder."
+def _repeat_warning(table: SourceTable, n_repeated: Counter[str], lost_columns: Sequence[str]) -> Problem:
+    count = n_repeated.total()
+    fix = "No action needed: each row is used once."
+    if lost_columns:
+        columns = ", ".join(map(repr, lost_columns[:5])) + (", ..." if len(lost_columns) > 5 else "")
+        fix = f"No action needed without the columns {columns}; otherwise keep only this table in its folder."
     return Problem(
         severity="warning",
-        kind="table that repeats another",
+        kind="repeated table rows",
         file=f"{table.path.parent.name}/{table.path.name}".removeprefix("/"),
-        found=f"{n} rows with the sites and files of {' and '.join(repeated)}",
+        found=f"{count} rows with the sites and files of {' and '.join(n_repeated)}",
         expected="every row in one table",
         fix=fix,
-        count=n,
+        count=count,
     )
 
 
@@ -96,7 +96,7 @@ _LOAD_DATA = re.compile(rf"(?:.*[\W_])?load_?data.*{ENDING}", re.IGNORECASE | re
 _BARCODES = re.compile(rf"(?:.*[\W_])?barcode_?platemaps?.*(?:{ENDING}|\.txt)", re.IGNORECASE | re.DOTALL)
 _WELLS = re.compile(f"well{ENDING}", re.IGNORECASE)
 _PERTURBATIONS = re.compile(f"(compound|orf|crispr|perturbation_control){ENDING}", re.IGNORECASE)
-_IMAGES = frozenset(
+_SKIPPED_FOLDERS = frozenset(
     {"images", "illum", "profiles", "analysis", "backend", "segmentation", "quality_control", "assaydev"}
 )
 NOT_READ = "table not read"
@@ -104,16 +104,16 @@ NOT_READ = "table not read"
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryTables:
-    """The tables below a folder, by what they are.
+    """The tables below a folder, by kind.
 
     Attributes:
-        load_data: Those of images, CSV or Parquet; in every folder the one with the shortest name first.
-        barcodes: Which plate has which map.
-        maps: Folder above `platemap/` and name of a map to its file.
+        load_data: Image tables, CSV or Parquet; in every folder the shortest name first.
+        barcodes: Tables that assign plate maps to plates.
+        maps: File of each plate map, by the folder above `platemap/` and the name.
         wells: JUMP's table of all wells.
         perturbations: Tables with a row per perturbation.
-        twins: Maps of a name that another file beside them has, but for the ending.
-        others: Tables of no known name.
+        duplicate_maps: Plate maps whose name differs from another only in the extension.
+        unknown: Tables with an unknown name.
     """
 
     load_data: tuple[AnyPath, ...] = ()
@@ -121,62 +121,64 @@ class GalleryTables:
     maps: Mapping[tuple[str, str], AnyPath] = field(default_factory=dict)
     wells: tuple[AnyPath, ...] = ()
     perturbations: tuple[AnyPath, ...] = ()
-    twins: tuple[AnyPath, ...] = ()
-    others: tuple[AnyPath, ...] = ()
+    duplicate_maps: tuple[AnyPath, ...] = ()
+    unknown: tuple[AnyPath, ...] = ()
 
 
-def list_tables(place: AnyPath, remarks: list[Problem]) -> GalleryTables:
+def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
     """List the tables below a folder; skip folders of images, profiles and screens."""
     load_data: list[AnyPath] = []
     barcodes: list[AnyPath] = []
     maps: dict[tuple[str, str], AnyPath] = {}
     wells: list[AnyPath] = []
     perturbations: list[AnyPath] = []
-    twins: list[AnyPath] = []
-    others: list[AnyPath] = []
-    for folder, names in folders_below(place, remarks, closed=_IMAGES):
+    duplicate_maps: list[AnyPath] = []
+    unknown: list[AnyPath] = []
+    for folder, names in folders_below(root, warnings, skip=_SKIPPED_FOLDERS):
         if CARD in names:
             continue
-        here = folder.rsplit("/", 1)[-1].lower()
-        of_images = sorted((name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name))
-        load_data += [place / f"{folder}/{name}".lstrip("/") for name in of_images]
-        for name in (name for name in names if name not in of_images):
-            path = place / f"{folder}/{name}".lstrip("/")
+        folder_name = folder.rsplit("/", 1)[-1].lower()
+        load_data_names = sorted(
+            (name for name in names if _LOAD_DATA.fullmatch(name)), key=lambda name: (len(name), name)
+        )
+        load_data += [root / f"{folder}/{name}".lstrip("/") for name in load_data_names]
+        for name in (name for name in names if name not in load_data_names):
+            path = root / f"{folder}/{name}".lstrip("/")
             if _BARCODES.fullmatch(name):
                 barcodes.append(path)
-            elif here == "platemap" and _is_text(name):
+            elif folder_name == "platemap" and _is_text_table(name):
                 key = (str(path.parent.parent), name.rsplit(".", 1)[0])
-                twins += [path] if key in maps else []
+                duplicate_maps += [path] if key in maps else []
                 maps.setdefault(key, path)
             elif _WELLS.fullmatch(name):
                 wells.append(path)
-            elif _PERTURBATIONS.fullmatch(name) or (here == "external_metadata" and _is_text(name)):
+            elif _PERTURBATIONS.fullmatch(name) or (folder_name == "external_metadata" and _is_text_table(name)):
                 perturbations.append(path)
             elif is_table(name):
-                others.append(path)
+                unknown.append(path)
     return GalleryTables(
         load_data=tuple(load_data),
         barcodes=tuple(barcodes),
         maps=maps,
         wells=tuple(wells),
         perturbations=tuple(perturbations),
-        twins=tuple(twins),
-        others=tuple(others),
+        duplicate_maps=tuple(duplicate_maps),
+        unknown=tuple(unknown),
     )
 
 
-def is_known(name: str) -> bool:
-    """Return whether a file name is that of a table of images or of barcodes."""
+def is_gallery_table(name: str) -> bool:
+    """Test whether a file name belongs to a table of images or barcodes."""
     return _LOAD_DATA.fullmatch(name) is not None or _BARCODES.fullmatch(name) is not None
 
 
-def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: str) -> list[Problem]:
-    """Return refusals of tables that were left out, with the number of their rows.
+def unread_tables(paths: Sequence[AnyPath], *, description: str, expected: str, fix: str) -> list[Problem]:
+    """Return refusals of unread tables, with the number of their rows.
 
     Args:
         paths: The tables.
-        found: What they are.
-        expected: What they would have to be.
+        description: What the tables contain.
+        expected: What was expected.
         fix: The next step.
     """
     problems = []
@@ -190,7 +192,7 @@ def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: s
                 severity="refused" if n_rows else "warning",
                 kind=NOT_READ,
                 file=f"{path.parent.name}/{path.name}".removeprefix("/"),
-                found=f"{found} ({n_rows} rows)" if n_rows else found,
+                found=f"{description} ({n_rows} rows)" if n_rows else description,
                 expected=expected,
                 fix=fix,
                 count=max(n_rows, 1),
@@ -200,7 +202,7 @@ def unread_tables(paths: Sequence[AnyPath], *, found: str, expected: str, fix: s
 
 
 def unknown_tables(paths: Sequence[AnyPath]) -> list[Problem]:
-    """Return a warning for every folder with tables that no name says what they are."""
+    """Return a warning for every folder with tables of unknown name."""
     by_folder: dict[str, list[str]] = {}
     for path in paths:
         by_folder.setdefault(path.parent.name, []).append(path.name)
@@ -211,12 +213,12 @@ def unknown_tables(paths: Sequence[AnyPath]) -> list[Problem]:
             file=folder,
             found=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
             expected="load_data*.csv, barcode_platemap.csv, platemap/*, well.csv, compound.csv, external_metadata/*",
-            fix="Nothing, if they say nothing of these wells; else name the table, --tables FILE, or rename it.",
+            fix="No action needed if they do not describe these wells; otherwise use --tables FILE, or rename them.",
             count=len(names),
         )
         for folder, names in by_folder.items()
     ]
 
 
-def _is_text(name: str) -> bool:
+def _is_text_table(name: str) -> bool:
     return is_table(name) or name.lower().endswith(".txt")

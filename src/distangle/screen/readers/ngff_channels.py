@@ -1,4 +1,4 @@
-"""Channels of OME-Zarr fields: which a screen has, and which plane each is."""
+"""Choose the channels of OME-Zarr fields, and the plane of each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,71 +10,74 @@ from distangle.screen.readers.ngff import NgffImage
 from distangle.screen.roles import Channel, named_channels
 
 
-def choose_fields_channels(fields: Sequence[NgffImage], asked: Sequence[str]) -> list[tuple[str | int, Channel]]:
-    """Return how each channel is found in a field, by label or number.
+def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str]) -> list[tuple[str | int, Channel]]:
+    """Return each selected channel with its label or index in the fields.
 
     Args:
-        fields: Of all plates.
-        asked: `NAME` or `NAME=LABEL`; none for all that most fields have.
+        fields: The fields of all plates.
+        selection: `NAME` or `NAME=LABEL`; empty for the channels of most fields.
 
     Raises:
-        ScreenError: A channel that the plates do not have, or one that is asked for twice.
+        ScreenError: The plates lack a channel, or a channel is selected twice.
     """
     if not fields:
-        return [(name, channel) for name, channel in zip(asked, named_channels(list(asked)), strict=True)]
-    labels, colours = Counter((field.labels, field.colours) for field in fields).most_common(1)[0][0]
+        return [(name, channel) for name, channel in zip(selection, named_channels(list(selection)), strict=True)]
+    labels, colors = Counter((field.labels, field.colors) for field in fields).most_common(1)[0][0]
     has_labels = "" not in labels and len(set(labels)) == len(labels)
     keys: list[str | int] = list(labels) if has_labels else list(range(len(labels)))
     names = list(labels) if has_labels else [str(k + 1) for k in range(len(labels))]
-    if asked:
-        spelling = {name.lower(): k for k, name in enumerate(names)}
-        parts = [item.partition("=") for item in asked]
-        wanted = [(name.strip(), (key or name).strip()) for name, _, key in parts]
-        for _, key in wanted:
-            if key.lower() not in spelling:
-                raise ScreenError(
-                    f"--channels {','.join(asked)}: the plates have no channel {key!r}. {did_you_mean(key, names)}"
-                )
-        places = [spelling[key.lower()] for _, key in wanted]
-        names = [name for name, _ in wanted]
-        if len(set(places)) < len(places) or len(set(names)) < len(names):
-            raise ScreenError(f"--channels {','.join(asked)}: every channel once, with a name of its own.")
-        keys, colours = [keys[k] for k in places], tuple(colours[k] for k in places)
-    known = named_channels(names)
-    shown = [c.model_copy(update={"colour": colour}) if colour else c for c, colour in zip(known, colours, strict=True)]
-    return list(zip(keys, shown, strict=True))
+    if selection:
+        index_of = {name.lower(): k for k, name in enumerate(names)}
+        parts = [item.partition("=") for item in selection]
+        requests = [(name.strip(), (label or name).strip()) for name, _, label in parts]
+        for _, label in requests:
+            if label.lower() not in index_of:
+                message = f"--channels {','.join(selection)}: the plates have no channel {label!r}. "
+                raise ScreenError(message + did_you_mean(label, names))
+        positions = [index_of[label.lower()] for _, label in requests]
+        names = [name for name, _ in requests]
+        if len(set(positions)) < len(positions) or len(set(names)) < len(names):
+            raise ScreenError(f"--channels {','.join(selection)}: list every channel once, with a unique name.")
+        keys, colors = [keys[k] for k in positions], tuple(colors[k] for k in positions)
+    defaults = named_channels(names)
+    channels = [
+        c.model_copy(update={"colour": color}) if color else c for c, color in zip(defaults, colors, strict=True)
+    ]
+    return list(zip(keys, channels, strict=True))
 
 
 def add_fields(
     result: ReaderResult,
-    read: Sequence[tuple[SiteRecord, NgffImage]],
+    fields: Sequence[tuple[SiteRecord, NgffImage]],
     channels: Sequence[tuple[str | int, Channel]],
     request: IndexOptions,
 ) -> None:
-    """Give every field its plane per channel; refuse fields with none or several.
+    """Set the plane of each channel; refuse fields with none or several.
 
     Args:
-        result: Gets the entries and the refusals.
-        read: Fields and their entries, whose paths and pages are rewritten.
-        channels: From `choose_fields_channels`.
-        request: For the plane and the time that it asks for.
+        result: Receives the entries and the refusals.
+        fields: Entries and their fields; paths and pages of the entries are set.
+        channels: From `choose_field_channels`.
+        request: Supplies plane and time.
     """
     keys = [key for key, _ in channels]
-    names = [_said(key) for key in keys]
-    planes = read_planes(request.planes, [(channel.name, _said(key)) for key, channel in channels])
-    wanted = [(planes.get(name, planes.get("", "")), request.time) for name in names]
-    for entry, field in read:
+    names = [_key_label(key) for key in keys]
+    plane_of = read_planes(request.planes, [(channel.name, _key_label(key)) for key, channel in channels])
+    requests = [(plane_of.get(name, plane_of.get("", "")), request.time) for name in names]
+    for entry, field in fields:
         try:
-            positions = [_position(field, plane, time) for plane, time in wanted]
+            positions = [_position(field, plane, time) for plane, time in requests]
         except ScreenError as error:
-            found = f"{entry.paths[0]}: {error}"
-            fix = "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project first."
+            description = f"{entry.paths[0]}: {error}"
+            fix = (
+                "Choose by number from 1, such as --plane 2 or --plane DNA=3,actin=5, and --time 1; or project planes."
+            )
             result.problems.append(
-                entry.problem("several planes or times", found=found, expected="one plane per channel", fix=fix)
+                entry.problem("several planes or times", found=description, expected="one plane per channel", fix=fix)
             )
             continue
-        at = [_place(key, field) for key in keys]
-        missing = [name for name, k in zip(names, at, strict=True) if k < 0]
+        indices = [_channel_index(key, field) for key in keys]
+        missing = [name for name, k in zip(names, indices, strict=True) if k < 0]
         if missing:
             result.problems.append(
                 entry.problem(
@@ -87,35 +90,35 @@ def add_fields(
             )
             continue
         entry.paths = (entry.paths[0],) * len(keys)
-        pages = [field.page(c=k, **position) for k, position in zip(at, positions, strict=True)]
+        pages = [field.page(c=k, **position) for k, position in zip(indices, positions, strict=True)]
         entry.pages = (-1,) * len(keys) if field.n_planes == 1 else tuple(pages)
         result.entries.append(entry)
 
 
 def _position(field: NgffImage, plane: str, time: str) -> dict[str, int]:
-    """Return plane and time of a channel, from 0.
+    """Return the index of plane and time of a channel.
 
     Raises:
-        ScreenError: There are several and none was asked for, or there are not so many.
+        ScreenError: There are several and none is selected, or the selected number is too large.
     """
     position: dict[str, int] = {}
-    for axis, asked, flag in (("z", plane, "--plane"), ("t", time, "--time")):
+    for axis, value, flag in (("z", plane, "--plane"), ("t", time, "--time")):
         size = field.sizes.get(axis, 1)
-        if not asked and size != 1:
+        if not value and size != 1:
             raise ScreenError(
-                f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.several.items())}"
+                f"several planes or times: {', '.join(f'{name} = {n}' for name, n in field.repeated_axes.items())}"
             )
-        if asked and not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= size):
-            raise ScreenError(f"{axis} = {size}, and {flag} {asked}")
-        position[axis] = int(asked or "1") - 1
+        if value and not (value.isascii() and value.isdigit() and 1 <= int(value) <= size):
+            raise ScreenError(f"axis {axis} has length {size}, and {flag} is {value}")
+        position[axis] = int(value or "1") - 1
     return position
 
 
-def _place(key: str | int, field: NgffImage) -> int:
+def _channel_index(key: str | int, field: NgffImage) -> int:
     if isinstance(key, str):
         return field.labels.index(key) if key in field.labels else -1
     return key if key < len(field.labels) else -1
 
 
-def _said(key: str | int) -> str:
+def _key_label(key: str | int) -> str:
     return key if isinstance(key, str) else str(key + 1)

@@ -9,74 +9,78 @@ from distangle.screen.problems import Problem
 from distangle.screen.roles import Role, role_of
 from distangle.screen.source_tables import SourceTable, with_columns
 
-_BETWEEN = "|"  # of the values of several rows of one table
-_LISTED = 5
+_SEPARATOR = "|"  # between values of several rows
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbations:
-    """What tables say of the perturbations of a screen.
+    """Metadata of the perturbations of a screen.
 
     Attributes:
-        tables: Each with one row per perturbation.
-        column: That names it.
-        remarks: On values that differ.
-        two_roles: Perturbation to what its rows say, where they give it several roles.
+        tables: Tables with one row per perturbation.
+        column: Column of the perturbation.
+        warnings: Warnings about values that differ.
+        two_roles: Rows of each perturbation with several roles, as text.
     """
 
     tables: tuple[SourceTable, ...]
     column: str
-    remarks: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
     two_roles: Mapping[str, str]
 
     def join(self, table: SourceTable) -> SourceTable:
         """Add new columns to a table of wells; fill empty cells of existing ones.
 
-        JUMP's `crispr.csv` and `orf.csv` both say `Metadata_Symbol`, each of its own perturbations.
+        JUMP's `crispr.csv` and `orf.csv` share `Metadata_Symbol`, each for different perturbations.
         """
         for other in self.tables:
-            table = _joined(table, other, self.column)
+            table = _join_columns(table, other, self.column)
         return table
 
 
 def read_perturbations(
     tables: Sequence[SourceTable], column: str, *, names: Iterable[str], role_columns: Sequence[str]
 ) -> Perturbations:
-    """Bring the rows of every perturbation together.
+    """Merge the rows of every perturbation.
 
-    Rows of one table that differ have their values joined by `|`, as those of a compound with two targets. Of several
-    tables the first one counts. A perturbation whose rows tell of several roles has none.
+    Values that differ within a table are joined by `|`, such as two targets of a compound. If tables differ, the first
+    one is used. A perturbation with several roles is refused.
 
     Args:
-        tables: Those that lack `column` are left out, with a remark.
-        column: Of the perturbation.
-        names: The perturbations of the screen: nothing is said of others.
-        role_columns: Columns with a role, the one that counts first; case does not matter.
+        tables: The tables; those without `column` are skipped with a warning.
+        column: Column of the perturbation.
+        names: Perturbations of the screen; there is no warning about others.
+        role_columns: Columns of the role, in order of precedence; case does not matter.
     """
-    here = {name.strip() for name in names}
-    remarks = [_without_column(table, column) for table in tables if column not in table.columns]
+    screen_names = {name.strip() for name in names}
+    warnings = [_missing_column_warning(table, column) for table in tables if column not in table.columns]
     tables = [table for table in tables if column in table.columns]
     roles: dict[str, dict[Role, str]] = defaultdict(dict)
     merged: list[SourceTable] = []
-    first: dict[tuple[str, str], tuple[str, str]] = {}
+    first_values: dict[tuple[str, str], tuple[str, str]] = {}
     for table in tables:
-        groups = _rows_of(table, column)
+        groups = _group_rows(table, column)
         for name, rows in groups.items():
-            if name in here and name:
+            if name in screen_names and name:
                 for line, row in rows:
                     role = _role(table, row, role_columns)
                     if role is not None:
                         roles[name].setdefault(role, f"{table.path.name} line {line}")
-        kept, remark = _merge(table, column, groups, here, but=role_columns)
-        remarks += remark
-        remarks += _against_others(kept, column, here, first, but=role_columns)
-        merged.append(kept)
-    several = {name: told for name, told in roles.items() if len(told) > 1}
-    said = {name: ", ".join(f"{role} in {place}" for role, place in told.items()) for name, told in several.items()}
-    return Perturbations(tables=tuple(merged), column=column, remarks=tuple(remarks), two_roles=said)
+        merged_table, new_warnings = _merge(table, column, groups, screen_names, ignored_columns=role_columns)
+        warnings += new_warnings
+        warnings += _table_contradictions(
+            merged_table, column, screen_names, first_values, ignored_columns=role_columns
+        )
+        merged.append(merged_table)
+    conflicting = {name: places for name, places in roles.items() if len(places) > 1}
+    descriptions = {
+        name: ", ".join(f"{role} in {place}" for role, place in places.items()) for name, places in conflicting.items()
+    }
+    return Perturbations(tables=tuple(merged), column=column, warnings=tuple(warnings), two_roles=descriptions)
 
 
-def _rows_of(table: SourceTable, column: str) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
+def _group_rows(table: SourceTable, column: str) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
     at = table.position(column)
     groups: dict[str, list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
     for line, row in zip(table.lines, table.rows, strict=True):
@@ -88,136 +92,144 @@ def _merge(
     table: SourceTable,
     column: str,
     groups: Mapping[str, list[tuple[int, tuple[str, ...]]]],
-    here: set[str],
+    screen_names: set[str],
     *,
-    but: Sequence[str],
+    ignored_columns: Sequence[str],
 ) -> tuple[SourceTable, list[Problem]]:
-    silent = {name.lower() for name in (*but, column)}
+    ignored = {name.lower() for name in (*ignored_columns, column)}
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
-    differ: dict[str, str] = {}  # perturbation to what differs
+    contradictions: dict[str, str] = {}  # perturbation to what differs
     nameless: list[int] = []
-    for name, members in groups.items():
-        told = [
-            tuple(dict.fromkeys(cell.strip() for _, row in members for cell in [row[k]] if cell.strip()))
+    for name, named_rows in groups.items():
+        values_of = [
+            tuple(dict.fromkeys(cell.strip() for _, row in named_rows for cell in [row[k]] if cell.strip()))
             for k in range(len(table.columns))
         ]
-        if not name and any(len(values) > 1 for values in told):
-            nameless = [line for line, _ in members]  # which of them a well without a name is cannot be known
+        if not name and any(len(values) > 1 for values in values_of):
+            nameless = [line for line, _ in named_rows]  # a well without a name fits all of them
             continue
-        joined = (
-            next(iter(values), "") if title.lower() in silent else _BETWEEN.join(values)
-            for title, values in zip(table.columns, told, strict=True)
+        cells = (
+            next(iter(values), "") if title.lower() in ignored else _SEPARATOR.join(values)
+            for title, values in zip(table.columns, values_of, strict=True)
         )
-        rows.append(tuple(joined) if len(members) > 1 else members[0][1])
-        lines.append(members[0][0])
-        apart = [
+        rows.append(tuple(cells) if len(named_rows) > 1 else named_rows[0][1])
+        lines.append(named_rows[0][0])
+        differences = [
             f"{title} {' and '.join(values[:3])}"
-            for title, values in zip(table.columns, told, strict=True)
-            if len(values) > 1 and title.lower() not in silent
+            for title, values in zip(table.columns, values_of, strict=True)
+            if len(values) > 1 and title.lower() not in ignored
         ]
-        if apart and name in here:
-            differ[name] = f"{name}: {'; '.join(apart)} (lines {', '.join(str(line) for line, _ in members[:5])})"
-    fix = f"Nothing, if all of them are true: they are kept with {_BETWEEN!r} between; else take the wrong rows out."
-    remarks = _differences(table, "several rows of one perturbation", differ, "one row, or one value", fix)
-    if nameless and "" in here:
-        remarks.append(
+        if differences and name in screen_names:
+            contradictions[name] = (
+                f"{name}: {'; '.join(differences)} (lines {', '.join(str(line) for line, _ in named_rows[:5])})"
+            )
+    fix = (
+        f"No action needed if all values are true: they are joined by {_SEPARATOR!r}. Otherwise remove the wrong rows."
+    )
+    warnings = _difference_warning(
+        table, "several rows of one perturbation", contradictions, "one row, or one value", fix
+    )
+    if nameless and "" in screen_names:
+        warnings.append(
             Problem(
                 severity="warning",
                 kind="several rows without a perturbation",
                 file=table.path.name,
-                row=", ".join(map(str, nameless[:_LISTED])),
-                found=f"{len(nameless)} rows with an empty {column!r} that differ",
-                expected="one, for the wells without a name",
-                fix="Name them, here and in the tables of wells; none of them was taken.",
+                row=", ".join(map(str, nameless[:_MAX_LISTED])),
+                found=f"{len(nameless)} different rows with an empty {column!r}",
+                expected="one row for wells without a name",
+                fix="Fill in the names, here and in the tables of wells; these rows were not used.",
                 count=len(nameless),
             )
         )
-    return dataclasses.replace(table, rows=tuple(rows), lines=tuple(lines)), remarks
+    return dataclasses.replace(table, rows=tuple(rows), lines=tuple(lines)), warnings
 
 
-def _against_others(
+def _table_contradictions(
     table: SourceTable,
     column: str,
-    here: set[str],
-    first: dict[tuple[str, str], tuple[str, str]],
+    screen_names: set[str],
+    first_values: dict[tuple[str, str], tuple[str, str]],
     *,
-    but: Sequence[str],
+    ignored_columns: Sequence[str],
 ) -> list[Problem]:
-    """Report what a table says unlike one before it.
+    """Report values of a table that differ from earlier tables.
 
-    `first` keeps who said what first.
+    `first_values` is updated with the first value of each perturbation and column.
     """
-    silent = {name.lower() for name in (*but, column)}
-    at = table.position(column)
-    differ: dict[str, str] = {}
+    ignored = {name.lower() for name in (*ignored_columns, column)}
+    column_index = table.position(column)
+    contradictions: dict[str, str] = {}
     for row in table.rows:
-        name = row[at].strip()
-        if name not in here:
+        name = row[column_index].strip()
+        if name not in screen_names:
             continue
-        apart = []
+        differences = []
         for title, cell in zip(table.columns, row, strict=True):
             value = cell.strip()
-            if not value or title.lower() in silent:
+            if not value or title.lower() in ignored:
                 continue
-            before, file = first.setdefault((name, title), (value, table.path.name))
-            if before != value:
-                apart.append(f"{title} {value} here, {before} in {file}")
-        if apart:
-            differ[name] = f"{name}: {'; '.join(apart)}"
-    fix = "Make the tables agree: the first one was taken."
-    return _differences(table, "tables of perturbations differ", differ, "one value in all tables", fix)
+            first_value, file = first_values.setdefault((name, title), (value, table.path.name))
+            if first_value != value:
+                differences.append(f"{title} {value} here, {first_value} in {file}")
+        if differences:
+            contradictions[name] = f"{name}: {'; '.join(differences)}"
+    fix = "Make the tables agree: the first one was used."
+    return _difference_warning(table, "perturbation tables differ", contradictions, "one value in all tables", fix)
 
 
-def _differences(table: SourceTable, kind: str, differ: Mapping[str, str], expected: str, fix: str) -> list[Problem]:
-    if not differ:
+def _difference_warning(
+    table: SourceTable, kind: str, contradictions: Mapping[str, str], expected: str, fix: str
+) -> list[Problem]:
+    if not contradictions:
         return []
-    listed = list(differ.values())
+    descriptions = list(contradictions.values())
     return [
         Problem(
             severity="warning",
             kind=kind,
             file=table.path.name,
-            found=" | ".join(listed[:_LISTED]) + (" | ..." if len(listed) > _LISTED else ""),
+            found=" | ".join(descriptions[:_MAX_LISTED]) + (" | ..." if len(descriptions) > _MAX_LISTED else ""),
             expected=expected,
             fix=fix,
-            count=len(differ),
+            count=len(contradictions),
         )
     ]
 
 
 def _role(table: SourceTable, row: tuple[str, ...], role_columns: Sequence[str]) -> Role | None:
     lowered = {name.lower(): k for k, name in reversed(list(enumerate(table.columns)))}
-    words = [row[lowered[name.lower()]].strip() for name in role_columns if name.lower() in lowered]
-    role = role_of(next((word for word in words if word), ""))
+    values = [row[lowered[name.lower()]].strip() for name in role_columns if name.lower() in lowered]
+    role = role_of(next((word for word in values if word), ""))
     return None if role in (None, Role.UNKNOWN) else role
 
 
-def _without_column(table: SourceTable, column: str) -> Problem:
+def _missing_column_warning(table: SourceTable, column: str) -> Problem:
     return Problem(
         severity="warning",
         kind="table not read",
         file=table.path.name,
         found=f"{table.n_rows} rows without a column {column!r}",
-        expected=f"the column of the tables of wells, {column!r}",
-        fix="Rename its column of perturbations so, or name the one that both have: --map perturbation=COLUMN.",
+        expected=f"{column!r}, the perturbation column of the tables of wells",
+        fix="Rename its perturbation column, or name one that both tables have: --map perturbation=COLUMN.",
     )
 
 
-def _joined(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
-    new = [name for name in other.columns if name not in table.columns]
-    wide = with_columns(table, new, lambda _: ("",) * len(new))
-    at, key = wide.position(column), other.position(column)
-    fill = [(wide.position(name), other.position(name)) for name in other.columns if name != column]
+def _join_columns(table: SourceTable, other: SourceTable, column: str) -> SourceTable:
+    new_columns = [name for name in other.columns if name not in table.columns]
+    wide = with_columns(table, new_columns, lambda _: ("",) * len(new_columns))
+    column_index, key = wide.position(column), other.position(column)
+    cell_pairs = [(wide.position(name), other.position(name)) for name in other.columns if name != column]
     row_of = {row[key].strip(): row for row in other.rows}
 
-    def filled(row: tuple[str, ...]) -> tuple[str, ...]:
-        known = row_of.get(row[at].strip())
-        if known is None:
+    def fill_row(row: tuple[str, ...]) -> tuple[str, ...]:
+        values = row_of.get(row[column_index].strip())
+        if values is None:
             return row
         cells = list(row)
-        for here, there in fill:
-            cells[here] = cells[here] if cells[here].strip() else known[there]
+        for target, source in cell_pairs:
+            cells[target] = cells[target] if cells[target].strip() else values[source]
         return tuple(cells)
 
-    return dataclasses.replace(wide, rows=tuple(filled(row) for row in wide.rows))
+    return dataclasses.replace(wide, rows=tuple(fill_row(row) for row in wide.rows))

@@ -1,4 +1,4 @@
-"""Read RxRx1, RxRx2 and RxRx3: their tables, and one PNG per channel."""
+"""Read RxRx1, RxRx2 and RxRx3: tables, and one PNG per channel."""
 
 import dataclasses
 import posixpath
@@ -23,7 +23,7 @@ from distangle.screen.readers.wells.join_metadata import FETCH, Mismatches, Unma
 from distangle.screen.readers.wells.shift import PlateShift
 from distangle.screen.roles import Channel
 
-# Colours of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
+# Colors of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
 CHANNELS = (
     Channel(name="nuclei", stain="Hoechst 33342", organelle="nuclei", colour="#1300F9"),
     Channel(name="ER", stain="concanavalin A", organelle="endoplasmic reticulum", colour="#2AFF1F"),
@@ -37,23 +37,23 @@ CHANNELS = (
 def find_rxrx1(request: IndexOptions) -> ReaderResult:
     """Find the sites of RxRx1 in its tables and folders.
 
-    Tables: any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
+    The tables are any of Kaggle's `train.csv`, `test.csv`, `train_controls.csv`, `test_controls.csv` (integers or
     names for the siRNA), or the official `metadata.csv` of RxRx1, RxRx2 or RxRx3 (their `treatment` is the
-    perturbation; gene, dose and the rest are extra columns). Images: `<experiment>/Plate<p>/<well>_s<s>_w<c>.png`
-    under `train/`, `test/`, `images/` or the source itself.
+    perturbation; gene, dose and the rest are extra columns). The images are
+    `<experiment>/Plate<p>/<well>_s<s>_w<c>.png` under `train/`, `test/`, `images/` or the source itself.
 
     Raises:
-        ScreenError: No table, a column missing, or two codings of the siRNA.
+        ScreenError: There is no table, a column is missing, or the siRNA has two codings.
     """
     if not request.source.is_dir():
-        raise ScreenError(f"{request.source} is no folder. Expected the folder of RxRx1's images and tables.")
+        raise ScreenError(f"{request.source} is not a folder. Expected the folder of RxRx1's images and tables.")
     tables = read_tables(request.tables or request.source, missing=request.missing)
     extra = extra_columns(tables)
     rows, problems = read_rows(tables, extra)
     coding = coding_of(rows)
     n_rows = sum(table.n_rows for table in tables)
-    rows, refused = drop_duplicates(rows, duplicate_fix="Keep one row per well.")
-    problems += refused
+    rows, refusals = drop_duplicates(rows, duplicate_fix="Keep one row per well.")
+    problems += refusals
     result = ReaderResult(
         source=request.source,
         channels=CHANNELS,
@@ -65,16 +65,16 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
         result.entries, result.problems, result.n_found = rows, problems, n_rows
         result.extra_columns, result.tables = extra, paths
         return result
-    sites, remarks = list_images(request.source)
-    result.entries, result.n_found, result.key_columns = [_entry_of(site) for site in sites], len(sites), _KEYS
+    sites, warnings = list_images(request.source)
+    result.entries, result.n_found, result.key_columns = [_record_of_site(site) for site in sites], len(sites), _KEYS
     labels = WellMetadata(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
     join_metadata(result, labels, mismatches=_RxRx1Mismatches(sites))
-    result.problems += remarks
+    result.problems += warnings
     return result
 
 
-def _entry_of(site: RxRx1Site) -> SiteRecord:
-    """Return the entry of a site by its folder; a missing channel has no path."""
+def _record_of_site(site: RxRx1Site) -> SiteRecord:
+    """Return the record of a site; a missing channel has no path."""
     return SiteRecord(
         experiment=site.experiment,
         plate=site.plate,
@@ -86,48 +86,52 @@ def _entry_of(site: RxRx1Site) -> SiteRecord:
 
 
 class _RxRx1Mismatches(Mismatches):
-    """Refuses sites and rows in the words of RxRx1's folders."""
+    """Refusals worded for the folders of RxRx1."""
 
     may_count_from_zero = False
 
     def __init__(self, sites: Sequence[RxRx1Site]) -> None:
         self._site_of = {(site.folder, site.well, site.site): site for site in sites}
-        self._above = {"/".join(site.folder.split("/")[:-2]) for site in sites}
+        self._parents = {"/".join(site.folder.split("/")[:-2]) for site in sites}
 
-    def of_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
-        """Refuse a site that lacks a channel or has one twice."""
+    def check_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
+        """Refuse a site with a missing or duplicate channel."""
         files = self._site_of[_folder_of(site), site.well, site.site]
-        problem = _wrong_site(files, dataclasses.replace(row, well=site.well, site=site.site))
+        problem = _channel_problem(files, dataclasses.replace(row, well=site.well, site=site.site))
         return None if problem is None else dataclasses.replace(problem, file=files.folder)
 
-    def of_shifted_plate(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
-        """Name the row, as the tables of RxRx1 are what is mended."""
-        return super().of_shifted_plate(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
+    def shifted_plate_problem(self, site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
+        """Refuse the row, because the table of RxRx1 must be corrected."""
+        return super().shifted_plate_problem(dataclasses.replace(row, well=site.well, site=site.site), row, shift)
 
-    def without_row(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
-        """Refuse sites without a row; one refusal stands for a plate without any."""
+    def missing_row_problems(self, sites: Sequence[UnmatchedSite]) -> list[Problem]:
+        """Refuse sites without a row; combine the refusals of a plate without rows."""
         by_plate: dict[tuple[str, str], list[UnmatchedSite]] = defaultdict(list)
-        for one in sites:
-            by_plate[one.site.experiment, one.site.plate].append(one)
+        for unmatched in sites:
+            by_plate[unmatched.site.experiment, unmatched.site.plate].append(unmatched)
         problems: list[Problem] = []
-        for held in by_plate.values():
+        for plate_sites in by_plate.values():
             expected = "a row in a table"
-            refused = [
+            refusals = [
                 dataclasses.replace(
-                    one.site.problem("no table row", found=one.found, expected=expected, fix=one.fix(_ADD_TABLE)),
-                    file=_folder_of(one.site),
+                    unmatched.site.problem(
+                        "no table row", found=unmatched.description, expected=expected, fix=unmatched.fix(_ADD_TABLE)
+                    ),
+                    file=_folder_of(unmatched.site),
                 )
-                for one in held
+                for unmatched in plate_sites
             ]
-            if not any(one.plate_has_rows or one.was_refused for one in held):
-                found = f"images of the whole plate ({len(held)} sites)"
-                refused = [dataclasses.replace(refused[0], well="", site="", found=found, count=len(held))]
-            problems += refused
+            if not any(unmatched.plate_has_rows or unmatched.was_refused for unmatched in plate_sites):
+                description = f"images of the whole plate ({len(plate_sites)} sites)"
+                refusals = [
+                    dataclasses.replace(refusals[0], well="", site="", found=description, count=len(plate_sites))
+                ]
+            problems += refusals
         return problems
 
-    def without_images(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
-        """Refuse rows without images, and name the files that they should have."""
-        folder = _expected_folder(rows[0], self._above)
+    def missing_image_problems(self, rows: Sequence[SiteRecord], advice: str, *, is_whole_plate: bool) -> list[Problem]:
+        """Refuse rows without images; name the expected files."""
+        folder = _expected_folder(rows[0], self._parents)
         if not is_whole_plate:
             return [
                 row.problem(
@@ -138,7 +142,7 @@ class _RxRx1Mismatches(Mismatches):
                 )
                 for row in rows
             ]
-        (problem,) = super().without_images(rows, advice, is_whole_plate=True)
+        (problem,) = super().missing_image_problems(rows, advice, is_whole_plate=True)
         tables = ", ".join(sorted({row.table for row in rows}))
         return [dataclasses.replace(problem, file=tables, site="", expected=f"{folder}/...")]
 
@@ -147,7 +151,7 @@ def _folder_of(entry: SiteRecord) -> str:
     return posixpath.dirname(entry.paths[0])
 
 
-def _wrong_site(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
+def _channel_problem(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
     numbers = range(1, len(CHANNELS) + 1)
     missing = [c for c in numbers if c not in site.files]
     if missing:
@@ -159,19 +163,19 @@ def _wrong_site(site: RxRx1Site, entry: SiteRecord) -> Problem | None:
             expected="channels 1, 2, 3, 4, 5, 6",
             fix=f"Copy {names} and index again.",
         )
-    if site.taken:
-        names = ", ".join(dict.fromkeys(site.taken))
+    if site.duplicates:
+        names = ", ".join(dict.fromkeys(site.duplicates))
         return entry.problem(
             "two files for a channel", found=names, expected="one file per channel", fix="Keep one of them."
         )
     return None
 
 
-def _expected_folder(row: SiteRecord, above: set[str]) -> str:
-    """Return where the images of a row should lie: beside others, or as Kaggle's."""
+def _expected_folder(row: SiteRecord, parents: set[str]) -> str:
+    """Return the expected folder of a row: next to other images, or as on Kaggle."""
     split = row.split if row.split in SPLITS else "images"
-    above = above or {split}
-    top = split if split in above else min(above)
+    parents = parents or {split}
+    top = split if split in parents else min(parents)
     return f"{top}/{row.experiment}/Plate{row.plate}".removeprefix("/")
 
 

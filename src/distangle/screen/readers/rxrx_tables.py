@@ -1,7 +1,4 @@
-"""The folders of RxRx1: one listing per plate, no file opened.
-
-Read the tables of RxRx1, RxRx2 and RxRx3.
-"""
+"""Read the tables of RxRx1, RxRx2 and RxRx3, and list their image files."""
 
 import dataclasses
 import re
@@ -17,7 +14,7 @@ from distangle.screen.readers.wells.origin import require_base_one
 from distangle.screen.roles import ROLE_WORDS, Role, role_of
 from distangle.screen.source_tables import SourceTable, read_table, require_columns
 
-SPLITS = ("train", "test", "images")  # folders that may stand between the source and its experiments
+SPLITS = ("train", "test", "images")  # optional folders between the source and its experiments
 
 _PLATE = re.compile(r"plate0*([0-9]+)", re.IGNORECASE)
 _IMAGE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_s([1-9][0-9]{0,3})_w([1-6])\.png", re.IGNORECASE)
@@ -29,7 +26,7 @@ SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, sit
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class RxRx1Site:
-    """Files of one site; `taken` names files of a channel that is there twice."""
+    """Files of one site; `duplicates` lists files of a channel with several."""
 
     folder: str
     experiment: str
@@ -37,31 +34,31 @@ class RxRx1Site:
     well: str
     site: int
     files: dict[int, str] = dataclasses.field(default_factory=dict)
-    taken: list[str] = dataclasses.field(default_factory=list)
+    duplicates: list[str] = dataclasses.field(default_factory=list)
 
 
 def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
-    """List images site by site; report names that are not understood."""
+    """List images by site; report names that are not recognized."""
     sites: dict[SiteKey, RxRx1Site] = {}
-    remarks: list[Problem] = []
+    warnings: list[Problem] = []
     for split in (*SPLITS, ""):
-        for experiment in _folders(source, split, remarks):
+        for experiment in _folders(source, split, warnings):
             if not split and experiment in SPLITS:
                 continue
             if not experiment.isprintable():
-                remarks.append(
+                warnings.append(
                     unmatched_names(f"{split}/{experiment}", experiment, "a printable name such as HUVEC-01")
                 )
                 continue
-            above = f"{split}/{experiment}" if split else experiment
-            for name in _folders(source, above, remarks):
+            parent = f"{split}/{experiment}" if split else experiment
+            for name in _folders(source, parent, warnings):
                 match = _PLATE.fullmatch(name)
                 if match is not None:
                     plate = (experiment, str(int(match[1])))
-                    _list_plate(source, f"{above}/{name}", plate, sites, remarks)
-                elif _has_images(source, f"{above}/{name}"):
-                    remarks.append(unmatched_names(f"{above}/{name}", name, _EXPECTED))
-    return list(sites.values()), remarks
+                    _list_plate(source, f"{parent}/{name}", plate, sites, warnings)
+                elif _has_images(source, f"{parent}/{name}"):
+                    warnings.append(unmatched_names(f"{parent}/{name}", name, _EXPECTED))
+    return list(sites.values()), warnings
 
 
 def _list_plate(
@@ -69,11 +66,11 @@ def _list_plate(
     folder: str,
     plate: tuple[str, str],
     sites: dict[SiteKey, RxRx1Site],
-    remarks: list[Problem],
+    warnings: list[Problem],
 ) -> None:
-    for name, is_folder in scan(source, folder, remarks):
+    for name, is_folder in scan(source, folder, warnings):
         if is_folder and not name.startswith(".") and _has_images(source, f"{folder}/{name}"):
-            remarks.append(unmatched_names(f"{folder}/{name}", name, "images in the folder of their plate"))
+            warnings.append(unmatched_names(f"{folder}/{name}", name, "images in the folder of their plate"))
             continue
         match = _IMAGE.fullmatch(name)
         position = split_well(match[1]) if match else None
@@ -82,32 +79,32 @@ def _list_plate(
         if match is None or position is None:
             if IMAGE_EXTENSIONS.fullmatch(name):
                 expected = "<well>_s<site>_w<channel 1-6>.png, such as B03_s1_w1.png"
-                remarks.append(unmatched_names(f"{folder}/{name}", name, expected))
+                warnings.append(unmatched_names(f"{folder}/{name}", name, expected))
             continue
         key = (folder, *plate, well_name(*position), int(match[2]))
         site = sites.get(key)
         if site is None:
             site = sites[key] = RxRx1Site(folder=folder, experiment=key[1], plate=key[2], well=key[3], site=key[4])
         if int(match[3]) in site.files:
-            site.taken += [site.files[int(match[3])], name]
+            site.duplicates += [site.files[int(match[3])], name]
         site.files.setdefault(int(match[3]), name)
 
 
-def _folders(source: AnyPath, folder: str, remarks: list[Problem]) -> Iterator[str]:
-    # The depth is fixed at three, so a link to a folder above cannot lead round in a circle.
-    strays: list[str] = []
-    for name, is_folder in scan(source, folder, remarks, may_lack=folder in SPLITS):
+def _folders(source: AnyPath, folder: str, warnings: list[Problem]) -> Iterator[str]:
+    # The depth is fixed at three, so a link to a parent folder cannot cause a loop.
+    stray_images: list[str] = []
+    for name, is_folder in scan(source, folder, warnings, may_lack=folder in SPLITS):
         if is_folder and not name.startswith("."):
             yield name
         elif not is_folder and IMAGE_EXTENSIONS.fullmatch(name):
-            strays.append(name)
-    if strays:
-        listed = ", ".join(strays[:5]) + (", ..." if len(strays) > 5 else "")
-        remarks.append(unmatched_names(folder or ".", listed, _EXPECTED, count=len(strays)))
+            stray_images.append(name)
+    if stray_images:
+        names = ", ".join(stray_images[:5]) + (", ..." if len(stray_images) > 5 else "")
+        warnings.append(unmatched_names(folder or ".", names, _EXPECTED, count=len(stray_images)))
 
 
 def _has_images(source: AnyPath, folder: str) -> bool:
-    """Whether a folder of another name holds images, or plates with some."""
+    """Test whether a folder contains images or plate folders."""
     return any(
         _PLATE.fullmatch(name) if is_folder else IMAGE_EXTENSIONS.fullmatch(name)
         for name, is_folder in scan(source, folder, [])
@@ -121,70 +118,72 @@ _KAGGLE = {
     "test_controls.csv": "test",
 }
 _OFFICIAL = ("metadata.csv", "rxrx2-metadata.csv", "metadata_rxrx3.csv", "metadata_rxrx3_core.csv")
-_ALSO = {"experiment_name": "experiment", "address": "well", "treatment": "sirna"}  # of RxRx3, and of RxRx2
-_READ = ("cell_type", "dataset", "experiment", "plate", "well", "site", "well_type", "sirna")
-_UNTREATED = frozenset({"1138", "UNTREATED", "EMPTY", "EMPTY_control"})  # v1, v2, the official tables of 1 and 3
-_UNTOLD = frozenset({"CRISPR_control"})  # RxRx3 does not say of which kind
-_IDS = ("id_code", "well_id", "site_id")
-_ID = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0-9]+)(?:_(?P<site>[0-9]+))?")
+_ALIASES = {"experiment_name": "experiment", "address": "well", "treatment": "sirna"}  # of RxRx3, and of RxRx2
+_SITE_COLUMNS = ("cell_type", "dataset", "experiment", "plate", "well", "site", "well_type", "sirna")
+_NEGATIVE_CONTROLS = frozenset(
+    {"1138", "UNTREATED", "EMPTY", "EMPTY_control"}
+)  # v1, v2, the official tables of 1 and 3
+_UNSPECIFIED_CONTROLS = frozenset({"CRISPR_control"})  # RxRx3 does not contain the kind of control
+_ID_COLUMNS = ("id_code", "well_id", "site_id")
+_ID_REGEX = re.compile(r"(?P<experiment>.+)_(?P<plate>[0-9]+)_(?P<well>[A-Za-z]{1,2}[0-9]+)(?:_(?P<site>[0-9]+))?")
 
 
-def read_tables(place: AnyPath, *, missing: Collection[str] = ()) -> list[SourceTable]:
-    """Read all tables of a folder, or one; columns get the names of RxRx1.
+def read_tables(path: AnyPath, *, missing: Collection[str] = ()) -> list[SourceTable]:
+    """Read all tables of a folder, or one; rename columns to those of RxRx1.
 
     Args:
-        place: The folder, or one table.
-        missing: Words that stand for a missing value.
+        path: The folder, or one table.
+        missing: Spellings of a missing value.
 
     Raises:
-        ScreenError: There is none, there are two kinds of them, or a column is missing.
+        ScreenError: There is no table, there are tables of two kinds, or a column is missing.
     """
-    known = (*_KAGGLE, *_OFFICIAL)
-    folder, names = (place.parent, (place.name,)) if place.is_file() else (place, known)
-    there = [name for name in names if name in known and (folder / name).is_file()]
-    if not there:
+    known_names = (*_KAGGLE, *_OFFICIAL)
+    folder, names = (path.parent, (path.name,)) if path.is_file() else (path, known_names)
+    existing = [name for name in names if name in known_names and (folder / name).is_file()]
+    if not existing:
         raise ScreenError(
-            f"No table of RxRx1 in {place}: expected any of {', '.join(known)}. Name its folder: --tables FOLDER."
+            f"No table of RxRx1 in {path}: expected any of {', '.join(known_names)}. Name the folder: --tables FOLDER."
         )
-    official = [name for name in there if name in _OFFICIAL]
-    if official and len(there) > 1:
-        other = next(name for name in there if name != official[-1])
+    official = [name for name in existing if name in _OFFICIAL]
+    if official and len(existing) > 1:
+        other = next(name for name in existing if name != official[-1])
         raise ScreenError(
-            f"{folder} holds both {official[-1]} and {other}: the same wells twice. Keep one kind of table."
+            f"{folder} contains {official[-1]} and {other}, which list the same wells. Keep one kind of table."
         )
-    tables = [_renamed(read_table(folder / name, missing=missing)) for name in there]
+    tables = [_rename_columns(read_table(folder / name, missing=missing)) for name in existing]
     for table in tables:
-        named = () if table.path.name == "test.csv" else ("sirna",)
-        require_columns(table, ("experiment", "plate", "well", *named))
+        required = () if table.path.name == "test.csv" else ("sirna",)
+        require_columns(table, ("experiment", "plate", "well", *required))
     return tables
 
 
-def _renamed(table: SourceTable) -> SourceTable:
-    """Give the columns of RxRx2 and RxRx3 the names of RxRx1."""
-    return dataclasses.replace(table, columns=tuple(_known(table.columns)))
+def _rename_columns(table: SourceTable) -> SourceTable:
+    """Rename the columns of RxRx2 and RxRx3 to those of RxRx1."""
+    return dataclasses.replace(table, columns=tuple(_canonical_names(table.columns)))
 
 
-def _known(columns: Sequence[str]) -> list[str]:
-    return [_ALSO[name] if name in _ALSO and _ALSO[name] not in columns else name for name in columns]
+def _canonical_names(columns: Sequence[str]) -> list[str]:
+    return [_ALIASES[name] if name in _ALIASES and _ALIASES[name] not in columns else name for name in columns]
 
 
 def extra_columns(tables: list[SourceTable]) -> tuple[str, ...]:
-    """Columns that are kept as they are: gene, dose and whatever else a table has."""
-    return tuple(dict.fromkeys(name for table in tables for name in table.columns if name not in _READ))
+    """Return the extra columns, such as gene and dose."""
+    return tuple(dict.fromkeys(name for table in tables for name in table.columns if name not in _SITE_COLUMNS))
 
 
 def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[SiteRecord], list[Problem]]:
-    """Return an entry per row, without images, and refusals of the other rows."""
+    """Return the entries of valid rows, without images, and refusals of the others."""
     rows: list[SiteRecord] = []
     problems: list[Problem] = []
     for table in tables:
         problems += table.ragged_problems()
         position = {name: k for k, name in enumerate(table.columns)}
-        ours = [position.get(name, -1) for name in _READ]
-        theirs = [position.get(name, -1) for name in extra]
+        indices = [position.get(name, -1) for name in _SITE_COLUMNS]
+        extra_indices = [position.get(name, -1) for name in extra]
         split = _KAGGLE.get(table.path.name, "")
         for line, fields in zip(table.lines, table.rows, strict=True):
-            values = ["" if k < 0 else fields[k].strip() for k in ours]
+            values = ["" if k < 0 else fields[k].strip() for k in indices]
             cell_type, dataset, experiment, plate, well, site, well_type, sirna = values
             role = _role(sirna, well_type)
             entry = SiteRecord(
@@ -198,32 +197,34 @@ def read_rows(tables: list[SourceTable], extra: tuple[str, ...]) -> tuple[list[S
                 split=split or dataset,
                 table=table.path.name,
                 line=line,
-                extra=tuple("" if k < 0 else fields[k] for k in theirs),
+                extra=tuple("" if k < 0 else fields[k] for k in extra_indices),
                 fields=fields,
             )
             require_base_one(well, f"{table.path}, line {line}")
-            wrong = _wrong_row(entry, plate, site if "site" in position else None, well_type if role is None else "")
-            wrong = wrong or _contradicted(entry, extra)
-            if wrong is None:
+            problem = _row_problem(
+                entry, plate, site if "site" in position else None, well_type if role is None else ""
+            )
+            problem = problem or _id_problem(entry, extra)
+            if problem is None:
                 rows.append(entry)
             else:
-                problems.append(wrong)
+                problems.append(problem)
     return rows, problems
 
 
 def _role(sirna: str, well_type: str) -> Role | None:
     if well_type:
         return role_of(well_type)
-    if sirna in _UNTREATED:
+    if sirna in _NEGATIVE_CONTROLS:
         return Role.NEGATIVE_CONTROL
-    if sirna in _UNTOLD:
+    if sirna in _UNSPECIFIED_CONTROLS:
         return Role.UNKNOWN
-    # v1 codes 1108 treatments as 0..1107 and 30 positive controls behind them.
+    # v1 codes 1108 treatments as 0..1107, then 30 positive controls.
     is_positive = sirna.isascii() and sirna.isdigit() and 1108 <= int(sirna) <= 1137
     return Role.POSITIVE_CONTROL if is_positive else Role.TREATMENT
 
 
-def _wrong_row(entry: SiteRecord, plate: str, site: str | None, word: str) -> Problem | None:
+def _row_problem(entry: SiteRecord, plate: str, site: str | None, word: str) -> Problem | None:
     if not entry.experiment:
         return entry.problem("no experiment", found="''", expected="a name such as HUVEC-01", fix="Fill it in.")
     if not (plate.isascii() and plate.isdigit()):
@@ -238,16 +239,16 @@ def _wrong_row(entry: SiteRecord, plate: str, site: str | None, word: str) -> Pr
     return None
 
 
-def _contradicted(entry: SiteRecord, names: Sequence[str]) -> Problem | None:
-    """Refuse a row whose id, such as `HUVEC-01_1_B03`, is that of another place."""
+def _id_problem(entry: SiteRecord, names: Sequence[str]) -> Problem | None:
+    """Refuse a row whose id, such as `HUVEC-01_1_B03`, names another well."""
     for name, value in zip(names, entry.extra, strict=True):
-        match = _ID.fullmatch(value.strip()) if name in _IDS else None
+        match = _ID_REGEX.fullmatch(value.strip()) if name in _ID_COLUMNS else None
         if match is None:
             continue
         site = int(match["site"] or 0)
-        said = (match["experiment"], str(int(match["plate"])), split_well(match["well"]))
+        id_place = (match["experiment"], str(int(match["plate"])), split_well(match["well"]))
         is_same_site = not (site and entry.site) or site == entry.site
-        if said != (entry.experiment, entry.plate, split_well(entry.well)) or not is_same_site:
+        if id_place != (entry.experiment, entry.plate, split_well(entry.well)) or not is_same_site:
             return entry.problem(
                 "row contradicts its id",
                 found=f"{name} {value}",
@@ -267,7 +268,7 @@ def coding_of(rows: list[SiteRecord]) -> str:
         v1, v2 = first["integer"], first["name"]
         raise ScreenError(
             f"Two codings of the siRNA: {v1.table} line {v1.line} has {v1.perturbation!r} (integers, Kaggle v1), "
-            f"{v2.table} line {v2.line} has {v2.perturbation!r} (names, v2). Take all tables from one version."
+            f"{v2.table} line {v2.line} has {v2.perturbation!r} (names, v2). Use tables of one version."
         )
     return next(iter(first), "none")
 
@@ -275,15 +276,15 @@ def coding_of(rows: list[SiteRecord]) -> str:
 def detect(source: AnyPath) -> str:
     """Return the name of an RxRx1 table in a folder, or of the table; "" if none."""
     if source.is_file():
-        return source.name if _is_ours(source) else ""
-    return next((name for name in (*_KAGGLE, *_OFFICIAL) if _is_ours(source / name)), "")
+        return source.name if _is_rxrx_table(source) else ""
+    return next((name for name in (*_KAGGLE, *_OFFICIAL) if _is_rxrx_table(source / name)), "")
 
 
-def _is_ours(path: AnyPath) -> bool:
-    """Tell a table of RxRx1 by its name and its columns."""
+def _is_rxrx_table(path: AnyPath) -> bool:
+    """Test whether a file is a table of RxRx1, by its name and columns."""
     if path.name not in (*_KAGGLE, *_OFFICIAL) or not path.is_file():
         return False
-    with path.open("rb") as opened:
-        header = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()[:1]
-    columns = {*_known([name.strip() for line in header for name in line.split(",")])}
+    with path.open("rb") as stream:
+        header = stream.read(4096).decode("utf-8-sig", errors="replace").splitlines()[:1]
+    columns = {*_canonical_names([name.strip() for line in header for name in line.split(",")])}
     return columns >= {"experiment", "plate", "well", *(["sirna"] if path.name in _OFFICIAL else [])}

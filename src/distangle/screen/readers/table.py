@@ -1,4 +1,4 @@
-"""Read any table with a row per site; match its columns by name or option."""
+"""Read any table with a row per site."""
 
 import posixpath
 import re
@@ -14,52 +14,53 @@ from distangle.screen.readers.wells.well_names import resolve_names
 from distangle.screen.roles import named_channels
 from distangle.screen.source_tables import SourceTable, is_table, matching_columns, read_table
 
-_IMAGE = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
+_IMAGE_NAME = re.compile(r"[^.].*\.(png|tiff?)", re.IGNORECASE | re.DOTALL)
 
 
 def find_table(request: IndexOptions) -> ReaderResult:
-    """Find the sites that the rows of a table name.
+    """Find the sites in the rows of a table.
 
-    The source is the table, or the folder its paths start from with one table in it or named by `tables`; several
-    tables with the same columns are read as one.
-    Our columns are found by name, case aside, with or without `Metadata_` before it; `mapping` names others.
-    A mapping to "" says that the table has no such column.
+    The source is the table, or the folder of its relative paths, with the table in it or in `tables`. Several tables
+    with the same columns are read as one. Columns are matched by name, ignoring case and the prefix `Metadata_`;
+    `mapping` assigns others. A mapping to "" states that the table has no such column.
 
     Raises:
-        ScreenError: No single table, or an option that names no column, no role or no perturbation.
+        ScreenError: There is no single table, or an option names an unknown column, role or perturbation.
     """
     source, paths = _locate(request)
     tables = [add_well_column(read_table(path, missing=request.missing), request.mapping) for path in paths]
     if any(set(table.columns) != set(tables[0].columns) for table in tables):
-        raise _several(request.tables or source, paths)
+        raise _several_tables_error(request.tables or source, paths)
     tables = matching_columns(tables)
     table = tables[0]
     column_of = resolve_columns(table, request.mapping)
     names, path_columns = _channels(table, request)
     used = {*column_of.values(), *path_columns}
     extra = tuple(name for name in table.columns if name not in used)
-    problems = [problem for one in tables for problem in one.ragged_problems()]
+    problems = [problem for part in tables for problem in part.ragged_problems()]
     rows: list[tuple[SiteRecord, Problem | None]] = []
-    for one in tables:
-        reader = _Rows(one, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source)
-        rows += [reader.read(line, fields) for line, fields in zip(one.lines, one.rows, strict=True)]
+    for part in tables:
+        reader = _RowReader(
+            part, column_of=column_of, path_columns=path_columns, extra=extra, request=request, source=source
+        )
+        rows += [reader.read(line, fields) for line, fields in zip(part.lines, part.rows, strict=True)]
     problems += [problem for _, problem in rows if problem is not None]
-    whole = [entry for entry, problem in rows if problem is None]
-    wells = resolve_names(whole, None, shared=frozenset(), request=request, side="tables")
-    problems += wells.problems
-    apply_controls(wells.places, request.controls)
+    valid = [entry for entry, problem in rows if problem is None]
+    reading = resolve_names(valid, None, shared=frozenset(), request=request, side="tables")
+    problems += reading.problems
+    apply_controls(reading.places, request.controls)
     if not request.tables_only:
-        problems += unnamed_images(source, _named([entry for entry, _ in rows]))
+        problems += unnamed_images(source, _named_files([entry for entry, _ in rows]))
     if "site" in column_of:
-        hint = f"Column {column_of['site']!r} must tell the sites of a well apart."
+        hint = f"Column {column_of['site']!r} must contain the site number."
     else:
-        hint = "If they are sites of one well, name the column that tells them apart: --map site=COLUMN."
+        hint = "If they are sites of one well, name the column with the site number: --map site=COLUMN."
     return ReaderResult(
         source=source,
         channels=named_channels(names),
-        entries=wells.places,
+        entries=reading.places,
         problems=problems,
-        n_found=sum(one.n_rows for one in tables),
+        n_found=sum(part.n_rows for part in tables),
         extra_columns=extra,
         tables=tuple(paths),
         duplicate_fix=hint,
@@ -70,29 +71,29 @@ def find_table(request: IndexOptions) -> ReaderResult:
 def _locate(request: IndexOptions) -> tuple[AnyPath, list[AnyPath]]:
     source, tables = request.source, request.tables
     if not source.exists():
-        raise ScreenError(f"{source} does not exist. Expected a table, or the folder that its paths start from.")
+        raise ScreenError(f"{source} does not exist. Expected a table, or the folder of its relative paths.")
     if source.is_file():
         if tables is not None:
-            raise ScreenError(f"{source} is a table and {tables} is named as another. Name the folder as source.")
+            raise ScreenError(f"{source} is a table, and --tables names {tables}. Name the folder as source.")
         return source.parent, [source]
-    place = tables or source
-    if place.is_file():
-        return source, [place]
-    if not place.is_dir():
-        raise ScreenError(f"{place} does not exist. Expected a table, or a folder with one.")
-    there = _tables_in(place)
-    if not there:
-        raise ScreenError(f"{place} holds no .csv, .tsv or .parquet. Name the table: --tables FILE.")
-    if len({_first_line(path) for path in there}) > 1:
-        raise _several(place, there)
-    return source, there
+    folder = tables or source
+    if folder.is_file():
+        return source, [folder]
+    if not folder.is_dir():
+        raise ScreenError(f"{folder} does not exist. Expected a table, or a folder with one.")
+    candidates = _tables_in(folder)
+    if not candidates:
+        raise ScreenError(f"{folder} contains no .csv, .tsv or .parquet file. Name the table with --tables FILE.")
+    if len({_first_line(path) for path in candidates}) > 1:
+        raise _several_tables_error(folder, candidates)
+    return source, candidates
 
 
-def _several(place: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
-    listed = ", ".join(path.name for path in paths)
+def _several_tables_error(folder: AnyPath, paths: Sequence[AnyPath]) -> ScreenError:
+    names = ", ".join(path.name for path in paths)
     return ScreenError(
-        f"{place} holds several tables: {listed}. Name the table: --tables FILE. Tables with the same header would be "
-        "read as one."
+        f"{folder} contains several tables: {names}. Name the table with --tables FILE. Tables with the same header "
+        "are read as one."
     )
 
 
@@ -102,15 +103,15 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
     names = [part[0].strip() for part in parts]
     columns = [part[-1].strip() for part in parts]
     if "" in names or len(set(names)) < len(names):
-        raise ScreenError(f"--channels {','.join(request.channels)}: every channel needs a name of its own.")
+        raise ScreenError(f"--channels {','.join(request.channels)}: every channel needs a unique name.")
     if request.tables_only:
         return names, [name for name in (request.pages, *columns) if name in table.columns]
     if not names:
         sample = dict(zip(table.columns, table.rows[0], strict=True)) if table.rows else {}
-        likely = [name for name, value in sample.items() if _IMAGE.fullmatch(value)]
-        message = f"Which columns of {table.path} hold the images? Name them: --channels "
-        message += f"{','.join(likely) or 'COLUMN,COLUMN'} (or NAME=COLUMN), --pages COLUMN for files of many pages, "
-        message += "--tables-only to look for no image."
+        likely = [name for name, value in sample.items() if _IMAGE_NAME.fullmatch(value)]
+        message = f"The image columns of {table.path} are unknown. Name them: --channels "
+        message += f"{','.join(likely) or 'COLUMN,COLUMN'} (or NAME=COLUMN), --pages COLUMN for files with a page per "
+        message += "channel, or use --tables-only to look for no image."
         raise ScreenError(message)
     if request.pages is not None:
         columns = [request.pages]
@@ -122,8 +123,8 @@ def _channels(table: SourceTable, request: IndexOptions) -> tuple[list[str], lis
     return names, columns
 
 
-class _Rows:
-    """Makes an entry of every row of one table."""
+class _RowReader:
+    """Converts the rows of one table to entries."""
 
     def __init__(
         self,
@@ -143,10 +144,10 @@ class _Rows:
         self._roots = {source.absolute().as_posix(), source.resolve().as_posix()}
 
     def read(self, line: int, fields: tuple[str, ...]) -> tuple[SiteRecord, Problem | None]:
-        """Return the entry of a row, and why it is refused, if it is."""
-        entry = self._parser.entry(line, fields)
+        """Return the entry of a row, and its refusal or None."""
+        entry = self._parser.parse(line, fields)
         wrong_paths = self._add_paths(entry, fields)
-        return entry, self._parser.problem(entry, fields) or wrong_paths
+        return entry, self._parser.validate(entry, fields) or wrong_paths
 
     def _add_paths(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
         if not self._paths:
@@ -161,7 +162,7 @@ class _Rows:
         missing = [name for name, value in zip(self._names, written, strict=True) if not value]
         if missing:
             return entry.missing_paths_problem(missing, self._names)
-        paths = [self._inside(value) for value in written]
+        paths = [self._relative_path(value) for value in written]
         for name, value, path in zip(self._names, written, paths, strict=True):
             if path is None:
                 return entry.problem(
@@ -169,51 +170,51 @@ class _Rows:
                     channel=name,
                     found=value,
                     expected="a path below the source folder",
-                    fix="Write paths relative to the source folder, and name the folder above all images as source.",
+                    fix="Write paths relative to the source, and name a folder that contains all images as source.",
                 )
         entry.paths = tuple(path for path in paths if path is not None)
         if not self._has_pages and len(set(entry.paths)) < len(entry.paths):
-            twice = [name for name, path in zip(self._names, paths, strict=True) if paths.count(path) > 1]
+            duplicates = [name for name, path in zip(self._names, paths, strict=True) if paths.count(path) > 1]
             return entry.problem(
                 "one file for two channels",
-                channel=", ".join(twice),
-                found=entry.paths[self._names.index(twice[0])],
+                channel=", ".join(duplicates),
+                found=entry.paths[self._names.index(duplicates[0])],
                 expected="a file per channel",
-                fix="Correct the paths; files of many pages need --pages COLUMN.",
+                fix="Correct the paths; files with a page per channel need --pages COLUMN.",
             )
         return None
 
-    def _inside(self, written: str) -> str | None:
-        # Tables from Windows write \ between folders.
+    def _relative_path(self, written: str) -> str | None:
+        # Tables from Windows use \ as separator.
         text = written if "/" in written else written.replace("\\", "/")
         if re.match(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://", text) or "\0" in text:
             return None
         path = posixpath.normpath(text)
         if path.startswith("/"):
-            below = [path.removeprefix(f"{root}/") for root in self._roots if path.startswith(f"{root}/")]
-            return below[0] if below else None
+            relative = [path.removeprefix(f"{root}/") for root in self._roots if path.startswith(f"{root}/")]
+            return relative[0] if relative else None
         return None if path == ".." or path.startswith("../") or path == "." else path
 
 
-def _named(entries: Sequence[SiteRecord]) -> dict[str, set[str]]:
-    named: dict[str, set[str]] = {}
+def _named_files(entries: Sequence[SiteRecord]) -> dict[str, set[str]]:
+    files: dict[str, set[str]] = {}
     for entry in entries:
         for path in entry.paths:
             folder, name = posixpath.split(path)
-            named.setdefault(folder, set()).add(name)
-    return named
+            files.setdefault(folder, set()).add(name)
+    return files
 
 
-def _sign(source: AnyPath) -> str:
+def _detect(source: AnyPath) -> str:
     if source.is_file():
         return source.name if is_table(source.name) else ""
-    there = _tables_in(source)
-    return there[0].name if len(there) == 1 else ""
+    candidates = _tables_in(source)
+    return candidates[0].name if len(candidates) == 1 else ""
 
 
 def _first_line(path: AnyPath) -> bytes:
-    with path.open("rb") as opened:
-        return bytes(opened.read(4096)).partition(b"\n")[0].strip()
+    with path.open("rb") as stream:
+        return bytes(stream.read(4096)).partition(b"\n")[0].strip()
 
 
 def _tables_in(folder: AnyPath) -> list[AnyPath]:
@@ -223,6 +224,6 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 LAYOUT = Reader(
     name="table",
     read=find_table,
-    detect=_sign,
+    detect=_detect,
     options=frozenset({"mapping", "channels", "pages", "controls", "well_base", "well_order"}),
 )

@@ -139,9 +139,7 @@ EXPORTS = {
 @pytest.mark.parametrize("instrument", EXPORTS)
 def test_an_export_is_known_by_its_names_and_becomes_sites(tmp_path: Path, instrument: str) -> None:
     put(tmp_path / "P1", *EXPORTS[instrument])
-    assert f"{len(EXPORTS[instrument])} names are as in --pattern {instrument}, which stands for" in infer_pattern(
-        tmp_path
-    )
+    assert f"{len(EXPORTS[instrument])} names match --pattern {instrument}, which stands for" in infer_pattern(tmp_path)
     screen = indexed(tmp_path, instrument)
     assert screen.card.found == screen.card.indexed == len(EXPORTS[instrument]) // 2
     assert screen.problems.empty
@@ -190,7 +188,7 @@ def test_a_thumbnail_is_known_by_its_name_alone(path: str, expected: bool) -> No
 
 def test_a_folder_of_thumbnails_alone_has_no_image(tmp_path: Path) -> None:
     put(tmp_path, "P_A01_s1_w1_thumb.TIF")
-    with pytest.raises(ScreenError, match="There is no image at all, only 1 thumbnail by name"):
+    with pytest.raises(ScreenError, match="There is no image, only 1 thumbnail by name"):
         indexed(tmp_path, "imagexpress")
     assert infer_pattern(tmp_path) == ""
 
@@ -262,5 +260,5 @@ def test_names_that_say_no_well_are_told_so(tmp_path: Path, instrument: str, nam
     for options in ({}, {"pattern": "{well}.tif"}):
         with pytest.raises(ScreenError) as caught:
             index(tmp_path, layout="folder", **options)
-        assert f"1 of 1 names, such as {name!r}, are of {instrument}: they number places" in str(caught.value)
-        assert str(caught.value).endswith("and take --layout table.")
+        assert f"1 of 1 names, such as {name!r}, are of {instrument}: they number positions" in str(caught.value)
+        assert str(caught.value).endswith("and use --layout table.")

@@ -52,10 +52,10 @@ def test_channels_of_different_planes_are_never_put_together(tmp_path: Path) -> 
     half = stacks("B03", [(1, 1), (2, 1), (3, 2)])
     screen = indexed(put(tmp_path, [*WHOLE, *half]), pattern="cellvoyager")
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
-    assert refusals(screen) == [("channels of several moments", "B03")]
+    assert refusals(screen) == [("channels of several planes or times", "B03")]
     wrong = screen.problems.iloc[0]
     assert wrong["found"] == "plane 01 (01 only); plane 02 (01 only); plane 03 (02 only)"
-    assert wrong["fix"].startswith("Copy what is missing again: no moment has all channels.")
+    assert wrong["fix"].startswith("Copy the missing files again: no plane and time has all channels.")
     assert "--plane 01=02,02=03." in wrong["fix"]
 
 
@@ -75,14 +75,14 @@ def test_channels_of_different_planes_are_never_put_together(tmp_path: Path) -> 
 def test_nor_those_of_two_times_cycles_or_acquisitions(tmp_path: Path, pattern: str, names: list[str]) -> None:
     said = reasons(put(tmp_path, names), pattern=pattern)
     assert "all refused" in said
-    assert "channels of several moments" in said
+    assert "channels of several planes or times" in said
 
 
 def test_a_column_that_tells_images_of_a_site_apart_is_no_column_of_the_site(tmp_path: Path) -> None:
     names = [f"A01_{dose}_{c}.tif" for dose, c in (("lo", 1), ("hi", 2))] + ["A02_lo_1.tif", "A02_lo_2.tif"]
     names += ["A03_hi_1.tif", "A03_hi_2.tif"]
     screen = indexed(put(tmp_path, names), pattern="{well}_{dose}_{channel}.tif")
-    assert refusals(screen) == [("channels of several moments", "A01")]
+    assert refusals(screen) == [("channels of several planes or times", "A01")]
     assert "Write {} for {dose} in --pattern" in screen.problems.iloc[0]["fix"]
     assert screen.sites[["well", "dose"]].to_numpy().tolist() == [["A02", "lo"], ["A03", "hi"]]
 
@@ -98,7 +98,7 @@ def test_several_whole_moments_are_listed_and_can_be_chosen(tmp_path: Path) -> N
     put(tmp_path, [name for name in names if "c02f01p02-ch2sk2" not in name])
     said = reasons(tmp_path, pattern="harmony")
     assert "found plane 01, time 1; plane 01, time 2; plane 02, time 1" in said
-    assert "Choose one, such as --plane 01 --time 1 (a plane per channel: --plane DNA=3,actin=5)" in said
+    assert "Select one, such as --plane 01 --time 1 (a plane per channel: --plane DNA=3,actin=5)" in said
     screen = indexed(tmp_path, pattern="harmony", planes=["2"], time="2")
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     assert screen.sites["path_2"].tolist() == ["r01c01f01p02-ch2sk2fk1fl1.tiff"]
@@ -106,7 +106,7 @@ def test_several_whole_moments_are_listed_and_can_be_chosen(tmp_path: Path) -> N
     assert missing[["kind", "well", "channel"]].tolist() == ["missing channel", "A02", "2"]
     assert missing["found"] == "2 of plane 01, time 1 and plane 01, time 2 and plane 02, time 1"
     assert missing["expected"] == "channels 1, 2 of plane 2, time 2"
-    left = screen.problems[screen.problems["kind"] == "plane or time not asked for"].iloc[0]
+    left = screen.problems[screen.problems["kind"] == "plane or time not selected"].iloc[0]
     assert (left["severity"], left["count"], left["expected"]) == ("warning", 12, "plane 2, time 2")
 
 
@@ -124,9 +124,12 @@ def test_each_channel_can_have_a_plane_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"planes": ["2"]}, "--plane 2: no image of channel '02' is of plane 2; it has plane 01. Give each channel a"),
-        ({"planes": ["2"]}, "such as --plane 01=2,02=01, or leave it out: --channels."),
-        ({"planes": ["01=2"]}, "leaves out the channel 02. Name the plane of each channel: --plane 01=2,02=...;"),
+        (
+            {"planes": ["2"]},
+            "--plane 2: no image of channel '02' has plane 2; it has plane 01. Set a plane per channel",
+        ),
+        ({"planes": ["2"]}, "such as --plane 01=2,02=01, or exclude the channel with --channels."),
+        ({"planes": ["01=2"]}, "has no plane for the channel 02. Name the plane of each channel: --plane 01=2,02=...;"),
         ({"planes": ["ER=2"]}, "--plane ER=2: no channel 'ER'. Known: 01, 02."),
         (
             {"planes": ["1", "2"]},
@@ -134,9 +137,9 @@ def test_each_channel_can_have_a_plane_of_its_own(tmp_path: Path) -> None:
         ),
         (
             {"planes": ["1"], "time": "7"},
-            "--time 7: no image of channel '01' is of time 7; it has time 0001. Known: 0001.",
+            "--time 7: no image of channel '01' has time 7; it has time 0001. Known: 0001.",
         ),
-        ({"cycle": "1"}, "--cycle 1: neither names nor folders of the images say a cycle. Write {cycle} where"),
+        ({"cycle": "1"}, "--cycle 1: no file name and no folder contains a cycle. Write {cycle} at its"),
     ],
 )
 def test_a_moment_that_loses_a_channel_is_an_error_by_name(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -150,14 +153,18 @@ def test_a_moment_that_loses_a_channel_is_an_error_by_name(tmp_path: Path, optio
         (
             "{}_{well}_T{time}F{site}L{}A{}Z02C{channel}.tif",
             stacks("B03", [(1, 1), (2, 1), (1, 2)]),
-            "leaves out the channel '02': 1 files such as P1_B03_T0001F001L01A01Z01C02.tif have Z01 where figures",
+            "excludes the channel '02': 1 files such as P1_B03_T0001F001L01A01Z01C02.tif have Z01 where the pattern",
         ),
-        ("{well}_z3_{channel}.tif", ["A01_z3_DNA.tif", "A01_z1_ER.tif"], "--plane DNA=3,ER=1; or name the channels"),
+        (
+            "{well}_z3_{channel}.tif",
+            ["A01_z3_DNA.tif", "A01_z1_ER.tif"],
+            "--plane DNA=3,ER=1; or name the wanted channels",
+        ),
         ("{well}_t0_{channel}.tif", ["A01_t0_DNA.tif", "A01_t1_ER.tif"], "Write {time} or {cycle} there"),
         (
             "{well}_A01_{channel}.tif",
             ["B01_A01_DNA.tif", "B01_A02_ER.tif"],
-            "Write {} there; or name the channels that",
+            "Write {} there; or name the wanted channels",
         ),
     ],
 )
@@ -216,7 +223,7 @@ def test_siblings_with_the_same_wells_are_moments_of_one_plate(tmp_path: Path, f
     put(tmp_path, [f"lab/{folder}/{name}" for folder in folders for w in ("A01", "A02") for name in site(w)])
     said = reasons(tmp_path)
     assert "found 2, all refused" in said
-    assert "If these folders are plates: {plate}/ in --pattern." in said
+    assert "If these folders are plates, write {plate}/ in --pattern." in said
     axis = {"t": "time", "c": "cycle", "s": "acquisition", "z": "planes", "P": "time"}[folders[0][0]]
     screen = indexed(tmp_path, **{axis: ["2"] if axis == "planes" else folders[1][-1]})
     assert plates_in(screen) == {"P" if folders[0][0] == "P" else "lab": 2}
@@ -228,7 +235,7 @@ def test_two_measurements_of_a_plate_are_two_acquisitions(tmp_path: Path) -> Non
     folders = [f"BR1__2020-11-0{k}T18_18_43-Measurement{k}" for k in (1, 2)]
     put(tmp_path, [f"{folder}/Images/r01c01f01p01-ch{c}sk1fk1fl1.tiff" for folder in folders for c in (1, 2)])
     said = reasons(tmp_path, pattern="harmony")
-    assert "several moments" in said
+    assert "several planes, times or cycles" in said
     assert "--acquisition '2020-11-01T18_18_43-Measurement1'" in said
     screen = indexed(tmp_path, pattern="harmony", acquisition="2020-11-02T18_18_43-Measurement2")
     assert screen.sites[["plate", "path_1"]].to_numpy().tolist() == [
@@ -262,7 +269,7 @@ def test_a_folder_of_another_well_than_its_name_is_refused(tmp_path: Path) -> No
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     wrong = screen.problems.iloc[0]
-    assert wrong[["kind", "well"]].tolist() == ["name contradicted", "A03"]
+    assert wrong[["kind", "well"]].tolist() == ["name contradicts folder", "A03"]
     assert wrong["found"] == "folder Well_A02, of well A02: P1/Well_A02/A03_s1_w1.tif"
 
 
@@ -276,7 +283,7 @@ def test_folders_of_channels_are_no_plates(tmp_path: Path) -> None:
     assert plates_in(indexed(tmp_path, pattern="{well}_{channel}.tif")) == {"P1": 2}
     assert plates_in(indexed(tmp_path, pattern="{channel}/{well}_{}.tif")) == {"P1": 2}
     said = reasons(tmp_path, pattern="{well}_{}.tif", channels=["DNA"])
-    assert "Folders are named as channels: read them with {channel} in --pattern" in said
+    assert "Folders are named like channels: read them with {channel} in --pattern" in said
 
 
 @pytest.mark.parametrize(
@@ -295,7 +302,7 @@ def test_folders_of_channels_are_no_plates(tmp_path: Path) -> None:
 def test_folders_that_may_be_either_have_to_be_named(tmp_path: Path, folders: tuple[str, str], said: str) -> None:
     put(tmp_path, [f"{folder}/{name}" for folder in folders for w in ("A01", "A02") for name in site(w)])
     message = reasons(tmp_path)
-    assert "hold images of the same wells, such as A01" in message
+    assert "contain images of the same wells, such as A01" in message
     assert said in message
     between = "{}/" if "/" in folders[0] else ""
     whole = indexed(tmp_path, pattern=f"{{plate}}/{between}{PLAIN}")
@@ -339,8 +346,8 @@ def test_no_control_is_missed_where_nothing_is_left(tmp_path: Path) -> None:
 )
 def test_a_moment_that_a_pattern_does_not_want_is_still_one(tmp_path: Path, pattern: str, names: list[str]) -> None:
     said = reasons(put(tmp_path, names), pattern=pattern)
-    assert "channels of several moments" in said
-    if "plane" in said:
+    assert "channels of several planes or times" in said
+    if "--plane" in said:
         keys = ["01", "02"] if "Z{}" in pattern else ["1", "2"]
         screen = indexed(tmp_path, pattern=pattern, planes=[f"{keys[0]}=1", f"{keys[1]}=2"])
         assert len(screen.sites) == 1
@@ -350,8 +357,8 @@ def test_plates_by_the_pattern_that_look_like_times_are_remarked_on(tmp_path: Pa
     put(tmp_path, [f"t{k}/{name}" for k in (0, 1) for name in site("A01")] + [f"P3/{name}" for name in site("A01")])
     screen = indexed(tmp_path, pattern="{plate}/" + PLAIN)
     remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "plates named as moments", 2]
-    assert remark["found"] == "t0, t1 hold images of the same wells"
+    assert remark[["severity", "kind", "count"]].tolist() == ["warning", "plate names look like times", 2]
+    assert remark["found"] == "t0, t1 contain images of the same wells"
     assert indexed(put(tmp_path / "P3", ()), pattern=PLAIN).problems.empty
 
 

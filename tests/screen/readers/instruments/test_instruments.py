@@ -127,7 +127,7 @@ def test_plates_that_number_their_channels_differently_are_brought_together(
     for plate, number in (("BR1", {"Mito": 1, nucleus: 3}), ("BR2", {"Mito": 3, nucleus: 1})):
         for name, k in number.items():
             assert shown(screen)[plate][name] == f"r01c01f01p01-ch{k}sk1fk1fl1.tiff"
-    remark = screen.problems.set_index("kind").loc["channel order of the instrument"]
+    remark = screen.problems.set_index("kind").loc["channel order differs"]
     assert remark["severity"] == "warning"
     said = {remark["found"].removeprefix("channels "), remark["expected"].split(", as in")[0]}
     assert said == {"1 = Mito, 2 = AGP, 3 = Hoechst", "1 = Hoechst, 2 = AGP, 3 = Mito"}
@@ -159,9 +159,9 @@ def test_two_plates_in_one_folder_have_each_their_own_file(tmp_path: Path) -> No
     [
         (
             ["DNA=1", "ER=2"],
-            "channel 1 is 'ER' and 'DNA' is channel 2, says the instrument in BR1/Images/Index.idx.xml",
+            "channel 1 is 'ER' and 'DNA' is channel 2, by BR1/Images/Index.idx.xml of the instrument",
         ),
-        (["DNA=1", "ER=2"], "Correct --channels: ER=1,HOECHST=2 is its order"),
+        (["DNA=1", "ER=2"], "Correct --channels: its order is ER=1,HOECHST=2"),
         (["x=1", "y=9"], "no file has the channel '9'"),
     ],
 )
@@ -195,11 +195,11 @@ def test_a_plate_without_a_channel_or_without_a_file_is_refused_where_orders_dif
     screen = indexed(tmp_path)
     assert conservation_line(screen) == "found 12 = indexed 4 + refused 8"
     refused = screen.problems[screen.problems["severity"] == "refused"].drop_duplicates("plate").set_index("plate")
-    assert set(refused["kind"]) == {"order of channels unknown"}
+    assert set(refused["kind"]) == {"channel order unknown"}
     assert "channels 1 = DNA, 2 = GFP, without Mito of BR1/Images/Index.idx.xml" in refused.loc["BR3", "found"]
     assert "two of one name" in refused.loc["BR4", "found"]
     for plate in ("BR5", "BR6"):
-        assert "no file of the instrument, and BR1/Images/Index.idx.xml and" in refused.loc[plate, "found"]
+        assert "no instrument file, and BR1/Images/Index.idx.xml and" in refused.loc[plate, "found"]
 
 
 def test_plates_of_one_order_need_no_file_each(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_files_under_another_name_than_the_instrument_gave_are_refused(tmp_path:
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     wrong = screen.problems.iloc[0]
     assert wrong[["kind", "well"]].tolist() == ["instrument contradicts name", "B03"]
-    assert wrong["found"].endswith("says of P1/Images/r02c03f01p01-ch1sk1fk1fl1.tiff: well B04")
+    assert wrong["found"].endswith("lists P1/Images/r02c03f01p01-ch1sk1fk1fl1.tiff as well B04")
     for said, instead in (("<PlaneID>1", "plane 7"), ("<FieldID>1", "field 7"), ("<ChannelID>1", "channel 7")):
         index_file.write_text(text.replace(said, f"{said[:-1]}7"))
         with pytest.raises(ScreenError, match=f"instrument contradicts name.*{instead}"):
@@ -254,7 +254,7 @@ def test_images_that_are_listed_and_absent_are_said(tmp_path: Path) -> None:
         file.unlink()
     screen = indexed(tmp_path, planes=["1"])
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    remark = screen.problems.set_index("kind").loc["images that the instrument lists"]
+    remark = screen.problems.set_index("kind").loc["images of the instrument missing"]
     assert (remark["severity"], remark["count"]) == ("warning", 4)
     assert remark["found"] == "no r02c03f01p02-ch1sk1fk1fl1 and 3 more, of B03"
 
@@ -274,14 +274,14 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "it is no whole XML"),
-        ("<EvaluationInputData><Images>", "it is no whole XML"),
+        ("", "it is not complete XML"),
+        ("<EvaluationInputData><Images>", "it is not complete XML"),
         ("<Results/>", "its first element is 'Results', expected 'EvaluationInputData'"),
         (f"{BOMB}<EvaluationInputData>&b;</EvaluationInputData>", "it declares a document type or entities"),
         ('<!DOCTYPE E SYSTEM "file:///etc/passwd"><E/>', "it declares a document type or entities"),
-        ("<EvaluationInputData>&xxe;</EvaluationInputData>", "it is no whole XML"),
-        ("<EvaluationInputData>" + "<a>" * 100, "elements are more than 64 deep"),
-        ("\x00\x01\x02", "it is no whole XML"),
+        ("<EvaluationInputData>&xxe;</EvaluationInputData>", "it is not complete XML"),
+        ("<EvaluationInputData>" + "<a>" * 100, "elements are nested more than 64 deep"),
+        ("\x00\x01\x02", "it is not complete XML"),
     ],
 )
 def test_a_damaged_or_hostile_file_is_named_and_not_followed(tmp_path: Path, text: str, said: str) -> None:
@@ -290,7 +290,7 @@ def test_a_damaged_or_hostile_file_is_named_and_not_followed(tmp_path: Path, tex
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
     remark = screen.problems.iloc[0]
     assert remark[["severity", "kind", "file"]].tolist() == [
-        *("warning", "instrument's file not read", "P1/Images/Index.idx.xml")
+        *("warning", "instrument file not read", "P1/Images/Index.idx.xml")
     ]
     assert remark["found"].startswith(said)
 
@@ -303,7 +303,7 @@ def test_neither_a_pipe_nor_a_cut_table_holds_us_up(tmp_path: Path) -> None:
     (tmp_path / "P" / "b.mes").write_text("")
     screen = indexed(tmp_path, "imagexpress")
     found = dict(zip(screen.problems["file"], screen.problems["found"], strict=True))
-    assert found["P/P.HTD"] == "its end is missing (EndFile)"
+    assert found["P/P.HTD"] == "it is truncated: EndFile is missing"
     assert found["P/Index.xml"] == "it is not a regular file"
     assert found["P/a.mes"] == "2 files end in .mes: a.mes, b.mes"
     assert [channel.name for channel in screen.card.channels] == ["1", "2"]

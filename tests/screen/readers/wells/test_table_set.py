@@ -64,9 +64,7 @@ def test_maps_of_plates_tell_theirs_by_their_names_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["third.csv", "P1_P2.csv", "P121.csv", "XP1.csv"])
 def test_a_table_of_an_unknown_plate_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
     tables = {"P1.csv": "well,perturbation\nA01,x\n", name: "well,perturbation\nA01,y\n"}
-    with pytest.raises(
-        ScreenError, match=r"has no column of plates, .*add a column 'plate', or put .* \(P1, P2, P12\)"
-    ):
+    with pytest.raises(ScreenError, match=r"has no plate column, .*add a column 'plate', or put .* \(P1, P2, P12\)"):
         indexed(lab(tmp_path, tables))
 
 
@@ -83,7 +81,7 @@ def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
     assert remark["found"].startswith("has no column 'well'")
     with pytest.raises(ScreenError, match=r"moa\.csv has no column 'well'"):
         indexed(lab(tmp_path / "two", {"moa.csv": "compound,moa\nx,y\n"}))
-    with pytest.raises(ScreenError, match=r"holds no \.csv, \.tsv or \.parquet. Name the table of the wells"):
+    with pytest.raises(ScreenError, match=r"contains no \.csv, \.tsv or \.parquet file. Name the table of wells"):
         indexed(lab(tmp_path / "none", {}))
 
 
@@ -104,7 +102,7 @@ def test_tables_among_the_images_that_nobody_named_are_named(tmp_path: Path) -> 
     screen = indexed(root, tables=None)
     (remark,) = screen.problems.to_dict("records")
     assert (remark["kind"], remark["found"], remark["count"]) == ("table not read", "P1/wells.csv, P2/wells.csv", 2)
-    assert remark["fix"].endswith(f"such as --tables {root / 'images' / 'P1' / 'wells.csv'}.")
+    assert remark["fix"].endswith(f"use --tables {root / 'images' / 'P1' / 'wells.csv'}.")
 
 
 def test_tables_of_sites_with_one_header_are_read_as_one(lab_table: Write) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from distangle.errors import ScreenError
 from distangle.screen import Screen, conservation_line, index
-from distangle.screen.readers.wells.numbering import Numbering, numberings, of_whole_plates
+from distangle.screen.readers.wells.numbering import Numbering, possible_numberings, prefer_whole_plates
 from distangle.screen.readers.wells.spelling import spelling_of
 
 NAME = "{well}_s{site}.tif"
@@ -84,8 +84,8 @@ def test_the_lower_half_alone_may_be_the_upper_half_too(tmp_path: Path) -> None:
     put(tmp_path, "a01", "b02", "c03")
     rows = "A01,u1 B02,u2 C03,u3 AA01,l1 AB02,l2 AC03,l3"
     said = refused(tmp_path, rows)
-    assert "9 x two readings of its wells" in said
-    assert "found 'a01', row A in a small letter or row 27 (AA01)" in said
+    assert "9 x ambiguous well names" in said
+    assert "found 'a01', row A in lower case or row 27 (AA01)" in said
     assert (
         "If it is A01: --plate-rows 16 --plate-columns 24. If it is AA01: --plate-rows 32 --plate-columns 48." in said
     )
@@ -102,7 +102,7 @@ def test_a_plate_of_which_the_case_is_open_is_refused_whole_and_the_others_are_k
     assert conservation_line(screen) == "found 10 = indexed 2 + refused 8"
     assert set(screen.sites["plate"]) == {"P2"}
     rows = screen.problems[screen.problems["severity"] == "refused"]
-    assert rows[["kind", "plate", "count"]].to_numpy().tolist() == [["two readings of its wells", "P1", 4]] * 2
+    assert rows[["kind", "plate", "count"]].to_numpy().tolist() == [["ambiguous well names", "P1", 4]] * 2
 
 
 def test_an_odd_small_letter_that_only_one_well_can_be_is_no_matter(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_small_letters_of_a_large_plate_in_a_table_alone_are_asked_about(tmp_pat
     table = tmp_path / "wells.csv"
     table.write_text("plate,well,perturbation,DNA\np,a25,x,a.tif\np,b30,y,b.tif\n")
     options: dict[str, Any] = {"layout": "table", "channels": ["DNA"]}
-    with pytest.raises(ScreenError, match=r"'a25', row A in a small letter or row 27 \(AA25\)"):
+    with pytest.raises(ScreenError, match=r"'a25', row A in lower case or row 27 \(AA25\)"):
         index(table, **options)
     assert index(table, plate_rows=32, plate_columns=48, **options).sites["well"].tolist() == ["AA25", "AB30"]
 
@@ -141,8 +141,8 @@ def test_small_letters_of_a_large_plate_in_a_table_alone_are_asked_about(tmp_pat
 def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path) -> None:
     put(tmp_path, "A01.a1", "A01.a2", "A01.b1")
     said = refused(tmp_path)
-    assert "3 x two readings of its wells" in said
-    assert "'A01.a1', a field of a well, or a quarter of it that is a well of a larger plate" in said
+    assert "3 x ambiguous well names" in said
+    assert "'A01.a1', a site of a well, or a well of a larger plate" in said
     plain = tmp_path / "plain"
     put(plain, "A01", "A02")
     assert "A01.a1" in refused(plain, "A01.a1,x A01.b1,y A02.a1,z")
@@ -150,7 +150,7 @@ def test_a_part_of_a_well_is_a_field_or_a_well_of_a_larger_plate(tmp_path: Path)
     (plain / "wells.csv").write_text("plate,well,perturbation\nP1,A01/a1,x\nP1,A02,y\nP2,A01,z\n")
     screen = indexed(plain, tables=plain / "wells.csv")
     assert conservation_line(screen) == "found 5 = indexed 1 + refused 4"
-    assert set(screen.problems["kind"]) == {"two readings of its wells"}
+    assert set(screen.problems["kind"]) == {"ambiguous well names"}
 
 
 # Wells by number.
@@ -175,7 +175,7 @@ def test_numbers_of_a_whole_plate_may_be_read_by_row_or_by_column(tmp_path: Path
     rows = " ".join(f"{k},c{k}" for k in range(1, 97))
     said = refused(tmp_path, rows)
     assert "well 2, A02 row by row on 8 x 12 wells, B01 column by column on 8 x 12 wells" in said
-    assert "Say which: --well-order rows (or columns)." in said
+    assert "Specify it with --well-order rows (or columns)." in said
     assert meant(indexed(tmp_path, rows, well_order="rows"))["P1/B01"] == ("B01", "c13")
     screen = indexed(tmp_path, rows, well_order="columns")
     assert meant(screen)["P1/B01"] == ("B01", "c2")
@@ -202,14 +202,14 @@ def test_numbers_to_384_and_1536(tmp_path: Path, size: tuple[int, int], last: st
 
 def test_numbers_from_zero(tmp_path: Path) -> None:
     put(tmp_path, "0", "1", "13")
-    assert "is of well 0: who writes that counts from 0" in refused(tmp_path)
+    assert "has well 0, so wells may count from 0" in refused(tmp_path)
     told = indexed(tmp_path, well_base=0, well_order="rows", plate_rows=8, plate_columns=12)
     assert [well for well, _ in meant(told).values()] == ["A01", "A02", "B02"]
 
 
 def test_names_and_table_by_number_meet_and_the_plate_has_to_be_told(tmp_path: Path) -> None:
     put(tmp_path, "001", "002")
-    assert "Say which: --well-order rows (or columns) and --plate-rows" in refused(tmp_path, "1,x 2.0,y")
+    assert "Specify it with --well-order rows (or columns) and --plate-rows" in refused(tmp_path, "1,x 2.0,y")
     told = indexed(tmp_path, "1,x 2.0,y", well_order="columns", plate_rows=8, plate_columns=12)
     assert meant(told) == {"P1/001": ("A01", "x"), "P1/002": ("B01", "y")}
 
@@ -227,16 +227,16 @@ def test_an_order_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_numberings_are_one_to_one_on_every_plate() -> None:
-    for numbering in numberings([{0}], plate=None, order=None):
+    for numbering in possible_numberings([{0}], plate=None, order=None):
         rows, columns = numbering.plate
         wells = {numbering.position(k) for k in range(rows * columns)}
         assert wells == set(itertools.product(range(rows), range(columns)))
     assert Numbering("columns", (8, 12)).name(9) == "B02"
-    several = numberings([set(range(96))], plate=None, order="rows")
+    several = possible_numberings([set(range(96))], plate=None, order="rows")
     assert [one.plate for one in several] == [(8, 12), (16, 24), (32, 48)]
-    assert [one.plate for one in of_whole_plates(several, [set(range(96))])] == [(8, 12)]
-    assert of_whole_plates(several, [set(range(95))]) == several
-    assert numberings([{400}], plate=(16, 24), order=None) == []
+    assert [one.plate for one in prefer_whole_plates(several, [set(range(96))])] == [(8, 12)]
+    assert prefer_whole_plates(several, [set(range(95))]) == several
+    assert possible_numberings([{400}], plate=(16, 24), order=None) == []
 
 
 def test_found_is_indexed_plus_refused_however_wells_are_written(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
     with pytest.raises(ScreenError) as caught:
         index(tmp_path, **options)
     assert "P1/image--L0000--S00--U00--V00" in str(caught.value)
-    assert "is of row 0, column 0: who writes that counts from 0" in str(caught.value)
-    assert "Say so: --well-base 0. If it is a slip of the pen, correct it, or have such wells refused one by one: "
-    assert str(caught.value).endswith("--well-base 1.")  # and no advice to try another layout
+    assert "has row 0, column 0, so wells may count from 0" in str(caught.value)
+    assert "If they count from 0, use --well-base 0. Otherwise correct the error" in str(caught.value)
+    assert str(caught.value).endswith("with --well-base 1.")  # and no advice to try another layout
     screen = index(tmp_path, well_base=0, **options)
     assert conservation_line(screen) == "found 24 = indexed 24 + refused 0"
     for path, said in pairs(screen).items():
@@ -66,7 +66,7 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
 
 def test_a_zero_in_another_plate_of_the_source_is_enough(tmp_path: Path) -> None:
     put(tmp_path, "P1/r02c03.tif", "P1/r03c04.tif", "P2/r00c05.tif")
-    with pytest.raises(ScreenError, match=r"P2/r00c05.tif is of row 0, column 5"):
+    with pytest.raises(ScreenError, match=r"P2/r00c05.tif has row 0, column 5"):
         index(tmp_path, pattern="{well}.tif", channels=["DNA"])
     screen = index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base="0")
     assert screen.sites["well"].tolist() == ["C04", "D05", "A06"]
@@ -83,7 +83,7 @@ def test_letters_with_a_column_zero_count_their_columns_from_zero(tmp_path: Path
     put(tmp_path, "P1/A0.tif", "P1/A1.tif", "P1/B11.tif")
     wells = table(tmp_path, "well,perturbation\nA01,a\nA02,b\nB12,c\n")
     options: dict[str, Any] = {"layout": "folder", "pattern": "{well}.tif", "channels": ["DNA"], "tables": wells}
-    with pytest.raises(ScreenError, match=r"P1/A0.tif is of the well 'A0', column 0"):
+    with pytest.raises(ScreenError, match=r"P1/A0.tif has the well 'A0', column 0"):
         index(tmp_path, **options)
     assert pairs(index(tmp_path, well_base=0, **options)) == {
         "P1/A0.tif": "A01 a",
@@ -98,7 +98,7 @@ def test_a_table_that_counts_from_zero_moves_no_image(tmp_path: Path, columns: s
     put(tmp_path, "P1/A01.tif", "P1/A02.tif", "P1/B02.tif")
     wells = table(tmp_path, f"{columns},perturbation\n0,0,a\n0.0,1.0,b\n1,1,c\n")
     options: dict[str, Any] = {"layout": "folder", "pattern": "{well}.tif", "channels": ["DNA"], "tables": wells}
-    with pytest.raises(ScreenError, match=r"wells.csv, line 2, is of row 0, column 0.*--well-base 0"):
+    with pytest.raises(ScreenError, match=r"wells.csv, line 2, has row 0, column 0.*--well-base 0"):
         index(tmp_path, **options)
     assert pairs(index(tmp_path, well_base=0, **options)) == {
         "P1/A01.tif": "A01 a",
@@ -110,7 +110,7 @@ def test_a_table_that_counts_from_zero_moves_no_image(tmp_path: Path, columns: s
 def test_rows_of_sites_with_figures_from_zero(tmp_path: Path) -> None:
     put(tmp_path, "a.tif", "b.tif")
     wells = table(tmp_path, "plate,row,column,perturbation,DNA\np,1,0,x,a.tif\np,2,5,y,b.tif\n")
-    with pytest.raises(ScreenError, match=r"wells.csv, line 2, is of row 1, column 0"):
+    with pytest.raises(ScreenError, match=r"wells.csv, line 2, has row 1, column 0"):
         index(wells, layout="table", channels=["DNA"])
     for said in ("0", "tables=0"):
         assert pairs(index(wells, layout="table", channels=["DNA"], well_base=said)) == {
@@ -126,7 +126,7 @@ def test_load_data_that_counts_from_zero(tmp_path: Path) -> None:
     (tmp_path / "load_data.csv").write_text(rows)
     maps = tmp_path / "well.csv"
     maps.write_text("Metadata_Plate,Metadata_Well,Metadata_JCP2022\nP1,A02,x\nP1,B02,y\n")
-    with pytest.raises(ScreenError, match=r"load_data.csv, line 2, is of row 0, column 1"):
+    with pytest.raises(ScreenError, match=r"load_data.csv, line 2, has row 0, column 1"):
         index(tmp_path, layout="cellpainting")
     screen = index(tmp_path, layout="cellpainting", well_base=0)
     assert pairs(screen) == {"images/P1/a.tif": "A02 x", "images/P1/b.tif": "B02 y"}
@@ -136,7 +136,7 @@ def test_load_data_that_counts_from_zero(tmp_path: Path) -> None:
 def test_an_ngff_plate_named_by_index(tmp_path: Path, version: Literal["0.4", "0.5"]) -> None:
     image = np.ones((1, 8, 8), dtype=np.uint16)
     write_plate(tmp_path / "P1.zarr", {"0/1": [image], "1/1": [image + 1], "1/2": [image + 2]}, version=version)
-    with pytest.raises(ScreenError, match=r"is of row 0, column 1: who writes that counts from 0"):
+    with pytest.raises(ScreenError, match=r"has row 0, column 1, so wells may count from 0"):
         index(tmp_path, layout="ome-zarr")
     screen = index(tmp_path, layout="ome-zarr", well_base=0)
     assert screen.sites[["well", "path_1"]].to_numpy().tolist() == [
@@ -153,7 +153,7 @@ def test_a_zero_in_the_lists_of_an_ngff_plate_is_enough(tmp_path: Path) -> None:
     assert index(tmp_path, layout="ome-zarr").sites["well"].tolist() == ["A01", "B02"]
     attributes = tmp_path / "P1.zarr" / ".zattrs"
     attributes.write_text(attributes.read_text().replace('"rows": [', '"rows": [{"name": "0"}, '))
-    with pytest.raises(ScreenError, match=r"the plate's lists of rows and columns"):
+    with pytest.raises(ScreenError, match=r"the metadata of the plate"):
         index(tmp_path, layout="ome-zarr")
 
 
@@ -170,7 +170,7 @@ def test_where_it_is_open_which_side_counts_from_zero_it_is_asked(tmp_path: Path
     put(tmp_path, "P1/r00c01.tif", "P1/r01c01.tif")
     wells = table(tmp_path, "row,column,perturbation\n1,1,a\n1,2,b\n2,2,c\n")
     options: dict[str, Any] = {"layout": "folder", "pattern": "{well}.tif", "channels": ["DNA"], "tables": wells}
-    with pytest.raises(ScreenError, match=r"the table may count from 0 too, and have no 0.*images=0,tables=1"):
+    with pytest.raises(ScreenError, match=r"the table may also count from 0, and contain no 0.*images=0,tables=1"):
         index(tmp_path, well_base=0, **options)
     assert pairs(index(tmp_path, well_base="images=0,tables=1", **options)) == {
         "P1/r00c01.tif": "A02 b",
@@ -178,7 +178,7 @@ def test_where_it_is_open_which_side_counts_from_zero_it_is_asked(tmp_path: Path
     }
     put(tmp_path, "Q/A01.tif", "Q/B02.tif")
     wells.write_text("well,perturbation\nA02,b\nB03,c\n")
-    with pytest.raises(ScreenError, match="no name of a well has a column 0, neither of the images nor in the table"):
+    with pytest.raises(ScreenError, match="no well has a column 0, neither in the image names nor in the table"):
         index(tmp_path / "Q", well_base=0, **options)
     assert pairs(index(tmp_path / "Q", well_base="images=0", **options)) == {"A01.tif": "A02 b", "B02.tif": "B03 c"}
 
@@ -194,9 +194,7 @@ def test_a_step_of_one_between_names_and_table_is_offered_as_the_base(tmp_path: 
     put(tmp_path, "P1/r01c01.tif", "P1/r02c02.tif", "P1/r03c05.tif", "P1/r04c04.tif")
     wells = table(tmp_path, "well,perturbation\nB02,a\nC03,b\nD06,c\nE05,d\n")
     options: dict[str, Any] = {"layout": "folder", "pattern": "{well}.tif", "channels": ["DNA"], "tables": wells}
-    with pytest.raises(
-        ScreenError, match="If the names of the images count from 0, say so instead: --well-base images=0"
-    ):
+    with pytest.raises(ScreenError, match="If the image names count from 0, use --well-base images=0 instead"):
         index(tmp_path, **options)
     assert index(tmp_path, well_base="images=0", **options).card.indexed == 4
 
@@ -219,7 +217,7 @@ def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
     with pytest.raises(SystemExit) as ended:
         main(typed)
     assert ended.value.code == 1
-    assert "Say so: --well-base 0." in capsys.readouterr().err
+    assert "If they count from 0, use --well-base 0." in capsys.readouterr().err
     main([*typed, "--well-base", "0"])
     screen = read_screen(tmp_path / "s")
     assert screen.sites["well"].tolist() == ["A01"]

@@ -1,13 +1,13 @@
-"""Read a folder's name: a time, plane, cycle, field, well, or nothing."""
+"""Parse folder names: time, plane, cycle, acquisition, field, channel or well."""
 
 import re
 
 from distangle.screen.plates import row_of
 
-MOMENT = ("plane", "time", "cycle", "acquisition")
-"""What tells two images of one place and one channel apart."""
+AXES = ("plane", "time", "cycle", "acquisition")
+"""Axes that distinguish images of one site and one channel."""
 
-_WORDS = {
+_AXIS_WORDS = {
     "time": r"t|tp|time|time[ _-]?point|frame",
     "plane": r"z|z[ _-]?(?:step|plane|slice|stack|pos|level)|plane|slice|focus",
     "cycle": r"cycle|cyc|round|hyb|hybridi[sz]ation|staining",
@@ -15,13 +15,13 @@ _WORDS = {
     "site": r"field|fld|fov|site|pos|position|xy|point|tile|field[ _-]of[ _-]view",
     "channel": r"ch|channel|wave|wavelength",
 }
-_WORD = "|".join(f"(?P<{axis}>{words})" for axis, words in _WORDS.items())
-_TOKEN = re.compile(rf"(?:{_WORD})[ _.=-]*(?P<value>[0-9]+)[ _.-]*", re.IGNORECASE)
-_ANY = "|".join(_WORDS.values())
-_TOKENS = re.compile(rf"(?:(?:{_ANY})[ _.=-]*[0-9]+[ _.-]*)+", re.IGNORECASE)
-_ENDING = re.compile(rf"(?P<name>.+?)[ _.-]+(?P<token>(?:{_ANY})[ _.=-]*[0-9]+)", re.IGNORECASE | re.DOTALL)
+_NAMED_AXIS = "|".join(f"(?P<{axis}>{words})" for axis, words in _AXIS_WORDS.items())
+_TOKEN = re.compile(rf"(?:{_NAMED_AXIS})[ _.=-]*(?P<value>[0-9]+)[ _.-]*", re.IGNORECASE)
+_ANY_AXIS = "|".join(_AXIS_WORDS.values())
+_TOKENS = re.compile(rf"(?:(?:{_ANY_AXIS})[ _.=-]*[0-9]+[ _.-]*)+", re.IGNORECASE)
+_ENDING = re.compile(rf"(?P<name>.+?)[ _.-]+(?P<token>(?:{_ANY_AXIS})[ _.=-]*[0-9]+)", re.IGNORECASE | re.DOTALL)
 
-_STAIN = re.compile(
+_CHANNEL_NAME = re.compile(
     r"dapi|hoechst[ _-]?[0-9]*|e?gfp|yfp|rfp|mcherry|fitc|tritc|cy[357]|texas[ _-]?red|bf|bright[ _-]?field|phase|dic|"
     r"dna|rna|er|agp|mito|actin|tubulin|alexa[ _-]?(?:fluor[ _-]?)?[0-9]{3}",
     re.IGNORECASE,
@@ -34,45 +34,46 @@ _ROW_AND_COLUMN = re.compile(
 )
 _LEICA = re.compile(r"(?:slide|chamber|field)--[A-Z].*", re.IGNORECASE | re.DOTALL)
 _WELL_NUMBER = re.compile(r"w(?:ell)?[ _-]*[0-9]{1,4}", re.IGNORECASE)
-_DOUBTFUL = re.compile(
+_AMBIGUOUS = re.compile(
     r"(?P<number>[0-9]{1,3}|0[0-9]{3,})|(?P<before>d|day|h|hrs?|hours?|min|s|f|r)[ _-]?[0-9]+|"
     r"[0-9]+[ _-]?(?P<after>d|days?|h|hrs?|hours?|min)",
     re.IGNORECASE,
 )
-_READINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "cycle")}
+_MEANINGS = {"s": ("fields", "site"), "f": ("fields", "site"), "r": ("cycles", "cycle")}
 
 
 def tokens_of(part: str) -> list[tuple[str, str]]:
-    """Return what a folder's name says, such as `[("time", "1")]` of `TimePoint_1`.
+    """Parse a folder name of axis values, such as `TimePoint_1`.
 
-    It is empty for any other name.
+    Returns:
+        Axes and values, such as `[("time", "1")]`; empty for any other name.
     """
     if not _TOKENS.fullmatch(part):
         return []
-    return [(next(axis for axis in _WORDS if match[axis]), match["value"]) for match in _TOKEN.finditer(part)]
+    return [(next(axis for axis in _AXIS_WORDS if match[axis]), match["value"]) for match in _TOKEN.finditer(part)]
 
 
 def ending_of(part: str) -> tuple[str, list[tuple[str, str]]]:
-    """Split a name from its moment: `P1_t0` into `P1` and `[("time", "0")]`.
+    """Split an axis value from a name: `P1_t0` into `P1` and `[("time", "0")]`.
 
-    Both are empty where there is no moment.
+    Both are empty if the name has no axis value.
     """
     match = _ENDING.fullmatch(part)
     tokens = tokens_of(match["token"]) if match else []
-    return (match["name"], tokens) if match and tokens and tokens[0][0] in MOMENT else ("", [])
+    return (match["name"], tokens) if match and tokens and tokens[0][0] in AXES else ("", [])
 
 
 def is_channel_name(part: str) -> bool:
-    """Tell whether a folder has the name of a stain or of a numbered channel."""
-    return bool(_STAIN.fullmatch(part)) or [axis for axis, _ in tokens_of(part)] == ["channel"]
+    """Test whether a folder has the name of a channel, such as `DAPI` or `ch1`."""
+    return bool(_CHANNEL_NAME.fullmatch(part)) or [axis for axis, _ in tokens_of(part)] == ["channel"]
 
 
 def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
-    """Return the well that may name a folder, and whether it is unambiguous.
+    """Return the well in a folder name, and whether it is unambiguous.
 
     Returns:
-        Row and column from 0, None for other names and for wells by number; `r02c06` and `Well_A01` are sure, `A01`
-        may be a plate of this name.
+        Zero-based row and column, None for other names and for numbered wells; `r02c06` and `Well_A01` are unambiguous,
+        `A01` may be a plate of this name.
     """
     match = _ROW_AND_COLUMN.fullmatch(part) or _WELL.fullmatch(part)
     if match is None:
@@ -86,23 +87,22 @@ def well_of(part: str) -> tuple[tuple[int, int] | None, bool]:
 
 
 def is_well_number(part: str) -> bool:
-    """Tell whether a folder is named by a well's number, as `Well 12` or `W0012`."""
+    """Test whether a folder is a numbered well, such as `Well 12` or `W0012`."""
     return bool(_WELL_NUMBER.fullmatch(part))
 
 
-def is_of_leica(part: str) -> bool:
-    """Tell whether Matrix Screener named a folder, such as `chamber--U00--V00`."""
+def is_leica_folder(part: str) -> bool:
+    """Test whether Leica Matrix Screener named a folder (`chamber--U00--V00`)."""
     return bool(_LEICA.fullmatch(part))
 
 
-def doubt_of(part: str) -> tuple[str, str] | None:
-    """Return what a folder may be besides a plate, in words and as a field.
+def ambiguity_of(part: str) -> tuple[str, str] | None:
+    """Return what a folder may be besides a plate, as text and as a field.
 
-    None where it can only be a plate.
-
-    Plates are numbered as times are: `1`, `2`; and `24h` may be a plate that was fixed or a time that was filmed.
+    Plates and times are both numbered `1`, `2`; `24h` may be a plate fixed at 24 hours or a time of a movie. The result
+    is None for a name that can only be a plate.
     """
-    match = _DOUBTFUL.fullmatch(part)
+    match = _AMBIGUOUS.fullmatch(part)
     if match is None:
         return None
-    return _READINGS.get((match["before"] or "").lower(), ("times", "time"))
+    return _MEANINGS.get((match["before"] or "").lower(), ("times", "time"))

@@ -8,9 +8,9 @@ from distangle.errors import ScreenError, did_you_mean
 from distangle.screen.indexing.records import ReaderResult, SiteRecord
 from distangle.screen.plates import split_well
 from distangle.screen.problems import Problem
-from distangle.screen.readers.filenames.folders import MOMENT
+from distangle.screen.readers.filenames.folders import AXES
 from distangle.screen.readers.filenames.plane_and_time import (
-    Moment,
+    AxisValues,
     PlaneChoice,
     advise,
     describe_plane,
@@ -21,36 +21,36 @@ from distangle.screen.roles import natural_sort_key
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlateDoubt:
-    """Why an image cannot be taken for what its name says.
+    """A contradiction of the file name of an image.
 
     Attributes:
-        kind: A few words, the same for the same fault.
-        found: What says something else.
+        kind: Kind of the problem.
+        description: The contradicting fact.
         fix: The next step.
     """
 
     kind: str
-    found: str
+    description: str
     fix: str
 
 
 @dataclass(kw_only=True, slots=True)
 class ImageFile:
-    """One file of one channel.
+    """An image file, with the fields of its name and folders.
 
     Attributes:
-        path: Relative to the source, `/` between.
-        experiment: As the name or the folders have it.
-        plate: As the name or the folders have it.
-        well: As the name has it.
+        path: Path relative to the source, with `/`.
+        experiment: Experiment in the name or the folders.
+        plate: Plate in the name or the folders.
+        well: Well in the name.
         site: Number of the field of view.
-        channel: As the name has it; "" when the file holds all channels.
-        moment: Plane, time, cycle and the like, as far as name and folders have them.
+        channel: Channel in the name; "" if the file contains all channels.
+        axis_values: Plane, time, cycle and acquisition in the name or the folders.
         cell_type: "" if unknown.
         extra: Values of the extra columns.
-        doubt: What contradicts its name; None if nothing does.
-        is_of_folder: Its folders say a part of its moment.
-        left_out: Its figures where those of the pattern leave it out, such as `Z01`; "" for all others.
+        doubt: A contradiction of its name, or None.
+        is_from_folder: Folders supply some of the axis values.
+        unmatched_digits: Digits that differ from the pattern and exclude the file, such as `Z01`; else "".
     """
 
     path: str
@@ -59,104 +59,112 @@ class ImageFile:
     well: str
     site: int
     channel: str = ""
-    moment: Moment = ()
+    axis_values: AxisValues = ()
     cell_type: str = ""
     extra: tuple[str, ...] = ()
     doubt: PlateDoubt | None = None
-    is_of_folder: bool = False
-    left_out: str = ""
+    is_from_folder: bool = False
+    unmatched_digits: str = ""
 
 
 @dataclass(slots=True)
 class _Site:
     first: ImageFile
     files: dict[str, list[ImageFile]] = field(default_factory=dict)
-    others: list[ImageFile] = field(default_factory=list)  # of a moment that was not asked for
+    excluded_images: list[ImageFile] = field(default_factory=list)  # of a plane or time that is not selected
     doubt: PlateDoubt | None = None
 
 
-def choose_channels(pictures: Sequence[ImageFile], asked: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the name of every channel and how the files' names write it.
+def choose_channels(images: Sequence[ImageFile], selection: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name and spelling of every selected channel.
 
     Args:
-        pictures: What was found.
-        asked: `NAME` or `NAME=WRITTEN`; none for all that the names have, in natural order.
+        images: All image files.
+        selection: `NAME` or `NAME=WRITTEN`; empty for all channels, in natural order.
 
     Raises:
-        ScreenError: A channel that no file has or that is named twice; or, when none is asked for, one that more
-            than half of the sites lack.
+        ScreenError: No file has a channel, a channel is selected twice, or, without a selection, more than half of the
+            sites lack a channel.
     """
     sites: dict[str, set[tuple[str, str, str, int]]] = defaultdict(set)
-    for picture in pictures:
-        if picture.left_out:
+    for image in images:
+        if image.unmatched_digits:
             continue
-        sites[picture.channel].add((picture.experiment, picture.plate, picture.well, picture.site))
+        sites[image.channel].add((image.experiment, image.plate, image.well, image.site))
     written = sorted(sites, key=natural_sort_key)
-    if not asked:
+    if not selection:
         n_sites = len(set().union(*sites.values()))
         rare = [name for name in written if 2 * len(sites[name]) < n_sites]
         if rare:
-            counted = ", ".join(f"{name} in {len(sites[name])}" for name in written)
+            counts_text = ", ".join(f"{name} in {len(sites[name])}" for name in written)
             usual = ",".join(name for name in written if name not in rare)
-            message = f"Of {n_sites} sites few have the channel {rare[0]!r} ({counted}). A screen has one list of "
-            message += f"channels: name them, --channels {usual}."
+            message = (
+                f"Less than half of {n_sites} sites have the channel {rare[0]!r} ({counts_text}). A screen has one "
+            )
+            message += f"list of channels. Name them: --channels {usual}."
             raise ScreenError(message)
         return [(name, name) for name in written]
-    chosen: list[tuple[str, str]] = []
-    for item in asked:
+    channels: list[tuple[str, str]] = []
+    for item in selection:
         name, _, key = item.partition("=")
-        wanted = (key or name).strip()
-        same = [found for found in written if found == wanted or _number(found) == _number(wanted) is not None]
-        if not same:
-            raise ScreenError(f"--channels {item}: no file has the channel {wanted!r}. {did_you_mean(wanted, written)}")
-        chosen.append((name.strip(), same[0]))
-    if len({name for name, _ in chosen}) < len(chosen) or len({key for _, key in chosen}) < len(chosen):
-        raise ScreenError(f"--channels {','.join(asked)}: every channel once, with a name of its own.")
-    return chosen
+        requested = (key or name).strip()
+        matches = [
+            spelling
+            for spelling in written
+            if spelling == requested or _as_number(spelling) == _as_number(requested) is not None
+        ]
+        if not matches:
+            raise ScreenError(
+                f"--channels {item}: no file has the channel {requested!r}. {did_you_mean(requested, written)}"
+            )
+        channels.append((name.strip(), matches[0]))
+    if len({name for name, _ in channels}) < len(channels) or len({key for _, key in channels}) < len(channels):
+        raise ScreenError(f"--channels {','.join(selection)}: list every channel once, with a unique name.")
+    return channels
 
 
 def group_sites(
     result: ReaderResult,
-    pictures: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     channels: Sequence[tuple[str, str]],
     *,
     choice: PlaneChoice | None = None,
 ) -> None:
-    """Group files into sites: all channels of one moment.
+    """Group files into sites with all channels of one plane and time.
 
     Args:
-        result: Gets an entry for each site that has a file for each channel, refusals of the other sites, remarks,
-            and the number of sites.
-        pictures: The files.
+        result: Receives an entry for each site with a file per channel, refusals of the other sites, warnings, and the
+            number of sites.
+        images: The files.
         channels: From `choose_channels`.
-        choice: The moment that was asked for, if one was.
+        choice: The selected plane and time, if any.
     """
     sites: dict[tuple[object, ...], _Site] = {}
     written = {key for _, key in channels}
     choice = choice or PlaneChoice()
-    bound = _bound_to_channels(pictures)
-    aside: Counter[str] = Counter()
-    n_others = 0
-    for picture in pictures:
-        position = split_well(picture.well) or picture.well
-        key = (picture.experiment, picture.plate, position, picture.site)
-        site = sites.setdefault(key, _Site(picture))
-        if picture.left_out:
-            site.others.append(picture)
-        elif picture.channel not in written:
-            aside[picture.channel] += 1
-        elif choice.takes(picture.channel, picture.moment):
-            site.files.setdefault(picture.channel, []).append(picture)
-            site.doubt = site.doubt or picture.doubt
+    constants = _channel_constants(images)
+    excluded_channels: Counter[str] = Counter()
+    n_excluded = 0
+    for image in images:
+        position = split_well(image.well) or image.well
+        key = (image.experiment, image.plate, position, image.site)
+        site = sites.setdefault(key, _Site(image))
+        if image.unmatched_digits:
+            site.excluded_images.append(image)
+        elif image.channel not in written:
+            excluded_channels[image.channel] += 1
+        elif choice.selects(image.channel, image.axis_values):
+            site.files.setdefault(image.channel, []).append(image)
+            site.doubt = site.doubt or image.doubt
         else:
-            site.others.append(picture)
-            n_others += 1
+            site.excluded_images.append(image)
+            n_excluded += 1
     for site in sites.values():
         entry = _entry(site)
-        problem = _wrong(site, entry, channels, choice, bound)
+        problem = _site_problem(site, entry, channels, choice, constants)
         if problem is None:
             files = [site.files[key][0] for _, key in channels]
-            entry.paths = tuple(picture.path for picture in files)
+            entry.paths = tuple(image.path for image in files)
             entry.pages = (-1,) * len(channels)
             entry.extra = tuple(
                 ", ".join(dict.fromkeys(values)) for values in zip(*(f.extra for f in files), strict=True)
@@ -164,51 +172,53 @@ def group_sites(
             result.entries.append(entry)
         else:
             result.problems.append(problem)
-    result.problems += _not_asked(aside, written, n_others, choice)
+    result.problems += _excluded_problems(excluded_channels, written, n_excluded, choice)
     result.n_found += len(sites)
 
 
-def _not_asked(aside: Counter[str], written: set[str], n_others: int, choice: PlaneChoice) -> list[Problem]:
+def _excluded_problems(
+    excluded_channels: Counter[str], written: set[str], n_excluded: int, choice: PlaneChoice
+) -> list[Problem]:
     problems = [
         Problem(
             severity="warning",
-            kind="channel not asked for",
+            kind="channel not selected",
             channel=name,
             found=f"{count} files",
             expected=f"channels {', '.join(sorted(written, key=natural_sort_key))}",
             fix="Name it in --channels if it belongs to the screen.",
             count=count,
         )
-        for name, count in sorted(aside.items())
+        for name, count in sorted(excluded_channels.items())
     ]
-    if n_others:
-        asked = sorted({choice.describe(key) for key in written}, key=natural_sort_key)
+    if n_excluded:
+        descriptions = sorted({choice.describe(key) for key in written}, key=natural_sort_key)
         problems.append(
             Problem(
                 severity="warning",
-                kind="plane or time not asked for",
-                found=f"{n_others} files",
-                expected=" or ".join(asked),
-                fix="Nothing: --plane, --time, --cycle or --acquisition left them out.",
-                count=n_others,
+                kind="plane or time not selected",
+                found=f"{n_excluded} files",
+                expected=" or ".join(descriptions),
+                fix="No action needed: --plane, --time, --cycle or --acquisition excludes them.",
+                count=n_excluded,
             )
         )
     return problems
 
 
-def _bound_to_channels(pictures: Sequence[ImageFile]) -> set[str]:
-    """Return columns with one value per channel, such as an exposure: no moment."""
+def _channel_constants(images: Sequence[ImageFile]) -> set[str]:
+    """Return columns with one value per channel, such as an exposure time."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for picture in pictures:
-        for axis, value in () if picture.left_out else picture.moment:
-            values[axis, picture.channel].add(value)
-    several = {axis for (axis, _), found in values.items() if len(found) > 1}
-    return {axis for axis, _ in values if axis not in MOMENT and not axis.endswith(" of the folder")} - several
+    for image in images:
+        for axis, value in () if image.unmatched_digits else image.axis_values:
+            values[axis, image.channel].add(value)
+    several = {axis for (axis, _), distinct in values.items() if len(distinct) > 1}
+    return {axis for axis, _ in values if axis not in AXES and not axis.endswith(" of the folder")} - several
 
 
-def n_sites_of(pictures: Sequence[ImageFile]) -> int:
-    """Return how many sites some files are of, by what their names say."""
-    return len({(picture.experiment, picture.plate, picture.well, picture.site) for picture in pictures})
+def n_sites_of(images: Sequence[ImageFile]) -> int:
+    """Return the number of sites of files, by their names."""
+    return len({(image.experiment, image.plate, image.well, image.site) for image in images})
 
 
 def _entry(site: _Site) -> SiteRecord:
@@ -225,100 +235,103 @@ def _entry(site: _Site) -> SiteRecord:
     )
 
 
-def _wrong(
-    site: _Site, entry: SiteRecord, channels: Sequence[tuple[str, str]], choice: PlaneChoice, bound: set[str]
+def _site_problem(
+    site: _Site, entry: SiteRecord, channels: Sequence[tuple[str, str]], choice: PlaneChoice, constants: set[str]
 ) -> Problem | None:
     if site.doubt is not None:
         return entry.problem(
             site.doubt.kind,
-            found=site.doubt.found,
+            found=site.doubt.description,
             expected=f"well {entry.well}, site {entry.site}, as the name says",
             fix=site.doubt.fix,
         )
     missing = [name for name, key in channels if key not in site.files]
     if missing:
-        return _missing(site, entry, channels, choice, missing)
-    by_moment: dict[Moment, dict[str, list[ImageFile]]] = defaultdict(lambda: defaultdict(list))
+        return _missing_problem(site, entry, channels, choice, missing)
+    by_axes: dict[AxisValues, dict[str, list[ImageFile]]] = defaultdict(lambda: defaultdict(list))
     for _, key in channels:
-        for picture in site.files[key]:
-            moment = tuple(pair for pair in choice.without_chosen(picture.moment) if pair[0] not in bound)
-            by_moment[moment][key].append(picture)
-    for found in by_moment.values():
+        for image in site.files[key]:
+            axis_values = tuple(pair for pair in choice.without_plane(image.axis_values) if pair[0] not in constants)
+            by_axes[axis_values][key].append(image)
+    for files in by_axes.values():
         for name, key in channels:
-            if len(found.get(key, ())) > 1:
-                return _twice(entry, name, found[key])
-    return _several(entry, channels, by_moment) if len(by_moment) > 1 else None
+            if len(files.get(key, ())) > 1:
+                return _duplicate_problem(entry, name, files[key])
+    return _ambiguous_problem(entry, channels, by_axes) if len(by_axes) > 1 else None
 
 
-def _missing(
+def _missing_problem(
     site: _Site, entry: SiteRecord, channels: Sequence[tuple[str, str]], choice: PlaneChoice, missing: Sequence[str]
 ) -> Problem:
-    there = [name for name, key in channels if key in site.files]
+    present = [name for name, key in channels if key in site.files]
     keys = {name: key for name, key in channels}
-    asked = choice.describe(keys[missing[0]])
-    others = [picture for picture in site.others if picture.channel == keys[missing[0]]]
-    found = f"channels {', '.join(there)}" if there else "none of the channels asked for"
-    if others:
-        found = f"{missing[0]} of {' and '.join(p.left_out or describe_plane(p.moment) for p in others[:5])}".lstrip()
+    plane = choice.describe(keys[missing[0]])
+    excluded = [image for image in site.excluded_images if image.channel == keys[missing[0]]]
+    found = f"channels {', '.join(present)}" if present else "none of the selected channels"
+    if excluded:
+        texts = [image.unmatched_digits or describe_plane(image.axis_values) for image in excluded[:5]]
+        found = f"{missing[0]} of {' and '.join(texts)}".lstrip()
     return entry.problem(
-        "missing channel" if there else "no image",
+        "missing channel" if present else "no image",
         channel=", ".join(missing),
         found=found,
-        expected=f"channels {', '.join(name for name, _ in channels)}" + (f" of {asked}" if asked else ""),
-        fix="Copy the missing files and index again, or leave the channel out: --channels.",
+        expected=f"channels {', '.join(name for name, _ in channels)}" + (f" of {plane}" if plane else ""),
+        fix="Copy the missing files and index again, or exclude the channel with --channels.",
     )
 
 
-def _twice(entry: SiteRecord, name: str, files: Sequence[ImageFile]) -> Problem:
-    whole = len({picture.path.rsplit("/", 1)[-1] for picture in files}) < len(files)  # alike but for the folder
-    listed = ", ".join(picture.path if whole else picture.path.rsplit("/", 1)[-1] for picture in files[:3])
+def _duplicate_problem(entry: SiteRecord, name: str, files: Sequence[ImageFile]) -> Problem:
+    has_same_names = len({image.path.rsplit("/", 1)[-1] for image in files}) < len(files)  # equal except for the folder
+    names = ", ".join(image.path if has_same_names else image.path.rsplit("/", 1)[-1] for image in files[:3])
     return entry.problem(
         "two files for a channel",
         channel=name,
-        found=listed + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
+        found=names + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
         expected="one file per channel",
-        fix="Keep one of them, or tell plates and batches apart with {plate} and {experiment} in --pattern.",
+        fix="Keep one of them, or separate plates and batches with {plate} and {experiment} in --pattern.",
     )
 
 
-def _several(
-    entry: SiteRecord, channels: Sequence[tuple[str, str]], by_moment: dict[Moment, dict[str, list[ImageFile]]]
+def _ambiguous_problem(
+    entry: SiteRecord, channels: Sequence[tuple[str, str]], by_axes: dict[AxisValues, dict[str, list[ImageFile]]]
 ) -> Problem:
-    """Refuse a site of several moments: which is meant is unknown.
+    """Refuse a site with images of several planes or times.
 
-    None is put together of two.
+    Channels of different planes or times are never combined.
     """
-    axes = differing_axes(by_moment)
-    ordered = sorted(by_moment, key=lambda moment: natural_sort_key(describe_plane(moment)))
-    complete = [moment for moment in ordered if len(by_moment[moment]) == len(channels)]
+    axes = differing_axes(by_axes)
+    ordered = sorted(by_axes, key=lambda axis_values: natural_sort_key(describe_plane(axis_values)))
+    complete = [axis_values for axis_values in ordered if len(by_axes[axis_values]) == len(channels)]
 
-    def listed(moment: Moment) -> str:
-        names = ", ".join(name for name, key in channels if key in by_moment[moment] and name)
-        said = describe_plane(pair for pair in moment if pair[0] in axes) or "no moment"
-        return said if moment in complete or not names else f"{said} ({names} only)"
+    def listed(axis_values: AxisValues) -> str:
+        names = ", ".join(name for name, key in channels if key in by_axes[axis_values] and name)
+        description = describe_plane(pair for pair in axis_values if pair[0] in axes) or "no plane or time"
+        return description if axis_values in complete or not names else f"{description} ({names} only)"
 
     found = "; ".join(map(listed, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
-    from_folder = any(p.is_of_folder for files in by_moment.values() for found in files.values() for p in found)
+    from_folder = any(p.is_from_folder for files in by_axes.values() for found in files.values() for p in found)
     if complete:
-        kind = "several planes or times" if set(axes) <= {"plane", "time"} else "several moments"
-        fix = advise(axes, max(complete, key=lambda moment: len(dict(moment).keys() & axes)), from_folder=from_folder)
+        kind = "several planes or times" if set(axes) <= {"plane", "time"} else "several planes, times or cycles"
+        fix = advise(
+            axes, max(complete, key=lambda axis_values: len(dict(axis_values).keys() & axes)), from_folder=from_folder
+        )
     else:
-        kind = "channels of several moments"
-        fix = "Copy what is missing again: no moment has all channels."
+        kind = "channels of several planes or times"
+        fix = "Copy the missing files again: no plane and time has all channels."
         if axes == ["plane"]:
-            planes = {name: dict(m)["plane"] for m in ordered for name, key in channels if key in by_moment[m]}
-            fix += " If each channel was taken at a plane of its own: --plane "
+            planes = {name: dict(m)["plane"] for m in ordered for name, key in channels if key in by_axes[m]}
+            fix += " If each channel has its own plane: --plane "
             fix += f"{','.join(f'{name}={plane}' for name, plane in planes.items())}."
         else:
-            fix += f" {advise([axis for axis in axes if axis not in MOMENT], ordered[0], from_folder=from_folder)}"
+            fix += f" {advise([axis for axis in axes if axis not in AXES], ordered[0], from_folder=from_folder)}"
     return entry.problem(
         kind,
         channel="" if complete else ", ".join(name for name, _ in channels),
         found=found,
-        expected=f"one {axes[0]} for all channels of a site" if axes else "one moment",
+        expected=f"one {axes[0]} for all channels of a site" if axes else "one plane and time",
         fix=fix.strip(" .") + ".",
     )
 
 
-def _number(text: str) -> int | None:
+def _as_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None

@@ -1,7 +1,4 @@
-"""Patterns of file names that microscopes write.
-
-Recognise thumbnails by name; count them and leave them out.
-"""
+"""File name patterns of microscopes, and the names of their thumbnails."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +12,7 @@ KNOWN = {
         "r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.tiff",
         "r{row}c{column}f{site}p{plane}-ch{channel}t{time}.tiff",
     ),
-    # As the microscope stores them, with a GUID behind the wavelength, and as MetaXpress exports them, without.
+    # Stored by the microscope with a GUID after the wavelength, exported by MetaXpress without.
     "imagexpress": (
         *("{}_{well}_s{site}_w{channel:1}{:36}.tif", "{well}_s{site}_w{channel:1}{:36}.tif"),
         *("{}_{well}_w{channel:1}{:36}.tif", "{}_{well}_s{site}_w{channel:1}.tif", "{well}_s{site}_w{channel:1}.tif"),
@@ -32,7 +29,7 @@ KNOWN = {
         "{}_{row} - {column}(fld {site} wv {channel}).tif",
     ),
     "arrayscan": ("{}_{well}f{site}d{channel}.tif",),
-    # U is the column of a well, V its row, X and Y the column and row of a field: all from 0.
+    # U and V are column and row of a well, X and Y column and row of a site: all from 0.
     "leica": (
         "{}--L{}--S{}--U{column}--V{row}--J{}--E{}--O{}--X{site_x}--Y{site_y}--T{time}--Z{plane}--C{channel}.ome.tif",
         "{}--L{}--S{}--U{column}--V{row}--J{}--E{}--O{}--X{site_x}--Y{site_y}--T{time}--Z{plane}--C{channel}.tif",
@@ -43,32 +40,32 @@ KNOWN = {
         "{}Well{well}_Channel{channel}_Seq{}.tif",
     ),
     "scanr": ("{well}--W{}--P{site}--Z{plane}--T{time}--{channel}.tif",),
-    # A time has a folder, `0`, `1`, ...
+    # Each time has a folder: `0`, `1`, ...
     "squid": (
         *("{time}/{well}_{site}_{plane}_{channel}.tif", "{time}/{well}_{site}_{plane}_{channel}.bmp"),
         *("{well}_{site}_{plane}_{channel}.tif", "{well}_{site}_{plane}_{channel}.bmp"),
     ),
-    # A scene of a plate is called P1-A1: the position and its well.
+    # A scene is named P1-A1: the position and its well.
     "zen": ("{}P{site}-{well}.ome.tif",),
 }
-"""Patterns of a name, the most telling first."""
+"""Patterns of each instrument, the most specific first."""
 
 CHANNELS = {"squid": re.compile(r"(Fluorescence|BF|Brightfield|DF|Darkfield)_.+", re.IGNORECASE)}
-"""What channels are called, where a pattern alone would fit the names of others."""
+"""Channel names of instruments whose pattern also matches other names."""
 
 WELL_BASE = {"leica": 0}
-"""What rows and columns count from, where it is not 1."""
+"""First row and column of instruments that do not count from 1."""
 
 WITHOUT_WELLS = {
     "ZEN (Zeiss)": re.compile(r".*_s[0-9]+(?:[tzm][0-9]+)*c[0-9]+(?:_ORG)?\.tiff?", re.IGNORECASE),
     "NIS-Elements (Nikon)": re.compile(r".*xy[0-9]+(?:[tz][0-9]+)*c[0-9]+\.tiff?", re.IGNORECASE),
     "Squid (Cephla)": re.compile(r"manual_[0-9]+_[0-9]+_.+\.(?:tiff?|bmp)", re.IGNORECASE),
 }
-"""Names that number scenes or positions: no pattern finds a well in them."""
+"""File names with numbered scenes or positions, which contain no well."""
 
 
-IGNORED = "thumbnails ignored"
-"""Kind of the remark."""
+THUMBNAILS_IGNORED = "thumbnails ignored"
+"""Kind of the warning."""
 
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
 _FILE = re.compile(rf"(?:.*[-_. ])?thumb(?:nail)?s?(?:_?{_GUID}|[-_. ].*)?\.[a-z0-9]+", re.IGNORECASE | re.DOTALL)
@@ -76,39 +73,39 @@ _FOLDER = re.compile(r"\.?thumb(?:nail)?s?", re.IGNORECASE)
 
 
 def is_thumbnail(folder: str, name: str) -> bool:
-    """Whether a name or folder is a thumbnail's, as `P_A01_s1_w1_thumb.TIF`.
+    """Test whether a file is a thumbnail, such as `P_A01_s1_w1_thumb.TIF`.
 
     Args:
-        folder: Relative to the source, "" for the source itself.
-        name: Of the file.
+        folder: Folder relative to the source, "" for the source itself.
+        name: Name of the file.
     """
     return _FILE.fullmatch(name) is not None or any(_FOLDER.fullmatch(part) for part in folder.split("/"))
 
 
-def without_thumbnails(
+def split_thumbnails(
     folders: Iterable[tuple[str, list[str]]],
 ) -> tuple[list[tuple[str, list[str]]], list[str]]:
-    """Return folders with their files except thumbnails, and the thumbnails."""
-    kept: list[tuple[str, list[str]]] = []
+    """Separate the thumbnails from the files of folders."""
+    images: list[tuple[str, list[str]]] = []
     thumbnails: list[str] = []
     for folder, names in folders:
-        kept.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
+        images.append((folder, [name for name in names if not is_thumbnail(folder, name)]))
         thumbnails += [f"{folder}/{name}".lstrip("/") for name in names if is_thumbnail(folder, name)]
-    return kept, [path for path in thumbnails if IMAGE_EXTENSIONS.fullmatch(path.rsplit("/", 1)[-1])]
+    return images, [path for path in thumbnails if IMAGE_EXTENSIONS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
-def thumbnails_ignored(paths: list[str]) -> Problem:
-    """Return the remark on thumbnails, which are no part of what was found.
+def thumbnail_warning(paths: list[str]) -> Problem:
+    """Return the warning about ignored thumbnails.
 
     Args:
-        paths: Of all of them, relative to the source.
+        paths: Paths of the thumbnails, relative to the source.
     """
     return Problem(
         severity="warning",
-        kind=IGNORED,
+        kind=THUMBNAILS_IGNORED,
         file=paths[0],
         found=f"{len(paths)} thumbnail{'s' if len(paths) > 1 else ''} by name",
         expected="images",
-        fix="Nothing; rename them if they are images.",
+        fix="No action needed; rename them if they are images.",
         count=len(paths),
     )

@@ -1,4 +1,4 @@
-"""Patterns of paths, such as `{plate}/{well}_s{site}_w{channel}.tif`."""
+"""Parse patterns of paths, such as `{plate}/{well}_s{site}_w{channel}.tif`."""
 
 import re
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from distangle.errors import ScreenError, did_you_mean
 from distangle.screen.readers.filenames.instrument_patterns import CHANNELS, KNOWN, WELL_BASE
 
-# What `index` may be told of files that are known by their names.
-OPTIONS_OF_NAMES = frozenset(
+# Options of `index` for files with metadata in their names.
+FILE_NAME_OPTIONS = frozenset(
     ("pattern", "mapping", "channels", "controls", "planes", "time", "cycle", "acquisition", "well_base", "well_order")
 )
 FIELDS = (
     *("experiment", "plate", "well", "row", "column", "well_number", "site", "site_x", "site_y"),
     *("channel", "plane", "time", "cell_type"),
 )
-"""Fields that do not become columns."""
+"""Fields that do not become extra columns."""
 
-_OF_TABLES = ("perturbation", "role", "split")
+_TABLE_COLUMNS = ("perturbation", "role", "split")
 
-_TEXT = {
+_FIELD_REGEX = {
     "well": "[A-Za-z]{1,2}[0-9]{1,4}",
     "row": "[A-Za-z]{1,2}|[0-9]{1,3}",
     "column": "[0-9]{1,4}",
@@ -30,8 +30,8 @@ _TEXT = {
     "plane": "[0-9]{1,6}",
     "time": "[0-9]{1,6}",
 }
-# Other spellings of wells, for sources in which no name has one of the usual ones: A-01, r02c07, 17, A01.a1.
-_ANY_WELL = (
+# More spellings of wells, for sources without a usual one: A-01, r02c07, 17, A01.a1.
+_LOOSE_WELL = (
     r"(?:well[-_ ]?)?[A-Za-z]{1,2}[-_ ]?[0-9]{1,4}(?:[.][A-Za-z][0-9]{1,2})?"
     r"|r(?:ow)?[-_ ]?[0-9]{1,4}[-_ ]?c(?:ol(?:umn)?)?[-_ ]?[0-9]{1,4}|[0-9]{1,5}"
 )
@@ -41,36 +41,36 @@ _FIELD = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)?(?::(?P<width>[1-9][0-9]*
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """A pattern that was understood.
+    """A parsed pattern.
 
     Attributes:
-        text: As written.
-        names: The fields that it reads or fixes.
-        fixed: The fields with a value that stands in the pattern itself.
-        base: What rows, columns and wells count from, where the instrument is known; None for 1, unless there is a 0.
+        text: The pattern as written.
+        names: Fields that it reads or fixes.
+        fixed: Fields with a fixed value in the pattern.
+        base: First number of rows, columns and wells of a known instrument; None if unknown.
     """
 
     text: str
     names: tuple[str, ...]
     fixed: Mapping[str, str]
     base: int | None = None
-    _ways: tuple[tuple[int, re.Pattern[str]], ...]  # each with the parts of a path that it is held against
-    _loose: tuple[tuple[int, re.Pattern[str]], ...] = ()
+    _regexes: tuple[tuple[int, re.Pattern[str]], ...]  # each with the number of path parts that it matches
+    _loose_regexes: tuple[tuple[int, re.Pattern[str]], ...] = ()
     _channels: re.Pattern[str] | None = None
 
     @property
-    def has_ways(self) -> bool:
-        """Whether it is a known naming with several patterns for one folder."""
-        return len(self._ways) > 1
+    def has_alternatives(self) -> bool:
+        """Whether it is a known name with several patterns."""
+        return len(self._regexes) > 1
 
     def with_any_well(self) -> "Pattern":
-        """Return the pattern that reads wells also as `A-01`, `r02c07` or `17`."""
-        return replace(self, _ways=self._loose or self._ways)
+        """Return the pattern that also reads wells such as `A-01`, `r02c07` or `17`."""
+        return replace(self, _regexes=self._loose_regexes or self._regexes)
 
     def read(self, path: str) -> dict[str, str] | None:
-        """Return the fields of a path, with `well` for row and column; None if unlike."""
+        """Read the fields of a path, with `well` for row and column; None if unmatched."""
         parts = path.split("/")
-        match = next((m for depth, way in self._ways if (m := way.fullmatch("/".join(parts[-depth:])))), None)
+        match = next((m for depth, regex in self._regexes if (m := regex.fullmatch("/".join(parts[-depth:])))), None)
         if match is None:
             return None
         fields = {**self.fixed, **match.groupdict()}
@@ -85,86 +85,86 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Read a pattern.
+    """Parse a pattern.
 
-    `{name}` takes the text up to what follows, `{name:3}` just three characters, `{}` what is not wanted, and
-    `{name=value}` nothing: it fixes a field that no path says. Fields: `well`, or `row` and `column` (letters or
-    figures), or `well_number`; `site`, or `site_x` and `site_y`; `channel`, `plate`, `experiment`, `cell_type`,
-    `plane`, `time`. Any other name becomes a column. A pattern without `/` is held against the name of a file, one
-    with against as many folders above it. `tif` stands for `tiff` too, and small letters for large ones.
+    `{name}` matches the text up to the next literal, `{name:3}` exactly three characters, `{}` ignored text. The field
+    `{name=value}` matches nothing and has a fixed value. The fields are `well`, or `row` and `column` (letters or
+    digits), or `well_number`; `site`, or `site_x` and `site_y`; `channel`, `plate`, `experiment`, `cell_type`, `plane`,
+    `time`. Any other name becomes a column. A pattern without `/` matches the file name; each `/` adds a folder above.
+    `tif` also matches `tiff`, and case does not matter.
 
     Args:
         text: The pattern, or a name in `KNOWN`.
 
     Raises:
-        ScreenError: It names no well, or a field cannot be read.
+        ScreenError: The pattern has no well, or a field is invalid.
     """
     if text in KNOWN:
-        ways = [parse_pattern(written) for written in KNOWN[text]]
+        alternatives = [parse_pattern(written) for written in KNOWN[text]]
         return replace(
-            ways[0],
-            names=tuple(dict.fromkeys(name for way in ways for name in way.names)),
+            alternatives[0],
+            names=tuple(dict.fromkeys(name for alternative in alternatives for name in alternative.names)),
             base=WELL_BASE.get(text),
-            _loose=(),
-            _ways=tuple(held for way in ways for held in way._ways),
+            _loose_regexes=(),
+            _regexes=tuple(regex for alternative in alternatives for regex in alternative._regexes),
             _channels=CHANNELS.get(text),
         )
     if "{" not in text:
-        message = f"--pattern {text!r} has no name in braces. Write such as '{{well}}_s{{site}}_w{{channel}}.tif', "
-        message += f"or the name of a known one. {did_you_mean(text, KNOWN)}"
+        message = f"--pattern {text!r} has no field. Write a pattern such as '{{well}}_s{{site}}_w{{channel}}.tif', "
+        message += f"or the name of a known pattern. {did_you_mean(text, KNOWN)}"
         raise ScreenError(message)
     fixed: dict[str, str] = {}
     names: list[str] = []
-    regex, rest = "", 0
+    regex, start = "", 0
     for braces in _BRACES.finditer(text):
-        regex += re.escape(text[rest : braces.start()])
-        rest = braces.end()
-        regex += _one_field(text, braces[1], names, fixed)
-    tail = text[rest:]
+        regex += re.escape(text[start : braces.start()])
+        start = braces.end()
+        regex += _field_regex(text, braces[1], names, fixed)
+    tail = text[start:]
     if {"{", "}"} & set(_BRACES.sub("", text)):
-        raise ScreenError(f"--pattern {text!r}: a brace without its other half. Write names as {{well}}.")
+        raise ScreenError(f"--pattern {text!r}: an unpaired brace. Write fields as {{well}}.")
     ending = re.fullmatch(r"(.*\.)tiff?", tail, re.IGNORECASE | re.DOTALL)
     regex += f"{re.escape(ending[1])}tiff?" if ending else re.escape(tail)
     _require_well(text, names)
     depth = 1 + text.count("/")
-    loose = regex.replace(f"(?P<well>{_TEXT['well']})", f"(?P<well>{_ANY_WELL})")
+    loose = regex.replace(f"(?P<well>{_FIELD_REGEX['well']})", f"(?P<well>{_LOOSE_WELL})")
     return Pattern(
         text=text,
         names=tuple(names),
         fixed=fixed,
-        _ways=((depth, re.compile(regex, re.IGNORECASE | re.DOTALL)),),
-        _loose=((depth, re.compile(loose, re.IGNORECASE | re.DOTALL)),) if loose != regex else (),
+        _regexes=((depth, re.compile(regex, re.IGNORECASE | re.DOTALL)),),
+        _loose_regexes=((depth, re.compile(loose, re.IGNORECASE | re.DOTALL)),) if loose != regex else (),
     )
 
 
-def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) -> str:
-    """Return the regular expression of a field, and note its name."""
+def _field_regex(text: str, inside: str, names: list[str], fixed: dict[str, str]) -> str:
+    """Return the regular expression of a field; add its name to `names` or `fixed`."""
     field = _FIELD.fullmatch(inside)
     if field is None:
         raise ScreenError(
-            f"--pattern {text!r}: {{{inside}}} is no field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
+            f"--pattern {text!r}: {{{inside}}} is not a field. Write {{name}}, {{name:3}}, {{name=value}} or {{}}."
         )
     name, width = field["name"], field["width"]
-    if name in _OF_TABLES:
-        message = f"--pattern {text!r}: what was done to a well is read from a table, not from names. Write "
-        message += f"{{}} for {{{name}}}, and name a table with the columns well and {name}: --tables FILE."
+    if name in _TABLE_COLUMNS:
+        message = f"--pattern {text!r}: {name} is read from a table, not from file names. Write {{}} for {{{name}}}, "
+        message += f"and name a table with the columns well and {name}: --tables FILE."
         raise ScreenError(message)
     if field["fixed"] == "=":
-        raise ScreenError(f"--pattern {text!r}: {{{inside}}} has no value. Write such as {{{name}=1}}.")
+        raise ScreenError(f"--pattern {text!r}: {{{inside}}} has no value. Write a value, such as {{{name}=1}}.")
     if field["fixed"] is not None:
         if name is None or name in names:
-            raise ScreenError(f"--pattern {text!r}: {{{inside}}} must fix a field that stands nowhere else.")
+            raise ScreenError(f"--pattern {text!r}: {{{inside}}} must fix a field that occurs nowhere else.")
         names.append(name)
         fixed[name] = field["fixed"][1:]
         return ""
     if name is None:
         return f"[^/]{{{width}}}" if width else "[^/]*?"
     if name in fixed:
-        raise ScreenError(f"--pattern {text!r}: {name} is fixed and read. Keep one.")
+        raise ScreenError(f"--pattern {text!r}: {name} is both fixed and read. Keep one.")
     if name in names:
         return f"(?P={name})"
     names.append(name)
-    kind = _TEXT.get(name)
+    kind = _FIELD_REGEX.get(name)
     if width:
         what = "[0-9]" if kind and "A-Z" not in kind else "[^/]"
         return f"(?P<{name}>{what}{{{width}}})"
@@ -173,14 +173,10 @@ def _one_field(text: str, inside: str, names: list[str], fixed: dict[str, str]) 
 
 def _require_well(text: str, names: list[str]) -> None:
     if ("row" in names) != ("column" in names):
-        raise ScreenError(f"--pattern {text!r} has one of {{row}} and {{column}}. Name both, or {{well}}.")
+        raise ScreenError(f"--pattern {text!r} has only one of {{row}} and {{column}}. Write both, or {{well}}.")
     if sum(name in names for name in ("well", "row", "well_number")) != 1:
-        what = (
-            "names the well twice"
-            if {"well", "row", "well_number"} & set(names)
-            else "does not say which well an image is of"
-        )
+        what = "names the well twice" if {"well", "row", "well_number"} & set(names) else "has no field for the well"
         message = f"--pattern {text!r} {what}. Expected {{well}}, or {{row}} and {{column}}. "
         unknown = [name for name in names if name not in FIELDS]
-        message += did_you_mean(unknown[0], FIELDS) if unknown else "{well=A01} fixes it where there is one well only."
+        message += did_you_mean(unknown[0], FIELDS) if unknown else "{well=A01} fixes it for a single well."
         raise ScreenError(message)

@@ -1,4 +1,4 @@
-"""List the folders of a source: names only, no file opened, no circular link."""
+"""List the folders of a source without opening files or following loops."""
 
 import os
 import re
@@ -11,20 +11,20 @@ from distangle.errors import RemoteError
 from distangle.screen.problems import Problem
 
 IMAGE_EXTENSIONS = re.compile(r"[^.].*\.(png|tiff?|jpe?g|jp2|bmp)", re.IGNORECASE | re.DOTALL)
-"""Names that look like images."""
+"""File names of images."""
 
-NOT_UNDERSTOOD = "name not understood"
-_DEEPEST = 12
+NAME_NOT_RECOGNIZED = "name not recognized"
+_MAX_DEPTH = 12
 
 
-def scan(source: AnyPath, folder: str, remarks: list[Problem], *, may_lack: bool = False) -> list[tuple[str, bool]]:
-    """Return sorted names in a folder and which are folders; report unreadable ones.
+def scan(source: AnyPath, folder: str, warnings: list[Problem], *, may_lack: bool = False) -> list[tuple[str, bool]]:
+    """Return the sorted names in a folder, each with whether it is a folder.
 
     Args:
         source: The folder that `folder` is relative to.
         folder: "" for the source itself.
-        remarks: Where a remark is added.
-        may_lack: An absent folder is no remark.
+        warnings: Receives a warning if the folder is unreadable.
+        may_lack: Do not warn about a missing folder.
     """
     try:
         if isinstance(source, RemotePath):
@@ -33,91 +33,91 @@ def scan(source: AnyPath, folder: str, remarks: list[Problem], *, may_lack: bool
             return sorted((item.name, _is_folder(item)) for item in listing)
     except OSError as error:
         if not (may_lack and isinstance(error, FileNotFoundError)):
-            remarks.append(
+            warnings.append(
                 Problem(
                     severity="warning",
                     kind="folder not listed",
                     file=folder or ".",
                     found=str(error) if isinstance(error, RemoteError) else error.strerror or str(error),
                     expected="a folder that can be read",
-                    fix="Mend its permissions or the link, and index again.",
+                    fix="Correct its permissions or the link, and index again.",
                 )
             )
         return []
 
 
 def folders_below(
-    source: AnyPath, remarks: list[Problem], *, deepest: int = _DEEPEST, closed: Collection[str] = ()
+    source: AnyPath, warnings: list[Problem], *, max_depth: int = _MAX_DEPTH, skip: Collection[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Give every folder of a source with the names of its files, from the top down.
+    """Yield every folder of a source with the names of its files, from the top down.
 
     Args:
-        source: The folder to begin with, which is given as "".
-        remarks: Where remarks on folders that cannot be listed are added.
-        deepest: How many folders below each other are entered.
-        closed: Names of folders, in small letters, that are not entered, as hidden ones and `.zarr` are not.
+        source: The first folder, yielded as "".
+        warnings: Receives warnings about unreadable folders.
+        max_depth: Maximum depth below the source.
+        skip: Lower-case names of folders to skip; hidden folders and `.zarr` are always skipped.
     """
-    waiting = [("", 0)]
-    seen: set[tuple[int, int]] = set()
-    while waiting:
-        folder, depth = waiting.pop()
-        if _was_seen(source, folder, seen):
+    stack = [("", 0)]
+    visited: set[tuple[int, int]] = set()
+    while stack:
+        folder, depth = stack.pop()
+        if _is_visited(source, folder, visited):
             continue
-        items = scan(source, folder, remarks)
+        items = scan(source, folder, warnings)
         yield folder, [name for name, is_folder in items if not is_folder]
-        below = [name for name, is_folder in items if is_folder and not name.startswith(".")]
-        if depth == deepest and below:
-            remarks.append(_too_deep(folder))
+        subfolders = [name for name, is_folder in items if is_folder and not name.startswith(".")]
+        if depth == max_depth and subfolders:
+            warnings.append(_depth_warning(folder))
             continue
-        for name in reversed(below):
+        for name in reversed(subfolders):
             if not name.isprintable():
-                remarks.append(unmatched_names(f"{folder}/{name}".lstrip("/"), name, "a printable name"))
-            elif not (name.lower().endswith(".zarr") or name.lower() in closed):
-                waiting.append((f"{folder}/{name}".lstrip("/"), depth + 1))
+                warnings.append(unmatched_names(f"{folder}/{name}".lstrip("/"), name, "a printable name"))
+            elif not (name.lower().endswith(".zarr") or name.lower() in skip):
+                stack.append((f"{folder}/{name}".lstrip("/"), depth + 1))
 
 
-def unnamed_images(source: AnyPath, named: Mapping[str, Collection[str]]) -> list[Problem]:
-    """Return a warning for every folder with images that no row of a table names.
+def unnamed_images(source: AnyPath, named_files: Mapping[str, Collection[str]]) -> list[Problem]:
+    """Return a warning for every folder with images that are in no table row.
 
     Args:
-        source: Behind a URL only the folders that rows name are looked into.
-        named: Folder to the names of its files that rows name.
+        source: The source; for a URL only folders in table rows are listed.
+        named_files: File names in table rows, by folder.
     """
     folders: Iterable[tuple[str, list[str]]]
     if isinstance(source, RemotePath):
-        folders = ((folder, [name for name, _ in scan(source, folder, [])]) for folder in sorted(named))
+        folders = ((folder, [name for name, _ in scan(source, folder, [])]) for folder in sorted(named_files))
     else:
         folders = folders_below(source, [])
-    spelled: dict[str, set[str]] = {}
-    for folder, rows in named.items():
-        spelled.setdefault(normalize_name(folder), set()).update(map(normalize_name, rows))
+    normalized: dict[str, set[str]] = {}
+    for folder, row_files in named_files.items():
+        normalized.setdefault(normalize_name(folder), set()).update(map(normalize_name, row_files))
     problems = []
     for folder, names in folders:
-        # Each file of a folder that cannot be listed is refused by name when it is looked at.
-        known = spelled.get(normalize_name(folder), set())
-        others = sorted(
-            {name for name in names if IMAGE_EXTENSIONS.fullmatch(name) and normalize_name(name) not in known}
+        # Files of an unreadable folder are refused one by one when they are probed.
+        row_names = normalized.get(normalize_name(folder), set())
+        unnamed = sorted(
+            {name for name in names if IMAGE_EXTENSIONS.fullmatch(name) and normalize_name(name) not in row_names}
         )
-        if others:
+        if unnamed:
             problems.append(
                 Problem(
                     severity="warning",
-                    kind="images that no row names",
+                    kind="images without a table row",
                     file=folder or ".",
-                    found=", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
+                    found=", ".join(unnamed[:5]) + (", ..." if len(unnamed) > 5 else ""),
                     expected="a row for every image",
                     fix="Add their rows if they belong to the screen.",
-                    count=len(others),
+                    count=len(unnamed),
                 )
             )
     return sorted(problems, key=lambda problem: problem.file)
 
 
 def unmatched_names(path: str, name: str, expected: str, *, count: int = 1) -> Problem:
-    """Return the remark on a name that does not say what it is."""
+    """Return the warning about a name that is not recognized."""
     return Problem(
         severity="warning",
-        kind=NOT_UNDERSTOOD,
+        kind=NAME_NOT_RECOGNIZED,
         file=path,
         found=name,
         expected=expected,
@@ -130,28 +130,28 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
         return item.is_dir()
     except OSError:
-        return True  # a link to itself: listing it says so
+        return True  # a link to itself: listing it reports the error
 
 
-def _was_seen(source: AnyPath, folder: str, seen: set[tuple[int, int]]) -> bool:
+def _is_visited(source: AnyPath, folder: str, visited: set[tuple[int, int]]) -> bool:
     if not isinstance(source, Path):
         return False
     try:
-        found = (source / folder).stat()
+        status = (source / folder).stat()
     except OSError:
-        return False  # listing it says why
-    mark = (found.st_dev, found.st_ino)
-    was_seen = mark in seen
-    seen.add(mark)
-    return was_seen
+        return False  # listing it reports the error
+    identity = (status.st_dev, status.st_ino)
+    is_visited = identity in visited
+    visited.add(identity)
+    return is_visited
 
 
-def _too_deep(folder: str) -> Problem:
+def _depth_warning(folder: str) -> Problem:
     return Problem(
         severity="warning",
         kind="folder not listed",
         file=folder,
-        found=f"folders more than {_DEEPEST} deep",
-        expected="images nearer to the source",
-        fix="Name a folder nearer to the images as source.",
+        found=f"folders more than {_MAX_DEPTH} deep",
+        expected="images at a smaller depth",
+        fix="Name a folder closer to the images as source.",
     )

@@ -8,20 +8,20 @@ from distangle.screen.readers.instruments.xml import parse_xml
 
 
 def read_images(path: AnyPath) -> dict[str, ImageRecord]:
-    """Read a `.mlf`: what each image shows, by `key_of` its name.
+    """Read a `.mlf`: the record of each image, by `key_of` its name.
 
-    Records of errors are left out.
+    Error records are skipped.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mlf`.
+        OSError: The file is unreadable.
     """
     images: dict[str, ImageRecord] = {}
-    waiting: list[ImageRecord] = []
+    open_records: list[ImageRecord] = []
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
         if name == "MeasurementRecord" and attributes.get("Type", "IMG") == "IMG":
-            waiting.append(
+            open_records.append(
                 ImageRecord(
                     well=well_at(attributes.get("Row"), attributes.get("Column")),
                     site=number_of(attributes.get("FieldIndex")),
@@ -31,8 +31,8 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
             )
 
     def end(name: str, text: str) -> None:
-        if name == "MeasurementRecord" and waiting:
-            record = waiting.pop()
+        if name == "MeasurementRecord" and open_records:
+            record = open_records.pop()
             if text:
                 images[key_of(text)] = record
 
@@ -41,15 +41,15 @@ def read_images(path: AnyPath) -> dict[str, ImageRecord]:
 
 
 def read_detail(path: AnyPath) -> tuple[float | None, str]:
-    """Read a `.mrf`: pixel size in micrometres, and the name of the `.mes`.
+    """Read a `.mrf`: the pixel size in micrometers and the name of the `.mes`.
 
-    The size is None where channels differ.
+    The size is None if channels differ.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mrf`.
+        OSError: The file is unreadable.
     """
-    sides: set[float] = set()
+    sizes: set[float] = set()
     setting = ""
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
@@ -59,44 +59,44 @@ def read_detail(path: AnyPath) -> tuple[float | None, str]:
         elif name == "MeasurementChannel":
             for key in ("HorizontalPixelDimension", "VerticalPixelDimension"):
                 try:
-                    sides.add(float(attributes[key]))
+                    sizes.add(float(attributes[key]))
                 except (KeyError, ValueError):
                     continue
 
     parse_xml(path, root="MeasurementDetail", start=start, end=lambda *_: None)
-    alike = bool(sides) and min(sides) > 0 and max(sides) - min(sides) <= 1e-3 * max(sides)
-    return (min(sides) if alike and max(sides) < 1e4 else None), setting
+    is_consistent = bool(sizes) and min(sizes) > 0 and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    return (min(sizes) if is_consistent and max(sizes) < 1e4 else None), setting
 
 
 def read_setting(path: AnyPath) -> dict[int, str]:
-    """Read a `.mes`: the name of every channel, by its number.
+    """Read a `.mes`: the name of every channel, by number.
 
     Raises:
-        ScreenError: It is none.
-        OSError: It cannot be read.
+        ScreenError: The file is not a valid `.mes`.
+        OSError: The file is unreadable.
     """
     channels: dict[int, str] = {}
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
         number = number_of(attributes.get("Ch")) if name == "Channel" else None
-        said = next((attributes[key].strip() for key in ("Target", "Fluorophore") if attributes.get(key)), "")
-        if number is not None and said:
-            channels[number] = said
+        label = next((attributes[key].strip() for key in ("Target", "Fluorophore") if attributes.get(key)), "")
+        if number is not None and label:
+            channels[number] = label
 
     parse_xml(path, root="MeasurementSetting", start=start, end=lambda *_: None)
     return channels
 
 
 def read_cellvoyager(files: Mapping[str, AnyPath], *, folder: str) -> InstrumentRecord:
-    """Read what a CellVoyager wrote of one measurement.
+    """Read the metadata files of one CellVoyager measurement.
 
     Args:
-        files: `mlf`, `mrf` and `mes`, as far as they are there.
-        folder: Relative to the source.
+        files: Existing files by extension: `mlf`, `mrf`, `mes`.
+        folder: Folder relative to the source.
 
     Raises:
-        ScreenError: One of them is damaged; the message names it.
-        OSError: One cannot be read.
+        ScreenError: A file is damaged.
+        OSError: A file is unreadable.
     """
     images = read_images(files["mlf"]) if "mlf" in files else {}
     size = read_detail(files["mrf"])[0] if "mrf" in files else None

@@ -1,4 +1,4 @@
-"""`Index.idx.xml` and `Index.xml` of Harmony: Opera Phenix and Operetta."""
+"""Read `Index.idx.xml` and `Index.xml` of Harmony (Opera Phenix, Operetta)."""
 
 from collections.abc import Mapping
 
@@ -10,32 +10,32 @@ _TO_UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3, ""
 
 
 def read_harmony(path: AnyPath, *, file: str) -> InstrumentRecord:
-    """Read an index: every image with its well, field, plane and channel.
+    """Read an index: every image with its well, site, plane and channel.
 
-    Until version 5 each image names its channel; from version 6 on a map of the channels does.
+    Up to version 5 each image contains its channel name; from version 6 on a channel map contains the names.
 
     Args:
         path: The file.
-        file: What it is called in remarks, relative to the source.
+        file: Path for warnings, relative to the source.
 
     Raises:
-        ScreenError: It is no index of Harmony.
-        OSError: It cannot be read.
+        ScreenError: The file is not a Harmony index.
+        OSError: The file is unreadable.
     """
-    reader = _Reader()
+    reader = _IndexParser()
     parse_xml(path, root="EvaluationInputData", start=reader.start, end=reader.end)
     sizes = reader.sizes
-    alike = bool(sizes) and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    is_consistent = bool(sizes) and max(sizes) - min(sizes) <= 1e-3 * max(sizes)
     return InstrumentRecord(
         file=file,
         channels=reader.channels,
-        pixel_size_um=min(sizes) if alike and min(sizes) > 0 else None,
+        pixel_size_um=min(sizes) if is_consistent and min(sizes) > 0 else None,
         images=reader.images,
     )
 
 
-class _Reader:
-    """Collects what the elements say, as they pass by."""
+class _IndexParser:
+    """Collects channels, images and pixel sizes from XML elements."""
 
     def __init__(self) -> None:
         self.channels: dict[int, str] = {}
@@ -46,25 +46,25 @@ class _Reader:
         self._unit = ""
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
-        """Begin an image or a channel of the map."""
+        """Start an image or a channel of the map."""
         if name in ("Image", "Entry") and self._values is None and not (name == "Image" and "id" in attributes):
             self._values, self._outer = {"ChannelID": attributes.get("ChannelID", "")}, name
         elif name.startswith("ImageResolution"):
             self._unit = attributes.get("Unit", "")
 
     def end(self, name: str, text: str) -> None:
-        """Note a value, or the image that all of them are of."""
+        """Store a value, or the finished image."""
         if self._values is None:
             return
         if name == self._outer:
-            self._note(self._values)
+            self._add_record(self._values)
             self._values = None
         elif name.startswith("ImageResolution"):
             self._add_size(text)
         else:
             self._values[name] = text
 
-    def _note(self, values: Mapping[str, str]) -> None:
+    def _add_record(self, values: Mapping[str, str]) -> None:
         channel = number_of(values.get("ChannelID"))
         if channel is not None and values.get("ChannelName"):
             self.channels.setdefault(channel, values["ChannelName"])

@@ -1,4 +1,4 @@
-"""What the instrument's own file says of a plate."""
+"""Records of instrument metadata, and the keys to look up images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What the instrument says of one file; None where it says nothing.
+    """Instrument metadata of one image; None for unknown values.
 
     Attributes:
-        well: Row and column from 0.
-        site: Number of the field.
+        well: Zero-based row and column.
+        site: Number of the site.
         plane: Number of the focal plane.
         channel: Number of the channel.
     """
@@ -23,15 +23,15 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentRecord:
-    """What the instrument says of one measurement.
+    """Instrument metadata of one measurement.
 
     Attributes:
-        file: Relative to the source; it speaks for the images in its folder and below.
-        channels: Number of each channel to its name.
-        pixel_size_um: Side of a pixel in micrometres; None where it is not told or channels differ.
-        images: `key_of` the name of a file to what it shows; empty where none are listed.
-        wells: Row and column from 0 of those that were measured; empty where they are not told.
-        prefix: How the names of its images begin, in small letters; "" for all in the folder.
+        file: Path relative to the source; it describes the images in its folder and below.
+        channels: Name of each channel, by number.
+        pixel_size_um: Pixel size in micrometers; None if unknown or if channels differ.
+        images: Records of the images, by `key_of` the file name; empty if unknown.
+        wells: Zero-based row and column of the measured wells; empty if unknown.
+        prefix: Lower-case prefix of its image names; "" for all images of the folder.
     """
 
     file: str
@@ -43,26 +43,26 @@ class InstrumentRecord:
 
     @property
     def folder(self) -> str:
-        """The folder that it lies in."""
+        """Folder of the file."""
         return self.file.rpartition("/")[0]
 
 
 def key_of(path: str) -> str:
-    """Return a file name without folder and ending, in small letters.
+    """Return the lookup key of a file: its case-folded stem.
 
-    PNG made of TIFF keep it.
+    PNG files converted from TIFF keep the key.
     """
     name = path.replace("\\", "/").rpartition("/")[2]
     return (name.rpartition(".")[0] or name).casefold()
 
 
 def number_of(text: str | None) -> int | None:
-    """Return a whole number from 0; None for anything else."""
+    """Parse a whole number from 0; None if it is not one."""
     text = (text or "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def well_at(row: str | None, column: str | None) -> tuple[int, int] | None:
-    """Return a well from row and column counted from 1; None where they are none."""
+    """Return the zero-based well of a row and column from 1; None if invalid."""
     first, second = number_of(row), number_of(column)
     return (first - 1, second - 1) if first and second else None

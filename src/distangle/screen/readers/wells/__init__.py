@@ -1,1 +1,1 @@
-"""What tables say of wells, in whatever words, and how they meet the images."""
+"""Well names and well metadata of tables, and their join to images."""

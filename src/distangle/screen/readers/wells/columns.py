@@ -1,7 +1,4 @@
-"""Which column of a table is which of ours, by its name or as told.
-
-Controls that are named by hand.
-"""
+"""Match columns of a table to fields, and parse its rows."""
 
 import dataclasses
 import re
@@ -14,58 +11,58 @@ from distangle.screen.readers.wells.spelling import spelling_of
 from distangle.screen.roles import ROLE_WORDS, Role, role_of
 from distangle.screen.source_tables import SourceTable
 
-OURS = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
+FIELD_NAMES = ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role", "split")
 
 
 def resolve_columns(
     table: SourceTable, mapping: Mapping[str, str], *, wanted: Sequence[str] = ("plate", "well", "perturbation")
 ) -> dict[str, str]:
-    """Return which of the table's columns is which of ours.
+    """Return the column of each field, by name or by mapping.
 
     Args:
-        table: With the columns to choose from.
-        mapping: Our column name to the table's; to "" for one that the table does not have.
-        wanted: Ours that it must have.
+        table: The table.
+        mapping: Column of each field; "" for a field that the table lacks.
+        wanted: Required fields.
 
     Raises:
-        ScreenError: A name that neither we nor the table knows, two candidates, or a wanted one missing.
+        ScreenError: A field or column is unknown, two columns fit, or a required field is missing.
     """
-    for ours, theirs in mapping.items():
-        if ours not in OURS:
-            raise ScreenError(f"--map {ours}={theirs}: we have no column {ours!r}. {did_you_mean(ours, OURS)}")
-        if theirs and theirs not in table.columns:
-            message = f"--map {ours}={theirs}: {table.path} has no column {theirs!r}. "
-            message += did_you_mean(theirs, table.columns)
+    for field, column in mapping.items():
+        if field not in FIELD_NAMES:
+            raise ScreenError(f"--map {field}={column}: unknown field {field!r}. {did_you_mean(field, FIELD_NAMES)}")
+        if column and column not in table.columns:
+            message = f"--map {field}={column}: {table.path} has no column {column!r}. "
+            message += did_you_mean(column, table.columns)
             raise ScreenError(message)
     column_of: dict[str, str] = {}
     free = [name for name in table.columns if name not in mapping.values()]
-    for ours in OURS:
-        theirs = mapping[ours] if ours in mapping else _by_itself(ours, free, table)
-        if theirs:
-            column_of[ours] = theirs
-    none = [name for name in wanted if name == "perturbation" and mapping.get(name) == ""]
-    missing = [name for name in wanted if name not in column_of and name not in none]
+    for field in FIELD_NAMES:
+        column = mapping[field] if field in mapping else _auto_match(field, free, table)
+        if column:
+            column_of[field] = column
+    optional = [name for name in wanted if name == "perturbation" and mapping.get(name) == ""]
+    missing = [name for name in wanted if name not in column_of and name not in optional]
     if missing:
         example = " ".join(f"--map {name}=COLUMN" for name in missing)
         message = f"{table.path} has no column {' and no column '.join(map(repr, missing))}. "
-        message += f"{did_you_mean(missing[0], table.columns)} Say which it is: {example}"
-        message += " (--map perturbation= says that there is none)." if "perturbation" in missing else "."
+        message += f"{did_you_mean(missing[0], table.columns)} Name the column: {example}"
+        message += " (--map perturbation= if there is none)." if "perturbation" in missing else "."
         message = f"{message} {table.advice}".rstrip()
         raise ScreenError(message)
     return column_of
 
 
 class RowParser:
-    """Reads the rows of one table into entries, given which column is which.
+    """Parses the rows of one table into entries.
 
     Args:
         table: The table.
-        column_of: Our column name to the table's.
-        extra: Columns that are kept; those that this table does not have are "" in its entries.
+        column_of: Column of each field.
+        extra: Extra columns; values are "" for those that this table lacks.
         name: Name of the table in problems.
-        experiment: Of rows without such a column.
-        site: Of rows without such a column.
-        needs_well: Refuse names that are no wells; else they are left to `place_wells`.
+        experiment: Experiment of tables without this column.
+        site: Site of tables without this column.
+        needs_well: Refuse invalid well names here; otherwise the index checks them.
     """
 
     def __init__(
@@ -79,16 +76,16 @@ class RowParser:
         site: int,
         needs_well: bool = False,
     ) -> None:
-        self._position = {ours: table.position(column) for ours, column in column_of.items()}
+        self._position = {field: table.position(column) for field, column in column_of.items()}
         self._extra = [table.position(column) if column in table.columns else -1 for column in extra]
         self._name, self._experiment, self._site, self._needs_well = name, experiment, str(site), needs_well
 
-    def entry(self, line: int, fields: tuple[str, ...]) -> SiteRecord:
+    def parse(self, line: int, fields: tuple[str, ...]) -> SiteRecord:
         """Return the entry of a row, without images.
 
         Args:
-            line: Of the table, the header being line 1.
-            fields: One per column.
+            line: Line of the table; the header is line 1.
+            fields: Values of the row, one per column.
         """
         values = self._values(fields)
         perturbation, word = values.get("perturbation", ""), values.get("role", "")
@@ -109,10 +106,10 @@ class RowParser:
             fields=fields,
         )
 
-    def problem(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
-        """Return why a row cannot be an entry; None if it can.
+    def validate(self, entry: SiteRecord, fields: tuple[str, ...]) -> Problem | None:
+        """Return the refusal of a row; None if it is valid.
 
-        A name is missing, or well, site or role is bad.
+        A row is invalid if a name is missing, or if its well, site or role is malformed.
         """
         values = self._values(fields)
         for name in ("experiment", "plate"):
@@ -130,7 +127,7 @@ class RowParser:
         return None
 
     def _values(self, fields: tuple[str, ...]) -> dict[str, str]:
-        return {ours: fields[k].strip() for ours, k in self._position.items()}
+        return {field: fields[k].strip() for field, k in self._position.items()}
 
 
 def _is_whole(text: str) -> bool:
@@ -140,76 +137,82 @@ def _is_whole(text: str) -> bool:
 def add_well_column(table: SourceTable, mapping: Mapping[str, str], *, usual: Sequence[str] = ("well",)) -> SourceTable:
     """Add a column of well names to a table with separate rows and columns.
 
-    They are joined where `mapping` says so, `well` to `ROW+COLUMN`, and where the table has no column for the well
-    but one named `row` and one named `column` or `col`, with or without `Metadata_` before it. Rows are letters or
-    numbers from 1; what is neither is refused with the well.
+    Rows and columns are joined if `mapping` assigns `ROW+COLUMN` to `well`, or if the table has no well column but
+    columns named `row` and `column` or `col`, with or without the prefix `Metadata_`. Rows are letters or numbers from
+    1; anything else is refused with the well.
 
     Args:
-        table: With or without wells.
-        mapping: Our column name to the table's.
-        usual: What a column of wells is called.
+        table: The table, with or without wells.
+        mapping: Column of each field.
+        usual: Usual names of a column of wells.
     """
     name = mapping.get("well", "")
     parts = name.split("+")
     if name in table.columns:
         return table
     if len(parts) != 2 or not set(parts) <= set(table.columns):
-        name, parts = "well", [_first_of(words, table.columns) for words in (("row",), ("column", "col"))]
-        if _first_of(usual, table.columns) or "" in parts:
+        name, parts = "well", [_first_column(names, table.columns) for names in (("row",), ("column", "col"))]
+        if _first_column(usual, table.columns) or "" in parts:
             return table
     row, column = (table.position(part) for part in parts)
-    rows = tuple((*fields, _well_of(fields[row].strip(), fields[column].strip())) for fields in table.rows)
+    rows = tuple((*fields, _join_well(fields[row].strip(), fields[column].strip())) for fields in table.rows)
     return dataclasses.replace(table, columns=(*table.columns, name), rows=rows)
 
 
-def _well_of(row: str, column: str) -> str:
-    row, column = (re.sub(r"^([0-9]+)\.0+$", r"\1", figure) for figure in (row, column))  # as pandas writes beside gaps
+def _join_well(row: str, column: str) -> str:
+    row, column = (
+        re.sub(r"^([0-9]+)\.0+$", r"\1", number) for number in (row, column)
+    )  # as pandas writes integers in columns with missing values
     return f"r{row}c{column}" if row.isdigit() else f"{row}{column}"
 
 
-def _first_of(words: Sequence[str], columns: Sequence[str]) -> str:
-    wanted = [_plain(f"{before}{word}") for word in words for before in ("", "Metadata_")]
-    return next((name for word in wanted for name in columns if _plain(name) == word), "")
+def _first_column(names: Sequence[str], columns: Sequence[str]) -> str:
+    normalized = [_normalize_name(f"{prefix}{word}") for word in names for prefix in ("", "Metadata_")]
+    return next((name for word in normalized for name in columns if _normalize_name(name) == word), "")
 
 
-def _by_itself(ours: str, columns: Sequence[str], table: SourceTable) -> str:
-    for wanted in (ours, f"Metadata_{ours}"):
-        exact = [name for name in columns if name == wanted]
-        close = exact or [name for name in columns if _plain(name) == _plain(wanted)]
+def _auto_match(field: str, columns: Sequence[str], table: SourceTable) -> str:
+    for candidate in (field, f"Metadata_{field}"):
+        exact = [name for name in columns if name == candidate]
+        close = exact or [name for name in columns if _normalize_name(name) == _normalize_name(candidate)]
         if len(close) > 1:
-            message = f"{table.path}: {' and '.join(map(repr, close))} may both be {ours!r}. "
-            message += f"Say which: --map {ours}=COLUMN."
+            message = f"{table.path}: {' and '.join(map(repr, close))} may both be {field!r}. "
+            message += f"Name one: --map {field}=COLUMN."
             raise ScreenError(message)
         if close:
             return close[0]
     return ""
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[_\s-]", "", name.lower())
 
 
 def apply_controls(entries: Sequence[SiteRecord], controls: Mapping[str, Sequence[str]]) -> None:
-    """Give the entries of named perturbations their role.
+    """Set the role of entries with a control perturbation.
 
     Args:
-        entries: Their roles are rewritten.
-        controls: Role to names of perturbations.
+        entries: The entries; their roles are updated.
+        controls: Names of perturbations, by role.
 
     Raises:
-        ScreenError: No such role or perturbation, or one perturbation in two roles.
+        ScreenError: A role or perturbation is unknown, or a perturbation has two roles.
     """
-    known = {entry.perturbation for entry in entries if entry.perturbation}
+    perturbations = {entry.perturbation for entry in entries if entry.perturbation}
     role_by_name: dict[str, Role] = {}
-    for word, names in controls.items():
-        role = role_of(word)
-        if role is None or not word:
-            raise ScreenError(f"Controls {word!r}: no such role. {did_you_mean(word, [item.value for item in Role])}")
+    for role_name, names in controls.items():
+        role = role_of(role_name)
+        if role is None or not role_name:
+            raise ScreenError(
+                f"Controls {role_name!r}: unknown role. {did_you_mean(role_name, [item.value for item in Role])}"
+            )
         for name in names:
-            if name not in known and entries:  # where nothing is left, the refusals say more
+            if name not in perturbations and entries:  # without entries the refusals are more informative
                 flag = f"--{role.value.replace('_', '-')}"
-                raise ScreenError(f"{flag} {name}: no row has the perturbation {name!r}. {did_you_mean(name, known)}")
+                raise ScreenError(
+                    f"{flag} {name}: no row has the perturbation {name!r}. {did_you_mean(name, perturbations)}"
+                )
             if role_by_name.setdefault(name, role) != role:
-                raise ScreenError(f"{name!r} is named as {role_by_name[name]} and as {role}. Keep one.")
+                raise ScreenError(f"{name!r} is named both as {role_by_name[name]} and as {role}. Keep one.")
     for entry in entries:
         entry.role = role_by_name.get(entry.perturbation, entry.role)

@@ -1,4 +1,4 @@
-"""Wells by number, 1 to 384: row by row or column by column."""
+"""Read wells given by number, such as 1 to 384, by rows or by columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,79 +12,87 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True)
 class Numbering:
-    """How numbers become wells.
+    """A mapping of numbers to wells.
 
     Attributes:
         order: `rows`: 2 is A02; `columns`: 2 is B01.
-        plate: Rows and columns.
+        plate: Rows and columns of the plate.
     """
 
     order: str
     plate: tuple[int, int]
 
     def position(self, k: int) -> Position:
-        """Return row and column of the well with the number `k`, all from zero."""
+        """Return the zero-based row and column of the well with zero-based number `k`."""
         if self.order == "rows":
             return divmod(k, self.plate[1])
         column, row = divmod(k, self.plate[0])
         return row, column
 
     def name(self, k: int) -> str:
-        """Return the name of the well with the number `k`, from zero."""
+        """Return the name of the well with the zero-based number `k`."""
         return well_name(*self.position(k))
 
     def __str__(self) -> str:
-        by = "row by row" if self.order == "rows" else "column by column"
-        return f"{by} on {self.plate[0]} x {self.plate[1]} wells"
+        direction = "row by row" if self.order == "rows" else "column by column"
+        return f"{direction} on {self.plate[0]} x {self.plate[1]} wells"
 
 
-def numberings(numbers: Sequence[set[int]], *, plate: tuple[int, int] | None, order: str | None) -> list[Numbering]:
-    """Return every numbering that has all numbers of some plates.
+def possible_numberings(
+    numbers: Sequence[set[int]], *, plate: tuple[int, int] | None, order: str | None
+) -> list[Numbering]:
+    """Return every numbering that contains all numbers of some plates.
 
     Args:
-        numbers: Of each plate, from zero.
-        plate: Rows and columns, where they are known.
-        order: `rows` or `columns`, where it is known.
+        numbers: Zero-based numbers of each plate.
+        plate: Rows and columns, if known.
+        order: `rows` or `columns`, if known.
     """
-    end = 1 + max((max(found) for found in numbers if found), default=0)
+    end = 1 + max((max(plate_numbers) for plate_numbers in numbers if plate_numbers), default=0)
     plates = [size for size in ((plate,) if plate else STANDARD_PLATES) if end <= size[0] * size[1]]
-    return [Numbering(by, size) for size in plates for by in ((order,) if order else ORDERS)]
+    return [Numbering(direction, size) for size in plates for direction in ((order,) if order else ORDERS)]
 
 
-def of_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[int]]) -> list[Numbering]:
-    """Return numberings of standard plates whose numbers are all there, else all.
+def prefer_whole_plates(candidates: Sequence[Numbering], numbers: Sequence[set[int]]) -> list[Numbering]:
+    """Return the numberings of plates with every number present, else all.
 
-    The plates are of 96, 384 or 1536 wells.
+    Only plates of 96, 384 or 1536 wells count.
 
     Args:
-        candidates: From `numberings`.
-        numbers: Of each plate, from zero.
+        candidates: From `possible_numberings`.
+        numbers: Zero-based numbers of each plate.
     """
-    whole = {len(found) for found in numbers if found and max(found) + 1 == len(found) >= 96}
-    return [one for one in candidates if one.plate[0] * one.plate[1] in whole] or list(candidates)
+    sizes = {
+        len(plate_numbers)
+        for plate_numbers in numbers
+        if plate_numbers and max(plate_numbers) + 1 == len(plate_numbers) >= 96
+    }
+    return [candidate for candidate in candidates if candidate.plate[0] * candidate.plate[1] in sizes] or list(
+        candidates
+    )
 
 
-def matching(
+def match_wells(
     candidates: Sequence[Numbering],
     numbers: Mapping[object, set[int]],
     wells: Mapping[object, set[Position]],
     *,
-    are_rows: bool,
+    is_table: bool,
 ) -> list[Numbering]:
-    """Return numberings by which every well with images has a row, else all.
+    """Return the numberings by which every well with images has a row, else all.
 
     Args:
-        candidates: From `numberings`.
-        numbers: Of each plate, from zero.
-        wells: Of the same plates as the other side names them.
-        are_rows: The numbers stand in a table, the wells are those of the images.
+        candidates: From `possible_numberings`.
+        numbers: Zero-based numbers of each plate.
+        wells: Wells of the same plates on the other side.
+        is_table: The numbers are in a table, and the wells in images.
     """
     shared = [key for key in numbers if wells.get(key)]
 
     def fits(candidate: Numbering) -> bool:
         for key in shared:
-            here = {candidate.position(k) for k in numbers[key]}
-            if not (wells[key] <= here if are_rows else here <= wells[key]):
+            positions = {candidate.position(k) for k in numbers[key]}
+            if not (wells[key] <= positions if is_table else positions <= wells[key]):
                 return False
         return True
 
@@ -96,25 +104,25 @@ def first_difference(
     numbers: Mapping[object, set[int]],
     wells: Mapping[object, set[Position]],
     *,
-    are_rows: bool,
+    is_table: bool,
 ) -> int | None:
     """Return the first number that two numberings read differently; None if none.
 
-    Of a table only the rows of wells with images count, where there are some.
+    In a table only rows of wells with images count, if there are any.
     """
-    for key, found in numbers.items():
-        for k in sorted(found):
+    for key, plate_numbers in numbers.items():
+        for k in sorted(plate_numbers):
             positions = {candidate.position(k) for candidate in candidates}
-            matter = positions & wells[key] if are_rows and wells.get(key) else positions
-            if len(positions) > 1 and matter:
+            relevant = positions & wells[key] if is_table and wells.get(key) else positions
+            if len(positions) > 1 and relevant:
                 return k
     return None
 
 
 def readings(candidates: Sequence[Numbering], k: int) -> Iterator[str]:
-    """Give each well that a number may be, with the first numbering that says so."""
-    seen: set[str] = set()
+    """Yield each well that a number may mean, with its first numbering."""
+    names: set[str] = set()
     for candidate in candidates:
-        if candidate.name(k) not in seen:
-            seen.add(candidate.name(k))
+        if candidate.name(k) not in names:
+            names.add(candidate.name(k))
             yield f"{candidate.name(k)} {candidate}"

@@ -1,55 +1,55 @@
-"""Choose whether rows and columns of a source count from 1 or from 0."""
+"""Decide whether rows and columns of a source count from 1 or from 0."""
 
 from collections.abc import Mapping, Sequence
 
 from distangle.errors import WellBaseError
 from distangle.screen.readers.wells.spelling import Side, Spelling, WellPlace, bases_of, spelling_of
 
-FORMS = ("letters", "figures", "number")
+FORMS = ("letters", "row_column", "number")
 SIDES: tuple[Side, ...] = ("images", "tables")
-_CALLED = {"images": "the names of the images", "tables": "the table"}
+_SIDE_NAMES = {"images": "the image names", "tables": "the table"}
 
 
 def bases_of_sides(
-    written: Sequence[tuple[Side, WellPlace, Spelling]],
-    said: str | None,
+    wells: Sequence[tuple[Side, WellPlace, Spelling]],
+    well_base: str | None,
     *,
-    known: int | None = None,
-    seen: Sequence[Spelling] = (),
+    known_base: int | None = None,
+    other_spellings: Sequence[Spelling] = (),
 ) -> dict[tuple[Side, str], int]:
-    """Return what each side counts from, for each form of spelling: 0 or 1.
+    """Return the first row and column, 0 or 1, of each side and spelling form.
 
     Args:
-        written: Every well of a source: its side, the place and its spelling.
-        said: `--well-base`, if it was given.
-        known: What the names of the images count from, where a microscope gave them.
-        seen: Other spellings on the side of the images.
+        wells: Every well of a source: its side, its place and its spelling.
+        well_base: Value of `--well-base`, if given.
+        known_base: Base of the image names, if the microscope is known.
+        other_spellings: Other spellings on the side of the images.
 
     Raises:
-        WellBaseError: There is a 0 and nobody said so; or 0 was said and it is open of which side.
+        WellBaseError: There is a 0 without `--well-base`, or `--well-base 0` does not say which side it applies to.
     """
-    bases = bases_of(said)
-    there: dict[tuple[Side, str], bool] = {}
+    bases = bases_of(well_base)
+    has_zero_of: dict[tuple[Side, str], bool] = {}
     first: dict[Side, tuple[str, Spelling]] = {}
-    for side, place, spelling in written:
+    for side, place, spelling in wells:
         key = side, spelling.form
-        there[key] = there.get(key, False) or spelling.has_zero
+        has_zero_of[key] = has_zero_of.get(key, False) or spelling.has_zero
         if spelling.has_zero:
-            first.setdefault(side, (_named(place), spelling))
-    for spelling in seen:
+            first.setdefault(side, (_describe_place(place), spelling))
+    for spelling in other_spellings:
         if spelling.has_zero:
-            there["images", spelling.form] = True
-            first.setdefault("images", ("the plate's lists of rows and columns", spelling))
+            has_zero_of["images", spelling.form] = True
+            first.setdefault("images", ("the metadata of the plate", spelling))
     counts = {(side, form): 1 for side in SIDES for form in FORMS}
     for side, form in counts:
         if side in bases:
             counts[side, form] = bases[side]
         elif "" in bases:
-            counts[side, form] = _base(side, form, there) if bases[""] == 0 else 1
-        elif side == "images" and known is not None:
-            counts[side, form] = known
-        elif there.get((side, form)):
-            raise WellBaseError(_counts_from_zero(*first[side]))
+            counts[side, form] = _base_of_form(side, form, has_zero_of) if bases[""] == 0 else 1
+        elif side == "images" and known_base is not None:
+            counts[side, form] = known_base
+        elif has_zero_of.get((side, form)):
+            raise WellBaseError(_zero_message(*first[side]))
     return counts
 
 
@@ -57,63 +57,63 @@ def require_base_one(well: str, where: str) -> None:
     """Refuse a source of RxRx1 with a column 0: labels would shift by one well.
 
     Args:
-        well: As it is written.
-        where: For the message.
+        well: The well as written.
+        where: Location for the message.
 
     Raises:
         WellBaseError: The well has a column 0.
     """
     spelling = spelling_of(well)
     if spelling is not None and spelling.has_zero:
-        message = (
-            f"{where} has the well {well!r}: column 0, and RxRx1 counts from 1. If it is a slip of the pen, correct "
-        )
-        message += "it; a source that counts from 0 is read by --layout table or folder with --well-base 0."
+        message = f"{where} has the well {well!r}: column 0, and RxRx1 counts from 1. Correct a typing error; "
+        message += "read a source that counts from 0 by --layout table or folder with --well-base 0."
         raise WellBaseError(message)
 
 
-def _base(side: Side, form: str, there: Mapping[tuple[Side, str], bool]) -> int:
-    """Return what a form counts from where `--well-base 0` is all that was said.
+def _base_of_form(side: Side, form: str, has_zero_of: Mapping[tuple[Side, str], bool]) -> int:
+    """Return the base of a form under `--well-base 0` without a side.
 
     Raises:
-        WellBaseError: It is open whether that was meant.
+        WellBaseError: The option may not apply to this form.
     """
-    if there.get((side, form)):
+    if has_zero_of.get((side, form)):
         return 0
-    if (side, form) not in there:
+    if (side, form) not in has_zero_of:
         return 1
-    other_sides = [key for key in there if key[0] != side]
-    zeros = [key for key, has_zero in there.items() if has_zero]
+    other_sides = [key for key in has_zero_of if key[0] != side]
+    zeros = [key for key, has_zero in has_zero_of.items() if has_zero]
     if form != "letters":
         if any(key[0] != side for key in zeros):
-            raise WellBaseError(_open_side(f"{_CALLED[side]} may count from 0 too, and have no 0"))
+            raise WellBaseError(_ambiguous_side_message(f"{_SIDE_NAMES[side]} may also count from 0, and contain no 0"))
         return 0
-    if zeros or any(other != "letters" for _, other in there):
-        return 1  # letters and a column count from 1 wherever there is no column 0
+    if zeros or any(other != "letters" for _, other in has_zero_of):
+        return 1  # letters with a column count from 1 without a column 0
     if other_sides:
-        raise WellBaseError(_open_side("no name of a well has a column 0, neither of the images nor in the table"))
+        raise WellBaseError(
+            _ambiguous_side_message("no well has a column 0, neither in the image names nor in the table")
+        )
     return 0
 
 
-def _open_side(why: str) -> str:
-    return f"--well-base 0: {why}. Say of which it holds: --well-base images=0,tables=1 (or the other way round)."
+def _ambiguous_side_message(why: str) -> str:
+    return f"--well-base 0: {why}. Give a base for each: --well-base images=0,tables=1 (or the reverse)."
 
 
-def _counts_from_zero(where: str, spelling: Spelling) -> str:
+def _zero_message(where: str, spelling: Spelling) -> str:
     what = "well 0"
     if spelling.form == "letters":
         what = f"the well '{spelling.letters}{spelling.column}', column 0"
-    elif spelling.form == "figures":
+    elif spelling.form == "row_column":
         what = f"row {spelling.row}, column {spelling.column}"
     return (
-        f"{where} is of {what}: who writes that counts from 0, and read from 1 every other well would have the label "
-        f"of its neighbour. Say so: --well-base 0. If it is a slip of the pen, correct it, or have such wells refused "
-        f"one by one: --well-base 1."
+        f"{where} has {what}, so wells may count from 0. Read from 1, every other well would get the label of its "
+        f"neighbor. If they count from 0, use --well-base 0. Otherwise correct the error, or refuse only such wells "
+        f"with --well-base 1."
     )
 
 
-def _named(place: object) -> str:
-    """Return where a well is written."""
+def _describe_place(place: object) -> str:
+    """Return the location of a well."""
     line, table = getattr(place, "line", 0), getattr(place, "table", "")
     if line:
         return f"{table}, line {line},"

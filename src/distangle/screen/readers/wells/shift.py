@@ -1,4 +1,4 @@
-"""Detect plates whose table has shifted against their images."""
+"""Detect plate maps that are shifted against the images."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -8,51 +8,51 @@ from distangle.screen.indexing.records import SiteRecord
 from distangle.screen.plates import PlateTransform, Position
 from distangle.screen.problems import Problem
 
-_FARTHEST = 4  # wells; who slips farther has another plate
-_ENOUGH = 4  # wells; fewer may meet by chance
+_MAX_STEPS = 4  # wells; a larger shift suggests another plate
+_MIN_WELLS = 4  # wells; fewer may match by chance
 
 
 @dataclass(frozen=True)
 class PlateShift:
-    """What brings a plate's wells and its table together; false without a shift.
+    """The shift between the plate map and the images; false without a shift.
 
     Attributes:
-        words: A sentence, or "".
-        is_certain: By it every well has its row and every row its well, so wells that meet as they are have the rows
-            of their neighbours.
-        transform: What brings the wells with images to their rows.
+        advice: A sentence, or "".
+        is_certain: The shift matches every well to a row and every row to a well, so unshifted wells have the labels
+            of their neighbors.
+        transform: Transform of the wells with images to their rows.
     """
 
-    words: str = ""
+    advice: str = ""
     is_certain: bool = False
     transform: PlateTransform = PlateTransform()
 
     def __bool__(self) -> bool:
-        return bool(self.words)
+        return bool(self.advice)
 
 
 def detect_shift(images: Set[Position], rows: Set[Position], *, may_count_from_zero: bool = False) -> PlateShift:
-    """Return the shift by which every well with images would be in the table.
+    """Return the shift by which every well with images is in the table.
 
     Args:
-        images: Row and column of the wells with images, zero based.
-        rows: Row and column of the wells in the table.
-        may_count_from_zero: `--well-base` is known where they come from; it is offered where a step of one fits.
+        images: Zero-based row and column of the wells with images.
+        rows: Zero-based row and column of the wells in the table.
+        may_count_from_zero: The reader supports `--well-base`, which is suggested for a shift by one.
 
     Returns:
-        No shift where they meet as they are, none brings all together, or there are fewer than three wells.
+        No shift if the wells match unshifted, no shift matches all, or there are fewer than three wells.
     """
     if len(images) < 3 or images <= rows:
         return PlateShift()
     for transform in _CANDIDATES:
-        moved = transform.apply_to_set(images)
-        if moved <= rows:
-            words = f"All wells would match {_words(transform, may_count_from_zero=may_count_from_zero)}"
-            return PlateShift(words, is_certain=moved == rows and len(images) >= _ENOUGH, transform=transform)
+        transformed = transform.apply_to_set(images)
+        if transformed <= rows:
+            advice = f"All wells would match {_describe_transform(transform, may_count_from_zero=may_count_from_zero)}"
+            return PlateShift(advice, is_certain=transformed == rows and len(images) >= _MIN_WELLS, transform=transform)
     return PlateShift()
 
 
-_STEPS = range(-_FARTHEST, _FARTHEST + 1)
+_STEPS = range(-_MAX_STEPS, _MAX_STEPS + 1)
 _CANDIDATES = (
     PlateTransform(transposed=True),
     *(
@@ -60,45 +60,47 @@ _CANDIDATES = (
         for down, right in sorted(product(_STEPS, _STEPS), key=lambda step: (abs(step[0]) + abs(step[1]), step))
     ),
 )
-"""Tried in this order: the nearest shift is the likeliest."""
+"""Candidates in order of likelihood: the smallest shift first."""
 
 
 def shifted_row_problem(site: SiteRecord, row: SiteRecord, shift: PlateShift) -> Problem:
-    """Return the refusal of a site that meets another well's row on a shifted plate.
+    """Return the refusal of a site on a plate with a shifted plate map.
 
     Args:
-        site: With images.
-        row: Of the well of this name.
-        shift: Of the plate.
+        site: The site.
+        row: The row with the same well name.
+        shift: The shift of the plate.
     """
     return site.problem(
-        "table beside its wells",
+        "plate map shifted",
         found=f"{row.perturbation!r} in {row.table} line {row.line}",
-        expected="the row of this well; the table of the plate has moved against its images",
-        fix=shift.words,
+        expected="the row of this well; the plate map is shifted against the images",
+        fix=shift.advice,
     )
 
 
-def _words(transform: PlateTransform, *, may_count_from_zero: bool) -> str:
+def _describe_transform(transform: PlateTransform, *, may_count_from_zero: bool) -> str:
     if transform.transposed:
-        return "with rows and columns swapped: correct the table."
-    shift = " and ".join(filter(None, [_step(transform.rows, "row"), _step(transform.columns, "column")]))
+        return "with rows and columns swapped: correct the plate map."
+    shift = " and ".join(
+        filter(None, [_describe_step(transform.rows, "row"), _describe_step(transform.columns, "column")])
+    )
     base = _FROM_ZERO.get((transform.rows, transform.columns), "") if may_count_from_zero else ""
-    return f"if the table were shifted by {shift}: correct it.{base}"
+    return f"if the plate map were shifted by {shift}: correct it.{base}"
 
 
 _FROM_ZERO = {
-    step: f" If {who} from 0, say so instead: --well-base {side}=0."
+    step: f" If {who} from 0, use --well-base {side}=0 instead."
     for who, side, steps in (
-        ("the names of the images count", "images", ((1, 1), (0, 1))),
+        ("the image names count", "images", ((1, 1), (0, 1))),
         ("the table counts", "tables", ((-1, -1), (0, -1))),
     )
     for step in steps
 }
 
 
-def _step(by: int, what: str) -> str:
-    if not by:
+def _describe_step(step: int, what: str) -> str:
+    if not step:
         return ""
-    # The images' wells were moved to meet the table's: the table has to go the other way.
-    return f"{abs(by)} {what}{'s' if abs(by) > 1 else ''} {'back' if by > 0 else 'on'}"
+    # The transform moves images to rows, so the table moves the other way.
+    return f"{abs(step)} {what}{'s' if abs(step) > 1 else ''} {'back' if step > 0 else 'on'}"
