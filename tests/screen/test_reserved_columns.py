@@ -46,7 +46,7 @@ def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(la
     assert sorted(set(screen.sites["plate"])) == ["w1-1", "w1-2", "w2-1", "w2-2"]
     remark = screen.problems[screen.problems["kind"] == "reserved column name"].iloc[0]
     assert (remark["severity"], remark["file"], remark["found"]) == ("warning", "wells.csv", repr(name))
-    assert f"kept {name!r} as 'table_{name}'" in remark["fix"]
+    assert f"renamed {name!r} as 'table_{name}'" in remark["fix"]
     found = cell_free_table(screen, "perturbation", ["held_out"] * 8, classes=("x", "DMSO"))
     assert found.table["Metadata_Plate"].tolist() == screen.sites["plate"].tolist()
     assert found.table["Metadata_Role"].tolist() == screen.sites["role"].tolist()

@@ -64,7 +64,7 @@ def test_who_indexed_links_reads_them_and_who_got_the_screen_does_not(
     assert mine.image_paths(0)[0].exists()
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "cache of a colleague"))
     theirs = allowed_sources(read_screen(lab / "screen"))
-    with pytest.raises(ScreenError, match=r"reached over a link out of the screen's source.*distangle trust"):
+    with pytest.raises(ScreenError, match=r"lies behind a link out of the screen's source.*distangle trust"):
         theirs.image_paths(0)
     assert theirs.image_paths(1)[0].exists()
     allow_source(theirs)

@@ -156,7 +156,7 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
 )
 def test_metadata_that_contradict_the_file_are_not_believed(tmp_path: Path, said: str, words: str) -> None:
     pages(tmp_path / "A01.tif", [plane(1000), plane(2000)], said=said)
-    assert "metadata cannot be believed: " in (message := refused(tmp_path))
+    assert "metadata are invalid: " in (message := refused(tmp_path))
     assert words in message
 
 
