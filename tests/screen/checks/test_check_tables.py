@@ -130,7 +130,7 @@ def test_plates_short_of_negative_controls_are_named(tmp_path: Path, n: int, sev
         rows[k] = (*rows[k][:3], "t5", "treatment")
     found = only(check_tables(indexed(tmp_path, rows)), kind)
     assert (found.severity, found.plate) == (severity, "1")
-    assert found.what == f"{n} negative controls on the plate, 3 are the least to standardise by"
+    assert found.what == f"{n} negative controls on the plate, standardization needs 3"
     assert "experiment_controls" in found.fix
 
 
@@ -237,7 +237,7 @@ def test_a_table_edited_after_indexing_is_named(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("DMSO", "other", 1))
     (found,) = [one for one in check_tables(screen).findings if "table" in one.kind]
     assert (found.severity, found.kind, found.file) == ("error", "table changed since indexing", "wells.csv")
-    assert found.fix == "If the edit is right, index again; if not, put the table back as it was."
+    assert found.fix == "If the edit is right, index again; otherwise restore the table."
     table.unlink()
     (gone,) = [one for one in check_tables(screen).findings if "table" in one.kind]
     assert (gone.severity, gone.kind) == ("note", "table not there")

@@ -38,11 +38,11 @@ def test_changed_added_and_removed_rows_are_named_one_by_one_with_what_they_were
     assert (changed.kind, changed.severity) == ("row changed since indexing", "error")
     assert (changed.plate, changed.well, changed.file) == ("P0", "C05", f"wells.csv, line {AT['P0', 'C05'] + 2}")
     assert changed.what == f"perturbation was {label!r}, is 'other'; role was 'treatment', is 'positive_control'"
-    assert changed.fix == "If the edit is right, index again; if not, put the table back as it was."
+    assert changed.fix == "If the edit is right, index again; otherwise restore the table."
     assert (gone.kind, gone.plate, gone.well) == ("row taken away since indexing", "P1", "D07")
-    assert gone.what == f"was {was!r} (treatment), is in no table any more"
+    assert gone.what == f"was {was!r} (treatment), is no longer in a table"
     assert (added.kind, added.plate, added.well) == ("row added since indexing", "P1", "A01")
-    assert added.what == f"was not there, is {was!r} (treatment)"
+    assert added.what == f"was missing, is {was!r} (treatment)"
 
 
 def test_rows_in_another_order_with_other_line_ends_are_an_edit_that_changes_nothing(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_rows_in_another_order_with_other_line_ends_are_an_edit_that_changes_not
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     (found,) = edited(screen)
     assert found.severity == "warning"
-    assert found.what.endswith("read again, it says the same of every site")
+    assert found.what.endswith("its content is the same for every site")
 
 
 def test_an_extra_column_is_compared_too_and_weighs_less(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_rows_that_came_into_conflict_are_taken_away_and_mended_ones_are_added(t
     assert screen.card.refused == 1
     write_table(tmp_path / "wells.csv", [*ROWS, ("E1", "P1", "C05", "twice", "treatment")])
     _, gone, added = edited(screen)
-    assert gone.what.startswith(f"was {ROWS[AT['P1', 'C05']][3]!r} (treatment), is refused now: conflicting rows")
+    assert gone.what.startswith(f"was {ROWS[AT['P1', 'C05']][3]!r} (treatment), is now refused: conflicting rows")
     assert "wells.csv line" in gone.what
-    assert gone.fix.endswith("Then index again; or put the table back.")
+    assert gone.fix.endswith("Then index again; or restore the table.")
     assert added.well == ROWS[5][2]
     assert added.what == f"was refused when it was indexed (bad role), is {ROWS[5][3]!r} (treatment)"
 
@@ -78,7 +78,7 @@ def test_rows_that_came_into_conflict_are_taken_away_and_mended_ones_are_added(t
 def test_a_new_row_that_would_be_refused_is_named_too(tmp_path: Path) -> None:
     _, found = rewritten(tmp_path, [*ROWS, ("E1", "P0", "ZZ99", "t1", "treatment")])
     assert (found.kind, found.well) == ("row added since indexing", "ZZ99")
-    assert "is refused now: well off the plate" in found.what
+    assert "is now refused: well off the plate" in found.what
 
 
 def test_two_hundred_rows_are_listed_and_the_others_counted(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say
     old = Screen(card=screen.card.model_copy(update={"provenance": kept}), sites=screen.sites, problems=screen.problems)
     write_table(tmp_path / "wells.csv", ROWS[1:])
     _, found = edited(old)
-    assert "did not note the options of its index" in found.what
+    assert "did not store the options of its index" in found.what
     assert "`distangle check NEW --like OLD`" in found.fix
 
 
@@ -133,7 +133,7 @@ def test_options_of_the_index_are_kept_in_the_written_card(tmp_path: Path, *, th
     assert asked["plate"] == [8, 12]
     (lab / "layout.csv").write_text((lab / "layout.csv").read_text().replace("drug", "mock").replace("2.png", "0.png"))
     _, *gone = edited(read)
-    shared = "is refused now: file of two sites, found img/0.png is also of p1"
+    shared = "is now refused: file of two sites, found img/0.png is also of p1"
     assert [(one.well, one.what) for one in gone] == [
         ("B02", f"was 'drug' (treatment), {shared} B04 site 1 (line 4)"),
         ("B04", f"was 'mock' (negative_control), {shared} B02 site 1 (line 2)"),
@@ -160,7 +160,7 @@ def test_both_sites_of_a_well_of_one_row_are_one_finding_and_images_that_are_gon
         path.unlink()
     _, changed, unseen = edited(screen)  # images that are gone are no rows taken away
     assert changed == found
-    assert unseen.what == "2 of 6 sites have no images in the source any more: their rows were not compared"
+    assert unseen.what == "2 of 6 sites no longer have source images: their rows were not compared"
 
 
 def test_another_path_is_a_change_and_a_site_that_its_file_refused_is_no_new_row(tmp_path: Path) -> None:

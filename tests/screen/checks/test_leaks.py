@@ -265,7 +265,7 @@ def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path:
         plates["E2", str(p)] = plates["E0", str(p)]
     screen = screen_of(tmp_path, plates)
     (told,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
-    assert told.endswith("part of the layout comes again")
+    assert told.endswith("part of the layout repeats")
 
 
 def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:

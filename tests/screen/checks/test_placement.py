@@ -18,8 +18,8 @@ def turned(row: int, column: int) -> tuple[int, int]:
 
 
 MOVED = {
-    "exchange rows and columns": turned,
-    "turn the plate by 180 degrees": lambda row, column: (15 - row, 23 - column),
+    "swap rows and columns": turned,
+    "rotate the plate by 180 degrees": lambda row, column: (15 - row, 23 - column),
     "shift columns by -1": shift(0, 1),
     "shift rows by +1": shift(-1, 0),
     "shift rows by -1 and columns by +1": shift(1, -1),
@@ -53,7 +53,7 @@ def test_one_of_two_plates_of_96_wells_with_rows_and_columns_exchanged_is_named(
     straight = plate_rows("E1", "1", size=(8, 12))
     (found,) = check_placement(indexed(tmp_path, [*straight, *plate_rows("E1", "2", size=(8, 12), move=turned)]))
     assert (found.severity, found.plate) == ("warning", "2")
-    assert "on a plate of 8 x 12 wells; 0 are not when you exchange rows and columns" in found.what
+    assert "on a plate of 8 x 12 wells; 0 are not when you swap rows and columns" in found.what
 
 
 def fixed_layout(plate: str, name_of: Callable[[int, int], str]) -> list[tuple[str, str, str, str, str]]:
@@ -69,7 +69,7 @@ def test_a_plate_that_no_move_makes_like_the_others_is_warned_of_and_a_second_de
     mirrored = fixed_layout("5", lambda r, c: f"t{12 * r + 11 - c}")
     (found,) = check_placement(indexed(tmp_path, [*usual, *mirrored]))
     assert (found.severity, found.kind, found.plate) == ("warning", "plate unlike the others", "5")
-    assert "look whether its table is another plate's, or mirrored" in found.fix
+    assert "check for a mirrored table or that of another plate" in found.fix
     designs = [row for k in range(5, 8) for row in fixed_layout(str(k), lambda r, c: f"u{12 * r + c}")]
     noted = check_placement(indexed(tmp_path, [*usual, *designs]))
     assert [(one.severity, one.plate) for one in noted] == [("note", "5"), ("note", "6"), ("note", "7")]
@@ -87,7 +87,7 @@ def test_a_whole_screen_with_rows_and_columns_exchanged_is_seen_by_wells_that_th
         found = check_placement(indexed(tmp_path, rows, **more))
         assert [one.plate for one in found] == ["0", "1", "2"]
         assert all(one.severity == "warning" for one in found)  # nothing to compare with
-        assert "0 are not when you exchange rows and columns" in found[0].what
+        assert "0 are not when you swap rows and columns" in found[0].what
 
 
 def test_a_single_plate_counted_from_zero_is_seen(tmp_path: Path) -> None:

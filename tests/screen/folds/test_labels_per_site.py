@@ -179,8 +179,8 @@ def test_a_place_that_tells_what_most_cells_of_a_well_hold_is_told_by_wells(tmp_
     assert position_baseline_share(screen, label="phenotype") == (1.0, pytest.approx(1 / 3), 180)
     found = {one.kind: one.what for one in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
     assert found["position predicts the label"] == (
-        "the well's name alone gives what most sites of a well hold for 100.0% of 180 wells, guessing 33.3%: the "
-        "layout is fixed, or nearly so"
+        "the well's name alone gives the label of most sites for 100.0% of 180 wells, guessing 33.3%: the "
+        "layout is nearly fixed"
     )
     # By sites: the mode of a place is right at 3 of 5 cells of interphase wells, at 4 of 5 of the two other kinds.
     assert "of 300 held-out sites of treatments position alone 73.3%" in found["place predicts the label"]

@@ -13,7 +13,7 @@ from PIL import Image
 from distangle.errors import ScreenError
 from distangle.images import probe_image, read_image
 from distangle.screen import Screen, conservation_line, index
-from distangle.screen.checks.edits import check_edited
+from distangle.screen.checks.edits import check_edits
 
 SIZE = 16
 OME = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{uuid}>{images}</OME>'
@@ -99,7 +99,7 @@ def test_ome_blocks_say_where_a_channel_lies(tmp_path: Path) -> None:
     screen = indexed(tmp_path)
     assert (levels(screen), screen.pages(0)) == ([1000, 2000], [1, 0])
     assert screen.card.provenance["pages_told_by_files"] == 1
-    assert list(check_edited(screen)) == []
+    assert list(check_edits(screen)) == []
 
 
 def test_channels_are_found_by_the_names_that_the_file_has(tmp_path: Path) -> None:
