@@ -67,7 +67,7 @@ def test_a_column_that_divides_plates_is_refused_unless_forced(screen: Screen, c
     said = str(caught.value)
     assert f"Refused to hold out {column}={value}: 8 of 8 plates would be on both sides (HUVEC-01 plate 1, " in said
     assert "and 3 more" in said
-    assert "Hold out whole experiments instead, or say --force-split" in said
+    assert "Hold out whole experiments instead, or add --force-split" in said
     forced = hold_out(screen, column=column, values=[value], force=True)
     assert forced.forced
     assert "8 of 8 plates would be on both sides" in forced.notes[0]
@@ -86,7 +86,7 @@ def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> N
         hold_out(screen, values=["HUVEC-01"])
     assert "1 picture would be on both sides, byte for byte (" in str(caught.value)
     assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
-    assert "Index without the copies, or hold out both, or say --force-split" in str(caught.value)
+    assert "Index without the copies, or hold out both, or add --force-split" in str(caught.value)
     assert hold_out(screen, values=["HUVEC-01"], force=True).forced
     with pytest.raises(FoldError, match=r"plates would be .* 2 pictures would be .*Hold out whole experiments instead"):
         hold_out(screen, column="site", values=["2"])
@@ -131,7 +131,7 @@ def test_sites_with_a_missing_value_are_trained_on_when_forced_and_noted(screen:
     folds = hold_out(screen, column="cell_type", values=["HUVEC"], force=True)
     assert set(folds.of(screen)[of_no_type]) == {"train"}
     assert folds.forced
-    assert folds.notes == ("8 sites have no cell_type: which fold they belong to is not known",)
+    assert folds.notes == ("8 sites have no cell_type: their fold is unknown",)
 
 
 def test_columns_about_files_are_none_to_divide_by(screen: Screen) -> None:
@@ -195,7 +195,7 @@ def test_what_are_no_folds_is_refused(screen: Screen, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match="text.parquet is damaged: .*make the folds anew"):
         Folds.read(tmp_path / "text.parquet")
     screen.sites.to_parquet(tmp_path / "sites.parquet")
-    with pytest.raises(FoldError, match="holds no folds: expected the columns experiment, plate, well, site, fold"):
+    with pytest.raises(FoldError, match="is not a file of folds: expected the columns experiment, plate, well, site, fold"):
         Folds.read(tmp_path / "sites.parquet")
 
 
@@ -225,7 +225,7 @@ def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen
     table = folds.table.assign(fold=["held_out" if k == 0 else "train" for k in range(len(folds.table))])
     leaking = Folds.read(Folds(table=table, description="mine").write(tmp_path / "folds.parquet"))
     said = r"Refused to hold out mine: 1 of 8 plates would be on both sides .*1 wells would be on both sides"
-    with pytest.raises(FoldError, match=rf"{said}.*or say --force-split"):
+    with pytest.raises(FoldError, match=rf"{said}.*or add --force-split"):
         validate_folds(screen, leaking)
     forced = validate_folds(screen, leaking, force=True)
     assert forced.forced
@@ -326,7 +326,7 @@ def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
     with pytest.raises(FoldError) as refused:
         hide_labels(screen, folds, values=["HUVEC-02", "RPE-01"])
     assert "8 sites of HUVEC-02 are held out (experiment=HUVEC-02) and would get pseudo labels" in str(refused.value)
-    assert "a second, untouched fold" in str(refused.value)
+    assert "Hold out other experiments than those with hidden labels" in str(refused.value)
     with pytest.raises(FoldError, match="1 sites of HUVEC-02"):
         refuse_reported(screen, folds, [0, screen.sites.index[screen.sites["experiment"] == "HUVEC-02"][0]])
     refuse_reported(screen, folds, [0])
@@ -334,7 +334,7 @@ def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
 
 def test_labels_are_hidden_only_where_something_is_left(screen: Screen) -> None:
     folds = hold_out(screen, values=["HUVEC-02"])
-    with pytest.raises(FoldError, match="nothing is left to train on"):
+    with pytest.raises(FoldError, match="no training site is left"):
         hide_labels(screen, folds, values=["HUVEC-01", "RPE-01", "RPE-02"])
     with pytest.raises(FoldError, match="No site has experiment='RPE-03'"):
         hide_labels(screen, folds, values=["RPE-03"])
@@ -361,7 +361,7 @@ def test_a_command_line_divides_as_the_functions_do(screen: Screen) -> None:
     assert hidden.sha256 == hide_labels(screen, two, values=["RPE-01"]).sha256
     with pytest.raises(FoldError, match=r"Cannot hold out 'RPE-02'\. Expected COLUMN=VALUE,VALUE"):
         folds_from_options(screen, by="RPE-02")
-    with pytest.raises(FoldError, match="experiment=RPE-02 says already what is held out"):
+    with pytest.raises(FoldError, match="experiment=RPE-02 already defines what is held out"):
         folds_from_options(screen, by="experiment=RPE-02", fold=1)
 
 

@@ -234,7 +234,7 @@ def test_names_of_rows_are_no_labels(screen: Screen) -> None:
         class_coverage(screen, folds, "id_code")
     assert str(caught.value) == (
         "No label of column 'id_code' is on both sides of experiment=E3: 24 labels are for training and 12 others held "
-        "out; each is there once, as the name of a row is. None could be scored. Learn another column (`--target "
+        "out; each occurs once, like the name of a row. None could be scored. Predict another column (`--target "
         "perturbation`; or phenotype, gene), or hold out groups whose labels are trained on elsewhere."
     )
     with pytest.raises(FoldError) as caught:
@@ -252,13 +252,13 @@ def test_one_label_on_both_sides_is_enough_and_an_unlabelled_side_is_no_fault(sc
 
 def test_sites_without_a_label_are_counted_by_side_with_what_to_do(screen: Screen) -> None:
     folds = hold_out(screen, values=["E3"])
-    assert list(class_coverage(screen, folds, "phenotype").blanks()) == []
+    assert list(class_coverage(screen, folds, "phenotype").missing_label_notes()) == []
     screen.sites.loc[[0, 1, 35], "phenotype"] = ""
-    assert list(class_coverage(screen, folds, "phenotype").blanks()) == [
-        "2 of 24 training sites and 1 of 12 held-out sites have no label in column 'phenotype': no label is learnt "
-        "from them, and they are not scored. To use them, fill the column in in the table and index again."
+    assert list(class_coverage(screen, folds, "phenotype").missing_label_notes()) == [
+        "2 of 24 training sites and 1 of 12 held-out sites have no label in column 'phenotype': they are neither "
+        "trained on nor scored. To use them, fill in the column in the table and index again."
     ]
     screen.sites.loc[[0, 1], "phenotype"] = "mitosis"
-    assert [said[:40] for said in class_coverage(screen, folds, "phenotype").blanks()] == [
+    assert [said[:40] for said in class_coverage(screen, folds, "phenotype").missing_label_notes()] == [
         "1 of 12 held-out sites have no label in "
     ]

@@ -16,8 +16,8 @@ from distangle.screen.checks.shared_layouts import (
 )
 from distangle.screen.checks.shared_references import shared_references
 from distangle.screen.folds.coverage import check_target
-from distangle.screen.folds.folds import HELD_OUT, NO_HOLD_OUT, TRAIN, Folds, shared_between
-from distangle.screen.folds.wilds import unlike_published
+from distangle.screen.folds.folds import HELD_OUT, NO_HOLD_OUT, TRAIN, Folds, find_overlaps
+from distangle.screen.folds.wilds import size_differences
 from distangle.screen.indexing.files import SAME_BYTES
 from distangle.screen.plates import split_well
 from distangle.screen.problems import Problem
@@ -107,7 +107,7 @@ def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "pert
 def _overlap_problems(screen: Screen, folds: Folds) -> Iterator[Problem]:
     fold = folds.of(screen)
     used = (fold == TRAIN) | (fold == HELD_OUT)
-    for overlap in shared_between(screen.sites[used], fold[used] == HELD_OUT):
+    for overlap in find_overlaps(screen.sites[used], fold[used] == HELD_OUT):
         advice = "Hold out whole experiments; a score on these folds is inflated."
         yield Problem(
             severity="error",
@@ -155,7 +155,7 @@ def _mismatched_folds(screen: Screen, folds: Folds) -> Iterator[Problem]:
             fix="Nothing, if this is a part of that screen; otherwise make folds of this one.",
             count=n_more,
         )
-    if folds.description.startswith("wilds=") and (differences := unlike_published(screen, folds)):
+    if folds.description.startswith("wilds=") and (differences := size_differences(screen, folds)):
         yield Problem(
             severity="warning",
             kind="other sizes than WILDS",
