@@ -195,7 +195,7 @@ def test_what_are_no_folds_is_refused(screen: Screen, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match="text.parquet is damaged: .*make the folds anew"):
         Folds.read(tmp_path / "text.parquet")
     screen.sites.to_parquet(tmp_path / "sites.parquet")
-    with pytest.raises(FoldError, match="is not a file of folds: expected the columns experiment, plate, well, site, fold"):
+    with pytest.raises(FoldError, match="is not a file of folds: expected the columns experiment, plate"):
         Folds.read(tmp_path / "sites.parquet")
 
 

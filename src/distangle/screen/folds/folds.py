@@ -1,4 +1,4 @@
-"""Folds of a screen: make, validate, read and write the training and held-out sites."""
+"""Make, validate, read and write folds: training and held-out sites."""
 
 import hashlib
 import json
