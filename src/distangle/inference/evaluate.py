@@ -129,10 +129,10 @@ def _wells_apart(predictions: Sequence[Predictions], *, target: str) -> Iterator
     wells = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]]
     counted = count_well_labels(wells, table["perturbation"].astype(str).to_numpy())
     if not counted.single:
-        partial = f", {counted.partial} lack it at some sites" if counted.partial else ""
+        partial = f", {counted.n_partial} lack it at some sites" if counted.n_partial else ""
         yield (
-            f"The wells have no single {target} ({counted.several} of {counted.labelled} wells hold several{partial}), "
-            "so no score by well is printed."
+            f"The wells have no single {target} ({counted.n_ambiguous} of {counted.n_labeled} wells "
+            f"hold several{partial}), so no score by well is printed."
         )
 
 

@@ -79,16 +79,16 @@ def _paths(screen: Screen, k: int) -> list[str]:
 def _sample(screen: Screen) -> list[str]:
     """Return files of the first channel, spread evenly over the screen."""
     names = _paths(screen, 1)
-    chosen = np.linspace(0, len(names) - 1, min(SAMPLE_SIZE, len(names))).astype(int)
-    return [names[k] for k in dict.fromkeys(chosen.tolist())]
+    indices = np.linspace(0, len(names) - 1, min(SAMPLE_SIZE, len(names))).astype(int)
+    return [names[k] for k in dict.fromkeys(indices.tolist())]
 
 
 def _folders(screen: Screen) -> list[str]:
     """Return folders of images, at most `MAX_FOLDERS`, spread evenly."""
     channels = range(1, len(screen.card.channels) + 1)
     names = list(dict.fromkeys(name.rpartition("/")[0] for k in channels for name in _paths(screen, k)))
-    chosen = np.linspace(0, len(names) - 1, min(MAX_FOLDERS, len(names))).astype(int)
-    return [names[k] for k in dict.fromkeys(chosen.tolist())]
+    indices = np.linspace(0, len(names) - 1, min(MAX_FOLDERS, len(names))).astype(int)
+    return [names[k] for k in dict.fromkeys(indices.tolist())]
 
 
 def _suggest_folder(folder: Path, name: str) -> str:

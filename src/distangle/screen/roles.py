@@ -53,10 +53,10 @@ def named_channels(names: list[str]) -> tuple[Channel, ...]:
     used: set[str] = set()
     for name in names:
         stain, organelle, preferred = _COMMON_CHANNELS.get(name.lower().removeprefix("orig"), ("", "", ""))
-        free = [colour for colour in (preferred, *_COLORS) if colour and colour not in used]
-        colour = free[0] if free else _COLORS[len(channels) % len(_COLORS)]
-        used.add(colour)
-        channels.append(Channel(name=name, stain=stain, organelle=organelle, colour=colour))
+        free = [color for color in (preferred, *_COLORS) if color and color not in used]
+        color = free[0] if free else _COLORS[len(channels) % len(_COLORS)]
+        used.add(color)
+        channels.append(Channel(name=name, stain=stain, organelle=organelle, colour=color))
     return tuple(channels)
 
 
@@ -88,12 +88,12 @@ ROLE_WORDS = tuple(word for word in _ROLE_WORDS if word)
 """Accepted values of a role column: the terms of RxRx1 and of JUMP."""
 
 
-def role_of(word: str) -> Role | None:
+def role_of(value: str) -> Role | None:
     """Return the role of a table value; None if unknown.
 
     Case, blanks and hyphens are ignored; JUMP's `poscon_cp` and `poscon_diverse` are positive controls.
     """
-    plain = re.sub(r"[\s-]+", "_", word.strip().lower())
+    plain = re.sub(r"[\s-]+", "_", value.strip().lower())
     if plain.startswith("poscon_"):
         return Role.POSITIVE_CONTROL
     return _ROLE_WORDS.get(plain)

@@ -109,8 +109,8 @@ def _problem_key(experiment: str, plate: str, well: str, site: str) -> Key:
 def _refusal(refused: Mapping[Key, Any], key: Key) -> Any:
     """Return the refusal of a site, of its well or of its plate; None without one."""
     experiment, plate, well, _ = key
-    places = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
-    return next((refused[place] for place in places if place in refused), None)
+    keys = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
+    return next((refused[key_of_part] for key_of_part in keys if key_of_part in refused), None)
 
 
 def _changed_sites(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:

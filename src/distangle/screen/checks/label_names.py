@@ -34,7 +34,7 @@ def check_label_names(screen: Screen, like: Screen | None = None) -> list[Proble
 
 def _first_well(screen: Screen, column: str, name: str) -> dict[str, str]:
     row = screen.sites[screen.sites[column] == name].iloc[0]
-    return {place: str(row[place]) for place in WELL_COLUMNS}
+    return {column_name: str(row[column_name]) for column_name in WELL_COLUMNS}
 
 
 def _damaged_names(screen: Screen) -> list[Problem]:
@@ -117,12 +117,12 @@ def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
     pairs = _label_pairs(screen, like)
     n_wells = sum(pairs.values())
     partners: dict[str, set[str]] = defaultdict(set)
-    for here, there in pairs:
-        partners[here].add(there)
+    for label, other_label in pairs:
+        partners[label].add(other_label)
     one_to_one = sum(len(others) == 1 for others in partners.values())
-    changed = sum(n for (here, there), n in pairs.items() if here != there)
+    changed = sum(n for (label, other_label), n in pairs.items() if label != other_label)
     if changed:
-        example = next(f"{here!r} is {there!r} there" for here, there in pairs if here != there)
+        example = next(f"{label!r} is {other_label!r} there" for label, other_label in pairs if label != other_label)
         what += f"; of {n_wells} wells in both {changed} have another label ({example})"
         if one_to_one == len(partners):
             what += f": the same {len(partners)} perturbations in another coding"
@@ -221,15 +221,15 @@ def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     counts = wells.groupby(["perturbation", "role"]).size()
-    for name, role, *place in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
+    for name, role, *location in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
         if name:
-            roles[name].setdefault(role, (str(place[0]), str(place[1]), str(place[2])))
+            roles[name].setdefault(role, (str(location[0]), str(location[1]), str(location[2])))
     problems = []
-    for name, places in roles.items():
-        if len(places) > 1:
-            rare = min(places, key=lambda role: int(counts[name, role]))
-            experiment, plate, well = places[rare]
-            listed = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(places))
+    for name, locations in roles.items():
+        if len(locations) > 1:
+            rare = min(locations, key=lambda role: int(counts[name, role]))
+            experiment, plate, well = locations[rare]
+            listed = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(locations))
             problems.append(
                 Problem(
                     severity="error",

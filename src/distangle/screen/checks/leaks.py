@@ -33,7 +33,7 @@ FIXED_LAYOUT = 0.5  # share of predictable wells above which the layout is nearl
 
 
 def predict_from_position(
-    places: pd.DataFrame, labels: Sequence[str] | np.ndarray, training: np.ndarray
+    wells: pd.DataFrame, labels: Sequence[str] | np.ndarray, training: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Predict labels from the plate or the well position alone.
 
@@ -43,7 +43,7 @@ def predict_from_position(
     to the label that comes first in the training rows.
 
     Args:
-        places: Table with the columns `experiment`, `plate` and `well`.
+        wells: Table with the columns `experiment`, `plate` and `well`.
         labels: Label of every row; only those of training rows are used.
         training: Whether a row is for training, bool [row].
 
@@ -53,7 +53,7 @@ def predict_from_position(
     is_training = np.asarray(training, dtype=bool)
     if not is_training.any():
         return {}
-    columns = [places[name].astype(str).tolist() for name in WELL_COLUMNS]
+    columns = [wells[name].astype(str).tolist() for name in WELL_COLUMNS]
     locations = [(e, p, split_well(w) or w) for e, p, w in zip(*columns, strict=True)]
     names = np.asarray(labels, dtype=object)
     by_position = _most_frequent_label([[(e, "", w), ("", p, w), w] for e, p, w in locations], names, is_training)
@@ -167,7 +167,7 @@ def _mismatched_folds(screen: Screen, folds: Folds) -> Iterator[Problem]:
 def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
     """Yield groups of equal files that the index reported, with their rows."""
     duplicates = screen.problems[screen.problems["kind"] == SAME_BYTES]
-    groups = [[path for path in str(found).split(" = ") if path != "..."] for found in duplicates["found"]]
+    groups = [[path for path in str(cell).split(" = ") if path != "..."] for cell in duplicates["found"]]
     paths_to_find = {path for paths in groups for path in paths}
     rows_of: dict[str, list[int]] = {}
     for column in path_columns(len(screen.card.channels))[::2] if paths_to_find else ():
@@ -193,7 +193,7 @@ def _shared_layout_problems(screen: Screen, label: str, folds: Folds | None) -> 
             what=f"{listed}{more} have one layout: wells of one name hold the same for {shared.share:.0%} of the "
             f"{shared.by.replace('_', ' ')}s{_plate_list(shared.plates)}",
             experiment=shared.experiments[0],
-            fix="Hold them out together, and read the position-only baseline beside the score.",
+            fix="Hold them out together, and compare the score with the position-only baseline.",
             count=len(shared.experiments),
         )
 
@@ -255,24 +255,24 @@ def _is_predictive(share: float, chance: float, n: int) -> bool:
 def _baseline_problems(screen: Screen, folds: Folds, label: str) -> Iterator[Problem]:
     fold, labels = folds.of(screen), screen.sites[label].astype(str).to_numpy(dtype=object)
     is_treated = (labels != "") & ~screen.sites["role"].isin([role.value for role in CONTROLS]).to_numpy()
-    held = (
+    is_held_out = (
         (fold == HELD_OUT) & is_treated & np.isin(labels, np.unique(labels[(fold == TRAIN) & is_treated].astype(str)))
     )
     guesses = predict_from_position(screen.sites, labels, (fold == TRAIN) & is_treated)
-    if not held.any():
+    if not is_held_out.any():
         return
     counts = np.unique(labels[(fold == TRAIN) & is_treated].astype(str), return_counts=True)
-    majority_share = float((labels[held] == counts[0][counts[1].argmax()]).mean())
-    shares = {name: float((guess[held] == labels[held]).mean()) for name, guess in guesses.items()}
-    n = len(screen.sites.loc[held, list(WELL_COLUMNS)].drop_duplicates())
+    majority_share = float((labels[is_held_out] == counts[0][counts[1].argmax()]).mean())
+    shares = {name: float((guess[is_held_out] == labels[is_held_out]).mean()) for name, guess in guesses.items()}
+    n = len(screen.sites.loc[is_held_out, list(WELL_COLUMNS)].drop_duplicates())
     is_predictive = _is_predictive(max(shares.values()), majority_share, n)
     listed = ", ".join(f"{name} alone {share:.1%}" for name, share in shares.items())
     yield Problem(
         severity="warning" if is_predictive else "note",
         kind="place predicts the label" if is_predictive else "accuracy without looking",
-        what=f"of {int(held.sum())} held-out sites of treatments {listed}, "
+        what=f"of {int(is_held_out.sum())} held-out sites of treatments {listed}, "
         f"the most frequent label {majority_share:.1%} right",
         fix="A network that is no better has learned the position, not the cells: compare with these baselines in the "
         "score table.",
-        count=int(held.sum()),
+        count=int(is_held_out.sum()),
     )

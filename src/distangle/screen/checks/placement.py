@@ -100,7 +100,9 @@ def check_placement(screen: Screen) -> list[Problem]:
         n_wrong = _mismatches(wells, consensus, IDENTITY.transform, plate)
         if n_wrong < MIN_MISMATCHES:
             continue
-        mismatches = [(_mismatches(wells, consensus, one.transform, plate), k) for k, one in enumerate(CORRECTIONS)]
+        mismatches = [
+            (_mismatches(wells, consensus, correction.transform, plate), k) for k, correction in enumerate(CORRECTIONS)
+        ]
         n_min, best = min(mismatches)
         if best and n_min * 4 <= n_wrong:
             problems.append(

@@ -45,7 +45,11 @@ class ClassCoverage:
             ("training", self.n_unknown_train, self.n_train),
             ("held-out", self.n_unknown_held_out, self.n_held_out),
         )
-        parts = [f"{unknown} of {unknown + sum(known)} {side} sites" for side, unknown, known in counts if unknown]
+        parts = [
+            f"{n_unknown} of {n_unknown + sum(n_per_class)} {side} sites"
+            for side, n_unknown, n_per_class in counts
+            if n_unknown
+        ]
         if parts:
             yield (
                 f"{' and '.join(parts)} have no label in column {self.label!r}: they are neither "
@@ -77,19 +81,19 @@ class WellLabels:
     """Numbers of wells with one label or several.
 
     Attributes:
-        labelled: Wells with at least one labeled site.
-        several: Labeled wells with several labels.
-        partial: Labeled wells with one label that some sites lack.
+        n_labeled: Wells with at least one labeled site.
+        n_ambiguous: Labeled wells with several labels.
+        n_partial: Labeled wells with one label that some sites lack.
     """
 
-    labelled: int
-    several: int
-    partial: int
+    n_labeled: int
+    n_ambiguous: int
+    n_partial: int
 
     @property
     def single(self) -> bool:
         """Whether every labeled well has one label at all of its sites."""
-        return not (self.several or self.partial)
+        return not (self.n_ambiguous or self.n_partial)
 
 
 def count_well_labels(wells: pd.DataFrame, labels: Sequence[str] | np.ndarray) -> WellLabels:
@@ -104,9 +108,9 @@ def count_well_labels(wells: pd.DataFrame, labels: Sequence[str] | np.ndarray) -
     groups = pairs[_LABEL_COLUMN].ne("").groupby([pairs[name] for name in wells.columns], sort=False)
     n_known, n_all = groups.sum().to_numpy(), groups.size().to_numpy()
     return WellLabels(
-        labelled=int((n_known > 0).sum()),
-        several=int((n_known > 1).sum()),
-        partial=int(((n_known == 1) & (n_all > 1)).sum()),
+        n_labeled=int((n_known > 0).sum()),
+        n_ambiguous=int((n_known > 1).sum()),
+        n_partial=int(((n_known == 1) & (n_all > 1)).sum()),
     )
 
 

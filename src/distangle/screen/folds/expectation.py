@@ -12,7 +12,7 @@ def expected_groups(screen: Screen, expect: str, *, label: str = "perturbation")
     """Return which groups new data are expected to be, and the reason.
 
     Args:
-        screen: The labelled screen.
+        screen: The labeled screen.
         expect: `plates`, `experiments`, or `auto`: experiments where nine in ten labels have wells in two of them,
             because a label of a single experiment cannot be held out; else plates.
         label: The column to predict.

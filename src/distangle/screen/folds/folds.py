@@ -229,44 +229,44 @@ def folds_by_experiment(screen: Screen, *, n_folds: int, fold: int, seed: int, f
     for cell_type in sorted(by_type):
         order = rng_for(seed, "folds by experiment", cell_type).permutation(len(by_type[cell_type]))
         ordered += [by_type[cell_type][k] for k in order]
-    held = sorted(ordered[fold::n_folds], key=natural_sort_key)
-    description = f"experiment={','.join(held)} (fold {fold} of {n_folds}, seed {seed})"
-    return build_folds(screen, sites["experiment"].isin(held).to_numpy(), description, notes=[], force=force)
+    held_out = sorted(ordered[fold::n_folds], key=natural_sort_key)
+    description = f"experiment={','.join(held_out)} (fold {fold} of {n_folds}, seed {seed})"
+    return build_folds(screen, sites["experiment"].isin(held_out).to_numpy(), description, notes=[], force=force)
 
 
 def build_folds(
     screen: Screen,
-    held: np.ndarray,
+    is_held_out: np.ndarray,
     description: str,
     *,
     notes: Sequence[str] = (),
     force: bool = False,
-    aside: np.ndarray | None = None,
+    is_excluded: np.ndarray | None = None,
 ) -> Folds:
     """Make folds; refuse sides that share a plate, a well or an image.
 
     Args:
         screen: The screen to split.
-        held: Whether each site is held out, bool [site].
+        is_held_out: Whether each site is held out, bool [site].
         description: Description of what is held out.
         notes: Leaks that are already known.
         force: As in `hold_out`.
-        aside: Sites on neither side, bool [site]; None for none.
+        is_excluded: Sites on neither side, bool [site]; None for none.
 
     Raises:
         FoldError: As in `hold_out`.
     """
-    used = np.ones(len(held), dtype=bool) if aside is None else ~aside
-    for name, n in (("training", int((used & ~held).sum())), ("held-out", int((used & held).sum()))):
+    used = np.ones(len(is_held_out), dtype=bool) if is_excluded is None else ~is_excluded
+    for name, n in (("training", int((used & ~is_held_out).sum())), ("held-out", int((used & is_held_out).sum()))):
         if n == 0:
             message = f"The {name} fold of {description} is empty: {int(used.sum())} sites are in the other one. "
             message += "Hold out some of the values, not all."
             raise FoldError(message)
-    notes = [*notes, *find_overlaps(screen.sites[used], held[used])]
+    notes = [*notes, *find_overlaps(screen.sites[used], is_held_out[used])]
     if notes and not force:
         raise _leakage_error(screen, description, notes)
     table = screen.sites[list(KEY_COLUMNS)].reset_index(drop=True)
-    table["fold"] = pd.Series(np.where(used, np.where(held, HELD_OUT, TRAIN), EXCLUDED), dtype="str")
+    table["fold"] = pd.Series(np.where(used, np.where(is_held_out, HELD_OUT, TRAIN), EXCLUDED), dtype="str")
     return Folds(table=table, description=description, forced=bool(notes), notes=tuple(notes))
 
 
@@ -310,28 +310,28 @@ def _leakage_error(screen: Screen, description: str, notes: Sequence[str]) -> Fo
     )
 
 
-def find_overlaps(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+def find_overlaps(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
     """Return a sentence for every overlap of both sides; none for valid folds.
 
     Args:
         sites: Rows of a screen.
-        held: Whether each is held out, bool [site].
+        is_held_out: Whether each is held out, bool [site].
     """
     return [
-        *_split_plates(sites, held),
-        *_split_wells(sites, held),
-        *_split_controls(sites, held),
-        *_shared_images(sites, held),
+        *_split_plates(sites, is_held_out),
+        *_split_wells(sites, is_held_out),
+        *_split_controls(sites, is_held_out),
+        *_shared_images(sites, is_held_out),
     ]
 
 
-def _split_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+def _split_controls(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
     """Return a sentence on experiments whose control wells are on both sides.
 
     An estimate from shared controls identifies the experiment.
     """
     control = sites["role"].isin(NEGATIVE).to_numpy()
-    wells = sites.loc[control, list(WELL_COLUMNS)].assign(held=held[control])
+    wells = sites.loc[control, list(WELL_COLUMNS)].assign(held=is_held_out[control])
     n_sides = wells.groupby(list(WELL_COLUMNS))["held"].nunique()
     names = sorted({str(key[0]) for key in n_sides.index[n_sides > 1]}, key=natural_sort_key)
     if not names:
@@ -340,9 +340,9 @@ def _split_controls(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     return [f"controls of {listed} would be used on both sides"]
 
 
-def _split_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+def _split_wells(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
-    for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], held.tolist(), strict=True):
+    for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], is_held_out.tolist(), strict=True):
         sides[well[0], well[1], well[2]].add(side)
     split_wells = [location_name(*key) for key, side in sides.items() if len(side) > 1]
     if not split_wells:
@@ -351,9 +351,9 @@ def _split_wells(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     return [f"{len(split_wells)} wells would be on both sides, the same cells in another field ({listed})"]
 
 
-def _split_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+def _split_plates(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
     sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
-    for experiment, plate, side in zip(sites["experiment"], sites["plate"], held.tolist(), strict=True):
+    for experiment, plate, side in zip(sites["experiment"], sites["plate"], is_held_out.tolist(), strict=True):
         sides[experiment, plate].add(side)
     split_plates = [location_name(*key) for key, plate_sides in sides.items() if len(plate_sides) > 1]
     if not split_plates:
@@ -362,14 +362,16 @@ def _split_plates(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
     return [f"{len(split_plates)} of {len(sides)} plates would be on both sides ({listed})"]
 
 
-def _shared_images(sites: pd.DataFrame, held: np.ndarray) -> list[str]:
+def _shared_images(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
     keys = _keys(sites)
     training_site: dict[str, int] = {}
     hashes = sites["sha256"].tolist()
-    for k in np.flatnonzero(~held):
+    for k in np.flatnonzero(~is_held_out):
         training_site.setdefault(hashes[k], int(k))
     pairs = [
-        (training_site[hashes[k]], int(k)) for k in np.flatnonzero(held) if hashes[k] and hashes[k] in training_site
+        (training_site[hashes[k]], int(k))
+        for k in np.flatnonzero(is_held_out)
+        if hashes[k] and hashes[k] in training_site
     ]
     if not pairs:
         return []

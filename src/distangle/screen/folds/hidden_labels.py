@@ -12,7 +12,7 @@ from distangle.screen.screen import Screen
 
 
 def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", values: Sequence[str]) -> Folds:
-    """Move sites by their `column` from the training to the unlabelled fold.
+    """Move sites by their `column` from the training to the unlabeled fold.
 
     Their labels are not used in training, but their images may be used with pseudo labels. If the hidden labels are
     known, they measure the precision of the pseudo labels. The held-out fold is separate from both.
@@ -58,8 +58,8 @@ def hide_labels_by(screen: Screen, folds: Folds, by: str) -> Folds:
         raise FoldError(
             f"Cannot hide the labels of {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
         )
-    named = [value.strip() for value in values.split(",") if value.strip()]
-    return hide_labels(screen, folds, column=column.strip(), values=named)
+    requested = [value.strip() for value in values.split(",") if value.strip()]
+    return hide_labels(screen, folds, column=column.strip(), values=requested)
 
 
 def refuse_reported(screen: Screen, folds: Folds, rows: Sequence[int]) -> None:

@@ -147,11 +147,11 @@ def folds_from_options(
         raise FoldError(f"{by} already defines what is held out: leave out the number of folds and their groups.")
     else:
         column, separator, values = by.partition("=")
-        named = [value.strip() for value in values.split(",") if value.strip()]
-        if not separator or not named:
+        requested = [value.strip() for value in values.split(",") if value.strip()]
+        if not separator or not requested:
             raise FoldError(f"Cannot hold out {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01.")
-        if column.strip() == "wilds" and len(named) == 1:
-            folds = by_wilds(screen, part=parse_part(named[0]), force=force)
+        if column.strip() == "wilds" and len(requested) == 1:
+            folds = by_wilds(screen, part=parse_part(requested[0]), force=force)
         else:
-            folds = hold_out(screen, column=column.strip(), values=named, force=force)
+            folds = hold_out(screen, column=column.strip(), values=requested, force=force)
     return folds if hidden is None else hide_labels_by(screen, folds, hidden)

@@ -85,5 +85,5 @@ def by_wilds(screen: Screen, *, part: Part = "test", force: bool = False) -> Fol
     """
     parts = wilds_parts(screen)
     part_of_site = np.array(parts, dtype=object)
-    is_held_out, aside = part_of_site == part, (part_of_site != part) & (part_of_site != "train")
-    return build_folds(screen, is_held_out, f"wilds={part}", force=force, aside=aside)
+    is_held_out, is_excluded = part_of_site == part, (part_of_site != part) & (part_of_site != "train")
+    return build_folds(screen, is_held_out, f"wilds={part}", force=force, is_excluded=is_excluded)

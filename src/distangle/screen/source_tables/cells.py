@@ -50,7 +50,7 @@ def clean(table: SourceTable, *, missing: Collection[str] = ()) -> SourceTable:
 def is_missing(text: str, missing: Collection[str] = MISSING) -> bool:
     """Return whether a cell is empty or a missing value."""
     plain = text.strip()
-    return not plain or (plain not in _EXCEPTIONS and plain.casefold() in {word.casefold() for word in missing})
+    return not plain or (plain not in _EXCEPTIONS and plain.casefold() in {value.casefold() for value in missing})
 
 
 def _is_file_name(cell: str) -> bool:
