@@ -74,7 +74,7 @@ def shared_layouts(screen: Screen, *, label: str = "perturbation") -> list[Share
                 plates=tuple(plate for plates in plates_by_treatment for plate in plates),
             )
         )
-    return sorted(layouts, key=lambda match: natural_sort_key(match.experiments[0]))
+    return sorted(layouts, key=lambda layout: natural_sort_key(layout.experiments[0]))
 
 
 def _compare_layouts(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tuple[float, tuple[str, ...]]]:
@@ -213,13 +213,13 @@ def _predicted_share(treated: pd.DataFrame, batches: pd.Series, label: str) -> t
         counts_at[well][code] += 1
         batch_counts_at[batch, well][code] += 1
         total_of_batch[batch][code] += 1
-    majority = {batch: _mode(total, counts) for batch, counts in total_of_batch.items()}
-    n_right = sum(_mode(counts_at[well], batch_counts_at[batch, well]) == code for batch, well, code in rows)
+    majority = {batch: _mode_without(total, counts) for batch, counts in total_of_batch.items()}
+    n_right = sum(_mode_without(counts_at[well], batch_counts_at[batch, well]) == code for batch, well, code in rows)
     n_guessed = sum(majority[batch] == code for batch, _, code in rows)
     return n_right / len(rows), max(n_guessed / len(rows), 1 / len(names)), len(rows)
 
 
-def _mode(counts: Counter[int], excluded: Counter[int]) -> int:
+def _mode_without(counts: Counter[int], excluded: Counter[int]) -> int:
     remaining = {code: n - excluded.get(code, 0) for code, n in counts.items()}
     best = max(remaining, key=lambda code: (remaining[code], -code))
     return best if remaining[best] > 0 else -1

@@ -92,7 +92,7 @@ class Folds:
         return path
 
     @classmethod
-    def parquet(cls, path: Path) -> "Folds":
+    def read(cls, path: Path) -> "Folds":
         """Read what `write` wrote.
 
         Raises:
