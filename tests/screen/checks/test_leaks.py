@@ -25,7 +25,7 @@ from distangle.screen import (
     wilds_parts,
     write_screen,
 )
-from distangle.screen.checks.leaks import _is_told, find_leaks, predict_from_position
+from distangle.screen.checks.leaks import _is_predictive, find_leaks, predict_from_position
 from distangle.screen.checks.shared_layouts import plate_groups, shared_layouts
 from distangle.screen.folds.make import assign_groups
 from distangle.screen.folds.wilds import SIZES, VALIDATION
@@ -109,7 +109,7 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     ],
 )
 def test_a_place_tells_where_it_is_sure_and_much(share: float, guessed: float, n: int, told: bool) -> None:
-    assert _is_told(share, guessed, n) is told
+    assert _is_predictive(share, guessed, n) is told
 
 
 @pytest.mark.parametrize("n_names", [2, 3, 5])
