@@ -95,7 +95,7 @@ def test_two_hundred_rows_are_listed_and_the_others_counted(tmp_path: Path) -> N
 def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say_so(tmp_path: Path) -> None:
     _, findings = rewritten(tmp_path, [row[1:] for row in ROWS], HEADER[1:])
     assert (findings.kind, findings.severity) == ("edited rows cannot be listed", "warning")
-    assert "the tables cannot be read as they were" in findings.what
+    assert "the tables can no longer be read with the same options" in findings.what
     assert "'experiment'" in findings.what
     screen = indexed(tmp_path, ROWS)
     accepted = {name: value for name, value in screen.card.provenance.items() if name != "asked"}

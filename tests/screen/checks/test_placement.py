@@ -38,7 +38,7 @@ def test_one_plate_of_four_that_lies_wrong_is_named_with_what_puts_it_right(tmp_
         "3",
     )
     assert f"0 are not when you {words}" in finding.what
-    assert f"If so, {words} in its table" in finding.fix
+    assert f"If this is right, {words} in its table" in finding.fix
 
 
 def test_a_plate_of_96_wells_that_was_put_in_the_wrong_way_round_is_named(tmp_path: Path) -> None:

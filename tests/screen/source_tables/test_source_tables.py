@@ -157,7 +157,7 @@ def test_parquet_that_is_no_table_of_wells_is_refused(tmp_path: Path) -> None:
         read_table(parquet(tmp_path, pa.table({"sites": [[1, 2]]})))
     with pytest.raises(ScreenError, match="a column without a name"):
         read_table(parquet(tmp_path, pa.table({"plate": ["1"], " ": ["x"]})))
-    with pytest.raises(ScreenError, match=r"no UTF-8 text \(b'B\\xe4r'\)"):
+    with pytest.raises(ScreenError, match=r"not UTF-8 text \(b'B\\xe4r'\)"):
         read_table(parquet(tmp_path, pa.table({"plate": [b"B\xe4r"]})))
     with pytest.raises(ScreenError, match="is empty"):
         read_table(parquet(tmp_path, pa.table({})))
