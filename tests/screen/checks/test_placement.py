@@ -50,7 +50,7 @@ def test_a_plate_of_96_wells_that_was_put_in_the_wrong_way_round_is_named(tmp_pa
         (finding,) = check_placement(indexed(tmp_path, [*accepted, *rotated], **more))
         assert (finding.severity, finding.plate) == ("error", "3")
         plate = "the plate" if more else "the plate of 8 x 12 wells"
-        assert f"0 are not when you turn {plate} by 180 degrees" in finding.what
+        assert f"0 are not when you rotate {plate} by 180 degrees" in finding.what
         assert "(B02 becomes G11)" in finding.fix
 
 
@@ -111,7 +111,7 @@ def test_a_small_plate_counted_from_zero_is_not_to_be_turned(tmp_path: Path) -> 
     rows = [("E1", "1", f"{letter}{column:02d}", "t", "treatment") for letter in "ABCDEFGH" for column in range(12)]
     (finding,) = check_placement(indexed(tmp_path, rows, well_base="1"))
     assert "index again with --well-base 0" in finding.fix
-    assert "turn" not in finding.what + finding.fix
+    assert "rotate" not in finding.what + finding.fix
 
 
 def test_rows_and_columns_from_zero_in_figures_are_told_apart_from_a_turned_plate(tmp_path: Path) -> None:
