@@ -192,7 +192,7 @@ def test_what_are_no_folds_is_refused(screen: Screen, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match=r"No folds at .*none.parquet"):
         Folds.read(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("PAR1")
-    with pytest.raises(FoldError, match="text.parquet is damaged: .*make the folds anew"):
+    with pytest.raises(FoldError, match="text.parquet is damaged: .*make new folds"):
         Folds.read(tmp_path / "text.parquet")
     screen.sites.to_parquet(tmp_path / "sites.parquet")
     with pytest.raises(FoldError, match="is not a file of folds: expected the columns experiment, plate"):
