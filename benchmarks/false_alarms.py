@@ -26,7 +26,7 @@ from distangle.explain.summary import _against_shuffles, _of_wells
 from distangle.explain.templates.embeddings import clustering
 from distangle.explain.templates.unused_classes import unused_class_separation
 from distangle.images.quality.plate_effects import edge_effect
-from distangle.screen.checks.leaks import _is_told
+from distangle.screen.checks.leaks import _is_predictive
 
 DRAWS = 99
 STAINS = 4
@@ -181,7 +181,7 @@ def leak(rng: np.random.Generator) -> float:
     """0 where a place is said to tell the label of wells that lie at random, else 1; two rules are tried."""
     n, names = int(rng.choice([12, 40, 200, 1000])), int(rng.choice([2, 5, 20]))
     shares = rng.binomial(n, 1 / names, size=2) / n
-    return 0.0 if _is_told(float(shares.max()), 1 / names, n) else 1.0
+    return 0.0 if _is_predictive(float(shares.max()), 1 / names, n) else 1.0
 
 
 def embeddings(rng: np.random.Generator) -> float:

@@ -60,7 +60,7 @@ def test_a_verb_says_that_the_folder_is_gone_and_how_to_name_the_new_one(
         main(words.split())
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert f"are not there any more: the folder {moved / 'plates'} does not exist" in said
+    assert f"are missing: the folder {moved / 'plates'} does not exist" in said
     assert "add `--images FOLDER`, with the folder that now holds images/E1_0_0.png" in said
     assert "old out less" not in said
     assert not (moved / "runs/b").exists()
@@ -80,7 +80,7 @@ def test_a_page_can_be_made_without_images_and_says_what_it_lacks(
 def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*VERBS[verb].split(), "--images", "archive/plates of 2024"])
     said = capsys.readouterr()
-    assert "not there any more" not in said.err
+    assert "are missing" not in said.err
     if verb == "verify":
         assert "all as written" in said.out
     if verb == "explain":
@@ -115,7 +115,7 @@ def test_a_folder_one_too_deep_or_too_high_is_answered_with_the_right_one(moved:
 def test_a_source_that_stayed_while_its_images_went_is_told_from_one_that_is_gone(moved: Path) -> None:
     Path("plates").mkdir()
     try:
-        with pytest.raises(ScreenError, match=r"images/E1_0_0.png and 23 others that were looked for are not in "):
+        with pytest.raises(ScreenError, match=r"images/E1_0_0.png and 23 other sampled files are not in "):
             check_images(read_screen(Path("screen")))
     finally:
         Path("plates").rmdir()
@@ -131,7 +131,7 @@ def test_one_folder_of_several_that_is_gone_is_said_and_the_rest_goes_on(made: P
     card = screen.card.model_copy(update={"source": str(tmp_path)})
     said = check_images(type(screen)(card=card, sites=sites, problems=screen.problems, folder=screen.folder))
     assert said.startswith("1 of 3 folders with images of the screen ")
-    assert f"the first: {tmp_path / 'E2'}. Their sites cannot be read." in said
+    assert f"such as {tmp_path / 'E2'}. Their sites cannot be read." in said
 
 
 def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(made: Path) -> None:

@@ -22,8 +22,8 @@ def examined():
 def test_it_is_read_as_it_was_written_and_its_json_has_no_nan(tmp_path):
     paths = examined().write(tmp_path)
     assert [path.name for path in paths] == ["faithfulness.json", "faithfulness.npz"]
-    said = json.loads(paths[0].read_text(), parse_constant=pytest.fail)
-    assert said["sites"] == [
+    message = json.loads(paths[0].read_text(), parse_constant=pytest.fail)
+    assert message["sites"] == [
         {"row": 4, "deletion_auc": 0.25, "stability": 0.5},
         {"row": 0, "deletion_auc": None, "stability": 1.0},
     ]

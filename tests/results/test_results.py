@@ -122,21 +122,21 @@ def test_one_of_several_starts_at_once_gets_the_folder(tmp_path: Path) -> None:
         return ""
 
     with ThreadPoolExecutor(4) as pool:
-        said = list(pool.map(start, range(4)))
-    assert said.count("") == 1
-    assert all("in use" in one or "holds a run" in one for one in said if one)
+        message = list(pool.map(start, range(4)))
+    assert message.count("") == 1
+    assert all("in use" in one or "holds a run" in one for one in message if one)
     run = RunFolder(tmp_path / "run")
-    assert json.loads(run.config.read_text()) == json.loads(run.run.read_text()) == {"of": said.index("")}
+    assert json.loads(run.config.read_text()) == json.loads(run.run.read_text()) == {"of": message.index("")}
 
 
 def test_another_process_that_starts_there_is_named(tmp_path: Path) -> None:
     with RunFolder.begin(tmp_path / "run"):
         lines = "from distangle.results import RunFolder; from pathlib import Path; import sys\n"
         lines += "with RunFolder.begin(Path(sys.argv[1])): pass"
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", lines, str(tmp_path / "run")], capture_output=True, text=True, check=False
         )
-    assert f"is in use by process {os.getpid()}" in found.stderr
+    assert f"is in use by process {os.getpid()}" in result.stderr
 
 
 def test_the_manifest_knows_size_and_hash_and_forgets_what_is_gone(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from tiny_run import tiny_screen
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     """A finished run of four files, one of them in a folder."""
-    made = RunFolder.create(tmp_path / "run")
-    write_json(made.run, {"finished": True})
-    made.predictions.mkdir()
-    paths = [made.run, made.config, made.metrics, made.scores]
+    folder = RunFolder.create(tmp_path / "run")
+    write_json(folder.run, {"finished": True})
+    folder.predictions.mkdir()
+    paths = [folder.run, folder.config, folder.metrics, folder.scores]
     for path in paths[1:]:
         path.write_text(f"{path.name} {'x' * 50}")
-    made.record(*paths)
-    return made
+    folder.record(*paths)
+    return folder
 
 
 def differences(run: RunFolder) -> dict[str, str]:
@@ -34,9 +34,9 @@ def differences(run: RunFolder) -> dict[str, str]:
 def test_a_run_as_it_was_written_has_no_difference(run: RunFolder) -> None:
     (run.root / "tensorboard").mkdir()
     (run.root / "tensorboard" / "events.out").touch()
-    found = verify_run(run)
-    assert (found.differences, found.notes, found.n_files) == ((), (), 4)
-    assert found.n_bytes == sum(path.stat().st_size for path in (run.run, run.config, run.metrics, run.scores))
+    result = verify_run(run)
+    assert (result.differences, result.notes, result.n_files) == ((), (), 4)
+    assert result.n_bytes == sum(path.stat().st_size for path in (run.run, run.config, run.metrics, run.scores))
 
 
 def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
@@ -45,19 +45,19 @@ def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
     run.config.write_text("short")
     (run.root / "notes.txt").touch()
     (run.root / ".metrics.csv.tmp-99").touch()
-    found = verify_run(run).differences
-    assert [(one.kind, one.name) for one in found] == [
+    result = verify_run(run).differences
+    assert [(one.kind, one.name) for one in result] == [
         ("extra", ".metrics.csv.tmp-99"),
         ("changed", "config.yaml"),
         ("changed", "metrics.csv"),
         ("extra", "notes.txt"),
         ("missing", "predictions/scores.json"),
     ]
-    words = {one.name: one.detail for one in found}
-    assert words["config.yaml"] == "5 bytes instead of 62"
-    assert words["metrics.csv"].startswith("its SHA-256 is not ")
-    assert words["predictions/scores.json"] == "62 bytes were written"
-    assert words[".metrics.csv.tmp-99"].startswith("left by a process that was killed")
+    details = {one.name: one.detail for one in result}
+    assert details["config.yaml"] == "5 bytes instead of 62"
+    assert details["metrics.csv"].startswith("its SHA-256 is not ")
+    assert details["predictions/scores.json"] == "62 bytes were written"
+    assert details[".metrics.csv.tmp-99"].startswith("left by a process that was killed")
 
 
 def test_any_single_changed_byte_is_found(run: RunFolder) -> None:
@@ -93,12 +93,12 @@ def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> 
 
 
 def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
-    told = json.loads(run.manifest.read_text())
+    text = json.loads(run.manifest.read_text())
     for broken in ("{", "[]", json.dumps({"files": {"../other": {"bytes": 1, "sha256": ""}}}), '{"files": {"a": {}}}'):
         run.manifest.write_text(broken)
         with pytest.raises(RunError, match=r"manifest\.json is damaged"):
             verify_run(run)
-    run.manifest.write_text(json.dumps(told))
+    run.manifest.write_text(json.dumps(text))
     assert differences(run) == {}
     run.manifest.unlink()
     with pytest.raises(RunError, match=r"has no manifest\.json"):
@@ -121,8 +121,8 @@ def crossed(run: RunFolder) -> RunFolder:
 
 
 def test_a_flipped_byte_in_the_weights_of_a_fold_is_found_and_named_with_its_folder(crossed: RunFolder) -> None:
-    found = verify_run(crossed)
-    assert (found.differences, found.n_files) == ((), 8)
+    result = verify_run(crossed)
+    assert (result.differences, result.n_files) == ((), 8)
     weights = crossed.cross_validation / "fold-2/checkpoints/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[50] ^= 1
@@ -153,16 +153,16 @@ def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(crossed: RunFolder)
 
 def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", str(run.root)])
-    assert "4 files (" in (said := capsys.readouterr().out)
-    assert "all as written" in said
+    assert "4 files (" in (output := capsys.readouterr().out)
+    assert "all as written" in output
     run.metrics.unlink()
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(run.root)])
     assert ended.value.code == 1
-    said = capsys.readouterr().out
-    assert "missing" in said
-    assert "metrics.csv" in said
-    assert "1 differ" in said
+    output = capsys.readouterr().out
+    assert "missing" in output
+    assert "metrics.csv" in output
+    assert "1 differ" in output
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(run.root.parent)])
     assert ended.value.code == 1
@@ -178,12 +178,12 @@ def test_an_image_changed_since_the_index_is_named_with_its_well(
     changed, gone = screen.image_paths(4)[1], screen.image_paths(7)[0]
     changed.write_bytes(changed.read_bytes()[:-1] + b"\0")
     gone.unlink()
-    found = verify_screen(screen).differences
-    assert [(one.kind, changed.name in one.name or gone.name in one.name) for one in found] == [
+    result = verify_screen(screen).differences
+    assert [(one.kind, changed.name in one.name or gone.name in one.name) for one in result] == [
         ("changed", True),
         ("missing", True),
     ]
-    assert found[0].detail == "experiment E2 plate 1 well B03 site 1: one of these files"
+    assert result[0].detail == "experiment E2 plate 1 well B03 site 1: one of these files"
     with pytest.raises(SystemExit):
         main(["verify", str(tmp_path / "screen")])
     assert "2 differ" in capsys.readouterr().out

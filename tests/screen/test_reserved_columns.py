@@ -46,13 +46,13 @@ def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(la
     assert sorted(set(screen.sites["plate"])) == ["w1-1", "w1-2", "w2-1", "w2-2"]
     remark = screen.problems[screen.problems["kind"] == "reserved column name"].iloc[0]
     assert (remark["severity"], remark["file"], remark["found"]) == ("warning", "wells.csv", repr(name))
-    assert f"kept {name!r} as 'table_{name}'" in remark["fix"]
-    found = cell_free_table(screen, "perturbation", ["held_out"] * 8, classes=("x", "DMSO"))
-    assert found.table["Metadata_Plate"].tolist() == screen.sites["plate"].tolist()
-    assert found.table["Metadata_Role"].tolist() == screen.sites["role"].tolist()
-    assert set(found.table["Metadata_Fold"]) == {"held_out"}
-    assert set(found.table[f"Metadata_table_{name}"]) == {"7"}
-    assert len(average_wells(found).table) == 8
+    assert f"renamed {name!r} as 'table_{name}'" in remark["fix"]
+    result = cell_free_table(screen, "perturbation", ["held_out"] * 8, classes=("x", "DMSO"))
+    assert result.table["Metadata_Plate"].tolist() == screen.sites["plate"].tolist()
+    assert result.table["Metadata_Role"].tolist() == screen.sites["role"].tolist()
+    assert set(result.table["Metadata_Fold"]) == {"held_out"}
+    assert set(result.table[f"Metadata_table_{name}"]) == {"7"}
+    assert len(average_wells(result).table) == 8
 
 
 @pytest.mark.parametrize("name", ["plates", "Metadata_Row", "library_plate", "dose", "Metadata", "predicted"])

@@ -76,7 +76,7 @@ def test_a_spreadsheet_runs_no_cell_of_the_problems(folder: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["sites.parquet", "screen.json", "problems.csv"])
 def test_a_folder_that_lacks_a_file_is_no_screen(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ScreenError, match=f"is not a screen: no {name} in it. `distangle index SOURCE` makes one"):
+    with pytest.raises(ScreenError, match=f"is not a screen: it lacks {name}. Create one: `distangle index SOURCE`"):
         read_screen(folder)
 
 
@@ -142,7 +142,7 @@ def test_a_write_that_dies_before_the_card_leaves_a_folder_that_is_refused(
     with pytest.raises(StorageError, match="problems.csv was not written: no space left on device"):
         write_screen(smaller, folder)
     monkeypatch.undo()
-    with pytest.raises(ScreenError, match="an index was cut short: index the source again"):
+    with pytest.raises(ScreenError, match="an index was interrupted: index the source again"):
         read_screen(folder)
 
 

@@ -168,7 +168,7 @@ def train(
             indexed = open_screen(source, images)
             divided = make_folds(indexed, folding, label=asked.target, seed=asked.seed)
         labels = class_coverage(indexed, divided, asked.target)
-        for said in labels.blanks():
+        for said in labels.missing_label_notes():
             print_note(said)
         if labels.never_trained:
             named = ", ".join(map(brief, labels.never_trained[:MOST_NAMES]))

@@ -1,4 +1,4 @@
-"""Results that support an explanation: benchmark, faithfulness, filters, templates."""
+"""Results behind an explanation: benchmark, faithfulness, filters, templates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

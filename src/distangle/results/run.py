@@ -256,13 +256,13 @@ class RunFolder:
         write_json(self.run, {**record, "commands": commands})
         self.record(self.run)
 
-    def screen_folder(self, given: Path | None = None) -> Path:
+    def screen_folder(self, override: Path | None = None) -> Path:
         """Return the folder of the run's screen, or check the one given.
 
         Raises:
             RunError: The folder holds no screen.
         """
-        folder = given if given is not None else (self.root / self.require("screen")["screen"]).resolve()
+        folder = override if override is not None else (self.root / self.require("screen")["screen"]).resolve()
         if not (folder / "screen.json").exists():
             raise RunError(f"No screen.json in {folder}. If the screen was moved, name its folder: `--screen FOLDER`.")
         return folder

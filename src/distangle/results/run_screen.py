@@ -15,7 +15,7 @@ WELLS = "wells_sha256"  # in `run.json`
 
 def own_screen(
     run: RunFolder,
-    given: Path | None = None,
+    override: Path | None = None,
     *,
     images: Path | None = None,
     same: bool = True,
@@ -25,7 +25,7 @@ def own_screen(
 
     Args:
         run: The run.
-        given: Folder of the screen; None for the path in the run.
+        override: Folder of the screen; None for the path in the run.
         images: Folder of the images; None for the path in the screen.
         same: Refuse another screen.
         flag: The option that names the screen, for the message.
@@ -34,13 +34,13 @@ def own_screen(
         RunError: The screen is missing, or it is another one.
         ScreenError: The screen is damaged, or its images lie elsewhere and were not allowed on this machine.
     """
-    folder = run.screen_folder(given)
+    folder = run.screen_folder(override)
     screen = read_screen(folder)
     if same:
         check_same_screen(run, screen)
     if images is not None:
         return with_images(screen, images)
-    if given is None:
+    if override is None:
         return allowed_sources(screen, allow_command=f"{flag} {folder}")
     allow_source(screen)
     return screen

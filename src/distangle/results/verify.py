@@ -89,7 +89,7 @@ def verify_run(run: RunFolder) -> VerificationReport:
             mismatches.append(Mismatch(name, "changed", f"its SHA-256 is not {expected['sha256'][:12]}..."))
     for path in sorted(run.root.rglob("*")):
         if any(fold in path.parents for fold in folds):
-            continue  # it has a manifest of its own
+            continue  # it has a separate manifest
         name = path.relative_to(run.root).as_posix()
         if name in outward_links:
             continue

@@ -1,21 +1,21 @@
-"""Read a multi-page file's channels, focal planes, times and thumbnails."""
+"""Describe the pages of a file: channels, focal planes, times and thumbnails."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 PlanePosition = tuple[int, int, int]
-"""Channel, focal plane and time of a page, each counted from 0."""
+"""Zero-based channel, focal plane and time of a page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """One image of a file of many pages.
+    """An image of a multi-page file.
 
     Attributes:
-        positions: Of each plane, in the order in which Bio-Formats counts them.
-        pages: Where each lies in the file, from 0; -1 for a plane that lies in another file.
-        names: Of its channels, "" for one without; none where the file names none.
+        positions: Position of each plane, in the order of Bio-Formats.
+        pages: Page of each plane in the file, from 0; -1 for a plane in another file.
+        names: Names of its channels, "" for an unnamed one; empty if no channel is named.
     """
 
     positions: tuple[PlanePosition, ...]
@@ -24,34 +24,34 @@ class Series:
 
     @property
     def page_of(self) -> dict[PlanePosition, int]:
-        """The page of each place that lies in this file."""
-        return {place: page for place, page in zip(self.positions, self.pages, strict=True) if page >= 0}
+        """The page of each position in this file."""
+        return {position: page for position, page in zip(self.positions, self.pages, strict=True) if page >= 0}
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """How many channels, focal planes and times lie in this file."""
+        """Numbers of channels, focal planes and times in this file."""
         channels, planes, times = (
             (len(set(axis)) for axis in zip(*self.page_of, strict=True)) if self.page_of else (0, 0, 0)
         )
         return channels, planes, times
 
     def describe(self) -> str:
-        """Return what it holds, such as `2 channels x 3 focal planes`."""
-        words = ("channel", "focal plane", "time")
-        told = [f"{n} {word}{'s' * (n > 1)}" for n, word in zip(self.sizes, words, strict=True) if n > 1]
-        return " x ".join(told) or "1 channel"
+        """Return its content, such as `2 channels x 3 focal planes`."""
+        axes = ("channel", "focal plane", "time")
+        parts = [f"{n} {axis}{'s' * (n > 1)}" for n, axis in zip(self.sizes, axes, strict=True) if n > 1]
+        return " x ".join(parts) or "1 channel"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """What the pages of a file are.
+    """The content of the pages of a file.
 
     Attributes:
-        image_pages: Pages that are images; the others are thumbnails, smaller copies or masks, and say so.
-        odd_pages: Of an image of another size or type than the first, what it is.
-        metadata_source: Whose metadata tell channels, planes and times; "" where nothing does.
-        series: The images that they tell of.
-        error: Why they cannot be believed; "" where they can.
+        image_pages: Pages that are images; the others are marked as thumbnails, smaller copies or masks.
+        odd_pages: Type and size of pages that differ from the first page.
+        metadata_source: Format of the metadata on channels, planes and times; "" without metadata.
+        series: The images by the metadata.
+        error: Why the metadata are invalid; "" if they are valid.
     """
 
     image_pages: tuple[int, ...]
@@ -61,27 +61,27 @@ class Stack:
     error: str = ""
 
     def describe(self, n_pages: int) -> str:
-        """Return what a file of so many pages holds, in words."""
-        n_aside = n_pages - len(self.image_pages)
-        counted = f"{n_pages} page{'s' * (n_pages != 1)}"
-        counted += f", {n_aside} of them thumbnails or masks" if n_aside else ""
+        """Return a description of a file of `n_pages` pages."""
+        n_other = n_pages - len(self.image_pages)
+        pages = f"{n_pages} page{'s' * (n_pages != 1)}"
+        pages += f", {n_other} of them thumbnails or masks" if n_other else ""
         if self.error:
-            return f"{counted}; its {self.metadata_source} metadata cannot be believed: {self.error}"
+            return f"{pages}; its {self.metadata_source} metadata are invalid: {self.error}"
         if not self.series:
-            return counted
+            return pages
         images = f"{len(self.series)} images, the first of " if len(self.series) > 1 else ""
-        return f"{images}{self.series[0].describe()} by its {self.metadata_source} metadata, {counted}"
+        return f"{images}{self.series[0].describe()} by its {self.metadata_source} metadata, {pages}"
 
 
 class ImageHeader(NamedTuple):
-    """What a file says of itself before any pixel is decoded.
+    """Header of an image file, read without decoding pixels.
 
     Attributes:
-        dtype: Of a pixel.
+        dtype: Pixel type.
         shape: (height, width) in px.
-        n_pages: Planes in it.
-        stack: What they are; None for a file of one, and where nothing but their number is known.
-        is_inverted: Whether its zero is white; the pixels that are read are turned round.
+        n_pages: Number of pages.
+        stack: Content of the pages; None for a file of one page, or if only their number is known.
+        is_inverted: Whether zero is white; the pixels are inverted on reading.
     """
 
     dtype: str

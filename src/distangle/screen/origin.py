@@ -1,4 +1,4 @@
-"""Decide where a screen's images may be read from: beside it, or as allowed."""
+"""Restrict where the images of a screen may be read from."""
 
 import hashlib
 import os
@@ -14,75 +14,75 @@ from distangle.errors import RemoteError, ScreenError
 if TYPE_CHECKING:
     from distangle.screen.screen import Screen
 
-KEPT = "screens"  # in the cache: one empty file per screen that was named
+ALLOWED_FOLDER = "screens"  # in the cache: one empty file per allowed screen
 
 
 def allow_source(screen: "Screen") -> None:
-    """Record that a person here allows the images of this screen.
+    """Record that the user allows reading the images of this screen.
 
-    Only of a screen whose images lie elsewhere than beside it; of others nothing need be remembered.
+    Nothing is recorded if the images lie in the folder that contains the screen.
 
     Args:
-        screen: One that lies in a folder.
+        screen: A screen that was written to a folder.
     """
-    if _lies_beside(screen) and not screen.card.provenance.get("links_out"):
+    if _is_in_parent_folder(screen) and not screen.card.provenance.get("links_out"):
         return
-    mark = _mark(screen)
-    if not mark.exists():
-        make_folder(mark.parent)
-        mark.touch()
+    permission = _permission_file(screen)
+    if not permission.exists():
+        make_folder(permission.parent)
+        permission.touch()
 
 
 def allowed_sources(screen: "Screen", *, allow_command: str = "") -> "Screen":
-    """Return a screen confined to its folder unless a person here allowed more.
+    """Return a screen that may read its images; restrict it if not allowed.
 
     Args:
-        screen: As read; its source may say anything.
-        allow_command: What a person types to allow it; `distangle trust SCREEN` when left out.
+        screen: As read from its folder; its source is not trusted.
+        allow_command: The command that allows it; `distangle trust SCREEN` by default.
 
     Returns:
-        The screen; images that a link out of its source leads to are refused, unless it was allowed.
+        The screen; without permission, images behind a link out of its source are refused.
 
     Raises:
-        ScreenError: Its images are behind a URL or lie elsewhere, and nobody has allowed it on this machine.
+        ScreenError: Its images are remote or lie elsewhere, and it was not allowed on this machine.
     """
     try:
-        known = _mark(screen).exists()
+        is_allowed = _permission_file(screen).exists()
     except RemoteError as error:
         raise ScreenError(
             f"{screen.folder}/screen.json: {error} Index the source again: `distangle index SOURCE --out SCREEN`."
         ) from error
-    if known:
+    if is_allowed:
         return screen
-    if not _lies_beside(screen):
+    if not _is_in_parent_folder(screen):
         raise ScreenError(
-            f"{screen.folder}/screen.json says that its images lie at {screen.source}, which is not beside it, and "
-            f"the screen was not indexed on this machine. Nothing was read or fetched from there. If you know where "
-            f"the screen comes from, allow it: `{allow_command or f'distangle trust {screen.folder}'}`."
+            f"{screen.folder}/screen.json says that its images lie at {screen.source}, outside its parent folder, "
+            f"and the screen was not indexed on this machine. Nothing was read or downloaded from there. If you trust "
+            f"the origin of the screen, allow it: `{allow_command or f'distangle trust {screen.folder}'}`."
         )
     return replace(screen, confined=True)
 
 
 def links_leading_out(source: Path, names: Iterable[str]) -> list[str]:
-    """Return those names that reach their file over a link out of the source.
+    """Return the files that lie behind a link out of the source.
 
     Args:
-        source: The folder that the names start from.
-        names: Of files, `/` between.
+        source: Base folder of the names.
+        names: Names of files, with `/`.
     """
-    inside = os.path.realpath(source)
-    folders: dict[Path, bool] = {}
-    found = []
+    root = os.path.realpath(source)
+    is_inside: dict[Path, bool] = {}
+    outside = []
     for name in dict.fromkeys(names):
         path = source / name
-        if path.parent not in folders:
-            folders[path.parent] = _is_in(os.path.realpath(path.parent), inside)
-        if not folders[path.parent] or (path.is_symlink() and not _is_in(os.path.realpath(path), inside)):
-            found.append(name)
-    return found
+        if path.parent not in is_inside:
+            is_inside[path.parent] = _is_in(os.path.realpath(path.parent), root)
+        if not is_inside[path.parent] or (path.is_symlink() and not _is_in(os.path.realpath(path), root)):
+            outside.append(name)
+    return outside
 
 
-def _lies_beside(screen: "Screen") -> bool:
+def _is_in_parent_folder(screen: "Screen") -> bool:
     source = screen.source
     if not isinstance(source, Path) or screen.folder is None:
         return False
@@ -93,6 +93,6 @@ def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip(os.sep)}{os.sep}")
 
 
-def _mark(screen: "Screen") -> Path:
-    said = f"{screen.source}\n{screen.card.sites_sha256}"
-    return cache_folder() / KEPT / hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
+def _permission_file(screen: "Screen") -> Path:
+    identity = f"{screen.source}\n{screen.card.sites_sha256}"
+    return cache_folder() / ALLOWED_FOLDER / hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()

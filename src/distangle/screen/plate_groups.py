@@ -1,4 +1,4 @@
-"""Choose which plates share norm statistics, and from which sites."""
+"""Select which plates share normalization statistics, and from which sites."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class StatisticsGroup:
     """Plates that share statistics.
 
     Attributes:
-        description: Whose statistics, such as `plate HUVEC-01 2`.
-        plates: Experiment and plate of each.
-        rows: Sites that the statistics are computed from; none for the running statistics of the training.
+        description: The source of the statistics, such as `plate HUVEC-01 2`.
+        plates: Experiment and name of each plate.
+        rows: Sites that the statistics are computed from; empty for the running statistics of the training.
     """
 
     description: str
@@ -38,48 +38,55 @@ def statistics_groups(
     source_rows: Sequence[int],
     fold: np.ndarray | None = None,
 ) -> tuple[list[StatisticsGroup], list[str]]:
-    """Return which plates share statistics, from which sites, and remarks.
+    """Return groups of plates that share statistics, and remarks.
 
     Args:
         screen: The screen.
         rows: Sites whose plates need statistics.
         by: `plate`, `experiment`, or `controls` of the plate; a plate with too few sites takes those of its
             experiment, an experiment with too few the running statistics of the training.
-        min_sites: Sites that a group needs.
-        source_rows: Sites that statistics may rest on.
-        fold: Of each site: the plates of an experiment in several folds share statistics within a fold only.
+        min_sites: Minimum number of sites per group.
+        source_rows: Sites that statistics may be computed from.
+        fold: Fold of each site: plates of an experiment in several folds share statistics only within a fold.
     """
     if by == "controls":
-        known = set(control_rows(screen))
-        source_rows = [row for row in source_rows if row in known]
+        controls = set(control_rows(screen))
+        source_rows = [row for row in source_rows if row in controls]
     members: dict[Plate, list[int]] = {}
     for row, plate in zip(source_rows, plates_of(screen, source_rows, fold), strict=True):
         members.setdefault(plate, []).append(row)
     fold_of = dict(zip(plates_of(screen, rows, fold), _folds(rows, fold), strict=True))
     fold_of |= dict(zip(plates_of(screen, source_rows, fold), _folds(source_rows, fold), strict=True))
-    # In the order of the wells, whatever the order of the table: sums are rounded alike.
+    # Sort by well, so that sums do not depend on the order of the table.
     wells = screen.sites[["well", "site"]].apply(tuple, axis=1)
-    members = {plate: sorted(found, key=lambda row: wells.iloc[row]) for plate, found in sorted(members.items())}
+    members = {
+        plate: sorted(group_rows, key=lambda row: wells.iloc[row]) for plate, group_rows in sorted(members.items())
+    }
     groups: dict[str, StatisticsGroup] = {}
     remarks = []
     for plate in sorted(set(plates_of(screen, rows, fold))):
-        same = [other for other in members if other[0] == plate[0] and fold_of[other] == fold_of[plate]]
-        experiment = tuple(row for other in same for row in members[other])
-        own, whose = tuple(members.get(plate, ())), "controls of " if by == "controls" else ""
-        here = _in_fold(fold_of, plate)
-        choices = [(f"{whose}plate {' '.join(plate)}", own), (f"{whose}experiment {plate[0]}{here}", experiment)]
+        same_experiment = [other for other in members if other[0] == plate[0] and fold_of[other] == fold_of[plate]]
+        experiment = tuple(row for other in same_experiment for row in members[other])
+        plate_rows, prefix = tuple(members.get(plate, ())), "controls of " if by == "controls" else ""
+        fold_suffix = _in_fold(fold_of, plate)
+        candidates = [
+            (f"{prefix}plate {' '.join(plate)}", plate_rows),
+            (f"{prefix}experiment {plate[0]}{fold_suffix}", experiment),
+        ]
         if by == "experiment":
-            choices = choices[1:]
-        fine = [(words, found) for words, found in choices if len(found) >= min_sites]
-        words, found = fine[0] if fine else ("the running statistics of the training", ())
-        if (words, found) != choices[0]:
-            n_found = f" ({len(found)} sites)" if found else ""
+            candidates = candidates[1:]
+        sufficient = [
+            (description, group_rows) for description, group_rows in candidates if len(group_rows) >= min_sites
+        ]
+        description, group_rows = sufficient[0] if sufficient else ("the running statistics of the training", ())
+        if (description, group_rows) != candidates[0]:
+            size_text = f" ({len(group_rows)} sites)" if group_rows else ""
             remarks.append(
-                f"Norms of plate {' '.join(plate)}: {len(choices[0][1])} readable site(s) of {choices[0][0]}, fewer "
-                f"than batch_norm.min_sites={min_sites}; used instead: {words}{n_found}."
+                f"Norms of plate {' '.join(plate)}: {len(candidates[0][1])} readable site(s) of {candidates[0][0]}, "
+                f"fewer than batch_norm.min_sites={min_sites}; used instead: {description}{size_text}."
             )
-        before = groups[words].plates if words in groups else ()
-        groups[words] = StatisticsGroup(description=words, plates=(*before, plate), rows=found)
+        earlier = groups[description].plates if description in groups else ()
+        groups[description] = StatisticsGroup(description=description, plates=(*earlier, plate), rows=group_rows)
     return list(groups.values()), remarks
 
 
@@ -94,16 +101,16 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
 
     A plate in several folds is one plate in each, `PLATE (FOLD)`.
     """
-    chosen = list(rows)
-    sites = screen.sites.iloc[chosen]
+    positions = list(rows)
+    sites = screen.sites.iloc[positions]
     plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
     if fold is None:
         return plates
-    whole = group_codes(screen.sites, list(PLATE_COLUMNS))
-    n_folds = pd.Series(fold).groupby(whole).nunique().to_numpy()
+    plate_codes = group_codes(screen.sites, list(PLATE_COLUMNS))
+    n_folds = pd.Series(fold).groupby(plate_codes).nunique().to_numpy()
     return [
-        (experiment, f"{plate} ({fold[row]})" if n_folds[whole[row]] > 1 else plate)
-        for (experiment, plate), row in zip(plates, chosen, strict=True)
+        (experiment, f"{plate} ({fold[row]})" if n_folds[plate_codes[row]] > 1 else plate)
+        for (experiment, plate), row in zip(plates, positions, strict=True)
     ]
 
 
@@ -112,8 +119,8 @@ def group_codes(sites: pd.DataFrame, columns: Sequence[str], fold: np.ndarray | 
 
     Args:
         sites: Rows of a screen.
-        columns: What a group is, such as `experiment`.
-        fold: Of each site, a further column; None for none.
+        columns: The columns that define a group, such as `experiment`.
+        fold: Fold of each site as a further column; None for none.
     """
     keys = sites[list(columns)].astype(str).reset_index(drop=True)
     if fold is not None:
@@ -126,6 +133,6 @@ def _folds(rows: Sequence[int], fold: np.ndarray | None) -> list[str]:
 
 
 def _in_fold(fold_of: dict[Plate, str], plate: Plate) -> str:
-    """Name a plate's fold where its experiment lies in several; else nothing."""
+    """Return the name of a plate's fold if its experiment lies in several folds."""
     folds = {name for other, name in fold_of.items() if other[0] == plate[0]}
     return f" ({fold_of[plate]})" if len(folds) > 1 else ""

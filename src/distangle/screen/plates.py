@@ -21,13 +21,13 @@ _NUMBERED = re.compile(r"r0*([1-9][0-9]?)c0*([1-9][0-9]{0,3})", re.IGNORECASE)
 
 @functools.lru_cache(maxsize=8192)
 def split_well(name: str) -> tuple[int, int] | None:
-    """Read a well's name without knowing its plate.
+    """Parse a well name for a plate of any size.
 
     Args:
-        name: `A1`, `a01`, `AA01`, or `r01c01` with both counted from one; white space around it does not count.
+        name: `A1`, `a01`, `AA01`, or `r01c01` with both counted from one; surrounding white space is ignored.
 
     Returns:
-        Row and column, zero based; None when it is no name of a well.
+        Zero-based row and column; None if it is not a well name.
     """
     if match := _WELL.fullmatch(name.strip()):
         return row_of(match[1]), int(match[2]) - 1
@@ -67,7 +67,7 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
         columns: Columns of the plate.
 
     Raises:
-        ScreenError: It is no name of a well, or the plate has no such well.
+        ScreenError: It is not a well name, or the well is not on the plate.
     """
     position = split_well(name)
     if position is None or position[0] >= rows or position[1] >= columns:
@@ -79,7 +79,7 @@ def parse_well(name: str, *, rows: int, columns: int) -> tuple[int, int]:
 
 
 def location_name(experiment: str, plate: str, well: str = "", site: str | int = "") -> str:
-    """Return a place in words, such as `HUVEC-01 plate 2 well B03 site 1`.
+    """Format a location, such as `HUVEC-01 plate 2 well B03 site 1`.
 
     Args:
         experiment: Name of the experiment.
@@ -92,7 +92,7 @@ def location_name(experiment: str, plate: str, well: str = "", site: str | int =
 
 
 def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
-    """Return the smallest standard plate of so many rows and columns, or the largest."""
+    """Return the smallest standard plate with these rows and columns, or the largest."""
     for plate in STANDARD_PLATES:
         if rows <= plate[0] and columns <= plate[1]:
             return plate
@@ -101,14 +101,14 @@ def smallest_plate(rows: int, columns: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateTransform:
-    """A transform that brings the wells of a misplaced plate to their positions.
+    """A transform that corrects the well positions of a misplaced plate.
 
-    The steps are taken in the order of the attributes.
+    The steps are applied in the order of the attributes.
 
     Attributes:
-        transposed: Rows and columns change places.
-        rotated: The plate is turned by 180 degrees.
-        size: Rows and columns of the plate that is turned; None: those that `apply` is given.
+        transposed: Swap rows and columns.
+        rotated: Rotate the plate by 180 degrees.
+        size: Rows and columns of the rotated plate; None for the plate passed to `apply`.
         rows: Added to every row.
         columns: Added to every column.
     """
@@ -120,7 +120,7 @@ class PlateTransform:
     columns: int = 0
 
     def apply(self, positions: np.ndarray, plate: Position) -> np.ndarray:
-        """Return where wells belong, int [well, 2]; they may lie off the plate.
+        """Return corrected positions, int [well, 2]; they may lie off the plate.
 
         Args:
             positions: Zero-based row and column of each well, int [well, 2].
@@ -132,6 +132,6 @@ class PlateTransform:
         return np.asarray(moved + np.array([self.rows, self.columns]))
 
     def apply_to_set(self, positions: Set[Position], plate: Position = STANDARD_PLATES[-1]) -> set[Position]:
-        """Return where a set of wells belongs; see `apply`."""
+        """Return the corrected positions of a set of wells; see `apply`."""
         moved = self.apply(np.array(list(positions), dtype=int).reshape(-1, 2), plate)
         return {(row, column) for row, column in moved.tolist()}

@@ -1,9 +1,4 @@
-"""Problems of a screen, one type for the index and the checks.
-
-Problems of the index as findings beside those of the checks.
-
-The report of the checks: problems, sums that must come out, and their files.
-"""
+"""Problems of a screen: the type, its tables, and the report of the checks."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,29 +12,37 @@ from distangle import __version__
 from distangle.core.io import write_json, write_text
 from distangle.screen.screen import PROBLEM_COLUMNS, Screen, escape_formula
 
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+FINDING_COLUMNS = (
+    *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel"),
+    *("file", "fix", "count"),
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One problem of a screen: a row of `problems.csv` or of `findings.csv`.
+    """A problem of a screen: a row of `problems.csv` or of `findings.csv`.
 
-    The index says what it found and what it expected; a check says `what` in a sentence.
+    The index sets `found` and `expected`; a check sets `what`.
 
     Attributes:
-        severity: Of the index: `refused` is not in the screen, `warning` is in it or never was a part of it. Of a
-            check: `error` makes results wrong or sites missing, `warning` may do so, `note` is worth knowing.
-        kind: A few words, the same for the same fault.
-        what: What is there, in a sentence with its numbers; "" where `found` and `expected` say it.
+        severity: For the index: `refused` entries are not in the screen, a `warning` does not exclude an entry. For a
+            check: an `error` makes results wrong or sites missing, a `warning` may do so, a `note` is information.
+        kind: Short name of the problem.
+        what: The problem as a sentence with its numbers; "" if `found` and `expected` describe it.
         file: Image or table, relative to the source.
-        row: Line of the table, the header being line 1; "" if none.
-        experiment: Where it is, as far as known; "" for the whole screen.
-        plate: Where it is, as far as known.
-        well: Where it is, as far as known; several with commas.
-        site: Where it is, as far as known.
-        channel: Names or numbers of the channels in question.
-        found: What is there.
-        expected: What should be there.
+        row: Line of the table, where the header is line 1; "" if none.
+        experiment: The experiment, if known; "" for the whole screen.
+        plate: The plate, if known.
+        well: The well, if known; several are joined by commas.
+        site: The site, if known.
+        channel: Names or numbers of the channels.
+        found: The value found.
+        expected: The value expected.
         fix: The next step.
-        count: How many found entries, or sites, wells and rows of a check, this row stands for.
+        count: Number of entries (of the index), or of sites, wells or rows (of a check), in this problem.
     """
 
     severity: Literal["refused", "error", "warning", "note"] = "refused"
@@ -59,15 +62,15 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """The place in words, such as `HUVEC-01 plate 2 well B03`; else the file."""
-        named = [self.experiment] if self.experiment else []
-        named += [
+        """The location, such as `HUVEC-01 plate 2 well B03`; else the file."""
+        parts = [self.experiment] if self.experiment else []
+        parts += [
             f"{name} {getattr(self, name)}" for name in ("plate", "well", "site", "channel") if getattr(self, name)
         ]
-        return " ".join(named) or self.file or "the screen"
+        return " ".join(parts) or self.file or "the screen"
 
     def as_finding(self) -> "Problem":
-        """Return a problem of the index as the checks report it; a refusal is an error."""
+        """Return a problem of the index as a finding; a refusal is an error."""
         expected = f", expected {self.expected}" if self.expected else ""
         return replace(
             self,
@@ -80,15 +83,15 @@ class Problem:
     def describe(self) -> str:
         """Return the row as one sentence."""
         names = ("experiment", "plate", "well", "site")
-        place = [f"{name} {getattr(self, name)}" for name in names if getattr(self, name)]
-        where = [self.file, f"line {self.row}" if self.row else "", *place]
+        location = [f"{name} {getattr(self, name)}" for name in names if getattr(self, name)]
+        where = [self.file, f"line {self.row}" if self.row else "", *location]
         found = self.found if self.found.endswith("...") else self.found.removesuffix(".")
-        said = f"{self.kind} ({', '.join(part for part in where if part)}): found {found or 'nothing'}"
-        return said + (f", expected {self.expected}" if self.expected else "")
+        text = f"{self.kind} ({', '.join(part for part in where if part)}): found {found or 'nothing'}"
+        return text + (f", expected {self.expected}" if self.expected else "")
 
 
 def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
-    """Return problems of the index as a table, refused before warnings."""
+    """Return problems of the index as a table, refusals before warnings."""
     ordered = sorted(problems, key=lambda problem: problem.severity)
     columns: dict[str, pd.Series] = {}
     for name in PROBLEM_COLUMNS:
@@ -104,7 +107,7 @@ def read_problems(table: pd.DataFrame) -> list[Problem]:
     """Return the rows of `problems.csv` as problems.
 
     Args:
-        table: With `PROBLEM_COLUMNS`.
+        table: A table with `PROBLEM_COLUMNS`.
     """
     rows: list[dict[str, Any]] = [
         {name: row[name] for name in PROBLEM_COLUMNS} for row in table.astype({"count": int}).to_dict("records")
@@ -113,14 +116,14 @@ def read_problems(table: pd.DataFrame) -> list[Problem]:
 
 
 def printable(text: str) -> str:
-    r"""Return text without control characters and stray bytes: they become `\x..`."""
+    r"""Return text with control characters and stray bytes escaped as `\x..`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def n_refused(problems: Sequence[Problem]) -> int:
-    """Return how many found entries the refused rows stand for."""
+    """Return the number of refused entries."""
     return sum(problem.count for problem in problems if problem.severity == "refused")
 
 
@@ -129,24 +132,14 @@ def index_findings(screen: Screen) -> list[Problem]:
     return [problem.as_finding() for problem in read_problems(screen.problems)]
 
 
-Severity = Literal["error", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-
-
-FINDING_COLUMNS = (
-    *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel"),
-    *("file", "fix", "count"),
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Invariant:
-    """A sum that must hold: what enters a stage leaves it or is left behind.
+    """A balance that must hold: every entry of a stage leaves it or is refused.
 
     Attributes:
-        stage: Where it holds, such as `index`.
-        equation: The sum in figures.
-        holds: Whether it comes out.
+        stage: The stage, such as `index`.
+        equation: The balance with its numbers.
+        holds: Whether it holds.
     """
 
     stage: str
@@ -156,12 +149,12 @@ class Invariant:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """Everything that was looked at and found.
+    """The findings of the checks, and what they covered.
 
     Attributes:
-        findings: Errors first, then warnings and notes, each in the order they were met.
-        invariants: One per stage.
-        scope: What was looked at and what was not, ready for JSON.
+        findings: Errors first, then warnings and notes, each in the order of the checks.
+        invariants: The balances of the stages.
+        scope: What was checked and what was not, for JSON.
     """
 
     findings: tuple[Problem, ...]
@@ -177,16 +170,16 @@ class CheckReport:
         return sum(finding.severity == severity for finding in self.findings)
 
     def fails(self, at: Literal["error", "warning", "never"]) -> bool:
-        """Say whether something is as bad as `at`, or a sum does not come out."""
+        """Return whether a finding is at least as severe as `at`, or a balance fails."""
         if at == "never":
             return False
-        bad = SEVERITIES[: SEVERITIES.index(at) + 1]
-        return any(finding.severity in bad for finding in self.findings) or not all(
-            law.holds for law in self.invariants
+        failing = SEVERITIES[: SEVERITIES.index(at) + 1]
+        return any(finding.severity in failing for finding in self.findings) or not all(
+            invariant.holds for invariant in self.invariants
         )
 
     def grouped(self) -> list[dict[str, Any]]:
-        """Return one entry for each kind, with counts and its first problem in words."""
+        """Return a dictionary per kind, with counts and its first finding."""
         groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
         for finding in self.findings:
             groups[finding.severity, finding.kind].append(finding)
@@ -204,7 +197,7 @@ class CheckReport:
         ]
 
     def merge(self, other: "CheckReport") -> "CheckReport":
-        """Return both together."""
+        """Return a report with the findings of both."""
         return CheckReport(
             findings=(*self.findings, *other.findings),
             invariants=(*self.invariants, *other.invariants),
@@ -213,20 +206,20 @@ class CheckReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write `checks.json` and `findings.csv`; return both paths."""
-        listed, table = folder / "checks.json", folder / "findings.csv"
-        write_text(table, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
-        said = {
+        summary_file, table_file = folder / "checks.json", folder / "findings.csv"
+        write_text(table_file, findings_table(self.findings).to_csv(index=False, lineterminator="\n"))
+        summary = {
             "distangle": __version__,
             "coverage": dict(self.scope),
             "invariants": [
                 {"stage": law.stage, "sentence": law.equation, "holds": law.holds} for law in self.invariants
             ],
             "counts": {severity: self.count(severity) for severity in SEVERITIES},
-            "kinds": [{**entry, "what": printable(entry["what"]), "first": printable(entry["first"])}
-                      for entry in self.grouped()],
+            "kinds": [{**group, "what": printable(group["what"]), "first": printable(group["first"])}
+                      for group in self.grouped()],
         }  # fmt: skip
-        write_json(listed, said)
-        return [listed, table]
+        write_json(summary_file, summary)
+        return [summary_file, table_file]
 
 
 def findings_table(findings: Sequence[Problem]) -> pd.DataFrame:

@@ -9,35 +9,35 @@ from distangle.screen.screen import SITE_COLUMNS
 
 PREFIX = "table_"
 
-_OF_SITES = frozenset({*(name.replace("_", "") for name in SITE_COLUMNS), "size", "mtime", "sha256"})
-_OF_FILES = re.compile(r"(path|page)[0-9]+")
-# Behind `Metadata_` in the predictions.
-_OF_PREDICTIONS = frozenset(
+_SITE_NAMES = frozenset({*(name.replace("_", "") for name in SITE_COLUMNS), "size", "mtime", "sha256"})
+_FILE_NAMES = re.compile(r"(path|page)[0-9]+")
+# Names with the prefix `Metadata_` in the predictions.
+_PREDICTION_NAMES = frozenset(
     {"experiment", "plate", "well", "site", "celltype", "role", "perturbation", "fold", "crossvalidation"}
 )
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether a name is one of ours, whatever its case and separators.
+    """Return whether distangle uses a column name, ignoring case and separators.
 
-    Those that predictions have are ours with `Metadata_` before them too.
+    Names in the predictions are reserved with the prefix `Metadata_` too.
 
     Args:
-        name: Of a column, such as `Plate`, `Cell Type` or `Metadata_Fold`.
+        name: Name of a column, such as `Plate`, `Cell Type` or `Metadata_Fold`.
     """
     plain = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
-    if plain in _OF_SITES or _OF_FILES.fullmatch(plain):
+    if plain in _SITE_NAMES or _FILE_NAMES.fullmatch(plain):
         return True
     while plain.startswith("metadata"):
         plain = plain.removeprefix("metadata")
-    return plain in _OF_PREDICTIONS
+    return plain in _PREDICTION_NAMES
 
 
 def rename_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return unique names unlike ours: `table_` goes before those that collide.
+    """Return unique names; reserved or repeated names get the prefix `table_`.
 
     Args:
-        names: Of the columns that a table has beyond ours.
+        names: Names of the further columns of a table.
     """
     renamed: list[str] = []
     for k, name in enumerate(names):
@@ -48,17 +48,17 @@ def rename_columns(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(renamed)
 
 
-def renaming(names: Sequence[str], *, table: str = "") -> list[Problem]:
-    """Return the remark on the columns that `rename_columns` renames, if any.
+def reserved_name_problems(names: Sequence[str], *, table: str = "") -> list[Problem]:
+    """Return the warning about columns that `rename_columns` renames, if any.
 
     Args:
-        names: As the table has them.
+        names: Names of the columns in the table.
         table: Name of the table.
     """
     pairs = [(old, new) for old, new in zip(names, rename_columns(names), strict=True) if old != new]
     if not pairs:
         return []
-    kept = ", ".join(f"{old!r} as {new!r}" for old, new in pairs)
+    renamed = ", ".join(f"{old!r} as {new!r}" for old, new in pairs)
     return [
         Problem(
             severity="warning",
@@ -66,7 +66,7 @@ def renaming(names: Sequence[str], *, table: str = "") -> list[Problem]:
             file=table,
             found=", ".join(repr(old) for old, _ in pairs),
             expected="names that distangle does not use itself",
-            fix=f"Nothing, if none of them was meant (--map says which column is which): kept {kept}.",
+            fix=f"Nothing, if these are other columns (--map assigns columns): renamed {renamed}.",
             count=len(pairs),
         )
     ]

@@ -1,7 +1,4 @@
-"""Channels of an image: stain, organelle and display colour.
-
-What was done to the cells of a well, and which part that plays in the screen.
-"""
+"""Channels, roles of wells, and the order of classes."""
 
 import hashlib
 import json
@@ -14,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Channel(BaseModel):
-    """One stain of a screen.
+    """A channel of a screen.
 
     Attributes:
         name: Short name, unique in the screen.
-        stain: The dye; "" if not told.
-        organelle: What it binds to; "" if not told.
-        colour: `#RRGGBB`, to be seen on black; "" if not told.
+        stain: The dye; "" if unknown.
+        organelle: The stained structure; "" if unknown.
+        colour: `#RRGGBB` for display on black; "" if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,9 +29,9 @@ class Channel(BaseModel):
 
 
 # Distinct from each other and light enough on black; the first is a lighter blue than #0000FF.
-_COLOURS = ("#4C6FFF", "#2AFF1F", "#FF3B3B", "#2DFFFC", "#FA00FD", "#FEFF28", "#FF9F1C", "#FFFFFF")
+_COLORS = ("#4C6FFF", "#2AFF1F", "#FF3B3B", "#2DFFFC", "#FA00FD", "#FEFF28", "#FF9F1C", "#FFFFFF")
 
-_KNOWN = {
+_COMMON_CHANNELS = {
     "dapi": ("DAPI", "nuclei", "#4C6FFF"),
     "hoechst": ("Hoechst", "nuclei", "#4C6FFF"),
     "dna": ("", "nuclei", "#4C6FFF"),
@@ -48,23 +45,23 @@ _KNOWN = {
 
 
 def named_channels(names: list[str]) -> tuple[Channel, ...]:
-    """Return channels that only have names, each with a colour of its own.
+    """Return channels with the given names and distinct colors.
 
-    Names that are common in Cell Painting and in BBBC021 also bring their organelle.
+    Common names of Cell Painting and BBBC021 also set the stain and organelle.
     """
     channels: list[Channel] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     for name in names:
-        stain, organelle, wanted = _KNOWN.get(name.lower().removeprefix("orig"), ("", "", ""))
-        free = [colour for colour in (wanted, *_COLOURS) if colour and colour not in taken]
-        colour = free[0] if free else _COLOURS[len(channels) % len(_COLOURS)]
-        taken.add(colour)
-        channels.append(Channel(name=name, stain=stain, organelle=organelle, colour=colour))
+        stain, organelle, preferred = _COMMON_CHANNELS.get(name.lower().removeprefix("orig"), ("", "", ""))
+        free = [color for color in (preferred, *_COLORS) if color and color not in used]
+        color = free[0] if free else _COLORS[len(channels) % len(_COLORS)]
+        used.add(color)
+        channels.append(Channel(name=name, stain=stain, organelle=organelle, colour=color))
     return tuple(channels)
 
 
 class Role(StrEnum):
-    """The part that a well plays in a screen."""
+    """The role of a well in a screen."""
 
     TREATMENT = "treatment"
     NEGATIVE_CONTROL = "negative_control"
@@ -74,10 +71,10 @@ class Role(StrEnum):
 
 
 NEGATIVE = (Role.NEGATIVE_CONTROL, Role.UNTREATED)
-"""Wells that show what cells do by themselves."""
+"""Roles of wells without an active perturbation."""
 
 CONTROLS = (*NEGATIVE, Role.POSITIVE_CONTROL)
-"""Wells that are no treatment."""
+"""Roles of all control wells."""
 
 _ROLE_WORDS = {
     "trt": Role.TREATMENT,
@@ -88,15 +85,15 @@ _ROLE_WORDS = {
 }
 
 ROLE_WORDS = tuple(word for word in _ROLE_WORDS if word)
-"""What a table may write in its role column: our words, which are RxRx1's, and JUMP's."""
+"""Accepted values of a role column: the terms of RxRx1 and of JUMP."""
 
 
-def role_of(word: str) -> Role | None:
-    """Return the role that a table's word means; None when nothing understands it.
+def role_of(value: str) -> Role | None:
+    """Return the role of a table value; None if unknown.
 
-    Case, blanks and hyphens do not count; JUMP's `poscon_cp` and `poscon_diverse` are positive controls.
+    Case, blanks and hyphens are ignored; JUMP's `poscon_cp` and `poscon_diverse` are positive controls.
     """
-    plain = re.sub(r"[\s-]+", "_", word.strip().lower())
+    plain = re.sub(r"[\s-]+", "_", value.strip().lower())
     if plain.startswith("poscon_"):
         return Role.POSITIVE_CONTROL
     return _ROLE_WORDS.get(plain)
@@ -105,18 +102,18 @@ def role_of(word: str) -> Role | None:
 def natural_sort_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a key that sorts `sirna_2` before `sirna_10`."""
     parts = re.split(r"([0-9]+)", name)
-    # Odd parts are the figures. The name itself breaks ties such as "a1" and "a01".
+    # Odd parts are numbers. The name itself breaks ties such as "a1" and "a01".
     return tuple((0, int(p), "") if i % 2 else (1, 0, p.lower()) for i, p in enumerate(parts) if p), name
 
 
 def ordered_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Return the known names once each, in natural order: position k is class k.
 
-    "" is unknown, no class.
+    "" means unknown and is not a class.
     """
     return tuple(sorted({name for name in names if name}, key=natural_sort_key))
 
 
 def ordered_classes_sha256(names: Iterable[str]) -> str:
-    """Return the hash by which screen and network recognise their class list."""
+    """Return the hash of a class list, for the comparison of screen and network."""
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=True).encode()).hexdigest()

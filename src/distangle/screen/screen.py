@@ -1,4 +1,4 @@
-"""The checked screen: its sites, problems and metadata, in three files."""
+"""Read and write a screen: its sites, problems and metadata, in three files."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ from distangle.screen.roles import Channel, ordered_classes_sha256
 
 SITES = "sites.parquet"
 CHECKS = "checks"
-CHECKED = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
+CHECK_FILES = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
 CARD = "screen.json"
 PROBLEMS = "problems.csv"
 
@@ -37,31 +37,33 @@ PROBLEM_COLUMNS = (
     *("severity", "kind", "file", "row", "experiment", "plate", "well", "site", "channel"),
     *("found", "expected", "fix", "count"),
 )
+_REINDEX = "Index the source again: `distangle index SOURCE --out SCREEN`."
+_FORMULA_STARTS = tuple("=+-@\t\r'")
 
 
 class ScreenMetadata(BaseModel):
-    """What `screen.json` says of the whole screen.
+    """Metadata of a screen: the content of `screen.json`.
 
     Attributes:
-        layout: How the source folder is laid out: `rxrx1`, `table`, ...
-        source: The folder that the paths of the images start from: relative to the screen's own folder once
-            it is written, absolute before; or its URL.
-        channels: The stains, in the order of the images' channels.
-        dtype: Type of a pixel as stored, `uint8` or `uint16`; None when no header was read.
-        shape: Height and width in px; None when no header was read.
-        pixel_size_um: Side of a pixel in micrometres, for scale bars; None where no instrument tells it, or plates
+        layout: Layout of the source folder: `rxrx1`, `table`, ...
+        source: Base folder of the image paths: relative to the folder of a written screen, absolute before; or a
+            URL.
+        channels: The channels, in the order of the images.
+        dtype: Pixel type as stored, `uint8` or `uint16`; None if no header was read.
+        shape: Height and width in px; None if no header was read.
+        pixel_size_um: Pixel size in micrometers, for scale bars; None if the instrument metadata lack it or plates
             differ.
         plate_rows: Rows of a plate.
         plate_columns: Columns of a plate.
         perturbations: The class list in natural order: position k is class k.
-        perturbations_sha256: Its hash; a network trained on another list is refused.
+        perturbations_sha256: Hash of the class list; a network trained on another list is refused.
         cell_types: The known cell types, sorted.
-        extra_columns: Columns of the table beyond ours, kept as text.
-        found: Entries seen: sites with images, and table rows without any.
-        indexed: Entries in `sites.parquet`.
-        refused: Entries in `problems.csv`.
-        tables_only: No image was looked for.
-        provenance: Which tables, by name and hash, and which version made this.
+        extra_columns: Further columns of the table, stored as text.
+        found: Number of entries found: sites with images, and table rows without images.
+        indexed: Number of entries in `sites.parquet`.
+        refused: Number of entries in `problems.csv`.
+        tables_only: Whether the screen was indexed without images.
+        provenance: Names and hashes of the tables, options and version of the index.
         sites_sha256: Hash of `sites.parquet`; "" before it is written.
     """
 
@@ -89,16 +91,16 @@ class ScreenMetadata(BaseModel):
 
 @dataclass(frozen=True)
 class Screen:
-    """A screen that has been checked.
+    """A screen: metadata, table of sites and table of problems.
 
     Attributes:
-        card: What holds for the whole screen.
+        card: Metadata of the whole screen.
         sites: `SITE_COLUMNS`, then per channel k (1-based) `path_k` (relative to the source, `/` between)
             and `page_k` (-1: the file is one plane), `size` (bytes), `mtime` (s since 1970), `sha256`,
             then the extra columns. Sorted by experiment, plate, row, column, site; indexed 0, 1, ...
-        problems: `PROBLEM_COLUMNS`; `count` says how many found entries a row stands for.
-        folder: Where the three files lie; None when not written yet.
-        confined: Images that are reached over a link out of the source are refused: nobody here has allowed it.
+        problems: `PROBLEM_COLUMNS`; `count` is the number of entries of a row.
+        folder: Folder of the three files; None before writing.
+        confined: Refuse images behind a link out of the source, because the screen was not allowed on this machine.
     """
 
     card: ScreenMetadata
@@ -109,43 +111,45 @@ class Screen:
 
     @property
     def source(self) -> AnyPath:
-        """The folder that the paths of the images start from, absolute."""
+        """Absolute base folder of the image paths, or its URL."""
         if "://" in self.card.source:
             return RemotePath(self.card.source)
         return ((self.folder or Path()).resolve() / self.card.source).resolve()
 
     def image_paths(self, row: int) -> list[Path]:
-        """Return the absolute files of one site, one per channel; fetch remote ones.
+        """Return the absolute image files of a site; download remote ones.
 
         Args:
             row: Position in `sites`.
 
         Raises:
-            ScreenError: The screen was indexed without looking for images.
-            RemoteError: A file cannot be fetched.
+            ScreenError: The screen was indexed without images.
+            RemoteError: A file cannot be downloaded.
         """
         site = self.sites.iloc[row]
         names = [str(site[f"path_{k}"]) for k in range(1, len(self.card.channels) + 1)]
         if "" in names or not names:
-            place = ", ".join(f"{column} {site[column]!s}" for column in KEY_COLUMNS)
-            raise ScreenError(f"No image of {place}: the screen was indexed with --tables-only. Index it without.")
+            location = ", ".join(f"{column} {site[column]!s}" for column in KEY_COLUMNS)
+            raise ScreenError(
+                f"No image of {location}: the screen was indexed with --tables-only. Index it again without."
+            )
         source = self.source
         if self.confined and isinstance(source, Path):
             self._refuse_links(source, names)
-        fetched = {name: download(source / name) for name in dict.fromkeys(names)}
-        return [fetched[name] for name in names]
+        files = {name: download(source / name) for name in dict.fromkeys(names)}
+        return [files[name] for name in names]
 
     def _refuse_links(self, source: Path, names: list[str]) -> None:
-        inside = os.path.realpath(source)
+        root = os.path.realpath(source)
         for name in names:
-            if not os.path.realpath(source / name).startswith(f"{inside}{os.sep}"):
+            if not os.path.realpath(source / name).startswith(f"{root}{os.sep}"):
                 raise ScreenError(
-                    f"{source / name} is reached over a link out of the screen's source. It was not read. If you know "
-                    f"where the screen comes from, allow it: `distangle trust {self.folder}`."
+                    f"{source / name} lies behind a link out of the screen's source. It was not read. If you trust the "
+                    f"origin of the screen, allow it: `distangle trust {self.folder}`."
                 )
 
     def pages(self, row: int) -> list[int | None]:
-        """Return the page of each channel in its file; None where the file is one plane."""
+        """Return the page of each channel in its file; None for a file of one plane."""
         site = self.sites.iloc[row]
         pages = [int(site[f"page_{k}"]) for k in range(1, len(self.card.channels) + 1)]
         return [None if page < 0 else page for page in pages]
@@ -159,109 +163,118 @@ def path_columns(n_channels: int) -> list[str]:
 def write_screen(screen: Screen, folder: Path) -> None:
     """Write `sites.parquet`, `problems.csv` and, last, `screen.json`.
 
-    What `distangle check` found in another screen of this folder is removed: it says nothing of this one.
+    Results of `distangle check` for another screen in this folder are removed.
     """
-    before = sha256_of(folder / SITES) if (folder / SITES).is_file() else ""
+    old_hash = sha256_of(folder / SITES) if (folder / SITES).is_file() else ""
     with atomic_write(folder / SITES) as temporary:
         screen.sites.to_parquet(temporary, index=False)
     escaped = screen.problems.astype({"count": str}).map(escape_formula)
     write_text(folder / PROBLEMS, escaped.to_csv(index=False, lineterminator="\n"))
     source = screen.source
     if isinstance(source, Path):
-        named = Path(os.path.relpath(source, folder.resolve())).as_posix()
+        relative_source = Path(os.path.relpath(source, folder.resolve())).as_posix()
     else:
-        named = str(source)
-    card = screen.card.model_copy(update={"source": named, "sites_sha256": sha256_of(folder / SITES)})
-    if sha256_of(folder / SITES) != before:
-        for name in CHECKED:
+        relative_source = str(source)
+    metadata = screen.card.model_copy(update={"source": relative_source, "sites_sha256": sha256_of(folder / SITES)})
+    if sha256_of(folder / SITES) != old_hash:
+        for name in CHECK_FILES:
             (folder / CHECKS / name).unlink(missing_ok=True)
-    write_json(folder / CARD, card.model_dump(mode="json"))
-    allow_source(replace(screen, card=card, folder=folder))
+    write_json(folder / CARD, metadata.model_dump(mode="json"))
+    allow_source(replace(screen, card=metadata, folder=folder))
 
 
 def read_screen(folder: Path) -> Screen:
-    """Read what `write_screen` wrote, and check that it belongs together.
+    """Read a screen, and check that its files match.
 
     Raises:
-        ScreenError: A file is absent, was changed or belongs to another screen, or a column is missing.
+        ScreenError: A file is missing, was changed or belongs to another screen, or a column is missing.
     """
     missing = [name for name in (CARD, SITES, PROBLEMS) if not (folder / name).is_file()]
     if missing:
         raise ScreenError(
-            f"{folder} is not a screen: no {', '.join(missing)} in it. `distangle index SOURCE` makes one."
+            f"{folder} is not a screen: it lacks {', '.join(missing)}. Create one: `distangle index SOURCE`."
         )
     refuse_links_out(folder, (CARD, SITES, PROBLEMS, CHECKS))
-    card = _read_card(folder / CARD)
-    if ordered_classes_sha256(card.perturbations) != card.perturbations_sha256:
+    metadata = _read_card(folder / CARD)
+    if ordered_classes_sha256(metadata.perturbations) != metadata.perturbations_sha256:
         raise ScreenError(
-            f"{folder / CARD}: the class list of {len(card.perturbations)} perturbations does not match its hash "
-            f"{card.perturbations_sha256[:12]}. It was edited: index the source again."
+            f"{folder / CARD}: the class list of {len(metadata.perturbations)} perturbations does not match its hash "
+            f"{metadata.perturbations_sha256[:12]}. It was edited: index the source again."
         )
     blob = (folder / SITES).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != card.sites_sha256:
+    if hashlib.sha256(blob).hexdigest() != metadata.sites_sha256:
         raise ScreenError(
             f"{folder / SITES} is not the table that {CARD} was written with (SHA-256 differs). "
-            "It was changed, or an index was cut short: index the source again."
+            "It was changed, or an index was interrupted: index the source again."
         )
-    with read_regular_file(folder / SITES, fix=_AGAIN, error=ScreenError):
+    with read_regular_file(folder / SITES, fix=_REINDEX, error=ScreenError):
         sites = pd.read_parquet(io.BytesIO(blob))
-    with read_regular_file(folder / PROBLEMS, fix=_AGAIN, error=ScreenError):
-        problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(_unescaped)
-    expected = [*SITE_COLUMNS, *path_columns(len(card.channels)), "size", "mtime", "sha256", *card.extra_columns]
-    _require(folder / SITES, sites, expected)
-    _require(folder / PROBLEMS, problems, PROBLEM_COLUMNS)
-    with read_regular_file(folder / PROBLEMS, fix=_AGAIN, error=ScreenError):
+    with read_regular_file(folder / PROBLEMS, fix=_REINDEX, error=ScreenError):
+        problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(
+            _unescape_formula
+        )
+    expected = [
+        *SITE_COLUMNS,
+        *path_columns(len(metadata.channels)),
+        "size",
+        "mtime",
+        "sha256",
+        *metadata.extra_columns,
+    ]
+    _require_columns(folder / SITES, sites, expected)
+    _require_columns(folder / PROBLEMS, problems, PROBLEM_COLUMNS)
+    with read_regular_file(folder / PROBLEMS, fix=_REINDEX, error=ScreenError):
         problems["count"] = problems["count"].astype("int64")
-    with read_regular_file(folder / SITES, fix=_AGAIN, error=ScreenError):
-        sites = sites.astype(_kinds(sites.columns))
-    _check_paths(folder / SITES, sites, len(card.channels))
+    with read_regular_file(folder / SITES, fix=_REINDEX, error=ScreenError):
+        sites = sites.astype(_column_types(sites.columns))
+    _check_paths(folder / SITES, sites, len(metadata.channels))
     refused = int(problems.loc[problems["severity"] == "refused", "count"].sum())
-    if (len(sites), refused) != (card.indexed, card.refused) or card.found != card.indexed + card.refused:
+    if (len(sites), refused) != (
+        metadata.indexed,
+        metadata.refused,
+    ) or metadata.found != metadata.indexed + metadata.refused:
         raise ScreenError(
-            f"{folder}: {CARD} says found {card.found} = indexed {card.indexed} + refused {card.refused}, "
+            f"{folder}: {CARD} says found {metadata.found} = indexed {metadata.indexed} + refused {metadata.refused}, "
             f"but the tables hold {len(sites)} and {refused}. Index the source again."
         )
-    return Screen(card=card, sites=sites, problems=problems, folder=folder)
+    return Screen(card=metadata, sites=sites, problems=problems, folder=folder)
 
 
 def _read_card(path: Path) -> ScreenMetadata:
-    said = read_json(path, fix=_AGAIN, error=ScreenError)
-    with read_regular_file(path, fix=_AGAIN, error=ScreenError):
-        return ScreenMetadata.model_validate(said)
+    values = read_json(path, fix=_REINDEX, error=ScreenError)
+    with read_regular_file(path, fix=_REINDEX, error=ScreenError):
+        return ScreenMetadata.model_validate(values)
 
 
 def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
-    """Check that the files of a screen are its own.
+    """Refuse a screen whose files are links out of its folder.
 
     Raises:
-        ScreenError: One is a link that leads out of the folder.
+        ScreenError: A file is a link that leads out of the folder.
     """
-    if out := links_out(folder, names):
+    if links := links_out(folder, names):
         raise ScreenError(
-            f"{out[0]} is a link that leads out of the screen. Nothing was read or written through it. If it is yours, "
-            f"put what it leads to in its place; else remove it and index the source again."
+            f"{links[0]} is a link that leads out of the screen. Nothing was read or written through it. If it is "
+            f"yours, replace it by its target; else remove it and index the source again."
         )
 
 
-_AGAIN = "Index the source again: `distangle index SOURCE --out SCREEN`."
-
-
-def _kinds(columns: Iterable[str]) -> dict[str, str]:
-    """Return the types of our own columns: text, or whole numbers."""
+def _column_types(columns: Iterable[str]) -> dict[str, str]:
+    """Return the data types of the standard columns."""
     whole_numbers = re.compile(r"row|column|site|size|page_\d+")
     texts = re.compile(r"experiment|plate|well|cell_type|perturbation|role|split|sha256|path_\d+")
     kinds = {name: "int64" for name in columns if whole_numbers.fullmatch(name)} | {"mtime": "float64"}
     return kinds | {name: "str" for name in columns if texts.fullmatch(name)}
 
 
-def _require(path: Path, table: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> None:
+def _require_columns(path: Path, table: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ScreenError(f"{path} lacks the columns {', '.join(missing)}. Index the source again.")
 
 
 def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
-    # A screen may come from elsewhere: its table must not reach out of its source folder.
+    # A screen may come from another person: its paths must stay in the source folder.
     for k in range(1, n_channels + 1):
         for name in sites[f"path_{k}"]:
             parts = PurePosixPath(name)
@@ -270,12 +283,9 @@ def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
 
 
 def escape_formula(cell: str) -> str:
-    """Return a cell safe for spreadsheets: one like a formula gets a quote."""
-    return f"'{cell}" if cell[:1] in _FORMULA else cell
+    """Return a cell safe for spreadsheets: a quote precedes a formula."""
+    return f"'{cell}" if cell[:1] in _FORMULA_STARTS else cell
 
 
-def _unescaped(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA else cell
-
-
-_FORMULA = tuple("=+-@\t\r'")
+def _unescape_formula(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA_STARTS else cell

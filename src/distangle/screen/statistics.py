@@ -15,11 +15,11 @@ class EntityCounts(BaseModel):
     """The size of a part of a screen.
 
     Attributes:
-        experiments: Batches.
-        plates: Pairs of experiment and plate.
-        wells: Triples of experiment, plate and well.
-        sites: Fields of view that have images; 0 when none was looked for.
-        planes: Sites times channels: what the paper calls grey-scale images.
+        experiments: Number of experiments (batches).
+        plates: Number of pairs of experiment and plate.
+        wells: Number of triples of experiment, plate and well.
+        sites: Number of fields of view with images; 0 if images were not indexed.
+        planes: Sites times channels: the paper's gray-scale images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,20 +32,20 @@ class EntityCounts(BaseModel):
 
 
 class ScreenStatistics(BaseModel):
-    """The figures of Sec. 2.3, counted.
+    """The numbers of Sec. 2.3 for a screen.
 
     Attributes:
         all: The whole screen.
-        by_split: Parts by the table's own split; empty when it has none.
+        by_split: Parts by the split in the table; empty without a split.
         by_role: Parts by role.
         by_cell_type: Parts by cell type; "" is unknown.
         n_classes: Known perturbations of all roles.
         n_treatment_classes: N_class: known treatments in the training part.
         n_train_wells: N_train: wells of these treatments in the training part.
-        n_test_wells: N_test: treatment wells in the test part, named or not.
+        n_test_wells: N_test: treatment wells in the test part, with or without a label.
         class_sets: S_x of Table 1: wells per class x to number of classes, over the training part.
         negative_controls_per_plate: Negative (or untreated) wells on a plate to number of plates.
-        tables_only: No image was looked for.
+        tables_only: Whether the screen was indexed without images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class ScreenStatistics(BaseModel):
 def statistics(screen: Screen) -> ScreenStatistics:
     """Count a screen, and check that the parts sum to the whole.
 
-    The training part is what the table calls `train`; all of a screen without a split.
+    The training part is the split `train`, or the whole screen without a split.
 
     Source: Sec. 2.3, Table 1.
     Departs: the paper calls wells images (36,517 and 19,899 are rows, one per well; each has two sites of six
@@ -76,7 +76,7 @@ def statistics(screen: Screen) -> ScreenStatistics:
         ScreenError: The totals do not reconcile.
     """
     sites = screen.sites
-    # A table of wells has no site numbers: its rows, all 0, are no sites.
+    # Rows of a table of wells have site number 0: they are not sites.
     has_sites = not screen.card.tables_only or bool((sites["site"] != 0).any())
     has_images = not screen.card.tables_only
 
@@ -101,7 +101,7 @@ def statistics(screen: Screen) -> ScreenStatistics:
     wells_of_class = Counter(treatments["perturbation"])
     class_sets = dict(sorted(Counter(wells_of_class.values()).items()))
     is_test = (wells["split"] == "test") & (wells["role"] == Role.TREATMENT.value)
-    counted = ScreenStatistics(
+    result = ScreenStatistics(
         all=counts(sites),
         by_split={name: part for name, part in parts("split").items() if name},
         by_role=parts("role"),
@@ -114,16 +114,16 @@ def statistics(screen: Screen) -> ScreenStatistics:
         negative_controls_per_plate=_negative_controls(wells),
         tables_only=screen.card.tables_only,
     )
-    reconcile_class_sets(counted.class_sets, n_classes=counted.n_treatment_classes, n_wells=counted.n_train_wells)
-    _reconcile("plates by their negative controls", counted.negative_controls_per_plate.values(), counted.all.plates)
-    for name, divided in (("role", counted.by_role), ("cell type", counted.by_cell_type)):
-        _reconcile(f"wells by {name}", [part.wells for part in divided.values()], counted.all.wells)
-        _reconcile(f"sites by {name}", [part.sites for part in divided.values()], counted.all.sites)
-    return counted
+    reconcile_class_sets(result.class_sets, n_classes=result.n_treatment_classes, n_wells=result.n_train_wells)
+    _reconcile("plates by their negative controls", result.negative_controls_per_plate.values(), result.all.plates)
+    for name, part_counts in (("role", result.by_role), ("cell type", result.by_cell_type)):
+        _reconcile(f"wells by {name}", [part.wells for part in part_counts.values()], result.all.wells)
+        _reconcile(f"sites by {name}", [part.sites for part in part_counts.values()], result.all.sites)
+    return result
 
 
 def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wells: int) -> None:
-    """Check that a table of class sets says what the totals beside it say.
+    """Check that a table of class sets sums to the given totals.
 
     Source: Table 1.
 
@@ -133,7 +133,7 @@ def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wel
         n_wells: Wells in all.
 
     Raises:
-        ScreenError: The sums differ; the paper's own table is refused.
+        ScreenError: The sums differ, as in the paper's table.
     """
     classes = sum(class_sets.values())
     wells = sum(size * n for size, n in class_sets.items())
@@ -144,27 +144,27 @@ def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wel
         )
 
 
-def statistics_table(counted: ScreenStatistics) -> list[tuple[str, str]]:
+def statistics_table(result: ScreenStatistics) -> list[tuple[str, str]]:
     """Return the statistics as names and values for printing."""
-    whole = counted.all
+    whole = result.all
     rows = [
         ("experiments", whole.experiments),
         ("plates", whole.plates),
         ("wells", whole.wells),
-        ("sites", "not looked for" if counted.tables_only and not whole.sites else whole.sites),
-        ("planes (sites x channels)", "not looked for" if counted.tables_only else whole.planes),
-        ("perturbations, all roles", counted.n_classes),
-        ("treatments in the training part (N_class)", counted.n_treatment_classes),
-        ("their wells (N_train)", counted.n_train_wells),
-        ("treatment wells in the test part (N_test)", counted.n_test_wells),
+        ("sites", "not looked for" if result.tables_only and not whole.sites else whole.sites),
+        ("planes (sites x channels)", "not looked for" if result.tables_only else whole.planes),
+        ("perturbations, all roles", result.n_classes),
+        ("treatments in the training part (N_class)", result.n_treatment_classes),
+        ("their wells (N_train)", result.n_train_wells),
+        ("treatment wells in the test part (N_test)", result.n_test_wells),
     ]
-    rows += [(f"treatments with {size} wells (S_{size})", n) for size, n in counted.class_sets.items()]
-    rows += [(f"wells, split {name}", part.wells) for name, part in counted.by_split.items()]
-    rows += [(f"wells, {name.replace('_', ' ')}", part.wells) for name, part in counted.by_role.items()]
-    rows += [(f"wells, cell type {name or 'unknown'}", part.wells) for name, part in counted.by_cell_type.items()]
+    rows += [(f"treatments with {size} wells (S_{size})", n) for size, n in result.class_sets.items()]
+    rows += [(f"wells, split {name}", part.wells) for name, part in result.by_split.items()]
+    rows += [(f"wells, {name.replace('_', ' ')}", part.wells) for name, part in result.by_role.items()]
+    rows += [(f"wells, cell type {name or 'unknown'}", part.wells) for name, part in result.by_cell_type.items()]
     rows += [
         (f"plates with {n_controls} negative controls or untreated wells", n)
-        for n_controls, n in counted.negative_controls_per_plate.items()
+        for n_controls, n in result.negative_controls_per_plate.items()
     ]
     return [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
 
@@ -179,5 +179,5 @@ def _reconcile(name: str, parts: Iterable[int], whole: int) -> None:
     total = sum(parts)
     if total != whole:
         raise ScreenError(
-            f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or in no part."
+            f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or not at all."
         )

@@ -100,7 +100,7 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
     assert (added.kind, added.well, added.what) == (
         "row added since indexing",
         "B04",
-        "was not there, is 'a' (treatment)",
+        "was missing, is 'a' (treatment)",
     )
 
 

@@ -19,8 +19,8 @@ def kinds(checked: CheckReport) -> dict[str, int]:
 
 
 def only(checked: CheckReport, kind: str) -> Problem:
-    (found,) = [finding for finding in checked.findings if finding.kind == kind]
-    return found
+    (result,) = [finding for finding in checked.findings if finding.kind == kind]
+    return result
 
 
 def test_a_clean_screen_has_no_findings_and_sums_that_come_out(tmp_path: Path) -> None:
@@ -38,11 +38,11 @@ def test_wells_missing_in_the_middle_are_listed_and_the_later_ones_keep_their_pl
     rows = [row for k in range(4) for row in plate_rows("E1", str(k), seed=k)]
     gone = ("C11", "C12", "C13", "C14")
     screen = indexed(tmp_path, [row for row in rows if not (row[1] == "2" and row[2] in gone)])
-    found = only(check_tables(screen), "missing wells")
-    assert (found.severity, found.plate, found.well, found.count) == ("note", "2", "C11,C12,C13,C14", 4)
-    kept = {(row[1], row[2]): row[3] for row in rows}
+    finding = only(check_tables(screen), "missing wells")
+    assert (finding.severity, finding.plate, finding.well, finding.count) == ("note", "2", "C11,C12,C13,C14", 4)
+    accepted = {(row[1], row[2]): row[3] for row in rows}
     for plate, well, label in screen.sites[["plate", "well", "perturbation"]].itertuples(index=False):
-        assert kept[plate, well] == label
+        assert accepted[plate, well] == label
     assert check_tables(screen).count("error") == 0
 
 
@@ -50,9 +50,9 @@ def test_a_well_with_one_of_two_sites_is_named_with_the_missing_one(tmp_path: Pa
     header = (*HEADER, "site")
     rows = [(*row, str(site)) for row in plate_rows("E1", "1") for site in (1, 2)]
     rows.remove(next(row for row in rows if row[2] == "C05" and row[5] == "2"))
-    found = only(check_tables(indexed(tmp_path, rows, header)), "missing sites")
-    assert (found.well, found.site, found.severity) == ("C05", "2", "warning")
-    assert "1 of 2 sites: no site 2; 307 of 308 have it" in found.what
+    findings = only(check_tables(indexed(tmp_path, rows, header)), "missing sites")
+    assert (findings.well, findings.site, findings.severity) == ("C05", "2", "warning")
+    assert "1 of 2 sites: no site 2; 307 of 308 have it" in findings.what
 
 
 def test_refused_rows_are_errors_with_their_line_and_the_sum_still_comes_out(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_same_bytes_are_a_warning_and_across_the_split_an_error(tmp_path: Path) 
     screen.sites["sha256"] = [f"{k}" for k in range(len(screen.sites))]
     screen.sites.loc[7, "sha256"] = "3"
     first, second = screen.sites.loc[3, "well"], screen.sites.loc[7, "well"]
-    found = only(check_tables(screen), "same bytes at two sites")
-    assert (found.severity, found.well, found.count) == ("warning", first, 2)
-    assert f"well {first} site 0 = E1 plate 0 well {second} site 0" in found.what
+    findings = only(check_tables(screen), "same bytes at two sites")
+    assert (findings.severity, findings.well, findings.count) == ("warning", first, 2)
+    assert f"well {first} site 0 = E1 plate 0 well {second} site 0" in findings.what
     screen.sites["split"] = ["train"] * 5 + ["test"] * (len(screen.sites) - 5)
-    found = only(check_tables(screen), "same bytes on both sides of the split")
-    assert found.severity == "error"
-    assert "in the splits 'test' and 'train'" in found.what
+    findings = only(check_tables(screen), "same bytes on both sides of the split")
+    assert findings.severity == "error"
+    assert "in the splits 'test' and 'train'" in findings.what
 
 
 def test_a_well_in_two_splits_a_site_twice_and_a_file_of_two_channels_are_errors(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_a_perturbation_in_two_roles_names_the_rarer(tmp_path: Path) -> None:
     at = next(k for k, row in enumerate(rows) if row[2] == "H08")
     rows[at] = (*rows[at][:3], "DMSO", "treatment")
     checked = check_tables(indexed(tmp_path, rows))
-    found = only(checked, "perturbation in two roles")
-    assert (found.severity, found.well, found.plate) == ("error", "H08", "0")
-    assert "'DMSO' is 12 x negative_control and 1 x treatment" in found.what
+    finding = only(checked, "perturbation in two roles")
+    assert (finding.severity, finding.well, finding.plate) == ("error", "H08", "0")
+    assert "'DMSO' is 12 x negative_control and 1 x treatment" in finding.what
     assert "--negative-control DMSO" in only(checked, "control called a treatment").fix
 
 
@@ -128,17 +128,17 @@ def test_plates_short_of_negative_controls_are_named(tmp_path: Path, n: int, sev
     there = [k for k, row in enumerate(rows) if row[1] == "1" and row[4] == "negative_control"]
     for k in there[n:]:
         rows[k] = (*rows[k][:3], "t5", "treatment")
-    found = only(check_tables(indexed(tmp_path, rows)), kind)
-    assert (found.severity, found.plate) == (severity, "1")
-    assert found.what == f"{n} negative controls on the plate, 3 are the least to standardise by"
-    assert "experiment_controls" in found.fix
+    findings = only(check_tables(indexed(tmp_path, rows)), kind)
+    assert (findings.severity, findings.plate) == (severity, "1")
+    assert findings.what == f"{n} negative controls on the plate, standardization needs 3"
+    assert "experiment_controls" in findings.fix
 
 
 def test_a_screen_without_any_negative_control_is_told_how_to_name_them(tmp_path: Path) -> None:
     rows = [(*row[:4], "treatment") for row in plate_rows("E1", "1")]
-    found = only(check_tables(indexed(tmp_path, rows)), "no negative control")
-    assert "--negative-control DMSO" in found.fix
-    assert found.where == "the screen"
+    findings = only(check_tables(indexed(tmp_path, rows)), "no negative control")
+    assert "--negative-control DMSO" in findings.fix
+    assert findings.where == "the screen"
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_names_that_a_spreadsheet_makes_are_warned_of(tmp_path: Path, column: st
 def test_plates_called_0012_and_12_and_labels_in_two_cases_are_kept_apart_aloud(tmp_path: Path) -> None:
     rows = [*plate_rows("E1", "0012"), *plate_rows("E1", "12", seed=1)]
     rows = [(*row[:3], "T7" if row[3] == "t7" and row[1] == "12" else row[3], row[4]) for row in rows]
-    said = [one.what for one in check_tables(indexed(tmp_path, rows)).findings if "spelling" in one.kind]
-    assert said == [
+    message = [one.what for one in check_tables(indexed(tmp_path, rows)).findings if "spelling" in one.kind]
+    assert message == [
         "plate: '0012' (308 sites) and '12' (308 sites) kept apart",
         "perturbation: 'T7' (1 sites) and 't7' (1 sites) kept apart",
     ]
@@ -177,25 +177,27 @@ def test_plates_called_0012_and_12_and_labels_in_two_cases_are_kept_apart_aloud(
 )
 def test_what_parts_two_numbers_is_no_matter_of_spelling(tmp_path: Path, one: str, other: str, alike: bool) -> None:
     rows = [*plate_rows("E1", one), *plate_rows("E1", other, seed=1)]
-    found = [what for what in kinds(check_tables(indexed(tmp_path, rows))) if "spelling" in what]
-    assert bool(found) is alike
+    findings = [what for what in kinds(check_tables(indexed(tmp_path, rows))) if "spelling" in what]
+    assert bool(findings) is alike
 
 
 def test_numbers_among_names_are_two_codings(tmp_path: Path) -> None:
     rows = plate_rows("E1", "1")
     mixed = [(*row[:3], str(k), row[4]) if k < 40 and row[4] == "treatment" else row for k, row in enumerate(rows)]
-    found = only(check_tables(indexed(tmp_path, mixed)), "labels of two codings")
-    assert found.count == sum(row[3].isdecimal() for row in mixed)
+    finding = only(check_tables(indexed(tmp_path, mixed)), "labels of two codings")
+    assert finding.count == sum(row[3].isdecimal() for row in mixed)
 
 
 def test_another_coding_of_the_same_labels_is_told_from_another_list(tmp_path: Path) -> None:
     here = clean(tmp_path / "a", 2)
     rows = [row for k in range(2) for row in plate_rows("E1", str(k), seed=k)]
     coded = indexed(tmp_path / "b", [(*row[:3], f"sirna_{row[3][::-1]}", row[4]) for row in rows])
-    found = only(check_tables(here, like=coded), "another coding of the labels")
-    assert found.severity == "error"
-    assert "302 perturbations here, 302 there, 0 names in common; of 616 wells in both 616 have another" in found.what
-    assert "the same 302 perturbations in another coding" in found.what
+    findings = only(check_tables(here, like=coded), "another coding of the labels")
+    assert findings.severity == "error"
+    assert (
+        "302 perturbations here, 302 there, 0 names in common; of 616 wells in both 616 have another" in findings.what
+    )
+    assert "the same 302 perturbations in another coding" in findings.what
     fewer = indexed(tmp_path / "c", plate_rows("E1", "0")[:200])
     assert only(check_tables(here, like=fewer), "another list of perturbations").severity == "warning"
     assert "coding" not in str(kinds(check_tables(here, like=here)))
@@ -235,9 +237,9 @@ def test_a_table_edited_after_indexing_is_named(tmp_path: Path) -> None:
     assert not [one for one in check_tables(screen).findings if "table" in one.kind]
     table = tmp_path / "wells.csv"
     table.write_text(table.read_text().replace("DMSO", "other", 1))
-    (found,) = [one for one in check_tables(screen).findings if "table" in one.kind]
-    assert (found.severity, found.kind, found.file) == ("error", "table changed since indexing", "wells.csv")
-    assert found.fix == "If the edit is right, index again; if not, put the table back as it was."
+    (finding,) = [one for one in check_tables(screen).findings if "table" in one.kind]
+    assert (finding.severity, finding.kind, finding.file) == ("error", "table changed since indexing", "wells.csv")
+    assert finding.fix == "If the edit is right, index again; otherwise restore the table."
     table.unlink()
     (gone,) = [one for one in check_tables(screen).findings if "table" in one.kind]
     assert (gone.severity, gone.kind) == ("note", "table not there")

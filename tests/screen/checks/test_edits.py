@@ -38,28 +38,28 @@ def test_changed_added_and_removed_rows_are_named_one_by_one_with_what_they_were
     assert (changed.kind, changed.severity) == ("row changed since indexing", "error")
     assert (changed.plate, changed.well, changed.file) == ("P0", "C05", f"wells.csv, line {AT['P0', 'C05'] + 2}")
     assert changed.what == f"perturbation was {label!r}, is 'other'; role was 'treatment', is 'positive_control'"
-    assert changed.fix == "If the edit is right, index again; if not, put the table back as it was."
+    assert changed.fix == "If the edit is right, index again; otherwise restore the table."
     assert (gone.kind, gone.plate, gone.well) == ("row taken away since indexing", "P1", "D07")
-    assert gone.what == f"was {was!r} (treatment), is in no table any more"
+    assert gone.what == f"was {was!r} (treatment), is no longer in a table"
     assert (added.kind, added.plate, added.well) == ("row added since indexing", "P1", "A01")
-    assert added.what == f"was not there, is {was!r} (treatment)"
+    assert added.what == f"was missing, is {was!r} (treatment)"
 
 
 def test_rows_in_another_order_with_other_line_ends_are_an_edit_that_changes_nothing(tmp_path: Path) -> None:
     screen = indexed(tmp_path, ROWS)
     path = write_table(tmp_path / "wells.csv", ROWS[::-1])
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    (found,) = edited(screen)
-    assert found.severity == "warning"
-    assert found.what.endswith("read again, it says the same of every site")
+    (finding,) = edited(screen)
+    assert finding.severity == "warning"
+    assert finding.what.endswith("its content is the same for every site")
 
 
 def test_an_extra_column_is_compared_too_and_weighs_less(tmp_path: Path) -> None:
     header = (*HEADER, "dose")
     screen = indexed(tmp_path, [(*row, "1") for row in ROWS], header)
     write_table(tmp_path / "wells.csv", [(*row, "5" if k == 3 else "1") for k, row in enumerate(ROWS)], header)
-    _, found = edited(screen)
-    assert (found.severity, found.well, found.what) == ("warning", ROWS[3][2], "dose was '1', is '5'")
+    _, finding = edited(screen)
+    assert (finding.severity, finding.well, finding.what) == ("warning", ROWS[3][2], "dose was '1', is '5'")
 
 
 def test_rows_that_came_into_conflict_are_taken_away_and_mended_ones_are_added(tmp_path: Path) -> None:
@@ -68,24 +68,24 @@ def test_rows_that_came_into_conflict_are_taken_away_and_mended_ones_are_added(t
     assert screen.card.refused == 1
     write_table(tmp_path / "wells.csv", [*ROWS, ("E1", "P1", "C05", "twice", "treatment")])
     _, gone, added = edited(screen)
-    assert gone.what.startswith(f"was {ROWS[AT['P1', 'C05']][3]!r} (treatment), is refused now: conflicting rows")
+    assert gone.what.startswith(f"was {ROWS[AT['P1', 'C05']][3]!r} (treatment), is now refused: conflicting rows")
     assert "wells.csv line" in gone.what
-    assert gone.fix.endswith("Then index again; or put the table back.")
+    assert gone.fix.endswith("Then index again; or restore the table.")
     assert added.well == ROWS[5][2]
     assert added.what == f"was refused when it was indexed (bad role), is {ROWS[5][3]!r} (treatment)"
 
 
 def test_a_new_row_that_would_be_refused_is_named_too(tmp_path: Path) -> None:
-    _, found = rewritten(tmp_path, [*ROWS, ("E1", "P0", "ZZ99", "t1", "treatment")])
-    assert (found.kind, found.well) == ("row added since indexing", "ZZ99")
-    assert "is refused now: well off the plate" in found.what
+    _, finding = rewritten(tmp_path, [*ROWS, ("E1", "P0", "ZZ99", "t1", "treatment")])
+    assert (finding.kind, finding.well) == ("row added since indexing", "ZZ99")
+    assert "is now refused: well off the plate" in finding.what
 
 
 def test_two_hundred_rows_are_listed_and_the_others_counted(tmp_path: Path) -> None:
     rows = [(*row[:3], f"new {row[3]}", row[4]) for row in ROWS[:-10]]
-    found = rewritten(tmp_path, rows)
-    assert [one.kind for one in found[1:201]] == ["row changed since indexing"] * 200
-    (rest,) = found[201:]
+    result = rewritten(tmp_path, rows)
+    assert [one.kind for one in result[1:201]] == ["row changed since indexing"] * 200
+    (rest,) = result[201:]
     assert rest.kind == "further rows edited since indexing"
     n = len(ROWS) - 200
     assert rest.count == n
@@ -93,17 +93,19 @@ def test_two_hundred_rows_are_listed_and_the_others_counted(tmp_path: Path) -> N
 
 
 def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say_so(tmp_path: Path) -> None:
-    _, found = rewritten(tmp_path, [row[1:] for row in ROWS], HEADER[1:])
-    assert (found.kind, found.severity) == ("edited rows cannot be listed", "warning")
-    assert "the tables cannot be read as they were" in found.what
-    assert "'experiment'" in found.what
+    _, findings = rewritten(tmp_path, [row[1:] for row in ROWS], HEADER[1:])
+    assert (findings.kind, findings.severity) == ("edited rows cannot be listed", "warning")
+    assert "the tables can no longer be read with the same options" in findings.what
+    assert "'experiment'" in findings.what
     screen = indexed(tmp_path, ROWS)
-    kept = {name: value for name, value in screen.card.provenance.items() if name != "options"}
-    old = Screen(card=screen.card.model_copy(update={"provenance": kept}), sites=screen.sites, problems=screen.problems)
+    accepted = {name: value for name, value in screen.card.provenance.items() if name != "options"}
+    old = Screen(
+        card=screen.card.model_copy(update={"provenance": accepted}), sites=screen.sites, problems=screen.problems
+    )
     write_table(tmp_path / "wells.csv", ROWS[1:])
-    _, found = edited(old)
-    assert "did not note the options of its index" in found.what
-    assert "`distangle check NEW --compare-with OLD`" in found.fix
+    _, findings = edited(old)
+    assert "did not store the options of its index" in findings.what
+    assert "`distangle check NEW --like OLD`" in findings.fix
 
 
 @pytest.mark.parametrize("through_a_link", [False, True])
@@ -133,14 +135,14 @@ def test_options_of_the_index_are_kept_in_the_written_card(tmp_path: Path, *, th
     assert asked["plate"] == [8, 12]
     (lab / "layout.csv").write_text((lab / "layout.csv").read_text().replace("drug", "mock").replace("2.png", "0.png"))
     _, *gone = edited(read)
-    shared = "is refused now: file of two sites, found img/0.png is also of p1"
+    shared = "is now refused: file of two sites, found img/0.png is also of p1"
     assert [(one.well, one.what) for one in gone] == [
         ("B02", f"was 'drug' (treatment), {shared} B04 site 1 (line 4)"),
         ("B04", f"was 'mock' (negative_control), {shared} B02 site 1 (line 2)"),
     ]
     (lab / "layout.csv").write_text("".join(["Platte,Loch,Stoff,Bild\n", *lines]).replace("drug", "mock"))
-    _, found = edited(read)
-    assert found.what == "perturbation was 'drug', is 'mock'; role was 'treatment', is 'negative_control'"
+    _, finding = edited(read)
+    assert finding.what == "perturbation was 'drug', is 'mock'; role was 'treatment', is 'negative_control'"
 
 
 def test_both_sites_of_a_well_of_one_row_are_one_finding_and_images_that_are_gone_are_counted(tmp_path: Path) -> None:
@@ -152,15 +154,15 @@ def test_both_sites_of_a_well_of_one_row_are_one_finding_and_images_that_are_gon
             lab.site("train/HUVEC-01/Plate1", well, site)
     screen = index(lab.root, layout="rxrx1")
     lab.table("train.csv", [rows[0], (*rows[1][:3], "sirna_9"), rows[2]])
-    _, found = edited(screen)
-    assert (found.well, found.site, found.count) == ("B03", "1,2", 2)
-    assert found.what == "perturbation was 'sirna_1', is 'sirna_9'"
-    assert found.file == "train.csv, line 3"
+    _, finding = edited(screen)
+    assert (finding.well, finding.site, finding.count) == ("B03", "1,2", 2)
+    assert finding.what == "perturbation was 'sirna_1', is 'sirna_9'"
+    assert finding.file == "train.csv, line 3"
     for path in (lab.root / "train/HUVEC-01/Plate1").glob("B04_*"):
         path.unlink()
     _, changed, unseen = edited(screen)  # images that are gone are no rows taken away
-    assert changed == found
-    assert unseen.what == "2 of 6 sites have no images in the source any more: their rows were not compared"
+    assert changed == finding
+    assert unseen.what == "2 of 6 sites no longer have source images: their rows were not compared"
 
 
 def test_another_path_is_a_change_and_a_site_that_its_file_refused_is_no_new_row(tmp_path: Path) -> None:
@@ -173,6 +175,6 @@ def test_another_path_is_a_change_and_a_site_that_its_file_refused_is_no_new_row
     assert (screen.card.indexed, screen.card.refused) == (2, 1)
     lines[2] = lines[2].replace("2.png", "3.png")
     (tmp_path / "wells.csv").write_text("plate,well,perturbation,DNA\n" + "".join(lines))
-    _, found = edited(screen)
-    assert (found.severity, found.well, found.kind) == ("error", "B04", "row changed since indexing")
-    assert found.what == "file of DNA was 'img/2.png', is 'img/3.png'"
+    _, finding = edited(screen)
+    assert (finding.severity, finding.well, finding.kind) == ("error", "B04", "row changed since indexing")
+    assert finding.what == "file of DNA was 'img/2.png', is 'img/3.png'"

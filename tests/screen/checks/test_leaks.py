@@ -25,7 +25,7 @@ from distangle.screen import (
     wilds_parts,
     write_screen,
 )
-from distangle.screen.checks.leaks import _is_told, find_leaks, predict_from_position
+from distangle.screen.checks.leaks import _is_predictive, find_leaks, predict_from_position
 from distangle.screen.checks.shared_layouts import plate_groups, shared_layouts
 from distangle.screen.folds.make import assign_groups
 from distangle.screen.folds.wilds import SIZES, VALIDATION
@@ -88,11 +88,11 @@ def test_an_experiment_without_known_treatments_is_a_twin_by_its_positive_contro
 def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     fixed = {(f"E{e}", "1"): layout(7, NAMES) for e in range(4)}
     screen = screen_of(tmp_path / "fixed", fixed)
-    found = {one.kind: one for one in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
-    assert found["position predicts the label"].severity == "warning"
-    assert "100.0% of 200 treated wells" in found["position predicts the label"].what
-    assert "position alone 100.0%" in found["place predicts the label"].what
-    assert "compare with the position-only baseline" in found["position predicts the label"].fix
+    findings = {one.kind: one for one in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
+    assert findings["position predicts the label"].severity == "warning"
+    assert "100.0% of 200 treated wells" in findings["position predicts the label"].what
+    assert "position alone 100.0%" in findings["place predicts the label"].what
+    assert "compare with the position-only baseline" in findings["position predicts the label"].fix
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     ],
 )
 def test_a_place_tells_where_it_is_sure_and_much(share: float, guessed: float, n: int, told: bool) -> None:
-    assert _is_told(share, guessed, n) is told
+    assert _is_predictive(share, guessed, n) is told
 
 
 @pytest.mark.parametrize("n_names", [2, 3, 5])
 def test_a_fixed_layout_of_few_treatments_is_told_though_guessing_is_often_right(tmp_path: Path, n_names: int) -> None:
     names = NAMES[:n_names]
     screen = screen_of(tmp_path / "fixed", {(f"E{e}", "1"): layout(7, names) for e in range(4)})
-    found = kinds(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))
-    assert (found["position predicts the label"], found["place predicts the label"]) == ("warning", "warning")
+    result = kinds(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))
+    assert (result["position predicts the label"], result["place predicts the label"]) == ("warning", "warning")
     for seed in range(20):
         dealt = screen_of(tmp_path / str(seed), {(f"E{e}", "1"): layout(10 * seed + e, names) for e in range(4)})
         assert set(kinds(dealt, folds_by_experiment(dealt, n_folds=4, fold=0, seed=0))) == {
@@ -129,8 +129,8 @@ def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:
     for seed in range(50):
         plates = {(f"E{e}", str(p)): layout(1000 * seed + 10 * e + p, NAMES) for e in range(4) for p in (1, 2)}
         screen = screen_of(tmp_path / str(seed), plates)
-        found = find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=seed % 4, seed=seed))
-        assert [one.kind for one in found] == ["accuracy without looking"], seed
+        findings = find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=seed % 4, seed=seed))
+        assert [one.kind for one in findings] == ["accuracy without looking"], seed
 
 
 def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_a_place_is_guessed_by_counting_by_hand() -> None:
             ("B", "1", "b2", "?", False), ("B", "3", "B02", "?", False),
             ("B", "2", "C09", "?", False)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["experiment", "plate", "well", "label", "train"])
-    found = predict_from_position(table, table["label"].tolist(), table["train"].to_numpy())
-    assert found["position"].tolist()[5:] == ["x", "z", "y"]  # B02 of plate 1; of any plate; the most frequent
-    assert found["plate"].tolist()[5:] == ["y", "y", "z"]
+    result = predict_from_position(table, table["label"].tolist(), table["train"].to_numpy())
+    assert result["position"].tolist()[5:] == ["x", "z", "y"]  # B02 of plate 1; of any plate; the most frequent
+    assert result["plate"].tolist()[5:] == ["y", "y", "z"]
     assert predict_from_position(table, table["label"].tolist(), np.zeros(8, dtype=bool)) == {}
 
 
@@ -254,9 +254,9 @@ def test_controls_in_their_columns_say_nothing_of_the_layout_of_treatments(tmp_p
         own = layout(e, NAMES)
         plates[f"E{e}", "1"] = {**own, **{well: "pos" for well in WELLS if well[1:] in ("02", "11")}}
     screen = screen_of(tmp_path, plates)
-    found = {one.kind: one for one in find_leaks(screen, hold_out(screen, values=["E3"]))}
-    assert set(found) == {"accuracy without looking"}
-    assert "of 40 held-out sites of treatments" in found["accuracy without looking"].what
+    findings = {one.kind: one for one in find_leaks(screen, hold_out(screen, values=["E3"]))}
+    assert set(findings) == {"accuracy without looking"}
+    assert "of 40 held-out sites of treatments" in findings["accuracy without looking"].what
 
 
 def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path: Path) -> None:
@@ -264,17 +264,17 @@ def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path:
     for p in (0, 1):
         plates["E2", str(p)] = plates["E0", str(p)]
     screen = screen_of(tmp_path, plates)
-    (told,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
-    assert told.endswith("part of the layout comes again")
+    (text,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
+    assert text.endswith("part of the layout repeats")
 
 
 def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:
     plates = {(f"E{e}", f"E{e}-{r}"): layout(e, NAMES) for e in range(5) for r in range(3)}
     screen = screen_of(tmp_path, plates)
-    found = {one.kind: one for one in find_leaks(screen)}
-    assert (found["plates of one layout"].severity, found["plates of one layout"].count) == ("note", 750)
-    assert "gives 100.0% of 750 treated wells, guessing 4.0%" in found["plates of one layout"].what
-    assert "position predicts the label" not in found  # experiments differ
+    findings = {one.kind: one for one in find_leaks(screen)}
+    assert (findings["plates of one layout"].severity, findings["plates of one layout"].count) == ("note", 750)
+    assert "gives 100.0% of 750 treated wells, guessing 4.0%" in findings["plates of one layout"].what
+    assert "position predicts the label" not in findings  # experiments differ
     folds = hold_out(screen, column="plate", values=[f"E{e}-0" for e in range(5)])
     (place,) = [one for one in find_leaks(screen, folds) if one.kind == "place predicts the label"]
     assert place.severity == "warning"
@@ -287,10 +287,10 @@ def test_another_rxrx1_than_that_of_wilds_is_said_to_be_another(tmp_path: Path) 
     screen = like_rxrx1(tmp_path)
     assert "other sizes than WILDS" not in kinds(screen, folds_from_options(screen, by="wilds=test"))
     few = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
-    (found,) = [
+    (finding,) = [
         one for one in find_leaks(few, folds_from_options(few, by="wilds=test")) if one.kind == "other sizes than WILDS"
     ]
-    assert (found.severity, found.what) == ("warning", "here are 31,968 sites of test (published: 34,432)")
+    assert (finding.severity, finding.what) == ("warning", "here are 31,968 sites of test (published: 34,432)")
     last = screen.sites.iloc[-1:].assign(well="P24")  # as today's tables have more wells than those of 2019
     many = dataclasses.replace(screen, sites=pd.concat([screen.sites, last], ignore_index=True))
     assert kinds(many, folds_from_options(many, by="wilds=test"))["other sizes than WILDS"] == "warning"

@@ -15,24 +15,24 @@ from tiny_run import tiny_screen
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
     """Three experiments of one plate with eight wells; here each is two plates, of four wells, controls in three."""
-    made = tiny_screen(tmp_path_factory.mktemp("references"))
-    late = made.sites["well"].isin(["B06", "B07", "B08", "B09"])
-    sites = made.sites.assign(plate=np.where(late, "2", "1"))
-    return Screen(card=made.card, sites=sites, folder=made.folder, problems=made.problems)
+    folder = tiny_screen(tmp_path_factory.mktemp("references"))
+    late = folder.sites["well"].isin(["B06", "B07", "B08", "B09"])
+    sites = folder.sites.assign(plate=np.where(late, "2", "1"))
+    return Screen(card=folder.card, sites=sites, folder=folder.folder, problems=folder.problems)
 
 
 def findings(screen: Screen, column: str, values: list[str]) -> dict[str, str]:
     folds = hold_out(screen, column=column, values=values)
-    return {found.kind: found.what for found in find_leaks(screen, folds)}
+    return {finding.kind: finding.what for finding in find_leaks(screen, folds)}
 
 
 def test_experiments_on_both_sides_are_told_with_the_controls_of_each_side(screen: Screen) -> None:
-    told = findings(screen, "plate", ["2"])
-    assert told["references of each side its own"] == (
+    text = findings(screen, "plate", ["2"])
+    assert text["references of each side its own"] == (
         "3 experiments have wells on both sides (control wells for training and held out): "
         "E1 (2 and 1), E2 (2 and 1), E3 (2 and 1)"
     )
-    assert told["few controls on a side"] == (
+    assert text["few controls on a side"] == (
         "fewer than 2 control wells: E1 (1, held out), E2 (1, held out), E3 (1, held out)"
     )
 
@@ -55,5 +55,5 @@ def test_control_wells_on_both_sides_are_refused_by_experiment_and_stamped_when_
         build_folds(doubled, held, "site 2 of E2")
     forced = build_folds(doubled, held, "site 2 of E2", force=True)
     assert "controls of E2 would be used on both sides" in forced.notes
-    found = [one.what for one in find_leaks(doubled, forced) if one.severity == "error"]
-    assert "controls of E2 are used on both sides" in found
+    findings = [one.what for one in find_leaks(doubled, forced) if one.severity == "error"]
+    assert "controls of E2 are used on both sides" in findings

@@ -64,10 +64,10 @@ def test_a_column_that_divides_plates_is_refused_unless_forced(screen: Screen, c
         screen.sites.loc[screen.sites["well"] == "B03", "row"] = 2
     with pytest.raises(FoldError) as caught:
         hold_out(screen, column=column, values=[value])
-    said = str(caught.value)
-    assert f"Refused to hold out {column}={value}: 8 of 8 plates would be on both sides (HUVEC-01 plate 1, " in said
-    assert "and 3 more" in said
-    assert "Hold out whole experiments instead, or say --force-split" in said
+    message = str(caught.value)
+    assert f"Refused to hold out {column}={value}: 8 of 8 plates would be on both sides (HUVEC-01 plate 1, " in message
+    assert "and 3 more" in message
+    assert "Hold out whole experiments instead, or add --force-split" in message
     forced = hold_out(screen, column=column, values=[value], force=True)
     assert forced.forced
     assert "8 of 8 plates would be on both sides" in forced.notes[0]
@@ -86,7 +86,7 @@ def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> N
         hold_out(screen, values=["HUVEC-01"])
     assert "1 picture would be on both sides, byte for byte (" in str(caught.value)
     assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
-    assert "Index without the copies, or hold out both, or say --force-split" in str(caught.value)
+    assert "Index without the copies, or hold out both, or add --force-split" in str(caught.value)
     assert hold_out(screen, values=["HUVEC-01"], force=True).forced
     with pytest.raises(FoldError, match=r"plates would be .* 2 pictures would be .*Hold out whole experiments instead"):
         hold_out(screen, column="site", values=["2"])
@@ -118,11 +118,11 @@ def test_a_missing_value_to_hold_out_by_is_refused_as_missing_and_not_as_leakage
     screen.sites.loc[screen.sites["experiment"] == "RPE-01", "cell_type"] = ""
     with pytest.raises(FoldError) as caught:
         hold_out(screen, column="cell_type", values=["HUVEC"])
-    said = str(caught.value)
-    assert "8 of 32 sites have no cell_type, so their fold is unknown. Expected a value for every site." in said
-    assert "Fill in the cell_type of these sites and index again, or hold out by a column without missing" in said
-    assert "too good" not in said
-    assert "whole experiments" not in said
+    message = str(caught.value)
+    assert "8 of 32 sites have no cell_type, so their fold is unknown. Expected a value for every site." in message
+    assert "Fill in the cell_type of these sites and index again, or hold out by a column without missing" in message
+    assert "too good" not in message
+    assert "whole experiments" not in message
 
 
 def test_sites_with_a_missing_value_are_trained_on_when_forced_and_noted(screen: Screen) -> None:
@@ -131,7 +131,7 @@ def test_sites_with_a_missing_value_are_trained_on_when_forced_and_noted(screen:
     folds = hold_out(screen, column="cell_type", values=["HUVEC"], force=True)
     assert set(folds.of(screen)[of_no_type]) == {"train"}
     assert folds.forced
-    assert folds.notes == ("8 sites have no cell_type: which fold they belong to is not known",)
+    assert folds.notes == ("8 sites have no cell_type: their fold is unknown",)
 
 
 def test_columns_about_files_are_none_to_divide_by(screen: Screen) -> None:
@@ -192,10 +192,10 @@ def test_what_are_no_folds_is_refused(screen: Screen, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match=r"No folds at .*none.parquet"):
         Folds.read(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("PAR1")
-    with pytest.raises(FoldError, match="text.parquet is damaged: .*make the folds anew"):
+    with pytest.raises(FoldError, match="text.parquet is damaged: .*make new folds"):
         Folds.read(tmp_path / "text.parquet")
     screen.sites.to_parquet(tmp_path / "sites.parquet")
-    with pytest.raises(FoldError, match="holds no folds: expected the columns experiment, plate, well, site, fold"):
+    with pytest.raises(FoldError, match="is not a file of folds: expected the columns experiment, plate"):
         Folds.read(tmp_path / "sites.parquet")
 
 
@@ -224,8 +224,8 @@ def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen
     assert validate_folds(screen, folds, force=True) is folds
     table = folds.table.assign(fold=["held_out" if k == 0 else "train" for k in range(len(folds.table))])
     leaking = Folds.read(Folds(table=table, description="mine").write(tmp_path / "folds.parquet"))
-    said = r"Refused to hold out mine: 1 of 8 plates would be on both sides .*1 wells would be on both sides"
-    with pytest.raises(FoldError, match=rf"{said}.*or say --force-split"):
+    message = r"Refused to hold out mine: 1 of 8 plates would be on both sides .*1 wells would be on both sides"
+    with pytest.raises(FoldError, match=rf"{message}.*or add --force-split"):
         validate_folds(screen, leaking)
     forced = validate_folds(screen, leaking, force=True)
     assert forced.forced
@@ -241,12 +241,12 @@ def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: S
         folds = Folds(table=table, description="theirs")
         with pytest.raises(FoldError, match=f"No site of this screen is {name} by the folds of theirs: they were made"):
             validate_folds(screen, folds, force=True)
-        found = {one.kind: one for one in find_leaks(screen, folds)}
-        assert found["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
-        assert found["an empty side of the folds"].severity == "error"
+        findings = {one.kind: one for one in find_leaks(screen, folds)}
+        assert findings["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
+        assert findings["an empty side of the folds"].severity == "error"
     part = Screen(card=screen.card, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems)
-    found = {one.kind: one for one in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
-    assert found["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
+    findings = {one.kind: one for one in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
+    assert findings["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
     assert validate_folds(part, hold_out(screen, values=["RPE-02"])).forced is False
 
 
@@ -259,18 +259,18 @@ def test_one_file_of_a_site_on_both_sides_is_warned_of(tmp_path: Path) -> None:
     copied, shown = ("images/E-2/Plate1/B03_s1_w4.png", "images/E-0/Plate1/B02_s1_w4.png")
     (lab.root / copied).write_bytes((lab.root / shown).read_bytes())
     screen = index(lab.root, layout="rxrx1")
-    (found,) = [one for one in find_leaks(screen, hold_out(screen, values=["E-2"])) if one.severity == "warning"]
-    assert found.kind == "a file on both sides of the folds"
-    assert found.what == f"{shown} = {copied}, byte for byte"
-    assert (found.experiment, found.well, found.count) == ("E-0", "B02", 2)
+    (finding,) = [one for one in find_leaks(screen, hold_out(screen, values=["E-2"])) if one.severity == "warning"]
+    assert finding.kind == "a file on both sides of the folds"
+    assert finding.what == f"{shown} = {copied}, byte for byte"
+    assert (finding.experiment, finding.well, finding.count) == ("E-0", "B02", 2)
     for one_side in (["E-0", "E-2"], ["E-1"]):
         assert not [one for one in find_leaks(screen, hold_out(screen, values=one_side)) if one.severity == "warning"]
     for channel in range(1, 7):  # the whole site is one error, not a warning for each of its files too
         there = lab.root / f"images/E-0/Plate1/B02_s1_w{channel}.png"
         (lab.root / f"images/E-2/Plate1/B03_s1_w{channel}.png").write_bytes(there.read_bytes())
     copied_site = index(lab.root, layout="rxrx1")
-    told = find_leaks(copied_site, hold_out(copied_site, values=["E-2"], force=True))
-    assert [one.kind for one in told if one.severity != "note"] == ["on both sides of the folds"]
+    text = find_leaks(copied_site, hold_out(copied_site, values=["E-2"], force=True))
+    assert [one.kind for one in text if one.severity != "note"] == ["on both sides of the folds"]
     unhashed = index(lab.root, layout="rxrx1", hash_files=False)
     (note,) = [one for one in find_leaks(unhashed, hold_out(unhashed, values=["E-2"])) if "bytes" in one.kind]
     assert (note.severity, note.kind) == ("note", "bytes not compared")
@@ -326,7 +326,7 @@ def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
     with pytest.raises(FoldError) as refused:
         hide_labels(screen, folds, values=["HUVEC-02", "RPE-01"])
     assert "8 sites of HUVEC-02 are held out (experiment=HUVEC-02) and would get pseudo labels" in str(refused.value)
-    assert "a second, untouched fold" in str(refused.value)
+    assert "Hold out other experiments than those with hidden labels" in str(refused.value)
     with pytest.raises(FoldError, match="1 sites of HUVEC-02"):
         refuse_reported(screen, folds, [0, screen.sites.index[screen.sites["experiment"] == "HUVEC-02"][0]])
     refuse_reported(screen, folds, [0])
@@ -334,7 +334,7 @@ def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
 
 def test_labels_are_hidden_only_where_something_is_left(screen: Screen) -> None:
     folds = hold_out(screen, values=["HUVEC-02"])
-    with pytest.raises(FoldError, match="nothing is left to train on"):
+    with pytest.raises(FoldError, match="no training site is left"):
         hide_labels(screen, folds, values=["HUVEC-01", "RPE-01", "RPE-02"])
     with pytest.raises(FoldError, match="No site has experiment='RPE-03'"):
         hide_labels(screen, folds, values=["RPE-03"])
@@ -361,14 +361,14 @@ def test_a_command_line_divides_as_the_functions_do(screen: Screen) -> None:
     assert hidden.sha256 == hide_labels(screen, two, values=["RPE-01"]).sha256
     with pytest.raises(FoldError, match=r"Cannot hold out 'RPE-02'\. Expected COLUMN=VALUE,VALUE"):
         folds_from_options(screen, by="RPE-02")
-    with pytest.raises(FoldError, match="experiment=RPE-02 says already what is held out"):
+    with pytest.raises(FoldError, match="experiment=RPE-02 already defines what is held out"):
         folds_from_options(screen, by="experiment=RPE-02", fold=1)
 
 
 def test_labels_are_hidden_as_a_command_line_asks(screen: Screen) -> None:
     folds = hold_out(screen, values=["HUVEC-02"])
-    found = hide_labels_by(screen, folds, "experiment = RPE-01, RPE-02")
-    assert found.sha256 == hide_labels(screen, folds, values=["RPE-01", "RPE-02"]).sha256
+    result = hide_labels_by(screen, folds, "experiment = RPE-01, RPE-02")
+    assert result.sha256 == hide_labels(screen, folds, values=["RPE-01", "RPE-02"]).sha256
     with pytest.raises(FoldError, match="Cannot hide the labels of 'RPE-01'. Expected COLUMN=VALUE,VALUE"):
         hide_labels_by(screen, folds, "RPE-01")
     with pytest.raises(FoldError, match="Nothing to hide labels: name values of 'experiment'"):

@@ -59,9 +59,9 @@ def indexed(table: Path, **mapping: str) -> Screen:
 def refusal(table: Path, **mapping: str) -> str:
     with pytest.raises(ScreenError, match="36 x well contradicts itself") as caught:
         indexed(table, **mapping)
-    said = str(caught.value)
-    assert said.count(CORRECT) == 1  # though three rows are told
-    return said[said.index(CORRECT) :]
+    message = str(caught.value)
+    assert message.count(CORRECT) == 1  # though three rows are told
+    return message[message.index(CORRECT) :]
 
 
 def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path: Path) -> None:
@@ -115,30 +115,32 @@ def test_the_command_line_says_the_way_out_once_for_all_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{**row, "phenotype": "mitosis"} if row["well"] == "B02" else row for row in cells()]
-    words = ["index", str(write(tmp_path, rows)), "--tables-only", "--out", str(tmp_path / "screen")]
-    main([*words, "--map", "site=cell,perturbation=phenotype"])
-    said = capsys.readouterr()
-    assert "found 36 = indexed 9 + refused 27" in said.out
-    kept = tmp_path / "screen" / "problems.csv"
-    assert f"refused: well contradicts itself: 27 (27 rows in {kept}). {CORRECT} If column 'phenotype'" in said.err
-    assert said.err.count("--target phenotype") == 1
-    main([*words, "--map", "site=cell", "--map", "perturbation="])
+    details = ["index", str(write(tmp_path, rows)), "--tables-only", "--out", str(tmp_path / "screen")]
+    main([*details, "--map", "site=cell,perturbation=phenotype"])
+    output = capsys.readouterr()
+    assert "found 36 = indexed 9 + refused 27" in output.out
+    accepted = tmp_path / "screen" / "problems.csv"
+    assert (
+        f"refused: well contradicts itself: 27 (27 rows in {accepted}). {CORRECT} If column 'phenotype'" in output.err
+    )
+    assert output.err.count("--target phenotype") == 1
+    main([*details, "--map", "site=cell", "--map", "perturbation="])
     assert "found 36 = indexed 36 + refused 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("labels", "counted"),
     [
-        (["a", "a", "b", "b", "a", "a"], WellLabels(labelled=3, several=0, partial=0)),
-        (["a", "b", "b", "b", "", ""], WellLabels(labelled=2, several=1, partial=0)),
-        (["a", "", "b", "a", "", "a"], WellLabels(labelled=3, several=1, partial=2)),
-        (["", "", "", "", "", ""], WellLabels(labelled=0, several=0, partial=0)),
+        (["a", "a", "b", "b", "a", "a"], WellLabels(n_labeled=3, n_ambiguous=0, n_partial=0)),
+        (["a", "b", "b", "b", "", ""], WellLabels(n_labeled=2, n_ambiguous=1, n_partial=0)),
+        (["a", "", "b", "a", "", "a"], WellLabels(n_labeled=3, n_ambiguous=1, n_partial=2)),
+        (["", "", "", "", "", ""], WellLabels(n_labeled=0, n_ambiguous=0, n_partial=0)),
     ],
 )
 def test_wells_of_several_labels_are_counted_by_hand(labels: list[str], counted: WellLabels) -> None:
     wells = pd.DataFrame({"plate": ["1", "1", "1", "1", "2", "2"], "well": ["B02", "B02", "B03", "B03", "B02", "B02"]})
     assert count_well_labels(wells, labels) == counted
-    assert counted.single == (counted.several == counted.partial == 0)
+    assert counted.single == (counted.n_ambiguous == counted.n_partial == 0)
 
 
 # --- Leaks -------------------------------------------------------------------------------------------------------
@@ -177,13 +179,13 @@ def test_the_first_cell_of_a_well_is_not_its_label(tmp_path: Path) -> None:
 def test_a_place_that_tells_what_most_cells_of_a_well_hold_is_told_by_wells(tmp_path: Path) -> None:
     screen = planted(tmp_path, by_place=True)
     assert position_baseline_share(screen, label="phenotype") == (1.0, pytest.approx(1 / 3), 180)
-    found = {one.kind: one.what for one in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
-    assert found["position predicts the label"] == (
-        "the well's name alone gives what most sites of a well hold for 100.0% of 180 wells, guessing 33.3%: the "
-        "layout is fixed, or nearly so"
+    findings = {one.kind: one.what for one in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
+    assert findings["position predicts the label"] == (
+        "the well's name alone gives the label of most sites for 100.0% of 180 wells, guessing 33.3%: the "
+        "layout is nearly fixed"
     )
     # By sites: the mode of a place is right at 3 of 5 cells of interphase wells, at 4 of 5 of the two other kinds.
-    assert "of 300 held-out sites of treatments position alone 73.3%" in found["place predicts the label"]
+    assert "of 300 held-out sites of treatments position alone 73.3%" in findings["place predicts the label"]
 
 
 def test_twins_and_groups_of_a_label_of_sites_are_those_of_the_treatments(tmp_path: Path) -> None:
@@ -212,16 +214,16 @@ def screen(tmp_path: Path) -> Screen:
 
 
 def test_a_column_that_is_not_there_is_refused_with_the_nearest(screen: Screen) -> None:
-    said = "No column 'Phenotype' to predict. Did you mean 'phenotype'"
+    message = "No column 'Phenotype' to predict. Did you mean 'phenotype'"
     folds = hold_out(screen, values=["E3"])
     for group in (None, "experiment"):
-        with pytest.raises(FoldError, match=said):
+        with pytest.raises(FoldError, match=message):
             folds_from_options(screen, group=group, label="Phenotype")
     for asked in (
         lambda: find_leaks(screen, folds, label="Phenotype"),
         lambda: class_coverage(screen, folds, "Phenotype"),
     ):
-        with pytest.raises(FoldError, match=said):
+        with pytest.raises(FoldError, match=message):
             asked()
     with pytest.raises(FoldError) as caught:
         class_coverage(screen, folds, "nosuch")
@@ -234,7 +236,7 @@ def test_names_of_rows_are_no_labels(screen: Screen) -> None:
         class_coverage(screen, folds, "id_code")
     assert str(caught.value) == (
         "No label of column 'id_code' is on both sides of experiment=E3: 24 labels are for training and 12 others held "
-        "out; each is there once, as the name of a row is. None could be scored. Learn another column (`--target "
+        "out; each occurs once, like the name of a row. None could be scored. Predict another column (`--target "
         "perturbation`; or phenotype, gene), or hold out groups whose labels are trained on elsewhere."
     )
     with pytest.raises(FoldError) as caught:
@@ -252,13 +254,13 @@ def test_one_label_on_both_sides_is_enough_and_an_unlabelled_side_is_no_fault(sc
 
 def test_sites_without_a_label_are_counted_by_side_with_what_to_do(screen: Screen) -> None:
     folds = hold_out(screen, values=["E3"])
-    assert list(class_coverage(screen, folds, "phenotype").blanks()) == []
+    assert list(class_coverage(screen, folds, "phenotype").missing_label_notes()) == []
     screen.sites.loc[[0, 1, 35], "phenotype"] = ""
-    assert list(class_coverage(screen, folds, "phenotype").blanks()) == [
-        "2 of 24 training sites and 1 of 12 held-out sites have no label in column 'phenotype': no label is learnt "
-        "from them, and they are not scored. To use them, fill the column in in the table and index again."
+    assert list(class_coverage(screen, folds, "phenotype").missing_label_notes()) == [
+        "2 of 24 training sites and 1 of 12 held-out sites have no label in column 'phenotype': they are neither "
+        "trained on nor scored. To use them, fill in the column in the table and index again."
     ]
     screen.sites.loc[[0, 1], "phenotype"] = "mitosis"
-    assert [said[:40] for said in class_coverage(screen, folds, "phenotype").blanks()] == [
+    assert [message[:40] for message in class_coverage(screen, folds, "phenotype").missing_label_notes()] == [
         "1 of 12 held-out sites have no label in "
     ]

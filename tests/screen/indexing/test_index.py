@@ -292,9 +292,9 @@ def test_the_same_bytes_under_two_names_are_remarked_on_in_pairs(rxrx1: RxRx1Lab
 
 
 def test_progress_counts_every_file_once(rxrx1: RxRx1Lab) -> None:
-    said: list[tuple[int, int]] = []
-    indexed(rxrx1, progress=lambda done, total: said.append((done, total)))
-    assert said == [(k, 36) for k in range(1, 37)]
+    message: list[tuple[int, int]] = []
+    indexed(rxrx1, progress=lambda done, total: message.append((done, total)))
+    assert message == [(k, 36) for k in range(1, 37)]
 
 
 def test_sites_are_sorted_as_people_count(tmp_path: Path) -> None:
@@ -314,9 +314,9 @@ def entries(*wells: str) -> list[SiteRecord]:
 
 def test_a_plate_grows_only_when_a_well_needs_it_and_says_so() -> None:
     assert assign_well_positions(entries("A01", "P24"), None)[1:] == ((16, 24), [])
-    kept, plate, problems = assign_well_positions(entries("A01", "q1", "ZZ99"), None)
+    accepted, plate, problems = assign_well_positions(entries("A01", "q1", "ZZ99"), None)
     assert plate == (32, 48)
-    assert [entry.well for entry in kept] == ["A01", "Q01"]
+    assert [entry.well for entry in accepted] == ["A01", "Q01"]
     assert [problem.kind for problem in problems] == ["well off the plate", "larger plate assumed"]
     assert problems[0].expected == "a well from A01 to AF48"
     assert problems[1].found == "Q01 and 0 more outside 16 x 24 wells"
@@ -324,8 +324,8 @@ def test_a_plate_grows_only_when_a_well_needs_it_and_says_so() -> None:
 
 
 def test_a_plate_that_was_given_stays() -> None:
-    kept, plate, problems = assign_well_positions(entries("H12", "A13", "I01"), (8, 12))
+    accepted, plate, problems = assign_well_positions(entries("H12", "A13", "I01"), (8, 12))
     assert plate == (8, 12)
-    assert [entry.well for entry in kept] == ["H12"]
+    assert [entry.well for entry in accepted] == ["H12"]
     assert [problem.found for problem in problems] == ["'A13'", "'I01'"]
     assert assign_well_positions(entries("AF48"), (32, 48))[2] == []

@@ -35,9 +35,9 @@ def test_links_out_of_the_source_are_taken_and_said_once(lab: Path) -> None:
     linked(lab, "E1_0_0.png", "E1_0_1.png", "E2_1_0.png")
     screen = indexed(lab)
     assert len(screen.sites) == 9
-    said = screen.problems[screen.problems["kind"] == "links out of the source"]
-    assert said["found"].tolist() == ["3 image file(s) are reached over a link that leads out of the source"]
-    assert said["severity"].tolist() == ["warning"]
+    message = screen.problems[screen.problems["kind"] == "links out of the source"]
+    assert message["found"].tolist() == ["3 image file(s) are reached over a link that leads out of the source"]
+    assert message["severity"].tolist() == ["warning"]
     assert screen.card.provenance["links_out"] == 3
 
 
@@ -64,7 +64,7 @@ def test_who_indexed_links_reads_them_and_who_got_the_screen_does_not(
     assert mine.image_paths(0)[0].exists()
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "cache of a colleague"))
     theirs = allowed_sources(read_screen(lab / "screen"))
-    with pytest.raises(ScreenError, match=r"reached over a link out of the screen's source.*distangle trust"):
+    with pytest.raises(ScreenError, match=r"lies behind a link out of the screen's source.*distangle trust"):
         theirs.image_paths(0)
     assert theirs.image_paths(1)[0].exists()
     allow_source(theirs)
@@ -80,9 +80,9 @@ def test_no_byte_of_a_file_that_is_no_image_is_quoted(lab: Path, content: bytes)
     image.unlink()
     image.symlink_to(lab / "secret")
     screen = indexed(lab)
-    said = " ".join(screen.problems.astype(str).to_numpy().ravel())
-    assert "does not begin as an image does" in said
-    assert not any(word in said for word in ("root:", "BEGIN", "secret'", "b'", "\\x"))
+    message = " ".join(screen.problems.astype(str).to_numpy().ravel())
+    assert "does not begin as an image does" in message
+    assert not any(word in message for word in ("root:", "BEGIN", "secret'", "b'", "\\x"))
 
 
 def test_a_screen_whose_images_lie_elsewhere_is_read_by_who_indexed_it(

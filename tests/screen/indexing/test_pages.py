@@ -13,7 +13,7 @@ from PIL import Image
 from distangle.errors import ScreenError
 from distangle.images import probe_image, read_image
 from distangle.screen import Screen, conservation_line, index
-from distangle.screen.checks.edits import check_edited
+from distangle.screen.checks.edits import check_edits
 
 SIZE = 16
 OME = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{uuid}>{images}</OME>'
@@ -41,9 +41,9 @@ def pages(path: Path, planes: Sequence[np.ndarray], *, said: str | None = None, 
 
 
 def image_xml(sizes: dict[str, int], *, order: str = "XYCZT", names: Sequence[str] = (), blocks: str = "") -> str:
-    told = " ".join(f'Size{axis}="{sizes.get(axis, 1)}"' for axis in "CZT")
+    text = " ".join(f'Size{axis}="{sizes.get(axis, 1)}"' for axis in "CZT")
     channels = "".join(f'<Channel ID="C{k}" SamplesPerPixel="1" Name="{name}"/>' for k, name in enumerate(names))
-    pixels = f'<Pixels ID="P" DimensionOrder="{order}" Type="uint16" SizeX="{SIZE}" SizeY="{SIZE}" {told}>'
+    pixels = f'<Pixels ID="P" DimensionOrder="{order}" Type="uint16" SizeX="{SIZE}" SizeY="{SIZE}" {text}>'
     return f"<Image>{pixels}{channels}{blocks}</Pixels></Image>"
 
 
@@ -72,10 +72,10 @@ def refused(folder: Path, channels: Sequence[str] = ("DAPI", "GFP"), **options: 
 def test_channels_of_a_z_stack_are_never_its_first_pages(tmp_path: Path) -> None:
     stack = np.stack([np.stack([plane(1000 * (c + 1) + 100 * z) for z in range(3)]) for c in range(2)])
     tifffile.imwrite(tmp_path / "A01.tif", stack, ome=True, metadata={"axes": "CZYX"}, photometric="minisblack")
-    said = refused(tmp_path)
-    assert "A01.tif: 2 channels x 3 focal planes by its OME-XML metadata, 6 pages" in said
-    assert "expected one focal plane and one time of 2 channels" in said
-    assert "name the pages in Frame_ columns of a load_data.csv" in said
+    message = refused(tmp_path)
+    assert "A01.tif: 2 channels x 3 focal planes by its OME-XML metadata, 6 pages" in message
+    assert "expected one focal plane and one time of 2 channels" in message
+    assert "name the pages in Frame_ columns of a load_data.csv" in message
 
 
 @pytest.mark.parametrize(
@@ -94,22 +94,20 @@ def test_one_plane_of_each_channel_needs_no_names(
 
 def test_ome_blocks_say_where_a_channel_lies(tmp_path: Path) -> None:
     blocks = '<TiffData IFD="1" FirstC="0" PlaneCount="1"/><TiffData IFD="0" FirstC="1"/>'
-    said = ome(image_xml({"C": 2}, blocks=blocks))
-    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=said)
+    message = ome(image_xml({"C": 2}, blocks=blocks))
+    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=message)
     screen = indexed(tmp_path)
     assert (levels(screen), screen.pages(0)) == ([1000, 2000], [1, 0])
     assert screen.card.provenance["pages_told_by_files"] == 1
-    assert list(check_edited(screen)) == []
+    assert list(check_edits(screen)) == []
 
 
 def test_channels_are_found_by_the_names_that_the_file_has(tmp_path: Path) -> None:
-    said = ome(image_xml({"C": 3}, names=["GFP", "Brightfield", "DAPI"]))
-    pages(tmp_path / "A01.tif", [plane(2000), plane(5000), plane(1000)], said=said)
+    message = ome(image_xml({"C": 3}, names=["GFP", "Brightfield", "DAPI"]))
+    pages(tmp_path / "A01.tif", [plane(2000), plane(5000), plane(1000)], said=message)
     assert levels(indexed(tmp_path, ["DAPI", "gfp"])) == [1000, 2000]
-    said = refused(tmp_path, ["DAPI", "RFP", "GFP"])
-    assert (
-        "channels GFP,Brightfield,DAPI by its metadata, expected DAPI, RFP, GFP. Name the channels as the file" in said
-    )
+    message = refused(tmp_path, ["DAPI", "RFP", "GFP"])
+    assert "channels GFP,Brightfield,DAPI by its metadata, expected DAPI, RFP, GFP. Use the channel names of" in message
     assert "3 channels by its OME-XML metadata, 3 pages (GFP, Brightfield, DAPI)" in refused(tmp_path, ["a", "b"])
 
 
@@ -121,8 +119,8 @@ def test_a_data_set_of_many_files_tells_each_its_planes(tmp_path: Path) -> None:
         for c in (1, 0)
     )
     for k, well in enumerate(["A01", "A02"]):
-        said = ome(image_xml({"C": 2, "Z": 2}, blocks=blocks), uuid=f"urn:{well}")
-        pages(tmp_path / f"{well}.tif", [plane(1000 + k * 100), plane(2000 + k * 100)], said=said)
+        message = ome(image_xml({"C": 2, "Z": 2}, blocks=blocks), uuid=f"urn:{well}")
+        pages(tmp_path / f"{well}.tif", [plane(1000 + k * 100), plane(2000 + k * 100)], said=message)
     assert levels(indexed(tmp_path), 1) == [1100, 2100]
     (tmp_path / "A02.tif").rename(tmp_path / "B07.tif")  # its own identifier is still there
     assert levels(indexed(tmp_path), 1) == [1100, 2100]
@@ -132,10 +130,10 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
     blocks = '<TiffData IFD="1" FirstC="0"><UUID FileName="A01.tif">urn:1</UUID></TiffData>'
     blocks += '<TiffData IFD="0" FirstC="1"><UUID FileName="A01.tif">urn:1</UUID></TiffData>'
     (tmp_path / "set.companion.ome").write_text(ome(image_xml({"C": 2}, blocks=blocks)))
-    said = ome('<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:1"/>')
-    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=said)
+    message = ome('<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:1"/>')
+    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=message)
     assert levels(indexed(tmp_path)) == [1000, 2000]
-    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=said.replace("set.comp", "../set.comp"))
+    pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=message.replace("set.comp", "../set.comp"))
     assert "they lie in '../set.companion.ome', which is not beside the file" in refused(tmp_path)
 
 
@@ -156,7 +154,7 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
 )
 def test_metadata_that_contradict_the_file_are_not_believed(tmp_path: Path, said: str, words: str) -> None:
     pages(tmp_path / "A01.tif", [plane(1000), plane(2000)], said=said)
-    assert "metadata cannot be believed: " in (message := refused(tmp_path))
+    assert "metadata are invalid: " in (message := refused(tmp_path))
     assert words in message
 
 
@@ -164,13 +162,13 @@ def test_several_images_in_a_file_are_counted(tmp_path: Path) -> None:
     block = '<TiffData IFD="{}" PlaneCount="2"/>'
     images = [image_xml({"C": 2}, blocks=block.format(first)) for first in (0, 2)]
     pages(tmp_path / "A01.tif", [plane(value) for value in (1000, 2000, 3000, 4000)], said=ome(*images))
-    said = refused(tmp_path)
-    assert "2 images, the first of 2 channels by its OME-XML metadata, 4 pages, expected one image per file" in said
+    message = refused(tmp_path)
+    assert "2 images, the first of 2 channels by its OME-XML metadata, 4 pages, expected one image per file" in message
 
 
 def test_hyperstacks_of_imagej_run_over_channels_first(tmp_path: Path) -> None:
-    said = "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\nhyperstack=true\n"
-    pages(tmp_path / "A01.tif", [plane(1000 * (k % 2 + 1) + 100 * (k // 2)) for k in range(6)], said=said)
+    message = "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\nhyperstack=true\n"
+    pages(tmp_path / "A01.tif", [plane(1000 * (k % 2 + 1) + 100 * (k // 2)) for k in range(6)], said=message)
     assert "A01.tif: 2 channels x 3 focal planes by its ImageJ metadata, 6 pages" in refused(tmp_path)
     pages(tmp_path / "A01.tif", [plane(1000), plane(2000)], said="ImageJ=1.54f\nimages=2\nchannels=2\n")
     assert levels(indexed(tmp_path)) == [1000, 2000]
@@ -188,8 +186,8 @@ def test_axes_that_tifffile_noted_are_read(tmp_path: Path) -> None:
 
 def test_pages_of_which_nothing_is_told_must_be_named_all(tmp_path: Path) -> None:
     pages(tmp_path / "A01.tif", [plane(value) for value in (1000, 2000, 3000)])
-    said = refused(tmp_path)
-    assert "A01.tif: 3 pages, expected 2 pages, one per named channel. Name all 3 of them in --channels" in said
+    message = refused(tmp_path)
+    assert "A01.tif: 3 pages, expected 2 pages, one per named channel. Name all 3 of them in --channels" in message
     assert levels(indexed(tmp_path, ["a", "b", "c"])) == [1000, 2000, 3000]
 
 
@@ -206,8 +204,8 @@ def test_thumbnails_are_no_pages(tmp_path: Path) -> None:
     pages(single / "A01_w2.tif", [small, plane(2000)], aside=[0])
     assert levels(indexed(single, (), pattern="{well}_w{channel}.tif")) == [1000, 2000]
     pages(single / "A01_w2.tif", [small, plane(2000)])
-    said = refused(single, (), pattern="{well}_w{channel}.tif")
-    assert "A01_w2.tif: 2 pages, expected one page. Files of many pages need --pages COLUMN" in said
+    message = refused(single, (), pattern="{well}_w{channel}.tif")
+    assert "A01_w2.tif: 2 pages, expected one page. Files of many pages need --pages COLUMN" in message
 
 
 def test_pages_of_another_size_are_no_channels(tmp_path: Path) -> None:
@@ -242,8 +240,8 @@ def test_a_table_with_a_column_of_files_is_held_to_the_same(tmp_path: Path) -> N
         photometric="minisblack",
     )
     (tmp_path / "wells.csv").write_text("plate,well,perturbation,file\nP1,A01,x,a.tif\n")
-    said = refused(tmp_path / "wells.csv", layout="table", pattern=None, pages="file")
-    assert "a.tif: 2 channels x 2 focal planes" in said
+    message = refused(tmp_path / "wells.csv", layout="table", pattern=None, pages="file")
+    assert "a.tif: 2 channels x 2 focal planes" in message
 
 
 HEADER = "FileName_DNA,Frame_DNA,Series_DNA,FileName_ER,Frame_ER,Series_ER,Metadata_Plate,Metadata_Well,Metadata_Site"
@@ -270,9 +268,9 @@ def test_series_of_a_table_are_the_images_of_the_file(tmp_path: Path) -> None:
         load_data(tmp_path, "w.tif,0,3,w.tif,1,3,P1,A01,1"), (), layout="cellpainting", pattern=None
     )
     # The file of a channel each, a series for each channel, and nobody says which frame.
-    said = refused(load_data(tmp_path, "w.tif,0,0,w.tif,0,1,P1,A01,1"), (), layout="cellpainting", pattern=None)
-    assert "2 images, the first of 2 channels" in said
-    assert "Name the plane of each channel in Frame_ columns" in said
+    message = refused(load_data(tmp_path, "w.tif,0,0,w.tif,0,1,P1,A01,1"), (), layout="cellpainting", pattern=None)
+    assert "2 images, the first of 2 channels" in message
+    assert "Name the plane of each channel in Frame_ columns" in message
 
 
 def test_frames_are_planes_in_the_order_that_the_file_tells(tmp_path: Path) -> None:
@@ -283,21 +281,21 @@ def test_frames_are_planes_in_the_order_that_the_file_tells(tmp_path: Path) -> N
     remark = screen.problems.iloc[0]
     assert (remark["severity"], remark["kind"]) == ("warning", "pages that no row names")
     assert "2 channels x 3 focal planes by its OME-XML metadata, 6 pages, and the tables name 2" in remark["found"]
-    said = refused(load_data(tmp_path, "w.tif,0,0,w.tif,1,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
-    assert "the pages of DNA and ER are both of its channel 1" in said
+    message = refused(load_data(tmp_path, "w.tif,0,0,w.tif,1,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
+    assert "the pages of DNA and ER are both of its channel 1" in message
 
 
 def test_tables_that_name_no_frame_name_no_plane(tmp_path: Path) -> None:
     for name in ("d.tif", "e.tif"):
         pages(tmp_path / name, [plane(1000), plane(1100), plane(1200)])
-    said = refused(load_data(tmp_path, "d.tif,0,0,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
-    assert "d.tif: 3 pages, expected one page" in said
+    message = refused(load_data(tmp_path, "d.tif,0,0,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
+    assert "d.tif: 3 pages, expected one page" in message
     assert re.search(
         "Series_.* 'x'.*expected a whole number",
         refused(load_data(tmp_path, "d.tif,0,x,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None),
     )
-    said = refused(load_data(tmp_path, "d.tif,0,1,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
-    assert "Only OME-XML has several series" in said
+    message = refused(load_data(tmp_path, "d.tif,0,1,e.tif,0,0,P1,A01,1"), (), layout="cellpainting", pattern=None)
+    assert "Only OME-XML has several series" in message
     for name in ("d.tif", "e.tif"):
         pages(tmp_path / name, [plane(1000)])
     assert of_rows(load_data(tmp_path, "d.tif,0,0,e.tif,0,0,P1,A01,1")).pages(0) == [None, None]

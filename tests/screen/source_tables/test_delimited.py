@@ -154,7 +154,7 @@ def test_a_shape_alone_makes_no_map_of_a_table(tmp_path: Path) -> None:
     assert (table.columns[:2], len(table.rows)) == (("plate", "well"), 7)
     unlike = "\n".join(",".join(f"c{row}-{column}" for column in range(12)) for row in range(8)) + "\n"
     table = read(tmp_path, unlike)
-    with pytest.raises(ScreenError, match=r"If it is a map of the plate, write 1, 2, 3, \.\.\. above its columns"):
+    with pytest.raises(ScreenError, match=r"If it is a plate map, write 1, 2, 3, \.\.\. above its columns"):
         resolve_columns(table, {})
     letters = "".join(f"\n{'ABCDEFGH'[row]},{line}" for row, line in enumerate(unlike.splitlines()))
     assert dict(read(tmp_path, "," + ",".join(map(str, range(1, 13))) + letters).rows)["H12"] == "c7-11"
@@ -180,10 +180,10 @@ def test_a_map_of_numbers_must_be_told_to_be_of_perturbations(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (",1,2\nA,x,y\n\n,1,2\nA,z,w\n", r"holds 2 maps of a plate \(lines 1, 4\). Save each as a table of its own"),
+        (",1,2\nA,x,y\n\n,1,2\nA,z,w\n", r"holds 2 plate maps \(lines 1, 4\). Save each as a separate table"),
         (",0,1\nA,x,y\nB,x,y\n", "the columns of this map count from 0. Number them from 1"),
-        (",1,2\nA,x,y\nA,z,w\n", "line 3: it stands below the map of a plate and is no row of it"),
-        (",1,2\nA,x,y\nB,z,w,v\n", "line 3: it stands below the map of a plate"),
+        (",1,2\nA,x,y\nA,z,w\n", "line 3: this line follows the plate map, but is not a row of it"),
+        (",1,2\nA,x,y\nB,z,w,v\n", "line 3: this line follows the plate map"),
     ],
 )
 def test_what_is_no_single_map_is_refused_with_what_to_do(tmp_path: Path, text: str, said: str) -> None:

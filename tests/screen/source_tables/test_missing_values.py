@@ -64,8 +64,8 @@ def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: st
         assert remarks.empty
         return
     (remark,) = remarks.to_dict("records")
-    said = "; ".join(f"{name}: {word.strip()!r} 2" for name in ("role", "perturbation", "moa", "cell_type"))
-    assert (remark["severity"], remark["count"], remark["found"]) == ("warning", 8, said)
+    message = "; ".join(f"{name}: {word.strip()!r} 2" for name in ("role", "perturbation", "moa", "cell_type"))
+    assert (remark["severity"], remark["count"], remark["found"]) == ("warning", 8, message)
     assert "--missing nan,NA" in remark["fix"]
 
 
@@ -104,8 +104,8 @@ def test_a_plate_or_experiment_that_is_missing_refuses_its_row(lab_table: Write)
 def test_a_screen_is_read_again_with_the_words_of_its_index(lab_table: Write, tmp_path: Path) -> None:
     path = table(lab_table, ("NA", "", "nan", ""), ("x", "", "Eg5", ""))
     where = [str(path), "--layout", "table", "--tables-only"]
-    for words, names in (([], {"", "x"}), (["--missing", "nan"], {"NA", "x"}), (["--missing="], {"NA", "x"})):
-        main(["index", *where, *words, "--out", str(tmp_path / "screen")])
+    for details, names in (([], {"", "x"}), (["--missing", "nan"], {"NA", "x"}), (["--missing="], {"NA", "x"})):
+        main(["index", *where, *details, "--out", str(tmp_path / "screen")])
         screen = read_screen(tmp_path / "screen")
         assert set(screen.sites["perturbation"]) == names
         entries = reread_source(screen).entries

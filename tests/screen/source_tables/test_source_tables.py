@@ -71,7 +71,7 @@ def test_rows_of_empty_fields_as_spreadsheets_leave_them_are_no_rows(tmp_path: P
         (b"\n\n", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
         (b"\xff\xfep\x00\x00\xd8\n\x00", "line 1: not UTF-16 text (byte 0x00)"),
-        (b"# plate map\n# of 2024\n", "holds comments alone"),
+        (b"# plate map\n# of 2024\n", "holds only comments"),
         (b"sep=;\n", "is empty"),
         (b"plate,well\n1,B\xb503\n", "line 2: not UTF-8 text (byte 0xb5)"),
         (b"plate,plate\n1,2\n", "the columns 'plate' twice"),
@@ -101,7 +101,7 @@ def test_all_missing_columns_are_named_at_once_with_the_nearest(tmp_path: Path) 
 
 
 def test_a_zero_byte_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(ScreenError, match=r"wells\.csv, line 3: a zero byte, which no text has"):
+    with pytest.raises(ScreenError, match=r"wells\.csv, line 3: a zero byte, which is not text"):
         read_table(written(tmp_path, b"plate,well\n1,B03\n\0\0\0\0\0\n"))
 
 
@@ -148,7 +148,7 @@ def test_rows_of_parquet_that_are_empty_are_no_rows(tmp_path: Path) -> None:
 def test_parquet_that_is_no_table_of_wells_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "wells.parquet"
     path.write_bytes(b"plate,well\n1,A01\n")
-    with pytest.raises(ScreenError, match=r"wells\.parquet is no Parquet table, or damaged \("):
+    with pytest.raises(ScreenError, match=r"wells\.parquet is not a Parquet table, or is damaged \("):
         read_table(path)
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(ScreenError, match="is a Git LFS pointer"):
@@ -157,7 +157,7 @@ def test_parquet_that_is_no_table_of_wells_is_refused(tmp_path: Path) -> None:
         read_table(parquet(tmp_path, pa.table({"sites": [[1, 2]]})))
     with pytest.raises(ScreenError, match="a column without a name"):
         read_table(parquet(tmp_path, pa.table({"plate": ["1"], " ": ["x"]})))
-    with pytest.raises(ScreenError, match=r"no UTF-8 text \(b'B\\xe4r'\)"):
+    with pytest.raises(ScreenError, match=r"not UTF-8 text \(b'B\\xe4r'\)"):
         read_table(parquet(tmp_path, pa.table({"plate": [b"B\xe4r"]})))
     with pytest.raises(ScreenError, match="is empty"):
         read_table(parquet(tmp_path, pa.table({})))
@@ -170,7 +170,7 @@ def test_a_small_parquet_file_of_endless_rows_is_refused_from_its_footer(tmp_pat
         for _ in range(5):
             writer.write_table(nothing)
     assert path.stat().st_size < 1 << 22
-    with pytest.raises(ScreenError, match="says that it unpacks to more than 1024 MiB"):
+    with pytest.raises(ScreenError, match="unpacks to more than 1024 MiB by its metadata"):
         read_table(path)
 
 
@@ -181,5 +181,5 @@ def test_a_flipped_byte_of_parquet_with_checksums_is_seen(tmp_path: Path) -> Non
     blob = bytearray(path.read_bytes())
     blob[blob.index(b"BRD-000500") + 4] ^= 1
     path.write_bytes(bytes(blob))
-    with pytest.raises(ScreenError, match="is no Parquet table, or damaged"):
+    with pytest.raises(ScreenError, match="is not a Parquet table, or is damaged"):
         read_table(path)

@@ -1,7 +1,4 @@
-"""Find the rows of an edited table that no longer match the screen.
-
-Check that the tables are still those the screen was indexed from.
-"""
+"""Compare the tables of a source with the screen that was indexed from them."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -18,19 +15,19 @@ from distangle.screen.plates import split_well, well_name
 from distangle.screen.problems import Problem
 from distangle.screen.screen import KEY_COLUMNS, Screen
 
-LISTED = 200  # rows that are named one by one; the others are counted
-FIX = "If the edit is right, index again; if not, put the table back as it was."
+MAX_LISTED = 200  # rows with a finding of their own; further rows are counted
+FIX = "If the edit is right, index again; otherwise restore the table."
 
 CHANGED = "row changed since indexing"
 ADDED = "row added since indexing"
-GONE = "row taken away since indexing"
+REMOVED = "row taken away since indexing"
 FURTHER = "further rows edited since indexing"
 UNREADABLE = "edited rows cannot be listed"
 
 Key = tuple[str, str, str, str]
 _LABELS = ("cell_type", "perturbation", "role", "split")
-# Refusals that only the files explain: reading the tables again cannot tell whether they still hold.
-_OF_FILES = frozenset(
+# Problems of the files, which reading the tables again cannot confirm.
+_FILE_PROBLEMS = frozenset(
     (
         *("no image", "missing channel", "unreadable file", "unreadable image"),
         *("wrong number of pages", "channels differ", "size or bit depth", ZEROED_TAIL),
@@ -39,11 +36,8 @@ _OF_FILES = frozenset(
 
 
 @dataclass(frozen=True)
-class _Read:
-    """The tables as they are now.
-
-    They are sites that may be indexed, refusals by their place, and what sites have.
-    """
+class _CurrentTables:
+    """Current content of the tables: records and refusals by location."""
 
     entries: Mapping[Key, SiteRecord]
     refused: Mapping[Key, Problem]
@@ -51,60 +45,63 @@ class _Read:
     with_paths: bool
 
 
-def check_edited(screen: Screen) -> Iterator[Problem]:
-    """Find every row that is another, or new, or gone since the screen was indexed.
+def check_edits(screen: Screen) -> Iterator[Problem]:
+    """Find rows that were changed, added or removed since the screen was indexed.
 
-    No image is opened. A row that stands for several sites of a well is one finding that names them. What reads as it
-    was, such as rows in another order, is none.
+    No image is opened. A row for several sites of a well is one finding that lists them. The order of rows does not
+    matter.
 
     Args:
-        screen: One of whose tables has another hash than when it was indexed.
+        screen: A screen with a table whose hash has changed.
     """
     if "options" not in screen.card.provenance:
-        what = "the screen was indexed by a version that did not note the options of its index"
-        yield _unlisted(
-            what, "Index again, and compare: `distangle check NEW --compare-with OLD` says how many labels changed."
+        what = "the screen was indexed by a version that did not store the options of its index"
+        yield _unreadable_finding(
+            what, "Index again, and compare: `distangle check NEW --like OLD` counts the changed labels."
         )
         return
     try:
-        found = reread_source(screen)
+        result = reread_source(screen)
     except (ScreenError, OSError, KeyError, TypeError) as error:
-        yield _unlisted(f"the tables cannot be read as they were: {error}", FIX)
+        yield _unreadable_finding(f"the tables can no longer be read with the same options: {error}", FIX)
         return
-    now = _read(screen, found)
-    rows = _joined([*_of_the_screen(screen, now), *_new(screen, now)])
-    yield from rows[:LISTED]
-    if len(rows) > LISTED:
-        counts = Counter(row.kind.split()[1] for row in rows[LISTED:])
-        listed = ", ".join(f"{n} {word}" for word, n in counts.items())
+    current = _current_tables(screen, result)
+    rows = _merge_sites([*_changed_sites(screen, current), *_added_rows(screen, current)])
+    yield from rows[:MAX_LISTED]
+    if len(rows) > MAX_LISTED:
+        counts = Counter(row.kind.split()[1] for row in rows[MAX_LISTED:])
+        listed = ", ".join(f"{n} {verb}" for verb, n in counts.items())
         yield Problem(
-            severity=rows[LISTED].severity,
+            severity=rows[MAX_LISTED].severity,
             kind=FURTHER,
-            what=f"{len(rows) - LISTED} more rows than the {LISTED} that are listed: {listed}",
+            what=f"{len(rows) - MAX_LISTED} more rows than the {MAX_LISTED} that are listed: {listed}",
             fix=FIX,
-            count=sum(row.count for row in rows[LISTED:]),
+            count=sum(row.count for row in rows[MAX_LISTED:]),
         )
-    yield from _unseen(screen, now)
+    yield from _sites_without_images(screen, current)
 
 
-def _unlisted(what: str, fix: str) -> Problem:
+def _unreadable_finding(what: str, fix: str) -> Problem:
     return Problem(severity="warning", kind=UNREADABLE, what=what, fix=fix)
 
 
-def _read(screen: Screen, found: ReaderResult) -> _Read:
-    shared = {name: k for k, name in enumerate(found.extra_columns) if name in screen.card.extra_columns}
-    same_channels = [one.name for one in found.channels] == [one.name for one in screen.card.channels]
-    packed = "packed" in screen.card.provenance
-    return _Read(
-        entries={(one.experiment, one.plate, one.well, str(one.site)): one for one in found.entries},
-        refused={_place(one.experiment, one.plate, one.well, one.site): one for one in found.refusals},
-        extra=shared,
-        with_paths=same_channels and not packed and not screen.card.tables_only,
+def _current_tables(screen: Screen, result: ReaderResult) -> _CurrentTables:
+    extra_columns = {name: k for k, name in enumerate(result.extra_columns) if name in screen.card.extra_columns}
+    same_channels = [record.name for record in result.channels] == [record.name for record in screen.card.channels]
+    is_packed = "packed" in screen.card.provenance
+    return _CurrentTables(
+        entries={(record.experiment, record.plate, record.well, str(record.site)): record for record in result.entries},
+        refused={
+            _problem_key(record.experiment, record.plate, record.well, record.site): record
+            for record in result.refusals
+        },
+        extra=extra_columns,
+        with_paths=same_channels and not is_packed and not screen.card.tables_only,
     )
 
 
-def _place(experiment: str, plate: str, well: str, site: str) -> Key:
-    """Return the place of a refusal, with its well named as in the screen."""
+def _problem_key(experiment: str, plate: str, well: str, site: str) -> Key:
+    """Return the key of a problem, with a normalized well name."""
     position = split_well(well)
     return experiment, plate, well if position is None else well_name(*position), site
 
@@ -112,97 +109,97 @@ def _place(experiment: str, plate: str, well: str, site: str) -> Key:
 def _refusal(refused: Mapping[Key, Any], key: Key) -> Any:
     """Return the refusal of a site, of its well or of its plate; None without one."""
     experiment, plate, well, _ = key
-    places = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
-    return next((refused[place] for place in places if place in refused), None)
+    keys = (key, (experiment, plate, well, ""), (experiment, plate, "", ""))
+    return next((refused[key_of_part] for key_of_part in keys if key_of_part in refused), None)
 
 
-def _of_the_screen(screen: Screen, now: _Read) -> Iterator[Problem]:
-    """Give the sites of the screen that are others now, or no more."""
+def _changed_sites(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:
+    """Yield findings on sites of the screen that were changed or removed."""
     for site in screen.sites.to_dict("records"):
-        key = _key(site)
-        entry = now.entries.get(key)
+        key = _site_key(site)
+        entry = current.entries.get(key)
         if entry is not None:
-            differences, severe = _differences(screen, site, entry, now)
+            differences, is_severe = _differences(screen, site, entry, current)
             if differences:
-                found = _finding(CHANGED, key, "; ".join(differences), _line(entry))
-                yield found if severe else replace(found, severity="warning")
+                finding = _finding(CHANGED, key, "; ".join(differences), _table_line(entry))
+                yield finding if is_severe else replace(finding, severity="warning")
             continue
-        problem = _refusal(now.refused, key)
+        problem = _refusal(current.refused, key)
         if problem is None:
-            yield _finding(GONE, key, f"was {_said(site)}, is in no table any more")
-        elif problem.kind not in _OF_FILES:
-            at = f"{problem.file}, line {problem.row}" if problem.row else problem.file
-            what = f"was {_said(site)}, is refused now: {problem.kind}, found {problem.found or 'nothing'}"
-            yield _finding(GONE, key, what, at, fix=f"{problem.fix} Then index again; or put the table back.")
+            yield _finding(REMOVED, key, f"was {_format_labels(site)}, is no longer in a table")
+        elif problem.kind not in _FILE_PROBLEMS:
+            line = f"{problem.file}, line {problem.row}" if problem.row else problem.file
+            what = f"was {_format_labels(site)}, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
+            yield _finding(REMOVED, key, what, line, fix=f"{problem.fix} Then index again; or restore the table.")
 
 
-def _key(site: Mapping[Any, Any]) -> Key:
+def _site_key(site: Mapping[Any, Any]) -> Key:
     experiment, plate, well, number = (str(site[name]) for name in KEY_COLUMNS)
     return experiment, plate, well, number
 
 
-def _differences(screen: Screen, site: Mapping[Any, Any], entry: SiteRecord, now: _Read) -> tuple[list[str], bool]:
-    """Return what differs, in words, and whether more than an extra column does."""
+def _differences(
+    screen: Screen, site: Mapping[Any, Any], entry: SiteRecord, current: _CurrentTables
+) -> tuple[list[str], bool]:
+    """Return the differences, and whether a standard column differs."""
     pairs = [(name, str(site[name]), str(getattr(entry, name))) for name in _LABELS]
-    if now.with_paths:
+    if current.with_paths:
         for k, channel in enumerate(screen.card.channels):
             path, page = str(site[f"path_{k + 1}"]), int(site[f"page_{k + 1}"])
-            # Pages that the files told when they were opened are not in the table: only its paths are compared.
-            is_now = page if "pages_told_by_files" in screen.card.provenance else entry.pages[k]
-            pairs.append((f"file of {channel.name}", _file(path, page), _file(entry.paths[k], is_now)))
-    n_severe = sum(was != is_now for _, was, is_now in pairs)
-    pairs += [(name, str(site[name]), entry.extra[k]) for name, k in now.extra.items()]
-    words = [f"{name.replace('_', ' ')} was {was!r}, is {is_now!r}" for name, was, is_now in pairs if was != is_now]
-    return words, n_severe > 0
+            # Pages from file metadata are not in the table: compare only the paths.
+            new = page if "pages_told_by_files" in screen.card.provenance else entry.pages[k]
+            pairs.append((f"file of {channel.name}", _format_file(path, page), _format_file(entry.paths[k], new)))
+    n_severe = sum(old != new for _, old, new in pairs)
+    pairs += [(name, str(site[name]), entry.extra[k]) for name, k in current.extra.items()]
+    differences = [f"{name.replace('_', ' ')} was {old!r}, is {new!r}" for name, old, new in pairs if old != new]
+    return differences, n_severe > 0
 
 
-def _file(path: str, page: int) -> str:
+def _format_file(path: str, page: int) -> str:
     return path if page < 0 else f"{path} page {page}"
 
 
-def _new(screen: Screen, now: _Read) -> Iterator[Problem]:
-    """Give rows that no site of the screen has: added, corrected, or refused."""
-    there = {_key(site) for site in screen.sites[list(KEY_COLUMNS)].to_dict("records")}
-    wells = {key[:3] for key in there}
+def _added_rows(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:
+    """Yield findings on rows without a site in the screen: added or corrected."""
+    keys = {_site_key(site) for site in screen.sites[list(KEY_COLUMNS)].to_dict("records")}
+    wells = {key[:3] for key in keys}
     table = screen.problems[screen.problems["severity"] == "refused"]
-    before = {_place(*_key(row)): str(row["kind"]) for row in table.to_dict("records")}
-    for key, entry in now.entries.items():
-        kind = _refusal(before, key)
-        if key in there or kind in _OF_FILES:
+    old_refusals = {_problem_key(*_site_key(row)): str(row["kind"]) for row in table.to_dict("records")}
+    for key, entry in current.entries.items():
+        kind = _refusal(old_refusals, key)
+        if key in keys or kind in _FILE_PROBLEMS:
             continue
-        was = f"refused when it was indexed ({kind}), is " if kind else "not there, is "
-        yield _finding(ADDED, key, f"was {was}{_said(_labels(entry))}", _line(entry))
-    for key, problem in now.refused.items():
-        is_known = key in there or key in before or (not key[3] and key[:3] in wells)
-        if key[2] and not is_known and _refusal(before, key) is None and problem.kind not in _OF_FILES:
-            at = f"{problem.file}, line {problem.row}" if problem.row else problem.file
-            what = f"was not there, is refused now: {problem.kind}, found {problem.found or 'nothing'}"
-            yield _finding(ADDED, key, what, at, fix=f"{problem.fix} Then index again.")
+        before_text = f"refused when it was indexed ({kind}), is " if kind else "missing, is "
+        yield _finding(ADDED, key, f"was {before_text}{_format_labels(_labels(entry))}", _table_line(entry))
+    for key, problem in current.refused.items():
+        is_known = key in keys or key in old_refusals or (not key[3] and key[:3] in wells)
+        if key[2] and not is_known and _refusal(old_refusals, key) is None and problem.kind not in _FILE_PROBLEMS:
+            line = f"{problem.file}, line {problem.row}" if problem.row else problem.file
+            what = f"was missing, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
+            yield _finding(ADDED, key, what, line, fix=f"{problem.fix} Then index again.")
 
 
-def _unseen(screen: Screen, now: _Read) -> Iterator[Problem]:
-    """Report sites whose images are gone, so that their rows cannot be compared."""
-    gone = 0
+def _sites_without_images(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:
+    """Report sites without images, whose rows cannot be compared."""
+    n_missing = 0
     for site in screen.sites[list(KEY_COLUMNS)].to_dict("records"):
-        key = _key(site)
-        problem = None if key in now.entries else _refusal(now.refused, key)
-        gone += problem is not None and problem.kind in _OF_FILES
-    if gone:
-        what = (
-            f"{gone} of {len(screen.sites)} sites have no images in the source any more: their rows were not compared"
-        )
-        yield replace(_unlisted(what, "Put the images back to compare them too."), count=gone)
+        key = _site_key(site)
+        problem = None if key in current.entries else _refusal(current.refused, key)
+        n_missing += problem is not None and problem.kind in _FILE_PROBLEMS
+    if n_missing:
+        what = f"{n_missing} of {len(screen.sites)} sites no longer have source images: their rows were not compared"
+        yield replace(_unreadable_finding(what, "Put the images back to compare them."), count=n_missing)
 
 
 def _labels(entry: SiteRecord) -> dict[str, str]:
     return {"perturbation": entry.perturbation, "role": entry.role.value}
 
 
-def _said(site: Mapping[Any, Any]) -> str:
+def _format_labels(site: Mapping[Any, Any]) -> str:
     return f"{str(site['perturbation'])!r} ({site['role']})"
 
 
-def _line(entry: SiteRecord) -> str:
+def _table_line(entry: SiteRecord) -> str:
     return f"{entry.table}, line {entry.line}" if entry.line else entry.table
 
 
@@ -221,8 +218,8 @@ def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) 
     )
 
 
-def _joined(rows: Sequence[Problem]) -> list[Problem]:
-    """Return one finding for the sites of a well of which the same is said."""
+def _merge_sites(rows: Sequence[Problem]) -> list[Problem]:
+    """Merge equal findings on sites of a well."""
     groups: dict[Problem, list[str]] = defaultdict(list)
     for row in rows:
         groups[replace(row, site="")].append(row.site)
@@ -230,9 +227,9 @@ def _joined(rows: Sequence[Problem]) -> list[Problem]:
 
 
 def check_provenance(screen: Screen) -> Iterator[Problem]:
-    """Find tables edited since they were indexed, with their rows.
+    """Find tables and rows that were edited since the screen was indexed.
 
-    A table that is no longer there is a note.
+    A missing table is a note.
     """
     if not isinstance(screen.source, Path):
         return
@@ -247,20 +244,20 @@ def check_provenance(screen: Screen) -> Iterator[Problem]:
                 kind="table not there",
                 what=f"the table cannot be compared with what was indexed ({error.strerror})",
                 file=str(table["path"]),
-                fix="Nothing, if screen or tables were moved: the screen keeps what it said.",
+                fix="Nothing, if screen or tables were moved: the screen holds their content.",
             )
             continue
         if not same:
             edited.append(str(table["path"]))
     if not edited:
         return
-    rows = list(check_edited(screen))
+    rows = list(check_edits(screen))
     for name in edited:
         yield Problem(
             severity="error" if rows else "warning",
             kind="table changed since indexing",
-            what="its SHA-256 is not that of the table that was indexed"
-            + ("" if rows else "; read again, it says the same of every site"),
+            what="its SHA-256 differs from that of the indexed table"
+            + ("" if rows else "; its content is the same for every site"),
             file=name,
             fix=FIX,
             count=1,

@@ -1,92 +1,95 @@
-"""Check labels: names changed by a spreadsheet, two spellings, another coding.
-
-Check controls: how many each plate has, where, and under which role.
-"""
+"""Check names of labels, and the number, position and role of controls."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from distangle.screen.checks.duplicates import place_of
+from distangle.screen.checks.duplicates import location_fields
 from distangle.screen.problems import Problem
 from distangle.screen.roles import NEGATIVE, Role, natural_sort_key, ordered_classes_sha256
 from distangle.screen.screen import WELL_COLUMNS, Screen
 
-MISSING = {"na", "n/a", "nan", "none", "null", "#n/a", "#ref!", "#value!", "-", "?"}
-_CHANGED = re.compile(
+MISSING_NAMES = {"na", "n/a", "nan", "none", "null", "#n/a", "#ref!", "#value!", "-", "?"}
+MIN_CONTROLS = 3  # negative controls per plate for standardization by the plate
+CONTROL_NAMES = {
+    *("dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", "neg_control", "negative_control"),
+    *("nt", "non-targeting", "scrambled", "sictrl"),
+}
+_SPREADSHEET_NAME = re.compile(
     r"[0-9](\.[0-9]+)?E[+-]?[0-9]+|[0-9]{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|(mar|sep|dec)-?[0-9]{1,2}",
     re.IGNORECASE,
 )
 
 
 def check_label_names(screen: Screen, like: Screen | None = None) -> list[Problem]:
-    """Find labels changed on the way, or coded unlike those of another screen.
+    """Find damaged or ambiguous names, and labels that differ from another screen.
 
     Args:
         screen: The screen.
-        like: One that it will be compared or trained together with; wells of the same name tell what became of a label.
+        like: A screen to compare or train with; wells of the same name show how labels correspond.
     """
-    found = [*_changed(screen), *_spellings(screen), *_two_codings(screen)]
-    return found if like is None else [*found, *_against(screen, like)]
+    problems = [*_damaged_names(screen), *_spelling_variants(screen), *_mixed_codings(screen)]
+    return problems if like is None else [*problems, *_compare_labels(screen, like)]
 
 
-def _first(screen: Screen, column: str, name: str) -> dict[str, str]:
+def _first_well(screen: Screen, column: str, name: str) -> dict[str, str]:
     row = screen.sites[screen.sites[column] == name].iloc[0]
-    return {place: str(row[place]) for place in WELL_COLUMNS}
+    return {column_name: str(row[column_name]) for column_name in WELL_COLUMNS}
 
 
-def _changed(screen: Screen) -> list[Problem]:
-    found = []
+def _damaged_names(screen: Screen) -> list[Problem]:
+    problems = []
     for column in ("experiment", "plate", "perturbation"):
         for name, n in Counter(screen.sites[column].astype(str)).items():
-            lost = name.strip().lower() in MISSING
-            if lost or _CHANGED.fullmatch(name.strip()):
-                what = "stands for a missing value" if lost else "is what a spreadsheet makes of another name"
-                found.append(
+            is_missing = name.strip().lower() in MISSING_NAMES
+            if is_missing or _SPREADSHEET_NAME.fullmatch(name.strip()):
+                what = "means a missing value" if is_missing else "is another name that a spreadsheet converted"
+                problems.append(
                     Problem(
                         severity="warning",
-                        kind="name of a missing value" if lost else "name changed by a spreadsheet",
+                        kind="name of a missing value" if is_missing else "name changed by a spreadsheet",
                         what=f"the {column} {name!r} usually {what}; {n} sites have it",
-                        **_first(screen, column, name),
-                        fix="If it is a true name, nothing; else correct the table, best as text, and index again.",
+                        **_first_well(screen, column, name),
+                        fix="Nothing, if the name is right; otherwise correct the table and index again.",
                         count=n,
                     )
                 )
-    return found
+    return problems
 
 
-def _spellings(screen: Screen) -> list[Problem]:
-    found = []
+def _spelling_variants(screen: Screen) -> list[Problem]:
+    problems = []
     for column in ("experiment", "plate", "perturbation", "cell_type"):
-        alike: dict[str, set[str]] = defaultdict(set)
+        names_by_key: dict[str, set[str]] = defaultdict(set)
         for name in set(screen.sites[column].astype(str)) - {""}:
-            alike[_plain(name)].add(name)
-        for names in alike.values():
+            names_by_key[_spelling_key(name)].add(name)
+        for names in names_by_key.values():
             if len(names) > 1:
-                said = sorted(names, key=natural_sort_key)
+                ordered = sorted(names, key=natural_sort_key)
                 counts = Counter(screen.sites[column].astype(str))
-                rare = min(said, key=lambda name: counts[name])
-                found.append(
+                listed = [f"{name!r} ({counts[name]} sites)" for name in ordered]
+                rare = min(ordered, key=lambda name: counts[name])
+                problems.append(
                     Problem(
                         severity="warning",
                         kind="names that differ by spelling",
-                        what=f"{column}: {' and '.join(f'{one!r} ({counts[one]} sites)' for one in said)} kept apart",
-                        **_first(screen, column, rare),
-                        fix="If they are one, write them alike in the table and index again.",
+                        what=f"{column}: {' and '.join(listed)} kept apart",
+                        **_first_well(screen, column, rare),
+                        fix="If they are one name, use one spelling in the table and index again.",
                         count=counts[rare],
                     )
                 )
-    return found
+    return problems
 
 
-def _plain(name: str) -> str:
-    parted = re.sub(r"(?<=\d)[\s_.-]+(?=\d)", "|", name)  # `1-11` is not `11-1`, nor 1.0 10
-    folded = re.sub(r"[\s_.-]+", "", parted).casefold()
-    # `0012` and `12`, not `a1` and `a01`: a plate's number loses its zeros in a spreadsheet.
+def _spelling_key(name: str) -> str:
+    separated = re.sub(r"(?<=\d)[\s_.-]+(?=\d)", "|", name)  # `1-11` is not `11-1`, and 1.0 is not 10
+    folded = re.sub(r"[\s_.-]+", "", separated).casefold()
+    # `0012` equals `12`, but `a1` is not `a01`: a spreadsheet drops the zeros of a plate number.
     return folded.lstrip("0") or "0" if folded.isdigit() else folded
 
 
-def _two_codings(screen: Screen) -> list[Problem]:
+def _mixed_codings(screen: Screen) -> list[Problem]:
     names = [name for name in screen.card.perturbations if name]
     numbers = [name for name in names if name.isdecimal()]
     if not (len(numbers) >= 3 and len(names) - len(numbers) >= 3):
@@ -97,29 +100,29 @@ def _two_codings(screen: Screen) -> list[Problem]:
             severity="warning",
             kind="labels of two codings",
             what=f"{len(numbers)} perturbations are numbers ({', '.join(numbers[:3])}, ...), "
-            f"{len(names) - len(numbers)} are names: tables of two versions put together?",
-            **_first(screen, "perturbation", rare[0]),
-            fix="Use tables of one version: a number and a name may be one perturbation.",
+            f"{len(names) - len(numbers)} are names: were tables of two versions combined?",
+            **_first_well(screen, "perturbation", rare[0]),
+            fix="Use tables of one version: a number and a name may be the same perturbation.",
             count=len(rare),
         )
     ]
 
 
-def _against(screen: Screen, like: Screen) -> list[Problem]:
-    ours, theirs = screen.card.perturbations, like.card.perturbations
-    if ordered_classes_sha256(ours) == ordered_classes_sha256(theirs):
+def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
+    names, other_names = screen.card.perturbations, like.card.perturbations
+    if ordered_classes_sha256(names) == ordered_classes_sha256(other_names):
         return []
-    shared = len(set(ours) & set(theirs))
-    what = f"{len(ours)} perturbations here, {len(theirs)} there, {shared} names in common"
-    pairs = _renamed(screen, like)
+    shared = len(set(names) & set(other_names))
+    what = f"{len(names)} perturbations here, {len(other_names)} there, {shared} names in common"
+    pairs = _label_pairs(screen, like)
     n_wells = sum(pairs.values())
     partners: dict[str, set[str]] = defaultdict(set)
-    for here, there in pairs:
-        partners[here].add(there)
-    one_to_one = sum(len(names) == 1 for names in partners.values())
-    changed = sum(n for (here, there), n in pairs.items() if here != there)
+    for label, other_label in pairs:
+        partners[label].add(other_label)
+    one_to_one = sum(len(others) == 1 for others in partners.values())
+    changed = sum(n for (label, other_label), n in pairs.items() if label != other_label)
     if changed:
-        example = next(f"{here!r} is {there!r} there" for here, there in pairs if here != there)
+        example = next(f"{label!r} is {other_label!r} there" for label, other_label in pairs if label != other_label)
         what += f"; of {n_wells} wells in both {changed} have another label ({example})"
         if one_to_one == len(partners):
             what += f": the same {len(partners)} perturbations in another coding"
@@ -129,32 +132,27 @@ def _against(screen: Screen, like: Screen) -> list[Problem]:
             kind="another coding of the labels" if changed else "another list of perturbations",
             what=what,
             fix="Index both from tables of one version; a network refuses a screen with another class list.",
-            count=changed or len(set(ours) ^ set(theirs)),
+            count=changed or len(set(names) ^ set(other_names)),
         )
     ]
 
 
-def _renamed(screen: Screen, like: Screen) -> Counter[tuple[str, str]]:
+def _label_pairs(screen: Screen, like: Screen) -> Counter[tuple[str, str]]:
     def labels(of: Screen) -> Iterable[tuple[tuple[str, ...], str]]:
         wells = of.sites.drop_duplicates(list(WELL_COLUMNS))
         keys = wells[list(WELL_COLUMNS)].astype(str).itertuples(index=False, name=None)
         return zip(keys, wells["perturbation"].tolist(), strict=True)
 
-    there = dict(labels(like))
-    return Counter((name, there[key]) for key, name in labels(screen) if name and there.get(key))
-
-
-FEW = 3  # negative controls below which a plate cannot be standardised by its own
-NAMES = {"dmso", "untreated", "empty", "mock", "vehicle", "negative", "negcon", "neg_control", "negative_control", "nt",
-         "non-targeting", "scrambled", "siCtrl".lower()}  # fmt: skip
+    other_labels = dict(labels(like))
+    return Counter((name, other_labels[key]) for key, name in labels(screen) if name and other_labels.get(key))
 
 
 def check_control_layout(screen: Screen) -> list[Problem]:
     """Find plates with few controls, controls in a wrong role, names in two roles."""
-    return [*_per_plate(screen), *_misnamed(screen), *_two_roles(screen)]
+    return [*_controls_per_plate(screen), *_controls_as_treatments(screen), *_two_roles(screen)]
 
 
-def _per_plate(screen: Screen) -> list[Problem]:
+def _controls_per_plate(screen: Screen) -> list[Problem]:
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
@@ -163,52 +161,52 @@ def _per_plate(screen: Screen) -> list[Problem]:
             Problem(
                 severity="warning",
                 kind="no negative control",
-                what="no well is a negative control or untreated: nothing to standardise, centre or align by",
+                what="no well is a negative control or untreated, to standardize, center or align plates",
                 fix="Name them when indexing: --negative-control DMSO.",
                 count=len(wells),
             )
         ]
     by = [wells["experiment"], wells["plate"]]
     n_negative, n_positive = negative.groupby(by, sort=False).sum(), positive.groupby(by, sort=False).sum()
-    found = []
+    problems = []
     for key, n in n_negative.items():
-        if n < FEW:
-            found.append(
+        if n < MIN_CONTROLS:
+            problems.append(
                 Problem(
                     severity="note" if n else "warning",
                     kind="few negative controls" if n else "no negative control",
-                    what=f"{n} negative control{'s' * (n != 1)} on the plate, {FEW} are the least to standardise by",
-                    **place_of(key),
-                    fix="Standardise by `experiment_controls` or `image`, not by `controls` of the plate.",
+                    what=f"{n} negative control{'s' * (n != 1)} on the plate, standardization needs {MIN_CONTROLS}",
+                    **location_fields(key),
+                    fix="Standardize by `experiment_controls` or `image`, not by `controls` of the plate.",
                 )
             )
     if (n_positive > 0).mean() > 0.5:
-        found += [
+        problems += [
             Problem(
                 severity="note",
                 kind="no positive control",
-                what="no positive control on the plate, as most plates have",
-                **place_of(key),
-                fix="Its predictions cannot be checked by known reagents.",
+                what="no positive control on the plate, unlike most plates",
+                **location_fields(key),
+                fix="Nothing; its predictions cannot be checked by known reagents.",
             )
             for key, n in n_positive.items()
             if n == 0
         ]
-    return found
+    return problems
 
 
-def _misnamed(screen: Screen) -> list[Problem]:
+def _controls_as_treatments(screen: Screen) -> list[Problem]:
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     treated = wells[wells["role"] == Role.TREATMENT.value]
-    found = []
+    problems = []
     for name, group in treated.groupby("perturbation", sort=True):
-        if str(name).strip().lower() in NAMES:
+        if str(name).strip().lower() in CONTROL_NAMES:
             first = group.iloc[0]
-            found.append(
+            problems.append(
                 Problem(
                     severity="warning",
                     kind="control called a treatment",
-                    what=f"{str(name)!r} sounds like a negative control, but {len(group)} of its wells are treatments",
+                    what=f"{str(name)!r} looks like a negative control, but {len(group)} of its wells are treatments",
                     experiment=str(first["experiment"]),
                     plate=str(first["plate"]),
                     well=str(first["well"]),
@@ -216,32 +214,32 @@ def _misnamed(screen: Screen) -> list[Problem]:
                     count=len(group),
                 )
             )
-    return found
+    return problems
 
 
 def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     counts = wells.groupby(["perturbation", "role"]).size()
-    for name, role, *place in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
+    for name, role, *location in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
         if name:
-            roles[name].setdefault(role, (str(place[0]), str(place[1]), str(place[2])))
-    found = []
-    for name, places in roles.items():
-        if len(places) > 1:
-            rare = min(places, key=lambda role: int(counts[name, role]))
-            experiment, plate, well = places[rare]
-            said = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(places))
-            found.append(
+            roles[name].setdefault(role, (str(location[0]), str(location[1]), str(location[2])))
+    problems = []
+    for name, locations in roles.items():
+        if len(locations) > 1:
+            rare = min(locations, key=lambda role: int(counts[name, role]))
+            experiment, plate, well = locations[rare]
+            listed = " and ".join(f"{counts[name, role]} x {role}" for role in sorted(locations))
+            problems.append(
                 Problem(
                     severity="error",
                     kind="perturbation in two roles",
-                    what=f"{name!r} is {said}: a control is mislabelled, or two things have one name",
+                    what=f"{name!r} is {listed}: a control is mislabeled, or two perturbations have one name",
                     experiment=experiment,
                     plate=plate,
                     well=well,
-                    fix="Correct the role of the rarer ones, or give them a name of their own, and index again.",
+                    fix="Correct the role of the rarer wells, or give them another name, and index again.",
                     count=int(counts[name, rare]),
                 )
             )
-    return found
+    return problems

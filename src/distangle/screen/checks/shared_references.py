@@ -10,50 +10,52 @@ from distangle.screen.problems import Problem
 from distangle.screen.roles import NEGATIVE
 from distangle.screen.screen import WELL_COLUMNS, Screen
 
-FEW = 2  # control wells, below which a side's own correction rests on nearly nothing
+MIN_CONTROLS = 2  # control wells per side for a correction by controls
 
 
 def shared_references(screen: Screen, folds: Folds) -> Iterator[Problem]:
     """Find experiments whose wells are on both sides, and sides with few controls.
 
-    What is subtracted from held-out sites must not rest on wells whose estimate the training sites use too: its
-    sampling error would stand on both sides, name the experiment, and with it the labels that only this one has.
+    Training and held-out sites must not be corrected by the same wells: the shared sampling error would identify the
+    experiment, and with it the labels that only this experiment has.
 
     Args:
         screen: The screen.
-        folds: Its division.
+        folds: Its folds.
     """
     fold = folds.of(screen)
     experiment = screen.sites["experiment"].astype(str).to_numpy(dtype=object)
     control = screen.sites["role"].isin(NEGATIVE).to_numpy()
     well = group_codes(screen.sites, list(WELL_COLUMNS))
-    divided, few = [], []
+    split_experiments, few_controls = [], []
     for name in dict.fromkeys(experiment.tolist()):
-        here = experiment == name
-        if not all((here & (fold == side)).any() for side in (TRAIN, HELD_OUT)):
+        is_here = experiment == name
+        if not all((is_here & (fold == side)).any() for side in (TRAIN, HELD_OUT)):
             continue
-        n = {side: len(np.unique(well[here & control & (fold == side)])) for side in (TRAIN, HELD_OUT)}
-        divided.append(f"{name} ({n[TRAIN]} and {n[HELD_OUT]})")
-        few += [f"{name} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < FEW]
-    if divided:
+        n = {side: len(np.unique(well[is_here & control & (fold == side)])) for side in (TRAIN, HELD_OUT)}
+        split_experiments.append(f"{name} ({n[TRAIN]} and {n[HELD_OUT]})")
+        few_controls += [
+            f"{name} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < MIN_CONTROLS
+        ]
+    if split_experiments:
         yield Problem(
             severity="note",
             kind="references of each side its own",
-            what=f"{len(divided)} experiments have wells on both sides (control wells for training and held out): "
-            f"{_listed(divided)}",
-            fix="Nothing: what is estimated from wells (means, spreads, corrections, norms) is estimated on each side "
-            "by itself.",
-            count=len(divided),
+            what=f"{len(split_experiments)} experiments have wells on both sides "
+            f"(control wells for training and held out): {_format_list(split_experiments)}",
+            fix="Nothing: statistics of wells (means, standard deviations, corrections, norms) are estimated on each "
+            "side separately.",
+            count=len(split_experiments),
         )
-    if few:
+    if few_controls:
         yield Problem(
             severity="note",
             kind="few controls on a side",
-            what=f"fewer than {FEW} control wells: {_listed(few)}",
-            fix="A correction by controls fades to none there; `correction.wells=all` rests on all wells of the group.",
-            count=len(few),
+            what=f"fewer than {MIN_CONTROLS} control wells: {_format_list(few_controls)}",
+            fix="There, a correction by controls shrinks to none; `correction.wells=all` uses all wells of the group.",
+            count=len(few_controls),
         )
 
 
-def _listed(names: list[str]) -> str:
+def _format_list(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,1 +1,1 @@
-"""Folds: which sites train, validate or are held out, and what leaks between them."""
+"""Folds: training and held-out sites, and what leaks between them."""

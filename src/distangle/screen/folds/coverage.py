@@ -1,4 +1,4 @@
-"""Check that folds can teach and test a target, and that a well has one label."""
+"""Count the classes and labels of a target in the folds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,20 @@ from distangle.screen.folds.folds import HELD_OUT, TRAIN, Folds, fold_columns
 from distangle.screen.roles import ordered_classes
 from distangle.screen.screen import Screen
 
+_LABEL_COLUMN = "label of the site"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCoverage:
-    """Which classes the folds can teach and test.
+    """Classes of a target in the training and the held-out fold.
 
     Attributes:
-        label: The column that is to be predicted.
+        label: The column to predict.
         classes: The known classes of both folds, in natural order.
         n_train: Training sites of each class.
         n_held_out: Held-out sites of each class.
-        never_trained: Classes that only held-out sites have: they cannot be predicted, and are not scored.
-        never_held_out: Classes that are trained and not tested.
+        never_trained: Classes without training sites: they cannot be predicted, and are not scored.
+        never_held_out: Classes without held-out sites.
         n_unknown_train: Training sites without a label.
         n_unknown_held_out: Held-out sites without a label.
     """
@@ -37,34 +39,38 @@ class ClassCoverage:
     n_unknown_train: int
     n_unknown_held_out: int
 
-    def blanks(self) -> Iterator[str]:
-        """Say how many sites have no label, and what to do; nothing where all have one."""
+    def missing_label_notes(self) -> Iterator[str]:
+        """Yield a sentence on sites without a label, if there are any."""
         counts = (
             ("training", self.n_unknown_train, self.n_train),
             ("held-out", self.n_unknown_held_out, self.n_held_out),
         )
-        said = [f"{unknown} of {unknown + sum(known)} {side} sites" for side, unknown, known in counts if unknown]
-        if said:
+        parts = [
+            f"{n_unknown} of {n_unknown + sum(n_per_class)} {side} sites"
+            for side, n_unknown, n_per_class in counts
+            if n_unknown
+        ]
+        if parts:
             yield (
-                f"{' and '.join(said)} have no label in column {self.label!r}: no label is learnt from them, and "
-                "they are not scored. To use them, fill the column in in the table and index again."
+                f"{' and '.join(parts)} have no label in column {self.label!r}: they are neither "
+                "trained on nor scored. To use them, fill in the column in the table and index again."
             )
 
 
 def target_columns(screen: Screen) -> list[str]:
-    """Return the columns that can be learnt: perturbation, cell type, extra columns."""
+    """Return the possible targets: perturbation, cell type and extra columns."""
     return ["perturbation", "cell_type", *screen.card.extra_columns]
 
 
 def check_target(screen: Screen, label: str) -> None:
-    """Refuse a label that is no column of the screen.
+    """Refuse a target that is not a column of the screen.
 
     Args:
         screen: The screen.
-        label: The column to predict, as somebody typed it.
+        label: The column to predict, as typed.
 
     Raises:
-        FoldError: No such column; names the nearest one.
+        FoldError: No such column; the message suggests the most similar one.
     """
     if label not in fold_columns(screen):
         raise FoldError(f"No column {label!r} to predict. {did_you_mean(label, target_columns(screen))}")
@@ -72,39 +78,39 @@ def check_target(screen: Screen, label: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class WellLabels:
-    """How many wells have one label.
+    """Numbers of wells with one label or several.
 
     Attributes:
-        labelled: Wells with at least one labelled site.
-        several: Of these, wells whose sites hold several labels.
-        partial: Of these, wells of one label that some of their sites lack.
+        n_labeled: Wells with at least one labeled site.
+        n_ambiguous: Labeled wells with several labels.
+        n_partial: Labeled wells with one label that some sites lack.
     """
 
-    labelled: int
-    several: int
-    partial: int
+    n_labeled: int
+    n_ambiguous: int
+    n_partial: int
 
     @property
     def single(self) -> bool:
-        """Whether every labelled well has one label, at all of its sites."""
-        return not (self.several or self.partial)
+        """Whether every labeled well has one label at all of its sites."""
+        return not (self.n_ambiguous or self.n_partial)
 
 
 def count_well_labels(wells: pd.DataFrame, labels: Sequence[str] | np.ndarray) -> WellLabels:
     """Count the wells whose sites share a label.
 
     Args:
-        wells: What names the well of each site, such as the columns `experiment`, `plate` and `well`.
-        labels: Of each site; "" for none.
+        wells: Columns that identify the well of each site, such as `experiment`, `plate` and `well`.
+        labels: Label of each site; "" for none.
     """
     names = np.asarray(labels, dtype=object).astype(str)
-    pairs = wells.assign(**{_LABEL: names}).drop_duplicates()
-    groups = pairs[_LABEL].ne("").groupby([pairs[name] for name in wells.columns], sort=False)
+    pairs = wells.assign(**{_LABEL_COLUMN: names}).drop_duplicates()
+    groups = pairs[_LABEL_COLUMN].ne("").groupby([pairs[name] for name in wells.columns], sort=False)
     n_known, n_all = groups.sum().to_numpy(), groups.size().to_numpy()
     return WellLabels(
-        labelled=int((n_known > 0).sum()),
-        several=int((n_known > 1).sum()),
-        partial=int(((n_known == 1) & (n_all > 1)).sum()),
+        n_labeled=int((n_known > 0).sum()),
+        n_ambiguous=int((n_known > 1).sum()),
+        n_partial=int(((n_known == 1) & (n_all > 1)).sum()),
     )
 
 
@@ -113,11 +119,11 @@ def class_coverage(screen: Screen, folds: Folds, label: str = "perturbation") ->
 
     Args:
         screen: The screen that the folds divide.
-        folds: Training and held-out; what is unlabelled or aside is not counted.
+        folds: The folds; sites that are unlabeled or excluded are not counted.
         label: The column to predict; "" in it is an unknown label.
 
     Raises:
-        FoldError: No such column, fewer than two classes to train, or no label on both sides.
+        FoldError: No such column, fewer than two training classes, or no label on both sides.
     """
     check_target(screen, label)
     labels = screen.sites[label].astype(str).tolist()
@@ -127,14 +133,14 @@ def class_coverage(screen: Screen, folds: Folds, label: str = "perturbation") ->
     unknown = {fold: count.pop("", 0) for fold, count in counts.items()}
     trained = ordered_classes(counts[TRAIN])
     if len(trained) < 2:
-        there = f"only {trained[0]!r}" if trained else f"no known {label}"
+        trained_classes = f"only {trained[0]!r}" if trained else f"no known {label}"
         raise FoldError(
-            f"The training fold of {folds.description} has {there} in column {label!r} "
-            f"({unknown[TRAIN]} sites without a label): two classes are the least. "
+            f"The training fold of {folds.description} has {trained_classes} in column {label!r} "
+            f"({unknown[TRAIN]} sites without a label): expected at least two classes. "
             "Hold out less, or predict another column."
         )
     if counts[HELD_OUT] and not counts[TRAIN].keys() & counts[HELD_OUT].keys():
-        raise _nothing_shared(screen, folds, label, counts)
+        raise _no_shared_label(screen, folds, label, counts)
     classes = ordered_classes([*counts[TRAIN], *counts[HELD_OUT]])
     return ClassCoverage(
         label=label,
@@ -148,25 +154,22 @@ def class_coverage(screen: Screen, folds: Folds, label: str = "perturbation") ->
     )
 
 
-def _nothing_shared(screen: Screen, folds: Folds, label: str, counts: dict[str, Counter[str]]) -> FoldError:
-    """Say that no label can be tested, and which columns have labels that can."""
-    in_all = counts[TRAIN] + counts[HELD_OUT]
-    once = "; each is there once, as the name of a row is" if set(in_all.values()) == {1} else ""
+def _no_shared_label(screen: Screen, folds: Folds, label: str, counts: dict[str, Counter[str]]) -> FoldError:
+    """Return the error that no label can be tested, with suitable columns."""
+    all_counts = counts[TRAIN] + counts[HELD_OUT]
+    once_note = "; each occurs once, like the name of a row" if set(all_counts.values()) == {1} else ""
     fold = folds.of(screen)
     others = []
     for column in target_columns(screen):
         values = screen.sites[column].astype(str) if column in screen.sites.columns else pd.Series(dtype=str)
         sides = [set(values[fold == name]) - {""} for name in (TRAIN, HELD_OUT)] if len(values) else [set(), set()]
-        # As many labels as sites are names of rows, though one may be there twice.
+        # A column with almost as many values as sites holds names of rows.
         if column != label and len(sides[0]) > 1 and sides[0] & sides[1] and values.nunique() <= len(values) / 2:
             others.append(column)
-    advice = f"Learn another column (`--target {others[0]}`" if others else "Learn another column"
+    advice = f"Predict another column (`--target {others[0]}`" if others else "Predict another column"
     advice += f"; or {', '.join(others[1:4])})" if len(others) > 1 else ")" if others else ""
     return FoldError(
         f"No label of column {label!r} is on both sides of {folds.description}: {len(counts[TRAIN])} labels are for "
-        f"training and {len(counts[HELD_OUT])} others held out{once}. None could be scored. {advice}, or hold out "
+        f"training and {len(counts[HELD_OUT])} others held out{once_note}. None could be scored. {advice}, or hold out "
         "groups whose labels are trained on elsewhere."
     )
-
-
-_LABEL = "label of the site"

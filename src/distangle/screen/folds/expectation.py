@@ -1,28 +1,28 @@
-"""What new data will be: plates of known experiments, or new experiments."""
+"""Infer whether new data are plates of known experiments or new experiments."""
 
 from typing import Literal
 
 from distangle.screen.screen import Screen
 
 Expected = Literal["plates", "experiments"]
-SEVERAL = 0.9  # share of the labels that have wells in two experiments, from which experiments can be held out
+MIN_REPLICATED = 0.9  # share of labels with wells in two experiments above which experiments can be held out
 
 
 def expected_groups(screen: Screen, expect: str, *, label: str = "perturbation") -> tuple[Expected, str]:
-    """Return what new data are expected to be, and why, in words.
+    """Return which groups new data are expected to be, and the reason.
 
     Args:
-        screen: The labelled screen.
+        screen: The labeled screen.
         expect: `plates`, `experiments`, or `auto`: experiments where nine in ten labels have wells in two of them,
-            since a label of one experiment cannot be held out with it; else plates.
-        label: The column that is predicted.
+            because a label of a single experiment cannot be held out; else plates.
+        label: The column to predict.
     """
     if expect in ("plates", "experiments"):
-        return ("plates" if expect == "plates" else "experiments"), "as was asked for"
-    known = screen.sites[screen.sites[label].astype(str) != ""]
-    n_experiments = known.groupby(known[label].astype(str))["experiment"].nunique()
-    several = int((n_experiments > 1).sum())
-    words = f"{several} of {len(n_experiments)} labels of {label!r} have wells in several experiments"
-    if len(n_experiments) and several >= SEVERAL * len(n_experiments):
-        return "experiments", words
-    return "plates", words
+        return ("plates" if expect == "plates" else "experiments"), "as requested"
+    labeled = screen.sites[screen.sites[label].astype(str) != ""]
+    n_experiments = labeled.groupby(labeled[label].astype(str))["experiment"].nunique()
+    n_replicated = int((n_experiments > 1).sum())
+    reason = f"{n_replicated} of {len(n_experiments)} labels of {label!r} have wells in several experiments"
+    if len(n_experiments) and n_replicated >= MIN_REPLICATED * len(n_experiments):
+        return "experiments", reason
+    return "plates", reason

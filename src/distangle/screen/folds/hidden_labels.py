@@ -1,4 +1,4 @@
-"""A third fold: sites whose labels training does not see."""
+"""Hide labels: a third fold of sites whose labels training does not see."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,74 +12,74 @@ from distangle.screen.screen import Screen
 
 
 def hide_labels(screen: Screen, folds: Folds, *, column: str = "experiment", values: Sequence[str]) -> Folds:
-    """Move sites by their `column` from the training to the unlabelled fold.
+    """Move sites by their `column` from the training to the unlabeled fold.
 
-    Their labels are then never trained on. Their images may be, under pseudo labels; labels that are known all
-    the same tell how precise those were. The reported fold stays apart from both.
+    Their labels are not used in training, but their images may be used with pseudo labels. If the hidden labels are
+    known, they measure the precision of the pseudo labels. The held-out fold is separate from both.
 
     Args:
-        screen: The screen that the folds divide.
-        folds: Training and held out.
+        screen: The screen of the folds.
+        folds: The folds.
         column: `experiment`, `plate`, or another column of the table.
-        values: Which of its values.
+        values: Values of the column.
 
     Raises:
-        FoldError: No such column or value, a site that is held out, or none left to train on.
+        FoldError: No such column or value, a held-out site among them, or no training site left.
     """
-    groups, wanted = match_values(screen, column, values, to="hide labels")
+    groups, requested = match_values(screen, column, values, to="hide labels")
     fold = pd.Series(folds.of(screen), dtype="str")
-    chosen = groups.isin(wanted).to_numpy()
-    refuse_reported(screen, folds, chosen.nonzero()[0].tolist())
-    if not (fold[~chosen] == TRAIN).any():
+    is_hidden = groups.isin(requested).to_numpy()
+    refuse_reported(screen, folds, is_hidden.nonzero()[0].tolist())
+    if not (fold[~is_hidden] == TRAIN).any():
         raise FoldError(
-            f"With the labels of {column}={','.join(wanted)} hidden nothing is left to train on. Hide fewer."
+            f"With the labels of {column}={','.join(requested)} hidden, no training site is left. Hide fewer labels."
         )
     table = folds.table.copy()
-    keys = list(screen.sites.loc[chosen, list(table.columns[:-1])].itertuples(index=False, name=None))
-    hidden = pd.MultiIndex.from_frame(table[list(table.columns[:-1])]).isin(keys)
-    table["fold"] = pd.Series(table["fold"].mask(hidden, UNLABELLED), dtype="str")
-    said = "; ".join(word for word in (folds.unlabelled, f"{column}={','.join(wanted)}") if word)
-    return dataclasses.replace(folds, table=table, unlabelled=said)
+    keys = list(screen.sites.loc[is_hidden, list(table.columns[:-1])].itertuples(index=False, name=None))
+    is_hidden_row = pd.MultiIndex.from_frame(table[list(table.columns[:-1])]).isin(keys)
+    table["fold"] = pd.Series(table["fold"].mask(is_hidden_row, UNLABELLED), dtype="str")
+    description = "; ".join(part for part in (folds.unlabelled, f"{column}={','.join(requested)}") if part)
+    return dataclasses.replace(folds, table=table, unlabelled=description)
 
 
 def hide_labels_by(screen: Screen, folds: Folds, by: str) -> Folds:
-    """Hide labels as a command line asks.
+    """Hide labels by a command-line option.
 
     Args:
-        screen: The screen that the folds divide.
-        folds: Training and held out.
+        screen: The screen of the folds.
+        folds: The folds.
         by: Such as `experiment=HUVEC-02,RPE-01` or `split=test`.
 
     Raises:
-        FoldError: As in `hide_labels`, or `by` is no such pair.
+        FoldError: As in `hide_labels`, or `by` has another form.
     """
     column, separator, values = by.partition("=")
     if not separator:
         raise FoldError(
             f"Cannot hide the labels of {by!r}. Expected COLUMN=VALUE,VALUE such as experiment=HUVEC-02,RPE-01."
         )
-    named = [value.strip() for value in values.split(",") if value.strip()]
-    return hide_labels(screen, folds, column=column.strip(), values=named)
+    requested = [value.strip() for value in values.split(",") if value.strip()]
+    return hide_labels(screen, folds, column=column.strip(), values=requested)
 
 
 def refuse_reported(screen: Screen, folds: Folds, rows: Sequence[int]) -> None:
-    """Refuse pseudo labels for sites of the fold whose score is reported.
+    """Refuse pseudo labels for held-out sites.
 
     Args:
         screen: The screen.
-        folds: What is held out.
-        rows: Sites that are to get a pseudo label, positions in the screen.
+        folds: The folds.
+        rows: Sites to pseudo-label, as positions in the screen.
 
     Raises:
-        FoldError: One of them is held out; names how many and which experiments.
+        FoldError: A site is held out; the message lists the experiments.
     """
     fold = folds.of(screen)
-    reported = [row for row in rows if fold[row] == HELD_OUT]
-    if not reported:
+    held_out = [row for row in rows if fold[row] == HELD_OUT]
+    if not held_out:
         return
-    experiments = sorted(set(screen.sites["experiment"].iloc[reported]), key=natural_sort_key)
+    experiments = sorted(set(screen.sites["experiment"].iloc[held_out]), key=natural_sort_key)
     raise FoldError(
-        f"{len(reported)} sites of {', '.join(experiments)} are held out ({folds.description}) and would get pseudo "
-        f"labels: a score on them would be too good, and no longer one of unseen plates. Hold out other "
-        f"experiments than those whose labels are hidden: a second, untouched fold."
+        f"{len(held_out)} sites of {', '.join(experiments)} are held out ({folds.description}) and would get pseudo "
+        f"labels: their score would be inflated, and not of unseen plates. Hold out other experiments than those "
+        f"with hidden labels."
     )

@@ -1,4 +1,4 @@
-"""The RxRx1 split of WILDS: sites of known against unseen experiments."""
+"""Make the RxRx1 folds of WILDS."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,14 +13,14 @@ Part = Literal["val", "test", "id_test"]
 PARTS: tuple[Part, ...] = ("val", "test", "id_test")
 VALIDATION = ("HEPG2-08", "HUVEC-17", "RPE-08", "U2OS-04")
 SIZES: Mapping[str, int] = {"train": 40_612, "val": 9_854, "test": 34_432, "id_test": 40_612}
-"""Sites of each part, of the tables of 2019."""
+"""Number of sites of each part, from the tables of 2019."""
 
 
 def wilds_parts(screen: Screen) -> list[str]:
     """Return the part of each site: `train`, `val`, `test` or `id_test`.
 
-    Site 1 of every well of the experiments for training is trained on, site 2 is `id_test`; four experiments, the
-    first one of each cell type in the test part, are `val`, the other fourteen `test`.
+    Site 1 of the wells of training experiments is `train`, site 2 is `id_test`; four experiments, the first of each
+    cell type in the test part, are `val`, and the other fourteen are `test`.
 
     Source: WILDS (arXiv:2012.07421), RxRx1
 
@@ -31,8 +31,8 @@ def wilds_parts(screen: Screen) -> list[str]:
     has = {(split, int(site)) for split, site in zip(sites["split"], sites["site"], strict=True)}
     if not {("train", 1), ("train", 2), ("test", 1)} <= has or not set(VALIDATION) & set(sites["experiment"]):
         raise FoldError(
-            "The division of WILDS is of RxRx1 with two sites a well, and this screen has not its splits, sites 1 "
-            f"and 2, and experiments ({', '.join(VALIDATION)}). Use --folds or --hold-out."
+            "The folds of WILDS need RxRx1 with two sites per well, but this screen lacks its splits, sites 1 "
+            f"and 2, or experiments ({', '.join(VALIDATION)}). Use --folds or --hold-out."
         )
     parts = []
     for split, experiment, site in zip(sites["split"], sites["experiment"], sites["site"], strict=True):
@@ -43,45 +43,47 @@ def wilds_parts(screen: Screen) -> list[str]:
     return parts
 
 
-def unlike_published(screen: Screen, folds: Folds) -> str:
+def size_differences(screen: Screen, folds: Folds) -> str:
     """Report parts of a WILDS split that differ in size from the published ones.
 
     Args:
-        screen: That was divided.
+        screen: The screen of the folds.
         folds: From `by_wilds`.
     """
     fold = folds.of(screen)
     part = folds.description.removeprefix("wilds=")
-    found = {"train": int((fold == TRAIN).sum()), part: int((fold == HELD_OUT).sum())}
-    other = [f"{n:,} sites of {name} (published: {SIZES[name]:,})" for name, n in found.items() if n != SIZES.get(name)]
+    counts = {"train": int((fold == TRAIN).sum()), part: int((fold == HELD_OUT).sum())}
+    other = [
+        f"{n:,} sites of {name} (published: {SIZES[name]:,})" for name, n in counts.items() if n != SIZES.get(name)
+    ]
     return f"here are {' and '.join(other)}" if other else ""
 
 
-def part_named(word: str) -> Part:
-    """Return a part by its name.
+def parse_part(name: str) -> Part:
+    """Return the part with a name.
 
     Raises:
-        FoldError: There is none, or it is not one to hold out.
+        FoldError: Unknown part, or a part that cannot be held out.
     """
     for part in PARTS:
-        if word == part:
+        if name == part:
             return part
-    raise FoldError(f"WILDS has no part {word!r} to hold out: expected val, test or id_test.")
+    raise FoldError(f"WILDS has no part {name!r} to hold out: expected val, test or id_test.")
 
 
 def by_wilds(screen: Screen, *, part: Part = "test", force: bool = False) -> Folds:
-    """Train and hold out as WILDS does; leave its other parts aside.
+    """Train and hold out as in WILDS; exclude its other parts.
 
     Args:
-        screen: RxRx1, both sites of its wells.
-        part: `val` and `test` are experiments never seen; `id_test` is the other site of the very wells that are
-            trained on, which is refused unless `force`.
+        screen: RxRx1 with both sites of its wells.
+        part: `val` and `test` are unseen experiments; `id_test` is the other site of the training wells, which is
+            refused unless `force`.
         force: As in `hold_out`.
 
     Raises:
-        FoldError: Not this screen, or something on both sides.
+        FoldError: Another screen, or an overlap of both sides.
     """
     parts = wilds_parts(screen)
-    named = np.array(parts, dtype=object)
-    held, aside = named == part, (named != part) & (named != "train")
-    return build_folds(screen, held, f"wilds={part}", force=force, aside=aside)
+    part_of_site = np.array(parts, dtype=object)
+    is_held_out, is_excluded = part_of_site == part, (part_of_site != part) & (part_of_site != "train")
+    return build_folds(screen, is_held_out, f"wilds={part}", force=force, is_excluded=is_excluded)

@@ -1,1 +1,1 @@
-"""Indexing of a source folder: site records, validation, well positions and file checks."""
+"""Indexing of a source folder: records, validation, wells and file checks."""

@@ -193,33 +193,33 @@ def _sites_table(
     entries = [entries[k] for k in order]
     files = [files[k] for k in order]
     columns: dict[str, pd.Series] = {
-        "experiment": _text(e.experiment for e in entries),
-        "plate": _text(e.plate for e in entries),
-        "well": _text(e.well for e in entries),
-        "row": _whole(positions[k][0] for k in order),
-        "column": _whole(positions[k][1] for k in order),
-        "site": _whole(e.site for e in entries),
-        "cell_type": _text(e.cell_type for e in entries),
-        "perturbation": _text(e.perturbation for e in entries),
-        "role": _text(e.role.value for e in entries),
-        "split": _text(e.split for e in entries),
+        "experiment": _text_series(e.experiment for e in entries),
+        "plate": _text_series(e.plate for e in entries),
+        "well": _text_series(e.well for e in entries),
+        "row": _integer_series(positions[k][0] for k in order),
+        "column": _integer_series(positions[k][1] for k in order),
+        "site": _integer_series(e.site for e in entries),
+        "cell_type": _text_series(e.cell_type for e in entries),
+        "perturbation": _text_series(e.perturbation for e in entries),
+        "role": _text_series(e.role.value for e in entries),
+        "split": _text_series(e.split for e in entries),
     }
     for k, (path, page) in enumerate(zip(*[iter(path_columns(n_channels))] * 2, strict=True)):
-        columns[path] = _text(e.paths[k] if e.paths else "" for e in entries)
-        columns[page] = _whole(e.pages[k] if e.pages else -1 for e in entries)
-    columns["size"] = _whole(file.size for file in files)
+        columns[path] = _text_series(e.paths[k] if e.paths else "" for e in entries)
+        columns[page] = _integer_series(e.pages[k] if e.pages else -1 for e in entries)
+    columns["size"] = _integer_series(file.size for file in files)
     columns["mtime"] = pd.Series([file.mtime for file in files], dtype="float64")
-    columns["sha256"] = _text(file.sha256 for file in files)
+    columns["sha256"] = _text_series(file.sha256 for file in files)
     for k, name in enumerate(result.extra_columns):
-        columns[name] = _text(e.extra[k] for e in entries)
+        columns[name] = _text_series(e.extra[k] for e in entries)
     return pd.DataFrame(columns)
 
 
-def _text(values: Iterable[str]) -> pd.Series:
+def _text_series(values: Iterable[str]) -> pd.Series:
     return pd.Series(list(values), dtype="str")
 
 
-def _whole(values: Iterable[int]) -> pd.Series:
+def _integer_series(values: Iterable[int]) -> pd.Series:
     return pd.Series(list(values), dtype="int64")
 
 

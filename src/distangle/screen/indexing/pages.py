@@ -239,9 +239,9 @@ def frame_page(header: ImageHeader, frame: int, series: int) -> PageChoice:
 def position_of_page(header: ImageHeader, page: int) -> tuple[int, PlanePosition] | None:
     """Return series and position of a page; None without metadata."""
     for number, series in enumerate(header.stack.series if header.stack else ()):
-        for place, other in series.page_of.items():
+        for position, other in series.page_of.items():
             if other == page:
-                return (number, place) if series.sizes[0] > 1 else None
+                return (number, position) if series.sizes[0] > 1 else None
     return None
 
 
@@ -251,16 +251,16 @@ def _pages_from_metadata(series: Series, names: Sequence[str], header: ImageHead
     page_of = series.page_of
     if n_planes * n_times == 1:
         channels = sorted(page_of)
-        file_names = [series.names[place[0]] if place[0] < len(series.names) else "" for place in channels]
+        file_names = [series.names[position[0]] if position[0] < len(series.names) else "" for position in channels]
         matches = [_unique_match(name, file_names) for name in names]
         if None not in matches:
             return PageChoice(pages=tuple(page_of[channels[k]] for k in matches if k is not None))
-        if any(k is not None and (k != at or n != n_channels) for at, k in enumerate(matches)):
+        if any(k is not None and (k != index or n != n_channels) for index, k in enumerate(matches)):
             listed = ",".join(file_names)
             fix = f"Use the channel names of the file, --channels {listed}, or a subset of them."
             return _no_page(f"channels {listed} by its metadata", f"{', '.join(names)}", fix)
         if n == n_channels:
-            return PageChoice(pages=tuple(page_of[place] for place in channels))
+            return PageChoice(pages=tuple(page_of[position] for position in channels))
         name_list = f" ({', '.join(name or '-' for name in file_names)})" if any(file_names) else ""
         fix = f"Name all {n_channels} in --channels, or a subset by the names in the file."
         return _no_page(f"{_describe_pages(header)}{name_list}", f"{n} channel{'s' * (n > 1)}, as in --channels", fix)

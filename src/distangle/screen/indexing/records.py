@@ -1,4 +1,4 @@
-"""Types that readers and the index share: site records, options and reader results."""
+"""Types shared by readers and index: site records, options, reader results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,7 +5,7 @@ from distangle.errors import ScreenError, WellBaseError, did_you_mean
 from distangle.screen.indexing.records import IndexOptions, Reader, ReaderResult
 from distangle.screen.readers import cellpainting, folder, ome_zarr, rxrx, table
 from distangle.screen.readers.instruments.tables import compare_with_records
-from distangle.screen.reserved_columns import rename_columns, renaming
+from distangle.screen.reserved_columns import rename_columns, reserved_name_problems
 
 LAYOUTS: dict[str, Reader] = {
     layout.name: layout
@@ -55,13 +55,13 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
         advice = looks_like(request.source, exclude=name)
         if not advice:
             raise
-        raise ScreenError(f"{error} {advice}") from error
-    is_from_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in result.provenance
-    if is_from_rows and not request.tables_only:
-        compare_with_records(result)
-    result.problems += renaming(result.extra_columns, table=result.tables[0].name if result.tables else "")
-    result.extra_columns = rename_columns(result.extra_columns)
-    return result
+        raise ScreenError(f"{error} {others}") from error
+    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.provenance
+    if of_rows and not request.tables_only:
+        compare_with_records(found)
+    found.problems += reserved_name_problems(found.extra_columns, table=found.tables[0].name if found.tables else "")
+    found.extra_columns = rename_columns(found.extra_columns)
+    return found
 
 
 def layout_named(name: str) -> Reader:

@@ -15,19 +15,19 @@ _NAME = re.compile(f".+{ENDING}", re.IGNORECASE | re.DOTALL)
 
 
 def is_table(name: str) -> bool:
-    """Whether a file is a table, by its name."""
+    """Return whether a file is a table by its name."""
     return _NAME.fullmatch(name) is not None
 
 
 def read_table(path: AnyPath, *, missing: Collection[str] = ()) -> SourceTable:
-    """Read a table: Parquet by its name, else text with a guessed delimiter.
+    """Read a table: Parquet by its name, else text with a detected delimiter.
 
     Args:
         path: The table.
-        missing: Words of cells that stand for a missing value: these are empty then, which is remarked on.
+        missing: Cells that mean a missing value: they are cleared, with a warning.
 
     Raises:
-        ScreenError: It cannot be read, is no table, or its header is not usable.
+        ScreenError: The file is unreadable or not a table, or its header is invalid.
     """
     table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path)
     return clean(table, missing=missing)

@@ -1,4 +1,4 @@
-"""Clean cells: normalise names, and recognise missing values."""
+"""Clean table cells: normalize names and recognize missing values."""
 
 import dataclasses
 import re
@@ -13,58 +13,59 @@ MISSING = (
     *("nan", "-nan", "NA", "N/A", "n.a.", "<NA>", "#NA", "#N/A", "#N/A N/A", "NaT", "None", "null", "(null)", "NULL"),
     *("-", "--", "\u2013", "\u2014", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"),
 )
-"""What pandas, R, Excel and databases write where nothing is known."""
+"""Missing values as written by pandas, R, Excel and databases."""
 
-_NAMES = frozenset({"Na"})  # sodium, which no program writes for a missing value
-_OF_FILES = re.compile(r"(Image_)?(FileName|PathName|URL)_.+", re.IGNORECASE | re.DOTALL)
-_FILE = re.compile(r".*\.(tiff?|png|zarr|jp2|jpe?g|bmp)", re.IGNORECASE | re.DOTALL)
-_LISTED = 5
+_EXCEPTIONS = frozenset({"Na"})  # sodium, which no program writes for a missing value
+_FILE_COLUMN = re.compile(r"(Image_)?(FileName|PathName|URL)_.+", re.IGNORECASE | re.DOTALL)
+_FILE_NAME = re.compile(r".*\.(tiff?|png|zarr|jp2|jpe?g|bmp)", re.IGNORECASE | re.DOTALL)
+_MAX_LISTED = 5
+_MAX_LENGTH = 1 + max(map(len, MISSING)) + 20  # longer cells are not compared
 
 
 def clean(table: SourceTable, *, missing: Collection[str] = ()) -> SourceTable:
-    """Normalise names and empty missing values; report both.
+    """Normalize names and clear missing values; report both.
 
-    Names of files stay as they are written.
+    File names are not changed.
 
     Args:
-        table: As it was read.
-        missing: Words that stand for a missing value; case does not matter.
+        table: The table as read.
+        missing: Values that mean a missing value; case is ignored.
     """
-    words = frozenset(word.strip().casefold() for word in missing)
+    missing_values = frozenset(value.strip().casefold() for value in missing)
     blanked: dict[str, Counter[str]] = defaultdict(Counter)
     changed: set[str] = set()
     columns = tuple(normalize_name(name) for name in table.columns)
-    of_files = [_OF_FILES.fullmatch(name) is not None for name in columns]
+    is_file_column = [_FILE_COLUMN.fullmatch(name) is not None for name in columns]
     rows = tuple(
         tuple(
-            _cell(cell, name, words, blanked, changed) if not (is_file or _is_file(cell)) else cell
-            for name, is_file, cell in zip(columns, of_files, row, strict=True)
+            _cell(cell, name, missing_values, blanked, changed) if not (is_file or _is_file_name(cell)) else cell
+            for name, is_file, cell in zip(columns, is_file_column, row, strict=True)
         )
         for row in table.rows
     )
-    remarks = [*_blanks(table, blanked), *_forms(table, columns, changed)]
+    remarks = [*_missing_value_problems(table, blanked), *_spelling_problems(table, columns, changed)]
     return dataclasses.replace(table, columns=columns, rows=rows, remarks=(*table.remarks, *remarks))
 
 
 def is_missing(text: str, missing: Collection[str] = MISSING) -> bool:
-    """Return whether a cell is missing: empty, or one of the words."""
+    """Return whether a cell is empty or a missing value."""
     plain = text.strip()
-    return not plain or (plain not in _NAMES and plain.casefold() in {word.casefold() for word in missing})
+    return not plain or (plain not in _EXCEPTIONS and plain.casefold() in {value.casefold() for value in missing})
 
 
-def _is_file(cell: str) -> bool:
-    return not cell.isascii() and _FILE.fullmatch(cell.strip()) is not None
+def _is_file_name(cell: str) -> bool:
+    return not cell.isascii() and _FILE_NAME.fullmatch(cell.strip()) is not None
 
 
 def _cell(
     cell: str,
     column: str,
-    words: Collection[str],
+    missing_values: Collection[str],
     blanked: dict[str, Counter[str]],
     changed: set[str],
 ) -> str:
     plain = normalize_name(cell)
-    if len(plain) < _LONGEST and plain.casefold() in words and plain not in _NAMES:
+    if len(plain) < _MAX_LENGTH and plain.casefold() in missing_values and plain not in _EXCEPTIONS:
         blanked[column][plain] += 1
         return ""
     if plain != cell and not cell.isascii():
@@ -72,45 +73,44 @@ def _cell(
     return plain
 
 
-_LONGEST = 1 + max(map(len, MISSING)) + 20  # no text of a page is folded
-
-
-def _blanks(table: SourceTable, blanked: dict[str, Counter[str]]) -> list[Problem]:
+def _missing_value_problems(table: SourceTable, blanked: dict[str, Counter[str]]) -> list[Problem]:
     if not blanked:
         return []
-    said = [f"{name}: {', '.join(f'{word!r} {n}' for word, n in words.items())}" for name, words in blanked.items()]
+    listed = [
+        f"{name}: {', '.join(f'{value!r} {n}' for value, n in counts.items())}" for name, counts in blanked.items()
+    ]
     return [
         Problem(
             severity="warning",
             kind="missing values",
             file=table.path.name,
-            found="; ".join(said[:_LISTED]) + ("; ..." if len(said) > _LISTED else ""),
+            found="; ".join(listed[:_MAX_LISTED]) + ("; ..." if len(listed) > _MAX_LISTED else ""),
             expected="empty cells",
-            fix="Nothing, if these words stand for nothing: the cells count as empty, and are no class. If one of them "
-            "is a name, list the words that are none: --missing nan,NA (--missing= for none).",
-            count=sum(words.total() for words in blanked.values()),
+            fix="Nothing, if these are missing values: the cells count as empty, and are not a class. If one of them "
+            "is a name, list the real missing values: --missing nan,NA (--missing= for none).",
+            count=sum(counts.total() for counts in blanked.values()),
         )
     ]
 
 
-def _forms(table: SourceTable, columns: Sequence[str], changed: Collection[str]) -> list[Problem]:
-    forms: dict[tuple[str, str], set[str]] = defaultdict(set)
+def _spelling_problems(table: SourceTable, columns: Sequence[str], changed: Collection[str]) -> list[Problem]:
+    spellings_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     for k, column in enumerate(columns):
         if column in changed:
             for row in table.rows:
-                forms[column, normalize_name(row[k])].add(row[k].strip())
-    several = [(column, sorted(written)) for (column, _), written in forms.items() if len(written) > 1]
-    if not several:
+                spellings_of[column, normalize_name(row[k])].add(row[k].strip())
+    variants = [(column, sorted(spellings)) for (column, _), spellings in spellings_of.items() if len(spellings) > 1]
+    if not variants:
         return []
-    said = [f"{column}: {' and '.join(map(ascii, written))}" for column, written in several]
+    listed = [f"{column}: {' and '.join(map(ascii, spellings))}" for column, spellings in variants]
     return [
         Problem(
             severity="warning",
             kind="one name in several forms",
             file=table.path.name,
-            found="; ".join(said[:_LISTED]) + ("; ..." if len(said) > _LISTED else ""),
+            found="; ".join(listed[:_MAX_LISTED]) + ("; ..." if len(listed) > _MAX_LISTED else ""),
             expected="one spelling in Unicode",
-            fix="Nothing: they look alike, and are one name.",
-            count=len(several),
+            fix="Nothing: they look the same, and count as one name.",
+            count=len(variants),
         )
     ]

@@ -1,4 +1,4 @@
-"""Where the header of a table stands, and which of its columns are none."""
+"""Find the header of a table, and drop titles, comments and row numbers."""
 
 import re
 from collections import Counter
@@ -6,66 +6,65 @@ from collections.abc import Sequence
 
 from distangle.core.remote import AnyPath
 from distangle.screen.problems import Problem
-from distangle.screen.source_tables.table import SourceTable, checked_header
+from distangle.screen.source_tables.plate_grid import Line, strip_blank_end
+from distangle.screen.source_tables.table import SourceTable, validate_header
 
-Line = tuple[int, list[str]]  # where it starts, and its fields
-
-_HIGHEST = 10  # lines above a header
+_MAX_ABOVE = 10  # lines above a header
 _WELL = re.compile(r"[A-Za-z]{1,2}[0-9]{1,3}")
 
 
-def table_of(path: AnyPath, lines: Sequence[Line]) -> SourceTable:
-    """Make a table of lines.
+def parse_lines(path: AnyPath, lines: Sequence[Line]) -> SourceTable:
+    """Make a table from its lines.
 
-    Left out, each with a remark if it says anything: titles above the header, comments, a first column without a
-    name that counts the rows. Columns without name and values are no columns.
+    Titles above the header, comments and an unnamed first column of row numbers are dropped, each with a remark.
+    Columns without name and values are dropped too.
 
     Args:
-        path: Where they were read from.
-        lines: None of them blank; the first one is no comment.
+        path: Path of the file.
+        lines: Lines that are not blank; the first is not a comment.
 
     Raises:
-        ScreenError: The header has a name twice, or a column without a name that says something.
+        ScreenError: The header repeats a name, or a column with values has no name.
     """
     above = _n_above(lines)
-    remarks = [_above(path, lines[:above])] if above else []
+    remarks = [_title_problem(path, lines[:above])] if above else []
     names = [field.strip() for field in lines[above][1]]
     comments = [line for line in lines[above + 1 :] if _is_comment(line[1], len(names))]
-    remarks += [_comments(path, comments)] if comments else []
-    names, rows = _without_blank_ends(names, [line for line in lines[above + 1 :] if line not in comments])
-    width = len(names) + _is_short(names, rows)
-    whole = [line for line in rows if len(line[1]) == width]
+    remarks += [_comment_problem(path, comments)] if comments else []
+    names, rows = _drop_trailing_delimiters(names, [line for line in lines[above + 1 :] if line not in comments])
+    width = len(names) + _lacks_row_number_header(names, rows)
+    complete = [line for line in rows if len(line[1]) == width]
     ragged = tuple((line, len(fields)) for line, fields in rows if len(fields) != width)
-    names, whole, counted = _without_row_numbers(path, names, whole)
-    keep = [k for k, name in enumerate(names) if name or any(fields[k].strip() for _, fields in whole)]
+    names, complete, row_number_remarks = _drop_row_numbers(path, names, complete)
+    indices = [k for k, name in enumerate(names) if name or any(fields[k].strip() for _, fields in complete)]
     return SourceTable(
         path=path,
-        columns=checked_header(path, [names[k] for k in keep]),
-        rows=tuple(tuple(fields[k] for k in keep) for _, fields in whole),
-        lines=tuple(line for line, _ in whole),
+        columns=validate_header(path, [names[k] for k in indices]),
+        rows=tuple(tuple(fields[k] for k in indices) for _, fields in complete),
+        lines=tuple(line for line, _ in complete),
         ragged=ragged,
         width=width,
-        remarks=(*remarks, *counted),
+        remarks=(*remarks, *row_number_remarks),
     )
 
 
 def _n_above(lines: Sequence[Line]) -> int:
-    """Return how many lines stand above the header: titles, merged cells."""
-    widths = Counter(len(_cut(fields)) for _, fields in lines)
-    usual = max(widths, key=lambda width: (widths[width], width))
-    for k, (_, fields) in enumerate(lines[: _HIGHEST + 1]):
-        names = [field.strip() for field in _cut(fields)]
-        is_title = len([name for name in names if name]) == 1 < usual
+    """Return the number of lines above the header: titles, merged cells."""
+    widths = Counter(len(strip_blank_end(fields)) for _, fields in lines)
+    common_width = max(widths, key=lambda width: (widths[width], width))
+    for k, (_, fields) in enumerate(lines[: _MAX_ABOVE + 1]):
+        names = [field.strip() for field in strip_blank_end(fields)]
+        is_title = len([name for name in names if name]) == 1 < common_width
         inner = names[1:]
-        is_merged = "" in inner or len(set(names)) < len(names) or len(names) < usual <= len(fields)
+        is_merged = "" in inner or len(set(names)) < len(names) or len(names) < common_width <= len(fields)
         if not (is_title or is_merged):
-            return k if k == 0 or _is_header(names, lines[k + 1 :], usual) else 0
+            return k if k == 0 or _is_header(names, lines[k + 1 :], common_width) else 0
     return 0
 
 
-def _is_header(names: Sequence[str], below: Sequence[Line], usual: int) -> bool:
+def _is_header(names: Sequence[str], below: Sequence[Line], common_width: int) -> bool:
     """Return whether names can be a header: no numbers, no wells, no repeats below."""
-    if len(names) < usual or any(re.fullmatch(r"[\d.,+-]+", name) or _WELL.fullmatch(name) for name in names):
+    if len(names) < common_width or any(re.fullmatch(r"[\d.,+-]+", name) or _WELL.fullmatch(name) for name in names):
         return False
     return not any(
         name and len(fields) > k and fields[k].strip() == name for _, fields in below for k, name in enumerate(names)
@@ -77,9 +76,9 @@ def _is_comment(fields: Sequence[str], n_columns: int) -> bool:
     return fields[0].lstrip().startswith("#") and (is_alone or len(fields) != n_columns) and n_columns > 1
 
 
-def _without_blank_ends(names: list[str], lines: list[Line]) -> tuple[list[str], list[Line]]:
-    """Drop delimiters that end every line; keep those that end single lines."""
-    n, full = len(_cut(names)), len(names)
+def _drop_trailing_delimiters(names: list[str], lines: list[Line]) -> tuple[list[str], list[Line]]:
+    """Drop delimiters at the end of every line, but not of single lines."""
+    n, full = len(strip_blank_end(names)), len(names)
     if full > n and not any(field.strip() for _, fields in lines if len(fields) == full for field in fields[n:]):
         names, lines = names[:n], [(line, fields[:n] if len(fields) == full else fields) for line, fields in lines]
     n = len(names)
@@ -93,55 +92,52 @@ def _without_blank_ends(names: list[str], lines: list[Line]) -> tuple[list[str],
     return names, lines
 
 
-def _is_short(names: Sequence[str], lines: Sequence[Line]) -> bool:
-    """Return whether lines have a row number that the header lacks, as R writes."""
+def _lacks_row_number_header(names: Sequence[str], lines: Sequence[Line]) -> bool:
+    """Return whether lines start with a row number without header, as from R."""
     first = [fields[0].strip() for _, fields in lines if len(fields) == len(names) + 1]
     return bool(lines) and len(first) == len(lines) and _are_row_numbers(first)
 
 
-def _without_row_numbers(
+def _drop_row_numbers(
     path: AnyPath, names: list[str], lines: list[Line]
 ) -> tuple[list[str], list[Line], list[Problem]]:
     """Drop row numbers of pandas and R; name a first column without a name."""
-    is_short = bool(lines) and len(lines[0][1]) > len(names)
-    if len(names) < 2 or not lines or (names[0] and not is_short):
+    lacks_header = bool(lines) and len(lines[0][1]) > len(names)
+    if len(names) < 2 or not lines or (names[0] and not lacks_header):
         return names, lines, []
     first = [fields[0].strip() for _, fields in lines]
-    if is_short or _are_row_numbers(first):
-        remark = _unnamed(path, f"row numbers, {first[0]} to {first[-1]}", "Nothing: the row numbers were left out.")
-        return names if is_short else names[1:], [(line, fields[1:]) for line, fields in lines], [remark]
+    if lacks_header or _are_row_numbers(first):
+        remark = _unnamed_column_problem(
+            path, f"row numbers, {first[0]} to {first[-1]}", "Nothing: the row numbers were dropped."
+        )
+        return names if lacks_header else names[1:], [(line, fields[1:]) for line, fields in lines], [remark]
     if not any(first):
         return names, lines, []
     name = next(name for name in ("column 1", "first column", "column without a name") if name not in names)
     found = repr(first[0]) if len(set(first)) == 1 else f"{first[0]!r} and others"
-    fix = f"Give it one. Here it is {name!r}, as in `--map 'well={name}'`."
-    return [name, *names[1:]], lines, [_unnamed(path, found, fix)]
+    fix = f"Name the column. Its name is now {name!r}, as in `--map 'well={name}'`."
+    return [name, *names[1:]], lines, [_unnamed_column_problem(path, found, fix)]
 
 
 def _are_row_numbers(values: Sequence[str]) -> bool:
     return all(value.isascii() and value.isdigit() for value in values) and len(set(values)) == len(values)
 
 
-def _cut(fields: Sequence[str]) -> list[str]:
-    n = next((k for k in range(len(fields), 0, -1) if fields[k - 1].strip()), 0)
-    return list(fields[:n])
-
-
-def _above(path: AnyPath, lines: Sequence[Line]) -> Problem:
-    said = " | ".join(", ".join(field.strip() for field in fields if field.strip()) for _, fields in lines[:3])
+def _title_problem(path: AnyPath, lines: Sequence[Line]) -> Problem:
+    titles = " | ".join(", ".join(field.strip() for field in fields if field.strip()) for _, fields in lines[:3])
     return Problem(
         severity="warning",
         kind="lines above the header",
         file=path.name,
         row=str(lines[0][0]),
-        found=said,
+        found=titles,
         expected="the header in the first line",
-        fix="Nothing, if they are titles; else take them out or add what they lack.",
+        fix="Nothing, if they are titles; otherwise remove or complete them.",
         count=len(lines),
     )
 
 
-def _comments(path: AnyPath, lines: Sequence[Line]) -> Problem:
+def _comment_problem(path: AnyPath, lines: Sequence[Line]) -> Problem:
     return Problem(
         severity="warning",
         kind="comment line",
@@ -149,12 +145,12 @@ def _comments(path: AnyPath, lines: Sequence[Line]) -> Problem:
         row=str(lines[0][0]),
         found=", ".join(lines[0][1])[:80],
         expected="a row",
-        fix="Nothing, if these lines, which begin with #, are no rows.",
+        fix="Nothing, if these lines, which begin with #, are not rows.",
         count=len(lines),
     )
 
 
-def _unnamed(path: AnyPath, found: str, fix: str) -> Problem:
+def _unnamed_column_problem(path: AnyPath, found: str, fix: str) -> Problem:
     return Problem(
         severity="warning",
         kind="column without a name",

@@ -1,4 +1,4 @@
-"""Parquet tables, as JUMP has them, read as the text that their CSV would hold."""
+"""Read Parquet tables, as in JUMP, as the text of the equivalent CSV."""
 
 import io
 import math
@@ -9,20 +9,20 @@ import pyarrow.parquet as pq
 
 from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError
-from distangle.screen.source_tables.table import LARGEST, SourceTable, checked_header, read_bytes
+from distangle.screen.source_tables.table import MAX_BYTES, SourceTable, read_bytes, validate_header
 
 
 def read_parquet(path: AnyPath) -> SourceTable:
     """Read a Parquet table as text.
 
-    Text stays what it is and a missing value becomes "". Numbers are written out; one that is whole, as `1.0` in a
-    column that pandas made a float for the sake of a missing value, is written as whole, `1`.
+    Text is unchanged, and a missing value becomes "". Whole floats such as `1.0` are written as integers, `1`: pandas
+    turns integer columns with missing values into floats.
 
     Args:
-        path: A Parquet file of plain columns.
+        path: A Parquet file without nested columns.
 
     Raises:
-        ScreenError: It cannot be read, is damaged or too large, or has columns of lists or of tables.
+        ScreenError: The file is unreadable, damaged or too large, or has nested columns.
     """
     blob = read_bytes(path)
     try:
@@ -33,18 +33,18 @@ def read_parquet(path: AnyPath) -> SourceTable:
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
         raise ScreenError(
-            f"{path} is no Parquet table, or damaged ({first}). Fetch it again, or save it as CSV."
+            f"{path} is not a Parquet table, or is damaged ({first}). Download it again, or save it as CSV."
         ) from error
     if table is None:
         raise ScreenError(
             f"{path}: the column {nested[0]!r} holds lists or tables. Expected one value per row: save it as CSV."
         )
-    columns = checked_header(path, table.column_names)
+    columns = validate_header(path, table.column_names)
     try:
         fields = [[_text_of(value) for value in values.to_pylist()] for values in table.columns]
     except UnicodeDecodeError as error:
         raise ScreenError(
-            f"{path} has bytes that are no UTF-8 text ({error.object[:20]!r}). Save it as CSV in UTF-8."
+            f"{path} has bytes that are not UTF-8 text ({error.object[:20]!r}). Save it as CSV in UTF-8."
         ) from error
     rows = [row for row in enumerate(zip(*fields, strict=True), start=2) if any(field.strip() for field in row[1])]
     if not columns:
@@ -54,12 +54,12 @@ def read_parquet(path: AnyPath) -> SourceTable:
     )
 
 
-def _refuse_large(path: AnyPath, card: pq.FileMetaData) -> None:
-    size = sum(card.row_group(k).total_byte_size for k in range(card.num_row_groups))
-    # A column of one value repeated takes no bytes; in memory every row of it does.
-    if max(size, card.num_rows * card.num_columns) > LARGEST:
+def _refuse_large(path: AnyPath, metadata: pq.FileMetaData) -> None:
+    size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    # A column of one repeated value takes no bytes in the file, but all its rows take memory.
+    if max(size, metadata.num_rows * metadata.num_columns) > MAX_BYTES:
         raise ScreenError(
-            f"{path} says that it unpacks to more than {LARGEST >> 20} MiB; no table of wells is so long."
+            f"{path} unpacks to more than {MAX_BYTES >> 20} MiB by its metadata; expected a table of wells."
         )
 
 

@@ -1,27 +1,27 @@
-"""Tables in the shape of a plate, a cell per well, read as a row per well."""
+"""Read plate maps, tables with a cell per well, as a row per well."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Line = tuple[int, list[str]]  # where it starts, and its fields
+Line = tuple[int, list[str]]  # line number and fields
 
 SHAPES = ((8, 12), (16, 24), (32, 48))
-"""Rows and columns of the plates whose maps may come without heads."""
+"""Rows and columns of the plates whose maps may lack row and column headers."""
 
 _NUMBER = re.compile(r"0*([0-9]{1,2})(\.0+)?")
 _LETTERS = re.compile(r"[A-Z]|A[A-F]")
-_MEASURED = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?")
-_FEWEST = 2  # heads of columns that make a grid
+_VALUE = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?")
+_MIN_HEADERS = 2  # column headers of a plate map
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridTable:
-    """A map of a plate.
+    """A plate map.
 
     Attributes:
-        wells: Line, name of the well and what its cell says, row by row; blank cells are left out.
-        first: Line of the heads, or of the first row.
+        wells: Line, well name and cell, row by row, without blank cells.
+        first: Line of the column headers, or of the first row.
         last: Line of the last row.
         is_measured: Whether all cells are numbers: doses perhaps, not names.
     """
@@ -33,75 +33,74 @@ class GridTable:
 
 
 def plate_grids(lines: Sequence[Line]) -> list[GridTable]:
-    """Find the maps of plates in a table; none where it is a table of rows.
+    """Find the plate maps in a table; none in a table with a row per well.
 
-    Heads are numbers above the columns and letters before the rows; of a whole plate also the other way round. A map
-    without heads
-    has the shape of a plate of 96, 384 or 1536 wells, and cells that recur, which names of columns do not.
+    Headers are numbers above the columns and letters before the rows, or the reverse for a whole plate. A map without
+    headers has the shape of a plate of 96, 384 or 1536 wells, and repeated cells, unlike column names.
 
     Args:
-        lines: All lines that are no comments, blank ones too.
+        lines: All lines without comments, with blank lines.
     """
     grids: list[GridTable] = []
     k = 0
     while k < len(lines):
         rows = _rows_below(lines, k)
         if rows:
-            grids.append(_with_heads(lines[k], rows))
+            grids.append(_grid_with_headers(lines[k], rows))
         k += 1 + len(rows)
-    return grids or _without_heads(lines)
+    return grids or _grids_without_headers(lines)
 
 
 def has_shape(lines: Sequence[Line]) -> bool:
-    """Return whether lines have the shape of a plate, or of one turned on its side."""
-    n_columns = {len(_cut(fields)) for _, fields in lines if any(field.strip() for field in fields)}
+    """Return whether lines have the shape of a plate or of a transposed plate."""
+    n_columns = {len(strip_blank_end(fields)) for _, fields in lines if any(field.strip() for field in fields)}
     shape = (len(lines), max(n_columns, default=0))
     return shape in SHAPES or shape[::-1] in SHAPES
 
 
 def _rows_below(lines: Sequence[Line], k: int) -> list[Line]:
-    """Return the rows below a line of heads; none where it is no such line."""
+    """Return the rows below a line of column headers; none if it is another line."""
     fields = lines[k][1]
-    if len(fields) <= _FEWEST or (_number(fields[1]) is None and _letters(fields[1]) is None):
+    if len(fields) <= _MIN_HEADERS or (_number(fields[1]) is None and _letters(fields[1]) is None):
         return []  # most lines of most tables
-    across = _cut(fields)[1:]
-    is_turned = _climb([_letters(head) for head in across])
-    down = _number if is_turned else _letters
-    if len(across) < _FEWEST or down(fields[0]) is not None:
+    column_headers = strip_blank_end(fields)[1:]
+    is_transposed = _increase([_letters(row) for row in column_headers])
+    parse_row = _number if is_transposed else _letters
+    if len(column_headers) < _MIN_HEADERS or parse_row(fields[0]) is not None:
         return []  # a row: A, 1, 2
-    if not (is_turned or _climb([_number(head) for head in across])):
+    if not (is_transposed or _increase([_number(row) for row in column_headers])):
         return []
     rows: list[Line] = []
     last = -1
     for line in lines[k + 1 :]:
-        head = down(line[1][0]) if line[1] else None
-        if head is None or head <= last or len(_cut(line[1])) > len(across) + 1:
+        row = parse_row(line[1][0]) if line[1] else None
+        if row is None or row <= last or len(strip_blank_end(line[1])) > len(column_headers) + 1:
             break
         rows.append(line)
-        last = head
-    # `id, A, B` are names of columns.
-    return rows if not is_turned or (len(across), len(rows)) in SHAPES else []
+        last = row
+    # `id, A, B` are column names.
+    return rows if not is_transposed or (len(column_headers), len(rows)) in SHAPES else []
 
 
-def _with_heads(heads: Line, rows: Sequence[Line]) -> GridTable:
-    across = _cut(heads[1])[1:]
+def _grid_with_headers(header_line: Line, rows: Sequence[Line]) -> GridTable:
+    column_headers = strip_blank_end(header_line[1])[1:]
     cells = [
-        (line, _well(fields[0], head), cell.strip())
+        (line, _well(fields[0], header), cell.strip())
         for line, fields in rows
-        for head, cell in zip(across, fields[1:], strict=False)
+        for header, cell in zip(column_headers, fields[1:], strict=False)
         if cell.strip()
     ]
-    return _grid(cells, first=heads[0], last=rows[-1][0])
+    return _grid(cells, first=header_line[0], last=rows[-1][0])
 
 
-def _without_heads(lines: Sequence[Line]) -> list[GridTable]:
+def _grids_without_headers(lines: Sequence[Line]) -> list[GridTable]:
     widths = {len(fields) for _, fields in lines}
     if len(widths) != 1 or (len(lines), *widths) not in SHAPES:
         return []
     first, others = lines[0][1], [cell.strip() for _, fields in lines[1:] for cell in fields]
     names = [cell.strip() for cell in first if cell.strip()]
     if len(set(names)) == len(names) and not set(names) & set(others):
-        return []  # as unlike each other as names of columns are
+        return []  # all different, like column names
     cells = [
         (line, f"{_row_name(row)}{column:02d}", cell.strip())
         for row, (line, fields) in enumerate(lines)
@@ -112,8 +111,8 @@ def _without_heads(lines: Sequence[Line]) -> list[GridTable]:
 
 
 def _grid(cells: Sequence[tuple[int, str, str]], *, first: int, last: int) -> GridTable:
-    measured = all(_MEASURED.fullmatch(cell) for _, _, cell in cells)
-    return GridTable(wells=tuple(cells), first=first, last=last, is_measured=measured)
+    are_numbers = all(_VALUE.fullmatch(cell) for _, _, cell in cells)
+    return GridTable(wells=tuple(cells), first=first, last=last, is_measured=are_numbers)
 
 
 def _well(one: str, other: str) -> str:
@@ -121,7 +120,7 @@ def _well(one: str, other: str) -> str:
     return f"{letters.strip().upper()}{_number(number):02d}"
 
 
-def _cut(fields: Sequence[str]) -> list[str]:
+def strip_blank_end(fields: Sequence[str]) -> list[str]:
     """Return fields without the blank ones at the end."""
     n = next((k for k in range(len(fields), 0, -1) if fields[k - 1].strip()), 0)
     return list(fields[:n])
@@ -143,6 +142,6 @@ def _row_name(row: int) -> str:
     return chr(65 + row) if row < 26 else f"A{chr(39 + row)}"
 
 
-def _climb(heads: Sequence[int | None]) -> bool:
-    known = [head for head in heads if head is not None]
-    return len(known) == len(heads) and all(a < b for a, b in zip(known, known[1:], strict=False))
+def _increase(heads: Sequence[int | None]) -> bool:
+    numbers = [head for head in heads if head is not None]
+    return len(numbers) == len(heads) and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))

@@ -1,7 +1,4 @@
-"""A table of a source as text: its header, its rows, and where each stands.
-
-Add columns to tables: computed ones, and those of other tables.
-"""
+"""Represent a source table as text: header, rows and line numbers."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +8,7 @@ from distangle.core.remote import AnyPath
 from distangle.errors import ScreenError, did_you_mean
 from distangle.screen.problems import Problem
 
-LARGEST = 1 << 30  # bytes of an unpacked table
+MAX_BYTES = 1 << 30  # of an unpacked table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +16,14 @@ class SourceTable:
     """A table of text.
 
     Attributes:
-        path: Where it was read from.
+        path: Path of the file.
         columns: The header.
-        rows: The rows that have one field per column.
-        lines: The line on which each of `rows` starts; the header is line 1. A Parquet file counts as if it were CSV.
+        rows: The rows with one field per column.
+        lines: First line of each of `rows`; the header is line 1. Rows of a Parquet file are numbered like CSV.
         ragged: Line and number of fields of every other row.
-        width: Fields of a whole row as written, with those of columns that were left out; 0: as many as `columns`.
-        remarks: What was left out beside the rows, or taken for something.
-        advice: Behind the error that a column is missing.
+        width: Number of fields of a row in the file, including dropped columns; 0 for as many as `columns`.
+        remarks: Warnings about dropped or interpreted content.
+        advice: Hint for the error that a column is missing.
     """
 
     path: AnyPath
@@ -40,11 +37,11 @@ class SourceTable:
 
     @property
     def n_rows(self) -> int:
-        """All rows that are not blank, ragged ones too."""
+        """Number of rows that are not blank, including ragged rows."""
         return len(self.rows) + len(self.ragged)
 
     def position(self, column: str) -> int:
-        """Return where a column stands.
+        """Return the index of a column.
 
         Raises:
             ScreenError: The table has no such column.
@@ -56,7 +53,7 @@ class SourceTable:
     def ragged_problems(self) -> list[Problem]:
         """Return the remarks, and a refusal for every ragged row.
 
-        Which columns its fields are of cannot be known.
+        The columns of the fields of a ragged row are unknown.
         """
         return [
             *self.remarks,
@@ -71,24 +68,24 @@ class SourceTable:
                 row=str(line),
                 found=f"{n_fields} fields",
                 expected=f"{self.width or len(self.columns)} fields, as in the header",
-                fix="Mend this line: a trailing delimiter, or one inside a value that is not in quotes.",
+                fix="Correct this line: remove a trailing delimiter, or quote a value that contains the delimiter.",
             )
             for line, n_fields in self.ragged
         ]
 
 
-def checked_header(path: AnyPath, fields: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of the columns without blanks around them.
+def validate_header(path: AnyPath, fields: Iterable[str]) -> tuple[str, ...]:
+    """Return the stripped column names.
 
     Raises:
-        ScreenError: One is without a name, or two have the same.
+        ScreenError: A column has no name, or two columns have the same name.
     """
     columns = tuple(field.strip() for field in fields)
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice or "" in columns:
-        what = f"the columns {', '.join(map(repr, twice))} twice"
-        what = what if twice else f"a column without a name (number {columns.index('') + 1})"
-        raise ScreenError(f"{path}: the header has {what}. Every column needs a name of its own.")
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated or "" in columns:
+        problem = f"the columns {', '.join(map(repr, repeated))} twice"
+        problem = problem if repeated else f"a column without a name (number {columns.index('') + 1})"
+        raise ScreenError(f"{path}: the header has {problem}. Every column needs a unique name.")
     return columns
 
 
@@ -96,7 +93,7 @@ def require_columns(table: SourceTable, needed: Iterable[str]) -> None:
     """Refuse a table that lacks columns.
 
     Raises:
-        ScreenError: Names every missing column and the nearest one that is there.
+        ScreenError: A column is missing; the message suggests the most similar name.
     """
     missing = [name for name in needed if name not in table.columns]
     if missing:
@@ -105,10 +102,10 @@ def require_columns(table: SourceTable, needed: Iterable[str]) -> None:
 
 
 def read_bytes(path: AnyPath) -> bytes:
-    """Return what a file holds.
+    """Return the bytes of a file.
 
     Raises:
-        ScreenError: It cannot be read, or is a pointer of Git LFS.
+        ScreenError: The file cannot be read, or is a Git LFS pointer.
     """
     try:
         blob = path.read_bytes()
@@ -120,19 +117,19 @@ def read_bytes(path: AnyPath) -> bytes:
 
 
 def with_columns(
-    table: SourceTable, columns: Sequence[str], more: Callable[[tuple[str, ...]], tuple[str, ...]]
+    table: SourceTable, columns: Sequence[str], compute: Callable[[tuple[str, ...]], tuple[str, ...]]
 ) -> SourceTable:
-    """Add columns to a table; `more` returns their values from a row."""
-    rows = tuple((*row, *more(row)) for row in table.rows)
+    """Add columns to a table; `compute` returns their values from a row."""
+    rows = tuple((*row, *compute(row)) for row in table.rows)
     return dataclasses.replace(table, columns=(*table.columns, *columns), rows=rows)
 
 
 def matching_columns(tables: list[SourceTable]) -> list[SourceTable]:
-    """Give all tables the same columns, "" where one has none."""
+    """Give all tables the same columns, filled with ""."""
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
-    found = []
+    extended = []
     for table in tables:
-        at = [table.columns.index(name) if name in table.columns else -1 for name in names]
-        rows = tuple(tuple("" if k < 0 else row[k] for k in at) for row in table.rows)
-        found.append(dataclasses.replace(table, columns=tuple(names), rows=rows))
-    return found
+        indices = [table.columns.index(name) if name in table.columns else -1 for name in names]
+        rows = tuple(tuple("" if k < 0 else row[k] for k in indices) for row in table.rows)
+        extended.append(dataclasses.replace(table, columns=tuple(names), rows=rows))
+    return extended
