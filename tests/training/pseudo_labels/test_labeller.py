@@ -236,7 +236,8 @@ def test_what_the_plates_do_not_allow_is_said_once() -> None:
         labeller.before_epoch(state)
     assert said == [
         "pseudo labels: groups do not apply: they overlap.",
-        "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the most probable ones, not one-to-one.",
+        "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the most probable ones, "
+        "not one-to-one.",
     ]
 
 
