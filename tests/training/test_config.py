@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_two_presets_are_one_too_many(tmp_path: Path) -> None:
     file = written(tmp_path, "preset: small")
-    with pytest.raises(ConfigError, match=r"line 1: the preset is 'small', the command line says 'seed': keep one"):
+    with pytest.raises(ConfigError, match=r"line 1: the preset is 'small', the command line names 'seed': remove one"):
         resolve_config("seed", file=file)
     assert resolve_config("small", file=file) == resolve_config("small")
 

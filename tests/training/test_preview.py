@@ -34,7 +34,7 @@ def test_a_run_that_holds_nothing_out_says_that_nothing_is_scored(screen: Screen
 
 def test_a_cross_validation_says_what_its_folds_are(screen: Screen, tmp_path: Path) -> None:
     run = start_cross_validation(screen, resolve_config("scratch", TRAINING), tmp_path / "run", n_folds=3)
-    assert "Before it, cross-validation over 3 sets of whole experiments: each fold is judged on" in preview(
+    assert "Before it, cross-validation over 3 sets of whole experiments: each fold is scored on" in preview(
         run, screen
     )
 

@@ -7,14 +7,13 @@ from distangle.core.signals import StopRequest, stop_at_signals
 from distangle.training.config import PRESETS, TrainingConfig
 from distangle.training.config_parser import read_config, resolve_config, settings, values_of, write_config
 from distangle.training.data.cutmix import Box, mix_images, mix_rows, random_box, remaining_area
-from distangle.training.run import load_previous_folds, without_services
 
 if TYPE_CHECKING:
     from distangle.training.checkpointing.manager import single_writer
     from distangle.training.cross_validation import start_cross_validation, train_cross_validation
-    from distangle.training.dry_run import DryRunReport, dry_run
-    from distangle.training.preview import is_slow_here, preview
+    from distangle.training.dry_run_report import DryRunReport, dry_run
     from distangle.training.run import load_previous_folds, start_run, train, without_services
+    from distangle.training.run_description import is_slow_here, preview
 
 __all__ = [
     "PRESETS",
@@ -44,15 +43,16 @@ __all__ = [
     "write_config",
 ]
 
-# These load torch, which takes seconds; the settings are listed and checked without it.
+# These load torch, which takes seconds; settings are listed and checked without it.
+# No module has the name of one of these: the import system would put the module in its place.
 _LATE = {
-    "DryRunReport": "dry_run",
+    "DryRunReport": "dry_run_report",
     "single_writer": "checkpointing.manager",
-    "preview": "preview",
-    "dry_run": "dry_run",
+    "preview": "run_description",
+    "dry_run": "dry_run_report",
     "load_previous_folds": "run",
     "without_services": "run",
-    "is_slow_here": "preview",
+    "is_slow_here": "run_description",
     "start_cross_validation": "cross_validation",
     "start_run": "run",
     "train": "run",

@@ -26,7 +26,7 @@ def test_what_does_not_apply_is_said() -> None:
     twice = learn_constraint([*PLACES, ("E1", "1")], np.array([*LABELS, 2]), n_classes=6)
     assert not twice.unique_per_plate
     assert twice.remarks == (
-        "one-to-one does not apply: 1 of 4 labelled plates carry a class in two wells (the first is E1 plate 1, "
+        "one-to-one does not apply: 1 of 4 labelled plates carry a class in two wells (first: E1 plate 1, "
         "4 wells of 3 classes)",
     )
     overlapping = learn_constraint(PLACES, np.array([0, 1, 2, 2, 4, 5, 5, 4, 3, 2, 1, 0]), n_classes=6)
@@ -56,7 +56,9 @@ def test_a_plate_with_more_wells_than_classes_is_not_forced() -> None:
     logits = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     found, (remark,) = structure.assign(logits, [("E", "7")] * 3, np.ones((3, 2), bool))
     assert found.tolist() == [0, 0, 1]
-    assert remark == ("E plate 7 has 3 wells for 2 classes: its pseudo labels are the likeliest ones, not one-to-one")
+    assert remark == (
+        "E plate 7 has 3 wells for 2 classes: its pseudo labels are the most probable ones, not one-to-one"
+    )
 
 
 def test_without_structure_the_likeliest_allowed_class_is_taken() -> None:

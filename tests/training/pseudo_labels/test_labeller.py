@@ -84,7 +84,7 @@ def test_soft_labels_are_the_probabilities() -> None:
 
 def test_closed_classes_are_never_given() -> None:
     wells = wells_of(2)
-    wells = dataclasses.replace(wells, open=np.array([[False, True, True, True]] * 2))
+    wells = dataclasses.replace(wells, possible=np.array([[False, True, True, True]] * 2))
     settings = config_of("alpha_ramp").pseudo_labels
     found, _ = ramp_round(sure(np.array([0, 0])) + [0, 1, 0, 0], wells, no_constraint(4), settings)
     assert found.labels.tolist() == [1, 1]
@@ -227,7 +227,7 @@ def test_confident_and_wrong_ends_the_pseudo_labels_before_the_first_is_used(str
 def test_what_the_plates_do_not_allow_is_said_once() -> None:
     said: list[str] = []
     structure = dataclasses.replace(ONCE, remarks=("groups do not apply: they overlap",))
-    wells = dataclasses.replace(wells_of(5), places=(("E", "1"),) * 5)
+    wells = dataclasses.replace(wells_of(5), plates=(("E", "1"),) * 5)
     labeller = PseudoLabeller(
         wells, structure, config_of("alpha_ramp"), site_logits=lambda _: sure(np.arange(5) % 4), say=said.append
     )
@@ -236,7 +236,8 @@ def test_what_the_plates_do_not_allow_is_said_once() -> None:
         labeller.before_epoch(state)
     assert said == [
         "pseudo labels: groups do not apply: they overlap.",
-        "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the likeliest ones, not one-to-one.",
+        "pseudo labels: E plate 1 has 5 wells for 4 classes: its pseudo labels are the most probable ones, "
+        "not one-to-one.",
     ]
 
 
@@ -244,7 +245,7 @@ def test_what_the_plates_do_not_allow_is_said_once() -> None:
 def test_controls_of_hidden_plates_come_with_the_label_that_the_plan_gives(soft: str) -> None:
     state = new_state()
     state.epochs_done = 4
-    wells = dataclasses.replace(wells_of(8, sites=2), controls=np.array([3, 0]))
+    wells = dataclasses.replace(wells_of(8, sites=2), control_classes=np.array([3, 0]))
     config = config_of("alpha_ramp", f"pseudo_labels.soft={soft}")
     found = labeller_of(lambda _: sure(np.repeat([0, 1, 2, 3] * 2, 2)), wells, config).before_epoch(state)
     assert found is not None

@@ -89,6 +89,6 @@ def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypat
     monkeypatch.setattr(unlabelled, "_treatment_wells", lambda *given: ([], sites.labels))
     many = np.tile(sites.rows, repeats)
     found = unlabelled.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
-    assert len(found.wells) == repeats * len(expected.wells)
+    assert len(found.names) == repeats * len(expected.names)
     assert found.truth.tolist() == expected.truth.tolist() * repeats
     assert CountingName.comparisons < 4 * len(many)

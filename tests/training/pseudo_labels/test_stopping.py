@@ -14,9 +14,9 @@ def counted(labels: np.ndarray, **changes: object) -> dict[str, float]:
         "accepted": np.ones(len(labels), bool),
         "confidence": np.full(len(labels), 0.9),
         "choices": labels,
-        "before": None,
+        "previous": None,
         "truth": np.full(len(labels), -1),
-        "labelled": EVEN,
+        "labelled_classes": EVEN,
     }
     return count_assignment(**{**words, **changes})  # type: ignore[arg-type]
 
@@ -24,9 +24,9 @@ def counted(labels: np.ndarray, **changes: object) -> dict[str, float]:
 def test_what_is_counted_by_hand() -> None:
     labels, accepted = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 0]), np.array([True] * 8 + [False] * 2)
     truth = np.array([0, 1, 2, 0, 0, 1, -1, -1, 0, 1])
-    before = np.array([0, 1, 2, 3, 1, 1, 2, 3, 1, 0])
+    previous = np.array([0, 1, 2, 3, 1, 1, 2, 3, 1, 0])
     confidence = np.array([0.5, 1.0] * 5)
-    found = counted(labels, accepted=accepted, truth=truth, before=before, confidence=confidence)
+    found = counted(labels, accepted=accepted, truth=truth, previous=previous, confidence=confidence)
     assert found["pseudo_accept_rate"] == 0.8
     assert found["pseudo_confidence"] == 0.75
     assert found["pseudo_precision"] == pytest.approx(5 / 6)  # of six accepted ones with a known truth
@@ -47,7 +47,7 @@ def test_entropy_is_relative_to_how_evenly_classes_should_occur() -> None:
 
 
 def test_good_labels_go_on() -> None:
-    assert reason_to_stop([counted(EVEN, truth=EVEN, before=EVEN)] * 5, SETTINGS) is None
+    assert reason_to_stop([counted(EVEN, truth=EVEN, previous=EVEN)] * 5, SETTINGS) is None
 
 
 def test_all_one_class_stops() -> None:
@@ -88,7 +88,7 @@ def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> Non
 @pytest.mark.parametrize("name", ["pseudo_accuracy", "pseudo_agreement"])
 def test_a_fall_stops_only_when_it_lasts(name: str) -> None:
     def rounds(*values: float) -> list[dict[str, float]]:
-        fine = counted(EVEN, truth=EVEN, before=EVEN)
+        fine = counted(EVEN, truth=EVEN, previous=EVEN)
         return [{**fine, name: value} for value in values]
 
     assert reason_to_stop(rounds(0.9, 0.5), SETTINGS) is None
