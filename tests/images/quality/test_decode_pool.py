@@ -119,7 +119,7 @@ def test_of_a_file_that_hangs_no_other_page_is_tried(tmp_path: Path) -> None:
         assert len(decoders._started) == 2  # for the site, and for its first page
 
 
-def test_a_shortage_of_memory_is_no_fault_of_a_file(tmp_path: Path) -> None:
+def test_a_shortage_of_memory_is_not_blamed_on_a_file(tmp_path: Path) -> None:
     with pytest.raises(MemoryError, match=r"0_actin_shortage\.png"):
         measure_planes(lab(tmp_path, ["shortage"]), range(8), read=stub_readers.treacherous)
 
@@ -144,7 +144,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     assert started._process.poll() is not None
 
 
-def test_reads_that_were_tried_again_are_counted_over_all_processes_and_said(tmp_path: Path) -> None:
+def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
     assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16

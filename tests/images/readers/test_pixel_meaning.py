@@ -72,7 +72,7 @@ def test_twelve_bits_are_inverted_within_twelve_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only(path), np.full((2, 2), 4095) - [0x123, 0x0FF])
 
 
-def test_inverted_files_are_said_to_be_so(tmp_path: Path) -> None:
+def test_inverted_files_are_reported(tmp_path: Path) -> None:
     for k, codec in enumerate(CODECS):
         path = written(tmp_path / f"A0{k + 1}_w1.tif", stored(), codec)
         if codec != "raw":
@@ -154,7 +154,7 @@ def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> No
         (np.zeros((8, 8), dtype=bool), {}, "holds bool pixels"),
     ],
 )
-def test_what_is_no_grey_of_8_to_16_bit_is_refused(
+def test_other_than_gray_of_8_to_16_bit_is_refused(
     tmp_path: Path, plane: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", plane, **options)

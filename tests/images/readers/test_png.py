@@ -116,7 +116,7 @@ def test_files_of_the_field_are_read_quickly_and_right(real_data: Path) -> None:
             np.testing.assert_array_equal(plane, np.asarray(opened))
 
 
-def test_text_beside_the_pixels_does_no_harm(tmp_path: Path) -> None:
+def test_ancillary_text_is_ignored(tmp_path: Path) -> None:
     plane, path = a_plane("uint8", (9, 7)), tmp_path / "metadata.png"
     whole = png_file(plane, [4])
     metadata = chunk(b"tEXt", b"Software\0a microscope") + chunk(b"pHYs", bytes(9))
