@@ -117,7 +117,7 @@ def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_pat
         (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on hold one value")),
         (lambda plane: np.full_like(plane, 7), "dna", "constant plane", ("error", "every pixel is 7")),
         (saturated, "dna", "saturated", ("warning", "at 255")),
-        (empty, "dna", "empty field", ("warning", "above the middle")),
+        (empty, "dna", "empty field", ("warning", "above the median")),
     ],
 )
 def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
@@ -172,7 +172,7 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     screen.sites.loc[2, "mtime"] -= 60
     by_time = only(checked(screen, hash_files=False))
     assert by_time.severity == "warning"
-    assert "to the same size" in by_time.what
+    assert "with the same size" in by_time.what
     path.write_bytes(blob + b"\x00")
     assert "bytes now" in only(checked(screen, hash_files=False)).what
 

@@ -59,7 +59,9 @@ def test_a_transient_error_is_retried_and_the_image_is_complete(tmp_path: Path, 
 
 def test_a_lasting_fault_ends_after_a_bounded_number_of_tries_and_names_the_file(tmp_path: Path) -> None:
     tries: list[int] = []
-    with pytest.raises(ImageError, match=r"B01\.png cannot be opened.*The storage failed 4 times; look at its mount"):
+    with pytest.raises(
+        ImageError, match=r"B01\.png cannot be opened.*The storage failed 4 times; check the network file system"
+    ):
         retry_io(lambda: failing(99, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert len(tries) == 4
 

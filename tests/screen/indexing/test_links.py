@@ -81,7 +81,7 @@ def test_no_byte_of_a_file_that_is_no_image_is_quoted(lab: Path, content: bytes)
     image.symlink_to(lab / "secret")
     screen = indexed(lab)
     said = " ".join(screen.problems.astype(str).to_numpy().ravel())
-    assert "does not begin as an image does" in said
+    assert "does not start like an image" in said
     assert not any(word in said for word in ("root:", "BEGIN", "secret'", "b'", "\\x"))
 
 

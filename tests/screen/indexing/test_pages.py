@@ -136,16 +136,19 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
     pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=said)
     assert levels(indexed(tmp_path)) == [1000, 2000]
     pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=said.replace("set.comp", "../set.comp"))
-    assert "they lie in '../set.companion.ome', which is not beside the file" in refused(tmp_path)
+    assert "they are in '../set.companion.ome', which does not exist beside the file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (ome(image_xml({"C": 2, "Z": 3})), "they tell of 6 planes here, and the file has 2 pages"),
-        (ome(image_xml({"C": 2}), image_xml({"C": 2})), "they tell of 4 planes here"),
+        (ome(image_xml({"C": 2, "Z": 3})), "they describe 6 planes of this file, which has 2 pages"),
+        (ome(image_xml({"C": 2}), image_xml({"C": 2})), "they describe 4 planes of this file"),
         (ome(image_xml({"C": 2}, order="XYQ")), "dimension order 'Q'"),
-        (ome(image_xml({"C": 2}, blocks='<TiffData FirstC="2" IFD="0"/>')), "a TiffData begins outside of the image"),
+        (
+            ome(image_xml({"C": 2}, blocks='<TiffData FirstC="2" IFD="0"/>')),
+            "a TiffData element starts outside the image",
+        ),
         ('<!DOCTYPE x [<!ENTITY a "b">]>' + ome(image_xml({"C": 2})), "defines a document type"),
         (ome(image_xml({"C": 2}))[:-30] + "</OME>", "the XML is broken"),
         (
