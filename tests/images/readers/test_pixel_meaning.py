@@ -198,7 +198,7 @@ def test_a_raw_chunk_that_begins_like_a_codec_is_raw(tmp_path: Path, zarr_format
     np.testing.assert_array_equal(read_planes(path, [0]), pixels)
     (chunk,) = [file for file in path.rglob("*") if file.is_file() and file.name[0].isdigit()]
     chunk.write_bytes(chunk.read_bytes()[:-1])
-    with pytest.raises(ImageError, match="holds 63 bytes, and a chunk has 64. Copy it again."):
+    with pytest.raises(ImageError, match="holds 63 bytes; a chunk has 64. Copy it again."):
         probe_array(path)
 
 
@@ -218,5 +218,5 @@ def test_a_chunk_is_held_to_what_its_own_codec_claims(tmp_path: Path, zarr_forma
     assert probe_array(path) == ("uint8", (8, 8), 1)
     (chunk,) = [file for file in path.rglob("*") if file.is_file() and file.name[0].isdigit()]
     chunk.write_bytes(bytes(HEADS[codec]) + bytes(40))
-    with pytest.raises(ImageError, match=r"claims \d+ bytes, and a chunk has 64. Copy it again."):
+    with pytest.raises(ImageError, match=r"claims \d+ bytes; a chunk has 64. Copy it again."):
         probe_array(path)
