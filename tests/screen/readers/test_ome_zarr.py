@@ -109,7 +109,7 @@ def test_damage_is_named_and_a_bomb_is_refused_unopened(tmp_path: Path) -> None:
     array["chunk_grid"]["configuration"]["chunk_shape"] = [2, 1 << 20, 1 << 20]
     described.write_text(json.dumps(array))
     store = ImageCache(screen)
-    said = ["is damaged", "claims 4294967295 bytes, and a chunk has 8192", "is damaged", "the limit is 1073741824"]
+    said = ["is damaged", "claims 4294967295 bytes; a chunk has 8192", "is damaged", "the limit is 1073741824"]
     for row, words in enumerate(said):
         with pytest.raises(Exception, match=rf"well A01 site {row + 1}: .*{words}"):
             store.image(row)
