@@ -90,7 +90,7 @@ def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: 
     with DecodePool(stub_readers.treacherous) as decoders:
         decoders.measure_sites([(paths, pages)], grid=(16, 16))
         (there,) = decoders.measure_sites([(paths, pages)], grid=(16, 16))
-        assert len(decoders._started) == 1  # one process serves again
+        assert len(decoders._decoders) == 1  # one process serves again
     for one, other in zip(here, there, strict=True):
         assert one.measures == other.measures
         assert one.profile is not None
@@ -116,7 +116,7 @@ def test_of_a_file_that_hangs_no_other_page_is_tried(tmp_path: Path) -> None:
     with DecodePool(stub_readers.treacherous) as decoders:
         (planes,) = decoders.measure_sites([([path] * 6, list(range(6)))], grid=(8, 8))
         assert len({plane.reason for plane in planes}) == 1
-        assert len(decoders._started) == 2  # for the site, and for its first page
+        assert len(decoders._decoders) == 2  # for the site, and for its first page
 
 
 def test_a_shortage_of_memory_is_not_blamed_on_a_file(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     with DecodePool() as decoders:
         screen = lab(tmp_path)
         decoders.measure_sites([(screen.image_paths(0), screen.pages(0))], grid=(8, 8))
-        (started,) = decoders._started
+        (started,) = decoders._decoders
         assert started._process.poll() is None
     assert started._process.poll() is not None
 
