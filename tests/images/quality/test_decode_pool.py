@@ -150,7 +150,7 @@ def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Pat
     assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16
     (problem,) = [one for one in checked.findings if one.kind == "reads tried again"]
     assert (problem.severity, problem.count) == ("note", 16)
-    assert "the storage failed 16 times for a moment" in problem.what
+    assert "16 reads failed with a transient error" in problem.what
     checked, _ = check_pixels(screen, range(8))
     assert checked.looked["reads_tried_again"] == 0
     assert "reads tried again" not in {one.kind for one in checked.findings}
