@@ -63,7 +63,7 @@ def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, in
 
 
 @pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
-def test_memory_that_was_freed_is_not_asked_of_the_system_again() -> None:
+def test_freed_memory_is_not_requested_from_the_system_again() -> None:
     given_back, kept = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
     assert (given_back[0], kept[0]) == ("False", "True")
     page = os.sysconf("SC_PAGE_SIZE")
@@ -77,7 +77,7 @@ def test_both_thresholds_are_set_the_one_of_single_blocks_first(library: Recorde
     assert library.calls_made == [(-3, 2**30), (-1, 2**31 - 1)]
 
 
-def test_an_older_glibc_is_told_the_most_that_it_accepts(library: RecordedLibrary) -> None:
+def test_an_older_glibc_gets_the_maximum_that_it_accepts(library: RecordedLibrary) -> None:
     library.largest = 2**25
     assert keep_freed_memory({})
     assert library.calls_made == [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]
@@ -90,7 +90,7 @@ def test_where_the_first_threshold_is_refused_the_second_is_not_set(library: Rec
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_what_the_environment_says_of_the_allocator_stays(library: RecordedLibrary, name: str) -> None:
+def test_the_environment_overrides_the_allocator_setting(library: RecordedLibrary, name: str) -> None:
     assert not keep_freed_memory({name: "1"})
     assert library.calls_made == []
 

@@ -31,7 +31,7 @@ def dead_pid() -> int:
     return child
 
 
-def test_a_lock_is_held_for_a_with_and_may_be_taken_again_by_its_holder(tmp_path: Path) -> None:
+def test_a_lock_is_held_during_a_with_and_is_reentrant(tmp_path: Path) -> None:
     with run_lock(tmp_path, say=silent):
         content = json.loads((tmp_path / ".lock").read_text())
         assert (content["pid"], content["host"]) == (os.getpid(), socket.gethostname())
@@ -66,7 +66,7 @@ def test_a_second_process_is_refused_with_process_host_and_age(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_lock_of_a_dead_process_is_cleared_aloud(tmp_path: Path) -> None:
+def test_the_lock_of_a_dead_process_is_removed_with_a_message(tmp_path: Path) -> None:
     pid = dead_pid()
     write_lock(tmp_path, pid=pid)
     messages: list[str] = []
@@ -76,7 +76,7 @@ def test_the_lock_of_a_dead_process_is_cleared_aloud(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this kernel does not tell when a process started")
-def test_a_number_given_to_another_process_since_is_no_holder(tmp_path: Path) -> None:
+def test_a_reused_process_id_does_not_hold_the_lock(tmp_path: Path) -> None:
     write_lock(tmp_path, pid=os.getppid(), started="1")
     messages: list[str] = []
     with run_lock(tmp_path, say=messages.append):
@@ -86,7 +86,7 @@ def test_a_number_given_to_another_process_since_is_no_holder(tmp_path: Path) ->
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("changes", [{"host": "node17"}, {"host": "node17", "started": "1"}])
-def test_what_nobody_here_can_know_is_never_cleared(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_the_lock_of_another_host_is_never_removed(tmp_path: Path, changes: dict[str, object]) -> None:
     lock = write_lock(tmp_path, pid=dead_pid(), **changes)
     before = lock.read_bytes()
     with pytest.raises(RunError, match=r"is in use by process \d+ on node17"), run_lock(tmp_path, say=silent):
@@ -95,7 +95,7 @@ def test_what_nobody_here_can_know_is_never_cleared(tmp_path: Path, changes: dic
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": "x"}'])
-def test_a_lock_that_says_nothing_is_not_cleared(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_lock_is_not_removed(tmp_path: Path, content: str) -> None:
     (tmp_path / ".lock").write_text(content)
     with pytest.raises(RunError, match="is in use by"), run_lock(tmp_path, say=silent):
         pass

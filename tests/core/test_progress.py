@@ -41,7 +41,7 @@ def test_every_time_left_is_right_within_a_factor_of_two(second: float, start: f
     assert n_shown > 70
 
 
-def test_what_starts_slowly_is_not_taken_for_its_speed() -> None:
+def test_a_slow_start_does_not_count_as_the_speed() -> None:
     clock = Clock(100)
     times = [14.0, 15.0, 15.3, 15.6, 16.0, 16.4, 16.8]  # workers start, then two or three percent a second
     for done, now in enumerate(times, start=1):
@@ -114,7 +114,7 @@ def test_steps_are_named_and_counted() -> None:
     ]
 
 
-def test_a_function_that_is_no_progress_is_told_of_pieces_only() -> None:
+def test_a_plain_function_receives_pieces_only() -> None:
     messages: list[str] = []
     begin_step(messages.append, "sites", 2)
     assert messages == []
@@ -157,7 +157,7 @@ def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytes
         (9000.0, "about 2.5 h left"),
     ],
 )
-def test_a_time_left_is_said_in_its_unit(seconds: float | None, text: str) -> None:
+def test_a_time_left_has_a_fitting_unit(seconds: float | None, text: str) -> None:
     assert time_left(seconds) == text
 
 
@@ -178,7 +178,7 @@ def test_a_silence_of_two_seconds_is_broken_once_and_then_ever_more_rarely() -> 
     assert state.due_message(9999.0) == ""
 
 
-def test_what_was_printed_counts_as_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_output_resets_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.0)
     file, console = plain()
     with show_waiting("check", console=console):

@@ -11,16 +11,16 @@ def test_variance_components_by_hand() -> None:
     prior = estimate_prior(values, np.array([0, 0, 1, 1]))
     assert prior.within[0] == 2.0
     assert prior.between[0] == (16.0 - 2.0) / 2.0
-    assert prior.typical[0] == 3.0
-    np.testing.assert_allclose(prior.log_spread, 0.5 * np.log(2.0))
+    assert prior.center[0] == 3.0
+    np.testing.assert_allclose(prior.log_std, 0.5 * np.log(2.0))
 
 
-def test_planted_components_are_found_again() -> None:
+def test_planted_components_are_recovered() -> None:
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(400), rng.integers(1, 6, 400))
     values = 10 + 2.0 * rng.normal(size=(400, 1))[groups] + 3.0 * rng.normal(size=(len(groups), 1))
     prior = estimate_prior(values, groups)
-    assert abs(prior.typical[0] - 10) < 0.5
+    assert abs(prior.center[0] - 10) < 0.5
     assert abs(prior.within[0] - 9) < 1
     assert abs(prior.between[0] - 4) < 1.2
 
@@ -51,27 +51,27 @@ def test_one_group_or_one_well_in_each_corrects_nothing() -> None:
         prior = estimate_prior(values, groups)
         assert (prior.between == 0).all()
         offset, scale = estimate_group(prior, np.array([3.0]), values[:3].sum(0)[None] + 100, values[:3].sum(0)[None])
-        np.testing.assert_allclose(offset[0], prior.typical)
+        np.testing.assert_allclose(offset[0], prior.center)
         assert (scale == 0).all()
 
 
-def test_spreads_that_differ_are_told_from_spreads_that_do_not() -> None:
+def test_differing_standard_deviations_are_distinguished_from_equal_ones() -> None:
     rng = np.random.default_rng(4)
     groups = np.repeat(np.arange(50), 8)
     same = rng.normal(size=(400, 1))
     other = same * np.exp(rng.normal(0, 0.7, 50))[groups][:, None]
     even, uneven = estimate_prior(same, groups), estimate_prior(other, groups)
-    assert even.spread_between[0] < 0.05
-    assert abs(uneven.spread_between[0] - 0.49) < 0.2
+    assert even.log_std_variance[0] < 0.05
+    assert abs(uneven.log_std_variance[0] - 0.49) < 0.2
     wells = other[groups == 0]
     _, scale = estimate_group(uneven, np.array([8]), wells.sum(0)[None], (wells**2).sum(0)[None])
-    differs = np.log(wells.std(ddof=1)) - uneven.log_spread[0]
-    certain = uneven.spread_between[0] / (uneven.spread_between[0] + 1 / 14)  # eight wells
+    differs = np.log(wells.std(ddof=1)) - uneven.log_std[0]
+    certain = uneven.log_std_variance[0] / (uneven.log_std_variance[0] + 1 / 14)  # eight wells
     np.testing.assert_allclose(scale[0, 0], certain * differs)
 
 
 def test_a_prior_survives_its_rows_and_a_correction_its_words() -> None:
     prior = estimate_prior(np.random.default_rng(5).normal(size=(9, 3)), np.repeat([0, 1, 2], 3))
-    np.testing.assert_allclose(GroupPrior.from_rows(prior.as_rows()).typical, prior.typical, rtol=1e-6)
+    np.testing.assert_allclose(GroupPrior.from_rows(prior.as_rows()).center, prior.center, rtol=1e-6)
     assert str(Correction()) == "none"
     assert str(Correction(method="standardize", group="plate", wells="all")) == "standardize by the wells of the plate"

@@ -31,7 +31,7 @@ def simulation() -> ModuleType:
     return module
 
 
-def test_forty_of_forty_is_no_certainty_and_two_groups_have_no_interval() -> None:
+def test_forty_of_forty_is_not_certain_and_two_groups_have_no_interval() -> None:
     correct, wells = np.ones(40, bool), np.arange(40)
     low, high = share_interval(correct, wells, wells=wells) or (0, 0)
     assert (low, high) == (pytest.approx(binomtest(40, 40).proportion_ci(0.95).low), 1)  # each well alone: .912
@@ -103,7 +103,7 @@ def test_intervals_of_accuracies_hold_the_truth(
         assert held >= LEAST
 
 
-def test_wells_of_a_group_are_never_taken_for_quite_independent_ones(simulation: ModuleType) -> None:
+def test_wells_of_a_group_are_never_assumed_independent(simulation: ModuleType) -> None:
     # Most groups are perfect and a few are not: six that look alike tell nothing of it.
     world = {"n_groups": 6, "n_wells": 200, "repeats": REPEATS, "seed": 4, "shape": "beta"}
     assert simulation.share_coverage(0.99, 0.05, **world) >= LEAST

@@ -34,7 +34,7 @@ def indexed(path: Path, **options: Any) -> Screen:
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_two_forms_of_a_name_are_one_class_and_said(lab_table: Write, one: str, other: str) -> None:
+def test_two_forms_of_a_name_are_one_class_and_reported(lab_table: Write, one: str, other: str) -> None:
     header = ("experiment", "plate", "well", "perturbation", "moa")
     rows = [("E1", one, "A01", one, other), ("E2", other, "A01", other, one), ("E1", other, "A02", "x", "y")]
     screen = indexed(lab_table([header, *rows]), controls={"negative_control": [other], "positive_control": ["x"]})

@@ -52,7 +52,7 @@ def test_a_turned_crop_keeps_its_middle_and_mirrors_what_lies_beyond_the_edge() 
     assert (augment(constant, Augmentation(3, size=7, angle=0.7), out=np.empty_like(constant)) == 9).all()
 
 
-def test_any_angle_is_drawn_only_when_asked() -> None:
+def test_any_angle_is_drawn_only_on_request() -> None:
     rng = np.random.default_rng(0)
     assert {random_augmentation(rng, height=8, width=8).angle for _ in range(20)} == {0.0}
     angles = [random_augmentation(rng, height=8, width=8, rotate=True).angle for _ in range(200)]

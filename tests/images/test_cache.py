@@ -74,7 +74,7 @@ def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixel
     assert outcomes["refused"] > 180
 
 
-def test_a_flipped_bit_of_a_format_without_checksum_is_told_with_file_well_and_fix(tmp_path: Path) -> None:
+def test_a_flipped_bit_without_checksum_is_reported_with_file_well_and_fix(tmp_path: Path) -> None:
     screen = lab(tmp_path, "raw")
     blob = bytearray((tmp_path / "B02.tif").read_bytes())
     blob[-5] ^= 1
@@ -91,7 +91,7 @@ def test_a_flipped_bit_of_a_format_without_checksum_is_told_with_file_well_and_f
     assert "but other ones" in packed.problems["found"][0]
 
 
-def test_a_file_written_anew_during_a_run_is_refused_when_it_is_read_again(tmp_path: Path) -> None:
+def test_a_file_rewritten_during_a_run_is_refused_at_the_next_read(tmp_path: Path) -> None:
     screen = lab(tmp_path, "raw")
     store = ImageCache(screen, memory=0)
     assert np.array_equal(store.image(0)[0], plane(1))
@@ -138,9 +138,7 @@ def test_a_copied_folder_has_other_times_and_is_read(tmp_path: Path) -> None:
     assert all(np.array_equal(reader.read(row)[0], plane(row + 1)) for row in range(3))
 
 
-def test_bytes_that_were_right_are_not_hashed_again_until_written_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verified_bytes_are_hashed_again_only_after_a_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, hashed = lab(tmp_path, "raw"), []
     from distangle.images import cache
 

@@ -28,7 +28,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | N
     return reads
 
 
-def test_the_padding_of_the_last_batch_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_padding_of_the_last_batch_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=0)
     reads = count_reads(monkeypatch)
     last = [(chosen, raw.copy()) for chosen, raw in raw_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
@@ -48,7 +48,7 @@ def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> N
     store.close()
 
 
-def test_the_budget_is_whole_again_after_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_is_restored_after_memory_ran_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=3 * IMAGE)
     store.measure(range(3))
     assert store.cached_bytes == 3 * IMAGE

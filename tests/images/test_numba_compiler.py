@@ -27,7 +27,7 @@ print(image.shape, int(image.sum()), channel_statistics(image, transform="none")
 
 
 @pytest.mark.parametrize("kind", ["no folder", "no room"])
-def test_without_a_place_for_compiled_loops_images_are_read_all_the_same(tmp_path: Path, kind: str) -> None:
+def test_without_a_folder_for_compiled_loops_images_are_still_read(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("numba")
     path = tmp_path / "x.png"
     pixels = np.arange(1024, dtype=np.uint8).reshape(32, 32)

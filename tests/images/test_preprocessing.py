@@ -72,7 +72,7 @@ def test_standardised_images_have_mean_zero_and_spread_one_and_a_constant_channe
     assert np.array_equal(ready[1, 1], np.zeros((16, 16)))
 
 
-def test_only_the_box_is_written() -> None:
+def test_only_the_region_is_written() -> None:
     images = np.ones((1, 1, 6, 6), np.uint8)
     out = np.full((1, 1, 6, 6), 9.0, np.float32)
     standardize(images, np.array([[[0.0], [1.0]]], np.float32), out=out, region=(1, 2, 3, 5))

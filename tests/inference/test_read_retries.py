@@ -31,7 +31,7 @@ def test_a_prediction_over_a_storage_that_failed_says_so_in_its_notes_and_in_the
         return retry_io(read, pauses=(0.0, 0.0, 0.0))
 
     whole, _ = predict_run(run, screen)
-    assert not any("tried again" in note for note in whole.notes)
+    assert not any("Retried reads" in note for note in whole.notes)
     monkeypatch.setattr(cache, "read_image", stale)
     scores, _ = predict_run(run, screen)
     note = "Reads tried again: 3. The storage failed for a moment so often: look at its mount."

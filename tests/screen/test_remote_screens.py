@@ -188,8 +188,8 @@ def test_what_is_not_there_is_named_by_its_url(upload: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("ftp://host/lab", "ftp://host/lab is no address that can be read. Expected a path, or a URL of s3, gs"),
-        ("s3://bucket/../other", "goes up with '..'. Write the folder that is meant."),
+        ("ftp://host/lab", "ftp://host/lab cannot be read. Expected a path, or a URL of s3, gs"),
+        ("s3://bucket/../other", "contains '..'. Write the full address of the folder."),
     ],
 )
 def test_an_address_of_another_kind_is_refused(url: str, said: str) -> None:

@@ -38,22 +38,22 @@ class GroupPrior:
     """Between-group and within-group variance of every feature.
 
     Attributes:
-        typical: Mean of a typical group, [feature].
+        center: Mean of a typical group, [feature].
         within: Variance of wells about the mean of their group, [feature].
         between: Variance of the groups' true means, [feature]; 0 where well noise explains all differences.
-        log_spread: Logarithm of the standard deviation of wells in a typical group, [feature].
-        spread_between: Variance of the true logarithms of the groups' standard deviations, [feature].
+        log_std: Logarithm of the standard deviation of wells in a typical group, [feature].
+        log_std_variance: Variance of the true logarithms of the groups' standard deviations, [feature].
     """
 
-    typical: np.ndarray
+    center: np.ndarray
     within: np.ndarray
     between: np.ndarray
-    log_spread: np.ndarray
-    spread_between: np.ndarray
+    log_std: np.ndarray
+    log_std_variance: np.ndarray
 
     def as_rows(self) -> np.ndarray:
         """Return all fields as float32 [5, feature]."""
-        rows = [self.typical, self.within, self.between, self.log_spread, self.spread_between]
+        rows = [self.center, self.within, self.between, self.log_std, self.log_std_variance]
         return np.stack(rows).astype(np.float32)
 
     @classmethod
@@ -94,15 +94,15 @@ def estimate_prior(values: np.ndarray, groups: np.ndarray) -> GroupPrior:
     mean_square = (n[:, None] * (means - grand) ** 2).sum(0) / (n_groups - 1)
     between = np.maximum(0.0, (mean_square - within) / effective)
     precision = 1.0 / np.maximum(between + within / n[:, None], _TINY)
-    typical = (precision * means).sum(0) / precision.sum(0)
+    center = (precision * means).sum(0) / precision.sum(0)
     several = n > 1
     logs = 0.5 * np.log(np.maximum(scatter[several] / (n[several, None] - 1), _TINY))
-    log_spread = 0.5 * np.log(np.maximum(within, _TINY))
-    spread_between = np.zeros_like(grand)
+    log_std = 0.5 * np.log(np.maximum(within, _TINY))
+    log_std_variance = np.zeros_like(grand)
     if several.sum() > 1:
         noise = (0.5 / (n[several] - 1)).mean()  # variance of the logarithm of a standard deviation: 1 / (2 (n - 1))
-        spread_between = np.maximum(0.0, logs.var(0, ddof=1) - noise)
-    return GroupPrior(typical, within, between, log_spread, spread_between)
+        log_std_variance = np.maximum(0.0, logs.var(0, ddof=1) - noise)
+    return GroupPrior(center, within, between, log_std, log_std_variance)
 
 
 def estimate_group(
@@ -131,16 +131,19 @@ def estimate_group(
     n = np.asarray(count, dtype=np.float64)[:, None]
     mean = total / np.maximum(n, 1.0)
     share = shrinkage_factors(prior, count)
-    offset = prior.typical + share * (mean - prior.typical)
+    offset = prior.center + share * (mean - prior.center)
     if squares is None:
         return offset, np.zeros_like(offset)
     variance = np.maximum(squares - n * mean**2, 0.0) / np.maximum(n - 1.0, 1.0)
     logs = 0.5 * np.log(np.maximum(variance, _TINY))
     noise = np.where(n > 1, 0.5 / np.maximum(n - 1.0, 1.0), np.inf)
     certain = np.divide(
-        prior.spread_between, prior.spread_between + noise, out=np.zeros_like(offset), where=prior.spread_between > 0
+        prior.log_std_variance,
+        prior.log_std_variance + noise,
+        out=np.zeros_like(offset),
+        where=prior.log_std_variance > 0,
     )
-    return offset, np.where(certain > 0, certain * (logs - prior.log_spread), 0.0)
+    return offset, np.where(certain > 0, certain * (logs - prior.log_std), 0.0)
 
 
 def shrinkage_factors(prior: GroupPrior, count: np.ndarray) -> np.ndarray:

@@ -215,14 +215,14 @@ def test_no_damage_passes_in_silence(packed: Screen, tmp_path: Path) -> None:
     assert refused > 200
 
 
-def test_a_missing_chunk_is_no_black_image(made: Made, tmp_path: Path) -> None:
+def test_a_missing_chunk_is_not_read_as_black(made: Made, tmp_path: Path) -> None:
     packed = pack_screen(made.screen, tmp_path, format="ome-zarr").screen
     packed.image_paths(0)[0].unlink()
     with pytest.raises(ImageError, match="cannot be opened"):
         read_image(packed.image_paths(0), packed.pages(0))
 
 
-def test_packing_goes_on_where_it_stopped_and_makes_again_what_is_damaged(made: Made, tmp_path: Path) -> None:
+def test_packing_resumes_and_repeats_damaged_images(made: Made, tmp_path: Path) -> None:
     first = pack_screen(made.screen, tmp_path, format="records")
     assert (first.n_packed, first.n_reused) == (len(made.screen.sites), 0)
     paths = [first.screen.image_paths(row)[0] for row in (0, 1, 2)]
@@ -316,7 +316,7 @@ def test_an_unfinished_pack_says_whose_it_is(made: Made, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("format", "share"), [("ome-zarr", 1.29), ("records", 0.99)])
-def test_a_disk_without_room_for_the_pack_is_told_before_anything_is_packed(
+def test_a_full_disk_is_reported_before_packing(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format, share: float
 ) -> None:
     import shutil
@@ -348,9 +348,7 @@ def test_two_packings_at_once_into_one_folder_are_one_too_many(made: Made, tmp_p
 
 
 @pytest.mark.parametrize("format", ["ome-zarr", "records"])
-def test_another_level_or_other_names_of_the_channels_are_packed_anew(
-    made: Made, tmp_path: Path, format: Format
-) -> None:
+def test_another_level_or_other_channel_names_are_packed_again(made: Made, tmp_path: Path, format: Format) -> None:
     screen, n = made.screen, len(made.screen.sites)
     assert pack_screen(screen, tmp_path, format=format, level=3).n_packed == n
     assert pack_screen(screen, tmp_path, format=format, level=3).n_reused == n
@@ -395,7 +393,7 @@ FRAME = codec.compress(b"\0" * 4, level=3)
         ({"dtype": "uint8"}, "damaged"),
     ],
 )
-def test_a_header_that_lies_is_refused_before_memory_is_taken(header: dict, pattern: str, tmp_path: Path) -> None:
+def test_a_false_header_is_refused_before_memory_is_allocated(header: dict, pattern: str, tmp_path: Path) -> None:
     content = json.dumps(header).encode()
     path = tmp_path / "x.dsr"
     path.write_bytes(records._HEAD.pack(records.MAGIC, len(content), zlib.crc32(content)) + content + FRAME)

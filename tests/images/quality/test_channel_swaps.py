@@ -74,7 +74,7 @@ def test_two_channels_that_changed_places_are_named_with_their_plate() -> None:
     assert (finding.severity, finding.kind, finding.count) == ("warning", "channels exchanged", 1)
     assert (finding.experiment, finding.plate, finding.channel) == ("E2", "P3", "DNA, AGP")
     assert finding.what == "E2 plate P3: DNA looks like AGP, AGP looks like DNA of the others"
-    assert "index these plates with a --channels of their own" in finding.fix
+    assert "index these plates with their own --channels" in finding.fix
 
 
 def test_plates_without_experiments_are_compared_with_each_other() -> None:

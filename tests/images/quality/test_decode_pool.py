@@ -90,7 +90,7 @@ def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: 
     with DecodePool(stub_readers.treacherous) as decoders:
         decoders.measure_sites([(paths, pages)], grid=(16, 16))
         (there,) = decoders.measure_sites([(paths, pages)], grid=(16, 16))
-        assert len(decoders._started) == 1  # one process serves again
+        assert len(decoders._decoders) == 1  # one process serves again
     for one, other in zip(here, there, strict=True):
         assert one.measures == other.measures
         assert one.profile is not None
@@ -116,10 +116,10 @@ def test_of_a_file_that_hangs_no_other_page_is_tried(tmp_path: Path) -> None:
     with DecodePool(stub_readers.treacherous) as decoders:
         (planes,) = decoders.measure_sites([([path] * 6, list(range(6)))], grid=(8, 8))
         assert len({plane.reason for plane in planes}) == 1
-        assert len(decoders._started) == 2  # for the site, and for its first page
+        assert len(decoders._decoders) == 2  # for the site, and for its first page
 
 
-def test_a_shortage_of_memory_is_no_fault_of_a_file(tmp_path: Path) -> None:
+def test_a_shortage_of_memory_is_not_blamed_on_a_file(tmp_path: Path) -> None:
     with pytest.raises(MemoryError, match=r"0_actin_shortage\.png"):
         measure_planes(lab(tmp_path, ["shortage"]), range(8), read=stub_readers.treacherous)
 
@@ -139,18 +139,18 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     with DecodePool() as decoders:
         screen = lab(tmp_path)
         decoders.measure_sites([(screen.image_paths(0), screen.pages(0))], grid=(8, 8))
-        (started,) = decoders._started
+        (started,) = decoders._decoders
         assert started._process.poll() is None
     assert started._process.poll() is not None
 
 
-def test_reads_that_were_tried_again_are_counted_over_all_processes_and_said(tmp_path: Path) -> None:
+def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
     assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16
     (problem,) = [one for one in checked.findings if one.kind == "reads tried again"]
     assert (problem.severity, problem.count) == ("note", 16)
-    assert "the storage failed 16 times for a moment" in problem.what
+    assert "16 reads failed with a transient error" in problem.what
     checked, _ = check_pixels(screen, range(8))
     assert checked.scope["reads_tried_again"] == 0
     assert "reads tried again" not in {one.kind for one in checked.findings}

@@ -59,7 +59,7 @@ def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
     )
 
 
-def test_what_cannot_be_told_is_none_and_part_of_the_finer_level() -> None:
+def test_an_inestimable_component_is_none_and_part_of_the_finer_level() -> None:
     values, places = nested(np.random.default_rng(2), (0, 0, 1, 1), n=(1, 2, 30, 1))
     components = variance_components(values, places)
     assert components["experiment"] is None

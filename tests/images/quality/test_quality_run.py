@@ -117,7 +117,7 @@ def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_pat
         (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on hold one value")),
         (lambda plane: np.full_like(plane, 7), "dna", "constant plane", ("error", "every pixel is 7")),
         (saturated, "dna", "saturated", ("warning", "at 255")),
-        (empty, "dna", "empty field", ("warning", "above the middle")),
+        (empty, "dna", "empty field", ("warning", "above the median")),
     ],
 )
 def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
@@ -133,7 +133,7 @@ def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
     assert {(other.plate, other.well) for other in report.findings} == {("2", "B05")}
 
 
-def test_a_field_out_of_focus_in_all_channels_is_told_from_one_stain_without_structure(tmp_path: Path) -> None:
+def test_a_field_out_of_focus_differs_from_one_channel_without_structure(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.edits["1B06", ""] = blurred
     lab.edits["2B02", "actin"] = blurred
@@ -172,7 +172,7 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     screen.sites.loc[2, "mtime"] -= 60
     by_time = only(checked(screen, hash_files=False))
     assert by_time.severity == "warning"
-    assert "to the same size" in by_time.what
+    assert "with the same size" in by_time.what
     path.write_bytes(blob + b"\x00")
     assert "bytes now" in only(checked(screen, hash_files=False)).what
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
     assert (one.kind, one.well, one.channel) == ("unreadable image", "B08", "dna")
 
 
-def test_a_plane_with_next_to_nothing_in_it_is_not_said_to_be_rescaled(tmp_path: Path) -> None:
+def test_a_nearly_empty_plane_is_not_reported_as_rescaled(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     hot, two = np.full((96, 96), 3, np.uint8), np.zeros((96, 96), np.uint8)
     hot[40, 40], two[::2] = 44, 5
@@ -249,7 +249,7 @@ def test_planes_written_with_another_depth_are_named(tmp_path: Path, edit: Edit,
     assert text in one.what
 
 
-def test_masked_images_are_said_once_and_not_called_damaged(tmp_path: Path) -> None:
+def test_masked_images_are_reported_once_and_not_as_damaged(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     for plate in (1, 2):
         for column in range(1, 9):
@@ -322,7 +322,7 @@ def profiles_of(*planes: np.ndarray) -> list[np.ndarray]:
     return [profile for plane in planes if (profile := _profile(plane, (16, 16))) is not None]
 
 
-def test_a_sample_is_spread_over_plates_and_wells_and_is_the_same_again(tmp_path: Path) -> None:
+def test_a_sample_covers_plates_and_wells_evenly_and_is_reproducible(tmp_path: Path) -> None:
     screen = Lab(tmp_path).write()
     rows = sample_sites(screen, 6)
     assert rows == sample_sites(screen, 6) == sorted(rows)

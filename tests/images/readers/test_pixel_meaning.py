@@ -72,7 +72,7 @@ def test_twelve_bits_are_inverted_within_twelve_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only(path), np.full((2, 2), 4095) - [0x123, 0x0FF])
 
 
-def test_inverted_files_are_said_to_be_so(tmp_path: Path) -> None:
+def test_inverted_files_are_reported(tmp_path: Path) -> None:
     for k, codec in enumerate(CODECS):
         path = written(tmp_path / f"A0{k + 1}_w1.tif", stored(), codec)
         if codec != "raw":
@@ -154,7 +154,7 @@ def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> No
         (np.zeros((8, 8), dtype=bool), {}, "holds bool pixels"),
     ],
 )
-def test_what_is_no_grey_of_8_to_16_bit_is_refused(
+def test_other_than_gray_of_8_to_16_bit_is_refused(
     tmp_path: Path, plane: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", plane, **options)
@@ -198,7 +198,7 @@ def test_a_raw_chunk_that_begins_like_a_codec_is_raw(tmp_path: Path, zarr_format
     np.testing.assert_array_equal(read_planes(path, [0]), pixels)
     (chunk,) = [file for file in path.rglob("*") if file.is_file() and file.name[0].isdigit()]
     chunk.write_bytes(chunk.read_bytes()[:-1])
-    with pytest.raises(ImageError, match="holds 63 bytes, and a chunk has 64. Copy it again."):
+    with pytest.raises(ImageError, match="holds 63 bytes; a chunk has 64. Copy it again."):
         probe_array(path)
 
 
@@ -218,5 +218,5 @@ def test_a_chunk_is_held_to_what_its_own_codec_claims(tmp_path: Path, zarr_forma
     assert probe_array(path) == ("uint8", (8, 8), 1)
     (chunk,) = [file for file in path.rglob("*") if file.is_file() and file.name[0].isdigit()]
     chunk.write_bytes(bytes(HEADS[codec]) + bytes(40))
-    with pytest.raises(ImageError, match=r"claims \d+ bytes, and a chunk has 64. Copy it again."):
+    with pytest.raises(ImageError, match=r"claims \d+ bytes; a chunk has 64. Copy it again."):
         probe_array(path)

@@ -117,11 +117,11 @@ def test_a_zeroed_tail_of_a_png_is_refused_where_pillow_alone_is_silent(tmp_path
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><html>", "does not begin as an image does, but with text"),
-        (b"GIF89a0000", "does not begin as an image does, but like GIF"),
+        (b"<!DOCTYPE html><html>", "does not start like an image, but with text"),
+        (b"GIF89a0000", "does not start like an image, but like GIF"),
     ],
 )
-def test_what_is_no_image_is_told_by_its_bytes(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_of_another_format_is_named_by_its_bytes(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "plane.png"
     path.write_bytes(content)
     with pytest.raises(ImageError) as refused:

@@ -49,7 +49,7 @@ def failing(times: int, number: int, tries: list[int], *, path: Path) -> np.ndar
 
 
 @pytest.mark.parametrize(("number", "n_tries"), [(errno.ESTALE, 3), (errno.EIO, 3)])
-def test_a_passing_fault_is_tried_again_and_the_image_is_whole(tmp_path: Path, number: int, n_tries: int) -> None:
+def test_a_transient_error_is_retried_and_the_image_is_complete(tmp_path: Path, number: int, n_tries: int) -> None:
     lab(tmp_path)
     tries: list[int] = []
     image = retry_io(lambda: failing(2, number, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
@@ -59,19 +59,21 @@ def test_a_passing_fault_is_tried_again_and_the_image_is_whole(tmp_path: Path, n
 
 def test_a_lasting_fault_ends_after_a_bounded_number_of_tries_and_names_the_file(tmp_path: Path) -> None:
     tries: list[int] = []
-    with pytest.raises(ImageError, match=r"B01\.png cannot be opened.*The storage failed 4 times; look at its mount"):
+    with pytest.raises(
+        ImageError, match=r"B01\.png cannot be opened.*The storage failed 4 times; check the network file system"
+    ):
         retry_io(lambda: failing(99, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert len(tries) == 4
 
 
-def test_what_does_not_pass_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
     tries: list[int] = []
     with pytest.raises(ImageError, match="cannot be opened"):
         retry_io(lambda: failing(99, errno.ENOENT, tries, path=tmp_path / "gone.png"), pauses=(9.0,))
     assert len(tries) == 1
 
 
-def test_the_reader_itself_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_itself_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab(tmp_path)
     opened, real = [], Path.open
 
@@ -104,7 +106,7 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
     )
 
 
-def test_how_many_reads_were_tried_again_is_counted_and_said(tmp_path: Path) -> None:
+def test_retried_reads_are_counted_and_reported(tmp_path: Path) -> None:
     lab(tmp_path)
     before = n_retries()
     assert retry_summary(since=before) == []

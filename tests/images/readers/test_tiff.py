@@ -68,7 +68,7 @@ def test_wide_rows_and_strips_in_any_order_in_the_file(tmp_path: Path) -> None:
     assert find_zeroed_rows(path) == {}  # 7,800 bytes of zeros, and no whole row
 
 
-def test_black_masked_compressed_tiled_and_other_files_are_no_such_fault(tmp_path: Path) -> None:
+def test_black_masked_compressed_tiled_and_other_files_have_no_zeroed_tail(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     ended = plane()
     ended[40:] = 0
@@ -152,7 +152,7 @@ def test_the_site_is_put_aside_with_file_well_channel_rows_and_the_way_to_keep_i
     assert len(lab(tmp_path, hash_files=False).sites) == 4
 
 
-def test_the_command_puts_it_aside_unless_told_to_keep_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_excludes_it_unless_a_flag_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab(tmp_path)
     arguments = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna,actin", "--out"]
     main([*arguments, str(tmp_path / "a")])

@@ -140,10 +140,13 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (ome(image_xml({"C": 2, "Z": 3})), "they tell of 6 planes here, and the file has 2 pages"),
-        (ome(image_xml({"C": 2}), image_xml({"C": 2})), "they tell of 4 planes here"),
+        (ome(image_xml({"C": 2, "Z": 3})), "they describe 6 planes of this file, which has 2 pages"),
+        (ome(image_xml({"C": 2}), image_xml({"C": 2})), "they describe 4 planes of this file"),
         (ome(image_xml({"C": 2}, order="XYQ")), "dimension order 'Q'"),
-        (ome(image_xml({"C": 2}, blocks='<TiffData FirstC="2" IFD="0"/>')), "a TiffData begins outside of the image"),
+        (
+            ome(image_xml({"C": 2}, blocks='<TiffData FirstC="2" IFD="0"/>')),
+            "a TiffData element starts outside the image",
+        ),
         ('<!DOCTYPE x [<!ENTITY a "b">]>' + ome(image_xml({"C": 2})), "defines a document type"),
         (ome(image_xml({"C": 2}))[:-30] + "</OME>", "the XML is broken"),
         (

@@ -87,11 +87,11 @@ def test_a_chunk_that_is_not_there_is_never_black(tmp_path: Path, array: dict[st
     plate(tmp_path, {"A/1": fields}, version=version, chunks=(1, 8, 8), write_empty_chunks=False, **array)
     screen = indexed(tmp_path)
     assert refusals(screen) == [("unreadable file", "A01", "2")]
-    assert "left out by a writer because all of it is one value" in screen.problems["found"][0]
+    assert "a writer omitted it because it is constant" in screen.problems["found"][0]
     before = ImageCache(screen)
     lost = sorted(path for path in (tmp_path / "A/1/0/0").rglob("*") if path.is_file() and path.name[0] in "0123456789")
     lost[0].unlink()
-    with pytest.raises(Exception, match=r"well A01 site 1: .* is absent \(No such file or directory\)"):
+    with pytest.raises(Exception, match=r"well A01 site 1: .* is missing \(No such file or directory\)"):
         before.image(0)
     before.close()
 
@@ -109,7 +109,7 @@ def test_damage_is_named_and_a_bomb_is_refused_unopened(tmp_path: Path) -> None:
     array["chunk_grid"]["configuration"]["chunk_shape"] = [2, 1 << 20, 1 << 20]
     described.write_text(json.dumps(array))
     store = ImageCache(screen)
-    said = ["is damaged", "claims 4294967295 bytes, and a chunk has 8192", "is damaged", "the limit is 1073741824"]
+    said = ["is damaged", "claims 4294967295 bytes; a chunk has 8192", "is damaged", "the limit is 1073741824"]
     for row, words in enumerate(said):
         with pytest.raises(Exception, match=rf"well A01 site {row + 1}: .*{words}"):
             store.image(row)

@@ -85,7 +85,7 @@ def test_decoding_without_room_names_the_files_of_the_batch(tmp_path: Path) -> N
     assert "Its batch has 5 images: " in said
     for name in ("E1_0_0", "E1_0_1", "E1_1_0", "E2_0_0", "E2_1_1"):
         assert f"{name}.png" in said.partition("Its batch")[2]
-    assert "End other programs, ask for more memory, or take smaller batches, then start again." in said
+    assert "End other programs, request more memory, or use smaller batches, then start again." in said
 
 
 def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ def test_bytes_that_come_back_changed_are_not_committed(tmp_path: Path, monkeypa
         return real(opened, bytes(content).replace(b"w", b"v"))
 
     monkeypatch.setattr(os, "write", write)
-    with pytest.raises(StorageError, match="the storage gave back other bytes than it was given"):
+    with pytest.raises(StorageError, match="the bytes read back differ from the bytes written"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

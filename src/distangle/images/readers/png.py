@@ -120,7 +120,7 @@ def check_stream(path: Path) -> None:
     except zlib.error as error:
         raise ValueError(str(error)) from error
     if n_inflated != n_bytes or not has_end:
-        content = "more" if n_inflated > n_bytes else f"{n_inflated} bytes" if n_inflated < n_bytes else "no end"
+        content = "more bytes" if n_inflated > n_bytes else f"{n_inflated} bytes" if n_inflated < n_bytes else "no end"
         raise ValueError(f"its image stream has {content}; expected {n_bytes} bytes")
 
 

@@ -148,8 +148,8 @@ def _description(page: tifffile.TiffPage) -> str:
     return str(page.description or "")
 
 
-def _channel_labels(opened: tifffile.TiffFile, full: Sequence[int]) -> tuple[str, ...]:
-    metadata = opened.imagej_metadata if opened.is_imagej else None
+def _channel_labels(file: tifffile.TiffFile, full: Sequence[int]) -> tuple[str, ...]:
+    metadata = file.imagej_metadata if file.is_imagej else None
     labels = metadata.get("Labels", ()) if metadata else ()
     texts = tuple(str(label) for label in labels) if isinstance(labels, list | tuple) else ()
     return texts if len(texts) == len(full) else ()
