@@ -138,9 +138,9 @@ def _note_mixed_wells(predictions: Sequence[Predictions], *, target: str) -> Ite
     wells = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]]
     counts = count_well_labels(wells, table["perturbation"].astype(str).to_numpy())
     if not counts.single:
-        partial = f", {counts.partial} lack it at some sites" if counts.partial else ""
+        partial = f", {counts.n_partial} lack it at some sites" if counts.n_partial else ""
         yield (
-            f"The wells have no single {target} ({counts.several} of {counts.labelled} wells hold several{partial}), "
+            f"The wells have no single {target} ({counts.n_ambiguous} of {counts.n_labeled} wells hold several{partial}), "
             "so no score by well is computed."
         )
 

@@ -112,8 +112,8 @@ class Folds:
             metadata = json.loads(schema_metadata)
             folds = cls(
                 table=parquet.to_pandas()[list(_COLUMNS)],
-                description=check_fields(metadata["description"], str, name="description"),
-                forced=check_fields(metadata["forced"], bool, name="forced"),
+                description=check_type(metadata["description"], str, name="description"),
+                forced=check_type(metadata["forced"], bool, name="forced"),
                 notes=tuple(metadata["notes"]),
                 unlabelled=metadata.get("unlabelled", ""),
             )

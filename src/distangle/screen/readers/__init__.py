@@ -55,13 +55,14 @@ def find(name: str, request: IndexOptions) -> ReaderResult:
         advice = looks_like(request.source, exclude=name)
         if not advice:
             raise
-        raise ScreenError(f"{error} {others}") from error
-    of_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in found.provenance
-    if of_rows and not request.tables_only:
-        compare_with_records(found)
-    found.problems += reserved_name_problems(found.extra_columns, table=found.tables[0].name if found.tables else "")
-    found.extra_columns = rename_columns(found.extra_columns)
-    return found
+        raise ScreenError(f"{error} {advice}") from error
+    is_from_rows = name in (table.LAYOUT.name, cellpainting.LAYOUT.name) and "pattern" not in result.provenance
+    if is_from_rows and not request.tables_only:
+        compare_with_records(result)
+    table_name = result.tables[0].name if result.tables else ""
+    result.problems += reserved_name_problems(result.extra_columns, table=table_name)
+    result.extra_columns = rename_columns(result.extra_columns)
+    return result
 
 
 def layout_named(name: str) -> Reader:
