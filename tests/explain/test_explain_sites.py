@@ -30,7 +30,7 @@ from site_batches import batch
 
 N, CHANNELS, SIZE = 10, 3, 32
 NAMES = ("actin", "mito", "nothing", "nuclei")
-ABOUT_THE_WAY = ("rng", "settings", "channels_of", "places", "advance")
+ABOUT_THE_WAY = ("rng", "settings", "channels_of", "regions", "advance")
 FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
 
@@ -232,7 +232,7 @@ def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
     stains = channel_shapley(
         given.model,
         batch(given.images, None, given.targets, controls=given.images.flip(0)),
-        ShapleySettings(of="logit", removal="control"),
+        ShapleySettings(output="logit", removal="control"),
     )
     np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
 
@@ -252,7 +252,7 @@ def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(give
     rows = [4, 6, 8]
     beside = given.sites().take(rows)
     found = given.explain(
-        untreated=beside, norms=[BatchStatistics([0, 2, 4, 6, 8], None), BatchStatistics([1, 3, 5, 7, 9], None)]
+        control_sites=beside, norms=[BatchStatistics([0, 2, 4, 6, 8], None), BatchStatistics([1, 3, 5, 7, 9], None)]
     )
     values = explanation.table[["shapley_1", "shapley_2", "shapley_3"]].to_numpy()
     wells = explanation.table["Metadata_Well"].tolist()
@@ -268,10 +268,10 @@ def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(give
 
 
 def test_other_wells_of_the_plate_can_stand_in(given):
-    found = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), others=given.images.flip(0))
+    found = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), other_wells=given.images.flip(0))
     stains = channel_shapley(
         given.model,
-        batch(given.images, None, given.targets, others=given.images.flip(0)),
+        batch(given.images, None, given.targets, other_wells=given.images.flip(0)),
         ShapleySettings(removal="other_well"),
     )
     np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
@@ -285,7 +285,7 @@ def test_labels_are_permuted_where_there_are_several(given, explanation):
 
 def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):
     assert explanation.planted is None
-    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: PlantedCircle(8.0, 8.0, 4.0)})
+    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, regions={0: PlantedCircle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
     assert found.planted["top_shapley_is_planted"]["of"] == 5
     assert found.planted["map_peak_in_place"]["of"] == 1
@@ -302,7 +302,7 @@ def test_progress_is_told_once_per_piece(given):
     assert told == ["4 sites", "8 sites", "10 sites"]
     with progress("explain", 0, n_steps=1, console=Console(quiet=True)) as advance:
         given.explain(advance=advance)
-    assert advance.count == "3/3 piece"
+    assert advance.count == "3/3 batch"
 
 
 def test_pieces_that_do_not_belong_together_are_refused(given):
@@ -324,7 +324,7 @@ def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(g
         sizes.append(len(piece))
         return {"rows": np.array(piece.rows), "targets": piece.targets.numpy()}
 
-    found = sites.map(count, at_once=2, device=torch.device("cpu"))
+    found = sites.map(count, batch_size=2, device=torch.device("cpu"))
     assert sizes == [2, 1, 2, 2, 2, 1]
     assert found["rows"].tolist() == list(range(N))
     assert found["targets"].tolist() == given.targets.tolist()

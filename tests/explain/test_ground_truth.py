@@ -37,7 +37,7 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_stain():
         ("nothing", "nothing", "nothing", 1, 1, 1),
         ("unknown", "unknown", "unknown", 1, 1, 1),
     )
-    said = compare_with_truth(table, empty_maps(8), channels_of=CHANNELS_OF, places={})
+    said = compare_with_truth(table, empty_maps(8), channels_of=CHANNELS_OF, regions={})
     picked = {name: (said[name]["sites"], said[name]["of"]) for name in said if name.startswith("top_")}
     assert picked == {
         "top_shapley_is_planted": (2, 3),
@@ -63,7 +63,7 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
     maps[1, 7, 2] = 1  # row and column exchanged: outside
     maps[2, 2, 7] = 1  # not asked
     circle = PlantedCircle(2.0, 7.0, 1.0)  # 5 pixels of 100
-    said = compare_with_truth(table, maps, channels_of=CHANNELS_OF, places=dict.fromkeys(range(4), circle))
+    said = compare_with_truth(table, maps, channels_of=CHANNELS_OF, regions=dict.fromkeys(range(4), circle))
     assert (said["map_peak_in_place"]["sites"], said["map_peak_in_place"]["of"]) == (1, 3)  # the empty map is a miss
     assert said["map_peak_in_place"]["chance"] == pytest.approx(0.05)
     assert said["map_mass_in_place"] == {"of": 3, "share": pytest.approx((1 / 1.5) / 3), "area": pytest.approx(0.05)}
@@ -71,14 +71,14 @@ def test_the_place_is_asked_wherever_there_is_one_and_its_own_perturbation_was_e
 
 def test_an_empty_map_misses_even_a_place_in_the_corner():
     table = rows(("actin", "actin", "actin", 2, 1, 2))
-    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={0: PlantedCircle(0.0, 0.0, 3.0)})
+    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, regions={0: PlantedCircle(0.0, 0.0, 3.0)})
     assert said["map_peak_in_place"]["sites"] == 0
     assert said["map_mass_in_place"]["share"] == 0
 
 
 def test_nothing_to_count_is_none_and_not_nan():
     table = rows(("nothing", "nothing", "nothing", 1, 1, 1))
-    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, places={})
+    said = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, regions={})
     for name in ("top_shapley_is_planted", "map_peak_in_place", "perturbations_found"):
         assert said[name]["of"] == 0
         assert said[name]["share"] is None
@@ -104,9 +104,9 @@ def test_sites_of_one_well_are_one_witness():
 
 def test_rows_and_maps_that_do_not_match_are_refused():
     with pytest.raises(ExplanationError, match="1 rows and 2 maps"):
-        compare_with_truth(rows(("a", "a", "a", 1, 1, 1)), empty_maps(2), channels_of={}, places={})
+        compare_with_truth(rows(("a", "a", "a", 1, 1, 1)), empty_maps(2), channels_of={}, regions={})
 
 
 def test_a_planted_channel_that_is_not_there_is_refused():
     with pytest.raises(ExplanationError, match="actin is planted in channel 0; the explanation has channels 1 to 3"):
-        compare_with_truth(rows(("a", "a", "a", 1, 1, 1)), empty_maps(1), channels_of={"actin": (0,)}, places={})
+        compare_with_truth(rows(("a", "a", "a", 1, 1, 1)), empty_maps(1), channels_of={"actin": (0,)}, regions={})

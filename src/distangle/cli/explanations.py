@@ -215,7 +215,7 @@ def explain(
     options = AnalysisOptions(
         parts=asked,
         nuclear=nuclear,
-        beside=None if beside is None else RunFolder.open(beside),
+        other_run=None if beside is None else RunFolder.open(beside),
         embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
         prune=prune,
         seeds=[RunFolder.open(other) for other in seeds],
@@ -251,13 +251,13 @@ def _benchmark(
 ) -> None:
     from distangle.explain import (
         BENCHMARK_HEADER,
-        BENCHMARK_PIECES,
+        N_BENCHMARK_STEPS,
         benchmark_lines,
         benchmark_run,
         benchmark_sentences,
     )
 
-    with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
+    with progress("benchmark", N_BENCHMARK_STEPS, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
         )

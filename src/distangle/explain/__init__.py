@@ -1,6 +1,6 @@
 """Image regions and channels that drive a prediction, and tests of them."""
 
-from distangle.explain.benchmark.run import BENCHMARK_PIECES, benchmark_run
+from distangle.explain.benchmark.run import N_BENCHMARK_STEPS, benchmark_run
 from distangle.explain.channels.coalition_outputs import ShapleySettings
 from distangle.explain.channels.map_scores import channel_attention, inverse_attention, map_channel_correlation
 from distangle.explain.channels.nulls import (
@@ -23,7 +23,7 @@ from distangle.explain.faithfulness import FaithfulnessSettings, OtherNetworks, 
 from distangle.explain.filters.pruning import prune_effect
 from distangle.explain.filters.run import FilterSettings, examine_filters
 from distangle.explain.ground_truth import PlantedCircle, compare_with_truth
-from distangle.explain.maps.api import PLACE_METHODS, attribution_map
+from distangle.explain.maps.api import MAP_METHODS, attribution_map
 from distangle.explain.maps.attribution_map import AttributionMaps
 from distangle.explain.maps.cells import CellOverlap, nuclei_channel, overlap_with_cells, segment
 from distangle.explain.maps.grad_cam import closed_form_maps, grad_cam_maps
@@ -46,7 +46,7 @@ __all__ = [
     "AttributionMaps",
     "AnalysisOptions",
     "BENCHMARK_HEADER",
-    "BENCHMARK_PIECES",
+    "N_BENCHMARK_STEPS",
     "CellOverlap",
     "ChannelAblation",
     "ChannelShapley",
@@ -61,7 +61,7 @@ __all__ = [
     "OtherNetworks",
     "PERTURBATION",
     "PARTS",
-    "PLACE_METHODS",
+    "MAP_METHODS",
     "SiteBatch",
     "PlantedTruth",
     "PixelAttributionSettings",

@@ -10,9 +10,9 @@ import torch
 from distangle.core.progress import no_progress
 from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError, RunError, ScreenError
-from distangle.explain import PLACE_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
+from distangle.explain import MAP_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
 from distangle.explain.benchmark import methods as room
-from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, place_row
+from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, region_row
 from distangle.explain.context import SiteSelection, load_context
 from distangle.explain.ground_truth import PlantedCircle, circle_masks, peak_of, pointing_hits
 from distangle.inference import predict_run
@@ -55,7 +55,7 @@ def test_places_are_counted_by_peak_and_by_mass():
         PlantedCircle(7.0, 2.0, 1.0),
     ]  # 5 pixels of 100
     inside = circle_masks(circles, (10, 10))
-    row = place_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
+    row = region_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
     assert (row["hits"], row["of"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
@@ -199,7 +199,7 @@ def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
             of_stains = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
             assert set(of_stains) == STAIN_METHODS
             assert len(of_stains) == len(STAIN_METHODS)
-        assert [row["method"] for row in rows if row["question"] == "place"] == list(PLACE_METHODS)
+        assert [row["method"] for row in rows if row["question"] == "place"] == list(MAP_METHODS)
     for row in benchmarked.rows:
         assert 0 <= row["share"] <= 1
         assert row["low"] is None or 0 <= row["low"] <= row["share"] <= row["high"] <= 1
@@ -226,18 +226,18 @@ def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
+    asked = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
     # Every well counts as right here: also the one whose sites are predicted to be another.
     assert len(asked.sites) == len(rows)
-    assert not asked.site_is_right.all()
+    assert not asked.site_is_correct.all()
     named = [asked.sites.perturbations[int(target)] for target in asked.sites.targets]
     assert named == asked.sites.table["perturbation"].tolist()
     assert asked.rows == rows
-    for row, circle in asked.places.items():
+    for row, circle in asked.regions.items():
         key = asked.sites.table.iloc[row]
         place = read_truth(screen.source).place("HUVEC-02", 1, key["Metadata_Well"], int(key["Metadata_Site"]))
         assert circle == (place.row, place.column, place.radius)
-        assert asked.site_is_right[row]
+        assert asked.site_is_correct[row]
 
 
 def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_place_first(made):
@@ -256,7 +256,7 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
+    asked = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
     blank, sites = room.untrained_copy(opened, asked, run, screen, seed=3)
     again, _ = room.untrained_copy(opened, asked, run, screen, seed=3)
     weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]
@@ -287,13 +287,15 @@ def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
     with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
         room.select_benchmark_sites(
-            replace(opened, channels_of=None, about=replace(opened.about, target="cell_type")), rows, right_wells=set()
+            replace(opened, channels_of=None, card=replace(opened.card, target="cell_type")),
+            rows,
+            correct_wells=set(),
         )
     wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
-        room.select_benchmark_sites(replace(opened, sites=wrong), rows, right_wells=set())
+        room.select_benchmark_sites(replace(opened, sites=wrong), rows, correct_wells=set())
     with pytest.raises(ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect cannot be read"):
-        room.select_benchmark_sites(opened, [*rows, 0], right_wells=set())
+        room.select_benchmark_sites(opened, [*rows, 0], correct_wells=set())
     truth = read_truth(screen.source)
     untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
     with pytest.raises(ExplanationError, match="No held-out site has a planted effect, so there is nothing to find"):

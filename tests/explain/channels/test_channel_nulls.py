@@ -72,13 +72,15 @@ def test_equal_scores_are_never_significant_whatever_the_rounding():
 
 def test_untreated_wells_that_score_as_high_are_counted_by_hand():
     untreated, wells = np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 9.0]]), ["c1", "c2", "c3"]
-    found = control_p_value(np.array([[1.0, 6.0], [3.0, 4.0]]), ["t", "c3"], untreated=untreated, untreated_in=wells)
+    found = control_p_value(
+        np.array([[1.0, 6.0], [3.0, 4.0]]), ["t", "c3"], control_scores=untreated, control_wells=wells
+    )
     # The treated well: 1.0 is reached by 2 of 3, 6.0 by 1. The well c3 is not compared with itself: 0 and 2 of 2.
     np.testing.assert_allclose(found, [[3 / 4, 2 / 4], [1 / 3, 3 / 3]])
 
 
 def test_without_an_untreated_well_there_is_no_p():
-    found = control_p_value(np.ones((1, 2)), ["c1"], untreated=np.ones((1, 2)), untreated_in=["c1"])
+    found = control_p_value(np.ones((1, 2)), ["c1"], control_scores=np.ones((1, 2)), control_wells=["c1"])
     assert np.isnan(found).all()
 
 
@@ -89,7 +91,7 @@ def test_p_against_untreated_wells_is_uniform_for_an_untreated_well_even_when_th
         # Score of one stain for each of five answers; every well is explained by the answer it favours.
         scores = rng.normal(size=(20, 5)).max(axis=1)[:, None]
         names = [f"c{k}" for k in range(20)]
-        p.append(control_p_value(scores[:1], names[:1], untreated=scores[1:], untreated_in=names[1:])[0, 0])
+        p.append(control_p_value(scores[:1], names[:1], control_scores=scores[1:], control_wells=names[1:])[0, 0])
     found = np.array(p)
     assert kstest(found - 0.025, "uniform").pvalue > 0.01  # the middle of steps of 1 / 20
     assert binomtest(int((found <= 0.05).sum()), 400, 0.05).pvalue > 0.01

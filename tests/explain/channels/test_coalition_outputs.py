@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distangle.explain import ShapleySettings, baseline_images, channel_ablation, channel_shapley
-from distangle.explain.channels.coalition_outputs import coalition_answers
+from distangle.explain.channels.coalition_outputs import coalition_outputs
 from distangle.explain.channels.coalitions import coalitions
 from distangle.model import ModelConfig, build_classifier, collect_statistics, use_statistics
 from site_batches import batch
@@ -64,20 +64,20 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
         references = 0.1 * torch.randn(N, model.n_numbers, generator=torch.Generator().manual_seed(3))
     given = batch(images, cell_types, TARGETS, references=references, controls=controls)
     absent, present = baseline_images(given), coalitions(3)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    found = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present, references=references)
     assert expected.std(1).max() > 5e-3
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("most_at_once", [1, 3, 16, 40])
-def test_answers_do_not_depend_on_how_many_go_together(most_at_once):
+@pytest.mark.parametrize("max_batch_size", [1, 3, 16, 40])
+def test_answers_do_not_depend_on_how_many_go_together(max_batch_size):
     model = network("densenet_small", measurements=True)
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
     absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
-    settings = ShapleySettings(removal="control", most_at_once=most_at_once)
-    found = coalition_answers(model, given, asked=torch.tensor([4, 0]), present=present, settings=settings)
+    settings = ShapleySettings(removal="control", max_batch_size=max_batch_size)
+    found = coalition_outputs(model, given, targets=torch.tensor([4, 0]), present=present, settings=settings)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)[:, :, [4, 0]]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -89,11 +89,11 @@ def test_answers_use_the_norms_that_are_lent():
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
     with use_statistics(model, lent):
-        found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+        found = coalition_outputs(model, given, targets=torch.arange(5), present=present)
         expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     # The variance of three sites is small: it makes much of rounding.
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
-    without = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    without = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     assert (found - without).abs().max() > 0.1
 
 
@@ -103,7 +103,7 @@ def test_images_that_are_not_square_and_not_whole_multiples():
     images = images[:, :, :34]
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    found = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -198,7 +198,7 @@ def test_the_bias_of_a_first_convolution_is_counted_once():
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    found = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 

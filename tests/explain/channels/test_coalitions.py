@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from distangle.explain.channels.coalition_outputs import covering
+from distangle.explain.channels.coalition_outputs import covering_coalitions
 from distangle.explain.channels.coalitions import (
     ablation_of,
     alone_of,
@@ -118,7 +118,7 @@ def test_weights_of_a_pair_average_over_disjoint_steps():
 
 @pytest.mark.parametrize("channels", range(1, 11))
 def test_six_coalitions_show_every_pair_of_channels_in_every_state(channels):
-    tried = covering(channels)
+    tried = covering_coalitions(channels)
     assert tried.shape == (6, channels)
     for i, j in itertools.combinations(range(channels), 2):
         assert {(bool(a), bool(b)) for a, b in tried[:, [i, j]]} == set(itertools.product([False, True], repeat=2))

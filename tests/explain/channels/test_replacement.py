@@ -57,13 +57,13 @@ def test_a_removal_that_is_unknown_or_lacks_its_images_is_refused():
     with pytest.raises(ExplanationError, match=r"`controls` of shape \(2, 2, 8, 6\) do not fit images of shape \(3, "):
         baseline_images(of(shown, controls=shown[:2]), "control")
     with pytest.raises(ExplanationError, match=r"`others` of shape \(3, 1, 8, 6\) do not fit .* same channels, height"):
-        baseline_images(of(shown, others=shown[:, :1]), "other_well")
+        baseline_images(of(shown, other_wells=shown[:, :1]), "other_well")
 
 
 def test_without_a_removal_controls_stand_in_where_there_are_any():
     shown, beside = images(), images(seed=2)
-    assert torch.equal(baseline_images(of(shown, controls=beside, others=shown)), beside)
-    assert torch.equal(baseline_images(of(shown, others=beside)), baseline_images(of(shown), "mean"))
+    assert torch.equal(baseline_images(of(shown, controls=beside, other_wells=shown)), beside)
+    assert torch.equal(baseline_images(of(shown, other_wells=beside)), baseline_images(of(shown), "mean"))
 
 
 @pytest.mark.parametrize("explain", [channel_shapley, channel_ablation])

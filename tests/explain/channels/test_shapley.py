@@ -69,7 +69,9 @@ def test_values_are_the_mean_over_every_order_of_three_channels(of, removal):
     beside = sites(seed=9)[0]
     given = {"mean": {}, "control": {"controls": beside}, "other_well": {"others": beside}}[removal]
     stand_in = means(images) if removal == "mean" else beside
-    found = channel_shapley(model, batch(images, cell_types, targets, **given), ShapleySettings(of=of, removal=removal))
+    found = channel_shapley(
+        model, batch(images, cell_types, targets, **given), ShapleySettings(output=of, removal=removal)
+    )
     expected = by_every_order(model, images, cell_types, targets, of=of, stand_in=stand_in)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-4)
@@ -93,7 +95,7 @@ def test_values_are_those_of_captum_with_one_feature_per_channel():
 def test_the_values_of_six_stains_add_up_to_all_minus_none(of):
     model = network(6)
     images, cell_types, targets = sites(6)
-    found = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(of=of))
+    found = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(output=of))
     torch.testing.assert_close(found.values.sum(1), found.with_all - found.with_none, atol=1e-5, rtol=1e-5)
     expected = answer(model, images, cell_types, targets, of).float()
     torch.testing.assert_close(found.with_all, expected, atol=1e-5, rtol=1e-5)
@@ -140,13 +142,13 @@ def test_no_more_images_at_once_than_asked_for_and_the_same_values():
     images, cell_types, targets = sites()
     sizes = []
     hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    few = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=5))
+    few = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=5))
     assert sizes == [5, 3, 5, 3, 5, 3]
     sizes.clear()
-    channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=17))
+    channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=17))
     hook.remove()
     assert sizes == [16, 8]
-    many = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=1000))
+    many = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=1000))
     torch.testing.assert_close(few.values, many.values, atol=1e-5, rtol=1e-4)
 
 
@@ -193,9 +195,9 @@ def test_more_than_eight_channels_are_refused_with_advice():
 
 def test_unknown_choices_are_refused_with_the_nearest_name():
     with pytest.raises(ExplanationError, match="No output is called 'logits'. Did you mean 'logit'"):
-        _check("logits", most_at_once=1)
+        _check("logits", max_batch_size=1)
     with pytest.raises(ExplanationError, match="0 images at once"):
-        channel_shapley(network(), batch(*sites()), ShapleySettings(most_at_once=0))
+        channel_shapley(network(), batch(*sites()), ShapleySettings(max_batch_size=0))
 
 
 def test_images_of_another_number_of_channels_are_refused():

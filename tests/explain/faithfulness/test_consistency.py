@@ -8,7 +8,11 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError
 from distangle.explain import NetworkSites, ShapleySettings, examine_seeds
 from distangle.explain.faithfulness import map_method, maps_of
-from distangle.explain.faithfulness.consistency import rotate, shapley_of_augmentations, similarity_of_augmentations
+from distangle.explain.faithfulness.consistency import (
+    augment_batch,
+    shapley_of_augmentations,
+    similarity_of_augmentations,
+)
 from distangle.explain.faithfulness.similarity import SiteShapley, shapley_values
 from distangle.images import Augmentation, augment
 from distangle.model import ModelConfig, build_classifier
@@ -37,25 +41,25 @@ def given():
 
 @pytest.mark.parametrize("number", range(8))
 def test_a_turned_batch_is_the_view_of_its_images_controls_and_other_wells(given, number):
-    piece = next(given.pieces(at_once=2, device=torch.device("cpu")))
+    piece = next(given.batches(batch_size=2, device=torch.device("cpu")))
     images = torch.randn(2, 3, 6, 4)
-    wide = dataclasses.replace(piece, images=images, controls=images[:1] + 1, others=images - 2)
-    seen = rotate(wide, number=number)
+    wide = dataclasses.replace(piece, images=images, controls=images[:1] + 1, other_wells=images - 2)
+    seen = augment_batch(wide, number=number)
     shape = (3, 4, 6) if number & 4 else (3, 6, 4)
     for name in ("images", "controls", "others"):
         before, after = getattr(wide, name), getattr(seen, name)
         expected = [augment(one.numpy(), Augmentation(number), out=np.empty(shape, np.float32)) for one in before]
         np.testing.assert_array_equal(after.numpy(), np.stack(expected))
-    assert rotate(dataclasses.replace(wide, controls=None), number=number).controls is None
+    assert augment_batch(dataclasses.replace(wide, controls=None), number=number).controls is None
 
 
 def test_maps_of_turned_images_turn_with_them_and_those_of_a_corner_do_not(model, given):
-    own = maps_of(map_method(), model, given, at_once=6)
+    own = maps_of(map_method(), model, given, batch_size=6)
     found = similarity_of_augmentations(model, given, own, method=map_method())
     assert found.shape == (7, 6)
     # Places are constant, so that it does not matter which of its pixels the network reads.
     np.testing.assert_allclose(found, 1, atol=1e-9)
-    fixed = maps_of(corner, model, given, at_once=6)
+    fixed = maps_of(corner, model, given, batch_size=6)
     found = similarity_of_augmentations(model, given, fixed, method=corner)
     assert (found[2] < -0.99).all()  # half a turn
     assert found.mean() < 0
@@ -64,7 +68,7 @@ def test_maps_of_turned_images_turn_with_them_and_those_of_a_corner_do_not(model
 def test_each_view_is_turned_back_by_itself(model):
     """A map that is wrong in one view only lowers that one."""
     sites, _ = chosen_sites(2)
-    own = maps_of(map_method(), model, sites, at_once=2)
+    own = maps_of(map_method(), model, sites, batch_size=2)
     calls = []
 
     def method(model, piece):

@@ -11,7 +11,7 @@ from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError
 from distangle.explain import BatchStatistics, random_smooth_maps
 from distangle.explain.faithfulness import deletion_insertion, on_grid
-from distangle.explain.faithfulness.curves import _check, area, n_masked, null_p, order_of, remove_detail, site_p
+from distangle.explain.faithfulness.curves import _check, area, n_replaced, null_p, order_of, remove_detail, site_p
 from distangle.model import ModelConfig, build_classifier, use_statistics
 from hand_made import chosen_sites, log_probability, network
 
@@ -44,19 +44,21 @@ def on_paper(places, other, order, counts, target):
 
 @pytest.mark.parametrize("at_once", [3, 64])
 @pytest.mark.parametrize("untreated", [0.0, 0.3])
-def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, untreated, at_once):
+def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, untreated, batch_size):
     sites, places = chosen_sites(untreated=untreated)
     maps = planted_maps(sites, places)
-    found = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, at_once=at_once)
+    found = deletion_insertion(
+        model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, batch_size=batch_size
+    )
     other = np.full_like(places[0], untreated)
-    assert found.counts == found.put_back == [0, 1, 3, 4, 6, 8, 10, 12, 13, 15, 16]
+    assert found.counts == found.insertion_counts == [0, 1, 3, 4, 6, 8, 10, 12, 13, 15, 16]
     for site, target in enumerate(sites.targets.tolist()):
         order = np.argsort(-maps[site].ravel())
         expected = on_paper(places[site], other, order, found.counts, target)
-        np.testing.assert_allclose(found.deletion(of="log_probability")[site], expected, atol=2e-4)
+        np.testing.assert_allclose(found.deletion(scale="log_probability")[site], expected, atol=2e-4)
         # Insertion begins with the untreated image: what is put back is taken from that one.
         back = on_paper(other, places[site], order, found.counts, target)
-        np.testing.assert_allclose(found.insertion(of="log_probability")[site], back, atol=2e-4)
+        np.testing.assert_allclose(found.insertion(scale="log_probability")[site], back, atol=2e-4)
         np.testing.assert_allclose(found.insertion()[site], np.exp(back), atol=2e-4)
     height = np.trapezoid(np.exp(expected), np.array(found.counts) / 16)
     assert found.deletion_area()[-1] == pytest.approx(height, abs=2e-4)
@@ -64,7 +66,7 @@ def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, unt
         np.trapezoid(np.exp(back), np.array(found.counts) / 16), abs=2e-4
     )
     np.testing.assert_allclose(
-        found.deletion_area(of="log_probability")[-1], np.trapezoid(expected, np.array(found.counts) / 16), atol=2e-4
+        found.deletion_area(scale="log_probability")[-1], np.trapezoid(expected, np.array(found.counts) / 16), atol=2e-4
     )
 
 
@@ -77,7 +79,7 @@ def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
     for k in range(3):
         alone = deletion_insertion(model, sites, drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
         np.testing.assert_allclose(found.null_area()[:, k], alone.deletion_area(), atol=1e-6)
-        np.testing.assert_allclose(found.log_probability[:, 2 + k], alone.deletion(of="log_probability"), atol=1e-6)
+        np.testing.assert_allclose(found.log_probability[:, 2 + k], alone.deletion(scale="log_probability"), atol=1e-6)
     np.testing.assert_allclose(found.random(), np.exp(found.log_probability[:, 2:]).mean(1), atol=1e-12)
 
 
@@ -166,7 +168,7 @@ def test_an_order_goes_from_the_largest_to_the_smallest_value():
 
 @pytest.mark.parametrize(("places", "steps"), [(64, 10), (5, 5), (7, 3), (256, 10), (1, 1), (9, 4)])
 def test_steps_go_from_none_to_all_and_are_the_same_backwards(places, steps):
-    counts = n_masked(places, steps)
+    counts = n_replaced(places, steps)
     assert counts[0] == 0
     assert counts[-1] == places
     assert len(counts) == steps + 1

@@ -19,7 +19,7 @@ from distangle.explain import (
     random_smooth_maps,
 )
 from distangle.explain.faithfulness import map_method, maps_of, verdicts
-from distangle.explain.faithfulness.run import _dealt
+from distangle.explain.faithfulness.run import _order_rows
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import Faithfulness
 from hand_made import chosen_sites, network
@@ -62,7 +62,7 @@ def given():
 
 @pytest.fixture(scope="module")
 def maps(model, given):
-    return shown(maps_of(map_method(), model, given, at_once=6))
+    return shown(maps_of(map_method(), model, given, batch_size=6))
 
 
 class Steps(Progress):
@@ -105,7 +105,7 @@ def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
 
 
 def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
-    drawn = maps_of(brightness, model, given, at_once=6)
+    drawn = maps_of(brightness, model, given, batch_size=6)
     found = examine(model, given, shown(drawn), rng=rng(), settings=FAST, method=brightness)
     assert found.summary["verdicts"]["randomisation"] == "fails"
     assert found.summary["verdicts"]["targets"] == "fails"
@@ -132,7 +132,7 @@ def test_maps_that_stay_with_the_camera_fail_the_views(model, given, maps):
 
 
 def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given, maps, true):
-    assert true.table["row"].tolist() == _dealt(given, n_sites=6, rng=rng())
+    assert true.table["row"].tolist() == _order_rows(given, n_sites=6, rng=rng())
     few = examine(
         model,
         given,
@@ -222,7 +222,7 @@ def test_what_was_written_is_read_back(true, tmp_path):
 def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, given, true):
     kept = true.arrays["maps/trained"]
     rows = true.table["row"][:2].tolist()
-    expected = maps_of(map_method(), model, given, at_once=6)[rows]
+    expected = maps_of(map_method(), model, given, batch_size=6)[rows]
     assert kept.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
     assert kept.max() == 1
     assert kept.min() >= 0
@@ -241,7 +241,7 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
         maps,
         rng=rng(),
         settings=small,
-        others=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
+        other_networks=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
     )
     assert found.summary["seeds"]["likeness"]["mean"] == pytest.approx(1)
     assert found.summary["seeds"]["sites"] == 4
@@ -254,7 +254,7 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
     assert "a network trained on shuffled labels: maps" in found.sentences[3]
     assert "largest stain" not in found.sentences[2]
     same = examine(
-        model, given, maps, rng=rng(), settings=small, others=OtherNetworks(shuffled=NetworkSites(model, given))
+        model, given, maps, rng=rng(), settings=small, other_networks=OtherNetworks(shuffled=NetworkSites(model, given))
     )
     assert same.summary["verdicts"]["shuffled"] == "fails"
 
@@ -276,11 +276,11 @@ def test_the_model_is_left_as_it_was_found(given, maps):
 def test_sites_are_dealt_over_perturbations_and_untreated_wells_come_last(given):
     table = given.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
     sites = dataclasses.replace(given, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
-    rows = _dealt(sites, n_sites=4, rng=rng())
+    rows = _order_rows(sites, n_sites=4, rng=rng())
     assert len(set(rows)) == 4
     assert 0 not in rows
     assert 5 in rows[:2]
-    assert _dealt(sites, n_sites=9, rng=rng())[-1] == 0
+    assert _order_rows(sites, n_sites=9, rng=rng())[-1] == 0
 
 
 def test_a_part_of_the_sites_has_its_own_of_everything(given):

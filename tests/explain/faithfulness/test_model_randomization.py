@@ -146,8 +146,8 @@ def piece_of(model, sites, *, controls):
         targets=sites.targets,
         references=torch.full((len(sites), model.n_numbers), 9.0),
         controls=controls,
-        others=None,
-        lent=lent,
+        other_wells=None,
+        bn_statistics=lent,
     )
 
 
@@ -155,8 +155,8 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
     model = centred_network()
     piece = piece_of(model, given, controls=given.images[:1] + 1)
     for step in cascade(model, seed=3):
-        fitting = step.fitting(piece)
-        for name, values in fitting.lent.items():
+        fitting = step.adapt(piece)
+        for name, values in fitting.bn_statistics.items():
             new = name.startswith(tuple(f"{part}." for part in step.parts))
             old, fresh = (5.0, 1.0) if name.endswith(".variance") else (3.0, 0.0)
             assert (values == (fresh if new else old)).all()
@@ -167,7 +167,7 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
     with torch.no_grad():
         expected = fresh.numbers(fresh.pool(fresh.feature_maps(piece.controls)))
     torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
-    alone = step.fitting(piece_of(model, given, controls=None))
+    alone = step.adapt(piece_of(model, given, controls=None))
     assert (alone.references == 0).all()
 
 
@@ -176,7 +176,7 @@ def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them
     stains = shapley_values(model, few, settings=ShapleySettings())
     results = {}
     for method in (map_method(), brightness):
-        own = maps_of(method, model, given, at_once=4)
+        own = maps_of(method, model, given, batch_size=4)
         results[method] = model_randomization(
             model,
             given,
@@ -187,21 +187,21 @@ def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them
             n_networks=3,
         )
     true, false = results.values()
-    assert (false.likeness == 1).all()
-    assert true.likeness.shape == (8, 3, 6)
+    assert (false.similarity == 1).all()
+    assert true.similarity.shape == (8, 3, 6)
     # Templates and neck first: from there on all of Grad-CAM's weights are random.
-    assert abs(true.likeness[-1].mean()) < 0.4
-    assert true.likeness.mean() < 0.4
+    assert abs(true.similarity[-1].mean()) < 0.4
+    assert true.similarity.mean() < 0.4
     assert true.stages[true.before_training] == "features.conv1"
-    assert list(true.untrained) == list(true.stains) == list(true.same_top) == ["features.conv1"]
-    assert true.untrained["features.conv1"].shape == (6, 4, 4)
-    assert true.stains["features.conv1"].shape == (2,)
+    assert list(true.untrained_maps) == list(true.shapley_similarity) == list(true.same_top) == ["features.conv1"]
+    assert true.untrained_maps["features.conv1"].shape == (6, 4, 4)
+    assert true.shapley_similarity["features.conv1"].shape == (2,)
 
 
 def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given):
     few = given.take([1])
     stains = shapley_values(model, few, settings=ShapleySettings())
-    own = maps_of(map_method(), model, given, at_once=6)
+    own = maps_of(map_method(), model, given, batch_size=6)
     found = model_randomization(
         model,
         given,
@@ -213,11 +213,11 @@ def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given
     )
     seed = int(rng().integers(2**31, size=1)[0])
     fresh = build_classifier(model.config, seed=seed)
-    maps = maps_of(map_method(), fresh, given, at_once=6)
-    np.testing.assert_allclose(found.untrained["features.conv1"], maps, atol=1e-6)
-    np.testing.assert_allclose(found.likeness[-1, 0], similarity(own, maps), atol=1e-9)
+    maps = maps_of(map_method(), fresh, given, batch_size=6)
+    np.testing.assert_allclose(found.untrained_maps["features.conv1"], maps, atol=1e-6)
+    np.testing.assert_allclose(found.similarity[-1, 0], similarity(own, maps), atol=1e-9)
     values = shapley_values(fresh, few, settings=ShapleySettings())
-    np.testing.assert_allclose(found.stains["features.conv1"], similarity(stains, values), atol=1e-9)
+    np.testing.assert_allclose(found.shapley_similarity["features.conv1"], similarity(stains, values), atol=1e-9)
     assert found.same_top["features.conv1"].tolist() == [float(stains.argmax() == values.argmax())]
 
 
@@ -225,21 +225,21 @@ def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(g
     model = build_classifier(
         ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, frozen=True), seed=1
     ).eval()
-    own = maps_of(map_method(), model, given, at_once=6)
+    own = maps_of(map_method(), model, given, batch_size=6)
     found = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)
-    assert found.stains == found.same_top == {}
+    assert found.shapley_similarity == found.same_top == {}
     assert found.stages[found.before_training] == "neck"
-    assert list(found.untrained) == ["neck", "features.conv1"]
+    assert list(found.untrained_maps) == ["neck", "features.conv1"]
 
 
 def test_the_map_of_another_target_is_another_map_unless_the_method_ignores_the_target(model, given):
-    own = maps_of(map_method(), model, given, at_once=6)
+    own = maps_of(map_method(), model, given, batch_size=6)
     found = similarity_to_other_targets(model, given, own, method=map_method(), rng=rng(), n_targets=4)
     assert found.shape == (4, 6)
     # Places of the other stain are drawn by themselves; perturbation 0 has a constant logit, so no map.
     assert abs(found.mean()) < 0.3
     assert (found < 0.9).all()
-    ignoring = maps_of(brightness, model, given, at_once=6)
+    ignoring = maps_of(brightness, model, given, batch_size=6)
     assert (similarity_to_other_targets(model, given, ignoring, method=brightness, rng=rng()) == 1).all()
 
 
@@ -250,7 +250,9 @@ def test_the_other_target_is_never_the_own_one(model, given):
         asked.append(piece.targets.clone())
         return piece.images[:, 0]
 
-    similarity_to_other_targets(model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, at_once=6)
+    similarity_to_other_targets(
+        model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, batch_size=6
+    )
     other = torch.stack(asked)
     assert (other != given.targets).all()
     assert set(other[:, 0].tolist()) == {0, 2}
@@ -267,10 +269,10 @@ def test_the_largest_stain_is_the_same_or_not():
 
 
 def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
-    whole = maps_of(map_method(), model, given, at_once=6)
+    whole = maps_of(map_method(), model, given, batch_size=6)
     split = given.take(range(6))
     object.__setattr__(split, "norms", [BatchStatistics([4, 1], None), BatchStatistics([0, 2, 5, 3], None)])
-    np.testing.assert_allclose(maps_of(map_method(), model, split, at_once=3), whole, atol=1e-6)
+    np.testing.assert_allclose(maps_of(map_method(), model, split, batch_size=3), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -283,5 +285,5 @@ def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
 )
 def test_a_method_that_gives_no_maps_is_refused(model, given, method, words):
     with pytest.raises(ExplanationError) as raised:
-        maps_of(method, model, given, at_once=6)
+        maps_of(method, model, given, batch_size=6)
     assert words in str(raised.value)

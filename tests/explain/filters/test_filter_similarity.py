@@ -65,18 +65,18 @@ def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_chann
 def test_folded_filters_are_what_the_layer_does_to_an_input_that_rises():
     model = worn(network()).eval()
     layer = choose_layers(model, ["features.denseblock1.denselayer3.conv1"])[0]
-    layer.before.bias.data += 100  # every ReLU is open
+    layer.input_norm.bias.data += 100  # every ReLU is open
     x = torch.from_numpy(rng_for(4, "x").normal(size=(1, layer.convolution.in_channels, 1, 1))).double()
 
     def through(maps):
         with torch.no_grad():
-            return layer.convolution.double()(torch.relu(layer.before.double()(maps)))[0, :, 0, 0].numpy()
+            return layer.convolution.double()(torch.relu(layer.input_norm.double()(maps)))[0, :, 0, 0].numpy()
 
     for channel in (0, 5, 17):
         rise = torch.zeros_like(x)
         rise[0, channel] = 1
         np.testing.assert_allclose(through(x + rise) - through(x), layer.folded(spread=True)[:, channel], atol=1e-6)
-        spread = math.sqrt(float(layer.before.running_var[channel]) + layer.before.eps)
+        spread = math.sqrt(float(layer.input_norm.running_var[channel]) + layer.input_norm.eps)
         np.testing.assert_allclose(
             through(x + rise * spread) - through(x), layer.folded()[:, channel], atol=1e-6
         )  # fmt: skip
@@ -99,8 +99,8 @@ def test_a_layer_knows_the_norm_before_and_the_convolution_behind_it(backbone, n
     layer = choose_layers(model, [f"backbone.{name}"])[0]
     block = model.backbone.get_submodule(name.rpartition(".")[0])
     assert layer.name == name
-    assert layer.before is (getattr(block, before) if before else None)
-    assert (layer.behind and layer.behind[1]) is (getattr(block, behind) if behind else None)
+    assert layer.input_norm is (getattr(block, before) if before else None)
+    assert (layer.next_layers and layer.next_layers[1]) is (getattr(block, behind) if behind else None)
     assert (layer.folded() is None) == (before is None)
     assert layer.convolution.kernel_size == (1, 1)
 

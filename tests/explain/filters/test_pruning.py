@@ -8,7 +8,7 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import FilterSettings, examine_filters, prune_effect
 from distangle.explain.filters.layers import choose_layers, filter_layers
-from distangle.explain.filters.pruning import PruneCandidate, pruned, random_candidates, suggest_candidates
+from distangle.explain.filters.pruning import PruneCandidate, pruned_network, random_candidates, suggest_candidates
 from distangle.explain.filters.similarity import Thresholds
 from distangle.inference import predict_run
 from distangle.model import ModelConfig, build_classifier, load_model, save_model
@@ -24,12 +24,12 @@ def plant(model):
     with torch.no_grad():
         for name in (FIRST, SECOND):
             layer = choose_layers(model, [name])[0]
-            weight, gamma = layer.convolution.weight, layer.before.weight
+            weight, gamma = layer.convolution.weight, layer.input_norm.weight
             weight[10:20] = 0.3 / gamma[None, :, None, None]
             weight[11] *= -1
             for k in range(20, 26):
                 weight[k] = 2.0 * weight[3]
-                norm = layer.behind[0]
+                norm = layer.next_layers[0]
                 norm.running_mean[k] = 2 * norm.running_mean[3]
                 norm.running_var[k] = 4 * (norm.running_var[3] + norm.eps) - norm.eps
                 norm.weight[k], norm.bias[k] = 0.5 * norm.weight[3], 0.5 * norm.bias[3]
@@ -82,12 +82,12 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         expected = model(images).logits
-        with pruned(model, same):
+        with pruned_network(model, same):
             assert torch.allclose(model(images).logits, expected, atol=1e-4)
             for name in (FIRST, SECOND):
-                outgoing = choose_layers(model, [name])[0].behind[1].weight
+                outgoing = choose_layers(model, [name])[0].next_layers[1].weight
                 assert not outgoing[:, 20:26].any()
-        with pruned(model, [PruneCandidate(one.layer, one.filter) for one in same]):  # nobody takes over
+        with pruned_network(model, [PruneCandidate(one.layer, one.filter) for one in same]):  # nobody takes over
             assert not torch.allclose(model(images).logits, expected, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -95,7 +95,7 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
 def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
     model = network()
     layer = choose_layers(model, [SECOND])[0]
-    norm = layer.behind[0]
+    norm = layer.next_layers[0]
     with torch.no_grad():
         layer.convolution.weight[9] = layer.convolution.weight[2]
         norm.weight[2], norm.bias[2], norm.weight[9], norm.bias[9] = 1.0, 0.2, 0.7, -0.5
@@ -114,17 +114,17 @@ def test_a_layer_without_a_convolution_of_its_own_behind_it_is_not_pruned():
     name = filter_layers(model)[0].name
     with (
         pytest.raises(ExplanationError, match=rf"{name} has no norm, ReLU and convolution of its own behind it"),
-        pruned(model, [PruneCandidate(name, 0)]),
+        pruned_network(model, [PruneCandidate(name, 0)]),
     ):
         pass
 
 
 def test_weights_are_put_back_when_something_fails():
     model = network()
-    before = choose_layers(model, [SECOND])[0].behind[1].weight.clone()
-    with pytest.raises(ZeroDivisionError), pruned(model, [PruneCandidate(SECOND, 4, into=(5, 2.0))]):
+    before = choose_layers(model, [SECOND])[0].next_layers[1].weight.clone()
+    with pytest.raises(ZeroDivisionError), pruned_network(model, [PruneCandidate(SECOND, 4, into=(5, 2.0))]):
         raise ZeroDivisionError
-    assert torch.equal(before, choose_layers(model, [SECOND])[0].behind[1].weight)
+    assert torch.equal(before, choose_layers(model, [SECOND])[0].next_layers[1].weight)
 
 
 def test_random_removals_match_the_layers_and_their_numbers():
@@ -167,7 +167,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
     layer = choose_layers(model, [name])[0]
     with torch.no_grad():
         model.linear_templates.bias.zero_()
-        layer.convolution.weight[:] = 1.0 / layer.before.weight[None, :, None, None]
+        layer.convolution.weight[:] = 1.0 / layer.input_norm.weight[None, :, None, None]
         model.backbone.features.norm5.weight[:-16] = 0
         model.backbone.features.norm5.bias[:-16] = 0
     save_model(model, path, card=card)

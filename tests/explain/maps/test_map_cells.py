@@ -61,10 +61,10 @@ def test_nuclei_and_cells_are_where_they_were_drawn(simulated, kind):
     assert found.cells[found.nuclei > 0].all()
 
 
-def discs(*places, radius=6, size=64):
+def discs(*regions, radius=6, size=64):
     rows, columns = np.mgrid[:size, :size]
     plane = np.zeros((size, size))
-    for row, column in places:
+    for row, column in regions:
         plane[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = 200
     return plane
 
@@ -110,9 +110,9 @@ def test_a_screen_that_does_not_say_which_is_asked():
     plain = [Channel(name="w1"), Channel(name="w2"), Channel(name="nucleoli")]
     with pytest.raises(ExplanationError, match=r"Of \['w1', 'w2', 'nucleoli'\], none says so.*nuclear=\.\.\."):
         nuclei_channel(plain)
-    assert nuclei_channel(plain, named="w2") == 1
+    assert nuclei_channel(plain, name="w2") == 1
     with pytest.raises(ExplanationError, match="no channel 'w3'. Did you mean 'w2' or 'w1'"):
-        nuclei_channel(plain, named="w3")
+        nuclei_channel(plain, name="w3")
     with pytest.raises(ExplanationError, match=r"\['DAPI', 'dna'\] all say so"):
         nuclei_channel([Channel(name="DAPI"), Channel(name="dna")])
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError
-from distangle.explain import PLACE_METHODS, PixelAttributionSettings, attribution_map
+from distangle.explain import MAP_METHODS, PixelAttributionSettings, attribution_map
 from distangle.explain.maps import api
 from distangle.model import ModelConfig, build_classifier, find_layer
 from site_batches import batch
@@ -189,7 +189,7 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, 
         batch(images, cell_types, targets),
         method="occlusion",
         head=head,
-        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=shown, most_at_once=5),
+        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=shown, max_batch_size=5),
     )
     whole = value(model, images, cell_types, targets, head=head)
     falls, covered = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
@@ -213,7 +213,7 @@ def test_the_window_of_occlusion_is_an_eighth_of_the_side_by_itself():
     assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, asked.raw)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(method):
     model = network("resnet_small").train()
     images, cell_types, targets = sites(4)
@@ -229,7 +229,7 @@ def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(m
         torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_constant_image_has_an_empty_map_and_no_nan(method):
     images, cell_types, targets = sites(2)
     images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
@@ -239,7 +239,7 @@ def test_a_constant_image_has_an_empty_map_and_no_nan(method):
     assert found.maps.isfinite().all()
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_centred_network_is_explained_with_its_references(method):
     model = network("resnet_small", frozen=True, correction=Correction(method="centre"), measurements=True)
     images, cell_types, targets = sites(2)
@@ -257,7 +257,7 @@ def test_a_centred_network_is_explained_with_its_references(method):
         torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_activations_in_place_and_inference_mode_change_nothing(method):
     plain, in_place = network("densenet_small"), network("densenet_small")
     for part in in_place.modules():
@@ -280,7 +280,7 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     def call(number):
-        method = PLACE_METHODS[number % len(PLACE_METHODS)]
+        method = MAP_METHODS[number % len(MAP_METHODS)]
         layer = "features.layer1" if method not in api.AT_IMAGE else None
         attribution_map(
             model,
@@ -322,7 +322,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
         attribution_map(model, batch(*sites()), method="hires_cam", layer="features.denseblok2")
     with pytest.raises(ExplanationError, match="occlusion looks at the pixels .* but 'features.conv0'"):
         attribution_map(model, batch(*sites()), method="occlusion", layer="features.conv0")
-    for method in PLACE_METHODS:
+    for method in MAP_METHODS:
         images, cell_types, _ = sites()
         with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 9; the model knows 5, from 0 to 4"):
             attribution_map(model, batch(images, cell_types, torch.tensor([0, 9, 1])), method=method)
@@ -340,7 +340,7 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
 def test_an_image_with_nan_is_refused_by_row():
     images, cell_types, targets = sites(2)
     images[1, 0, 3, 3] = float("nan")
-    for method in PLACE_METHODS:
+    for method in MAP_METHODS:
         with pytest.raises(ExplanationError, match="row 1 .* not finite"):
             attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain.templates.geometry import (
-    beside_random,
+    compare_with_random,
     cosines,
     dispersion,
     nearest,
@@ -84,7 +84,9 @@ def test_silhouettes_are_those_of_scikit_learn():
 def test_purity_is_the_share_of_equal_labels_among_the_neighbours_of_scikit_learn():
     vectors, labels = clusters(noise=1.0)
     found = neighbour_purity(cosines(vectors), labels, k=4)
-    search = NearestNeighbors(n_neighbors=4, metric="precomputed").fit(pairwise_distances(vectors, metric="cosine"))
+    search = NearestNeighbors(n_neighbors=4, metric="precomputed").check_model(
+        pairwise_distances(vectors, metric="cosine")
+    )
     names = np.array(labels)
     expected = (names[search.kneighbors(return_distance=False)] == names[:, None]).mean(axis=1)
     np.testing.assert_allclose(found, expected)
@@ -120,21 +122,21 @@ def test_spread_by_hand():
 
 def test_random_vectors_lie_within_what_random_vectors_give():
     draws = random_dispersions(12, 16, rng=rng_for(2, "draws"), n_draws=200)
-    found = beside_random(rng_for(3, "vectors").normal(size=(12, 16)) * 7, draws)
+    found = compare_with_random(rng_for(3, "vectors").normal(size=(12, 16)) * 7, draws)
     assert (found["n"], found["dimension"], found["simplex_possible"]) == (12, 16, True)
     for name in ("norm_cv", "nearest_angle_deg_mean", "cosine_mean", "cosine_sd", "simplex_gap"):
         low, high = found[name]["random_range"]
         assert low <= found[name]["value"] <= high, name
         assert low <= found[name]["random"] <= high
-    apart = beside_random(simplex(12, dimension=16), draws)
+    apart = compare_with_random(simplex(12, dimension=16), draws)
     assert apart["nearest_angle_deg_mean"]["value"] > apart["nearest_angle_deg_mean"]["random_range"][1]
     assert apart["simplex_gap"]["value"] < apart["simplex_gap"]["random_range"][0]
 
 
 def test_more_vectors_than_dimensions_and_one_can_be_no_simplex():
     draws = random_dispersions(6, 4, rng=rng_for(2, "draws"), n_draws=5)
-    assert beside_random(np.eye(6)[:, :4] + 1, draws)["simplex_possible"] is False
-    assert beside_random(np.eye(5)[:, :4] + 1, draws[:1])["simplex_possible"] is True
+    assert compare_with_random(np.eye(6)[:, :4] + 1, draws)["simplex_possible"] is False
+    assert compare_with_random(np.eye(5)[:, :4] + 1, draws[:1])["simplex_possible"] is True
 
 
 def test_junk_that_is_small_and_collapsed_is_told_apart_wholly():

@@ -9,7 +9,7 @@ import pytest
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import TemplateSettings, compare_templates
-from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
+from distangle.explain.templates.embeddings import choose_perturbations, clustering, shared_sites
 from distangle.explain.templates.geometry import cosines, nearest, silhouettes
 from distangle.inference import open_model, predict_run
 from distangle.results import Predictions, RunFolder, TemplateComparison
@@ -44,7 +44,7 @@ def runs(screen):
 
 @pytest.fixture(scope="module")
 def found(runs):
-    return compare_templates(runs[0], beside=runs[1], settings=FEW)
+    return compare_templates(runs[0], other_run=runs[1], settings=FEW)
 
 
 def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
@@ -157,7 +157,7 @@ def test_what_was_found_is_written_and_read_again(found, tmp_path):
 
 
 def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(found, runs, tmp_path):
-    again = compare_templates(runs[0], beside=runs[1], settings=FEW)
+    again = compare_templates(runs[0], other_run=runs[1], settings=FEW)
     for first, second in zip(found.write(tmp_path / "a"), again.write(tmp_path / "b"), strict=True):
         assert first.read_bytes() == second.read_bytes()
     alone = compare_templates(
@@ -185,12 +185,12 @@ def test_a_run_without_junk_says_how_to_make_some(screen, tmp_path):
 def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
     wide = tiny_start(screen, tmp_path / "wide", "network.embedding_size=12", epochs=1)
     with pytest.raises(RunError, match=r"wide has no final weights yet"):
-        compare_templates(runs[0], beside=wide, settings=FEW)
+        compare_templates(runs[0], other_run=wide, settings=FEW)
     go_on(wide)
     with pytest.raises(
         ExplanationError, match=r"embeddings of different sizes \(without: 8, wide: 12\), which have no map"
     ):
-        compare_templates(runs[0], beside=wide, settings=FEW)
+        compare_templates(runs[0], other_run=wide, settings=FEW)
     with pytest.raises(RunError, match=r"No predictions at"):
         compare_templates(wide, settings=FEW)
     renamed = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
@@ -204,7 +204,7 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
     from distangle.screen import read_screen
 
     copy = RunFolder.open(tmp_path / "without")
-    found = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), beside=copy, settings=few)
+    found = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), other_run=copy, settings=few)
     assert found.templates["run"].nunique() == 2
     assert found.numbers["embeddings"]["difference"]["silhouette"]["value"] == 0
 
@@ -222,17 +222,17 @@ def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
     wells = [("p10", "E1", "A1", 1), ("p10", "E1", "A1", 2), ("p10", "E1", "A1", 3), ("p2", "E1", "B1", 1),
              ("p2", "E1", "B2", 1), ("p1", "E1", "C1", 1), ("", "E1", "D1", 1), ("", "E1", "D2", 1)]  # fmt: skip
     table = pd.concat([table_of(*wells), table_of(("seen", "E2", "A1", 1), fold="train")], ignore_index=True)
-    chosen = choose_perturbations(table, most=2)
+    chosen = choose_perturbations(table, max_names=2)
     assert (chosen.names, chosen.wells, chosen.tied) == (("p2", "p1"), (2, 1), ("p10",))
     more = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
-    assert choose_perturbations(more, most=2).tied == ("p9", "p10")  # as people count
-    assert choose_perturbations(table, named=["p10", "p2", "p10"]).names == ("p10", "p2")
+    assert choose_perturbations(more, max_names=2).tied == ("p9", "p10")  # as people count
+    assert choose_perturbations(table, perturbations=["p10", "p2", "p10"]).names == ("p10", "p2")
     with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
-        choose_perturbations(table, named=["p1", "p3"])
+        choose_perturbations(table, perturbations=["p1", "p3"])
     with pytest.raises(ExplanationError, match=r"No held-out site that can be read has the perturbation 'seen'"):
-        choose_perturbations(table, named=["seen", "p1"])
+        choose_perturbations(table, perturbations=["seen", "p1"])
     with pytest.raises(ExplanationError, match=r"1 perturbation\(s\) to compare embeddings of \(p1\); at least two"):
-        choose_perturbations(table, named=["p1"])
+        choose_perturbations(table, perturbations=["p1"])
 
 
 def predictions_of(table, embedding):
@@ -246,13 +246,13 @@ def test_two_runs_show_the_same_sites_in_one_order():
     first = table_of(("a", "E1", "A1", 1), ("a", "E1", "A1", 2), ("b", "E1", "B1", 1), ("c", "E1", "C1", 1))
     second = first.iloc[[2, 0, 3]].reset_index(drop=True)
     pair = [predictions_of(first, np.arange(4)[:, None]), predictions_of(second, np.array([[2.0], [0], [3]]))]
-    (one, vectors), (other, others) = chosen_sites(pair, ["a", "b"], most=10, rng=rng_for(1, "sites"))
+    (one, vectors), (other, others) = shared_sites(pair, ["a", "b"], max_sites=10, rng=rng_for(1, "sites"))
     assert vectors.ravel().tolist() == others.ravel().tolist() == [0, 2]
     assert one["perturbation"].tolist() == other["perturbation"].tolist() == ["a", "b"]
-    assert len(chosen_sites(pair, ["a", "b", "c"], most=2, rng=rng_for(1, "sites"))[0][0]) == 2
+    assert len(shared_sites(pair, ["a", "b", "c"], max_sites=2, rng=rng_for(1, "sites"))[0][0]) == 2
     unread = predictions_of(second.assign(reason="torn"), np.zeros((3, 1)))
     with pytest.raises(ExplanationError, match="The runs hold out none of these sites in common"):
-        chosen_sites([pair[0], unread], ["a"], most=10, rng=rng_for(1, "sites"))
+        shared_sites([pair[0], unread], ["a"], max_sites=10, rng=rng_for(1, "sites"))
 
 
 def sites_of_wells(n_wells=12, each=3):
@@ -267,18 +267,18 @@ def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_n
     rng = rng_for(5, "embeddings")
     centres = rng.normal(size=(3, 8))
     found = clustering(centres[labels] + 0.2 * rng.normal(size=(36, 8)), table, k=3, rng=rng_for(6, "d"), n_draws=99)
-    assert found.said["silhouette"]["p"] == found.said["purity"]["p"] == 1 / 100
-    assert found.said["purity"]["value"] == 1
-    assert found.said["silhouette"]["value"] == pytest.approx(found.silhouette.mean())
-    assert found.said["silhouette"]["value"] > found.said["silhouette"]["random_range"][1]
-    assert found.said["silhouette"]["interval"] is None
-    assert (found.said["sites"], found.said["wells"], found.said["k"]) == (36, 12, 3)
+    assert found.summary["silhouette"]["p"] == found.summary["purity"]["p"] == 1 / 100
+    assert found.summary["purity"]["value"] == 1
+    assert found.summary["silhouette"]["value"] == pytest.approx(found.silhouette.mean())
+    assert found.summary["silhouette"]["value"] > found.summary["silhouette"]["random_range"][1]
+    assert found.summary["silhouette"]["interval"] is None
+    assert (found.summary["sites"], found.summary["wells"], found.summary["k"]) == (36, 12, 3)
     # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
     p_values, purities = [], []
     for trial in range(60):
         rng = rng_for(7, "wells", trial)
         looks = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
-        said = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).said
+        said = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).summary
         p_values.append((said["silhouette"]["p"], said["purity"]["p"]))
         purities.append(said["purity"]["value"])
     assert ((np.array(p_values) <= 0.1).mean(axis=0) < 0.25).all()

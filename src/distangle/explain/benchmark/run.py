@@ -14,7 +14,7 @@ from distangle.core.progress import Advance, no_progress
 from distangle.errors import ExplanationError, ScreenError
 from distangle.explain.benchmark.methods import (
     BenchmarkSites,
-    maps_by,
+    maps_by_method,
     planted_rows,
     scores_by_method,
     select_benchmark_sites,
@@ -23,7 +23,7 @@ from distangle.explain.benchmark.methods import (
 from distangle.explain.channels.replacement import Removal
 from distangle.explain.context import SiteSelection, load_context
 from distangle.explain.ground_truth import circle_masks, peak_of, pointing_hits, share_of
-from distangle.explain.maps.api import PLACE_METHODS
+from distangle.explain.maps.api import MAP_METHODS
 from distangle.explain.maps.attribution_map import Head
 from distangle.explain.selection import training_remark
 from distangle.explain.summary import wells_of
@@ -32,7 +32,7 @@ from distangle.results import Benchmark, Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import read_truth, truth_of
 
-AIM_STAIN, AIM_PLACE, OVER_CHANCE = 0.95, 0.90, 0.10
+MIN_CHANNEL_SHARE, MIN_REGION_SHARE, MAX_SHARE_OVER_CHANCE = 0.95, 0.90, 0.10
 
 
 def channel_rows(
@@ -55,7 +55,7 @@ def channel_rows(
     if unit == "wells":
         wells, first, index = np.unique(wells, return_index=True, return_inverse=True)
         planted = planted[first]
-        scores = {method: _means(values, index) for method, values in scores.items()}
+        scores = {method: _well_means(values, index) for method, values in scores.items()}
     rows = []
     for method, values in scores.items():
         top, channels = values.argmax(axis=1), values.shape[1]
@@ -77,20 +77,20 @@ def channel_rows(
     return rows
 
 
-def _means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _well_means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     sums = np.zeros((int(index.max(initial=-1)) + 1, values.shape[1]))
     np.add.at(sums, index, values.astype(np.float64))
     return np.asarray(sums / np.bincount(index)[:, None])
 
 
-def place_row(
+def region_row(
     maps: np.ndarray, inside: np.ndarray, *, wells: np.ndarray, network: str, method: str, layer: str
 ) -> dict[str, Any]:
-    """Count how often a map's peak lies in the planted place, and how much of it.
+    """Count how often a map's peak lies in the planted region, and how much of it.
 
     Args:
         maps: [site, height, width] in [0, 1].
-        inside: Which pixels lie in the place, of the same shape.
+        inside: Which pixels lie in the region, of the same shape.
         wells: Which well each site is of.
         network: Whose maps.
         method: Who drew them.
@@ -99,7 +99,7 @@ def place_row(
     hits, masses = pointing_hits(maps, inside)
     peaks = np.array([peak_of(activation_map) for activation_map in maps])
     pointing = maps.max(axis=(1, 2)) > 0
-    crossed = inside[:, peaks[:, 0], peaks[:, 1]] & pointing  # [place, map]
+    crossed = inside[:, peaks[:, 0], peaks[:, 1]] & pointing  # [region, map]
     others = ~np.eye(len(maps), dtype=bool)
     return {
         "network": network,
@@ -125,34 +125,43 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     there is in the rows.
     """
 
-    def of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
+    def rows_of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
         return [row for row in rows if (row["network"], row["question"], row["unit"]) == (network, question, unit)]
 
-    shapley = [row for row in of("trained", "stain", "wells") if row["method"] == "shapley"]
-    said = [
-        _aim("planted stain first by Shapley", shapley, limit=AIM_STAIN, at_least=True),
-        _aim("planted place hit by the best map", of("trained", "place", "sites"), limit=AIM_PLACE, at_least=True),
+    shapley = [row for row in rows_of("trained", "stain", "wells") if row["method"] == "shapley"]
+    results = [
+        _criterion("planted stain first by Shapley", shapley, limit=MIN_CHANNEL_SHARE, at_least=True),
+        _criterion(
+            "planted place hit by the best map",
+            rows_of("trained", "place", "sites"),
+            limit=MIN_REGION_SHARE,
+            at_least=True,
+        ),
     ]
     for (question, unit), method in zip(
-        (("stain", "wells"), ("place", "sites")), [aim["method"] for aim in said], strict=True
+        (("stain", "wells"), ("place", "sites")), [aim["method"] for aim in results], strict=True
     ):
-        over = [
+        excess = [
             {"method": row["method"], "share": None if row["share"] is None else row["share"] - row["chance"]}
-            for row in of("untrained", question, unit)
+            for row in rows_of("untrained", question, unit)
             if row["method"] == method
         ]
-        said.append(_aim(f"{question} by random weights, over chance", over, limit=OVER_CHANCE, at_least=False))
-    return said
+        results.append(
+            _criterion(
+                f"{question} by random weights, over chance", excess, limit=MAX_SHARE_OVER_CHANCE, at_least=False
+            )
+        )
+    return results
 
 
-def _aim(words: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
+def _criterion(description: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
     """The row with the largest share, against a limit."""
-    counted = [row for row in rows if row["share"] is not None]
-    best = max(counted, key=lambda row: row["share"], default=None)
+    candidates = [row for row in rows if row["share"] is not None]
+    best = max(candidates, key=lambda row: row["share"], default=None)
     value = None if best is None else float(best["share"])
     met = None if value is None else bool(value >= limit if at_least else value <= limit)
     return {
-        "aim": words,
+        "aim": description,
         "method": None if best is None else best["method"],
         "value": value,
         "limit": limit,
@@ -177,7 +186,7 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 N_UNTRAINED = 3
-BENCHMARK_PIECES = (1 + N_UNTRAINED) * (1 + len(PLACE_METHODS))  # stains, and every method of place
+N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channels, and every method of region
 
 
 def benchmark_run(
@@ -204,9 +213,9 @@ def benchmark_run(
         n_sites: How many sites at most; None for all held-out ones with a planted effect.
         layer: Of the methods that look at a layer; None for the maps that are pooled.
         head: Whose output the maps explain.
-        removal: What stands in for an absent stain; None as `open_run`.
+        removal: What replaces an absent channel; None as `open_run`.
         n_untrained: Networks with random weights.
-        advance: Called after each of `BENCHMARK_PIECES`.
+        advance: Called after each of `N_BENCHMARK_STEPS`.
 
     Raises:
         ScreenError: Nothing was planted in this screen.
@@ -218,60 +227,68 @@ def benchmark_run(
         raise ExplanationError(
             f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
         )
-    left_aside: list[str] = []
-    truth = truth_of(screen, say=left_aside.append) if (source / "truth.json").exists() else read_truth(source)
+    notes: list[str] = []
+    truth = truth_of(screen, say=notes.append) if (source / "truth.json").exists() else read_truth(source)
     if truth is None:
-        raise ScreenError(
-            f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
-        )
+        raise ScreenError(f"{notes[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it.")
     rows = planted_rows(run, truth, n_sites=n_sites)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
-    right = wells[wells["predicted"] == wells["perturbation"]]
-    asked = select_benchmark_sites(opened, rows, right_wells=set(wells_of(right)))
-    settings = {"layer": layer, "head": head, "removal": asked.removal, "untrained_networks": n_untrained}
-    found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
-    blind = []
+    correct = wells[wells["predicted"] == wells["perturbation"]]
+    benchmark_sites = select_benchmark_sites(context, rows, correct_wells=set(wells_of(correct)))
+    settings = {"layer": layer, "head": head, "removal": benchmark_sites.removal, "untrained_networks": n_untrained}
+    result_rows = [
+        *_network_rows(context.model, benchmark_sites, network="trained", layer=layer, head=head, advance=advance)
+    ]
+    untrained_rows = []
     for seed in range(n_untrained):
-        other = untrained_copy(opened, asked, run, screen, seed=seed)
-        same = replace(asked, sites=other.sites)
-        blind.append(_marked(other.model, same, network="untrained", layer=layer, head=head, advance=advance))
-    found += [mean_row(rows_of_networks) for rows_of_networks in zip(*blind, strict=True)]
-    settings |= {"sites": len(asked.sites), "held_out_with_effect": len(rows)}
-    settings["remark"] = training_remark(run, asked.sites.table)
-    benchmark = Benchmark(rows=found, aims=criteria(found), settings=settings)
+        untrained = untrained_copy(context, benchmark_sites, run, screen, seed=seed)
+        same_sites = replace(benchmark_sites, sites=untrained.sites)
+        untrained_rows.append(
+            _network_rows(untrained.model, same_sites, network="untrained", layer=layer, head=head, advance=advance)
+        )
+    result_rows += [mean_row(rows_of_networks) for rows_of_networks in zip(*untrained_rows, strict=True)]
+    settings |= {"sites": len(benchmark_sites.sites), "held_out_with_effect": len(rows)}
+    settings["remark"] = training_remark(run, benchmark_sites.sites.table)
+    benchmark = Benchmark(rows=result_rows, aims=criteria(result_rows), settings=settings)
     run.record(*benchmark.write(run.explanations))
     return benchmark
 
 
-def _marked(
+def _network_rows(
     model: PerturbationClassifier,
-    asked: BenchmarkSites,
+    benchmark: BenchmarkSites,
     *,
     network: str,
     layer: str | None,
     head: Head,
     advance: Advance,
 ) -> list[dict[str, Any]]:
-    single = np.flatnonzero(asked.channel >= 0).tolist()
+    single = np.flatnonzero(benchmark.channel >= 0).tolist()
     rows: list[dict[str, Any]] = []
     if single:
-        sites = asked.sites.take(single)
-        scores = scores_by_method(model, sites, removal=asked.removal, layer=layer, head=head)
+        sites = benchmark.sites.take(single)
+        scores = scores_by_method(model, sites, removal=benchmark.removal, layer=layer, head=head)
         wells = np.array(wells_of(sites.table))
         units: tuple[tuple[Literal["wells", "sites"], np.ndarray], ...] = (
-            ("wells", asked.well_is_right[single]),
-            ("sites", asked.site_is_right[single]),
+            ("wells", benchmark.well_is_correct[single]),
+            ("sites", benchmark.site_is_correct[single]),
         )
-        for unit, right in units:
-            kept = {method: values[right] for method, values in scores.items()}
-            rows += channel_rows(kept, asked.channel[single][right], wells=wells[right], unit=unit, network=network)
+        for unit, correct in units:
+            correct_scores = {method: values[correct] for method, values in scores.items()}
+            rows += channel_rows(
+                correct_scores, benchmark.channel[single][correct], wells=wells[correct], unit=unit, network=network
+            )
         advance(f"{network}: stains")
-    if asked.places:
-        sites = asked.sites.take(list(asked.places))
-        inside, wells = circle_masks(list(asked.places.values()), sites.size), np.array(wells_of(sites.table))
-        for method in PLACE_METHODS:
-            drawn = maps_by(model, sites, method=method, layer=layer, head=head)
-            rows.append(place_row(drawn.maps, inside, wells=wells, network=network, method=method, layer=drawn.layer))
+    if benchmark.regions:
+        sites = benchmark.sites.take(list(benchmark.regions))
+        inside, wells = circle_masks(list(benchmark.regions.values()), sites.size), np.array(wells_of(sites.table))
+        for method in MAP_METHODS:
+            method_maps = maps_by_method(model, sites, method=method, layer=layer, head=head)
+            rows.append(
+                region_row(
+                    method_maps.maps, inside, wells=wells, network=network, method=method, layer=method_maps.layer
+                )
+            )
             advance(f"{network}: {method}")
     return rows

@@ -1,1 +1,1 @@
-"""Which stain moved the network, and what chance would have said."""
+"""Which channel moved the network, and what chance would have said."""

@@ -60,10 +60,10 @@ def inverse_attention(attention: Float[np.ndarray, "*_ channel"]) -> Float[np.nd
 
 
 def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
-    """Return the Pearson correlation over places between the map and each channel.
+    """Return the Pearson correlation over positions between the map and each channel.
 
-    Unlike Eq. (15) it is high for agreement and blind to brightness; but stains overlap in space and in spectrum, so
-    it says where a stain lies, not that the network used it.
+    Unlike Eq. (15) it is high for agreement and blind to brightness; but channels overlap in space and in spectrum, so
+    it says where a channel lies, not that the network used it.
 
     Args:
         maps: Activation maps, at the size of the images.
@@ -96,9 +96,9 @@ def scale_maps(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site chann
             )
         pixels: np.ndarray = np.divide(raw, 255, dtype=np.float32)
         return pixels
-    stains = raw.astype(np.float32)
-    low, high = (edge(stains, axis=(2, 3), keepdims=True) for edge in (np.min, np.max))
-    return np.asarray((stains - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
+    channels = raw.astype(np.float32)
+    low, high = (extreme(channels, axis=(2, 3), keepdims=True) for extreme in (np.min, np.max))
+    return np.asarray((channels - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
 
 
 def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
@@ -118,12 +118,12 @@ def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
 
 def max_normalized(values: np.ndarray) -> np.ndarray:
     """Divide by the largest value along the last axis; zeros stay zeros."""
-    top = values.max(axis=-1, keepdims=True)
-    return np.asarray(values / np.where(top > 0, top, 1))
+    largest = values.max(axis=-1, keepdims=True)
+    return np.asarray(values / np.where(largest > 0, largest, 1))
 
 
 def unit_length(values: np.ndarray) -> np.ndarray:
-    """Standardise the last axis to mean 0 and length 1.
+    """Standardize the last axis to mean 0 and length 1.
 
     Dot products are then correlations; constant values become 0.
     """

@@ -23,7 +23,7 @@ from distangle.explain.channels.map_scores import (
 from distangle.explain.maps.attribution_map import enlarge
 
 NullScores = Float[np.ndarray, "site draw channel"]
-AT_ONCE = 1_000_000  # numbers shuffled together: 8 MB
+MAX_SHUFFLE_SIZE = 1_000_000  # numbers shuffled together: 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +82,10 @@ def random_smooth_maps(
         smoothness: Standard deviation of the Gaussian, in cells of the grid.
     """
     noise = gaussian_filter(rng.standard_normal((n_maps, *grid)), (0, smoothness, smoothness), mode="reflect")
-    low, high = (edge(noise, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+    low, high = (extreme(noise, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
     positive = (noise - low) / np.where(high > low, high - low, 1)
     # One at a time: 1,000 maps of 512 x 512 would take a gigabyte.
-    tops = [float(enlarge(torch.from_numpy(one[None]), size).max()) for one in positive]
+    tops = [float(enlarge(torch.from_numpy(single[None]), size).max()) for single in positive]
     return RandomMaps(grid=positive / np.maximum(tops, np.finfo(float).tiny)[:, None, None], size=size)
 
 
@@ -145,7 +145,7 @@ def mean_over_sites(
     Args:
         null: Of every site with the same random maps.
         rng: Equal generators give equal draws.
-        groups: Sites that share a map, such as those of a well; None: each alone.
+        groups: Sites that share a map, such as those of a well; None: each site by itself.
     """
     labels = np.arange(len(null)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     orders = [rng.permutation(null.shape[1]) for _ in range(int(labels.max()) + 1)]
@@ -161,7 +161,7 @@ class ShapleyNull:
 
     Attributes:
         means: Observed mean over sites, per channel.
-        null: The same after the shuffle of each draw: of the stains of a group, or of the labels.
+        null: The same after the shuffle of each draw: of the channels of a group, or of the labels.
         p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
         p_family: The same against the largest channel of each draw: corrected for having looked at all channels. It
             is the one to give beside the channel that came out largest.
@@ -182,7 +182,7 @@ def shapley_null(
         values: Of `channel_shapley` or `channel_ablation`.
         rng: Equal generators give equal draws.
         groups: Sites that share one shuffle because they are not independent: those of a well, or of a perturbation
-            where the question is whether one stain stands out over perturbations. None shuffles every site on its own,
+            where the question is whether one channel stands out over perturbations. None shuffles every site on its own,
             which finds too much where sites are replicates of each other.
         n_draws: Shuffles; the smallest p is 1 / (1 + n_draws).
     """
@@ -191,20 +191,20 @@ def shapley_null(
     sums = np.zeros((int(labels.max()) + 1, values.shape[1]))
     np.add.at(sums, labels, values.astype(np.float64))
     means = sums.sum(0) / len(values)
-    at_once = max(1, AT_ONCE // sums.size)
+    block = max(1, MAX_SHUFFLE_SIZE // sums.size)
     null = np.concatenate(
         [
-            rng.permuted(np.broadcast_to(sums, (min(at_once, n_draws - begun), *sums.shape)), axis=2).sum(1)
-            for begun in range(0, n_draws, at_once)
+            rng.permuted(np.broadcast_to(sums, (min(block, n_draws - start), *sums.shape)), axis=2).sum(1)
+            for start in range(0, n_draws, block)
         ]
     ) / len(values)
     # Summing in another order moves the last digit: a draw equal to the observation must count as equal.
-    reached = means - 1e-12 * np.abs(sums).sum() / len(values)
+    threshold = means - 1e-12 * np.abs(sums).sum() / len(values)
     return ShapleyNull(
         means=means,
         null=null,
-        p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
-        p_family=(1 + (null.max(1)[:, None] >= reached).sum(0)) / (1 + n_draws),
+        p=(1 + (null >= threshold).sum(0)) / (1 + n_draws),
+        p_family=(1 + (null.max(1)[:, None] >= threshold).sum(0)) / (1 + n_draws),
     )
 
 
@@ -221,19 +221,19 @@ def labels_null(
 
     The question is whether a channel moved its own targets more than random ones.
 
-    The labels of whole groups are permuted; each image then gets the score of the stain for another image's label. A
-    stain that moves every image towards the same answers, or that only brings noise, does not differ from that.
+    The labels of whole groups are permuted; each image then gets the score of the channel for another image's label. A
+    channel that moves every image towards the same answers, or that only brings noise, does not differ from that.
     Under the hypothesis that images and labels have nothing to do with each other the p-value is exact (Phipson and
     Smyth 2010). Where the labels are the network's own predictions that hypothesis is false from the start, and p
-    only says whether this stain took part in telling the images apart.
+    only says whether this channel took part in telling the images apart.
 
     Args:
-        by_target: Score of every stain for every label that occurs.
+        by_target: Score of every channel for every label that occurs.
         targets: Which of them is each site's own.
         rng: Equal generators give equal draws.
-        groups: Sites that share one draw, such as those of a well, and that should have one label; None: each alone.
+        groups: Sites that share one draw, such as those of a well, and that should have one label; None: each site by itself.
         within: Labels are only exchanged between groups of the same name here, such as an experiment: where experiments
-            hold different perturbations, batch effects would else be taken for effects of the stain. None: between all.
+            hold different perturbations, batch effects would else be taken for effects of the channel. None: between all.
         n_draws: Permutations; the smallest p is 1 / (1 + n_draws).
 
     Returns:
@@ -244,80 +244,80 @@ def labels_null(
     sites = np.arange(len(targets))
     labels = sites if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
-    where = np.zeros(len(targets)) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
-    blocks = _blocks(where[[group[0] for group in members]])
-    of_group, sizes = targets[np.concatenate(members)], np.array([len(group) for group in members])
+    stratum = np.zeros(len(targets)) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
+    blocks = _blocks(stratum[[group[0] for group in members]])
+    group_targets, sizes = targets[np.concatenate(members)], np.array([len(group) for group in members])
     starts = np.cumsum(sizes) - sizes
     scores = by_target.astype(np.float64)
     means = scores[sites, :, targets].mean(0)
     null = np.empty((n_draws, len(means)))
     for draw in range(n_draws):
-        given = np.empty(len(members), dtype=targets.dtype)
+        permuted = np.empty(len(members), dtype=targets.dtype)
         for block in blocks:
             order = rng.permutation(block)
-            given[block] = of_group[starts[order] + rng.integers(sizes[order])]
-        null[draw] = scores[sites, :, given[labels]].mean(0)
+            permuted[block] = group_targets[starts[order] + rng.integers(sizes[order])]
+        null[draw] = scores[sites, :, permuted[labels]].mean(0)
     # Rounding: a draw equal to the observation must count as equal.
-    reached = means - 1e-12 * np.abs(scores).max()
+    threshold = means - 1e-12 * np.abs(scores).max()
     return ShapleyNull(
         means=means,
         null=null,
-        p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
-        p_family=family_p(reached, null),
+        p=(1 + (null >= threshold).sum(0)) / (1 + n_draws),
+        p_family=family_p(threshold, null),
     )
 
 
-def _blocks(where: np.ndarray) -> list[np.ndarray]:
-    return [np.flatnonzero(where == name) for name in np.unique(where)]
+def _blocks(strata: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(strata == name) for name in np.unique(strata)]
 
 
-def family_p(reached: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
+def family_p(scores: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
     """Return p of each channel against the largest channel of each draw.
 
     Scores are taken in units of each channel's spread, as they differ in scale.
 
     Args:
-        reached: Observed scores.
+        scores: Observed scores.
         null: Of each draw.
     """
     # The observation is one of the draws under the hypothesis, so it is among them here too.
-    together = np.concatenate([reached[None], null])
-    centre, spread = together.mean(0), together.std(0)
-    observed, drawn = (
-        np.divide(values - centre, spread, out=np.zeros_like(values), where=spread > 1e-12 * np.abs(null).max())
-        for values in (reached, null)
+    all_draws = np.concatenate([scores[None], null])
+    centre, scale = all_draws.mean(0), all_draws.std(0)
+    observed, null_scores = (
+        np.divide(values - centre, scale, out=np.zeros_like(values), where=scale > 1e-12 * np.abs(null).max())
+        for values in (scores, null)
     )
-    return np.asarray((1 + (drawn.max(1)[:, None] >= observed).sum(0)) / (1 + len(null)))
+    return np.asarray((1 + (null_scores.max(1)[:, None] >= observed).sum(0)) / (1 + len(null)))
 
 
 def control_p_value(
     scores: ChannelArray,
     wells: Sequence[str],
     *,
-    untreated: Float[np.ndarray, "untreated channel"],
-    untreated_in: Sequence[str],
+    control_scores: Float[np.ndarray, "untreated channel"],
+    control_wells: Sequence[str],
 ) -> ChannelArray:
     """Return p of each site and channel against control wells.
 
     It is (1 + control wells that score as high) / (1 + control wells).
 
-    The untreated wells are explained by the same rule: what was predicted for them, or what was asked for. So if
-    the site were just another untreated well, its rank among them would be any with equal chance, and p uniform:
-    also when the explained answer is the network's own choice, which makes every score large. It takes many untreated
+    The control wells are explained by the same rule: what was predicted for them, or what was asked for. So if
+    the site were just another control well, its rank among them would be any with equal chance, and p uniform:
+    also when the explained answer is the network's own choice, which makes every score large. It takes many control
     wells to make p small: with 16, it is at least 1 / 17.
 
     Args:
         scores: Of `channel_shapley` or `channel_ablation`.
-        wells: The well of each site; an untreated one is not compared with itself.
-        untreated: Scores of one site of each untreated well.
-        untreated_in: Their wells.
+        wells: The well of each site; a control one is not compared with itself.
+        control_scores: Scores of one site of each control well.
+        control_wells: Their wells.
 
     Returns:
-        In (0, 1]; NaN where no untreated well is left to compare with.
+        In (0, 1]; NaN where no control well is left to compare with.
     """
-    other = np.asarray(wells)[:, None] != np.asarray(untreated_in)[None, :]
-    as_high = (untreated[None] >= scores[:, None]) & other[:, :, None]
-    n_others = other.sum(1)[:, None]
+    is_other = np.asarray(wells)[:, None] != np.asarray(control_wells)[None, :]
+    as_high = (control_scores[None] >= scores[:, None]) & is_other[:, :, None]
+    n_others = is_other.sum(1)[:, None]
     p = (1 + as_high.sum(1)) / (1 + n_others)
     return np.asarray(np.where(n_others > 0, p, np.nan))
 

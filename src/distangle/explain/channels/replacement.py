@@ -1,4 +1,4 @@
-"""Images whose channels replace the channels that are taken away."""
+"""Images whose channels replace the channels that are removed."""
 
 from typing import Literal, get_args
 
@@ -10,13 +10,13 @@ from distangle.errors import ExplanationError, did_you_mean
 from distangle.explain.sites import ExplainedSites, SiteBatch
 
 Removal = Literal["mean", "control", "other_well"]
-StandIns = Float[Tensor, "stand_in channel height width"]
+Baselines = Float[Tensor, "baseline channel height width"]
 
-# Of a standardised intensity: rounding leaves the mean of a channel standardised by itself about 1e-7 off 0.
+# Of a standardized intensity: rounding leaves the mean of a channel standardized by itself about 1e-7 off 0.
 ROUNDING = 1e-5
-NEEDS = {
+REQUIRED_IMAGES = {
     "control": ("controls", "images of control wells"),
-    "other_well": ("others", "images of other wells of the plate"),
+    "other_well": ("other_wells", "images of other wells of the plate"),
 }
 
 
@@ -25,11 +25,11 @@ def default_removal(sites: SiteBatch | ExplainedSites) -> Removal:
     return "mean" if sites.controls is None else "control"
 
 
-def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> StandIns:
+def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> Baselines:
     """Return replacement images: one per site, or one for all.
 
     - `mean`: the channel's own mean over the image, everywhere. Nothing comes from outside the image, but no well
-      looks like it; and where images are not standardised one by one, what a channel says by its brightness is not
+      looks like it; and where images are not standardized one by one, what a channel says by its brightness is not
       removed.
     - `control`: the same channel of a control well of the same plate: what it would be without the perturbation,
       close to what the network was trained on.
@@ -37,7 +37,7 @@ def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> StandIn
       done there. The other well's perturbation comes along.
 
     Args:
-        sites: With `controls` for `control`, with `others` for `other_well`.
+        sites: With `controls` for `control`, with `other_wells` for `other_well`.
         removal: Which of them; None as `default_removal`.
 
     Raises:
@@ -48,24 +48,25 @@ def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> StandIn
         raise ExplanationError(f"No removal is called {removal!r}. {did_you_mean(removal, get_args(Removal))}")
     images = sites.images
     if removal == "mean":
-        return _means(images)
-    name, words = NEEDS[removal]
-    chosen = sites.controls if removal == "control" else sites.others
-    if chosen is None:
+        return _channel_means(images)
+    name, description = REQUIRED_IMAGES[removal]
+    replacement = sites.controls if removal == "control" else sites.other_wells
+    if replacement is None:
         raise ExplanationError(
-            f"Removal {removal!r} needs the {words}. Give `{name}`, one per site or one for all, or say removal='mean'."
+            f"Removal {removal!r} needs the {description}. Give `{name}`, one per site or one for all, or use "
+            "removal='mean'."
         )
-    if chosen.shape[1:] != images.shape[1:] or len(chosen) not in (1, len(images)):
+    if replacement.shape[1:] != images.shape[1:] or len(replacement) not in (1, len(images)):
         raise ExplanationError(
-            f"`{name}` of shape {tuple(chosen.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
+            f"`{name}` of shape {tuple(replacement.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
             "image per site, or one for all, with the same channels, height and width."
         )
-    return chosen.to(images)
+    return replacement.to(images)
 
 
-def _means(images: Tensor) -> Tensor:
+def _channel_means(images: Tensor) -> Tensor:
     means = images.float().mean((2, 3), keepdim=True)
-    # Equal for all sites where images were standardised one by one, so that the empty coalition is shared.
+    # Equal for all sites where images were standardized one by one, so that the empty coalition is shared.
     means = torch.where(means.abs() < ROUNDING, 0, means)
     if len(means) > 1 and bool((means == means[:1]).all()):
         means = means[:1]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import ChannelScores
-from distangle.explain.channels.coalition_outputs import ShapleySettings, coalition_answers
+from distangle.explain.channels.coalition_outputs import ShapleySettings, coalition_outputs
 from distangle.explain.channels.coalitions import check_channels, coalitions, interactions_of, shapley_of
 from distangle.explain.sites import SiteBatch
 from distangle.model import PerturbationClassifier
@@ -18,13 +18,13 @@ from distangle.model import PerturbationClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelAblation:
-    """What taking one stain away costs, beside what one stain by itself brings.
+    """What taking one channel away costs, beside what one channel by itself brings.
 
     Attributes:
-        values: v(all) - v(all without the stain), in the unit of `of`. Two stains that say the same both get 0.
-        alone: v(only the stain) - v(none). A stain that says something only beside another gets 0.
+        values: v(all) - v(all without the channel), in the unit of `of`. Two channels that say the same both get 0.
+        alone: v(only the channel) - v(none). A channel that says something only beside another gets 0.
         with_all: v(all), the output for the image as it is.
-        with_none: v(none), the output after every stain was removed.
+        with_none: v(none), the output after every channel was removed.
     """
 
     values: ChannelScores
@@ -38,23 +38,25 @@ def channel_ablation(
 ) -> ChannelAblation:
     """Compare the target's output with, without and with only each channel.
 
-    Each channel is taken away by itself, and all others but it. These are two of the steps that `channel_shapley`
+    Each channel is removed by itself, and all others but it. These are two of the steps that `channel_shapley`
     averages, the last and the first; for any number of channels.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Whose targets are explained; their cell types and references are never taken away.
-        settings: How channels are taken away; None for the defaults.
+        sites: Sites to explain; their cell types and references are never removed.
+        settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins.
+        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting baseline images.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
     channels = sites.images.shape[1]
-    one = torch.eye(channels, dtype=torch.bool)
+    single = torch.eye(channels, dtype=torch.bool)
     none = torch.zeros(1, channels, dtype=torch.bool)
-    table = coalition_answers(model, sites, present=torch.cat([none, ~none, one, ~one]), settings=settings)[:, :, 0]
-    with_none, with_all, alone, without = torch.split(table, [1, 1, len(one), len(one)], 1)
+    outputs = coalition_outputs(model, sites, present=torch.cat([none, ~none, single, ~single]), settings=settings)[
+        :, :, 0
+    ]
+    with_none, with_all, alone, without = torch.split(outputs, [1, 1, len(single), len(single)], 1)
     return ChannelAblation(
         values=(with_all - without).float(),
         alone=(alone - with_none).float(),
@@ -69,10 +71,10 @@ class ChannelShapley:
 
     Attributes:
         values: In the unit of `of` (nats for `log_probability`); the sum of a row is `with_all - with_none`.
-        interactions: What two stains did together beyond what each did alone; see `interaction_weights`, also for
+        interactions: What two channels did together beyond what each did alone; see `interaction_weights`, also for
             the diagonal.
         with_all: The output for the image as it is.
-        with_none: The output after every stain was removed.
+        with_none: The output after every channel was removed.
     """
 
     values: ChannelScores
@@ -90,23 +92,23 @@ def channel_shapley(
 
     $$ \phi_c = \sum_{S \not\ni c} \frac{|S|!\,(C-|S|-1)!}{C!} \big(v(S \cup c) - v(S)\big) $$
 
-    Answers the question that Eq. (15) was meant for by intervention: it takes stains away and looks at the output.
+    Answers the question that Eq. (15) was meant for by intervention: it takes channels away and looks at the output.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Whose targets are explained; their cell types and references are never taken away.
-        settings: How channels are taken away; None for the defaults.
+        sites: Sites to explain; their cell types and references are never removed.
+        settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins, over 8 channels.
+        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting baseline images, over 8 channels.
         ConfigError: Channels, cell types or references that are not those of the model.
     """
     channels = sites.images.shape[1]
     check_channels(channels)
-    table = coalition_answers(model, sites, present=coalitions(channels), settings=settings)[:, :, 0]
+    outputs = coalition_outputs(model, sites, present=coalitions(channels), settings=settings)[:, :, 0]
     return ChannelShapley(
-        values=shapley_of(table).float(),
-        interactions=interactions_of(table).float(),
-        with_all=table[:, -1].float(),
-        with_none=table[:, 0].float(),
+        values=shapley_of(outputs).float(),
+        interactions=interactions_of(outputs).float(),
+        with_all=outputs[:, -1].float(),
+        with_none=outputs[:, 0].float(),
     )

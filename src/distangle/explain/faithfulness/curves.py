@@ -1,6 +1,6 @@
-"""Order of places in a map, and places per step of a curve.
+"""Order of regions in a map, and regions per step of a curve.
 
-Deletion and insertion curves: places replaced in the order of the map.
+Deletion and insertion curves: regions replaced in the order of the map.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ from distangle.model import PerturbationClassifier
 
 
 def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
-    """Return the places of each map from the largest value to the smallest.
+    """Return the regions of each map from the largest value to the smallest.
 
-    Places are counted row by row.
+    Regions are counted row by row.
 
-    Places of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
+    Regions of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
     position they would begin in a corner, which is a map of its own.
 
     Args:
@@ -40,8 +40,8 @@ def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*
     return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
 
 
-def n_masked(n_places: int, n_steps: int) -> list[int]:
-    """Return how many places each step has replaced, from 0 to all.
+def n_replaced(n_places: int, n_steps: int) -> list[int]:
+    """Return how many regions each step has replaced, from 0 to all.
 
     The steps are the same from the end as from the start.
 
@@ -65,12 +65,12 @@ def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[n
 
 Replacement = Literal["control", "blur"]
 PerSite = Float[np.ndarray, " site"]
-Of = Literal["probability", "log_probability"]
+OutputScale = Literal["probability", "log_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeletionInsertion:
-    """What the network says while places are taken away, for one replacement.
+    """What the network says while regions are removed, for one replacement.
 
     Deleting in the reversed order of a map and inserting in its order pass through the same images, so each is the
     other backwards. A reversed random smooth map is a random smooth map: one null serves both curves.
@@ -78,45 +78,45 @@ class DeletionInsertion:
     Attributes:
         log_probability: Of the target, in nats, [site, order, step]; the orders are that of the map, the reverse, and
             those of random smooth maps.
-        counts: Places taken at each step, from none to all.
-        replacement: What came in their place.
+        counts: Regions taken at each step, from none to all.
+        replacement: What came in their region.
     """
 
     log_probability: Float[np.ndarray, "site order step"]
     counts: list[int]
     replacement: Replacement
 
-    def deletion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the deletion curve, the top places of the map replaced first."""
-        return self._values(of)[:, 0]
+    def deletion(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the deletion curve, the top regions of the map replaced first."""
+        return self._values(scale)[:, 0]
 
-    def insertion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the insertion curve, the top places of the map first; see `put_back`."""
-        return self._values(of)[:, 1, ::-1]
+    def insertion(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the insertion curve, the top regions of the map first; see `insertion_counts`."""
+        return self._values(scale)[:, 1, ::-1]
 
     @property
-    def put_back(self) -> list[int]:
-        """How many places of the image each step of the insertion curve has."""
+    def insertion_counts(self) -> list[int]:
+        """How many regions of the image each step of the insertion curve has."""
         return [self.counts[-1] - count for count in reversed(self.counts)]
 
-    def random(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
+    def random(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
         """Return the mean deletion curve of random smooth maps."""
-        return np.asarray(self._values(of)[:, 2:].mean(1))
+        return np.asarray(self._values(scale)[:, 2:].mean(1))
 
-    def deletion_area(self, *, of: Of = "probability") -> PerSite:
+    def deletion_area(self, *, scale: OutputScale = "probability") -> PerSite:
         """Return the area of the deletion curve: low for a faithful map."""
-        return area(self.deletion(of=of), self.counts)
+        return area(self.deletion(scale=scale), self.counts)
 
-    def insertion_area(self, *, of: Of = "probability") -> PerSite:
+    def insertion_area(self, *, scale: OutputScale = "probability") -> PerSite:
         """Return the area of the insertion curve: high for a faithful map."""
-        return area(self.insertion(of=of), self.put_back)
+        return area(self.insertion(scale=scale), self.insertion_counts)
 
-    def null_area(self, *, of: Of = "probability") -> Float[np.ndarray, "site draw"]:
+    def null_area(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site draw"]:
         """Return the same of random smooth maps, for both curves."""
-        return area(self._values(of)[:, 2:], self.counts)
+        return area(self._values(scale)[:, 2:], self.counts)
 
-    def _values(self, of: Of) -> np.ndarray:
-        return np.exp(self.log_probability) if of == "probability" else self.log_probability
+    def _values(self, scale: OutputScale) -> np.ndarray:
+        return np.exp(self.log_probability) if scale == "probability" else self.log_probability
 
 
 def deletion_insertion(
@@ -128,24 +128,24 @@ def deletion_insertion(
     rng: np.random.Generator,
     n_null_maps: int = 5,
     n_steps: int = 10,
-    at_once: int = 64,
+    batch_size: int = 64,
 ) -> DeletionInsertion:
-    """Replace more and more places of every image and ask the network each time.
+    """Replace more and more regions of every image and ask the network each time.
 
-    Standardised pixels are replaced by standardised pixels. What a network measures over the whole image (the
-    measurements, a stain's spread before published filters) changes with every place, whichever it is; the random
-    maps replace as many places and share that.
+    Standardized pixels are replaced by standardized pixels. What a network measures over the whole image (the
+    measurements, a channel's spread before published filters) changes with every region, whichever it is; the random
+    maps replace as many regions and share that.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
         sites: With `controls` for `control`.
-        maps: One per site on the grid of places, of any sign.
-        replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
-            smaller than a place.
-        rng: Of the random maps.
+        maps: One per site on the grid of regions, of any sign.
+        replacement: `control`: the same region of a control image of the plate; `blur`: the region without what is
+            smaller than a region.
+        rng: Random generator for the random maps.
         n_null_maps: Random smooth maps per well.
-        n_steps: Of a curve, at most one per place.
-        at_once: Images in one forward pass.
+        n_steps: Of a curve, at most one per region.
+        batch_size: Images in one forward pass.
 
     Raises:
         ExplanationError: Maps of other sites, no step or map, or `control` without control images.
@@ -159,19 +159,21 @@ def deletion_insertion(
     order = order_of(maps)[:, None]
     random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
     orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
-    counts = n_masked(orders.shape[2], min(n_steps, orders.shape[2]))
+    counts = n_replaced(orders.shape[2], min(n_steps, orders.shape[2]))
 
-    def score(piece: SiteBatch) -> dict[str, np.ndarray]:
-        chosen = orders[list(piece.rows)]
-        values = _asked(model, piece, chosen, grid=grid, counts=counts, replacement=replacement, at_once=at_once)
+    def score(batch: SiteBatch) -> dict[str, np.ndarray]:
+        site_orders = orders[list(batch.rows)]
+        values = _score_orders(
+            model, batch, site_orders, grid=grid, counts=counts, replacement=replacement, batch_size=batch_size
+        )
         return {"log_probability": values}
 
-    found = sites.map(score, at_once=max(1, at_once // 4), device=next(model.parameters()).device)
-    return DeletionInsertion(log_probability=found["log_probability"], counts=counts, replacement=replacement)
+    scores = sites.map(score, batch_size=max(1, batch_size // 4), device=next(model.parameters()).device)
+    return DeletionInsertion(log_probability=scores["log_probability"], counts=counts, replacement=replacement)
 
 
 def remove_detail(images: Images, grid: tuple[int, int]) -> Images:
-    """Return images blurred to the means of places, at the same size."""
+    """Return images blurred to the means of regions, at the same size."""
     rows, columns = (min(cells, side) for cells, side in zip(grid, images.shape[2:], strict=True))
     means = functional.adaptive_avg_pool2d(images, (rows, columns))
     return enlarge(means.flatten(0, 1), (images.shape[2], images.shape[3])).view_as(images)
@@ -187,7 +189,7 @@ def null_p(
 ) -> float:
     """Test a mean area against the areas of random maps.
 
-    The p-value counts how often areas drawn anew give as low a mean over sites.
+    The p-value counts how often areas randomized give as low a mean over sites.
 
     Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
     areas give both with the opposite sign.
@@ -196,7 +198,7 @@ def null_p(
         observed: Areas of the maps.
         null: Areas of random maps, for the sites of a group of the same ones.
         rng: Equal generators give equal draws.
-        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each alone.
+        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each site by itself.
         n_draws: The smallest p is 1 / (1 + n_draws).
 
     Returns:
@@ -204,11 +206,11 @@ def null_p(
     """
     pool = np.concatenate([observed[:, None], null], 1)
     labels = np.arange(len(pool)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    drawn = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
-    means = pool[np.arange(len(pool)), drawn].mean(1)
+    draws = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
+    means = pool[np.arange(len(pool)), draws].mean(1)
     # Summing the same numbers in another order moves the last digit.
-    reached = observed.mean() + 1e-12 * np.abs(pool).max()
-    return float((1 + (means <= reached).sum()) / (1 + n_draws))
+    threshold = observed.mean() + 1e-12 * np.abs(pool).max()
+    return float((1 + (means <= threshold).sum()) / (1 + n_draws))
 
 
 def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
@@ -216,63 +218,63 @@ def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
     return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
-def _asked(
+def _score_orders(
     model: PerturbationClassifier,
-    piece: SiteBatch,
+    batch: SiteBatch,
     orders: Int[np.ndarray, "site order place"],
     *,
     grid: tuple[int, int],
     counts: list[int],
     replacement: Replacement,
-    at_once: int,
+    batch_size: int,
 ) -> Float[np.ndarray, "site order step"]:
     """Return the log-probability of every target at every step of every order."""
-    device = piece.images.device
-    stand_in = _stand_in(piece, grid, replacement)
-    turn = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # when each place is taken
-    found = np.empty((*orders.shape[:2], len(counts)))
+    device = batch.images.device
+    replacement_images = _replacement_images(batch, grid, replacement)
+    rank = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # when each region is taken
+    log_probabilities = np.empty((*orders.shape[:2], len(counts)))
     # The first and the last image are the same in every order.
     ends = [(site, 0, step) for site in range(len(orders)) for step in (0, len(counts) - 1)]
-    between = [(*which, step) for which in np.ndindex(orders.shape[:2]) for step in range(1, len(counts) - 1)]
-    jobs = torch.tensor(ends + between, device=device)
-    for some in torch.split(jobs, at_once):
-        site, order, step = some.unbind(1)
-        gone = turn[site, order] < torch.tensor(counts, device=device)[step][:, None]
-        mixed = torch.where(_in_pixels(gone, grid, piece.images), stand_in[site], piece.images[site])
-        logits = _again(piece, site, mixed).logits(model)
-        said = logits.log_softmax(1).gather(1, piece.targets[site].long()[:, None])[:, 0]
-        found[tuple(some.T.cpu().numpy())] = said.double().cpu().numpy()
-    found[:, 1:, [0, -1]] = found[:, :1, [0, -1]]
-    return found
+    inner = [(*which, step) for which in np.ndindex(orders.shape[:2]) for step in range(1, len(counts) - 1)]
+    jobs = torch.tensor(ends + inner, device=device)
+    for part in torch.split(jobs, batch_size):
+        site, order, step = part.unbind(1)
+        replaced = rank[site, order] < torch.tensor(counts, device=device)[step][:, None]
+        mixed = torch.where(_enlarge_mask(replaced, grid, batch.images), replacement_images[site], batch.images[site])
+        logits = _repeat_sites(batch, site, mixed).logits(model)
+        values = logits.log_softmax(1).gather(1, batch.targets[site].long()[:, None])[:, 0]
+        log_probabilities[tuple(part.T.cpu().numpy())] = values.double().cpu().numpy()
+    log_probabilities[:, 1:, [0, -1]] = log_probabilities[:, :1, [0, -1]]
+    return log_probabilities
 
 
-def _again(piece: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
-    """The piece with a site as often as it is named, each time with another image."""
+def _repeat_sites(batch: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
+    """The batch with a site as often as it is named, each time with another image."""
     return dataclasses.replace(
-        piece,
-        rows=[piece.rows[k] for k in site.tolist()],
+        batch,
+        rows=[batch.rows[k] for k in site.tolist()],
         images=images,
-        cell_types=None if piece.cell_types is None else piece.cell_types[site],
-        targets=piece.targets[site],
-        references=None if piece.references is None else piece.references[site],
+        cell_types=None if batch.cell_types is None else batch.cell_types[site],
+        targets=batch.targets[site],
+        references=None if batch.references is None else batch.references[site],
     )
 
 
-def _in_pixels(
+def _enlarge_mask(
     places: Bool[Tensor, "image place"], grid: tuple[int, int], images: Images
 ) -> Bool[Tensor, "image 1 _ _"]:
     whole = places.view(-1, 1, *grid).float()
     return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
 
 
-def _stand_in(piece: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:
+def _replacement_images(batch: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:
     if replacement == "blur":
-        return remove_detail(piece.images, grid)
-    if piece.controls is None:
+        return remove_detail(batch.images, grid)
+    if batch.controls is None:
         raise ExplanationError(
             "There are no control images to put in the place of what is taken. Use the replacement `blur`."
         )
-    return piece.controls.expand_as(piece.images)
+    return batch.controls.expand_as(batch.images)
 
 
 def _check(sites: ExplainedSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Similarity of maps: rank correlation over places, with its null.
+"""Similarity of maps: rank correlation over positions, with its null.
 
 The attribution method that is examined, applied to all sites.
 
@@ -34,7 +34,7 @@ def similarity(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray
 
     Args:
         first: One per site, of any sign.
-        second: To be compared with it, place by place.
+        second: To be compared with it, place by position.
 
     Returns:
         0 where one of the two is constant: it names no place.
@@ -55,8 +55,8 @@ def random_similarity(
         rng: Equal generators give equal draws.
         n_draws: Pairs.
     """
-    drawn = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
-    return similarity(drawn[:n_draws], drawn[n_draws:])
+    random_maps = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
+    return similarity(random_maps[:n_draws], random_maps[n_draws:])
 
 
 def mean_of_random(
@@ -73,22 +73,24 @@ def mean_of_random(
 
 MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
 """Called as `method(model, piece)` with the batch-norm statistics of the plate in use; returns maps
-[site, height, width] of any size and sign, larger where the place speaks more for the target."""
+[site, height, width] of any size and sign, larger where the position speaks more for the target."""
 
-LARGEST_SIDE = 16  # places on a side: a curve over thousands of them would take as many more forward passes to differ
+MAX_GRID_SIDE = (
+    16  # positions on a side: a curve over thousands of them would take as many more forward passes to differ
+)
 
 
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
     """Return a method of `place_maps` that gives signed maps at their own size.
 
     Args:
-        method: A name of `PLACE_METHODS`.
+        method: A name of `MAP_METHODS`.
         layer: A layer of the backbone; None for the maps that are pooled, or the pixels.
         head: `softmax` explains the logit, `arc` the cosine.
     """
 
-    def draw(model: PerturbationClassifier, piece: SiteBatch) -> Tensor:
-        return attribution_map(model, piece, method=method, layer=layer, head=head).raw
+    def draw(model: PerturbationClassifier, batch: SiteBatch) -> Tensor:
+        return attribution_map(model, batch, method=method, layer=layer, head=head).raw
 
     return draw
 
@@ -98,51 +100,51 @@ def maps_of(
     model: PerturbationClassifier,
     sites: ExplainedSites,
     *,
-    at_once: int,
-    changed: Callable[[SiteBatch], SiteBatch] = lambda piece: piece,
+    batch_size: int,
+    transform: Callable[[SiteBatch], SiteBatch] = lambda batch: batch,
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return the map of every site, on a grid of at most 16 x 16 places, float64.
+    """Return the map of every site, on a grid of at most 16 x 16 positions, float64.
 
     Args:
-        method: What is examined.
+        method: Attribution method to examine.
         model: The network that it explains.
-        sites: Whose maps.
-        at_once: Sites in one call.
-        changed: Applied to every batch first.
+        sites: Sites of the maps.
+        batch_size: Sites in one call.
+        transform: Applied to every batch first.
 
     Raises:
         ExplanationError: The method does not give one finite map per site.
     """
 
-    def draw(piece: SiteBatch) -> dict[str, np.ndarray]:
-        shown = changed(piece)
-        with shown.norms_of_plate(model):
-            maps = method(model, shown).detach().float().cpu()
-        if maps.dim() != 3 or len(maps) != len(piece) or not bool(maps.isfinite().all()):
+    def draw(batch: SiteBatch) -> dict[str, np.ndarray]:
+        changed = transform(batch)
+        with changed.plate_statistics(model):
+            maps = method(model, changed).detach().float().cpu()
+        if maps.dim() != 3 or len(maps) != len(batch) or not bool(maps.isfinite().all()):
             raise ExplanationError(
-                f"The method gave an array of shape {tuple(maps.shape)} for {len(piece)} sites. Expected one map "
+                f"The method gave an array of shape {tuple(maps.shape)} for {len(batch)} sites. Expected one map "
                 "[height, width] of finite numbers per site."
             )
         return {"maps": on_grid(maps.numpy())}
 
-    return sites.map(draw, at_once=at_once, device=next(model.parameters()).device)["maps"]
+    return sites.map(draw, batch_size=batch_size, device=next(model.parameters()).device)["maps"]
 
 
 def on_grid(
     maps: Float[np.ndarray, "site height width"], grid: tuple[int, int] | None = None
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return the mean of maps over each place of a grid, float64.
+    """Return the mean of maps over each position of a grid, float64.
 
     Args:
         maps: Of any size.
         grid: Height and width; None for their own, up to 16 x 16.
     """
-    rows, columns = grid or (min(maps.shape[1], LARGEST_SIDE), min(maps.shape[2], LARGEST_SIDE))
+    rows, columns = grid or (min(maps.shape[1], MAX_GRID_SIDE), min(maps.shape[2], MAX_GRID_SIDE))
     whole = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
     return functional.adaptive_avg_pool2d(whole, (rows, columns))[:, 0].numpy()
 
 
-StainValues = Float[np.ndarray, "few channel"]
+ChannelValues = Float[np.ndarray, "few channel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +154,11 @@ class SiteShapley:
     Attributes:
         sites: Few: each takes as many forward passes as there are coalitions of channels.
         values: Of the network and the images as they are.
-        settings: How channels are taken away.
+        settings: How channels are removed.
     """
 
     sites: ExplainedSites
-    values: StainValues
+    values: ChannelValues
     settings: ShapleySettings
 
 
@@ -165,23 +167,23 @@ def shapley_values(
     sites: ExplainedSites,
     *,
     settings: ShapleySettings,
-    changed: Callable[[SiteBatch], SiteBatch] = lambda piece: piece,
-) -> StainValues:
+    transform: Callable[[SiteBatch], SiteBatch] = lambda batch: batch,
+) -> ChannelValues:
     """Return the Shapley values of every site, float64.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
         sites: Few: each takes as many forward passes as there are coalitions of channels.
-        settings: How channels are taken away; as many sites as images go together.
-        changed: Applied to every batch first.
+        settings: How channels are removed; as many sites as images go together.
+        transform: Applied to every batch first.
     """
 
-    def values_of(piece: SiteBatch) -> dict[str, np.ndarray]:
-        return {"values": channel_shapley(model, changed(piece), settings).values.double().cpu().numpy()}
+    def values_of(batch: SiteBatch) -> dict[str, np.ndarray]:
+        return {"values": channel_shapley(model, transform(batch), settings).values.double().cpu().numpy()}
 
-    return sites.map(values_of, at_once=settings.most_at_once, device=next(model.parameters()).device)["values"]
+    return sites.map(values_of, batch_size=settings.max_batch_size, device=next(model.parameters()).device)["values"]
 
 
-def same_top(first: StainValues, second: StainValues) -> Float[np.ndarray, " few"]:
+def same_top(first: ChannelValues, second: ChannelValues) -> Float[np.ndarray, " few"]:
     """Return 1 where both name the same channel as the largest, else 0."""
     return np.asarray(first.argmax(1) == second.argmax(1), dtype=np.float64)

@@ -15,8 +15,8 @@ Filters = Float[np.ndarray, "filter input"]
 PRINTED = ("features.denseblock1.denselayer6.conv1", "features.denseblock2.denselayer2.conv1")  # of Fig. 10
 # The attribute of a 1x1 convolution in its block: the norm before it; the norm and convolution behind it. Only where
 # nothing but a ReLU lies between.
-_BEFORE = {"conv1": "norm1", "conv": "norm", "conv3": "bn2", "project_conv": "bn1"}
-_BEHIND = {"conv1": (("norm2", "conv2"), ("bn1", "conv2"))}
+_INPUT_NORMS = {"conv1": "norm1", "conv": "norm", "conv3": "bn2", "project_conv": "bn1"}
+_NEXT_LAYERS = {"conv1": (("norm2", "conv2"), ("bn1", "conv2"))}
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class FilterLayer:
     Attributes:
         name: Such as `features.denseblock1.denselayer6.conv1`.
         convolution: Its weights are the filters.
-        before: The norm in front of its ReLU; None where its input comes from elsewhere.
-        behind: The norm and the convolution behind it, a ReLU between them; None where it is otherwise.
+        input_norm: The norm in front of its ReLU; None where its input comes from elsewhere.
+        next_layers: The norm and the convolution behind it, a ReLU between them; None where it is otherwise.
     """
 
     name: str
     convolution: nn.Conv2d
-    before: nn.BatchNorm2d | None
-    behind: tuple[nn.BatchNorm2d, nn.Conv2d] | None
+    input_norm: nn.BatchNorm2d | None
+    next_layers: tuple[nn.BatchNorm2d, nn.Conv2d] | None
 
     @property
     def is_dense(self) -> bool:
@@ -56,12 +56,12 @@ class FilterLayer:
         Args:
             spread: Divide by the standard deviation too: for what an input that rises by one does.
         """
-        if self.before is None or self.before.running_var is None:
+        if self.input_norm is None or self.input_norm.running_var is None:
             return None
-        gamma = _array(self.before.weight)
+        gamma = _array(self.input_norm.weight)
         if not spread:
             return gamma
-        return np.asarray(gamma / np.sqrt(_array(self.before.running_var) + self.before.eps))
+        return np.asarray(gamma / np.sqrt(_array(self.input_norm.running_var) + self.input_norm.eps))
 
     def folded(self, *, spread: bool = False) -> Filters | None:
         """Return the filters times the `gain` of the norm; None without a norm.
@@ -75,7 +75,7 @@ class FilterLayer:
 
 def filter_layers(model: PerturbationClassifier) -> list[FilterLayer]:
     """Return all 1x1 convolutions of a network, from input to output."""
-    return list(_found(model))
+    return list(_find_layers(model))
 
 
 def choose_layers(model: PerturbationClassifier, names: Sequence[str] | None = None) -> list[FilterLayer]:
@@ -90,18 +90,18 @@ def choose_layers(model: PerturbationClassifier, names: Sequence[str] | None = N
     Raises:
         ExplanationError: No such 1x1 convolution; says which are near.
     """
-    there = {layer.name: layer for layer in filter_layers(model)}
+    layers = {layer.name: layer for layer in filter_layers(model)}
     if names is None:
-        return [there[name] for name in _defaults(list(there))]
-    chosen = []
+        return [layers[name] for name in _defaults(list(layers))]
+    selected = []
     for name in names:
         wanted = name.removeprefix("backbone.")
-        inside = [known for known in there if known == wanted or known.rpartition(".")[0] == wanted]
+        inside = [layer for layer in layers if layer == wanted or layer.rpartition(".")[0] == wanted]
         if not inside:
-            what = "is no 1x1 convolution" if wanted in layer_names(model) else "is no layer"
-            raise ExplanationError(f"{name!r} {what} of {model.config.backbone}. {did_you_mean(wanted, there)}")
-        chosen.append(there[inside[0]])
-    return list(dict.fromkeys(chosen))
+            problem = "is no 1x1 convolution" if wanted in layer_names(model) else "is no layer"
+            raise ExplanationError(f"{name!r} {problem} of {model.config.backbone}. {did_you_mean(wanted, layers)}")
+        selected.append(layers[inside[0]])
+    return list(dict.fromkeys(selected))
 
 
 def _defaults(names: Sequence[str]) -> list[str]:
@@ -114,21 +114,23 @@ def _defaults(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([names[0], names[-1]]))
 
 
-def _found(model: PerturbationClassifier) -> Iterator[FilterLayer]:
+def _find_layers(model: PerturbationClassifier) -> Iterator[FilterLayer]:
     for name in layer_names(model):
-        part = model.backbone.get_submodule(name)
-        if not isinstance(part, nn.Conv2d) or part.kernel_size != (1, 1) or part.groups != 1:
+        module = model.backbone.get_submodule(name)
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or module.groups != 1:
             continue
         block = model.backbone.get_submodule(name.rpartition(".")[0])
-        own = name.rpartition(".")[2]
-        before = getattr(block, _BEFORE.get(own, ""), None)
-        behind = None
-        for norm, convolution in _BEHIND.get(own, ()):
+        attribute = name.rpartition(".")[2]
+        input_norm = getattr(block, _INPUT_NORMS.get(attribute, ""), None)
+        next_layers = None
+        for norm, convolution in _NEXT_LAYERS.get(attribute, ()):
             pair = (getattr(block, norm, None), getattr(block, convolution, None))
             if isinstance(pair[0], nn.BatchNorm2d) and isinstance(pair[1], nn.Conv2d):
-                behind = (pair[0], pair[1])
-        fits = isinstance(before, nn.BatchNorm2d) and before.num_features == part.in_channels
-        yield FilterLayer(name=name, convolution=part, before=before if fits else None, behind=behind)
+                next_layers = (pair[0], pair[1])
+        fits = isinstance(input_norm, nn.BatchNorm2d) and input_norm.num_features == module.in_channels
+        yield FilterLayer(
+            name=name, convolution=module, input_norm=input_norm if fits else None, next_layers=next_layers
+        )
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -55,20 +55,22 @@ def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Th
         kind: What to suggest.
         thresholds: What counts as such.
     """
-    found: list[PruneCandidate] = []
+    candidates: list[PruneCandidate] = []
     for layer in layers:
-        if layer.behind is None:
+        if layer.next_layers is None:
             continue
         folded = layer.folded()
         filters = layer.filters if folded is None else folded
         if kind == "zero_bands":
-            found += [PruneCandidate(layer.name, int(k)) for k in np.flatnonzero(are_bands(filters, thresholds))]
+            candidates += [PruneCandidate(layer.name, int(k)) for k in np.flatnonzero(are_bands(filters, thresholds))]
             continue
         first = duplicate_groups(cosines(filters), above=thresholds.duplicate)
         for k in np.flatnonzero(first != np.arange(len(first))):
-            kept = int(first[k])
-            found.append(PruneCandidate(layer.name, int(k), into=(kept, _share(layer, int(k), kept))))
-    return found
+            representative = int(first[k])
+            candidates.append(
+                PruneCandidate(layer.name, int(k), into=(representative, _share(layer, int(k), representative)))
+            )
+    return candidates
 
 
 def _share(layer: FilterLayer, removed: int, kept: int) -> float:
@@ -76,10 +78,10 @@ def _share(layer: FilterLayer, removed: int, kept: int) -> float:
 
     Outputs are compared behind norm and ReLU.
 
-    Both filters look in one direction, so the norm makes one standardised map of both; only gamma and beta differ.
+    Both filters look in one direction, so the norm makes one standardized map of both; only gamma and beta differ.
     The share has the least squared error over a standard normal map, and is exact where they are proportional.
     """
-    norm = layer.behind[0]  # type: ignore[index]
+    norm = layer.next_layers[0]  # type: ignore[index]
     nodes, weights = np.polynomial.hermite_e.hermegauss(64)
 
     def output(k: int) -> np.ndarray:
@@ -101,16 +103,16 @@ def random_candidates(
         removals: What is to be matched.
         rng: Equal generators give equal draws.
     """
-    found = []
+    candidates = []
     for layer in layers:
-        n = sum(one.layer == layer.name for one in removals)
-        chosen = rng.choice(layer.convolution.out_channels, size=n, replace=False)
-        found += [PruneCandidate(layer.name, int(k)) for k in np.sort(chosen)]
-    return found
+        n = sum(removal.layer == layer.name for removal in removals)
+        drawn_filters = rng.choice(layer.convolution.out_channels, size=n, replace=False)
+        candidates += [PruneCandidate(layer.name, int(k)) for k in np.sort(drawn_filters)]
+    return candidates
 
 
 @contextlib.contextmanager
-def pruned(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) -> Iterator[None]:
+def pruned_network(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) -> Iterator[None]:
     """Leave filters out of a network; put its weights back afterwards.
 
     Args:
@@ -121,28 +123,28 @@ def pruned(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) ->
         ExplanationError: A layer has none.
     """
     layers = {layer.name: layer for layer in filter_layers(model)}
-    before: dict[str, torch.Tensor] = {}
+    original: dict[str, torch.Tensor] = {}
     try:
         with torch.no_grad():
-            for one in removals:
-                behind = layers[one.layer].behind
-                if behind is None:
+            for removal in removals:
+                next_layers = layers[removal.layer].next_layers
+                if next_layers is None:
                     raise ExplanationError(
-                        f"{one.layer} has no norm, ReLU and convolution of its own behind it, so its filters cannot be "
-                        "left out one by one. Those of dense layers and of bottlenecks (conv1) can."
+                        f"{removal.layer} is not followed by a norm, a ReLU and a convolution of its own, so its filters "
+                        "cannot be removed one by one. Choose conv1 of a dense layer or of a bottleneck."
                     )
-                weight = behind[1].weight
-                before.setdefault(one.layer, weight.clone())
-                if one.into is not None:
-                    kept, share = one.into
-                    weight[:, kept] += share * weight[:, one.filter]
-            for one in removals:
-                layers[one.layer].behind[1].weight[:, one.filter] = 0  # type: ignore[index]
+                weight = next_layers[1].weight
+                original.setdefault(removal.layer, weight.clone())
+                if removal.into is not None:
+                    representative, share = removal.into
+                    weight[:, representative] += share * weight[:, removal.filter]
+            for removal in removals:
+                layers[removal.layer].next_layers[1].weight[:, removal.filter] = 0  # type: ignore[index]
         yield
     finally:
         with torch.no_grad():
-            for name, weight in before.items():
-                layers[name].behind[1].weight.copy_(weight)  # type: ignore[index]
+            for name, weight in original.items():
+                layers[name].next_layers[1].weight.copy_(weight)  # type: ignore[index]
 
 
 KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
@@ -162,7 +164,7 @@ def prune_effect(
 
     Args:
         run: Finished.
-        screen: Its screen.
+        screen: The screen of the run.
         thresholds: What counts as a duplicate or as a band; None for the defaults.
         names: Layers; None for all that allow it, together.
         n_random: Random choices of as many filters of the same layers.
@@ -180,57 +182,57 @@ def prune_effect(
         ExplanationError: No layer of these can be pruned, nothing was held out, or no held-out site has a known label.
     """
     thresholds = thresholds or Thresholds()
-    model, about = open_model(run)
+    model, card = open_model(run)
     model.to(named_device())
-    layers = [layer for layer in filter_layers(model) if layer.behind is not None]
+    layers = [layer for layer in filter_layers(model) if layer.next_layers is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:
         raise ExplanationError(
             f"No 1x1 convolution of {'these layers' if names else model.config.backbone} is followed by a norm, a ReLU "
             "and a convolution of its own, so none of its filters can be left out. Dense layers and bottlenecks can."
         )
-    held = _HeldOutData.of(run, screen, about)
+    held_out = _HeldOutData.of(run, screen, card)
     try:
-        said: list[dict[str, Any]] = []
-        whole: np.ndarray | None = None
+        results: list[dict[str, Any]] = []
+        full: np.ndarray | None = None
         for kind in KINDS:
             removals = suggest_candidates(layers, kind, thresholds)
-            counts = {layer.name: sum(one.layer == layer.name for one in removals) for layer in layers}
-            one: dict[str, Any] = {
+            counts = {layer.name: sum(removal.layer == layer.name for removal in removals) for layer in layers}
+            result: dict[str, Any] = {
                 "kind": kind,
                 "filters": len(removals),
                 "of": sum(layer.convolution.out_channels for layer in layers),
                 "layers": {name: n for name, n in counts.items() if n},
             }
-            said.append(one)
+            results.append(result)
             if not removals:
                 continue
-            if whole is None:
-                whole = held.predict(model)
+            if full is None:
+                full = held_out.predict(model)
                 advance("whole network")
-            with pruned(model, removals):
-                without = held.predict(model)
+            with pruned_network(model, removals):
+                without = held_out.predict(model)
             advance(kind)
-            right, still = whole == held.truth, without == held.truth
-            change = still.astype(float) - right
-            one |= {
-                "sites": len(whole),
-                "accuracy": float(right.mean()),
-                "without": float(still.mean()),
+            correct, still_correct = full == held_out.truth, without == held_out.truth
+            change = still_correct.astype(float) - correct
+            result |= {
+                "sites": len(full),
+                "accuracy": float(correct.mean()),
+                "without": float(still_correct.mean()),
                 "difference": float(change.mean()),
-                "interval": mean_interval(change, held.experiments, least_error=1 / held.n_wells),
-                "changed": float((whole != without).mean()),
+                "interval": mean_interval(change, held_out.experiments, least_error=1 / held_out.n_wells),
+                "changed": float((full != without).mean()),
                 "random": [],
             }
             for draw in range(n_random):
-                chosen = random_candidates(layers, removals, rng_for(seed, "prune", kind, "random", draw))
-                with pruned(model, chosen):
-                    other = held.predict(model) == held.truth
-                one["random"].append(float(other.mean() - right.mean()))
+                random_removals = random_candidates(layers, removals, rng_for(seed, "prune", kind, "random", draw))
+                with pruned_network(model, random_removals):
+                    other = held_out.predict(model) == held_out.truth
+                result["random"].append(float(other.mean() - correct.mean()))
                 advance(f"as many at random, {draw + 1}")
     finally:
-        held.store.close()
-    return said
+        held_out.store.close()
+    return results
 
 
 def check_held_out(run: RunFolder) -> None:
@@ -261,7 +263,7 @@ class _HeldOutData:
     """The labelled held-out sites, and how they are predicted."""
 
     store: ImageCache
-    about: ModelCard
+    card: ModelCard
     rows: np.ndarray
     truth: np.ndarray
     experiments: np.ndarray
@@ -269,22 +271,22 @@ class _HeldOutData:
     norms: PlateBatchNorm | None
 
     @classmethod
-    def of(cls, run: RunFolder, screen: Screen, about: ModelCard) -> "_HeldOutData":
+    def of(cls, run: RunFolder, screen: Screen, card: ModelCard) -> "_HeldOutData":
         fold = Folds.read(run.folds).of(screen)
-        # All sites of their experiments: what an image is standardised by must be what it was.
-        there = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
-        sites = screen.sites[there].reset_index(drop=True)
-        trained = about.trained_classes
-        truth = sites[about.target].astype(str)
-        rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
+        # All sites of their experiments: what an image is standardized by must be what it was.
+        in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
+        sites = screen.sites[in_experiments].reset_index(drop=True)
+        trained = card.trained_classes
+        truth = sites[card.target].astype(str)
+        rows = np.flatnonzero((fold[in_experiments] == HELD_OUT) & truth.isin(trained).to_numpy())
         if not len(rows):
             check_held_out(run)
             raise ExplanationError(
                 "No held-out site has a label that the network was trained on: there is no accuracy to lose."
             )
         return cls(
-            store=store_of(run, dataclasses.replace(screen, sites=sites), about),
-            about=about,
+            store=store_of(run, dataclasses.replace(screen, sites=sites), card),
+            card=card,
             rows=rows,
             truth=truth.to_numpy(dtype=object)[rows],
             experiments=sites["experiment"].to_numpy(dtype=object)[rows],
@@ -294,5 +296,5 @@ class _HeldOutData:
 
     def predict(self, model: PerturbationClassifier) -> np.ndarray:
         """Return the predicted name of each site; "" for an unreadable one."""
-        found = predict_sites(model, self.about, self.store, norms=self.norms)
-        return np.asarray(found.table["predicted"].to_numpy(dtype=object)[self.rows])
+        predictions = predict_sites(model, self.card, self.store, norms=self.norms)
+        return np.asarray(predictions.table["predicted"].to_numpy(dtype=object)[self.rows])

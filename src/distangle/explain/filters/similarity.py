@@ -51,7 +51,7 @@ class Thresholds:
 
     Attributes:
         constant: Coefficient of variation (standard deviation over |mean|) up to which a filter is nearly constant.
-        flat: Share of the layer's spread up to which a filter looks like one colour, or like nothing, in a figure.
+        flat: Share of the layer's spread up to which a filter looks like one color, or like nothing, in a figure.
         duplicate: Cosine from which two filters are duplicates.
     """
 
@@ -78,24 +78,24 @@ def variation(filters: Filters) -> Float[np.ndarray, " filter"]:
 
     The same as the coefficient of variation, on a scale that has an average; a filter of zeros counts as a band.
     """
-    size = _sizes(filters)
+    size = _root_mean_squares(filters)
     return np.asarray(np.divide(filters.std(axis=1), size, out=np.zeros(len(filters)), where=size > 0))
 
 
 def is_constant_filter(filters: Filters, *, flat: float) -> Bool[np.ndarray, " filter"]:
-    """Return which filters look like one colour in a heat map of the layer.
+    """Return which filters look like one color in a heat map of the layer.
 
     Such a filter need not be an average.
 
     Args:
-        filters: Of a whole layer, whose spread sets the colours.
+        filters: Of a whole layer, whose spread sets the colors.
         flat: Spread within the filter, as a share of that of the layer, up to which it looks so.
     """
     return np.asarray(filters.std(axis=1) <= flat * filters.std())
 
 
 def are_bands(filters: Filters, thresholds: Thresholds) -> Bool[np.ndarray, " filter"]:
-    """Return which filters are bands: nearly constant, or of one colour."""
+    """Return which filters are bands: nearly constant, or of one color."""
     constant = coefficient_of_variation(filters) <= thresholds.constant
     return np.asarray(constant | is_constant_filter(filters, flat=thresholds.flat))
 
@@ -161,7 +161,7 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
         "variation": float(variation(filters).mean()),
         "near_constant": float((coefficient_of_variation(filters) <= thresholds.constant).mean()),
         "one_colour": float(is_constant_filter(filters, flat=thresholds.flat).mean()),
-        "silent": float((_sizes(filters) <= thresholds.flat * np.sqrt(np.square(filters).mean())).mean()),
+        "silent": float((_root_mean_squares(filters) <= thresholds.flat * np.sqrt(np.square(filters).mean())).mean()),
         "cosine_size": float(np.abs(off_diagonal(pairs)).mean()),
         "neighbour_cosine": float(np.abs(np.diagonal(pairs, 1)).mean()),
         "duplicates": float((first != np.arange(len(first))).mean()),
@@ -188,21 +188,23 @@ def compare_with_nulls(
         By number of `measure_bands`: `value`, and by null `random`, `random_range` (central 95 %) and `p`, the share of
         draws at least as banded, (1 + n) / (1 + draws).
     """
-    found = measure_bands(filters, thresholds)
-    said: dict[str, Any] = {name: {"value": value} for name, value in found.items()}
+    measured = measure_bands(filters, thresholds)
+    comparison: dict[str, Any] = {name: {"value": value} for name, value in measured.items()}
     for null, weights in nulls.items():
-        draws = [measure_bands(drawn, thresholds) for drawn in weights]
-        for name, value in found.items():
-            said[name][null] = _beside(value, [one[name] for one in draws], sign=MORE_BANDED[name])
-    return said
+        draws = [measure_bands(draw, thresholds) for draw in weights]
+        for name, value in measured.items():
+            comparison[name][null] = _compare_number(
+                value, [draw_numbers[name] for draw_numbers in draws], sign=MORE_BANDED[name]
+            )
+    return comparison
 
 
-def _beside(value: float, draws: Sequence[float], *, sign: int) -> dict[str, Any]:
-    beside = compare_with_draws(value, draws)
-    reached = sum(sign * draw >= sign * value - 1e-12 for draw in draws)
-    return {key: beside[key] for key in ("random", "random_range")} | {"p": (1 + reached) / (1 + len(draws))}
+def _compare_number(value: float, draws: Sequence[float], *, sign: int) -> dict[str, Any]:
+    comparison = compare_with_draws(value, draws)
+    n_reached = sum(sign * draw >= sign * value - 1e-12 for draw in draws)
+    return {key: comparison[key] for key in ("random", "random_range")} | {"p": (1 + n_reached) / (1 + len(draws))}
 
 
-def _sizes(filters: Filters) -> Float[np.ndarray, " filter"]:
+def _root_mean_squares(filters: Filters) -> Float[np.ndarray, " filter"]:
     """Root mean square of the weights of each filter."""
     return np.asarray(np.sqrt(np.square(filters).mean(axis=1)))

@@ -1,6 +1,6 @@
 """Grad-CAM, Eqs. (10) and (11), in closed form for the last layers.
 
-HiResCAM and LayerCAM: gradients at each place, not averaged.
+HiResCAM and LayerCAM: gradients at each position, not averaged.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distangle.axes import FeatureMaps
 from distangle.errors import ExplanationError
 from distangle.explain.maps.attribution_map import AttributionMaps, Head, to_attribution_map
-from distangle.explain.maps.layer_gradients import at_layer, check_layer, of_sites, pooled_gradient
+from distangle.explain.maps.layer_gradients import check_head, gradients_at_layer, join_channels, pooled_gradient
 from distangle.explain.sites import SiteBatch, freeze
 from distangle.model import PerturbationClassifier, find_layer
 
@@ -39,7 +39,7 @@ def grad_cam_maps(
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: Whose targets are explained.
+        sites: Sites to explain.
         layer: A name of `model.layer_names`; None for the maps that are pooled.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
@@ -50,9 +50,9 @@ def grad_cam_maps(
     """
     if layer is None or _before_pooling(model, layer) is not None:
         return closed_form_maps(model, sites, layer=layer, head=head, size=size)
-    here = at_layer(model, sites, layer=layer, head=head)
-    raw = _weighted(here.activations, here.gradient.mean((2, 3)))
-    return to_attribution_map(raw, here.outputs, sites.images, layer=layer, head=head, size=size)
+    at_layer = gradients_at_layer(model, sites, layer=layer, head=head)
+    raw = _weighted_sum(at_layer.activations, at_layer.gradient.mean((2, 3)))
+    return to_attribution_map(raw, at_layer.outputs, sites.images, layer=layer, head=head, size=size)
 
 
 def closed_form_maps(
@@ -65,14 +65,14 @@ def closed_form_maps(
 ) -> AttributionMaps:
     r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
 
-    The backbone ends in a mean over places, so with w_k the gradient of the output with respect to the pooled feature
+    The backbone ends in a mean over positions, so with w_k the gradient of the output with respect to the pooled feature
     k (which needs the head only) and Z = height x width:
-    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of places where
+    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of positions where
     the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: Whose targets are explained.
+        sites: Sites to explain.
         layer: None for the maps that are pooled; or the name of the backbone's last layer, or of the layer before its
             last norm (`features.denseblock4` of DenseNet-161).
         head: `softmax` explains the logit, `arc` the cosine.
@@ -81,21 +81,25 @@ def closed_form_maps(
     Raises:
         ExplanationError: What `activation_maps` refuses, and a layer that has no closed form.
     """
-    check_layer(model, sites.targets, head)
+    check_head(model, sites.targets, head)
     if layer is None:
-        before = None
+        last_layer = None
     else:
         find_layer(model, layer)
-        before = _before_pooling(model, layer)
-        if before is None:
-            known = list(_closed_form_layers(model))
+        last_layer = _before_pooling(model, layer)
+        if last_layer is None:
+            names = list(_closed_form_layers(model))
             raise ExplanationError(
                 f"Layer {layer!r} has no closed form: more than a norm lies between it and the mean. "
-                f"Use `activation_maps`, or one of {known}."
+                f"Use `activation_maps`, or one of {names}."
             )
-    kept: list[Tensor] = []
-    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
-        hook = None if before is None else before.module.register_forward_hook(lambda *call: kept.append(call[2]))
+    captured: list[Tensor] = []
+    with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False):
+        hook = (
+            None
+            if last_layer is None
+            else last_layer.module.register_forward_hook(lambda *call: captured.append(call[2]))
+        )
         try:
             with torch.no_grad():
                 pooled_maps = model.feature_maps(sites.images)
@@ -103,23 +107,23 @@ def closed_form_maps(
         finally:
             if hook is not None:
                 hook.remove()
-        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
-        places = pooled_maps.shape[2] * pooled_maps.shape[3]
-        weights = slope / places
+        outputs, pooled_slope = pooled_gradient(model, pooled, sites, head=head)
+        n_positions = pooled_maps.shape[2] * pooled_maps.shape[3]
+        weights = pooled_slope / n_positions
         activations = pooled_maps
-        if before is not None:
-            activations = of_sites(kept[0], len(sites))
-            seen = activations.shape[1]  # maps of measurements lie behind the backbone's
-            weights, pooled_maps = weights[:, :seen], pooled_maps[:, :seen]
+        if last_layer is not None:
+            activations = join_channels(captured[0], len(sites))
+            n_backbone = activations.shape[1]  # maps of measurements lie behind the backbone's
+            weights, pooled_maps = weights[:, :n_backbone], pooled_maps[:, :n_backbone]
             if model.config.final_relu:
                 weights = weights * (pooled_maps > 0).float().mean((2, 3))
-            if before.norm is not None:
-                weights = weights * _slope(before.norm).float()
-    raw = _weighted(activations, weights)
+            if last_layer.norm is not None:
+                weights = weights * _norm_slope(last_layer.norm).float()
+    raw = _weighted_sum(activations, weights)
     return to_attribution_map(raw, outputs, sites.images, layer=layer or pooled_name(model), head=head, size=size)
 
 
-def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
+def _weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("skhw,sk->shw", activations.detach().float(), weights)
 
 
@@ -136,8 +140,8 @@ def _closed_form_layers(model: PerturbationClassifier) -> dict[str, _BeforePooli
     name, last = children[-1]
     layers = {f"features.{name}": _BeforePooling(last, None)}
     if isinstance(last, nn.BatchNorm2d) and last.running_var is not None:
-        name, before = children[-2]
-        layers[f"features.{name}"] = _BeforePooling(before, last)
+        name, last_layer = children[-2]
+        layers[f"features.{name}"] = _BeforePooling(last_layer, last)
     return layers
 
 
@@ -152,23 +156,23 @@ def pooled_name(model: PerturbationClassifier) -> str:
     return f"{name}, with the measurements" if model.config.measurements else name
 
 
-def _slope(norm: nn.BatchNorm2d) -> Tensor:
+def _norm_slope(norm: nn.BatchNorm2d) -> Tensor:
     """Return the derivative of each feature of the norm by its input."""
     if norm.running_var is None:
         raise ExplanationError("This norm keeps no running variance.")
-    slope = (norm.running_var + norm.eps).rsqrt()
-    return slope if norm.weight is None else slope * norm.weight.detach()
+    pooled_slope = (norm.running_var + norm.eps).rsqrt()
+    return pooled_slope if norm.weight is None else pooled_slope * norm.weight.detach()
 
 
 SignedMaps = Float[Tensor, "site height width"]
 
 
 def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
-    r"""Multiply activation and gradient place by place and sum over features.
+    r"""Multiply activation and gradient place by position and sum over features.
 
     $$ \sum_k \frac{\partial y^c}{\partial A^k} \odot A^k $$
 
-    A place whose activations do not act on the output gets nothing, which Grad-CAM's mean over places does not
+    A position whose activations do not act on the output gets nothing, which Grad-CAM's mean over positions does not
     promise. For the maps that are pooled the gradient is the same everywhere, and this is Grad-CAM.
 
     Source: Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural

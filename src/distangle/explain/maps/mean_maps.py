@@ -12,7 +12,7 @@ from distangle.errors import ExplanationError, did_you_mean
 MapArray = Float[np.ndarray, "site height width"]
 WELL = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well")
 PERTURBATION = ("explained", "Metadata_Cell_Type")
-BAND = 0.125  # width of the outer band, in shares of each side
+BAND_WIDTH = 0.125  # width of the outer band, in shares of each side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ def mean_maps(table: pd.DataFrame, maps: MapArray, *, by: Sequence[str] = PERTUR
     """Average the maps of all sites with the same keys.
 
     The images of a group are not registered: cells lie elsewhere in each. So the mean says where *in the field* the
-    network tends to look, not at which part of a cell: it shows habits of place such as edges, illumination or a
+    network tends to look, not at which part of a cell: it shows habits of position such as edges, illumination or a
     border that cells avoid, and becomes even when the network follows the cells. `edge_ratio` puts a number on
     one such habit. What part of a cell is looked at is the question of `overlap_with_cells`.
 
     Args:
-        table: Of an `Explanation`: one row per map.
+        table: Table of an `Explanation`, one row per map.
         maps: In [0, 1]; each counts the same, empty ones as zeros.
         by: Columns that make a group, such as `WELL` or `PERTURBATION`.
 
@@ -62,23 +62,23 @@ def mean_maps(table: pd.DataFrame, maps: MapArray, *, by: Sequence[str] = PERTUR
     rows, means = [], []
     for group in range(numbers.max() + 1):
         members = np.flatnonzero(numbers == group)
-        chosen = maps[members]
-        means.append(chosen.mean(axis=0, dtype=np.float64).astype(np.float32))
+        group_maps = maps[members]
+        means.append(group_maps.mean(axis=0, dtype=np.float64).astype(np.float32))
         rows.append(
             {
                 "explained": " | ".join(sorted(set(targets[members]))),
                 **{name: table[name].iloc[members[0]] for name in by},
                 "sites": len(members),
-                "empty": int((chosen.max(axis=(1, 2)) <= 0).sum()),
+                "empty": int((group_maps.max(axis=(1, 2)) <= 0).sum()),
             }
         )
     stacked = np.stack(means)
     share, area = edge_shares(stacked), edge_area(stacked.shape[1:])
-    about = pd.DataFrame(rows).assign(edge_share=share, edge_area=area, edge_ratio=share / area)
-    return MeanMaps(table=about, maps=stacked)
+    group_table = pd.DataFrame(rows).assign(edge_share=share, edge_area=area, edge_ratio=share / area)
+    return MeanMaps(table=group_table, maps=stacked)
 
 
-def edge_shares(maps: MapArray, *, band: float = BAND) -> Float[np.ndarray, " site"]:
+def edge_shares(maps: MapArray, *, band: float = BAND_WIDTH) -> Float[np.ndarray, " site"]:
     """Return the share of each map's mass near the border of the field.
 
     It is NaN for an empty map.
@@ -87,19 +87,19 @@ def edge_shares(maps: MapArray, *, band: float = BAND) -> Float[np.ndarray, " si
         maps: Without negatives.
         band: Width of the band, in shares of each side.
     """
-    outer = _outer(maps.shape[1:], band)
+    outer = _outer_band(maps.shape[1:], band)
     total = maps.sum(axis=(1, 2), dtype=np.float64)
     mass = maps[:, outer].sum(axis=1, dtype=np.float64)
     shares: np.ndarray = np.divide(mass, total, out=np.full(len(maps), np.nan), where=total > 0)
     return shares
 
 
-def edge_area(size: tuple[int, ...], *, band: float = BAND) -> float:
+def edge_area(size: tuple[int, ...], *, band: float = BAND_WIDTH) -> float:
     """Return the share of the field that the outer band covers."""
-    return float(_outer(size, band).mean())
+    return float(_outer_band(size, band).mean())
 
 
-def _outer(size: tuple[int, ...], band: float) -> np.ndarray:
+def _outer_band(size: tuple[int, ...], band: float) -> np.ndarray:
     outer = np.ones(size, dtype=bool)
     margins = [max(1, round(side * band)) for side in size]
     outer[tuple(slice(margin, side - margin) for margin, side in zip(margins, size, strict=True))] = False

@@ -100,20 +100,20 @@ def neighbour_purity(
     Args:
         pairs: From `cosines`.
         labels: One per vector.
-        k: How many neighbours; fewer where there are fewer.
-        apart: Vectors of one group, such as sites of a well, are never each other's neighbours; None for no groups.
+        k: How many neighbors; fewer where there are fewer.
+        apart: Vectors of one group, such as sites of a well, are never each other's neighbors; None for no groups.
     """
-    found, names = pairs.copy(), np.asarray(labels, dtype=object)
+    similarities, names = pairs.copy(), np.asarray(labels, dtype=object)
     same: Bool[np.ndarray, "vector vector"] = np.eye(len(pairs), dtype=bool)
     if apart is not None:
         groups = np.asarray(apart, dtype=object)
         same |= groups[:, None] == groups[None, :]
-    found[same] = -np.inf
-    order = np.argsort(-found, axis=1, kind="stable")[:, :k]
-    counted = np.isfinite(np.take_along_axis(found, order, axis=1))
-    right = (names[order] == names[:, None]) & counted
+    similarities[same] = -np.inf
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    counted = np.isfinite(np.take_along_axis(similarities, order, axis=1))
+    matches = (names[order] == names[:, None]) & counted
     n = counted.sum(axis=1)
-    return np.where(n > 0, right.sum(axis=1) / np.maximum(n, 1), np.nan)
+    return np.where(n > 0, matches.sum(axis=1) / np.maximum(n, 1), np.nan)
 
 
 def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " vector"] | None:
@@ -174,7 +174,7 @@ def random_dispersions(n: int, dimension: int, *, rng: np.random.Generator, n_dr
     return [dispersion(rng.standard_normal((n, dimension))) for _ in range(n_draws)]
 
 
-def beside_random(vectors: Vectors, draws: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def compare_with_random(vectors: Vectors, draws: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return the spread of vectors beside that of random ones.
 
     Args:
@@ -185,14 +185,16 @@ def beside_random(vectors: Vectors, draws: Sequence[Mapping[str, float]]) -> dic
         By number of `spread`: `value`, `random` (mean of the draws) and `random_range` (their central 95 %); also
         `n`, `dimension`, `norm_mean`, and `simplex_possible`: whether so many vectors can form a simplex there.
     """
-    found = dispersion(vectors)
-    said: dict[str, Any] = {
+    numbers = dispersion(vectors)
+    comparison: dict[str, Any] = {
         "n": len(vectors),
         "dimension": vectors.shape[1],
         "simplex_possible": vectors.shape[1] >= len(vectors) - 1,
-        "norm_mean": found.pop("norm_mean"),
+        "norm_mean": numbers.pop("norm_mean"),
     }
-    return said | {name: compare_with_draws(value, [draw[name] for draw in draws]) for name, value in found.items()}
+    return comparison | {
+        name: compare_with_draws(value, [draw[name] for draw in draws]) for name, value in numbers.items()
+    }
 
 
 def compare_with_draws(value: float, draws: Sequence[float]) -> dict[str, Any]:

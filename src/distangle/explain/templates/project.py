@@ -16,7 +16,7 @@ from distangle.explain.templates.geometry import Vectors, unit
 Method = Literal["pca", "tsne", "umap"]
 Points = Float[np.ndarray, "vector 2"]
 PACKAGES = {"tsne": ("t-SNE", "openTSNE"), "umap": ("UMAP", "umap")}
-FEWEST = 8  # vectors that t-SNE and UMAP need before their neighbourhoods mean anything
+MIN_VECTORS = 8  # vectors that t-SNE and UMAP need before their neighborhoods mean anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Projection:
     Attributes:
         method: Which.
         seed: Of the first positions; of no meaning for PCA, which has none.
-        neighbours: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
+        neighbors: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
     """
 
     method: Method
@@ -48,26 +48,26 @@ def is_installed(method: Method) -> bool:
 
 
 def projections(
-    n: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
+    n_vectors: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
 ) -> Iterator[Projection]:
     """Return the layouts of n vectors.
 
     Perplexities that n is too small for become the largest that it allows.
 
     Args:
-        n: Vectors. Below `FEWEST`, only PCA is given.
+        n_vectors: Vectors. Below `MIN_VECTORS`, only PCA is given.
         methods: In this order.
         seeds: Of t-SNE and UMAP.
         perplexities: Of t-SNE; at most a third of the other vectors.
-        neighbours: Of UMAP; at most all others.
+        neighbors: Of UMAP; at most all others.
     """
     for method in methods:
         if method == "pca":
             yield Projection(method="pca")
-        elif n >= FEWEST:
-            wanted = perplexities if method == "tsne" else [neighbours]
-            most = (n - 1) // 3 if method == "tsne" else n - 1
-            for size in dict.fromkeys(min(size, most) for size in wanted):
+        elif n_vectors >= MIN_VECTORS:
+            sizes = perplexities if method == "tsne" else [neighbours]
+            largest = (n_vectors - 1) // 3 if method == "tsne" else n_vectors - 1
+            for size in dict.fromkeys(min(size, largest) for size in sizes):
                 yield from (Projection(method=method, seed=seed, neighbours=size) for seed in seeds)
 
 
@@ -78,7 +78,7 @@ def project(vectors: Vectors, layout: Projection) -> Points:
     One thread and a fixed seed: equal vectors give equal points.
 
     Args:
-        vectors: At least two, and `FEWEST` for all but PCA.
+        vectors: At least two, and `MIN_VECTORS` for all but PCA.
         layout: From `layouts`.
 
     Raises:
@@ -98,7 +98,7 @@ def project(vectors: Vectors, layout: Projection) -> Points:
 
 
 def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None:
-    """Return how far neighbours on the map are neighbours in full space.
+    """Return how far neighbors on the map are neighbors in full space.
 
     It is 1 for all and about 0.5 for chance.
 
@@ -106,8 +106,8 @@ def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None
 
     Args:
         vectors: In the full space; compared by angle.
-        points: Their places on the map.
-        k: How many neighbours; fewer where there are few vectors. None is returned where not even 1 is possible.
+        points: Their positions on the map.
+        k: How many neighbors; fewer where there are few vectors. None is returned where not even 1 is possible.
     """
     from sklearn.manifold import trustworthiness as measure
 
@@ -118,15 +118,15 @@ def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None
 def _pca(directions: Vectors, layout: Projection) -> Any:
     from sklearn.decomposition import PCA
 
-    found = PCA(n_components=min(2, *directions.shape), svd_solver="full").fit_transform(directions)
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+    points = PCA(n_components=min(2, *directions.shape), svd_solver="full").fit_transform(directions)
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
 def _tsne(directions: Vectors, layout: Projection) -> Any:
     from openTSNE import TSNE
 
-    # Exact neighbours: the approximate search is compiled for 10 s first, and saves nothing for some thousand vectors.
-    made = TSNE(
+    # Exact neighbors: the approximate search is compiled for 10 s first, and saves nothing for some thousand vectors.
+    tsne = TSNE(
         perplexity=layout.neighbours,
         initialization="random",
         neighbors="exact",
@@ -134,14 +134,14 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
         random_state=layout.seed,
         n_jobs=1,
     )
-    return np.asarray(made.fit(directions))
+    return np.asarray(tsne.fit(directions))
 
 
 def _umap(directions: Vectors, layout: Projection) -> Any:
     from umap import UMAP
 
-    made = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
-    return made.fit_transform(directions)
+    umap = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
+    return umap.fit_transform(directions)
 
 
 _METHODS = {"pca": _pca, "tsne": _tsne, "umap": _umap}

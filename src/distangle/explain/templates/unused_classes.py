@@ -23,7 +23,7 @@ def training_wells(
         screen: The screen of the run.
         folds: Of the run.
         classes: Names of the outputs, in their order.
-        target: The column that was learnt.
+        target: The column that was learned.
 
     Raises:
         RunError: The screen has no such column.
@@ -46,33 +46,35 @@ def unused_class_separation(
 
     Args:
         templates: Of one head.
-        junk: Which of them are of junk classes.
-        k: How many neighbours `purity` counts.
-        rng: Of the shuffles.
+        junk: Which of them are of unused classes.
+        k: How many neighbors `purity` counts.
+        rng: Random generator for the shuffles.
         n_draws: Shuffles of the flags, for the p-values.
 
     Returns:
         `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
-        probability that a junk class has the larger norm, or the larger mean cosine to all others (.5 where the number
+        probability that a unused class has the larger norm, or the larger mean cosine to all others (0.5 where the number
         tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs;
-        `purity`, the share of junk among the k nearest of a junk class, and `purity_random`, what chance gives.
-        Entries that need two of a kind are None. None without a junk class, or with nothing else.
+        `purity`, the share of junk among the k nearest of a unused class, and `purity_random`, what chance gives.
+        Entries that need two of a kind are None. None without a unused class, or with nothing else.
     """
     n_junk = int(junk.sum())
     if n_junk in (0, len(junk)):
         return None
     pairs, norms = cosines(templates), np.linalg.norm(templates.astype(np.float64), axis=1)
     others = (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1)
-    found = {name: auroc(values, junk) for name, values in (("norm", norms), ("mean_cosine", others))}
-    grouped = _silhouette(pairs, junk)
-    reached = {"norm": 0, "mean_cosine": 0, "silhouette": 0}
+    aurocs = {name: auroc(values, junk) for name, values in (("norm", norms), ("mean_cosine", others))}
+    silhouette = _silhouette(pairs, junk)
+    n_reached = {"norm": 0, "mean_cosine": 0, "silhouette": 0}
     for _ in range(n_draws):
-        drawn = rng.permutation(junk)
+        shuffled = rng.permutation(junk)
         for name, values in (("norm", norms), ("mean_cosine", others)):
-            reached[name] += abs(auroc(values, drawn) - 0.5) >= abs(found[name] - 0.5) - 1e-12
-        other = _silhouette(pairs, drawn)
-        reached["silhouette"] += grouped is not None and other is not None and other >= grouped - 1e-12
-    p = {name: (1 + count) / (1 + n_draws) for name, count in reached.items()}
+            n_reached[name] += abs(auroc(values, shuffled) - 0.5) >= abs(aurocs[name] - 0.5) - 1e-12
+        shuffled_silhouette = _silhouette(pairs, shuffled)
+        n_reached["silhouette"] += (
+            silhouette is not None and shuffled_silhouette is not None and shuffled_silhouette >= silhouette - 1e-12
+        )
+    p = {name: (1 + count) / (1 + n_draws) for name, count in n_reached.items()}
     return {
         "n_junk": n_junk,
         "n_real": len(junk) - n_junk,
@@ -81,12 +83,12 @@ def unused_class_separation(
         "cosine_junk_junk": _mean_pair(pairs, junk, junk),
         "cosine_real_real": _mean_pair(pairs, ~junk, ~junk),
         "cosine_junk_real": _mean_pair(pairs, junk, ~junk),
-        "auroc_norm": found["norm"],
+        "auroc_norm": aurocs["norm"],
         "p_norm": p["norm"],
-        "auroc_mean_cosine": found["mean_cosine"],
+        "auroc_mean_cosine": aurocs["mean_cosine"],
         "p_mean_cosine": p["mean_cosine"],
-        "silhouette": grouped,
-        "p_silhouette": None if grouped is None else p["silhouette"],
+        "silhouette": silhouette,
+        "p_silhouette": None if silhouette is None else p["silhouette"],
         "purity": float(neighbour_purity(pairs, _kinds(junk), k=k)[junk].mean()),
         "purity_random": (n_junk - 1) / (len(junk) - 1),
     }
@@ -99,8 +101,8 @@ def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
 
 
 def _silhouette(pairs: Cosines, junk: np.ndarray) -> float | None:
-    found = silhouettes(pairs, _kinds(junk))
-    return None if found is None else float(found.mean())
+    values = silhouettes(pairs, _kinds(junk))
+    return None if values is None else float(values.mean())
 
 
 def _kinds(junk: np.ndarray) -> list[str]:
@@ -108,5 +110,5 @@ def _kinds(junk: np.ndarray) -> list[str]:
 
 
 def _mean_pair(pairs: Cosines, first: np.ndarray, second: np.ndarray) -> float | None:
-    chosen = first[:, None] & second[None, :] & ~np.eye(len(pairs), dtype=bool)
-    return float(pairs[chosen].mean()) if chosen.any() else None
+    pairs_of_both = first[:, None] & second[None, :] & ~np.eye(len(pairs), dtype=bool)
+    return float(pairs[pairs_of_both].mean()) if pairs_of_both.any() else None
