@@ -30,7 +30,8 @@ def well_scores(
     Args:
         table: Table of the explanation, one row per site.
         maps: Attribution maps, one per row.
-        scores: Scores [site, channel] by name, and `NAME_null` [site, draw, channel] for those with random maps as null.
+        scores: Scores [site, channel] by name, and `NAME_null` [site, draw, channel] for those with random maps as
+            null.
         rng: Random generator for the random maps' order.
 
     Returns:

@@ -64,7 +64,8 @@ class ExplanationContext:
         removal: What replaces an absent channel.
         channels_of: Planted truth: perturbation to its channels, counted from 1; None on a real screen, or if
             the network learned another column than the perturbation.
-        regions: Planted truth: row of the table to the circle of the effect, in pixels of `sites.raw`; None on a real screen.
+        regions: Planted truth: row of the table to the circle of the effect, in pixels of `sites.raw`; None on a real
+            screen.
     """
 
     model: PerturbationClassifier
@@ -122,7 +123,8 @@ def load_context(
         readable, _ = fit_normalization(store, selected)
         if not readable:
             raise ExplanationError(
-                f"None of the {len(selected)} selected sites can be read. Reason for the first: {store.reasons[selected[0]]}"
+                f"None of the {len(selected)} selected sites can be read. Reason for the first: "
+                f"{store.reasons[selected[0]]}"
             )
         removal = removal or ("mean" if matching_controls(screen, readable) is None else "control")
         control_rows, _ = fit_normalization(store, control_wells(predictions.table, folds=folds, n_wells=n_controls))

@@ -44,8 +44,8 @@ def compare_with_truth(
     Returns:
         `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each
         `{sites, of, share, low, high, chance}` with its 95 % interval over wells; `perturbations_found` by the largest
-        mean Shapley value; `map_mass_in_place`: mean `share` of the map inside the circle, and the `area` of the circle.
-        Shares are None if no site counts.
+        mean Shapley value; `map_mass_in_place`: mean `share` of the map inside the circle, and the `area` of the
+        circle. Shares are None if no site counts.
 
     Raises:
         ExplanationError: Rows and maps differ in number, or a planted channel does not exist.

@@ -80,7 +80,7 @@ def run_faithfulness(
         rng=rng_for(0, "faithfulness"),
         settings=FaithfulnessSettings(removal=applied["removal"]),
         method=map_method(applied["method"], layer=applied["asked_layer"], head=applied["head"]),
-        others=OtherNetworks(
+        other_networks=OtherNetworks(
             seeds=[NetworkSites(other.model, other.sites) for other in seeds],
             shuffled=None if shuffled is None else NetworkSites(shuffled.model, shuffled.sites),
         ),

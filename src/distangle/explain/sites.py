@@ -199,7 +199,8 @@ class ExplainedSites:
         """
         if len(self.perturbations) != model.config.n_perturbations:
             raise ExplanationError(
-                f"{len(self.perturbations)} names of perturbations for a model of {model.config.n_perturbations}. Give one "
+                f"{len(self.perturbations)} names of perturbations for a model of {model.config.n_perturbations}. Give "
+                "one "
                 "name per output of the network."
             )
 

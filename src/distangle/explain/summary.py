@@ -41,10 +41,10 @@ def summarize(
     Returns:
         Ready for JSON. `shapley`, `eq15`, `correlation`: `mean` [channel], `interval` [channel][low, high] (95 % over
         `interval_over`; None for too few groups, whose means are then in `by_group`), `null` [channel][low, high]
-        (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against channels shuffled by
-        well and by explained perturbation, whichever gives the larger p; `p_family`: against the largest channel, to be
-        given beside the channel that came out on top; `p_labels` against labels permuted within experiments, None where
-        all are the same. The same of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and
+        (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against channels shuffled
+        by well and by explained perturbation, whichever gives the larger p; `p_family`: against the largest channel, to
+        be given beside the channel that came out on top; `p_labels` against labels permuted within experiments, None
+        where all are the same. The same of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and
         `interval` likewise. `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites
         that agree. `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same
         images give on average. `perturbations`: `sites` and `shapley` (`p_family`: with the channels of its wells
@@ -210,7 +210,8 @@ def _warnings(table: pd.DataFrame) -> list[str]:
     listed = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")
     plural = len(names) > 1
     return [
-        f"{len(names)} of the explained wells {'are control wells' if plural else 'is a control well'} ({listed}). Their "
+        f"{len(names)} of the explained wells {'are control wells' if plural else 'is a control well'} ({listed}). "
+        "Their "
         "explanation shows what the network uses for its prediction, not an effect of a perturbation."
     ]
 

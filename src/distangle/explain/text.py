@@ -12,6 +12,10 @@ Part = Literal["faithfulness", "templates", "filters"]
 PARTS: tuple[Part, ...] = ("faithfulness", "templates", "filters")
 BENCHMARK_HEADER = ("network", "question", "method", "hits", "share", "95 %", "chance", "swapped", "mass / area")
 QUESTIONS = {"stain": "channel", "place": "region"}  # a question of `benchmark.json` to the printed word
+TESTS = {
+    "randomisation": "randomization",
+    "views": "augmentations",
+}  # a test of `faithfulness.json` to its printed name
 REPLACEMENTS = {"control": "control image", "blur": "blurred image"}
 HEADS = ("softmax", "arc")
 NO_INTERVAL = f"fewer than {LEAST_GROUPS} experiments: no interval"
@@ -45,7 +49,8 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
     name = max(observed, key=lambda channel: observed[channel])
     null_name = max(null, key=lambda channel: null[channel])
     lines.append(
-        f"Eq. 15 as printed selects {name} in {observed[name]} of {summary['sites']} sites; with random maps it selects "
+        f"Eq. 15 as printed selects {name} in {observed[name]} of {summary['sites']} sites; with random maps it "
+        "selects "
         f"{null_name} in {null[null_name]:.0f}. It is a distance that follows brightness, so it is no evidence."
     )
     lines += _cells(summary.get("cells"))
@@ -278,7 +283,7 @@ def _other_networks(summary: Mapping[str, Any]) -> str:
 
 def _verdict(verdicts: Mapping[str, str]) -> str:
     tests = {
-        verdict: [name for name, other in verdicts.items() if other == verdict]
+        verdict: [TESTS.get(name, name) for name, other in verdicts.items() if other == verdict]
         for verdict in ("fails", "weak", "cannot say")
     }
     labels = (("weak", "weak"), ("cannot say", "could not be tested"))
@@ -313,7 +318,8 @@ def _claim(claim: Mapping[str, Any]) -> str:
     stand_out = all(sorted(ranks[name].values())[-1] <= len(names) for name, _ in measures)
     verdict = "They stand out" if stand_out else "They do not stand out"
     return (
-        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['of']} dense layers. {verdict} among the layers of "
+        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['of']} dense layers. {verdict} among the layers "
+        "of "
         f"this network."
     )
 

@@ -101,10 +101,10 @@ def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same
     assert (blind_place["method"], blind_place["met"]) == ("occlusion", True)
     assert blind_place["value"] == pytest.approx(0.1)
     said = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
-    assert said[0] == "reached: planted stain first by Shapley: 96% (shapley; at least 95%)."
-    assert said[1] == "MISSED: planted place hit by the best map: 89% (occlusion; at least 90%)."
-    assert "MISSED: stain by random weights, over chance: 11% (shapley; at most 10%)." in said
-    assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("nothing to count")
+    assert said[0] == "reached: planted channel ranked first by Shapley: 96% (shapley; at least 95%)."
+    assert said[1] == "MISSED: peak of the best map in the planted region: 89% (occlusion; at least 90%)."
+    assert "MISSED: channel hits of untrained networks over chance: 11% (shapley; at most 10%)." in said
+    assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("no site to count")
 
 
 def test_several_networks_make_one_row_of_means_over_the_same_sites():
@@ -285,7 +285,7 @@ def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
+    with pytest.raises(ExplanationError, match="learned 'cell_type', but the planted truth is about perturbations"):
         room.select_benchmark_sites(
             replace(opened, channels_of=None, card=replace(opened.card, target="cell_type")),
             rows,
@@ -294,7 +294,9 @@ def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
         room.select_benchmark_sites(replace(opened, sites=wrong), rows, correct_wells=set())
-    with pytest.raises(ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect cannot be read"):
+    with pytest.raises(
+        ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect can no longer be read"
+    ):
         room.select_benchmark_sites(opened, [*rows, 0], correct_wells=set())
     truth = read_truth(screen.source)
     untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
@@ -306,6 +308,6 @@ def test_the_table_fits_a_terminal(benchmarked):
     lines = benchmark_lines(benchmarked)
     assert len(lines) == len(benchmarked.rows)
     first = lines[0]
-    assert first[:3] == ("trained", "stain, by well", "shapley")
+    assert first[:3] == ("trained", "channel, by well", "shapley")
     assert first[3].endswith(f" of {benchmarked.rows[0]['of']}")
     assert max(sum(len(cell) + 1 for cell in line) for line in lines) < 120

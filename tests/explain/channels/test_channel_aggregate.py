@@ -108,8 +108,8 @@ def test_the_summary_tells_cell_types_apart_and_warns_of_untreated_wells(table, 
                      rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
     assert np.shape(many["interactions"]["interval"]) == (CHANNELS, CHANNELS, 2)
     assert said["warnings"] == [
-        "1 of the explained wells is untreated (E2 1 D04): what is explained there is what the network takes for a "
-        "sign of its answer, no effect of a perturbation."
+        "1 of the explained wells is a control well (E2 1 D04). Their explanation shows what the network uses for its "
+        "prediction, not an effect of a perturbation."
     ]
     treated = summarize(table[:5], {name: of[:5] for name, of in found.items()}, channels=["w1", "w2"],
                         rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
@@ -120,7 +120,7 @@ def test_many_untreated_wells_are_named_in_part(table, found):
     wells = [f"B{k:02d}" for k in range(N)]
     said = summarize(table.assign(Metadata_Role="untreated", Metadata_Well=wells), found, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)["warnings"][0]  # fmt: skip
-    assert said.startswith("6 of the explained wells are untreated (E2 1 B00, E2 1 B01, ")
+    assert said.startswith("6 of the explained wells are control wells (E2 1 B00, E2 1 B01, ")
     assert "E2 1 B04" not in said  # rows 2 to 4 are of E1
     assert said.split(")")[0].endswith("E1 1 B04 and 1 more")
 

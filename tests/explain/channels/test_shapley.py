@@ -207,5 +207,5 @@ def test_images_of_another_number_of_channels_are_refused():
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
-    with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 4; the model knows 4, from 0 to 3"):
+    with pytest.raises(ExplanationError, match="Row 1 has the target 4; expected an index from 0 to 3"):
         channel_shapley(network(), batch(images, cell_types, torch.tensor([0, 4, 1])))

@@ -158,5 +158,7 @@ def test_what_cannot_be_compared_is_refused(model, given):
 
     sizes = []
     wide = dataclasses.replace(given, images=torch.zeros(6, 3, 8, 64))
-    with pytest.raises(ExplanationError, match=r"maps of \[\(16, 16\), \(8, 16\)\] places, which cannot be compared"):
+    with pytest.raises(
+        ExplanationError, match=r"different shapes \(\[\(16, 16\), \(8, 16\)\]\), so they cannot be compared"
+    ):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, wide)], rng=rng(), method=method)

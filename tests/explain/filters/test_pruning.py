@@ -227,7 +227,8 @@ def test_a_network_as_it_was_made_has_nothing_that_stands_out_and_one_without_de
     assert list(found.weights) == ["features.layer3.0.downsample.0|printed"]
     assert len(found.sentences) == 1
     assert (
-        "0 of 128 filters are nearly constant, 0 look so (0 of them are near 0), 0 repeat another" in found.sentences[0]
+        "0 of 128 filters are nearly constant, 0 look uniform (0 of them are near 0), 0 duplicate another"
+        in found.sentences[0]
     )
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of resnet_small is followed by a norm, a ReLU"):
         prune_effect(run, screen)

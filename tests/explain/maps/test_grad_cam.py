@@ -288,9 +288,9 @@ def test_a_layer_without_a_closed_form_is_refused_there():
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
-    with pytest.raises(ExplanationError, match="Row 2 asks for perturbation 5; the model knows 5, from 0 to 4"):
+    with pytest.raises(ExplanationError, match="Row 2 has the target 5; expected an index from 0 to 4"):
         grad_cam_maps(network(), batch(images, cell_types, torch.tensor([0, 4, 5])))
-    with pytest.raises(ExplanationError, match="Row 0 asks for perturbation -1"):
+    with pytest.raises(ExplanationError, match="Row 0 has the target -1"):
         grad_cam_maps(network(), batch(images, cell_types, torch.tensor([-1, 4, 0])), layer="features.denseblock1")
 
 

@@ -324,7 +324,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
         attribution_map(model, batch(*sites()), method="occlusion", layer="features.conv0")
     for method in MAP_METHODS:
         images, cell_types, _ = sites()
-        with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 9; the model knows 5, from 0 to 4"):
+        with pytest.raises(ExplanationError, match="Row 1 has the target 9; expected an index from 0 to 4"):
             attribution_map(model, batch(images, cell_types, torch.tensor([0, 9, 1])), method=method)
 
 

@@ -120,11 +120,11 @@ def test_the_numbers_are_of_the_trained_outputs_and_of_the_junk_beside_them(foun
     assert numbers["means"]["without"]["n"] == 3
 
 
-def test_the_sentences_say_both_runs_side_by_side_and_what_junk_is_no_evidence_of(found):
+def test_the_sentences_compare_both_runs_and_warn_about_unused_classes(found):
     said = "\n".join(found.numbers["sentences"])
-    assert "softmax templates, mean angle to the nearest other one: in without (no pseudo labels) " in said
-    assert "in pseudo (progressive pseudo labels) 2 of 5 outputs, told from the others with AUROC" in said
-    assert "that junk classes lie apart is no evidence for pseudo labels" in said
+    assert "softmax templates, mean angle to the nearest other template: in without (no pseudo labels) " in said
+    assert "in pseudo (progressive pseudo labels) 2 of 5 outputs, separated from the others with AUROC" in said
+    assert "their separation is no evidence for pseudo labels" in said
     assert "silhouette of pseudo minus that of without: " in said
     assert "(fewer than 5 experiments: no interval)" in said
 
@@ -179,7 +179,7 @@ def test_a_run_without_junk_says_how_to_make_some(screen, tmp_path):
         "softmax": {"trained": None, "first_values": None},
         "arc": {"trained": None, "first_values": None},
     }
-    assert any("network.extra_outputs=k makes k without any" in words for words in found.numbers["sentences"])
+    assert any("set network.extra_outputs=k" in words for words in found.numbers["sentences"])
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):

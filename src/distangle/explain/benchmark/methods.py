@@ -1,7 +1,4 @@
-"""Channel scores and maps of every method at the sites of a benchmark.
-
-Sites of a benchmark, and what was planted in them.
-"""
+"""Select the sites of a benchmark, and compute channel scores and maps of every method there."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,15 +40,15 @@ def scores_by_method(
 ) -> dict[str, np.ndarray]:
     """Return the channel scores of every method, [site, channel] by name.
 
-    The channel that matters should score highest. `eq15` is Eq. (15) as the paper reads it, `eq15_inverse` its
-    reciprocal: the nearest channel scores highest.
+    The planted channel should score highest. `eq15` is Eq. (15) as the paper reads it; `eq15_inverse` is its
+    reciprocal, so the channel nearest to the map scores highest.
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: With `controls` for `removal="control"`.
+        sites: Sites to explain, with `controls` for `removal="control"`.
         removal: What replaces an absent channel.
-        layer: Of the Grad-CAM map that Eq. (15) and the correlation compare the channels with.
-        head: Whose output that map explains.
+        layer: Layer of the Grad-CAM map for Eq. (15) and the correlation.
+        head: Head of the output that this map explains.
     """
     device = next(model.parameters()).device
     scaling: Scaling = "raw255" if sites.raw.dtype == np.uint8 else "min_max"
@@ -74,7 +71,7 @@ def scores_by_method(
 
 
 class MethodMaps(NamedTuple):
-    """Maps of one method, [site, height, width], and the layer it looked at."""
+    """Maps of one method, [site, height, width], and their layer."""
 
     maps: np.ndarray
     layer: str
@@ -87,9 +84,9 @@ def maps_by_method(
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: What to explain.
+        sites: Sites to explain.
         method: A name of `MAP_METHODS`.
-        layer: Ignored by methods that look at the pixels.
+        layer: Layer of the maps; ignored by methods at the pixels.
         head: Head whose output is explained.
     """
     layers: list[str] = []
@@ -107,15 +104,15 @@ def maps_by_method(
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSites:
-    """Sites of a benchmark and what was planted in them.
+    """Sites of a benchmark with their planted effects.
 
     Attributes:
-        sites: With their true perturbation as target; only those that the trained network predicts correctly, by
-            themselves or as a well.
-        site_is_correct: Which of them it predicts correctly by themselves.
-        well_is_correct: Of which of them it predicts the well correctly.
-        channel: Index of the one planted channel per site; -1 where several or none are planted.
-        regions: Row of the table to a circle.
+        sites: Sites with their true perturbation as target; only those for which the trained network predicts the site
+            or its well correctly.
+        site_is_correct: Whether the site is predicted correctly.
+        well_is_correct: Whether its well is predicted correctly.
+        channel: Index of the planted channel per site; -1 for several or no planted channels.
+        regions: Row of the table to the circle of the effect.
         removal: What replaces an absent channel.
         rows: Positions of the sites in the screen.
     """
@@ -132,17 +129,15 @@ class BenchmarkSites:
 def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[int]:
     """Return positions of readable held-out sites with a planted effect.
 
-    They are spread over the perturbations.
-
-    Of a run that held nothing out, these are sites that it was trained on.
+    The perturbations take turns. If the run held nothing out, these are training sites.
 
     Args:
         run: A run that has been predicted.
-        truth: What was planted.
-        n_sites: How many at most, those of effects with a region first; None for all.
+        truth: The planted truth.
+        n_sites: Maximum number of sites, local effects first; None for all.
 
     Raises:
-        ExplanationError: There is none.
+        ExplanationError: No site has a planted effect.
     """
     table = Predictions.read(run.predictions, level="site", views=1).table
     planted = {name for name, effect in truth.perturbations.items() if effect.channels}
@@ -150,8 +145,8 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
     eligible = explainable_sites(table) & table["perturbation"].isin(list(planted))
     if not eligible.any():
         raise ExplanationError(
-            "No held-out site has a planted effect, so there is nothing to find. Benchmark a run that learnt the "
-            "perturbations of a synthetic screen: `distangle simulate`, or `distangle demo`."
+            "No held-out site has a planted effect, so there is nothing to find. Benchmark a run that learned the "
+            "perturbations of a synthetic screen; `distangle simulate` or `distangle demo` makes one."
         )
     order = table[eligible].assign(_row=np.flatnonzero(eligible.to_numpy()))
     order["_turn"] = order.sort_values(["Metadata_Site", "_row"]).groupby("perturbation").cumcount()
@@ -163,25 +158,26 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
 def select_benchmark_sites(
     context: ExplanationContext, rows: Sequence[int], *, correct_wells: Collection[str]
 ) -> BenchmarkSites:
-    """Keep correctly predicted sites, with what was planted there.
+    """Keep correctly predicted sites with their planted effects.
 
     Args:
-        context: The run, opened at `rows`.
-        rows: From `planted_rows`.
-        correct_wells: Names (`wells_of`) of the wells that the network predicts correctly.
+        context: The run, loaded at `rows`.
+        rows: Result of `planted_rows`.
+        correct_wells: Names (`wells_of`) of the correctly predicted wells.
 
     Raises:
-        ExplanationError: The run learned something else, a site cannot be read any more, or none is predicted correctly.
+        ExplanationError: The run did not learn perturbations, a site is no longer readable, or none is predicted
+            correctly.
     """
     if context.channels_of is None:
         raise ExplanationError(
-            f"The run learnt {context.card.target!r}, and what was planted are perturbations. Benchmark a run that "
-            "learnt those."
+            f"The run learned {context.card.target!r}, but the planted truth is about perturbations. Benchmark a run "
+            "that learned perturbations."
         )
     sites = context.sites
     if len(sites) != len(rows):
         raise ExplanationError(
-            f"{len(rows) - len(sites)} of {len(rows)} sites with a planted effect cannot be read any more. Predict the "
+            f"{len(rows) - len(sites)} of {len(rows)} sites with a planted effect can no longer be read. Predict the "
             "run again."
         )
     site_is_correct = (sites.table["predicted"] == sites.table["perturbation"]).to_numpy()
@@ -189,8 +185,8 @@ def select_benchmark_sites(
     selected = np.flatnonzero(site_is_correct | well_is_correct).tolist()
     if not selected:
         raise ExplanationError(
-            f"The network predicts none of {len(rows)} held-out sites with a planted effect: there is nothing to "
-            "explain. Train longer, or simulate stronger effects."
+            f"The network predicts none of {len(rows)} held-out sites with a planted effect correctly, so there is "
+            "nothing to explain. Train longer, or simulate stronger effects."
         )
     correct_sites = sites.take(selected)
     index = {name: k for k, name in enumerate(correct_sites.perturbations)}
@@ -214,15 +210,15 @@ def untrained_copy(
 ) -> NetworkSites:
     """Return a network with random weights, and the sites with its own references.
 
-    Its norms use the statistics that it was made with (mean 0, variance 1), for every plate; how much groups differ
-    for it is estimated from the training wells, as for the trained one.
+    Its norms use their initial statistics (mean 0, variance 1) on every plate. The prior of its references is estimated
+    from the training wells, as for the trained network.
 
     Args:
-        context: The run.
-        benchmark: The sites.
-        run: The run.
+        context: The run, loaded.
+        benchmark: Sites of the benchmark.
+        run: Folder of the run.
         screen: The screen of the run.
-        seed: Of the weights.
+        seed: Seed of the weights.
     """
     device = next(context.model.parameters()).device
     model = build_classifier(context.model.config, seed=seed).to(device).eval()

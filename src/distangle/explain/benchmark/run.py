@@ -1,7 +1,4 @@
-"""Rows of the truth table, and whether they reach what is asked of them.
-
-Benchmark every method on a run whose screen has a planted truth.
-"""
+"""Benchmark every explanation method on a run whose screen has a planted truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,14 +40,14 @@ def channel_rows(
     unit: Literal["wells", "sites"],
     network: str,
 ) -> list[dict[str, Any]]:
-    """Count how often the top channel and the map's peak are planted ones.
+    """Count how often each method ranks the planted channel first.
 
     Args:
         scores: Method to scores [site, channel].
         planted: Index of the planted channel, per site.
-        wells: Which well each site is of.
-        unit: Look at the mean scores of the sites of each well, or at each site.
-        network: Whose scores.
+        wells: Well of each site.
+        unit: Count mean scores of wells, or scores of sites.
+        network: Name of the network.
     """
     if unit == "wells":
         wells, first, index = np.unique(wells, return_index=True, return_inverse=True)
@@ -60,7 +57,7 @@ def channel_rows(
     for method, values in scores.items():
         top, channels = values.argmax(axis=1), values.shape[1]
         hits = top == planted
-        # What the method's habits hit: every answer beside every truth.
+        # Hits if the answers were shuffled against the truth.
         swapped = [float((top == k).mean() * (planted == k).mean()) for k in range(channels)] if len(top) else None
         rows.append(
             {
@@ -86,15 +83,15 @@ def _well_means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 def region_row(
     maps: np.ndarray, inside: np.ndarray, *, wells: np.ndarray, network: str, method: str, layer: str
 ) -> dict[str, Any]:
-    """Count how often a map's peak lies in the planted region, and how much of it.
+    """Count how often the peak of a map lies in the planted region, and its mass there.
 
     Args:
         maps: [site, height, width] in [0, 1].
-        inside: Which pixels lie in the region, of the same shape.
-        wells: Which well each site is of.
-        network: Whose maps.
-        method: Who drew them.
-        layer: Where.
+        inside: Pixels of the region, bool, of the same shape.
+        wells: Well of each site.
+        network: Name of the network.
+        method: Method of the maps.
+        layer: Layer of the maps.
     """
     hits, masses = pointing_hits(maps, inside)
     peaks = np.array([peak_of(activation_map) for activation_map in maps])
@@ -117,12 +114,10 @@ def region_row(
 
 
 def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Compare the benchmark with its four aims.
+    """Compare the benchmark with its four criteria.
 
-    Two are of the trained network and two of untrained ones.
-
-    An untrained network is asked by the same method that answered for the trained one: what the other methods hit
-    there is in the rows.
+    Two criteria are about the trained network and two about untrained networks. The untrained networks are judged with
+    the method that was best for the trained network; the rows have the hits of the other methods.
     """
 
     def rows_of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
@@ -130,17 +125,16 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     shapley = [row for row in rows_of("trained", "stain", "wells") if row["method"] == "shapley"]
     results = [
-        _criterion("planted stain first by Shapley", shapley, limit=MIN_CHANNEL_SHARE, at_least=True),
+        _criterion("planted channel ranked first by Shapley", shapley, limit=MIN_CHANNEL_SHARE, at_least=True),
         _criterion(
-            "planted place hit by the best map",
+            "peak of the best map in the planted region",
             rows_of("trained", "place", "sites"),
             limit=MIN_REGION_SHARE,
             at_least=True,
         ),
     ]
-    for (question, unit), method in zip(
-        (("stain", "wells"), ("place", "sites")), [aim["method"] for aim in results], strict=True
-    ):
+    questions = (("channel", "stain", "wells"), ("region", "place", "sites"))
+    for (name, question, unit), method in zip(questions, [aim["method"] for aim in results], strict=True):
         excess = [
             {"method": row["method"], "share": None if row["share"] is None else row["share"] - row["chance"]}
             for row in rows_of("untrained", question, unit)
@@ -148,14 +142,14 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ]
         results.append(
             _criterion(
-                f"{question} by random weights, over chance", excess, limit=MAX_SHARE_OVER_CHANCE, at_least=False
+                f"{name} hits of untrained networks over chance", excess, limit=MAX_SHARE_OVER_CHANCE, at_least=False
             )
         )
     return results
 
 
 def _criterion(description: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
-    """The row with the largest share, against a limit."""
+    """Compare the row with the largest share with a limit."""
     candidates = [row for row in rows if row["share"] is not None]
     best = max(candidates, key=lambda row: row["share"], default=None)
     value = None if best is None else float(best["share"])
@@ -174,11 +168,11 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean of the rows of several networks, each site counted once.
 
     Args:
-        rows: One per network.
+        rows: One row per network.
     """
     means = {
         name: float(np.mean([row[name] for row in rows]))
-        # The ends too: each interval holds what its network would hit, so their mean holds the mean of these.
+        # Also the interval limits: each interval covers the share of its network, so their mean covers the mean share.
         for name in ("hits", "share", "low", "high", "swapped", "mass")
         if all(row.get(name) is not None for row in rows)
     }
@@ -186,7 +180,7 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 N_UNTRAINED = 3
-N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channels, and every method of region
+N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channel scores, and every map method
 
 
 def benchmark_run(
@@ -202,35 +196,37 @@ def benchmark_run(
 ) -> Benchmark:
     """Benchmark every method on held-out sites of a synthetic screen.
 
-    Writes `explanations/benchmark.json`. Explained is the true perturbation, at sites where the network predicts it:
-    whether a wrong prediction is explained well has no planted answer. The same sites are explained for networks of
-    the same architecture with random weights, which know nothing of the cells: what they hit comes from the method
-    and the images.
+    The result is written to `explanations/benchmark.json`. The target is the true perturbation, at sites where the
+    network predicts it, because a wrong prediction has no planted truth. The same sites are also explained for networks
+    with random weights: their hits come from the method and the images, not from training.
 
     Args:
         run: A run that has been predicted.
-        screen: Its screen, with `truth.json` beside the images.
-        n_sites: How many sites at most; None for all held-out ones with a planted effect.
-        layer: Of the methods that look at a layer; None for the maps that are pooled.
-        head: Whose output the maps explain.
-        removal: What replaces an absent channel; None as `open_run`.
-        n_untrained: Networks with random weights.
+        screen: The screen of the run, with `truth.json` in the folder of the images.
+        n_sites: Maximum number of sites; None for all held-out sites with a planted effect.
+        layer: Layer for methods at a layer; None for the maps before the pooling.
+        head: Head of the output that the maps explain.
+        removal: What replaces an absent channel; None for the default of `load_context`.
+        n_untrained: Number of networks with random weights.
         advance: Called after each of `N_BENCHMARK_STEPS`.
 
     Raises:
-        ScreenError: Nothing was planted in this screen.
+        ScreenError: The screen has no planted truth.
         ExplanationError: The run did not learn perturbations, or no held-out site has a planted effect.
         RunError: The run has not been predicted, or the screen does not fit the network.
     """
     source = screen.source
     if not isinstance(source, Path):
         raise ExplanationError(
-            f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
+            f"The images are at {source}, but a planted truth is only read from a local folder. Simulate the screen "
+            "there."
         )
     notes: list[str] = []
     truth = truth_of(screen, say=notes.append) if (source / "truth.json").exists() else read_truth(source)
     if truth is None:
-        raise ScreenError(f"{notes[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it.")
+        raise ScreenError(
+            f"{notes[0]} The benchmark needs a planted truth; make a screen with `distangle simulate OUT`."
+        )
     rows = planted_rows(run, truth, n_sites=n_sites)
     context = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
@@ -279,7 +275,7 @@ def _network_rows(
             rows += channel_rows(
                 correct_scores, benchmark.channel[single][correct], wells=wells[correct], unit=unit, network=network
             )
-        advance(f"{network}: stains")
+        advance(f"{network}: channel scores")
     if benchmark.regions:
         sites = benchmark.sites.take(list(benchmark.regions))
         inside, wells = circle_masks(list(benchmark.regions.values()), sites.size), np.array(wells_of(sites.table))

@@ -1,7 +1,4 @@
-"""Pooled features of images with some of their channels replaced.
-
-The network's outputs for an image with every coalition of its channels.
-"""
+"""Compute the outputs of the network for images with every coalition of their channels."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -22,13 +19,13 @@ from distangle.model import PerChannelEfficientNet, PerturbationClassifier
 
 
 class PooledBlock(NamedTuple):
-    """Pooled features of some mixtures.
+    """Pooled features of some images with some coalitions of channels.
 
     Attributes:
-        sites: Which images.
-        coalitions: Which coalitions of their channels.
+        sites: Slice of the images.
+        coalitions: Slice of the coalitions.
         features: [site * coalition, feature], coalitions fastest.
-        size: Height and width of the maps that were pooled.
+        size: Height and width of the maps before the pooling.
     """
 
     sites: slice
@@ -40,19 +37,19 @@ class PooledBlock(NamedTuple):
 def pooled_coalitions(
     model: PerturbationClassifier, images: Images, baselines: Baselines, present: Coalitions, *, max_batch_size: int
 ) -> Iterator[PooledBlock]:
-    """Give the pooled features of every image with every coalition of its channels.
+    """Yield the pooled features of every image with every coalition of its channels.
 
-    The numbers are those of `model.pool(model.feature_maps(mixture))`, for less work: a backbone that looks at each
-    channel by itself sees the channels of the images and of the baseline images once; any other begins with a convolution, whose
-    maps of a mixture are the sum of what each channel adds to them; measurements belong to one channel or to a pair, so
-    that a handful of mixtures shows them in all states.
+    The features equal `model.pool(model.feature_maps(mixture))` for each mixture of an image and its baseline, with
+    less work. A per-channel backbone runs once on the images and once on the baselines. Other backbones begin with a
+    convolution, which is linear: its maps of a mixture are the sum of the contributions of the channels. Measurements
+    depend on one channel or a pair, so six mixtures cover all their states.
 
     Args:
-        model: Held still.
+        model: The network, frozen.
         images: Standardized intensities.
-        baselines: One per site, or one for all.
-        present: Which coalitions.
-        max_batch_size: Images that the network sees together; bounds the memory.
+        baselines: One image per site, or one for all.
+        present: The coalitions.
+        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
     """
     features = _pool_per_channel if isinstance(model.backbone, PerChannelEfficientNet) else _pool_through_convolution
     for block in features(model, images, baselines, present, max_batch_size=max_batch_size):
@@ -105,7 +102,7 @@ def _pool_through_convolution(
 ) -> Iterator[PooledBlock]:
     first, *rest = model.backbone.features.children()
     if not isinstance(first, nn.Conv2d):
-        raise TypeError(f"A backbone that begins with {type(first).__name__} cannot be split into stains.")
+        raise TypeError(f"A backbone that begins with {type(first).__name__} cannot be split into channels.")
     remaining = nn.Sequential(*rest)
     shared_replacement = _channel_contributions(first, baselines) if len(baselines) == 1 else None
     current: slice | None = None
@@ -124,9 +121,9 @@ def _pool_through_convolution(
 
 
 def _channel_contributions(first: nn.Conv2d, images: Tensor) -> Tensor:
-    """Return what each channel adds to the first maps.
+    """Return the contribution of each channel to the maps of the first convolution.
 
-    float32 [site channel height width feature]; the sum over channels is the maps.
+    float32 [site channel height width feature]; the sum over channels equals the maps.
     """
     channels, features = images.shape[1], first.out_channels
     with torch.autocast(images.device.type, enabled=False):
@@ -158,7 +155,7 @@ def _pool_measurements(
     size: tuple[int, int],
     batch_size: int,
 ) -> Tensor:
-    """Return the means of the maps of the measurements, [site * coalition, map]."""
+    """Return the pooled measurements of every mixture, [site * coalition, map]."""
     if model.measurements is None:
         raise TypeError("This network has no measurements.")
     coalitions = covering_coalitions(images.shape[1]).to(images.device)
@@ -175,11 +172,11 @@ def _pool_measurements(
 
 
 def covering_coalitions(channels: int) -> Coalitions:
-    """Return six coalitions that show every pair of channels in all states.
+    """Return six coalitions that contain every pair of channels in all four states.
 
-    A pair is there as both, either one, and none. The first coalition is empty. In the others each channel is a
-    different choice of three out of five: two such choices differ, so each of the two is somewhere alone, and share
-    one.
+    The states of a pair are both, either one, and none. The first coalition is empty. In the other five, each channel
+    is present in a different choice of three. Two such choices differ, so each channel is present without the other,
+    and they overlap, so both are present once.
     """
     triples = list(itertools.combinations(range(5), 3))[:channels]
     coalitions = torch.zeros(6, len(triples), dtype=torch.bool)
@@ -189,18 +186,18 @@ def covering_coalitions(channels: int) -> Coalitions:
 
 
 OutputKind = Literal["log_probability", "logit", "probability"]
-# In one pass on a CPU: the maps of more pixels fall out of its caches and of what the allocator keeps.
+# Per forward pass on a CPU: maps of more pixels do not fit into its caches.
 MAX_PIXELS_ON_CPU = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleySettings:
-    """How channels are removed, and which output is looked at then.
+    """Replacement of the removed channels, and the output that is compared.
 
     Attributes:
         output: The softmax head's `log_probability` (nats), `logit` or `probability` of a perturbation.
-        removal: What replaces an absent channel, see `stand_ins`; None: controls where there are any, else the mean.
-        max_batch_size: Images that the network sees together, at most; bounds the memory.
+        removal: What replaces an absent channel, see `baseline_images`; None: controls if there are any, else the mean.
+        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
         bf16: Run the backbone under bfloat16 autocast.
     """
 
@@ -215,27 +212,27 @@ def coalition_outputs(
     sites: SiteBatch,
     *,
     present: Coalitions,
-    targets: Int[Tensor, " asked"] | None = None,
+    targets: Int[Tensor, " target"] | None = None,
     settings: ShapleySettings | None = None,
-) -> Float[Tensor, "site coalition asked"]:
-    """Return outputs for every site with every coalition of its channels.
+) -> Float[Tensor, "site coalition target"]:
+    """Return the outputs for every site with every coalition of its channels.
 
     Cell types and references are never removed.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Whose images are mixed with their baseline images.
+        sites: Sites whose images are mixed with their baselines.
         present: The coalitions.
-        targets: Indices of the perturbations whose output is returned; None: of every site its own target alone.
+        targets: Indices of the perturbations whose outputs are returned; None: only the target of each site.
         settings: None for the defaults.
 
     Returns:
         float64, on the CPU.
 
     Raises:
-        ExplanationError: Unknown output, perturbation out of range, fewer than one image at once; missing or
-            misfitting baseline images.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: Unknown output, perturbation out of range, a batch size below 1; missing or
+            wrong baseline images.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     settings = settings or ShapleySettings()
     images, baselines = sites.images, baseline_images(sites, settings.removal)
@@ -249,7 +246,7 @@ def coalition_outputs(
     present = present.to(images.device)
     outputs = torch.empty(len(images), len(present), len(targets), dtype=torch.float64)
     is_empty = ~present.any(1)
-    # With one stand-in for all, the image without any channel is the same for all; channel by channel it is so anyway.
+    # With one baseline for all sites, the empty coalition is the same for all, so it runs once.
     is_shared = len(baselines) == 1 and bool(is_empty.any()) and not isinstance(model.backbone, PerChannelEfficientNet)
     evaluated = (~is_empty if is_shared else torch.ones_like(is_empty)).nonzero()[:, 0]
 
@@ -284,6 +281,6 @@ def _device_batch_size(images: Tensor) -> int:
 
 def _check(output: str, *, max_batch_size: int) -> None:
     if output not in get_args(OutputKind):
-        raise ExplanationError(f"No output is called {output!r}. {did_you_mean(output, get_args(OutputKind))}")
+        raise ExplanationError(f"Unknown output {output!r}. {did_you_mean(output, get_args(OutputKind))}")
     if max_batch_size < 1:
-        raise ExplanationError(f"{max_batch_size} images at once were asked for; give at least 1.")
+        raise ExplanationError(f"max_batch_size is {max_batch_size}; expected at least 1.")

@@ -1,4 +1,4 @@
-"""Coalitions of channels, and the scores that follow from their outputs."""
+"""Enumerate coalitions of channels and compute channel scores from their outputs."""
 
 import math
 
@@ -20,10 +20,10 @@ def coalitions(channels: int) -> Coalitions:
 
 
 def check_channels(channels: int) -> None:
-    """Refuse more channels than can be run through exactly.
+    """Refuse more channels than exact Shapley values allow.
 
     Raises:
-        ExplanationError: Names the number of forward passes and what to do instead.
+        ExplanationError: Too many channels; the message names the forward passes and an alternative.
     """
     if channels > MAX_CHANNELS:
         raise ExplanationError(
@@ -46,13 +46,13 @@ def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:
 def interaction_weights(channels: int) -> Float[Tensor, "coalition channel channel"]:
     r"""Return the array from outputs of `coalitions` to interactions, float64.
 
-    Off the diagonal, the Shapley interaction index: what two channels do together beyond what each does alone, averaged
-    over the sets of the others,
+    Off the diagonal, the Shapley interaction index: the joint effect of two channels beyond their single effects,
+    averaged over the sets of the other channels,
 
     $$ I_{ij} = \sum_{S \not\ni i,j} \frac{|S|!\,(C-|S|-2)!}{(C-1)!}
        \big(v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\big) $$
 
-    On the diagonal, what is left of the Shapley value when every interaction is shared equally by its two channels:
+    On the diagonal, the rest of the Shapley value when every interaction is split equally between its two channels:
     $I_{ii} = \phi_i - \frac12 \sum_{j \ne i} I_{ij}$. So $\phi_i$ is the diagonal and half the rest of the row, and
     the diagonal and half of everything else adds up to all channels minus none.
 
@@ -81,7 +81,7 @@ def shapley_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return the Shapley value of every channel.
 
     Args:
-        outputs: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
     return outputs @ shapley_weights(_n_channels(outputs))
 
@@ -90,7 +90,7 @@ def interactions_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel ch
     """Return the symmetric matrix of interactions; see `interaction_weights`.
 
     Args:
-        outputs: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
     return torch.einsum("sk,kij->sij", outputs, interaction_weights(_n_channels(outputs)))
 
@@ -99,7 +99,7 @@ def ablation_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return v(all) - v(all without a channel), for every channel.
 
     Args:
-        outputs: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
     last = outputs.shape[1] - 1
     without = [last ^ (1 << channel) for channel in range(_n_channels(outputs))]
@@ -110,7 +110,7 @@ def alone_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return v(a channel alone) - v(none), for every channel.
 
     Args:
-        outputs: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
     return outputs[:, [1 << channel for channel in range(_n_channels(outputs))]] - outputs[:, :1]
 

@@ -1,4 +1,4 @@
-"""Images whose channels replace the channels that are removed."""
+"""Baseline images, whose channels replace the removed channels of a site."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 Removal = Literal["mean", "control", "other_well"]
 Baselines = Float[Tensor, "baseline channel height width"]
 
-# Of a standardized intensity: rounding leaves the mean of a channel standardized by itself about 1e-7 off 0.
+# In standardized intensity: rounding leaves the mean of a standardized channel about 1e-7 off 0.
 ROUNDING = 1e-5
 REQUIRED_IMAGES = {
     "control": ("controls", "images of control wells"),
@@ -26,26 +26,26 @@ def default_removal(sites: SiteBatch | ExplainedSites) -> Removal:
 
 
 def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> Baselines:
-    """Return replacement images: one per site, or one for all.
+    """Return baseline images: one per site, or one for all.
 
-    - `mean`: the channel's own mean over the image, everywhere. Nothing comes from outside the image, but no well
-      looks like it; and where images are not standardized one by one, what a channel says by its brightness is not
-      removed.
-    - `control`: the same channel of a control well of the same plate: what it would be without the perturbation,
-      close to what the network was trained on.
-    - `other_well`: the same channel of any other well of the plate: what it is on this plate at large, whatever was
-      done there. The other well's perturbation comes along.
+    - `mean`: the mean of the channel over the image. It uses only the image itself, but no real well looks like it. If
+      images are not standardized one by one, the brightness of the channel remains.
+    - `control`: the same channel of a control well of the plate, which shows the channel without the perturbation and
+      resembles the training images.
+    - `other_well`: the same channel of any other well of the plate, which shows the channel on this plate. The effect
+    of
+      the perturbation of that well remains.
 
     Args:
         sites: With `controls` for `control`, with `other_wells` for `other_well`.
-        removal: Which of them; None as `default_removal`.
+        removal: One of these; None for `default_removal`.
 
     Raises:
-        ExplanationError: Unknown removal; images that are missing or do not fit.
+        ExplanationError: The removal is unknown, or images are missing or have the wrong shape.
     """
     removal = default_removal(sites) if removal is None else removal
     if removal not in get_args(Removal):
-        raise ExplanationError(f"No removal is called {removal!r}. {did_you_mean(removal, get_args(Removal))}")
+        raise ExplanationError(f"Unknown removal {removal!r}. {did_you_mean(removal, get_args(Removal))}")
     images = sites.images
     if removal == "mean":
         return _channel_means(images)
@@ -66,7 +66,7 @@ def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> Baselin
 
 def _channel_means(images: Tensor) -> Tensor:
     means = images.float().mean((2, 3), keepdim=True)
-    # Equal for all sites where images were standardized one by one, so that the empty coalition is shared.
+    # If images were standardized one by one, the means are equal for all sites, and the empty coalition is shared.
     means = torch.where(means.abs() < ROUNDING, 0, means)
     if len(means) > 1 and bool((means == means[:1]).all()):
         means = means[:1]

@@ -1,4 +1,4 @@
-"""Channel scores by removal, from one run of the coalitions."""
+"""Compute all removal-based channel scores from one run of the coalitions."""
 
 from collections.abc import Mapping
 
@@ -14,23 +14,23 @@ from distangle.model import PerturbationClassifier
 
 
 def channel_scores(
-    model: PerturbationClassifier, batch: SiteBatch, *, targets: Int[Tensor, " asked"], settings: ShapleySettings
+    model: PerturbationClassifier, batch: SiteBatch, *, targets: Int[Tensor, " target"], settings: ShapleySettings
 ) -> Mapping[str, Float[np.ndarray, "site *_"]]:  # noqa: F821 - axes
-    """Return the channel scores of some sites, for their own target and for others.
+    """Return the channel scores of some sites for their own and for other targets.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
         batch: The sites.
-        targets: Targets, sorted, each once; those of the sites among them.
+        targets: Sorted unique targets, including those of the sites.
         settings: How channels are removed.
 
     Returns:
         `shapley` and `ablation` [site, channel], `interactions` [site, channel, channel], `shapley_by_target` and
-        `ablation_by_target` [site, channel, asked]; float32.
+        `ablation_by_target` [site, channel, target]; float32.
 
     Raises:
-        ExplanationError: Whatever `channel_shapley` refuses.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: Whatever `coalition_outputs` refuses.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     channels = batch.images.shape[1]
     check_channels(channels)
@@ -57,8 +57,8 @@ def control_scores(
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        control_sites: The `control_sites` of the sites to be explained.
-        settings: The same as for those.
+        control_sites: The `control_sites` of the sites to explain.
+        settings: Settings of the Shapley values of these sites.
         batch_size: Sites in one batch.
     """
     device = next(model.parameters()).device

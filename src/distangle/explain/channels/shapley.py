@@ -1,7 +1,4 @@
-"""Ablation of the channels: the output without each one, and with each one alone.
-
-Exact Shapley values of the channels and of their pairs.
-"""
+"""Ablation scores and exact Shapley values of the channels and of their pairs."""
 
 from dataclasses import dataclass
 
@@ -18,13 +15,13 @@ from distangle.model import PerturbationClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelAblation:
-    """What taking one channel away costs, beside what one channel by itself brings.
+    """Change of the output without each channel, and with each channel alone.
 
     Attributes:
-        values: v(all) - v(all without the channel), in the unit of `of`. Two channels that say the same both get 0.
-        alone: v(only the channel) - v(none). A channel that says something only beside another gets 0.
+        values: v(all) - v(all without the channel), in the unit of the output. Two redundant channels both get 0.
+        alone: v(only the channel) - v(none). A channel that is informative only together with another gets 0.
         with_all: v(all), the output for the image as it is.
-        with_none: v(none), the output after every channel was removed.
+        with_none: v(none), the output without any channel.
     """
 
     values: ChannelScores
@@ -38,8 +35,8 @@ def channel_ablation(
 ) -> ChannelAblation:
     """Compare the target's output with, without and with only each channel.
 
-    Each channel is removed by itself, and all others but it. These are two of the steps that `channel_shapley`
-    averages, the last and the first; for any number of channels.
+    These are the last and the first of the steps that `channel_shapley` averages. The number of channels is not
+    limited.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
@@ -47,8 +44,8 @@ def channel_ablation(
         settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting baseline images.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: A setting is unknown, a target is out of range, or baseline images are missing or wrong.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     channels = sites.images.shape[1]
     single = torch.eye(channels, dtype=torch.bool)
@@ -67,14 +64,15 @@ def channel_ablation(
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelShapley:
-    """What each channel added to the target's output.
+    """Contribution of each channel to the output of the target.
 
     Attributes:
-        values: In the unit of `of` (nats for `log_probability`); the sum of a row is `with_all - with_none`.
-        interactions: What two channels did together beyond what each did alone; see `interaction_weights`, also for
+        values: Shapley values in the unit of the output (nats for `log_probability`); the sum of a row is `with_all -
+            with_none`.
+        interactions: Joint effect of two channels beyond their single effects; see `interaction_weights`, also for
             the diagonal.
         with_all: The output for the image as it is.
-        with_none: The output after every channel was removed.
+        with_none: The output without any channel.
     """
 
     values: ChannelScores
@@ -86,13 +84,13 @@ class ChannelShapley:
 def channel_shapley(
     model: PerturbationClassifier, sites: SiteBatch, settings: ShapleySettings | None = None
 ) -> ChannelShapley:
-    r"""Average what each channel adds to the output over all orders.
+    r"""Average the contribution of each channel to the output over all orders.
 
     All 2^channels coalitions are run, so the values are exact, not sampled:
 
     $$ \phi_c = \sum_{S \not\ni c} \frac{|S|!\,(C-|S|-1)!}{C!} \big(v(S \cup c) - v(S)\big) $$
 
-    Answers the question that Eq. (15) was meant for by intervention: it takes channels away and looks at the output.
+    It answers the question of Eq. (15) by intervention: it removes channels and compares the outputs.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
@@ -100,8 +98,9 @@ def channel_shapley(
         settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting baseline images, over 8 channels.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: A setting is unknown, a target is out of range, baseline images are missing or wrong, or there
+            are more than 8 channels.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     channels = sites.images.shape[1]
     check_channels(channels)

@@ -197,8 +197,9 @@ def null_p(
     Args:
         observed: Areas of the maps.
         null: Areas of random maps, for the sites of a group of the same ones.
-        rng: Equal generators give equal draws.
-        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each site by itself.
+        rng: Random generator; equal generators give equal draws.
+        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each site by
+            itself.
         n_draws: The smallest p is 1 / (1 + n_draws).
 
     Returns:

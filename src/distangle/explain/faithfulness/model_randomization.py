@@ -126,7 +126,8 @@ class RandomizationResult:
         similarity: Spearman's correlation over positions with the map of the network, in [-1, 1].
         before_training: Position of the stage after which all parts that training changed are new.
         untrained_maps: Maps of the first copy by stage: at `before_training` and at the last, where they differ.
-        shapley_similarity: Of the same stages and a few sites, the rank correlation of the Shapley values with the network's.
+        shapley_similarity: Of the same stages and a few sites, the rank correlation of the Shapley values with the
+            network's.
         same_top: Of the same, 1 where the same channel is the largest.
     """
 

@@ -52,7 +52,7 @@ def random_similarity(
 
     Args:
         grid: Height and width of the maps.
-        rng: Equal generators give equal draws.
+        rng: Random generator; equal generators give equal draws.
         n_draws: Pairs.
     """
     random_maps = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
@@ -85,7 +85,7 @@ def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: H
 
     Args:
         method: A name of `MAP_METHODS`.
-        layer: A layer of the backbone; None for the maps that are pooled, or the pixels.
+        layer: A layer of the backbone; None for the maps before the pooling, or the pixels.
         head: `softmax` explains the logit, `arc` the cosine.
     """
 

@@ -101,7 +101,7 @@ def random_candidates(
     Args:
         layers: Those of the removals.
         removals: What is to be matched.
-        rng: Equal generators give equal draws.
+        rng: Random generator; equal generators give equal draws.
     """
     candidates = []
     for layer in layers:
@@ -130,7 +130,8 @@ def pruned_network(model: PerturbationClassifier, removals: Sequence[PruneCandid
                 next_layers = layers[removal.layer].next_layers
                 if next_layers is None:
                     raise ExplanationError(
-                        f"{removal.layer} is not followed by a norm, a ReLU and a convolution of its own, so its filters "
+                        f"{removal.layer} is not followed by a norm, a ReLU and a convolution of its own, so its "
+                        "filters "
                         "cannot be removed one by one. Choose conv1 of a dense layer or of a bottleneck."
                     )
                 weight = next_layers[1].weight

@@ -35,7 +35,7 @@ def attribution_map(
         model: The network; its mode, gradient flags and hooks are restored.
         sites: Sites to explain.
         method: A name of `MAP_METHODS`.
-        layer: A name of `model.layer_names` for a method that looks at a layer; None for the maps that are pooled.
+        layer: A name of `model.layer_names` for a method that looks at a layer; None for the maps before the pooling.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
         pixels: Of the methods at the pixels; None for the defaults.

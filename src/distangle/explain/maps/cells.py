@@ -197,7 +197,8 @@ def overlap_with_cells(
         grid: Height and width of the maps before they were enlarged: random maps are drawn on it.
         rng: Random generator for random maps.
         experiments: One per map; None leaves the interval out.
-        wells: One per map: the maps of a well may be alike, so they are compared with one random map; None: each site by itself.
+        wells: One per map: the maps of a well may be alike, so they are compared with one random map; None: each site
+            by itself.
         n_maps: Random maps per image.
 
     Raises:

@@ -40,7 +40,7 @@ def grad_cam_maps(
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
         sites: Sites to explain.
-        layer: A name of `model.layer_names`; None for the maps that are pooled.
+        layer: A name of `model.layer_names`; None for the maps before the pooling.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
 
@@ -65,16 +65,16 @@ def closed_form_maps(
 ) -> AttributionMaps:
     r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
 
-    The backbone ends in a mean over positions, so with w_k the gradient of the output with respect to the pooled feature
-    k (which needs the head only) and Z = height x width:
-    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of positions where
-    the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
+    The backbone ends in a mean over positions, so with w_k the gradient of the output with respect to the pooled
+    feature k (which needs the head only) and Z = height x width:
+    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of positions
+    where the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
         sites: Sites to explain.
-        layer: None for the maps that are pooled; or the name of the backbone's last layer, or of the layer before its
-            last norm (`features.denseblock4` of DenseNet-161).
+        layer: None for the maps before the pooling; or the name of the backbone's last layer, or of the layer before
+            its last norm (`features.denseblock4` of DenseNet-161).
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
 

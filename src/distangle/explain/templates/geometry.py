@@ -168,7 +168,7 @@ def random_dispersions(n: int, dimension: int, *, rng: np.random.Generator, n_dr
     Args:
         n: Vectors of a set.
         dimension: Of the space.
-        rng: Equal generators give equal draws.
+        rng: Random generator; equal generators give equal draws.
         n_draws: How many sets.
     """
     return [dispersion(rng.standard_normal((n, dimension))) for _ in range(n_draws)]

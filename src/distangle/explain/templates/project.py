@@ -26,7 +26,7 @@ class Projection:
     Attributes:
         method: Which.
         seed: Of the first positions; of no meaning for PCA, which has none.
-        neighbors: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
+        neighbours: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
     """
 
     method: Method
@@ -59,7 +59,7 @@ def projections(
         methods: In this order.
         seeds: Of t-SNE and UMAP.
         perplexities: Of t-SNE; at most a third of the other vectors.
-        neighbors: Of UMAP; at most all others.
+        neighbours: Of UMAP; at most all others.
     """
     for method in methods:
         if method == "pca":

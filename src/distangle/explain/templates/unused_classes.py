@@ -53,10 +53,10 @@ def unused_class_separation(
 
     Returns:
         `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
-        probability that a unused class has the larger norm, or the larger mean cosine to all others (0.5 where the number
-        tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs;
-        `purity`, the share of junk among the k nearest of a unused class, and `purity_random`, what chance gives.
-        Entries that need two of a kind are None. None without a unused class, or with nothing else.
+        probability that a unused class has the larger norm, or the larger mean cosine to all others (0.5 where the
+        number tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the
+        AUROCs; `purity`, the share of junk among the k nearest of a unused class, and `purity_random`, what chance
+        gives. Entries that need two of a kind are None. None without a unused class, or with nothing else.
     """
     n_junk = int(junk.sum())
     if n_junk in (0, len(junk)):
