@@ -1,9 +1,4 @@
-"""Networks of other seeds, or trained on shuffled labels, on the same sites.
-
-Stability: whether the maps of the eight augmentations of an image are one map.
-
-Sensitivity to the target: whether another perturbation has another map.
-"""
+"""Compare the maps of a site over networks, augmentations and targets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,23 +42,24 @@ def examine_seeds(
 ) -> dict[str, Any]:
     """Compare maps and channel scores of networks that differ in their seed.
 
-    All explain the targets of the first. Given a network trained on shuffled labels instead, the same numbers say how
-    much of a map needs the right labels.
+    All networks explain the targets of the first one. With a network trained on shuffled labels, the result shows how
+    much of a map depends on correct labels.
 
     Args:
         networks: At least two, each with the same sites in the same order and the same perturbations.
-        rng: Random generator for the random maps beside them.
+        rng: Random generator for the random maps.
         method: Attribution method to examine; None for Grad-CAM of the pooled maps.
-        n_shapley_sites: How many sites' channels are compared; from the first.
+        n_shapley_sites: Number of sites, from the first, whose Shapley values are compared.
         batch_size: Sites in one call of the method.
         shapley: How channels are removed; None for the defaults.
 
     Returns:
-        Ready for JSON: `networks`, `sites`; `likeness`: its `mean`, that of each pair (`pairs`) and `null` [low, high],
-        the central 95 % of random smooth maps; `top_stain`: `sites`, the `same` share over pairs and its `chance`.
+        Ready for JSON: `networks`, `sites`; `likeness`: the `mean` similarity, that of each pair (`pairs`), and `null`
+        [low, high], the central 95 % of random smooth maps; `top_stain`: `sites`, the `same` share over pairs and its
+        `chance`.
 
     Raises:
-        ExplanationError: Fewer than two networks, other sites, or other perturbations.
+        ExplanationError: There are fewer than two networks, or their sites or perturbations differ.
     """
     method = method or map_method()
     aligned = _align_sites(networks)
@@ -93,9 +89,9 @@ def examine_seeds(
 
 
 def _align_sites(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
-    """Return the same sites for every network, each with the targets of the first."""
+    """Return the sites of every network with the targets of the first network."""
     if len(networks) < 2:
-        raise ExplanationError(f"{len(networks)} network(s) to compare; give at least two, each with its sites.")
+        raise ExplanationError(f"{len(networks)} network(s) to compare; expected at least two, each with its sites.")
     first = networks[0].sites
     names = [first.perturbations[int(target)] for target in first.targets]
     aligned = []
@@ -103,7 +99,7 @@ def _align_sites(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
         sites.check_model(model)
         if _site_keys(sites) != _site_keys(first):
             raise ExplanationError(
-                f"Network {position + 1} was given other sites than the first ({len(sites)} and {len(first)}). Open "
+                f"Network {position + 1} has other sites than the first ({len(sites)} and {len(first)}). Open "
                 "both runs with the same rows of the screen."
             )
         unknown = sorted(set(names) - set(sites.perturbations))
@@ -127,15 +123,15 @@ def similarity_of_augmentations(
     *,
     method: MapMethod,
     batch_size: int = 16,
-) -> Float[np.ndarray, "view site"]:
-    """Return the similarity of the maps of an image and of its other augmentations.
+) -> Float[np.ndarray, "augmentation site"]:
+    """Return the similarity of the maps of an image and of its augmentations.
 
-    The augmentations show the same cells, so their maps, turned back, should be the map of the image.
+    The augmentations show the same cells, so their maps, transformed back, should equal the map of the image.
 
     Args:
         model: The network that the method explains.
         sites: Sites of the maps.
-        maps: Of the images as they are, by the same method.
+        maps: Maps of the original images by the same method.
         method: Attribution method to examine.
         batch_size: Sites in one call of the method.
     """
@@ -150,13 +146,13 @@ def similarity_of_augmentations(
 
 def shapley_of_augmentations(
     model: PerturbationClassifier, shapley: SiteShapley, *, numbers: tuple[int, ...]
-) -> Float[np.ndarray, "seen few channel"]:
-    """Return the Shapley values of the image and of some of its augmentations.
+) -> Float[np.ndarray, "augmentation few channel"]:
+    """Return the Shapley values of the original image and of some augmentations.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        shapley: Of the images as they are.
-        numbers: The other augmentations, 1 to 7.
+        shapley: Shapley values of the original images.
+        numbers: Numbers of the augmentations, 1 to 7.
     """
     augmented = [
         shapley_values(model, shapley.sites, settings=shapley.settings, transform=partial(augment_batch, number=number))
@@ -166,9 +162,9 @@ def shapley_of_augmentations(
 
 
 def augment_batch(batch: SiteBatch, *, number: int) -> SiteBatch:
-    """Return a augmentation of every image, and of the images that replace its channels.
+    """Return the batch with every image and baseline image augmented.
 
-    The augmentations are those of `images.take_view`.
+    The augmentations are those of `images.augment`.
     """
     controls, other_wells = (
         None if replacement is None else _transform(replacement, number)
@@ -195,18 +191,17 @@ def similarity_to_other_targets(
     n_targets: int = 3,
     batch_size: int = 16,
 ) -> Float[np.ndarray, "draw site"] | None:
-    """Return the similarity of the right maps and the maps of other perturbations.
+    """Return the similarity of the maps for the targets and for other perturbations.
 
-    The labels are shuffled after the training, not before it: a network trained on shuffled labels is another
-    training, and `examine_seeds` compares with it where there is one.
+    The targets change after the training. `examine_seeds` compares with a network trained on shuffled labels.
 
     Args:
         model: The network that the method explains.
         sites: Sites of the maps.
-        maps: Of the right targets, by the same method.
+        maps: Maps for the targets of the sites by the same method.
         method: Attribution method to examine.
         rng: Random generator for the other targets.
-        n_targets: Other targets per site, drawn with replacement from all but its own.
+        n_targets: Number of other targets per site, drawn with replacement.
         batch_size: Sites in one call of the method.
 
     Returns:

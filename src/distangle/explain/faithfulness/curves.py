@@ -1,7 +1,4 @@
-"""Order of regions in a map, and regions per step of a curve.
-
-Deletion and insertion curves: regions replaced in the order of the map.
-"""
+"""Compute deletion and insertion curves: image regions are replaced in the order of a map."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,38 +24,36 @@ from distangle.model import PerturbationClassifier
 def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
     """Return the regions of each map from the largest value to the smallest.
 
-    Regions are counted row by row.
-
-    Regions of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
-    position they would begin in a corner, which is a map of its own.
+    Regions are numbered row by row. Ties, such as all regions of a constant map, have one fixed random order for all
+    maps; sorted by position they would start in a corner, which would be a map of its own.
 
     Args:
-        maps: Finite.
+        maps: Maps with finite values.
     """
     flat = maps.reshape(*maps.shape[:-2], -1)
     shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
     return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
 
 
-def n_replaced(n_places: int, n_steps: int) -> list[int]:
-    """Return how many regions each step has replaced, from 0 to all.
+def n_replaced(n_regions: int, n_steps: int) -> list[int]:
+    """Return the number of regions that each step has replaced, from 0 to all.
 
-    The steps are the same from the end as from the start.
+    The steps are symmetric: counted from the end they are the same as from the start.
 
     Args:
-        n_places: In all.
-        n_steps: After the start.
+        n_regions: Number of regions.
+        n_steps: Number of steps after the start.
     """
-    return [k * n_places // n_steps if 2 * k <= n_steps else n_places - (n_steps - k) * n_places // n_steps
+    return [k * n_regions // n_steps if 2 * k <= n_steps else n_regions - (n_steps - k) * n_regions // n_steps
             for k in range(n_steps + 1)]  # fmt: skip
 
 
 def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
-    """Return the mean height of curves, by the trapezium rule.
+    """Return the mean height of curves, by the trapezoidal rule.
 
     Args:
         curves: Values at each step.
-        counts: From `taken`.
+        counts: Result of `n_replaced`.
     """
     return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
 
@@ -70,16 +65,16 @@ OutputScale = Literal["probability", "log_probability"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeletionInsertion:
-    """What the network says while regions are removed, for one replacement.
+    """Output of the network while image regions are replaced.
 
-    Deleting in the reversed order of a map and inserting in its order pass through the same images, so each is the
-    other backwards. A reversed random smooth map is a random smooth map: one null serves both curves.
+    Deletion in the reverse order of a map and insertion in its order have the same images in reverse. A reversed random
+    smooth map is again a random smooth map, so both curves share one null.
 
     Attributes:
-        log_probability: Of the target, in nats, [site, order, step]; the orders are that of the map, the reverse, and
-            those of random smooth maps.
-        counts: Regions taken at each step, from none to all.
-        replacement: What came in their region.
+        log_probability: Log-probability of the target, in nats, [site, order, step]. The orders are those of the map,
+            of its reverse, and of random smooth maps.
+        counts: Number of replaced regions at each step, from none to all.
+        replacement: Replacement of the regions.
     """
 
     log_probability: Float[np.ndarray, "site order step"]
@@ -96,7 +91,7 @@ class DeletionInsertion:
 
     @property
     def insertion_counts(self) -> list[int]:
-        """How many regions of the image each step of the insertion curve has."""
+        """Number of image regions at each step of the insertion curve."""
         return [self.counts[-1] - count for count in reversed(self.counts)]
 
     def random(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
@@ -112,7 +107,7 @@ class DeletionInsertion:
         return area(self.insertion(scale=scale), self.insertion_counts)
 
     def null_area(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site draw"]:
-        """Return the same of random smooth maps, for both curves."""
+        """Return the areas for random smooth maps, the null of both curves."""
         return area(self._values(scale)[:, 2:], self.counts)
 
     def _values(self, scale: OutputScale) -> np.ndarray:
@@ -130,29 +125,28 @@ def deletion_insertion(
     n_steps: int = 10,
     batch_size: int = 64,
 ) -> DeletionInsertion:
-    """Replace more and more regions of every image and ask the network each time.
+    """Replace more and more regions of every image and evaluate the network.
 
-    Standardized pixels are replaced by standardized pixels. What a network measures over the whole image (the
-    measurements, a channel's spread before published filters) changes with every region, whichever it is; the random
-    maps replace as many regions and share that.
+    Standardized pixels are replaced by standardized pixels. Quantities of the whole image, such as the measurements,
+    change with every replaced region. The random maps replace as many regions and share this effect.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: With `controls` for `control`.
-        maps: One per site on the grid of regions, of any sign.
-        replacement: `control`: the same region of a control image of the plate; `blur`: the region without what is
+        sites: Sites to explain, with `controls` for the replacement `control`.
+        maps: One map per site on the grid of regions, of any sign.
+        replacement: `control`: the same region of a control image of the plate; `blur`: the region without details
             smaller than a region.
         rng: Random generator for the random maps.
-        n_null_maps: Random smooth maps per well.
-        n_steps: Of a curve, at most one per region.
+        n_null_maps: Number of random smooth maps per well.
+        n_steps: Number of steps of a curve, at most one per region.
         batch_size: Images in one forward pass.
 
     Raises:
-        ExplanationError: Maps of other sites, no step or map, or `control` without control images.
+        ExplanationError: Maps and sites differ in number, a number is below 1, or `control` has no control images.
     """
     _check(sites, maps, replacement, n_null_maps=n_null_maps, n_steps=n_steps)
     grid = (maps.shape[1], maps.shape[2])
-    # The maps of a well may be alike, so its sites share their random maps.
+    # The maps of a well may be similar, so its sites share their random maps.
     well = np.unique(wells_of(sites.table), return_inverse=True)[1]
     n_wells = int(well.max()) + 1
     random_maps = random_smooth_maps(n_wells * n_null_maps, grid=grid, size=grid, rng=rng).grid
@@ -189,33 +183,32 @@ def null_p(
 ) -> float:
     """Test a mean area against the areas of random maps.
 
-    The p-value counts how often areas randomized give as low a mean over sites.
-
-    Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
-    areas give both with the opposite sign.
+    The p-value counts how often one random area per site gives as low a mean over sites. If the map were no better than
+    a random smooth map, any of the areas of a site could be the area of the map. To test for high areas, pass both
+    arguments with the opposite sign.
 
     Args:
         observed: Areas of the maps.
-        null: Areas of random maps, for the sites of a group of the same ones.
+        null: Areas of random maps; the sites of a group share the maps.
         rng: Random generator; equal generators give equal draws.
-        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each site by
+        groups: Sites with possibly similar maps, such as those of a well, which are drawn together. None: each site by
             itself.
-        n_draws: The smallest p is 1 / (1 + n_draws).
+        n_draws: Number of draws; the smallest p-value is 1 / (1 + n_draws).
 
     Returns:
-        (1 + how many draws) / (1 + draws), never 0.
+        (1 + number of draws with as low a mean) / (1 + draws), never 0.
     """
     pool = np.concatenate([observed[:, None], null], 1)
     labels = np.arange(len(pool)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     draws = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
     means = pool[np.arange(len(pool)), draws].mean(1)
-    # Summing the same numbers in another order moves the last digit.
+    # The order of summation changes the last digit.
     threshold = observed.mean() + 1e-12 * np.abs(pool).max()
     return float((1 + (means <= threshold).sum()) / (1 + n_draws))
 
 
 def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
-    """Return p of each site: (1 + random maps with as low an area) / (1 + maps)."""
+    """Return the p-value per site: (1 + random maps with as low an area) / (1 + maps)."""
     return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
@@ -232,7 +225,7 @@ def _score_orders(
     """Return the log-probability of every target at every step of every order."""
     device = batch.images.device
     replacement_images = _replacement_images(batch, grid, replacement)
-    rank = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # when each region is taken
+    rank = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # step order in which each region is replaced
     log_probabilities = np.empty((*orders.shape[:2], len(counts)))
     # The first and the last image are the same in every order.
     ends = [(site, 0, step) for site in range(len(orders)) for step in (0, len(counts) - 1)]
@@ -250,7 +243,7 @@ def _score_orders(
 
 
 def _repeat_sites(batch: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
-    """The batch with a site as often as it is named, each time with another image."""
+    """Return the batch with its sites repeated, each time with another image."""
     return dataclasses.replace(
         batch,
         rows=[batch.rows[k] for k in site.tolist()],
@@ -273,7 +266,7 @@ def _replacement_images(batch: SiteBatch, grid: tuple[int, int], replacement: Re
         return remove_detail(batch.images, grid)
     if batch.controls is None:
         raise ExplanationError(
-            "There are no control images to put in the place of what is taken. Use the replacement `blur`."
+            "The replacement `control` needs control images, but there are none. Use the replacement `blur`."
         )
     return batch.controls.expand_as(batch.images)
 
@@ -283,7 +276,7 @@ def _check(sites: ExplainedSites, maps: np.ndarray, replacement: str, *, n_null_
         raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give one map per site.")
     if replacement not in get_args(Replacement):
         raise ExplanationError(
-            f"Nothing is replaced by {replacement!r}. {did_you_mean(replacement, get_args(Replacement))}"
+            f"Unknown replacement {replacement!r}. {did_you_mean(replacement, get_args(Replacement))}"
         )
     if n_null_maps < 1 or n_steps < 1:
-        raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each.")
+        raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps; expected at least one of each.")

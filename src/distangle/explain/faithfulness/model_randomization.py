@@ -1,7 +1,4 @@
-"""Copies of a network with random weights, from the output to the input.
-
-Model randomization: whether maps and channel scores follow the weights.
-"""
+"""Randomize the weights of a network part by part, and compare its maps and channel scores."""
 
 import copy
 import dataclasses
@@ -25,18 +22,18 @@ from distangle.explain.sites import ExplainedSites, SiteBatch, freeze
 from distangle.model import PerturbationClassifier, build_classifier
 
 TEMPLATES = ("linear_templates", "cosine_templates")
-MAX_CHILD_SHARE = 0.9  # of the backbone's parameters in one child: it is taken child by child
+MAX_CHILD_SHARE = 0.9  # of the backbone's parameters; a larger child is randomized child by child
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomizedNetwork:
-    """A copy of the network after one more of its parts was randomized.
+    """A copy of the network with some of its parts randomized.
 
     Attributes:
-        stage: Name of that part, such as `features.layer4`.
+        stage: Name of the last randomized part, such as `features.layer4`.
         model: The copy; the next stage changes it further.
         parts: Names of all parts randomized so far, as prefixes of parameter names.
-        trained_parts: Whether all parts that training changes are new now, and no other: the network before training.
+        trained_parts: Whether exactly the trained parts are randomized: the network before training.
     """
 
     stage: str
@@ -45,11 +42,10 @@ class RandomizedNetwork:
     trained_parts: bool
 
     def adapt(self, batch: SiteBatch) -> SiteBatch:
-        """Return the batch as the copy takes it.
+        """Return the batch with norm statistics and references of the copy.
 
-        Norm statistics lent for a part that is new were those of other weights, so the part keeps its fresh ones. What
-        a new backbone says of control sites is asked of the batch's controls; where there are none, nothing is
-        subtracted.
+        The plate statistics of a randomized part belong to other weights, so the part keeps its initial statistics. The
+        references of a randomized backbone are computed from the controls of the batch; without controls they are 0.
         """
         bn_statistics = batch.bn_statistics
         if bn_statistics is not None:
@@ -76,7 +72,7 @@ class RandomizedNetwork:
 
 
 def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the name and tensor prefixes of each part, from the output to the input."""
+    """Return the name and tensor prefixes of each part, from output to input."""
     stages: list[tuple[str, tuple[str, ...]]] = [("templates", TEMPLATES), ("neck", ("neck",))]
     layers = dict(model.backbone.features.named_children())
     size = {name: sum(p.numel() for p in part.parameters()) for name, part in layers.items()}
@@ -93,12 +89,12 @@ def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]
 def cascade(model: PerturbationClassifier, *, seed: int) -> Iterator[RandomizedNetwork]:
     """Randomize the parts of a copy of the network, from its output to its input.
 
-    Values are drawn as before a training (`build_classifier`): weights random, norms the identity.
+    The values are initial values (`build_classifier`): random weights, norms that are the identity.
 
     Source: Adebayo et al. 2018, arXiv:1810.03292.
 
     Args:
-        model: What is copied.
+        model: The network to copy.
         seed: Equal seeds give equal networks.
     """
     randomized = copy.deepcopy(model)
@@ -119,16 +115,16 @@ def _initial_statistics(name: str, values: Sequence[float] | Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomizationResult:
-    """How alike the maps of a network and of its randomized copies are.
+    """Similarity of the maps of a network and of its randomized copies.
 
     Attributes:
-        stages: Names of the parts in the order in which they were randomized; each row has all before it too.
+        stages: Names of the parts in the order of their randomization, which is cumulative.
         similarity: Spearman's correlation over positions with the map of the network, in [-1, 1].
-        before_training: Position of the stage after which all parts that training changed are new.
-        untrained_maps: Maps of the first copy by stage: at `before_training` and at the last, where they differ.
-        shapley_similarity: Of the same stages and a few sites, the rank correlation of the Shapley values with the
-            network's.
-        same_top: Of the same, 1 where the same channel is the largest.
+        before_training: Position of the stage after which all trained parts are randomized.
+        untrained_maps: Maps of the first copy by stage: at `before_training` and at the last stage.
+        shapley_similarity: At these stages, for a few sites, the rank correlation of the Shapley values with those of
+            the network.
+        same_top: For the same sites, 1 if the top channel is the same, else 0.
     """
 
     stages: tuple[str, ...]
@@ -152,18 +148,18 @@ def model_randomization(
 ) -> RandomizationResult:
     """Randomize a copy of the network part by part and compare its maps and channels.
 
-    A map that stays is drawn by the image or by the architecture, not by what was learned.
+    A map that does not change comes from the image or the architecture, not from the training.
 
     Source: Adebayo et al. 2018, arXiv:1810.03292, the cascading randomisation.
 
     Args:
         model: The network; copies of it are changed.
         sites: Sites of the maps.
-        maps: Of the network, by the same method.
+        maps: Maps of the network by the same method.
         method: Attribution method to examine.
         rng: Random generator for the weights.
-        shapley: Shapley values to compare with, at the end only: they are slow. None: of no site.
-        n_networks: Copies, each of other weights.
+        shapley: Shapley values to compare with at the last stages; None for no comparison.
+        n_networks: Number of copies with different weights.
         batch_size: Sites in one call of the method.
     """
     names = tuple(name for name, _ in stages_of(model))

@@ -1,7 +1,4 @@
-"""How maps are examined, and on how many sites.
-
-Test whether maps reflect their network, and give a verdict on each test.
-"""
+"""Test whether maps reflect their network, and give a verdict on each test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,26 +40,28 @@ from distangle.screen import NEGATIVE
 
 
 class FaithfulnessSettings(BaseModel):
-    """How maps are examined; written beside the result.
+    """Settings of the faithfulness tests; stored with the result.
 
-    The defaults are a few thousand forward passes in all.
+    The defaults need a few thousand forward passes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared after each change")
+    n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared")
     n_curve_sites: int = Field(default=8, ge=1, description="of these, sites with deletion and insertion curves")
     n_stain_sites: int = Field(default=3, ge=0, description="of these, sites whose Shapley values are compared too")
-    n_kept_maps: int = Field(default=6, ge=0, description="of these, sites whose maps of an untrained network are kept")
-    n_null_maps: int = Field(default=4, ge=1, description="random maps per site beside its curves")
+    n_kept_maps: int = Field(
+        default=6, ge=0, description="of these, sites whose maps of an untrained network are stored"
+    )
+    n_null_maps: int = Field(default=4, ge=1, description="random maps per site, the null of its curves")
     n_steps: int = Field(default=10, ge=1, description="steps of a curve")
     n_networks: int = Field(default=2, ge=1, description="draws of random weights")
     n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
-    stain_views: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
+    stain_views: int = Field(default=1, ge=1, le=7, description="augmentations whose Shapley values are compared")
     removal: Removal | None = Field(
-        default=None, description="what replaces an absent channel; none: control where there are controls, else mean"
+        default=None, description="replacement of an absent channel; none: control if there are controls, else mean"
     )
-    n_draws: int = Field(default=1000, ge=1, description="of nulls")
+    n_draws: int = Field(default=1000, ge=1, description="draws of each null")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
 
@@ -75,16 +74,16 @@ AUGMENTATIONS = (
     6,
     2,
     5,
-)  # over the diagonal first, then half a turn: the augmentations least alike to each other
+)  # the transpose first, then half a turn: the most different augmentations
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherNetworks:
-    """Networks whose maps of the same sites are compared with those of the network.
+    """Networks for a comparison of maps at the same sites.
 
     Attributes:
-        seeds: Trained from other seeds.
-        shuffled: Trained on shuffled labels; None without.
+        seeds: Networks trained with other seeds.
+        shuffled: A network trained on shuffled labels, or None.
     """
 
     seeds: Sequence[NetworkSites] = ()
@@ -102,23 +101,24 @@ def examine(
     other_networks: OtherNetworks | None = None,
     advance: Advance = no_progress,
 ) -> Faithfulness:
-    """Put maps to the tests that a map which reflects its network passes.
+    """Test whether maps reflect their network.
 
-    Deletion and insertion judge `maps` as they are shown; the other tests ask the method anew, of changed networks,
-    targets and augmentations, and compare what it says before the ReLU.
+    Deletion and insertion use `maps`. The other tests apply the method to changed networks, targets and augmentations,
+    and compare signed maps, before the ReLU.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: What was explained.
-        maps: One per site, in [0, 1], at any size.
+        sites: The explained sites.
+        maps: One map per site, in [0, 1], of any size.
         rng: Random generator.
         settings: None for the defaults.
-        method: What drew the maps, such as a `map_method`; None for Grad-CAM of the maps that are pooled.
-        other_networks: Other networks to compare with; None for none.
+        method: Attribution method of the maps, such as a `map_method`; None for Grad-CAM of the maps before the
+            pooling.
+        other_networks: Other networks to compare with, or None.
         advance: Called after each test.
 
     Raises:
-        ExplanationError: A model or maps that these sites do not belong to, or the method refuses.
+        ExplanationError: Network, maps and sites do not match, or the method refuses them.
     """
     settings, other_networks = settings or FaithfulnessSettings(), other_networks or OtherNetworks()
     settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
@@ -145,7 +145,7 @@ def examine(
     curve_maps = on_grid(maps[rows[: len(curve_sites)]], (own.shape[1], own.shape[2]))
     curves: dict[Replacement, DeletionInsertion] = {}
     for replacement in _replacements(sites):
-        show_action(f"deleting and inserting places ({replacement})")
+        show_action(f"deleting and inserting regions ({replacement})")
         curves[replacement] = deletion_insertion(
             model,
             curve_sites,
@@ -159,7 +159,7 @@ def examine(
         advance(f"curves, {replacement}")
     shapley, augmented_shapley = None, None
     if settings.n_stain_sites:
-        show_action("valuing the stains of turned images")
+        show_action("scoring the channels of augmented images")
         shapley_sites = chosen.take(range(min(settings.n_stain_sites, len(rows))))
         shapley = SiteShapley(
             sites=shapley_sites,
@@ -167,7 +167,7 @@ def examine(
             settings=shapley_settings,
         )
         augmented_shapley = shapley_of_augmentations(model, shapley, numbers=AUGMENTATIONS[: settings.stain_views])
-        advance("stains of turned images")
+        advance("channels of augmented images")
     show_action("drawing maps of networks with random weights")
     randomization = model_randomization(
         model,
@@ -179,13 +179,13 @@ def examine(
         n_networks=settings.n_networks,
         batch_size=settings.sites_at_once,
     )
-    advance("randomised weights")
+    advance("randomized weights")
     show_action("drawing maps for other perturbations")
     targets = similarity_to_other_targets(
         model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, batch_size=settings.sites_at_once
     )
     advance("other targets")
-    show_action("drawing maps of turned images")
+    show_action("drawing maps of augmented images")
     results = FaithfulnessResults(
         curves=curves,
         randomization=randomization,
@@ -193,8 +193,8 @@ def examine(
         augmentations=similarity_of_augmentations(model, chosen, own, method=method, batch_size=settings.sites_at_once),
         augmented_shapley=augmented_shapley,
     )
-    advance("turned images")
-    show_action("comparing them with chance")
+    advance("augmented images")
+    show_action("drawing the nulls")
     summary = summarize_faithfulness(
         chosen.table, results, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws
     )
@@ -234,7 +234,7 @@ def examine(
 def _order_rows(sites: ExplainedSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
     """Return rows in the order of the tests, controls last.
 
-    Each explained perturbation is taken in turn.
+    The explained perturbations take turns.
     """
     order = pd.DataFrame({"row": rng.permutation(len(sites))})
     order["target"] = sites.targets.cpu().numpy()[order["row"]]
@@ -285,7 +285,7 @@ def _curve_arrays(curves: dict[Replacement, DeletionInsertion]) -> dict[str, np.
 def _map_arrays(
     own: np.ndarray, randomization: RandomizationResult, *, size: tuple[int, int], n_kept: int
 ) -> dict[str, Any]:
-    """The first sites' maps of the network and of untrained ones, as they are shown."""
+    """Return the maps of the first sites for the network and for untrained copies."""
     maps = {
         "maps/trained": own,
         **{f"maps/untrained/{stage}": maps_of_stage for stage, maps_of_stage in randomization.untrained_maps.items()},

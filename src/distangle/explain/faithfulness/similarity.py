@@ -1,9 +1,4 @@
-"""Similarity of maps: rank correlation over positions, with its null.
-
-The attribution method that is examined, applied to all sites.
-
-Shapley values of the channels at a few sites, also of changed networks.
-"""
+"""Similarity of maps and Shapley values, and the functions that compute both for all sites."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,11 +28,11 @@ def similarity(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray
     Rows of Shapley values are compared the same way.
 
     Args:
-        first: One per site, of any sign.
-        second: To be compared with it, place by position.
+        first: One map per site, of any sign.
+        second: Maps to compare with, position by position.
 
     Returns:
-        0 where one of the two is constant: it names no place.
+        The correlation; 0 if one of the two maps is constant.
     """
     ranks = [rankdata(values.reshape(len(values), -1), axis=1) for values in (first, second)]
     a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
@@ -53,7 +48,7 @@ def random_similarity(
     Args:
         grid: Height and width of the maps.
         rng: Random generator; equal generators give equal draws.
-        n_draws: Pairs.
+        n_draws: Number of pairs.
     """
     random_maps = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
     return similarity(random_maps[:n_draws], random_maps[n_draws:])
@@ -64,7 +59,7 @@ def mean_of_random(
 ) -> tuple[float, float]:
     """Return the central 95 % of the mean similarity of random maps.
 
-    Each of `n_sites` sites has a draw of its own.
+    Each of the `n_sites` sites has its own draw.
     """
     means = null[rng.integers(len(null), size=(n_draws, n_sites))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -72,16 +67,14 @@ def mean_of_random(
 
 
 MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
-"""Called as `method(model, piece)` with the batch-norm statistics of the plate in use; returns maps
+"""Called as `method(model, batch)` with the batch-norm statistics of the plate in use; returns maps
 [site, height, width] of any size and sign, larger where the position speaks more for the target."""
 
-MAX_GRID_SIDE = (
-    16  # positions on a side: a curve over thousands of them would take as many more forward passes to differ
-)
+MAX_GRID_SIDE = 16  # positions per side; more would make curves slow
 
 
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
-    """Return a method of `place_maps` that gives signed maps at their own size.
+    """Return a method of `attribution_map` that gives signed maps on their own grid.
 
     Args:
         method: A name of `MAP_METHODS`.
@@ -107,10 +100,10 @@ def maps_of(
 
     Args:
         method: Attribution method to examine.
-        model: The network that it explains.
+        model: The network to explain.
         sites: Sites of the maps.
-        batch_size: Sites in one call.
-        transform: Applied to every batch first.
+        batch_size: Sites in one call of the method.
+        transform: Function applied to every batch first.
 
     Raises:
         ExplanationError: The method does not give one finite map per site.
@@ -133,11 +126,11 @@ def maps_of(
 def on_grid(
     maps: Float[np.ndarray, "site height width"], grid: tuple[int, int] | None = None
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return the mean of maps over each position of a grid, float64.
+    """Average maps over the positions of a grid, float64.
 
     Args:
-        maps: Of any size.
-        grid: Height and width; None for their own, up to 16 x 16.
+        maps: Maps of any size.
+        grid: Height and width; None for the size of the maps, up to 16 x 16.
     """
     rows, columns = grid or (min(maps.shape[1], MAX_GRID_SIDE), min(maps.shape[2], MAX_GRID_SIDE))
     whole = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
@@ -149,11 +142,11 @@ ChannelValues = Float[np.ndarray, "few channel"]
 
 @dataclass(frozen=True, kw_only=True)
 class SiteShapley:
-    """A few sites with the Shapley values that others are compared with.
+    """A few sites with the Shapley values to compare with.
 
     Attributes:
-        sites: Few: each takes as many forward passes as there are coalitions of channels.
-        values: Of the network and the images as they are.
+        sites: A few sites; each needs one forward pass per coalition of channels.
+        values: Shapley values of the network for the original images.
         settings: How channels are removed.
     """
 
@@ -173,9 +166,9 @@ def shapley_values(
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Few: each takes as many forward passes as there are coalitions of channels.
-        settings: How channels are removed; as many sites as images go together.
-        transform: Applied to every batch first.
+        sites: A few sites; each needs one forward pass per coalition of channels.
+        settings: How channels are removed; `max_batch_size` is also the number of sites per batch.
+        transform: Function applied to every batch first.
     """
 
     def values_of(batch: SiteBatch) -> dict[str, np.ndarray]:
@@ -185,5 +178,5 @@ def shapley_values(
 
 
 def same_top(first: ChannelValues, second: ChannelValues) -> Float[np.ndarray, " few"]:
-    """Return 1 where both name the same channel as the largest, else 0."""
+    """Return 1 where the top channel of both is the same, else 0."""
     return np.asarray(first.argmax(1) == second.argmax(1), dtype=np.float64)

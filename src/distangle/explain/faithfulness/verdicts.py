@@ -1,7 +1,4 @@
-"""Results of the faithfulness tests as numbers for JSON, with their nulls.
-
-From numbers to a verdict: which tests a map stands.
-"""
+"""Summarize the faithfulness tests with their nulls, and give a verdict on each test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,21 +16,22 @@ from distangle.explain.summary import groups_of, means_over, wells_of
 
 @dataclass(frozen=True, kw_only=True)
 class FaithfulnessResults:
-    """What the tests gave, site by site.
+    """Results of the tests per site.
 
     Attributes:
-        curves: By what came in the position of what was taken; the first sites only.
-        randomization: After each stage of the cascade.
-        targets: Similarity to maps of other perturbations; None for a network with a single one.
-        augmentations: Similarity of the maps of seven augmentations, turned back, to the map of the image.
-        augmented_shapley: Shapley values of the image and of some augmentations; the first sites only, or none.
+        curves: Curves by replacement; the first sites only.
+        randomization: Similarity after each stage of the cascade.
+        targets: Similarity to maps of other perturbations; None for a network with one perturbation.
+        augmentations: Similarity of the maps of seven augmentations, transformed back, to the map of the image.
+        augmented_shapley: Shapley values of the original image and of some augmentations; the first sites only, or
+            None.
     """
 
     curves: Mapping[Replacement, DeletionInsertion]
     randomization: RandomizationResult
     targets: Float[np.ndarray, "draw site"] | None
-    augmentations: Float[np.ndarray, "view site"]
-    augmented_shapley: Float[np.ndarray, "seen few channel"] | None
+    augmentations: Float[np.ndarray, "augmentation site"]
+    augmented_shapley: Float[np.ndarray, "augmentation few channel"] | None
 
 
 def summarize_faithfulness(
@@ -41,11 +39,11 @@ def summarize_faithfulness(
 ) -> dict[str, Any]:
     """Return means with 95 % intervals and nulls.
 
-    Intervals are over experiments, or over plates of a single one.
+    Intervals are over experiments, or over plates if there is one experiment.
 
     Args:
-        table: Of the examined sites, in the order of `results`.
-        results: What the tests gave.
+        table: Table of the examined sites, in the order of `results`.
+        results: Results of the tests.
         grid: Height and width of the maps, in positions.
         rng: Random generator for nulls.
         n_draws: Number of draws of each null.
@@ -125,8 +123,8 @@ def _curves(
     return summary
 
 
-def _summarize_shapley(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, Any] | None:
-    """Summarize how Shapley values vary over augmentations."""
+def _summarize_shapley(values: Float[np.ndarray, "augmentation few channel"] | None) -> dict[str, Any] | None:
+    """Summarize the variation of Shapley values over augmentations."""
     if values is None:
         return None
     return {
@@ -141,23 +139,26 @@ def _summarize_shapley(values: Float[np.ndarray, "seen few channel"] | None) -> 
 Verdict = Literal["passes", "weak", "fails", "cannot say"]
 
 SIGNIFICANT = 0.05  # p of a mean area against random maps
-MIN_FALL = 0.05  # of the mean probability between the image and its replacement: below, a curve has nothing to show
-MIN_POSITIONS = 9  # of a grid: with fewer, a rank correlation says little
+MIN_FALL = 0.05  # fall of the mean probability from the image to its replacement that a curve needs
+MIN_POSITIONS = 9  # of a grid; with fewer a rank correlation is unreliable
 UNLIKE, ALIKE, THE_SAME = 0.25, 0.5, 0.8  # Spearman's correlation of two maps
 
 
 def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
-    """Return a verdict per test, by limits that are fixed beforehand.
+    """Return a verdict per test by fixed limits.
 
-    `deletion`, `insertion`: significantly better than random maps (p < 0.05) with every replacement; `weak` with one.
-    `randomisation`: the maps of randomized networks are unlike the network's (mean correlation below 0.25; above 0.5
-    it fails), once all that was trained is new and once all is; `weak` too where they are alike but for the sign.
-    `targets`: the maps of other perturbations are not alike (below 0.5; above 0.8 it fails). `views`, `seeds`: maps of
-    the same cells are alike (above 0.5; below 0.25 they fail). `shuffled`: those of a network trained on shuffled
-    labels are unlike (below 0.25; above 0.5 it fails).
+    - `deletion`, `insertion`: pass if significantly better than random maps (p < 0.05) with every replacement; `weak`
+      with one replacement.
+    - `randomisation`: passes if the maps of randomized networks are dissimilar (mean correlation below 0.25; fails
+    above
+      0.5) after all trained parts and after all parts are randomized; `weak` also if only the sign differs.
+    - `targets`: passes if the maps for other perturbations differ (below 0.5; fails above 0.8).
+    - `views`, `seeds`: pass if maps of the same cells are similar (above 0.5; fail below 0.25).
+    - `shuffled`: passes if the maps of a network trained on shuffled labels are dissimilar (below 0.25; fails above
+    0.5).
 
     Args:
-        summary: From `summarise`, with `seeds` and `shuffled`.
+        summary: Result of `summarize_faithfulness`, with `seeds` and `shuffled`.
     """
     results: dict[str, Verdict] = {
         "deletion": _curve(summary["curves"], "deletion"),

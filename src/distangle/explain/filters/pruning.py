@@ -164,7 +164,7 @@ def prune_effect(
     """Predict held-out sites without redundant filters, and without random ones.
 
     Args:
-        run: Finished.
+        run: A finished run.
         screen: The screen of the run.
         thresholds: What counts as a duplicate or as a band; None for the defaults.
         names: Layers; None for all that allow it, together.
@@ -261,7 +261,7 @@ def check_held_out(run: RunFolder) -> None:
 
 @dataclass(frozen=True)
 class _HeldOutData:
-    """The labelled held-out sites, and how they are predicted."""
+    """The labeled held-out sites, and how they are predicted."""
 
     store: ImageCache
     card: ModelCard

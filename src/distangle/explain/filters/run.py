@@ -50,7 +50,7 @@ def examine_filters(
     Pruning is tested where a screen is given.
 
     Args:
-        run: Finished.
+        run: A finished run.
         screen: Its screen, to predict the held-out sites without the filters that could be left out; None: not tried.
         layers: Whose weights to keep for a figure; None for those of Fig. 10, or the nearest this network has.
         settings: None for the defaults.

@@ -150,7 +150,7 @@ def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling
 
 
 def pooled_name(model: PerturbationClassifier) -> str:
-    """Return what the maps that are pooled are called."""
+    """Return what the maps before the pooling are called."""
     name = next(iter(_closed_form_layers(model)))
     name = f"{name}, after the final ReLU" if model.config.final_relu else name
     return f"{name}, with the measurements" if model.config.measurements else name
@@ -173,7 +173,7 @@ def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps
     $$ \sum_k \frac{\partial y^c}{\partial A^k} \odot A^k $$
 
     A position whose activations do not act on the output gets nothing, which Grad-CAM's mean over positions does not
-    promise. For the maps that are pooled the gradient is the same everywhere, and this is Grad-CAM.
+    promise. For the maps before the pooling the gradient is the same everywhere, and this is Grad-CAM.
 
     Source: Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
         networks (arXiv:2011.08891), which prints no ReLU; `ActivationMaps.maps` keeps the positive part as for all

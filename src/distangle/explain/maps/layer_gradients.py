@@ -80,7 +80,7 @@ def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer
 
 
 def gradients_at_pool(model: PerturbationClassifier, sites: SiteBatch, *, head: Head) -> LayerGradients:
-    """Differentiate the explained output with respect to the maps that are pooled.
+    """Differentiate the explained output with respect to the maps before the pooling.
 
     The mean over positions hands each position an equal part of the gradient at the pooled features.
 

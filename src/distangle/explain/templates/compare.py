@@ -72,7 +72,7 @@ def compare_templates(
         what random templates or shuffled labels give, and every map says how well it keeps the neighbours.
 
     Args:
-        run: Finished and predicted.
+        run: A finished run with predictions.
         screen: That both runs were trained on; None: where the run says it is.
         other_run: Another run on the same screen; None for none.
         perturbations: Whose embeddings; None for the three with most wells.

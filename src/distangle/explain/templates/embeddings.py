@@ -201,7 +201,7 @@ class TrainedTemplates:
         pseudo_labels: The strategy that it was trained with; `none` for without.
         perturbations: Names of the outputs.
         wells: Labelled training wells of each output.
-        junk: Outputs that nothing was trained on: no labelled training well, or none that could be read.
+        junk: Outputs that nothing was trained on: no labeled training well, or none that could be read.
         heads: Templates by head, `softmax` and `arc`.
         first: The same before the first step, from the seed of the run.
         bias: Of the softmax head.
@@ -229,7 +229,7 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
     """Read the templates of a run with the training wells per output.
 
     Args:
-        run: Finished.
+        run: A finished run.
         screen: That it was trained on.
         name: To call it by.
 

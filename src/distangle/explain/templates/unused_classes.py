@@ -15,7 +15,7 @@ from distangle.screen import TRAIN, Folds, Screen
 def training_wells(
     screen: Screen, folds: Folds, classes: Sequence[str], *, target: str
 ) -> Int[np.ndarray, " perturbation"]:
-    """Return the number of labelled training wells of each output.
+    """Return the number of labeled training wells of each output.
 
     An output without one is an unused class.
 
@@ -33,8 +33,8 @@ def training_wells(
         raise RunError(
             f"The screen has no column {target!r}, which the run learnt. Name the screen that it was trained on."
         )
-    labelled = screen.sites[folds.of(screen) == TRAIN]
-    wells = labelled.drop_duplicates(["experiment", "plate", "well"])
+    labeled = screen.sites[folds.of(screen) == TRAIN]
+    wells = labeled.drop_duplicates(["experiment", "plate", "well"])
     counts = wells[target].astype(str).value_counts()
     return np.array([int(counts.get(name, 0)) for name in classes], dtype=np.int64)
 
@@ -53,10 +53,10 @@ def unused_class_separation(
 
     Returns:
         `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
-        probability that a unused class has the larger norm, or the larger mean cosine to all others (0.5 where the
+        probability that an unused class has the larger norm, or the larger mean cosine to all others (0.5 where the
         number tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the
-        AUROCs; `purity`, the share of junk among the k nearest of a unused class, and `purity_random`, what chance
-        gives. Entries that need two of a kind are None. None without a unused class, or with nothing else.
+        AUROCs; `purity`, the share of junk among the k nearest of an unused class, and `purity_random`, what chance
+        gives. Entries that need two of a kind are None. None without an unused class, or with nothing else.
     """
     n_junk = int(junk.sum())
     if n_junk in (0, len(junk)):
