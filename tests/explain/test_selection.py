@@ -30,7 +30,7 @@ def table() -> pd.DataFrame:
 def test_only_readable_held_out_sites_of_the_values_asked_for(table: pd.DataFrame) -> None:
     assert select_sites(table, n_sites=9) == [0, 1, 2, 5]
     for n_sites in (0, -1):
-        with pytest.raises(ExplanationError, match=f"{n_sites} sites to explain: expected 1 or more"):
+        with pytest.raises(ExplanationError, match=f"{n_sites} sites to explain; expected at least 1"):
             select_sites(table, n_sites=n_sites)
     assert select_sites(table, n_sites=9, only={"well": ["B02"]}) == [0, 2, 5]
     assert select_sites(table, n_sites=9, only={"well": ["B02"], "Metadata_Plate": ["2"]}) == [2]

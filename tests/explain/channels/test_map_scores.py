@@ -147,7 +147,7 @@ def test_a_constant_that_rounding_moves_off_its_mean_is_still_constant():
 def test_maps_that_do_not_lie_on_the_images_are_refused():
     raw = np.zeros((3, 2, 8, 8), np.uint8)
     for shape in ((1, 8, 8), (3, 8, 4)):
-        with pytest.raises(ExplanationError, match=r"do not lie on images \(3, 2, 8, 8\).*size=\(8, 8\)"):
+        with pytest.raises(ExplanationError, match=r"do not match images of shape \(3, 2, 8, 8\).*size=\(8, 8\)"):
             check_sizes(np.zeros(shape, np.float32), raw)
 
 
@@ -155,7 +155,7 @@ def test_a_scaling_that_does_not_fit_the_pixels_or_is_unknown_is_refused():
     raw = np.zeros((1, 2, 8, 8), np.uint16)
     with pytest.raises(ExplanationError, match="'raw255' divides 8-bit pixels by 255; these are uint16. Use 'min_max'"):
         scale_maps(raw, scaling="raw255")
-    with pytest.raises(ExplanationError, match="No scaling is called 'minmax'. Did you mean 'min_max'"):
+    with pytest.raises(ExplanationError, match="Unknown scaling 'minmax'. Did you mean 'min_max'"):
         scale_maps(raw, scaling="minmax")
 
 

@@ -42,7 +42,7 @@ def on_paper(places, other, order, counts, target):
     return said
 
 
-@pytest.mark.parametrize("at_once", [3, 64])
+@pytest.mark.parametrize("batch_size", [3, 64])
 @pytest.mark.parametrize("untreated", [0.0, 0.3])
 def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, untreated, batch_size):
     sites, places = chosen_sites(untreated=untreated)
@@ -245,5 +245,5 @@ def test_a_control_that_is_not_there_is_named(model):
 
 def test_an_unknown_replacement_is_refused_with_the_nearest_one(model):
     sites, places = chosen_sites(1)
-    with pytest.raises(ExplanationError, match="Nothing is replaced by 'blurr'. Did you mean 'blur'"):
+    with pytest.raises(ExplanationError, match="Unknown replacement 'blurr'. Did you mean 'blur'"):
         _check(sites, planted_maps(sites, places), "blurr", n_null_maps=1, n_steps=1)

@@ -333,7 +333,7 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
     plain = api.attribution_map
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
-    with pytest.raises(ExplanationError, match="No method of place is called 'grad-cam'. Did you mean 'grad_cam'"):
+    with pytest.raises(ExplanationError, match="Unknown map method 'grad-cam'. Did you mean 'grad_cam'"):
         plain(network(), batch(*sites()), method="grad-cam")
 
 
@@ -358,11 +358,11 @@ def test_an_image_with_nan_is_refused_by_row():
         ),
         (
             {"method": "occlusion", "pixels": PixelAttributionSettings(stride=0)},
-            "stride=0 was asked for; give at least 1",
+            "stride is 0; expected at least 1",
         ),
         (
             {"method": "integrated_gradients", "pixels": PixelAttributionSettings(steps=0)},
-            "steps=0 was asked for; give at least 1",
+            "steps is 0; expected at least 1",
         ),
         (
             {"method": "integrated_gradients", "pixels": PixelAttributionSettings(baseline=torch.zeros(2, 3, 24, 24))},

@@ -1,7 +1,4 @@
-"""Filters that could be left out of a network, and the network without them.
-
-What leaving filters out does to the accuracy of a run.
-"""
+"""Remove redundant filters from a network, and measure the accuracy of a run without them."""
 
 import contextlib
 import dataclasses
@@ -31,12 +28,12 @@ Kind = Literal["merge_duplicates", "zero_bands"]
 
 @dataclass(frozen=True)
 class PruneCandidate:
-    """A filter to be left out.
+    """A filter to remove.
 
     Attributes:
         layer: Name of its layer.
-        filter: Which one, from 0.
-        into: The filter that takes over what it gave to the next layer, and how much of it; None where nobody does.
+        filter: Index of the filter in the layer.
+        into: The filter that replaces its output in the next layer, and its factor; None for no replacement.
     """
 
     layer: str
@@ -47,13 +44,13 @@ class PruneCandidate:
 def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Thresholds) -> list[PruneCandidate]:
     """Return duplicate and banded filters of layers that can be pruned.
 
-    Leaving a filter out means that the next convolution no longer listens to it. Filters are compared with the norm
-    before them folded in, where there is one.
+    A filter is removed by setting its weights in the next convolution to 0. Filters are compared with the gain of the
+    norm before them, if there is one.
 
     Args:
-        layers: Those without a norm, a ReLU and a convolution behind them are passed over.
-        kind: What to suggest.
-        thresholds: What counts as such.
+        layers: Layers of the network; those without a following norm, ReLU and convolution are skipped.
+        kind: Duplicates or bands.
+        thresholds: Thresholds for duplicates and bands.
     """
     candidates: list[PruneCandidate] = []
     for layer in layers:
@@ -74,12 +71,11 @@ def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Th
 
 
 def _share(layer: FilterLayer, removed: int, kept: int) -> float:
-    """Return the share of the kept filter's output that best replaces the other.
+    """Return the factor with which one filter's output best replaces another's.
 
-    Outputs are compared behind norm and ReLU.
-
-    Both filters look in one direction, so the norm makes one standardized map of both; only gamma and beta differ.
-    The share has the least squared error over a standard normal map, and is exact where they are proportional.
+    Outputs are compared after norm and ReLU. Both filters have the same direction, so their standardized maps are equal
+    and only gamma and beta differ. The factor minimizes the squared error over a standard normal map; it is exact for
+    proportional outputs.
     """
     norm = layer.next_layers[0]  # type: ignore[index]
     nodes, weights = np.polynomial.hermite_e.hermegauss(64)
@@ -96,11 +92,11 @@ def _share(layer: FilterLayer, removed: int, kept: int) -> float:
 def random_candidates(
     layers: Sequence[FilterLayer], removals: Sequence[PruneCandidate], rng: np.random.Generator
 ) -> list[PruneCandidate]:
-    """Draw as many random filters of each layer, without replacements.
+    """Draw as many random filters per layer as there are removals.
 
     Args:
-        layers: Those of the removals.
-        removals: What is to be matched.
+        layers: Layers of the removals.
+        removals: Removals whose numbers are matched.
         rng: Random generator; equal generators give equal draws.
     """
     candidates = []
@@ -113,14 +109,14 @@ def random_candidates(
 
 @contextlib.contextmanager
 def pruned_network(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) -> Iterator[None]:
-    """Leave filters out of a network; put its weights back afterwards.
+    """Remove filters from a network, and restore its weights afterwards.
 
     Args:
-        model: Changed in place.
-        removals: Of layers with a convolution behind them.
+        model: The network; changed in place.
+        removals: Removals in layers that are followed by a convolution.
 
     Raises:
-        ExplanationError: A layer has none.
+        ExplanationError: A layer is not followed by a convolution of its own.
     """
     layers = {layer.name: layer for layer in filter_layers(model)}
     original: dict[str, torch.Tensor] = {}
@@ -161,26 +157,26 @@ def prune_effect(
     seed: int = 0,
     advance: Advance = no_progress,
 ) -> list[dict[str, Any]]:
-    """Predict held-out sites without redundant filters, and without random ones.
+    """Predict held-out sites without redundant filters and without random filters.
 
     Args:
         run: A finished run.
         screen: The screen of the run.
-        thresholds: What counts as a duplicate or as a band; None for the defaults.
-        names: Layers; None for all that allow it, together.
-        n_random: Random choices of as many filters of the same layers.
-        seed: Of random choices.
+        thresholds: Thresholds for duplicates and bands; None for the defaults.
+        names: Layers to prune together; None for all that can be pruned.
+        n_random: Number of random prunings with as many filters of the same layers.
+        seed: Seed of the random prunings.
         advance: Called after every prediction.
 
     Returns:
-        Per kind: `kind`, `filters` (how many are left out), `of`, `layers` (how many of each), `sites`, `accuracy`,
-        `without`, `difference` with its 95 % `interval` over experiments, `changed` (share of sites predicted
-        otherwise), and `random`, the differences with random filters left out. Where nothing meets the thresholds,
-        `filters` is 0 and there is nothing else.
+        Per kind: `kind`, `filters` (number of removed filters), `of`, `layers` (number per layer), `sites`, `accuracy`,
+        `without`, `difference` with its 95 % `interval` over experiments, `changed` (share of sites with another
+        prediction), and `random`, the differences for random prunings. If no filter meets the thresholds, `filters` is
+        0 and the other entries are missing.
 
     Raises:
         RunError: The run is not finished, or the screen does not fit.
-        ExplanationError: No layer of these can be pruned, nothing was held out, or no held-out site has a known label.
+        ExplanationError: No layer can be pruned, nothing was held out, or no held-out site has a known label.
     """
     thresholds = thresholds or Thresholds()
     model, card = open_model(run)
@@ -190,7 +186,7 @@ def prune_effect(
     if not layers:
         raise ExplanationError(
             f"No 1x1 convolution of {'these layers' if names else model.config.backbone} is followed by a norm, a ReLU "
-            "and a convolution of its own, so none of its filters can be left out. Dense layers and bottlenecks can."
+            "and a convolution of its own, so no filter can be removed. Dense layers and bottlenecks can be pruned."
         )
     held_out = _HeldOutData.of(run, screen, card)
     try:
@@ -230,20 +226,20 @@ def prune_effect(
                 with pruned_network(model, random_removals):
                     other = held_out.predict(model) == held_out.truth
                 result["random"].append(float(other.mean() - correct.mean()))
-                advance(f"as many at random, {draw + 1}")
+                advance(f"random filters, {draw + 1}")
     finally:
         held_out.store.close()
     return results
 
 
 def check_held_out(run: RunFolder) -> None:
-    """Check that the network of a run has sites that it was not trained on.
+    """Check that a run holds out sites.
 
     Args:
-        run: Begun.
+        run: The run.
 
     Raises:
-        ExplanationError: It was trained on everything; says which run was not.
+        ExplanationError: The run was trained on all sites; the message names an alternative.
     """
     if (Folds.read(run.folds).table["fold"] == HELD_OUT).any():
         return
@@ -251,17 +247,17 @@ def check_held_out(run: RunFolder) -> None:
     other = (
         f"a network of its cross-validation: `distangle explain {fold} --prune`"
         if run.describe().get("cross_validation")
-        else "a run that held something out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
+        else "a run that held sites out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
     )
     raise ExplanationError(
-        f"The network of {run.root} was trained on everything, so what leaving filters out costs on new sites cannot "
-        f"be told. Ask {other}."
+        f"The network of {run.root} was trained on all sites, so the accuracy on new sites without filters cannot be "
+        f"measured. Use {other}."
     )
 
 
 @dataclass(frozen=True)
 class _HeldOutData:
-    """The labeled held-out sites, and how they are predicted."""
+    """The labeled held-out sites of a run, and their prediction."""
 
     store: ImageCache
     card: ModelCard
@@ -274,7 +270,7 @@ class _HeldOutData:
     @classmethod
     def of(cls, run: RunFolder, screen: Screen, card: ModelCard) -> "_HeldOutData":
         fold = Folds.read(run.folds).of(screen)
-        # All sites of their experiments: what an image is standardized by must be what it was.
+        # All sites of these experiments, because the statistics that standardize an image must not change.
         in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
         sites = screen.sites[in_experiments].reset_index(drop=True)
         trained = card.trained_classes
@@ -283,7 +279,7 @@ class _HeldOutData:
         if not len(rows):
             check_held_out(run)
             raise ExplanationError(
-                "No held-out site has a label that the network was trained on: there is no accuracy to lose."
+                "No held-out site has a label that the network was trained on, so there is no accuracy to measure."
             )
         return cls(
             store=store_of(run, dataclasses.replace(screen, sites=sites), card),

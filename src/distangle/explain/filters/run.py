@@ -1,4 +1,4 @@
-"""Analysis of the 1x1 filters of a run, and of the claim on two layers."""
+"""Analyze the 1x1 filters of a run, and the claim of Sec. 4.6 on two layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,21 +19,25 @@ from distangle.screen import Screen
 
 
 class FilterSettings(BaseModel):
-    """How filters are examined; written beside what was found."""
+    """Settings of the filter analysis; stored with the result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     constant: float = Field(default=0.25, gt=0, description="coefficient of variation of a nearly constant filter")
-    flat: float = Field(default=0.1, gt=0, description="share of the layer's spread up to which a filter is one colour")
+    flat: float = Field(
+        default=0.1, gt=0, description="share of the layer's standard deviation up to which a filter looks uniform"
+    )
     duplicate: float = Field(default=0.95, gt=0, le=1, description="cosine from which two filters are duplicates")
-    n_draws: int = Field(default=39, ge=1, description="sets of shuffled and of initial weights of a shown layer")
-    n_draws_others: int = Field(default=5, ge=1, description="the same of every other layer")
-    n_random: int = Field(default=2, ge=0, description="random prunings beside each one that is suggested")
-    seed: int = Field(default=0, description="of all draws")
+    n_draws: int = Field(
+        default=39, ge=1, description="sets of shuffled and of initial weights for a layer of the figure"
+    )
+    n_draws_others: int = Field(default=5, ge=1, description="the same for every other layer")
+    n_random: int = Field(default=2, ge=0, description="random prunings per suggested pruning")
+    seed: int = Field(default=0, description="seed of all draws")
 
     @property
     def thresholds(self) -> Thresholds:
-        """What counts as a band, and as a duplicate."""
+        """Thresholds for bands and duplicates."""
         return Thresholds(constant=self.constant, flat=self.flat, duplicate=self.duplicate)
 
 
@@ -47,18 +51,18 @@ def examine_filters(
 ) -> FilterAnalysis:
     """Measure bands and blocks of all 1x1 filters of a run.
 
-    Pruning is tested where a screen is given.
+    Pruning is tested if a screen is given.
 
     Args:
         run: A finished run.
-        screen: Its screen, to predict the held-out sites without the filters that could be left out; None: not tried.
-        layers: Whose weights to keep for a figure; None for those of Fig. 10, or the nearest this network has.
+        screen: The screen of the run, to predict the held-out sites without redundant filters; None for no pruning.
+        layers: Layers whose weights are stored for the figure; None for the layers of Fig. 10, or similar ones.
         settings: None for the defaults.
         advance: Called after every layer and every prediction.
 
     Raises:
         RunError: The run is not finished.
-        ExplanationError: No such layer.
+        ExplanationError: The network has no such layer.
         WeightsError: The weights of the run are damaged.
     """
     settings = settings or FilterSettings()
@@ -99,13 +103,13 @@ def survey(
     """Return bands and blocks of every 1x1 convolution, with their nulls.
 
     Args:
-        model: Whose.
-        settings: Thresholds and draws.
-        figure_layers: Layers with more draws: their p-values are read, of the others only how they rank.
+        model: The network.
+        settings: Thresholds and numbers of draws.
+        figure_layers: Layers with more draws, because their p-values are reported.
         advance: Called after every layer.
 
     Returns:
-        The `layers` of `FilterBands`, from input to output.
+        The `layers` of a `FilterAnalysis`, from input to output.
     """
     measurements: list[dict[str, Any]] = []
     layers = filter_layers(model)
@@ -129,11 +133,9 @@ def _kinds(layer: FilterLayer) -> dict[str, Filters]:
 
 
 def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator) -> dict[str, Iterator[Filters]]:
-    """Draw shuffled weights, and normal ones as before training.
+    """Draw shuffled weights, and normal weights as before training.
 
-    The norm before them stays as it is.
-
-    Initial weights are given up to a factor, which no number here depends on.
+    The norm before the filters is unchanged. Initial weights are drawn without their scale, which no result depends on.
     """
     own, gain = layer.filters, np.ones(layer.filters.shape[1])
     norm_gain = layer.gain(spread=kind == "gamma_over_sd") if kind != "printed" else None
@@ -147,7 +149,7 @@ def _nulls(layer: FilterLayer, kind: str, n_draws: int, rng: np.random.Generator
 def _claim(measurements: Sequence[Mapping[str, Any]], figure_layers: Sequence[str]) -> dict[str, Any] | None:
     """Rank the layers of Fig. 10 among all dense layers.
 
-    The rank counts what is more banded than the layer's own shuffled weights.
+    The rank uses the excess over the shuffled weights of each layer.
     """
     dense = [row for row in measurements if row["dense"]]
     if not dense:
@@ -157,7 +159,7 @@ def _claim(measurements: Sequence[Mapping[str, Any]], figure_layers: Sequence[st
     for kind in ("printed", "gamma"):
         of_kind = [row for row in dense if row["weights"] == kind]
         for number, sign in MORE_BANDED.items():
-            # Wide layers have smaller cosines by themselves: what counts is the excess over their shuffled weights.
+            # Wide layers have smaller cosines by construction, so ranks use the excess over their shuffled weights.
             excess = {
                 row["layer"]: sign * (row[number]["value"] - row[number]["shuffled"]["random"]) for row in of_kind
             }

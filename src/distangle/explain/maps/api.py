@@ -1,4 +1,4 @@
-"""Five methods of attribution behind one call."""
+"""Compute attribution maps by one of five methods."""
 
 from typing import get_args
 
@@ -24,32 +24,31 @@ def attribution_map(
     size: tuple[int, int] | None = None,
     pixels: PixelAttributionSettings | None = None,
 ) -> AttributionMaps:
-    """Draw attribution maps by any of `MAP_METHODS`.
+    """Compute attribution maps by one of `MAP_METHODS`.
 
-    All give a signed map in `raw`, positive where the position speaks for the perturbation, and its positive part,
-    enlarged to the image and divided by its maximum, in `maps`. Grad-CAM, HiResCAM and LayerCAM look at a layer;
-    integrated gradients and occlusion at the pixels, summed over the channels before the sign is looked at: a position
-    where one channel speaks for and another as much against the perturbation counts as silent.
+    `raw` is a signed map, positive where a position supports the perturbation. `maps` is its positive part, enlarged to
+    the image and divided by its maximum. Grad-CAM, HiResCAM and LayerCAM use a layer. Integrated gradients and
+    occlusion use the pixels and sum over the channels first, so opposite effects of two channels cancel.
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
         sites: Sites to explain.
         method: A name of `MAP_METHODS`.
-        layer: A name of `model.layer_names` for a method that looks at a layer; None for the maps before the pooling.
+        layer: A name of `model.layer_names` for a method at a layer; None for the maps before the pooling.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
-        pixels: Of the methods at the pixels; None for the defaults.
+        pixels: Settings of the methods at the pixels; None for the defaults.
 
     Raises:
         ExplanationError: Unknown method, layer, head or perturbation; a layer for a method that looks at the pixels;
-            captum is not installed; whatever the method refuses.
+            captum is not installed; or the method refuses the sites.
     """
     if method not in MAP_METHODS:
-        raise ExplanationError(f"No method of place is called {method!r}. {did_you_mean(method, MAP_METHODS)}")
+        raise ExplanationError(f"Unknown map method {method!r}. {did_you_mean(method, MAP_METHODS)}")
     if method in PIXEL_METHODS:
         if layer is not None:
             raise ExplanationError(
-                f"{method} looks at the pixels and takes no layer, but {layer!r} was given. Leave the layer out."
+                f"{method} works at the pixels and takes no layer, but the layer is {layer!r}. Leave the layer out."
             )
         attribute = occlusion if method == "occlusion" else integrated_gradients
         signed, outputs = attribute(model, sites, head=head, settings=pixels)

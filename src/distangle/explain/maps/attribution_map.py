@@ -1,4 +1,4 @@
-"""Attribution maps: one per site in [0, 1] at the size of the image."""
+"""Attribution maps: one map per site in [0, 1] at the size of the image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,17 +19,17 @@ MIN_RELATIVE_RANGE = 1e-6  # a map whose range is below this share of its maximu
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionMaps:
-    """Where the network looked, one map per site.
+    """Attribution maps of some sites, and the outputs that they explain.
 
     Attributes:
-        maps: In [0, 1], 1 at the maximum of each map, at the size asked for; all 0 for a site whose image or map is
-            constant or whose map has no positive part: there is no place to point at.
-        raw: What the method says before the ReLU, at its own size: sum_k alpha_k A_k at the layer's for Grad-CAM;
-            negative where the position speaks against the perturbation.
+        maps: Maps in [0, 1] at the requested size; the maximum of each map is 1. A map is all 0 if the image or the map
+            is constant, or if the map has no positive part.
+        raw: Signed map of the method before the ReLU, on its own grid, for Grad-CAM sum_k alpha_k A_k on the grid of
+            the layer; negative where a position speaks against the perturbation.
         outputs: Outputs of the network for the sites.
-        layer: Name of the layer whose activations were weighted, or `image`.
-        head: Whose output was explained.
-        method: Who drew the maps.
+        layer: Name of the layer, or `image`.
+        head: Head of the explained output.
+        method: Attribution method of the maps.
     """
 
     maps: Maps

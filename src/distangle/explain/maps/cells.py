@@ -1,9 +1,4 @@
-"""Nuclei and cells by thresholds, to ask whether a map lies on them.
-
-Overlap of maps with nuclei and cells, against random smooth maps.
-
-Overlap of an explanation's maps with nuclei and cells.
-"""
+"""Segment nuclei and cells, and measure the overlap of attribution maps with them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,11 +25,11 @@ _ORGANELLES = ("nuclei", "nucleus", "nuclear", "chromatin")
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """What lies where in one image.
+    """Nuclei and cells of one image.
 
     Attributes:
-        nuclei: 1 to n in each nucleus, 0 outside.
-        cells: Whether a pixel belongs to a cell; nuclei are parts of cells.
+        nuclei: Label image: 1 to n in each nucleus, 0 outside.
+        cells: Mask of the cells, including their nuclei.
     """
 
     nuclei: Int32[np.ndarray, "height width"]
@@ -45,11 +40,11 @@ def nuclei_channel(channels: Sequence[Channel], *, name: str | None = None) -> i
     """Return the index of the channel that shows nuclei.
 
     Args:
-        channels: Of the screen, `screen.card.channels`.
-        name: Its name, where neither name, channel nor organelle says it.
+        channels: Channels of the screen, `screen.card.channels`.
+        name: Name of the channel, if name, stain and organelle do not identify it.
 
     Raises:
-        ExplanationError: No channel has that name, or none or several are known to show nuclei.
+        ExplanationError: The name is unknown, or no single channel is known to show nuclei.
     """
     names = [channel.name for channel in channels]
     if name is not None:
@@ -58,10 +53,10 @@ def nuclei_channel(channels: Sequence[Channel], *, name: str | None = None) -> i
         return names.index(name)
     candidates = [index for index, channel in enumerate(channels) if _shows_nuclei(channel)]
     if len(candidates) != 1:
-        state = f"{[names[index] for index in candidates]} all say so" if candidates else "none says so"
+        state = f"{[names[index] for index in candidates]} match" if candidates else "none matches"
         raise ExplanationError(
-            f"Which channel shows the nuclei? Of {names}, {state} (by name, stain or organelle). "
-            "Name it: `nuclear=...`."
+            f"Cannot tell which channel shows nuclei: of {names}, {state} by name, stain or organelle. Set "
+            "`nuclear` to the name of the channel."
         )
     return candidates[0]
 
@@ -69,18 +64,18 @@ def nuclei_channel(channels: Sequence[Channel], *, name: str | None = None) -> i
 def segment(raw: RawImage, *, nuclear: int) -> Segmentation:
     """Find nuclei and cells in one image.
 
-    Nuclei: Otsu's threshold on the smoothed nuclear channel, specks dropped, touching ones divided by a watershed on
-    the distance to their outline. Cells: nuclei, and wherever any other channel rises above its threshold of least
-    cross-entropy (Li), which keeps more of the dim outskirts of cells than Otsu's. On simulated cells of four types
-    nuclei overlap the truth by 0.8 and cells by 0.75 to 0.98 (intersection over union). Meant for shares of area, not
-    for measuring cells.
+    Nuclei are found by Otsu's threshold on the smoothed nuclear channel; small objects are removed, and touching nuclei
+    are split by a watershed on the distance transform. Cells are the nuclei and all pixels above Li's threshold
+    (minimum cross-entropy) in another channel; it keeps more of the dim borders of cells than Otsu's. On simulated
+    cells of four types the intersection over union is 0.8 for nuclei and 0.75 to 0.98 for cells. The result is meant
+    for area shares, not for measurements of cells.
 
     Args:
-        raw: One image as it was read.
+        raw: One image, unscaled.
         nuclear: Index of the nuclear channel.
 
     Returns:
-        Without nuclei or cells where the channels are constant.
+        The segmentation, empty for constant channels.
     """
     from scipy import ndimage
 
@@ -96,7 +91,7 @@ def segment(raw: RawImage, *, nuclear: int) -> Segmentation:
 def _shows_nuclei(channel: Channel) -> bool:
     dye_text = f"{channel.name} {channel.stain}".lower()
     organelle_text = f"{channel.name} {channel.organelle}".lower()
-    # "nucleoli" holds no whole word of these; "nucleoli and cytoplasmic RNA" is no nuclear channel.
+    # Whole words only: "nucleoli and cytoplasmic RNA" is not a nuclear channel.
     words = organelle_text.replace(",", " ").replace("_", " ").replace("-", " ").split()
     return any(dye in dye_text for dye in _DYES) or any(word in words for word in _ORGANELLES)
 
@@ -128,7 +123,7 @@ def _nuclei(image: np.ndarray) -> np.ndarray:
 
 
 def _remove_specks(mask: np.ndarray) -> np.ndarray:
-    """Drop specks: less than a fifth of the typical pixel's object."""
+    """Remove objects below a fifth of the area of the median pixel's object."""
     from scipy import ndimage
 
     labels, n_objects = ndimage.label(mask)
@@ -156,15 +151,14 @@ RawImages = Shaped[np.ndarray, "site channel height width"]
 
 @dataclass(frozen=True, kw_only=True)
 class CellOverlap:
-    """How much of each map lies on what.
+    """Overlap of attribution maps with nuclei, cells and background.
 
     Attributes:
         table: One row per map: `n_nuclei`, and for each of nuclei, cells (with their nuclei) and background
             `NAME_share` of the map's mass (NaN for an empty map), `NAME_area` of the image, and `NAME_p`, the share of
             random smooth maps that have at least as much mass there.
-        summary: Over all maps that point somewhere, by name of the part: `share`, `interval` over whole experiments,
-            `area`, `null` (the central 95 % of the mean share of random maps) and `p`; beside them `sites` and
-            `empty`.
+        summary: Over all maps that are not empty, by part: `share`, `interval` over experiments, `area`, `null` (the
+            central 95 % of the mean share of random maps) and `p`; and the counts `sites` and `empty`.
     """
 
     table: pd.DataFrame
@@ -184,29 +178,26 @@ def overlap_with_cells(
 ) -> CellOverlap:
     """Measure the share of each map on nuclei, cells and background.
 
-    The shares of random maps are the null.
-
-    A map that is one pixel of 8 x 8 wide covers nucleus and cytoplasm alike, so a share is only worth something
-    beside that of random maps which are as coarse; and since cells cover most of a field, a high share in cells is no
-    news by itself.
+    The null is the share of random smooth maps on the same grid. It is needed because one position of a coarse map
+    covers nucleus and cytoplasm, and because cells cover most of a field.
 
     Args:
-        maps: In [0, 1], at the size of the images.
-        raw: The images as they were read.
+        maps: Maps in [0, 1], at the size of the images.
+        raw: The unscaled images.
         nuclear: Index of the channel that shows nuclei, from `nuclear_channel`.
-        grid: Height and width of the maps before they were enlarged: random maps are drawn on it.
+        grid: Height and width of the maps before enlarging; random maps are drawn on this grid.
         rng: Random generator for random maps.
-        experiments: One per map; None leaves the interval out.
-        wells: One per map: the maps of a well may be alike, so they are compared with one random map; None: each site
-            by itself.
-        n_maps: Random maps per image.
+        experiments: Experiment of each map; None for no interval.
+        wells: Well of each map; maps of a well may be similar, so they share random maps. None: each site by itself.
+        n_maps: Number of random maps per image.
 
     Raises:
-        ExplanationError: Maps do not lie on the images, or there is no such channel.
+        ExplanationError: Maps and images differ in number or size, or the channel does not exist.
     """
     if (len(maps), *maps.shape[1:]) != (len(raw), *raw.shape[2:]) or not len(maps):
         raise ExplanationError(
-            f"Maps {maps.shape} do not lie on images {raw.shape}: expected one per image, of the same size."
+            f"Maps of shape {maps.shape} do not match images of shape {raw.shape}; expected one map per image, same "
+            "size."
         )
     if not 0 <= nuclear < raw.shape[1]:
         raise ExplanationError(f"The images have no channel {nuclear}: there are {raw.shape[1]}, from 0.")
@@ -219,7 +210,7 @@ def overlap_with_cells(
         total = float(activation_map.sum(dtype=np.float64))
         share = (parts * activation_map).sum(axis=(1, 2)) / total if total > 0 else np.full(len(parts), np.nan)
         null = _mass_in_masks(random_maps, parts) / totals
-        # Rounding: a share of all of the map must not lose against a random one's.
+        # Tolerance for rounding: a share of 1 must count as reached by a random share of 1.
         n_reached = (null >= share - 1e-9).sum(axis=0)
         row: dict[str, Any] = {"n_nuclei": int(segmentation.nuclei.max())}
         for index, name in enumerate(PARTS):
@@ -262,7 +253,7 @@ def _summarize_overlap(
 
 def _mass_in_masks(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
     """Return the mass of each enlarged random map in each mask, [draw, mask]."""
-    # Copied row by row: the layout decides the last bit of the sums, which stays that of earlier releases.
+    # The copy fixes the memory layout, which decides the last bit of the sums.
     rows, columns = (np.ascontiguousarray(matrix) for matrix in maps.enlarging())
     return np.asarray(np.einsum("dij,mij->dm", maps.grid, rows.T @ masks @ columns))
 
@@ -270,14 +261,14 @@ def _mass_in_masks(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
 def add_cell_overlap(
     explanation: Explanation, sites: ExplainedSites, channels: Sequence[Channel], *, nuclear: str | None
 ) -> Explanation:
-    """Return an explanation with the map shares of nuclei, cells, background.
+    """Return an explanation with the overlap of its maps and cells.
 
     Args:
-        explanation: Of the sites.
-        sites: What was explained.
-        channels: Of the screen.
-        nuclear: Name of the channel that shows nuclei; None to know it by its name, stain or organelle. Where none
-            is known, nothing is added, and `summary["cells"]` is the reason.
+        explanation: Explanation of the sites.
+        sites: The explained sites.
+        channels: Channels of the screen.
+        nuclear: Name of the channel that shows nuclei; None to find it by name, stain or organelle. If none is found,
+            nothing is added, and `summary["cells"]` is the reason.
     """
     try:
         channel = nuclei_channel(channels, name=nuclear)

@@ -1,7 +1,4 @@
-"""Grad-CAM, Eqs. (10) and (11), in closed form for the last layers.
-
-HiResCAM and LayerCAM: gradients at each position, not averaged.
-"""
+"""Grad-CAM, Eqs. (10) and (11), in closed form for the last layers; HiResCAM and LayerCAM."""
 
 from dataclasses import dataclass
 
@@ -25,7 +22,7 @@ def grad_cam_maps(
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
 ) -> AttributionMaps:
-    r"""Draw Grad-CAM: the activations of a layer weighted by their mean gradients.
+    r"""Compute Grad-CAM: activations of a layer weighted by their mean gradients.
 
     $$ \alpha_k^c = \frac1Z \sum_{ij} \frac{\partial y^c}{\partial A_{ij}^k} \qquad
        L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big) $$
@@ -34,15 +31,15 @@ def grad_cam_maps(
     Source: Eq. (11)
     Departs: the map is enlarged to the image (bilinear) and divided by its maximum; the paper states neither.
 
-    The network is held in evaluation mode, and only the part from the layer to the output is differentiated; for the
-    last layers `closed_form_maps` gives the same without any backward pass through the backbone.
+    The network runs in evaluation mode, and only the part from the layer to the output is differentiated. For the last
+    layers `closed_form_maps` gives the same maps without a backward pass through the backbone.
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
         sites: Sites to explain.
         layer: A name of `model.layer_names`; None for the maps before the pooling.
         head: `softmax` explains the logit, `arc` the cosine.
-        size: Height and width of the maps, in pixels; None for those of the images.
+        size: Height and width of the maps, in pixels; None for the size of the images.
 
     Raises:
         ExplanationError: Unknown layer, head or perturbation; a layer without feature maps, passed several times, or
@@ -63,12 +60,12 @@ def closed_form_maps(
     head: Head = "softmax",
     size: tuple[int, int] | None = None,
 ) -> AttributionMaps:
-    r"""Draw Grad-CAM of the last layers in closed form: Eq. (10) solved.
+    r"""Compute Grad-CAM of the last layers in closed form: Eq. (10) solved.
 
-    The backbone ends in a mean over positions, so with w_k the gradient of the output with respect to the pooled
-    feature k (which needs the head only) and Z = height x width:
-    the pooled maps have alpha_k = w_k / Z; the maps before the final ReLU have w_k / Z times the share of positions
-    where the ReLU lets through; the maps before the last norm also times gamma_k / sqrt(var_k + eps).
+    The backbone ends in a mean over positions. Let w_k be the gradient of the output with respect to the pooled feature
+    k, which needs the head only, and Z = height x width. The maps before the pooling have alpha_k = w_k / Z. The maps
+    before the final ReLU have w_k / Z times the share of positions where the ReLU is open. The maps before the last
+    norm have this times gamma_k / sqrt(var_k + eps).
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
@@ -76,10 +73,10 @@ def closed_form_maps(
         layer: None for the maps before the pooling; or the name of the backbone's last layer, or of the layer before
             its last norm (`features.denseblock4` of DenseNet-161).
         head: `softmax` explains the logit, `arc` the cosine.
-        size: Height and width of the maps, in pixels; None for those of the images.
+        size: Height and width of the maps, in pixels; None for the size of the images.
 
     Raises:
-        ExplanationError: What `activation_maps` refuses, and a layer that has no closed form.
+        ExplanationError: `grad_cam_maps` refuses the sites, or the layer has no closed form.
     """
     check_head(model, sites.targets, head)
     if layer is None:
@@ -91,7 +88,7 @@ def closed_form_maps(
             names = list(_closed_form_layers(model))
             raise ExplanationError(
                 f"Layer {layer!r} has no closed form: more than a norm lies between it and the mean. "
-                f"Use `activation_maps`, or one of {names}."
+                f"Use `grad_cam_maps`, or one of {names}."
             )
     captured: list[Tensor] = []
     with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False):
@@ -113,7 +110,7 @@ def closed_form_maps(
         activations = pooled_maps
         if last_layer is not None:
             activations = join_channels(captured[0], len(sites))
-            n_backbone = activations.shape[1]  # maps of measurements lie behind the backbone's
+            n_backbone = activations.shape[1]  # maps of the measurements follow those of the backbone
             weights, pooled_maps = weights[:, :n_backbone], pooled_maps[:, :n_backbone]
             if model.config.final_relu:
                 weights = weights * (pooled_maps > 0).float().mean((2, 3))
@@ -129,7 +126,7 @@ def _weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _BeforePooling:
-    """A layer with at most `norm` and the final ReLU before the mean."""
+    """A layer with at most `norm` and the final ReLU between it and the mean."""
 
     module: nn.Module
     norm: nn.BatchNorm2d | None
@@ -150,14 +147,14 @@ def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling
 
 
 def pooled_name(model: PerturbationClassifier) -> str:
-    """Return what the maps before the pooling are called."""
+    """Return the name of the maps before the pooling."""
     name = next(iter(_closed_form_layers(model)))
     name = f"{name}, after the final ReLU" if model.config.final_relu else name
     return f"{name}, with the measurements" if model.config.measurements else name
 
 
 def _norm_slope(norm: nn.BatchNorm2d) -> Tensor:
-    """Return the derivative of each feature of the norm by its input."""
+    """Return the derivative of each feature of the norm with respect to its input."""
     if norm.running_var is None:
         raise ExplanationError("This norm keeps no running variance.")
     pooled_slope = (norm.running_var + norm.eps).rsqrt()
@@ -168,20 +165,20 @@ SignedMaps = Float[Tensor, "site height width"]
 
 
 def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
-    r"""Multiply activation and gradient place by position and sum over features.
+    r"""Multiply activation and gradient at each position and sum over features.
 
     $$ \sum_k \frac{\partial y^c}{\partial A^k} \odot A^k $$
 
-    A position whose activations do not act on the output gets nothing, which Grad-CAM's mean over positions does not
-    promise. For the maps before the pooling the gradient is the same everywhere, and this is Grad-CAM.
+    A position whose activations have no effect on the output gets 0, unlike in Grad-CAM, which averages the gradient
+    over positions. For the maps before the pooling the gradient is equal at all positions, and the result is Grad-CAM.
 
     Source: Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
         networks (arXiv:2011.08891), which prints no ReLU; `ActivationMaps.maps` keeps the positive part as for all
         methods, `raw` is the printed map.
 
     Args:
-        activations: A of a layer.
-        gradient: dy / dA.
+        activations: Activations A of a layer.
+        gradient: Gradient dy / dA.
     """
     return torch.einsum("skhw,skhw->shw", activations, gradient)
 
@@ -192,14 +189,14 @@ def layer_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps
     $$ M^c = \mathrm{ReLU}\Big(\sum_k \mathrm{ReLU}\big(g^{kc}_{ij}\big) \cdot A^k_{ij}\Big),
        \quad g^{kc}_{ij} = \frac{\partial y^c}{\partial A^k_{ij}} $$
 
-    What this returns is the sum before the outer ReLU. Meant for early layers too, where gradients of one map differ
-    from place to place; it is blind to features that speak against the perturbation.
+    The result is the sum before the outer ReLU. LayerCAM is also meant for early layers, where gradients of one map
+    differ between positions. It ignores features that speak against the perturbation.
 
     Source: Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps for localization (IEEE
         Transactions on Image Processing 30, doi:10.1109/TIP.2021.3089943).
 
     Args:
-        activations: A of a layer.
-        gradient: dy / dA.
+        activations: Activations A of a layer.
+        gradient: Gradient dy / dA.
     """
     return torch.einsum("skhw,skhw->shw", activations, gradient.clamp(min=0))

@@ -1,4 +1,4 @@
-"""Activations of a layer and the gradient of the output there."""
+"""Compute activations of a layer and the gradient of the explained output there."""
 
 from dataclasses import dataclass
 from typing import get_args, overload
@@ -15,11 +15,11 @@ from distangle.model import Outputs, PerturbationClassifier, find_layer
 
 @dataclass(frozen=True, kw_only=True)
 class LayerGradients:
-    """What a layer says of each site, and how the explained output answers to it.
+    """Activations of a layer, and the gradient of the explained output there.
 
     Attributes:
-        activations: A; a site's channels one behind the other where the backbone sees each channel by itself.
-        gradient: dy / dA, of the same shape.
+        activations: Activations A; for a per-channel backbone the maps of all channels are concatenated.
+        gradient: Gradient dy / dA, of the same shape.
         outputs: Outputs of the network.
     """
 
@@ -42,11 +42,11 @@ def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer
     def keep_activations(_module: nn.Module, _inputs: object, activations: object) -> Tensor:
         if not isinstance(activations, Tensor) or activations.dim() != 4:
             raise ExplanationError(
-                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Name another layer."
+                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Choose another layer."
             )
         leaf = activations.detach().requires_grad_()
         leaves.append(leaf)
-        # A copy goes on, so that a step in place cannot change what is explained.
+        # The network continues with a copy, so in-place operations cannot change the leaf.
         return leaf.clone()
 
     with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False), torch.enable_grad():
@@ -61,8 +61,8 @@ def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer
             hook.remove()
         if len(leaves) != 1:
             raise ExplanationError(
-                f"Layer {layer!r} is passed {len(leaves)} times in one forward pass, so it has no single map. "
-                "Name the layer around it."
+                f"Layer {layer!r} runs {len(leaves)} times in one forward pass, so it has no single map. "
+                "Use the layer that contains it."
             )
         activations = leaves[0]
         (gradient,) = torch.autograd.grad(
@@ -70,7 +70,7 @@ def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer
         )
     if gradient is None:
         raise ExplanationError(
-            f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
+            f"The {head} output does not depend on layer {layer!r}. Choose a layer between the images and the output."
         )
     return LayerGradients(
         activations=join_channels(activations.detach(), len(sites)).float(),
@@ -82,7 +82,7 @@ def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer
 def gradients_at_pool(model: PerturbationClassifier, sites: SiteBatch, *, head: Head) -> LayerGradients:
     """Differentiate the explained output with respect to the maps before the pooling.
 
-    The mean over positions hands each position an equal part of the gradient at the pooled features.
+    The mean over positions gives each position an equal part of the gradient at the pooled features.
 
     Raises:
         ExplanationError: Unknown head or perturbation.
@@ -115,9 +115,9 @@ def pooled_gradient(
 
 
 def sum_of_explained_outputs(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
-    """Return the sum over sites of y^c.
+    """Return the sum of the explained outputs y^c over sites.
 
-    Sites are independent, so its gradient is that of each.
+    Sites are independent, so the gradient of the sum contains the gradient of each site.
     """
     values = outputs.logits if head == "softmax" else outputs.cosines
     return values.gather(1, without_inference_mode(targets).long()[:, None]).sum()
@@ -128,12 +128,12 @@ def without_inference_mode(tensor: Tensor) -> Tensor: ...
 @overload
 def without_inference_mode(tensor: Tensor | None) -> Tensor | None: ...
 def without_inference_mode(tensor: Tensor | None) -> Tensor | None:
-    """Copy a tensor of inference mode, which cannot take part in a gradient."""
+    """Copy an inference-mode tensor, which cannot take part in a gradient."""
     return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
 
 
 def join_channels(maps: Tensor, n_sites: int) -> Tensor:
-    """Concatenate the maps of a site's channels, seen one by one."""
+    """Concatenate the maps of the channels of a site for a per-channel backbone."""
     return maps.reshape(n_sites, -1, *maps.shape[2:])
 
 
@@ -141,8 +141,8 @@ def check_head(model: PerturbationClassifier, targets: Tensor, head: str) -> Non
     """Refuse a head or a perturbation that the network does not have.
 
     Raises:
-        ExplanationError: Names it and what is near.
+        ExplanationError: The head is unknown, or a target is not an output.
     """
     if head not in get_args(Head):
-        raise ExplanationError(f"No head is called {head!r}. {did_you_mean(head, get_args(Head))}")
+        raise ExplanationError(f"Unknown head {head!r}. {did_you_mean(head, get_args(Head))}")
     check_targets(model, targets)

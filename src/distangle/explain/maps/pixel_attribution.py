@@ -1,4 +1,4 @@
-"""Integrated gradients and occlusion of the pixels, computed by captum."""
+"""Attribution at the pixels with captum: integrated gradients and occlusion."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ WINDOWS_PER_SIDE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class PixelAttributionSettings:
-    """How the pixels are attributed to, by integrated gradients or by occlusion.
+    """Settings of integrated gradients and occlusion.
 
     Attributes:
-        baseline: Standardized images without the effect, one per site or one for all, from which the gradient is
-            integrated or which the square shows; None: every channel's mean (0).
-        steps: Points between baseline and image, of integrated gradients.
-        window: Side of the square of occlusion, in pixels; None for an eighth of the image's shorter side.
-        stride: From square to square, in pixels; None for half of the window.
-        max_batch_size: Images in one pass; bounds the memory.
+        baseline: Standardized images without the effect, one per site or one for all: start of the integration, or
+            content of the window; None: the mean of every channel (0).
+        steps: Number of integration points between baseline and image.
+        window: Side of the occlusion window, in pixels; None for an eighth of the shorter side of the image.
+        stride: Step between windows, in pixels; None for half of the window.
+        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
     """
 
     baseline: Baseline | None = None
@@ -56,8 +56,8 @@ def integrated_gradients(
 
     $$ \sum_i (x_i - x'_i) \int_0^1 \frac{\partial y^c}{\partial x_i}\big(x' + a(x - x')\big)\, da $$
 
-    The sum over all positions is the output for the image less that for the baseline, up to the error of `steps` points
-    of Gauss and Legendre.
+    The sum over all positions is the difference of the outputs for image and baseline, up to the error of
+    Gauss-Legendre quadrature with `steps` points.
 
     Source: Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks (arXiv:1703.01365), Eq. 1;
         computed by captum.
@@ -69,7 +69,7 @@ def integrated_gradients(
         settings: None for the defaults; window and stride are not used.
 
     Raises:
-        ExplanationError: captum is not installed; unknown head or perturbation; a baseline that does not fit.
+        ExplanationError: captum is not installed; unknown head or perturbation; wrong shape of the baseline.
     """
     method = captum_method("IntegratedGradients")
     settings = settings or PixelAttributionSettings()
@@ -102,18 +102,18 @@ def occlusion(
     head: Head = "softmax",
     settings: PixelAttributionSettings | None = None,
 ) -> SignedAttribution:
-    """Cover square after square of all channels and measure the fall.
+    """Move an occlusion window over all channels and measure the fall of the output.
 
-    A position's value is the mean fall over the squares that cover it.
+    The value of a position is the mean fall over the windows that cover it.
 
     Source: Zeiler and Fergus 2013, Visualizing and understanding convolutional networks (arXiv:1311.2901), Sec. 4.2;
         computed by captum.
 
-    Arguments are those of `integrated_gradients`; the number of steps is not used.
+    The arguments are those of `integrated_gradients`; `steps` is not used.
 
     Raises:
-        ExplanationError: captum is not installed; unknown head or perturbation; a baseline or window that does not
-            fit.
+        ExplanationError: captum is not installed; unknown head or perturbation; wrong size of the baseline or
+            window.
     """
     method = captum_method("Occlusion")
     settings = settings or PixelAttributionSettings()
@@ -139,7 +139,7 @@ def occlusion(
             additional_forward_args=inputs,
             perturbations_per_eval=max(1, settings.max_batch_size // len(images)),
         )
-    # The square covers all channels at once, so they all carry the same value.
+    # The window covers all channels at once, so all channels have the same value.
     return SignedAttribution(signed[:, 0].float(), outputs)
 
 
@@ -181,4 +181,4 @@ def _baseline(images: Tensor, baseline: Tensor | None) -> Tensor:
 def _check_positive(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
-            raise ExplanationError(f"{name}={value} was asked for; give at least 1.")
+            raise ExplanationError(f"{name} is {value}; expected at least 1.")

@@ -1,4 +1,4 @@
-"""Comparison of templates and embeddings of one or two runs."""
+"""Compare templates and embeddings of one or two runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,21 +37,21 @@ from distangle.screen import Screen
 
 
 class TemplateSettings(BaseModel):
-    """How templates and embeddings are compared and laid out."""
+    """Settings of the comparison and projection of templates and embeddings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     methods: tuple[Method, ...] | None = Field(
-        default=None, description="pca, tsne, umap; none: pca, and tsne where it is installed"
+        default=None, description="pca, tsne, umap; none: pca, and tsne if it is installed"
     )
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="of t-SNE and UMAP")
-    perplexities: tuple[int, ...] = Field(default=(5, 30), min_length=1, description="of t-SNE")
-    neighbours: int = Field(default=15, ge=2, description="of UMAP")
-    k: int = Field(default=5, ge=1, description="neighbours that purity and trustworthiness count")
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="seeds of t-SNE and UMAP")
+    perplexities: tuple[int, ...] = Field(default=(5, 30), min_length=1, description="perplexities of t-SNE")
+    neighbours: int = Field(default=15, ge=2, description="neighbors of UMAP")
+    k: int = Field(default=5, ge=1, description="neighbors that purity and trustworthiness count")
     n_draws: int = Field(default=200, ge=1, description="shuffles")
     n_random: int = Field(default=50, ge=2, description="sets of random templates")
     most_sites: int = Field(default=2000, ge=4, description="sites whose embeddings are compared")
-    seed: int = Field(default=0, description="of all draws")
+    seed: int = Field(default=0, description="seed of all draws")
 
 
 def compare_templates(
@@ -65,7 +65,7 @@ def compare_templates(
 ) -> TemplateComparison:
     """Compare templates and embeddings of a run.
 
-    Those of a second run, such as one with pseudo labels, go into the same maps.
+    The templates of a second run, such as one with pseudo labels, share the projections.
 
     Source: Figs. 7, 8 and 9
     Departs: the paper judges the spread from one t-SNE map. Here the numbers come from the full space, each beside
@@ -73,17 +73,17 @@ def compare_templates(
 
     Args:
         run: A finished run with predictions.
-        screen: That both runs were trained on; None: where the run says it is.
-        other_run: Another run on the same screen; None for none.
-        perturbations: Whose embeddings; None for the three with most wells.
+        screen: The screen of both runs; None for the recorded location.
+        other_run: Another run on the same screen, or None.
+        perturbations: Perturbations whose embeddings are compared; None for the three with most wells.
         settings: None for the defaults.
-        advance: Called after every run read.
+        advance: Called after every run.
 
     Raises:
-        RunError: A run is not finished or not predicted, or the screen is not theirs.
-        ExplanationError: A perturbation without held-out sites, runs that cannot be compared, or a package that is not
+        RunError: A run is not finished or not predicted, or has another screen.
+        ExplanationError: A perturbation has no held-out sites, the runs cannot be compared, or a package is not
             installed.
-        FoldError: The folds of a run do not know the sites of the screen.
+        FoldError: The folds of a run lack sites of the screen.
         WeightsError: The weights of a run are damaged.
     """
     settings = settings or TemplateSettings()
@@ -97,8 +97,8 @@ def compare_templates(
     sizes = {templates.name: templates.heads["softmax"].shape[1] for templates in trained}
     if len(set(sizes.values())) > 1:
         raise ExplanationError(
-            f"The runs have embeddings of different sizes ({', '.join(f'{n}: {k}' for n, k in sizes.items())}), which "
-            "have no map in common. Compare runs with the same network.embedding_size."
+            f"The runs have embeddings of different sizes ({', '.join(f'{n}: {k}' for n, k in sizes.items())}), so "
+            "they have no common projection. Compare runs with the same network.embedding_size."
         )
     predictions = [Predictions.read(one_run.predictions, level="site", views=1) for one_run in runs]
     selection = choose_perturbations(predictions[0].table, perturbations=perturbations)
@@ -137,7 +137,7 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _dispersions(runs: Sequence[TrainedTemplates], settings: TemplateSettings) -> dict[str, Any]:
-    """Return the spread of trained templates beside random ones."""
+    """Return the dispersion of trained templates compared with random ones."""
     draws: dict[tuple[int, int], list[dict[str, float]]] = {}
     spreads: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -155,7 +155,7 @@ def _dispersions(runs: Sequence[TrainedTemplates], settings: TemplateSettings) -
 
 
 def _unused_classes(run: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
-    """Unused classes of each head after the training and before its first step."""
+    """Return the separation of unused classes per head, trained and untrained."""
     result: dict[str, Any] = {"outputs": [name for name, flag in zip(run.perturbations, run.junk, strict=True) if flag]}
     for head in HEADS:
         for stage, vectors in (("trained", run.heads[head]), ("first_values", run.first[head])):
@@ -168,7 +168,7 @@ def _unused_classes(run: TrainedTemplates, settings: TemplateSettings) -> dict[s
 def _means(
     runs: Sequence[TrainedTemplates], predictions: Sequence[Predictions], settings: TemplateSettings
 ) -> dict[str, Any]:
-    """Return the spread of the mean embeddings of held-out perturbations."""
+    """Return the dispersion of the mean embeddings of held-out perturbations."""
     spreads = {}
     for run, sites in zip(runs, predictions, strict=True):
         table = sites.table
@@ -211,7 +211,7 @@ def _embeddings(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     tables, summaries, values = [], {}, []
     for name, (table, vectors) in zip(names, sites, strict=True):
-        rng = rng_for(settings.seed, "templates", "embeddings")  # the same shuffles for both
+        rng = rng_for(settings.seed, "templates", "embeddings")  # the same shuffles for both runs
         result = clustering(vectors, table, k=settings.k, rng=rng, n_draws=settings.n_draws)
         columns = [
             column for column in table if str(column).startswith("Metadata_") or column in ("perturbation", "predicted")
@@ -232,7 +232,7 @@ def _embeddings(
 def _maps(
     sets: Mapping[str, Vectors], settings: TemplateSettings, *, of: str
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Lay all sets out together; return coordinates and facts on each map."""
+    """Project all sets together; return the points and the quality of each projection."""
     methods: list[Method] = ["pca", "tsne"] if is_installed("tsne") else ["pca"]
     vectors_of_all = np.concatenate(list(sets.values()))
     ends = np.cumsum([len(vectors) for vectors in sets.values()])
@@ -248,7 +248,7 @@ def _maps(
         )
     ]
     for number, layout in enumerate(layouts, start=1):
-        show_action(f"laying out {of}", f"map {number} of {len(layouts)}, {layout.name}")
+        show_action(f"projecting {of}", f"projection {number} of {len(layouts)}, {layout.name}")
         points = project(vectors_of_all, layout)
         columns |= {f"{layout.name}_x": points[:, 0], f"{layout.name}_y": points[:, 1]}
         each = zip(sets.items(), np.split(points, ends[:-1]), strict=True)

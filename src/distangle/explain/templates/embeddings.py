@@ -1,7 +1,4 @@
-"""Embeddings of a few perturbations, and whether those of one lie together.
-
-The templates of a finished run, and which of its outputs are unused classes.
-"""
+"""Read the templates of a run, and measure how well embeddings cluster by perturbation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +27,12 @@ PerSite = Float[np.ndarray, " site"]
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbationChoice:
-    """Whose embeddings are looked at.
+    """Perturbations whose embeddings are compared.
 
     Attributes:
-        names: In the order asked for, or the most frequent first.
-        wells: Wells of each in the whole screen.
-        tied: Others with as many wells as the last chosen one; empty when they were named.
+        names: Perturbations in the given order, or the most frequent first.
+        wells: Number of wells of each in the screen.
+        tied: Other perturbations with as many wells as the last one; empty for given perturbations.
     """
 
     names: tuple[str, ...]
@@ -48,15 +45,15 @@ def choose_perturbations(
 ) -> PerturbationChoice:
     """Choose perturbations with held-out sites.
 
-    Those named, else the ones with most wells, ties in natural order.
+    These are the given ones, or those with most wells, ties in natural order.
 
     Args:
         table: Table of the site predictions.
         perturbations: Perturbations; None for the most frequent.
-        max_names: How many of these.
+        max_names: Maximum number of the most frequent.
 
     Raises:
-        ExplanationError: A name that no held-out site has, or fewer than two perturbations.
+        ExplanationError: No held-out site has the name, or there are fewer than two perturbations.
     """
     wells = table[table["perturbation"] != ""].drop_duplicates(WELL)["perturbation"].astype(str).value_counts()
     available = set(table.loc[explainable_sites(table), "perturbation"].astype(str)) - {""}
@@ -85,24 +82,24 @@ def choose_perturbations(
 def shared_sites(
     predictions: Sequence[Predictions], names: Sequence[str], *, max_sites: int, rng: np.random.Generator
 ) -> list[tuple[pd.DataFrame, Vectors]]:
-    """Return table and embeddings of held-out sites of perturbations.
+    """Return table and embeddings of held-out sites of some perturbations.
 
-    For several runs these are the same sites in one order.
+    Several runs have the same sites in the same order.
 
     Args:
-        predictions: Of sites, one per run.
+        predictions: Site predictions, one per run.
         names: Perturbations.
-        max_sites: Sites at most; of more, as many are drawn.
+        max_sites: Maximum number of sites; more are subsampled.
         rng: Random generator.
 
     Raises:
-        ExplanationError: The runs hold out no site in common.
+        ExplanationError: The runs share no held-out site.
     """
     row_maps = [_site_rows(prediction, names) for prediction in predictions]
     shared = [key for key in row_maps[0] if all(key in row_map for row_map in row_maps[1:])]
     if not shared:
         raise ExplanationError(
-            "The runs hold out none of these sites in common. Compare runs with the same held-out fold."
+            "The runs share no held-out site of these perturbations. Compare runs with the same held-out fold."
         )
     if len(shared) > max_sites:
         shared = [shared[k] for k in np.sort(rng.choice(len(shared), max_sites, replace=False))]
@@ -125,12 +122,12 @@ def _site_rows(prediction: Predictions, names: Sequence[str]) -> dict[tuple[str,
 
 @dataclass(frozen=True)
 class Clustering:
-    """How well the embeddings of a perturbation lie together.
+    """Clustering of embeddings by perturbation.
 
     Attributes:
-        silhouette: Of each site, in [-1, 1].
-        purity: Of each site, share of its nearest sites of other wells that have its perturbation.
-        summary: Both means beside shuffled labels, ready for JSON.
+        silhouette: Silhouette of each site, in [-1, 1].
+        purity: Per site, the share of its nearest sites of other wells with the same perturbation.
+        summary: Both means with their null from shuffled labels, ready for JSON.
     """
 
     silhouette: PerSite
@@ -139,18 +136,18 @@ class Clustering:
 
 
 def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.Generator, n_draws: int) -> Clustering:
-    """Measure in full space whether sites of a perturbation lie together.
+    """Measure the clustering of embeddings by perturbation in full space.
 
-    Sites of one well are never counted as each other's neighbors, and a shuffle of the labels moves whole wells:
-    they are pictures of the same cells. It moves them within their experiment: where experiments hold different
-    perturbations, sites would else be called alike for having been made together.
+    Sites of one well show the same cells, so they never count as neighbors, and the null shuffles the labels of whole
+    wells. It shuffles within experiments: if experiments contain different perturbations, batch effects would otherwise
+    count as clustering.
 
     Args:
-        vectors: Embeddings.
-        table: Of the same sites.
-        k: How many neighbors.
+        vectors: Embeddings of the sites.
+        table: Table of the sites.
+        k: Number of neighbors.
         rng: Random generator for shuffles.
-        n_draws: How many.
+        n_draws: Number of shuffles.
     """
     pairs, labels = cosines(vectors), table["perturbation"].astype(str).tolist()
     wells = table[WELL].astype(str).agg("\x1f".join, axis=1).tolist()
@@ -185,7 +182,7 @@ def _silhouette_and_purity(
 ) -> tuple[PerSite, PerSite]:
     values = silhouettes(pairs, labels)
     purity = neighbour_purity(pairs, labels, k=k, apart=wells)
-    # With a single well of everything there is nobody to be near to.
+    # Without another well there is no neighbor to compare with.
     return (np.zeros(len(pairs)) if values is None else values), np.nan_to_num(purity, nan=0.0)
 
 
@@ -194,11 +191,11 @@ HEADS = ("softmax", "arc")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTemplates:
-    """What a run learned per output.
+    """Templates of a run and the training wells per output.
 
     Attributes:
-        name: Of the run.
-        pseudo_labels: The strategy that it was trained with; `none` for without.
+        name: Name of the run.
+        pseudo_labels: Pseudo-label strategy of its training, or `none`.
         perturbations: Names of the outputs.
         wells: Labelled training wells of each output.
         junk: Outputs that nothing was trained on: no labeled training well, or none that could be read.
@@ -218,9 +215,9 @@ class TrainedTemplates:
 
     @property
     def with_bias(self) -> Vectors:
-        """Return softmax templates with their bias as one more dimension.
+        """Softmax templates with their bias as one more dimension.
 
-        The logit is their product with (embedding, 1).
+        The logit is the product with (embedding, 1).
         """
         return np.concatenate([self.heads["softmax"], self.bias[:, None]], axis=1)
 
@@ -230,21 +227,22 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
 
     Args:
         run: A finished run.
-        screen: That it was trained on.
-        name: To call it by.
+        screen: The screen of the run.
+        name: Name of the run in the result.
 
     Raises:
-        RunError: It is not finished, or was trained on another screen.
-        FoldError: Its folds are damaged, or do not know the sites of the screen.
-        WeightsError: Its weights are damaged.
+        RunError: The run is not finished, or was trained on another screen.
+        FoldError: The folds are damaged or lack sites of the screen.
+        WeightsError: The weights are damaged.
     """
     model, card = open_model(run)
     config, classes = read_config(run.config), card.classes
     labels = {*screen.sites[card.target].astype(str)} if card.target in screen.sites.columns else set()
     if not labels & set(classes):
         raise RunError(
-            f"{run.root} learnt {', '.join(classes[:3])} and so on, none of which {screen.folder} has. Compare runs on "
-            "one screen, and name the screen that they were trained on."
+            f"{run.root} learned {', '.join(classes[:3])} and others, none of which is in {screen.folder}. Compare "
+            "runs "
+            "on one screen, and give the screen that they were trained on."
         )
     wells = training_wells(screen, Folds.read(run.folds), classes, target=card.target)
     return TrainedTemplates(

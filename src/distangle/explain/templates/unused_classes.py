@@ -1,4 +1,4 @@
-"""Unused classes: outputs of the network without a training well."""
+"""Measure unused classes: outputs of the network without a training well."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,17 +21,17 @@ def training_wells(
 
     Args:
         screen: The screen of the run.
-        folds: Of the run.
+        folds: Folds of the run.
         classes: Names of the outputs, in their order.
         target: The column that was learned.
 
     Raises:
         RunError: The screen has no such column.
-        FoldError: The screen has a site that the folds do not know.
+        FoldError: The folds lack a site of the screen.
     """
     if target not in screen.sites.columns:
         raise RunError(
-            f"The screen has no column {target!r}, which the run learnt. Name the screen that it was trained on."
+            f"The screen has no column {target!r}, which the run learned. Give the screen that it was trained on."
         )
     labeled = screen.sites[folds.of(screen) == TRAIN]
     wells = labeled.drop_duplicates(["experiment", "plate", "well"])
@@ -45,18 +45,18 @@ def unused_class_separation(
     """Measure how separable the templates of unused classes are.
 
     Args:
-        templates: Of one head.
-        junk: Which of them are of unused classes.
-        k: How many neighbors `purity` counts.
+        templates: Templates of one head.
+        junk: Whether each template is of an unused class.
+        k: Number of neighbors for `purity`.
         rng: Random generator for the shuffles.
-        n_draws: Shuffles of the flags, for the p-values.
+        n_draws: Number of shuffles of the flags, for the p-values.
 
     Returns:
         `n_junk`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
-        probability that an unused class has the larger norm, or the larger mean cosine to all others (0.5 where the
-        number tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the
-        AUROCs; `purity`, the share of junk among the k nearest of an unused class, and `purity_random`, what chance
-        gives. Entries that need two of a kind are None. None without an unused class, or with nothing else.
+        probability that an unused class has the larger norm, or the larger mean cosine to all others (0.5 for no
+        separation, 0 or 1 for a perfect one); `silhouette` of the two groups; `p_*`, two-sided for the
+        AUROCs; `purity`, the share of unused classes among the k nearest neighbors of one, and `purity_random`, the
+        expectation by chance. Entries that need two of a kind are None. The result is None unless there are both kinds.
     """
     n_junk = int(junk.sum())
     if n_junk in (0, len(junk)):
@@ -95,7 +95,7 @@ def unused_class_separation(
 
 
 def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
-    """Return the probability that a positive has the larger value, ties counted half."""
+    """Return the probability that a positive has the larger value; ties count half."""
     first, second = values[positive], values[~positive]
     return float(mannwhitneyu(first, second, method="asymptotic").statistic / (len(first) * len(second)))
 
