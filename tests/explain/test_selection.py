@@ -119,10 +119,10 @@ def test_where_nothing_is_held_out_sites_of_the_training_are_chosen_and_said_to_
     assert select_sites(everything, n_sites=9) == [0, 1, 2, 3]
     run = RunFolder.create(tmp_path / "run")
     write_json(run.run, {"held_out": "nothing"})
-    assert training_remark(run, everything.iloc[:4]).startswith("The network was trained on all sites explained here")
+    assert training_remark(run, everything.iloc[:4]).startswith("The network was trained on all explained sites")
     write_json(run.run, {"held_out": "replicate=2"})
     assert training_remark(run, table.iloc[:3]) == ""
-    assert training_remark(run, table.iloc[2:4]) == "The network was trained on 1 of the 2 sites explained here."
+    assert training_remark(run, table.iloc[2:4]) == "The network was trained on 1 of the 2 explained sites."
     # After a cross-validation the final network was trained on what a fold held out.
     crossed = table.assign(Metadata_Fold="held_out", Metadata_Cross_Validation=[1, 1, 2, 2, 0, 1])
     assert was_trained_on(crossed).tolist() == [True, True, True, True, False, True]

@@ -103,6 +103,27 @@ def perturbation_scores(
     return MeanMaps(table=_add_map_columns(pd.DataFrame(rows), group_maps), maps=group_maps.maps)
 
 
+def add_group_means(explanation: Explanation) -> Explanation:
+    """Return an explanation with means of added columns by well and group.
+
+    P-values of single sites are not averaged.
+    """
+    table = explanation.table
+    names = [
+        str(name)
+        for name in table.select_dtypes("number").columns
+        if not str(name).startswith(AVERAGED_PREFIXES) and not str(name).endswith("_p")
+    ]
+    if not names or explanation.wells is None or explanation.perturbations is None:
+        return explanation
+    by = [name for name in PERTURBATION if name in table.columns]
+    return replace(
+        explanation,
+        wells=_add_means(explanation.wells, table, names, list(WELL)),
+        perturbations=_add_means(explanation.perturbations, table, names, by),
+    )
+
+
 def _row_groups(table: pd.DataFrame, keys: Sequence[str]) -> list[np.ndarray]:
     """Return the rows of each group, in the order of `mean_maps`."""
     numbers = table.groupby(list(keys), sort=True, dropna=False, observed=True).ngroup().to_numpy()
@@ -130,27 +151,6 @@ def _join_names(names: pd.Series) -> str:
 
 def _add_map_columns(scores: pd.DataFrame, averaged: MeanMaps) -> pd.DataFrame:
     return scores.assign(**{name: averaged.table[name].to_numpy() for name in MAP_COLUMNS})
-
-
-def add_group_means(explanation: Explanation) -> Explanation:
-    """Return an explanation with means of added columns by well and group.
-
-    P-values of single sites are not averaged.
-    """
-    table = explanation.table
-    names = [
-        str(name)
-        for name in table.select_dtypes("number").columns
-        if not str(name).startswith(AVERAGED_PREFIXES) and not str(name).endswith("_p")
-    ]
-    if not names or explanation.wells is None or explanation.perturbations is None:
-        return explanation
-    by = [name for name in PERTURBATION if name in table.columns]
-    return replace(
-        explanation,
-        wells=_add_means(explanation.wells, table, names, list(WELL)),
-        perturbations=_add_means(explanation.perturbations, table, names, by),
-    )
 
 
 def _add_means(groups: pd.DataFrame, table: pd.DataFrame, names: list[str], by: list[str]) -> pd.DataFrame:

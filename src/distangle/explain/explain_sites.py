@@ -54,6 +54,65 @@ class ExplainSettings(BaseModel):
     bf16: bool = Field(default=False, description="bfloat16 autocast for the Shapley values")
 
 
+@dataclass(kw_only=True)
+class _Explainer:
+    """Explains one batch after the other with the same random maps.
+
+    Attributes:
+        layer: Layer of the maps; set by the first batch.
+        random_maps: Random maps on the grid of the maps; drawn with the first batch.
+    """
+
+    model: PerturbationClassifier
+    sites: ExplainedSites
+    settings: ExplainSettings
+    rng: np.random.Generator
+    advance: Advance
+    layer: str = ""
+    random_maps: RandomMaps | None = None
+    n_explained: int = 0
+
+    @property
+    def explained_targets(self) -> torch.Tensor:
+        """Sorted indices of the explained perturbations, each once."""
+        indices: torch.Tensor = torch.unique(self.sites.targets)
+        return indices
+
+    @property
+    def scaling(self) -> Scaling:
+        """Scaling of the pixels in Eq. (15)."""
+        return self.settings.scaling or ("raw255" if self.sites.raw.dtype == np.uint8 else "min_max")
+
+    def explain(self, batch: SiteBatch) -> dict[str, np.ndarray]:
+        """Return maps, scores and nulls of a batch, one row per site."""
+        settings = self.settings
+        attribution = attribution_map(
+            self.model, batch, method=settings.method, layer=settings.layer, head=settings.head, size=self.sites.size
+        )
+        self.layer = attribution.layer
+        if self.random_maps is None:
+            grid = (attribution.raw.shape[1], attribution.raw.shape[2])
+            self.random_maps = random_smooth_maps(settings.n_null_maps, grid=grid, size=self.sites.size, rng=self.rng)
+        maps, raw = attribution.maps.cpu().numpy(), self.sites.raw[list(batch.rows)]
+        attention = channel_attention(maps, raw, scaling=self.scaling)
+        attention_null = null_channel_attention(self.random_maps, raw, scaling=self.scaling)
+        probabilities = attribution.outputs.logits.float().softmax(1).gather(1, batch.targets.long()[:, None])[:, 0]
+        scores = {
+            "maps": maps,
+            "probability": probabilities.cpu().numpy(),
+            **channel_scores(self.model, batch, targets=self.explained_targets, settings=_shapley_settings(settings)),
+            "eq15": attention,
+            "eq15_null": attention_null,
+            "eq15_inverse": inverse_attention(attention),
+            "eq15_inverse_null": inverse_attention(attention_null),
+            "correlation": map_channel_correlation(maps, raw),
+            "correlation_null": null_correlation(self.random_maps, raw),
+        }
+        self.n_explained += len(batch)
+        self.advance(f"{self.n_explained} sites")
+        return scores
+
+
 def explain_sites(
     model: PerturbationClassifier,
     sites: ExplainedSites,
@@ -125,65 +184,6 @@ def explain_sites(
         perturbations=perturbations.table,
         perturbation_maps=perturbations.maps,
     )
-
-
-@dataclass(kw_only=True)
-class _Explainer:
-    """Explains one batch after the other with the same random maps.
-
-    Attributes:
-        layer: Layer of the maps; set by the first batch.
-        random_maps: Random maps on the grid of the maps; drawn with the first batch.
-    """
-
-    model: PerturbationClassifier
-    sites: ExplainedSites
-    settings: ExplainSettings
-    rng: np.random.Generator
-    advance: Advance
-    layer: str = ""
-    random_maps: RandomMaps | None = None
-    n_explained: int = 0
-
-    @property
-    def explained_targets(self) -> torch.Tensor:
-        """Sorted indices of the explained perturbations, each once."""
-        indices: torch.Tensor = torch.unique(self.sites.targets)
-        return indices
-
-    @property
-    def scaling(self) -> Scaling:
-        """Scaling of the pixels in Eq. (15)."""
-        return self.settings.scaling or ("raw255" if self.sites.raw.dtype == np.uint8 else "min_max")
-
-    def explain(self, batch: SiteBatch) -> dict[str, np.ndarray]:
-        """Return maps, scores and nulls of a batch, one row per site."""
-        settings = self.settings
-        attribution = attribution_map(
-            self.model, batch, method=settings.method, layer=settings.layer, head=settings.head, size=self.sites.size
-        )
-        self.layer = attribution.layer
-        if self.random_maps is None:
-            grid = (attribution.raw.shape[1], attribution.raw.shape[2])
-            self.random_maps = random_smooth_maps(settings.n_null_maps, grid=grid, size=self.sites.size, rng=self.rng)
-        maps, raw = attribution.maps.cpu().numpy(), self.sites.raw[list(batch.rows)]
-        attention = channel_attention(maps, raw, scaling=self.scaling)
-        attention_null = null_channel_attention(self.random_maps, raw, scaling=self.scaling)
-        probabilities = attribution.outputs.logits.float().softmax(1).gather(1, batch.targets.long()[:, None])[:, 0]
-        scores = {
-            "maps": maps,
-            "probability": probabilities.cpu().numpy(),
-            **channel_scores(self.model, batch, targets=self.explained_targets, settings=_shapley_settings(settings)),
-            "eq15": attention,
-            "eq15_null": attention_null,
-            "eq15_inverse": inverse_attention(attention),
-            "eq15_inverse_null": inverse_attention(attention_null),
-            "correlation": map_channel_correlation(maps, raw),
-            "correlation_null": null_correlation(self.random_maps, raw),
-        }
-        self.n_explained += len(batch)
-        self.advance(f"{self.n_explained} sites")
-        return scores
 
 
 def _shapley_settings(settings: ExplainSettings) -> ShapleySettings:

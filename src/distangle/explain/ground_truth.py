@@ -107,17 +107,6 @@ def share_of(hits: np.ndarray, wells: Sequence[str] | np.ndarray) -> dict[str, A
     return {"of": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
 
 
-def _region_scores(maps: np.ndarray, regions: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
-    rows = list(regions)
-    inside = circle_masks([regions[row] for row in rows], (maps.shape[1], maps.shape[2]))
-    hits, masses = pointing_hits(maps[rows], inside)
-    area = float(inside.mean()) if rows else None
-    return {
-        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
-        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
-    }
-
-
 def circle_masks(circles: Sequence[PlantedCircle], size: tuple[int, int]) -> np.ndarray:
     """Return which pixels lie in each circle, bool [circle, height, width]."""
     rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
@@ -152,3 +141,14 @@ def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
     tops = np.argwhere(activation_map >= activation_map.max())
     nearest_top = tops[np.square(tops - tops.mean(axis=0)).sum(axis=1).argmin()]
     return int(nearest_top[0]), int(nearest_top[1])
+
+
+def _region_scores(maps: np.ndarray, regions: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
+    rows = list(regions)
+    inside = circle_masks([regions[row] for row in rows], (maps.shape[1], maps.shape[2]))
+    hits, masses = pointing_hits(maps[rows], inside)
+    area = float(inside.mean()) if rows else None
+    return {
+        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
+        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
+    }

@@ -16,54 +16,7 @@ from distangle.axes import CellTypes, Images, Labels, Logits, References
 from distangle.errors import ExplanationError, brief, did_you_mean
 from distangle.model import NormStatistics, PerturbationClassifier, eval_mode, use_statistics
 
-
-@contextlib.contextmanager
-def freeze(model: PerturbationClassifier) -> Iterator[None]:
-    """Hold the network in evaluation mode without parameter gradients.
-
-    Mode and gradient flags are restored afterwards. In evaluation mode the norms use their running statistics, so the
-    explanation of a site does not depend on the other sites of its batch, and the backward pass recomputes nothing.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with eval_mode(model):
-        try:
-            for parameter in trainable:
-                parameter.requires_grad = False
-            yield
-        finally:
-            for parameter in trainable:
-                parameter.requires_grad = True
-
-
-def check_targets(model: PerturbationClassifier, targets: torch.Tensor) -> None:
-    """Refuse targets that are not outputs of the network.
-
-    Raises:
-        ExplanationError: A target is not an output of the network.
-    """
-    n_outputs = model.config.n_perturbations
-    wrong = ((targets < 0) | (targets >= n_outputs)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise ExplanationError(
-            f"Row {row} has the target {int(targets[row])}; expected an index from 0 to {n_outputs - 1}, one of the "
-            f"{n_outputs} columns of the logits."
-        )
-
-
 REQUIRED_COLUMNS = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "perturbation", "predicted")
-
-
-def target_of(name: str, perturbations: Sequence[str]) -> int:
-    """Return the index of a perturbation among the model's logits.
-
-    Raises:
-        ExplanationError: The network has no such output; the message names similar ones.
-    """
-    if name not in perturbations:
-        message = f"The network never saw a perturbation {brief(name)!r}, so it has no output to explain. "
-        raise ExplanationError(message + did_you_mean(name, perturbations))
-    return list(perturbations).index(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +232,52 @@ class NetworkSites(NamedTuple):
 
     model: PerturbationClassifier
     sites: ExplainedSites
+
+
+@contextlib.contextmanager
+def freeze(model: PerturbationClassifier) -> Iterator[None]:
+    """Hold the network in evaluation mode without parameter gradients.
+
+    Mode and gradient flags are restored afterwards. In evaluation mode the norms use their running statistics, so the
+    explanation of a site does not depend on the other sites of its batch, and the backward pass recomputes nothing.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with eval_mode(model):
+        try:
+            for parameter in trainable:
+                parameter.requires_grad = False
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad = True
+
+
+def check_targets(model: PerturbationClassifier, targets: torch.Tensor) -> None:
+    """Refuse targets that are not outputs of the network.
+
+    Raises:
+        ExplanationError: A target is not an output of the network.
+    """
+    n_outputs = model.config.n_perturbations
+    wrong = ((targets < 0) | (targets >= n_outputs)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ExplanationError(
+            f"Row {row} has the target {int(targets[row])}; expected an index from 0 to {n_outputs - 1}, one of the "
+            f"{n_outputs} columns of the logits."
+        )
+
+
+def target_of(name: str, perturbations: Sequence[str]) -> int:
+    """Return the index of a perturbation among the model's logits.
+
+    Raises:
+        ExplanationError: The network has no such output; the message names similar ones.
+    """
+    if name not in perturbations:
+        message = f"The network never saw a perturbation {brief(name)!r}, so it has no output to explain. "
+        raise ExplanationError(message + did_you_mean(name, perturbations))
+    return list(perturbations).index(name)
 
 
 def _rows_of(images: Tensor | None, rows: list[int]) -> Tensor | None:

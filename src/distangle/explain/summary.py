@@ -43,13 +43,14 @@ def summarize(
         `interval_over`; None for too few groups, whose means are then in `by_group`), `null` [channel][low, high]
         (central 95 %), `p` [channel], against random maps or, for `shapley` and `ablation`, against channels shuffled
         by well and by explained perturbation, whichever gives the larger p; `p_family`: against the largest channel, to
-        be given beside the channel that came out on top; `p_labels` against labels permuted within experiments, None
+        be reported for the top channel; `p_labels` against labels permuted within experiments, None
         where all are the same. The same of `ablation` and `eq15_inverse`. `interactions`: `mean` [channel][channel] and
         `interval` likewise. `top_channel` has the largest mean Shapley value, `top_channel_share` is the share of sites
-        that agree. `eq15_top_channel` counts sites by their largest Eq. (15), beside what random maps on the same
-        images give on average. `perturbations`: `sites` and `shapley` (`p_family`: with the channels of its wells
-        shuffled) by `explained`. `cell_types`: `sites`, `wells`, `top_channel`, and mean and interval of every score,
-        by cell type. `warnings`: sentences about what was explained.
+        that agree. `eq15_top_channel` counts sites by their largest Eq. (15), and
+        `eq15_top_channel_of_random_maps` has the mean counts for random maps on the same images. `perturbations`:
+        `sites` and `shapley` (`p_family`: with the channels of its wells shuffled) by `explained`. `cell_types`:
+        `sites`, `wells`, `top_channel`, and mean and interval of every score, by cell type. `warnings`: sentences about
+        what was explained.
     """
     unit, groups = groups_of(table)
     wells = wells_of(table)
@@ -99,13 +100,6 @@ def summarize(
     return summary
 
 
-def _family_p_by_well(
-    values: np.ndarray, wells: Sequence[str], *, rng: np.random.Generator, n_draws: int
-) -> list[float]:
-    null = shapley_null(values.astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
-    return [float(p) for p in null.p_family]
-
-
 def wells_of(table: pd.DataFrame) -> list[str]:
     """Return the well of each row, unique in the screen."""
     return [str(name) for name in table[EXPERIMENT + PLATE + WELL].astype(str).agg("\x1f".join, axis=1)]
@@ -138,6 +132,13 @@ def means_over(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
         str(name): values[names == name].mean(axis=0, dtype=np.float64).tolist() for name in dict.fromkeys(groups)
     }
     return means | {"interval": None, "by_group": group_means if len(group_means) > 1 else {}}
+
+
+def _family_p_by_well(
+    values: np.ndarray, wells: Sequence[str], *, rng: np.random.Generator, n_draws: int
+) -> list[float]:
+    null = shapley_null(values.astype(np.float64), rng=rng, groups=wells, n_draws=n_draws)
+    return [float(p) for p in null.p_family]
 
 
 def _shuffle_nulls(

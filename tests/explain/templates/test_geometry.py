@@ -67,7 +67,7 @@ def test_a_vector_of_zeros_is_at_right_angles_to_all():
 
 
 def test_one_vector_has_no_angles():
-    with pytest.raises(ExplanationError, match=r"1 vector\(s\) were given; angles between vectors need at least 2"):
+    with pytest.raises(ExplanationError, match=r"1 vector\(s\); expected at least 2 to measure angles"):
         dispersion(np.ones((1, 4)))
 
 
@@ -199,5 +199,5 @@ def test_training_wells_are_counted_from_the_folds(tmp_path):
     second = dataclasses.replace(screen, sites=twice)
     folds = hold_out(second, column="experiment", values=["E3"])
     assert training_wells(second, folds, CLASSES, target="perturbation").tolist() == [6, 6, 4]
-    with pytest.raises(RunError, match="The screen has no column 'dose', which the run learnt"):
+    with pytest.raises(RunError, match="The screen has no column 'dose', which the run learned"):
         training_wells(second, folds, CLASSES, target="dose")

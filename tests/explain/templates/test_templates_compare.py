@@ -194,7 +194,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
     with pytest.raises(RunError, match=r"No predictions at"):
         compare_templates(wide, settings=FEW)
     renamed = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
-    with pytest.raises(RunError, match=r"learnt DMSO, nocodazole, taxol and so on, none of which .*screen has"):
+    with pytest.raises(RunError, match=r"learned DMSO, nocodazole, taxol and others, none of which is in .*screen"):
         compare_templates(runs[0], screen=renamed, settings=FEW)
 
 
@@ -251,7 +251,7 @@ def test_two_runs_show_the_same_sites_in_one_order():
     assert one["perturbation"].tolist() == other["perturbation"].tolist() == ["a", "b"]
     assert len(shared_sites(pair, ["a", "b", "c"], max_sites=2, rng=rng_for(1, "sites"))[0][0]) == 2
     unread = predictions_of(second.assign(reason="torn"), np.zeros((3, 1)))
-    with pytest.raises(ExplanationError, match="The runs hold out none of these sites in common"):
+    with pytest.raises(ExplanationError, match="The runs share no held-out site"):
         shared_sites([pair[0], unread], ["a"], max_sites=10, rng=rng_for(1, "sites"))
 
 

@@ -35,6 +35,37 @@ from distangle.synthetic import Truth
 BATCH_SIZE = 16
 
 
+class MethodMaps(NamedTuple):
+    """Maps of one method, [site, height, width], and their layer."""
+
+    maps: np.ndarray
+    layer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSites:
+    """Sites of a benchmark with their planted effects.
+
+    Attributes:
+        sites: Sites with their true perturbation as target; only those for which the trained network predicts the site
+            or its well correctly.
+        site_is_correct: Whether the site is predicted correctly.
+        well_is_correct: Whether its well is predicted correctly.
+        channel: Index of the planted channel per site; -1 for several or no planted channels.
+        regions: Row of the table to the circle of the effect.
+        removal: What replaces an absent channel.
+        rows: Positions of the sites in the screen.
+    """
+
+    sites: ExplainedSites
+    site_is_correct: np.ndarray
+    well_is_correct: np.ndarray
+    channel: np.ndarray
+    regions: Mapping[int, PlantedCircle]
+    removal: Removal
+    rows: Sequence[int]
+
+
 def scores_by_method(
     model: PerturbationClassifier, sites: ExplainedSites, *, removal: Removal, layer: str | None, head: Head
 ) -> dict[str, np.ndarray]:
@@ -70,13 +101,6 @@ def scores_by_method(
     return sites.map(score, batch_size=BATCH_SIZE, device=device)
 
 
-class MethodMaps(NamedTuple):
-    """Maps of one method, [site, height, width], and their layer."""
-
-    maps: np.ndarray
-    layer: str
-
-
 def maps_by_method(
     model: PerturbationClassifier, sites: ExplainedSites, *, method: Method, layer: str | None, head: Head
 ) -> MethodMaps:
@@ -100,30 +124,6 @@ def maps_by_method(
 
     maps = sites.map(draw, batch_size=BATCH_SIZE, device=next(model.parameters()).device)["maps"]
     return MethodMaps(maps, layers[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkSites:
-    """Sites of a benchmark with their planted effects.
-
-    Attributes:
-        sites: Sites with their true perturbation as target; only those for which the trained network predicts the site
-            or its well correctly.
-        site_is_correct: Whether the site is predicted correctly.
-        well_is_correct: Whether its well is predicted correctly.
-        channel: Index of the planted channel per site; -1 for several or no planted channels.
-        regions: Row of the table to the circle of the effect.
-        removal: What replaces an absent channel.
-        rows: Positions of the sites in the screen.
-    """
-
-    sites: ExplainedSites
-    site_is_correct: np.ndarray
-    well_is_correct: np.ndarray
-    channel: np.ndarray
-    regions: Mapping[int, PlantedCircle]
-    removal: Removal
-    rows: Sequence[int]
 
 
 def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[int]:

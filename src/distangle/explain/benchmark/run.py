@@ -30,6 +30,8 @@ from distangle.screen import Screen
 from distangle.synthetic.truth import read_truth, truth_of
 
 MIN_CHANNEL_SHARE, MIN_REGION_SHARE, MAX_SHARE_OVER_CHANCE = 0.95, 0.90, 0.10
+N_UNTRAINED = 3
+N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channel scores, and every map method
 
 
 def channel_rows(
@@ -72,12 +74,6 @@ def channel_rows(
             }
         )
     return rows
-
-
-def _well_means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    sums = np.zeros((int(index.max(initial=-1)) + 1, values.shape[1]))
-    np.add.at(sums, index, values.astype(np.float64))
-    return np.asarray(sums / np.bincount(index)[:, None])
 
 
 def region_row(
@@ -148,22 +144,6 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return results
 
 
-def _criterion(description: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
-    """Compare the row with the largest share with a limit."""
-    candidates = [row for row in rows if row["share"] is not None]
-    best = max(candidates, key=lambda row: row["share"], default=None)
-    value = None if best is None else float(best["share"])
-    met = None if value is None else bool(value >= limit if at_least else value <= limit)
-    return {
-        "aim": description,
-        "method": None if best is None else best["method"],
-        "value": value,
-        "limit": limit,
-        "at_least": at_least,
-        "met": met,
-    }
-
-
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean of the rows of several networks, each site counted once.
 
@@ -177,10 +157,6 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if all(row.get(name) is not None for row in rows)
     }
     return {**rows[0], **means}
-
-
-N_UNTRAINED = 3
-N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channel scores, and every map method
 
 
 def benchmark_run(
@@ -249,6 +225,28 @@ def benchmark_run(
     benchmark = Benchmark(rows=result_rows, aims=criteria(result_rows), settings=settings)
     run.record(*benchmark.write(run.explanations))
     return benchmark
+
+
+def _well_means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    sums = np.zeros((int(index.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, index, values.astype(np.float64))
+    return np.asarray(sums / np.bincount(index)[:, None])
+
+
+def _criterion(description: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
+    """Compare the row with the largest share with a limit."""
+    candidates = [row for row in rows if row["share"] is not None]
+    best = max(candidates, key=lambda row: row["share"], default=None)
+    value = None if best is None else float(best["share"])
+    met = None if value is None else bool(value >= limit if at_least else value <= limit)
+    return {
+        "aim": description,
+        "method": None if best is None else best["method"],
+        "value": value,
+        "limit": limit,
+        "at_least": at_least,
+        "met": met,
+    }
 
 
 def _network_rows(

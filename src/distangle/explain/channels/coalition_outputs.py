@@ -17,6 +17,10 @@ from distangle.explain.channels.replacement import Baselines, Removal, baseline_
 from distangle.explain.sites import SiteBatch, check_targets, freeze
 from distangle.model import PerChannelEfficientNet, PerturbationClassifier
 
+OutputKind = Literal["log_probability", "logit", "probability"]
+# Per forward pass on a CPU: maps of more pixels do not fit into its caches.
+MAX_PIXELS_ON_CPU = 2**18
+
 
 class PooledBlock(NamedTuple):
     """Pooled features of some images with some coalitions of channels.
@@ -32,6 +36,23 @@ class PooledBlock(NamedTuple):
     coalitions: slice
     features: Pooled
     size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleySettings:
+    """Replacement of the removed channels, and the output that is compared.
+
+    Attributes:
+        output: The softmax head's `log_probability` (nats), `logit` or `probability` of a perturbation.
+        removal: What replaces an absent channel, see `baseline_images`; None: controls if there are any, else the mean.
+        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
+        bf16: Run the backbone under bfloat16 autocast.
+    """
+
+    output: OutputKind = "log_probability"
+    removal: Removal | None = None
+    max_batch_size: int = 64
+    bf16: bool = False
 
 
 def pooled_coalitions(
@@ -62,6 +83,87 @@ def pooled_coalitions(
             model, images[block.sites], replacement, members, size=block.size, batch_size=max_batch_size
         )
         yield block._replace(features=torch.cat([block.features, measurements.to(block.features.dtype)], 1))
+
+
+def covering_coalitions(channels: int) -> Coalitions:
+    """Return six coalitions that contain every pair of channels in all four states.
+
+    The states of a pair are both, either one, and none. The first coalition is empty. In the other five, each channel
+    is present in a different choice of three. Two such choices differ, so each channel is present without the other,
+    and they overlap, so both are present once.
+    """
+    triples = list(itertools.combinations(range(5), 3))[:channels]
+    coalitions = torch.zeros(6, len(triples), dtype=torch.bool)
+    for channel, rows in enumerate(triples):
+        coalitions[[1 + row for row in rows], channel] = True
+    return coalitions
+
+
+def coalition_outputs(
+    model: PerturbationClassifier,
+    sites: SiteBatch,
+    *,
+    present: Coalitions,
+    targets: Int[Tensor, " target"] | None = None,
+    settings: ShapleySettings | None = None,
+) -> Float[Tensor, "site coalition target"]:
+    """Return the outputs for every site with every coalition of its channels.
+
+    Cell types and references are never removed.
+
+    Args:
+        model: The network; evaluation mode and its gradient flags are restored.
+        sites: Sites whose images are mixed with their baselines.
+        present: The coalitions.
+        targets: Indices of the perturbations whose outputs are returned; None: only the target of each site.
+        settings: None for the defaults.
+
+    Returns:
+        float64, on the CPU.
+
+    Raises:
+        ExplanationError: Unknown output, perturbation out of range, a batch size below 1; missing or
+            wrong baseline images.
+        ConfigError: Channels, cell types or references do not match the model.
+    """
+    settings = settings or ShapleySettings()
+    images, baselines = sites.images, baseline_images(sites, settings.removal)
+    _check(settings.output, max_batch_size=settings.max_batch_size)
+    own_column = None
+    if targets is None:
+        check_targets(model, sites.targets)
+        targets, own_column = torch.unique(sites.targets, return_inverse=True)
+    check_targets(model, targets)
+    model.check_channels(images)
+    present = present.to(images.device)
+    outputs = torch.empty(len(images), len(present), len(targets), dtype=torch.float64)
+    is_empty = ~present.any(1)
+    # With one baseline for all sites, the empty coalition is the same for all, so it runs once.
+    is_shared = len(baselines) == 1 and bool(is_empty.any()) and not isinstance(model.backbone, PerChannelEfficientNet)
+    evaluated = (~is_empty if is_shared else torch.ones_like(is_empty)).nonzero()[:, 0]
+
+    def store_outputs(pooled: Tensor, rows: slice, members: Sequence[int]) -> None:
+        cell_types, references = (
+            None if site_values is None else site_values[rows].repeat_interleave(len(members), 0)
+            for site_values in (sites.cell_types, sites.references)
+        )
+        logits = model.classify(pooled, cell_types, references).logits.float()
+        values = logits if settings.output == "logit" else logits.log_softmax(1)
+        values_ = values[:, targets.long()]
+        values_ = values_.exp() if settings.output == "probability" else values_
+        outputs[rows, members] = values_.reshape(-1, len(members), len(targets)).double().cpu()
+
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=settings.bf16)
+    with freeze(model), sites.plate_statistics(model), torch.no_grad(), autocast:
+        if is_shared:
+            all_rows = slice(0, len(images))
+            for block in pooled_coalitions(model, baselines, baselines, present[is_empty][:1], max_batch_size=1):
+                for member in is_empty.nonzero()[:, 0].tolist():
+                    store_outputs(block.features.expand(len(images), -1), all_rows, [member])
+        batch_size = min(settings.max_batch_size, _device_batch_size(images))
+        for block in pooled_coalitions(model, images, baselines, present[evaluated], max_batch_size=batch_size):
+            store_outputs(block.features, block.sites, evaluated[block.coalitions].tolist())
+    return outputs if own_column is None else outputs[torch.arange(len(sites)), :, own_column.cpu()][:, :, None]
 
 
 def _blocks(n_sites: int, n_coalitions: int, *, max_batch_size: int) -> Iterator[tuple[slice, slice]]:
@@ -169,109 +271,6 @@ def _pool_measurements(
     which = same.to(torch.uint8).argmax(0)
     values = means.reshape(len(images), len(coalitions), -1)
     return torch.gather(values, 1, which.expand(len(images), -1, -1)).flatten(0, 1)
-
-
-def covering_coalitions(channels: int) -> Coalitions:
-    """Return six coalitions that contain every pair of channels in all four states.
-
-    The states of a pair are both, either one, and none. The first coalition is empty. In the other five, each channel
-    is present in a different choice of three. Two such choices differ, so each channel is present without the other,
-    and they overlap, so both are present once.
-    """
-    triples = list(itertools.combinations(range(5), 3))[:channels]
-    coalitions = torch.zeros(6, len(triples), dtype=torch.bool)
-    for channel, rows in enumerate(triples):
-        coalitions[[1 + row for row in rows], channel] = True
-    return coalitions
-
-
-OutputKind = Literal["log_probability", "logit", "probability"]
-# Per forward pass on a CPU: maps of more pixels do not fit into its caches.
-MAX_PIXELS_ON_CPU = 2**18
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapleySettings:
-    """Replacement of the removed channels, and the output that is compared.
-
-    Attributes:
-        output: The softmax head's `log_probability` (nats), `logit` or `probability` of a perturbation.
-        removal: What replaces an absent channel, see `baseline_images`; None: controls if there are any, else the mean.
-        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
-        bf16: Run the backbone under bfloat16 autocast.
-    """
-
-    output: OutputKind = "log_probability"
-    removal: Removal | None = None
-    max_batch_size: int = 64
-    bf16: bool = False
-
-
-def coalition_outputs(
-    model: PerturbationClassifier,
-    sites: SiteBatch,
-    *,
-    present: Coalitions,
-    targets: Int[Tensor, " target"] | None = None,
-    settings: ShapleySettings | None = None,
-) -> Float[Tensor, "site coalition target"]:
-    """Return the outputs for every site with every coalition of its channels.
-
-    Cell types and references are never removed.
-
-    Args:
-        model: The network; evaluation mode and its gradient flags are restored.
-        sites: Sites whose images are mixed with their baselines.
-        present: The coalitions.
-        targets: Indices of the perturbations whose outputs are returned; None: only the target of each site.
-        settings: None for the defaults.
-
-    Returns:
-        float64, on the CPU.
-
-    Raises:
-        ExplanationError: Unknown output, perturbation out of range, a batch size below 1; missing or
-            wrong baseline images.
-        ConfigError: Channels, cell types or references do not match the model.
-    """
-    settings = settings or ShapleySettings()
-    images, baselines = sites.images, baseline_images(sites, settings.removal)
-    _check(settings.output, max_batch_size=settings.max_batch_size)
-    own_column = None
-    if targets is None:
-        check_targets(model, sites.targets)
-        targets, own_column = torch.unique(sites.targets, return_inverse=True)
-    check_targets(model, targets)
-    model.check_channels(images)
-    present = present.to(images.device)
-    outputs = torch.empty(len(images), len(present), len(targets), dtype=torch.float64)
-    is_empty = ~present.any(1)
-    # With one baseline for all sites, the empty coalition is the same for all, so it runs once.
-    is_shared = len(baselines) == 1 and bool(is_empty.any()) and not isinstance(model.backbone, PerChannelEfficientNet)
-    evaluated = (~is_empty if is_shared else torch.ones_like(is_empty)).nonzero()[:, 0]
-
-    def store_outputs(pooled: Tensor, rows: slice, members: Sequence[int]) -> None:
-        cell_types, references = (
-            None if site_values is None else site_values[rows].repeat_interleave(len(members), 0)
-            for site_values in (sites.cell_types, sites.references)
-        )
-        logits = model.classify(pooled, cell_types, references).logits.float()
-        values = logits if settings.output == "logit" else logits.log_softmax(1)
-        values_ = values[:, targets.long()]
-        values_ = values_.exp() if settings.output == "probability" else values_
-        outputs[rows, members] = values_.reshape(-1, len(members), len(targets)).double().cpu()
-
-    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=settings.bf16)
-    with freeze(model), sites.plate_statistics(model), torch.no_grad(), autocast:
-        if is_shared:
-            all_rows = slice(0, len(images))
-            for block in pooled_coalitions(model, baselines, baselines, present[is_empty][:1], max_batch_size=1):
-                for member in is_empty.nonzero()[:, 0].tolist():
-                    store_outputs(block.features.expand(len(images), -1), all_rows, [member])
-        batch_size = min(settings.max_batch_size, _device_batch_size(images))
-        for block in pooled_coalitions(model, images, baselines, present[evaluated], max_batch_size=batch_size):
-            store_outputs(block.features, block.sites, evaluated[block.coalitions].tolist())
-    return outputs if own_column is None else outputs[torch.arange(len(sites)), :, own_column.cpu()][:, :, None]
 
 
 def _device_batch_size(images: Tensor) -> int:

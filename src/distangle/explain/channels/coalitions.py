@@ -9,7 +9,6 @@ from torch import Tensor
 from distangle.errors import ExplanationError
 
 MAX_CHANNELS = 8
-
 Coalitions = Bool[Tensor, "coalition channel"]
 CoalitionOutputs = Float[Tensor, "site coalition"]
 

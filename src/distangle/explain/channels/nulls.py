@@ -66,6 +66,24 @@ class RandomMaps:
         return np.asarray(rows.T @ pixels @ columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapleyNull:
+    """Mean score of each channel with its null distribution.
+
+    Attributes:
+        means: Observed mean over sites, per channel.
+        null: Mean after the shuffle of each draw: of the channels of a group, or of the labels.
+        p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
+        p_family: The same against the largest channel of each draw, which corrects for testing all channels. Report
+            it for the top channel.
+    """
+
+    means: Float[np.ndarray, " channel"]
+    null: Float[np.ndarray, "draw channel"]
+    p: Float[np.ndarray, " channel"]
+    p_family: Float[np.ndarray, " channel"]
+
+
 def random_smooth_maps(
     n_maps: int, *, grid: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smoothness: float = 1.0
 ) -> RandomMaps:
@@ -149,24 +167,6 @@ def mean_over_sites(
     for site, label in zip(null, labels, strict=True):
         total += site[orders[label]]
     return total / len(null)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapleyNull:
-    """Mean score of each channel with its null distribution.
-
-    Attributes:
-        means: Observed mean over sites, per channel.
-        null: Mean after the shuffle of each draw: of the channels of a group, or of the labels.
-        p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
-        p_family: The same against the largest channel of each draw, which corrects for testing all channels. Report
-            it for the top channel.
-    """
-
-    means: Float[np.ndarray, " channel"]
-    null: Float[np.ndarray, "draw channel"]
-    p: Float[np.ndarray, " channel"]
-    p_family: Float[np.ndarray, " channel"]
 
 
 def shapley_null(
@@ -261,10 +261,6 @@ def labels_null(
     )
 
 
-def _blocks(strata: np.ndarray) -> list[np.ndarray]:
-    return [np.flatnonzero(strata == name) for name in np.unique(strata)]
-
-
 def family_p(scores: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
     """Return the p-value of each channel against the largest channel of each draw.
 
@@ -324,3 +320,7 @@ def combine_p_values(p: Float[np.ndarray, "site channel"]) -> Float[np.ndarray, 
         averaging.
     """
     return np.asarray(p[0] if len(p) == 1 else np.minimum(1, 2 * p.mean(0)))
+
+
+def _blocks(strata: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(strata == name) for name in np.unique(strata)]

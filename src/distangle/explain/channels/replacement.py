@@ -11,7 +11,6 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 
 Removal = Literal["mean", "control", "other_well"]
 Baselines = Float[Tensor, "baseline channel height width"]
-
 # In standardized intensity: rounding leaves the mean of a standardized channel about 1e-7 off 0.
 ROUNDING = 1e-5
 REQUIRED_IMAGES = {

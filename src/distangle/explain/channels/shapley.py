@@ -30,6 +30,25 @@ class ChannelAblation:
     with_none: Float[Tensor, " site"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelShapley:
+    """Contribution of each channel to the output of the target.
+
+    Attributes:
+        values: Shapley values in the unit of the output (nats for `log_probability`); the sum of a row is `with_all -
+            with_none`.
+        interactions: Joint effect of two channels beyond their single effects; see `interaction_weights`, also for
+            the diagonal.
+        with_all: The output for the image as it is.
+        with_none: The output without any channel.
+    """
+
+    values: ChannelScores
+    interactions: Float[Tensor, "site channel channel"]
+    with_all: Float[Tensor, " site"]
+    with_none: Float[Tensor, " site"]
+
+
 def channel_ablation(
     model: PerturbationClassifier, sites: SiteBatch, settings: ShapleySettings | None = None
 ) -> ChannelAblation:
@@ -60,25 +79,6 @@ def channel_ablation(
         with_all=with_all[:, 0].float(),
         with_none=with_none[:, 0].float(),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChannelShapley:
-    """Contribution of each channel to the output of the target.
-
-    Attributes:
-        values: Shapley values in the unit of the output (nats for `log_probability`); the sum of a row is `with_all -
-            with_none`.
-        interactions: Joint effect of two channels beyond their single effects; see `interaction_weights`, also for
-            the diagonal.
-        with_all: The output for the image as it is.
-        with_none: The output without any channel.
-    """
-
-    values: ChannelScores
-    interactions: Float[Tensor, "site channel channel"]
-    with_all: Float[Tensor, " site"]
-    with_none: Float[Tensor, " site"]
 
 
 def channel_shapley(

@@ -88,34 +88,6 @@ def examine_seeds(
     return result
 
 
-def _align_sites(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
-    """Return the sites of every network with the targets of the first network."""
-    if len(networks) < 2:
-        raise ExplanationError(f"{len(networks)} network(s) to compare; expected at least two, each with its sites.")
-    first = networks[0].sites
-    names = [first.perturbations[int(target)] for target in first.targets]
-    aligned = []
-    for position, (model, sites) in enumerate(networks):
-        sites.check_model(model)
-        if _site_keys(sites) != _site_keys(first):
-            raise ExplanationError(
-                f"Network {position + 1} has other sites than the first ({len(sites)} and {len(first)}). Open "
-                "both runs with the same rows of the screen."
-            )
-        unknown = sorted(set(names) - set(sites.perturbations))
-        if unknown:
-            raise ExplanationError(f"Network {position + 1} has no output for {unknown[:3]}, which the first explains.")
-        outputs = list(sites.perturbations)
-        targets = first.targets.new_tensor([outputs.index(name) for name in names])
-        aligned.append(NetworkSites(model, dataclasses.replace(sites, targets=targets)))
-    return aligned
-
-
-def _site_keys(sites: ExplainedSites) -> list[tuple[str, ...]]:
-    columns = [name for name in SITE if name in sites.table.columns]
-    return list(sites.table[columns].astype(str).itertuples(index=False, name=None))
-
-
 def similarity_of_augmentations(
     model: PerturbationClassifier,
     sites: ExplainedSites,
@@ -175,12 +147,6 @@ def augment_batch(batch: SiteBatch, *, number: int) -> SiteBatch:
     )
 
 
-def _transform(images: Tensor, number: int) -> Tensor:
-    images = images.transpose(2, 3) if number & 4 else images
-    images = images.flip(2) if number & 1 else images
-    return images.flip(3) if number & 2 else images
-
-
 def similarity_to_other_targets(
     model: PerturbationClassifier,
     sites: ExplainedSites,
@@ -216,3 +182,37 @@ def similarity_to_other_targets(
         other = dataclasses.replace(sites, targets=(sites.targets + steps) % n_outputs)
         similarities.append(similarity(maps, maps_of(method, model, other, batch_size=batch_size)))
     return np.stack(similarities)
+
+
+def _align_sites(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
+    """Return the sites of every network with the targets of the first network."""
+    if len(networks) < 2:
+        raise ExplanationError(f"{len(networks)} network(s) to compare; expected at least two, each with its sites.")
+    first = networks[0].sites
+    names = [first.perturbations[int(target)] for target in first.targets]
+    aligned = []
+    for position, (model, sites) in enumerate(networks):
+        sites.check_model(model)
+        if _site_keys(sites) != _site_keys(first):
+            raise ExplanationError(
+                f"Network {position + 1} has other sites than the first ({len(sites)} and {len(first)}). Open "
+                "both runs with the same rows of the screen."
+            )
+        unknown = sorted(set(names) - set(sites.perturbations))
+        if unknown:
+            raise ExplanationError(f"Network {position + 1} has no output for {unknown[:3]}, which the first explains.")
+        outputs = list(sites.perturbations)
+        targets = first.targets.new_tensor([outputs.index(name) for name in names])
+        aligned.append(NetworkSites(model, dataclasses.replace(sites, targets=targets)))
+    return aligned
+
+
+def _site_keys(sites: ExplainedSites) -> list[tuple[str, ...]]:
+    columns = [name for name in SITE if name in sites.table.columns]
+    return list(sites.table[columns].astype(str).itertuples(index=False, name=None))
+
+
+def _transform(images: Tensor, number: int) -> Tensor:
+    images = images.transpose(2, 3) if number & 4 else images
+    images = images.flip(2) if number & 1 else images
+    return images.flip(3) if number & 2 else images

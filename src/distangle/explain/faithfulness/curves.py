@@ -20,44 +20,6 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
 
-
-def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
-    """Return the regions of each map from the largest value to the smallest.
-
-    Regions are numbered row by row. Ties, such as all regions of a constant map, have one fixed random order for all
-    maps; sorted by position they would start in a corner, which would be a map of its own.
-
-    Args:
-        maps: Maps with finite values.
-    """
-    flat = maps.reshape(*maps.shape[:-2], -1)
-    shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
-    return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
-
-
-def n_replaced(n_regions: int, n_steps: int) -> list[int]:
-    """Return the number of regions that each step has replaced, from 0 to all.
-
-    The steps are symmetric: counted from the end they are the same as from the start.
-
-    Args:
-        n_regions: Number of regions.
-        n_steps: Number of steps after the start.
-    """
-    return [k * n_regions // n_steps if 2 * k <= n_steps else n_regions - (n_steps - k) * n_regions // n_steps
-            for k in range(n_steps + 1)]  # fmt: skip
-
-
-def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
-    """Return the mean height of curves, by the trapezoidal rule.
-
-    Args:
-        curves: Values at each step.
-        counts: Result of `n_replaced`.
-    """
-    return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
-
-
 Replacement = Literal["control", "blur"]
 PerSite = Float[np.ndarray, " site"]
 OutputScale = Literal["probability", "log_probability"]
@@ -112,6 +74,43 @@ class DeletionInsertion:
 
     def _values(self, scale: OutputScale) -> np.ndarray:
         return np.exp(self.log_probability) if scale == "probability" else self.log_probability
+
+
+def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map region"]:
+    """Return the regions of each map from the largest value to the smallest.
+
+    Regions are numbered row by row. Ties, such as all regions of a constant map, have one fixed random order for all
+    maps; sorted by position they would start in a corner, which would be a map of its own.
+
+    Args:
+        maps: Maps with finite values.
+    """
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
+    return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
+
+
+def n_replaced(n_regions: int, n_steps: int) -> list[int]:
+    """Return the number of regions that each step has replaced, from 0 to all.
+
+    The steps are symmetric: counted from the end they are the same as from the start.
+
+    Args:
+        n_regions: Number of regions.
+        n_steps: Number of steps after the start.
+    """
+    return [k * n_regions // n_steps if 2 * k <= n_steps else n_regions - (n_steps - k) * n_regions // n_steps
+            for k in range(n_steps + 1)]  # fmt: skip
+
+
+def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
+    """Return the mean height of curves, by the trapezoidal rule.
+
+    Args:
+        curves: Values at each step.
+        counts: Result of `n_replaced`.
+    """
+    return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
 
 
 def deletion_insertion(
@@ -215,7 +214,7 @@ def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
 def _score_orders(
     model: PerturbationClassifier,
     batch: SiteBatch,
-    orders: Int[np.ndarray, "site order place"],
+    orders: Int[np.ndarray, "site order region"],
     *,
     grid: tuple[int, int],
     counts: list[int],
@@ -255,9 +254,9 @@ def _repeat_sites(batch: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
 
 
 def _enlarge_mask(
-    places: Bool[Tensor, "image place"], grid: tuple[int, int], images: Images
+    mask: Bool[Tensor, "image region"], grid: tuple[int, int], images: Images
 ) -> Bool[Tensor, "image 1 _ _"]:
-    whole = places.view(-1, 1, *grid).float()
+    whole = mask.view(-1, 1, *grid).float()
     return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
 
 

@@ -71,6 +71,28 @@ class RandomizedNetwork:
         return torch.cat([offsets, scales], 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RandomizationResult:
+    """Similarity of the maps of a network and of its randomized copies.
+
+    Attributes:
+        stages: Names of the parts in the order of their randomization, which is cumulative.
+        similarity: Spearman's correlation over positions with the map of the network, in [-1, 1].
+        before_training: Position of the stage after which all trained parts are randomized.
+        untrained_maps: Maps of the first copy by stage: at `before_training` and at the last stage.
+        shapley_similarity: At these stages, for a few sites, the rank correlation of the Shapley values with those of
+            the network.
+        same_top: For the same sites, 1 if the top channel is the same, else 0.
+    """
+
+    stages: tuple[str, ...]
+    similarity: Float[np.ndarray, "stage network site"]
+    before_training: int
+    untrained_maps: dict[str, Float[np.ndarray, "site rows columns"]]
+    shapley_similarity: dict[str, Float[np.ndarray, " few"]]
+    same_top: dict[str, Float[np.ndarray, " few"]]
+
+
 def stages_of(model: PerturbationClassifier) -> list[tuple[str, tuple[str, ...]]]:
     """Return the name and tensor prefixes of each part, from output to input."""
     stages: list[tuple[str, tuple[str, ...]]] = [("templates", TEMPLATES), ("neck", ("neck",))]
@@ -106,33 +128,6 @@ def cascade(model: PerturbationClassifier, *, seed: int) -> Iterator[RandomizedN
         randomized.load_state_dict(tensors, strict=False)
         is_last_trained = stage == "neck" if model.config.frozen else position == len(stages) - 1
         yield RandomizedNetwork(stage=stage, model=randomized, parts=parts, trained_parts=is_last_trained)
-
-
-def _initial_statistics(name: str, values: Sequence[float] | Tensor) -> Tensor:
-    template = torch.as_tensor(values)
-    return torch.ones_like(template) if name.endswith(".variance") else torch.zeros_like(template)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomizationResult:
-    """Similarity of the maps of a network and of its randomized copies.
-
-    Attributes:
-        stages: Names of the parts in the order of their randomization, which is cumulative.
-        similarity: Spearman's correlation over positions with the map of the network, in [-1, 1].
-        before_training: Position of the stage after which all trained parts are randomized.
-        untrained_maps: Maps of the first copy by stage: at `before_training` and at the last stage.
-        shapley_similarity: At these stages, for a few sites, the rank correlation of the Shapley values with those of
-            the network.
-        same_top: For the same sites, 1 if the top channel is the same, else 0.
-    """
-
-    stages: tuple[str, ...]
-    similarity: Float[np.ndarray, "stage network site"]
-    before_training: int
-    untrained_maps: dict[str, Float[np.ndarray, "site rows columns"]]
-    shapley_similarity: dict[str, Float[np.ndarray, " few"]]
-    same_top: dict[str, Float[np.ndarray, " few"]]
 
 
 def model_randomization(
@@ -189,3 +184,8 @@ def model_randomization(
         shapley_similarity=agreement,
         same_top=top_agreement,
     )
+
+
+def _initial_statistics(name: str, values: Sequence[float] | Tensor) -> Tensor:
+    template = torch.as_tensor(values)
+    return torch.ones_like(template) if name.endswith(".variance") else torch.zeros_like(template)

@@ -38,6 +38,16 @@ from distangle.model import PerturbationClassifier
 from distangle.results import Faithfulness
 from distangle.screen import NEGATIVE
 
+AUGMENTATIONS = (
+    4,
+    3,
+    7,
+    1,
+    6,
+    2,
+    5,
+)  # the transpose first, then half a turn: the most different augmentations
+
 
 class FaithfulnessSettings(BaseModel):
     """Settings of the faithfulness tests; stored with the result.
@@ -64,17 +74,6 @@ class FaithfulnessSettings(BaseModel):
     n_draws: int = Field(default=1000, ge=1, description="draws of each null")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     most_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
-
-
-AUGMENTATIONS = (
-    4,
-    3,
-    7,
-    1,
-    6,
-    2,
-    5,
-)  # the transpose first, then half a turn: the most different augmentations
 
 
 @dataclass(frozen=True, kw_only=True)

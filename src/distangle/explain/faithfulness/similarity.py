@@ -20,9 +20,29 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 from distangle.model import PerturbationClassifier
 
 PerSite = Float[np.ndarray, " site"]
+MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
+"""Called as `method(model, batch)` with the batch-norm statistics of the plate in use; returns maps
+[site, height, width] of any size and sign, larger where the position speaks more for the target."""
+MAX_GRID_SIDE = 16  # positions per side; more would make curves slow
+ChannelValues = Float[np.ndarray, "few channel"]
 
 
-def similarity(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, "site *place"]) -> PerSite:  # noqa: F821 - axes
+@dataclass(frozen=True, kw_only=True)
+class SiteShapley:
+    """A few sites with the Shapley values to compare with.
+
+    Attributes:
+        sites: A few sites; each needs one forward pass per coalition of channels.
+        values: Shapley values of the network for the original images.
+        settings: How channels are removed.
+    """
+
+    sites: ExplainedSites
+    values: ChannelValues
+    settings: ShapleySettings
+
+
+def similarity(first: Float[np.ndarray, "site *position"], second: Float[np.ndarray, "site *position"]) -> PerSite:  # noqa: F821 - axes
     """Return Spearman's correlation of each pair of maps, in [-1, 1].
 
     Rows of Shapley values are compared the same way.
@@ -64,13 +84,6 @@ def mean_of_random(
     means = null[rng.integers(len(null), size=(n_draws, n_sites))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
-
-
-MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
-"""Called as `method(model, batch)` with the batch-norm statistics of the plate in use; returns maps
-[site, height, width] of any size and sign, larger where the position speaks more for the target."""
-
-MAX_GRID_SIDE = 16  # positions per side; more would make curves slow
 
 
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
@@ -135,24 +148,6 @@ def on_grid(
     rows, columns = grid or (min(maps.shape[1], MAX_GRID_SIDE), min(maps.shape[2], MAX_GRID_SIDE))
     whole = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
     return functional.adaptive_avg_pool2d(whole, (rows, columns))[:, 0].numpy()
-
-
-ChannelValues = Float[np.ndarray, "few channel"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteShapley:
-    """A few sites with the Shapley values to compare with.
-
-    Attributes:
-        sites: A few sites; each needs one forward pass per coalition of channels.
-        values: Shapley values of the network for the original images.
-        settings: How channels are removed.
-    """
-
-    sites: ExplainedSites
-    values: ChannelValues
-    settings: ShapleySettings
 
 
 def shapley_values(

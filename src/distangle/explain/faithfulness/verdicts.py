@@ -13,6 +13,12 @@ from distangle.explain.faithfulness.model_randomization import RandomizationResu
 from distangle.explain.faithfulness.similarity import mean_of_random, random_similarity
 from distangle.explain.summary import groups_of, means_over, wells_of
 
+Verdict = Literal["passes", "weak", "fails", "cannot say"]
+SIGNIFICANT = 0.05  # p of a mean area against random maps
+MIN_FALL = 0.05  # fall of the mean probability from the image to its replacement that a curve needs
+MIN_POSITIONS = 9  # of a grid; with fewer a rank correlation is unreliable
+UNLIKE, ALIKE, THE_SAME = 0.25, 0.5, 0.8  # Spearman's correlation of two maps
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaithfulnessResults:
@@ -96,54 +102,6 @@ def summarize_faithfulness(
     }
 
 
-def _curves(
-    curves: DeletionInsertion, mean: Any, *, wells: Sequence[str], rng: np.random.Generator, n_draws: int
-) -> dict[str, Any]:
-    groups = wells[: len(curves.log_probability)]
-    summary: dict[str, Any] = {
-        "sites": len(curves.log_probability),
-        "taken": [count / curves.counts[-1] for count in curves.counts],
-        "put_back": [count / curves.counts[-1] for count in curves.insertion_counts],
-    }
-    for scale in ("probability", "log_probability"):
-        null_areas = curves.null_area(scale=scale)
-        for name, areas, curve, sign in (
-            ("deletion", curves.deletion_area(scale=scale), curves.deletion(scale=scale), 1),
-            ("insertion", curves.insertion_area(scale=scale), curves.insertion(scale=scale), -1),
-        ):
-            random = curves.random(scale=scale).mean(0)
-            summary.setdefault(name, {})[scale] = {
-                **mean(areas),
-                "random": float(null_areas.mean()),
-                "difference": mean(areas - null_areas.mean(1)),
-                "p": null_p(sign * areas, sign * null_areas, rng=rng, groups=groups, n_draws=n_draws),
-                "curve": curve.mean(0).tolist(),
-                "random_curve": random[::sign].tolist(),
-            }
-    return summary
-
-
-def _summarize_shapley(values: Float[np.ndarray, "augmentation few channel"] | None) -> dict[str, Any] | None:
-    """Summarize the variation of Shapley values over augmentations."""
-    if values is None:
-        return None
-    return {
-        "sites": values.shape[1],
-        "views": values.shape[0],
-        "spread": float(values.std(0, ddof=1).mean()),
-        "size": float(np.abs(values[0]).mean()),
-        "same_top": float((values[1:].argmax(2) == values[0].argmax(1)).mean()),
-    }
-
-
-Verdict = Literal["passes", "weak", "fails", "cannot say"]
-
-SIGNIFICANT = 0.05  # p of a mean area against random maps
-MIN_FALL = 0.05  # fall of the mean probability from the image to its replacement that a curve needs
-MIN_POSITIONS = 9  # of a grid; with fewer a rank correlation is unreliable
-UNLIKE, ALIKE, THE_SAME = 0.25, 0.5, 0.8  # Spearman's correlation of two maps
-
-
 def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
     """Return a verdict per test by fixed limits.
 
@@ -184,6 +142,46 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
         similarity = summary["shuffled"]["likeness"]["mean"]
         results["shuffled"] = "cannot say" if too_few else _low(similarity, weak=UNLIKE, fails=ALIKE)
     return results
+
+
+def _curves(
+    curves: DeletionInsertion, mean: Any, *, wells: Sequence[str], rng: np.random.Generator, n_draws: int
+) -> dict[str, Any]:
+    groups = wells[: len(curves.log_probability)]
+    summary: dict[str, Any] = {
+        "sites": len(curves.log_probability),
+        "taken": [count / curves.counts[-1] for count in curves.counts],
+        "put_back": [count / curves.counts[-1] for count in curves.insertion_counts],
+    }
+    for scale in ("probability", "log_probability"):
+        null_areas = curves.null_area(scale=scale)
+        for name, areas, curve, sign in (
+            ("deletion", curves.deletion_area(scale=scale), curves.deletion(scale=scale), 1),
+            ("insertion", curves.insertion_area(scale=scale), curves.insertion(scale=scale), -1),
+        ):
+            random = curves.random(scale=scale).mean(0)
+            summary.setdefault(name, {})[scale] = {
+                **mean(areas),
+                "random": float(null_areas.mean()),
+                "difference": mean(areas - null_areas.mean(1)),
+                "p": null_p(sign * areas, sign * null_areas, rng=rng, groups=groups, n_draws=n_draws),
+                "curve": curve.mean(0).tolist(),
+                "random_curve": random[::sign].tolist(),
+            }
+    return summary
+
+
+def _summarize_shapley(values: Float[np.ndarray, "augmentation few channel"] | None) -> dict[str, Any] | None:
+    """Summarize the variation of Shapley values over augmentations."""
+    if values is None:
+        return None
+    return {
+        "sites": values.shape[1],
+        "views": values.shape[0],
+        "spread": float(values.std(0, ddof=1).mean()),
+        "size": float(np.abs(values[0]).mean()),
+        "same_top": float((values[1:].argmax(2) == values[0].argmax(1)).mean()),
+    }
 
 
 def _curve(curves: Mapping[str, Any], name: str) -> Verdict:

@@ -24,6 +24,7 @@ from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, Folds, Screen
 
 Kind = Literal["merge_duplicates", "zero_bands"]
+KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,48 @@ class PruneCandidate:
     layer: str
     filter: int
     into: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True)
+class _HeldOutData:
+    """The labeled held-out sites of a run, and their prediction."""
+
+    store: ImageCache
+    card: ModelCard
+    rows: np.ndarray
+    truth: np.ndarray
+    experiments: np.ndarray
+    n_wells: int
+    norms: PlateBatchNorm | None
+
+    @classmethod
+    def of(cls, run: RunFolder, screen: Screen, card: ModelCard) -> "_HeldOutData":
+        fold = Folds.read(run.folds).of(screen)
+        # All sites of these experiments, because the statistics that standardize an image must not change.
+        in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
+        sites = screen.sites[in_experiments].reset_index(drop=True)
+        trained = card.trained_classes
+        truth = sites[card.target].astype(str)
+        rows = np.flatnonzero((fold[in_experiments] == HELD_OUT) & truth.isin(trained).to_numpy())
+        if not len(rows):
+            check_held_out(run)
+            raise ExplanationError(
+                "No held-out site has a label that the network was trained on, so there is no accuracy to measure."
+            )
+        return cls(
+            store=store_of(run, dataclasses.replace(screen, sites=sites), card),
+            card=card,
+            rows=rows,
+            truth=truth.to_numpy(dtype=object)[rows],
+            experiments=sites["experiment"].to_numpy(dtype=object)[rows],
+            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
+            norms=load_statistics(run),
+        )
+
+    def predict(self, model: PerturbationClassifier) -> np.ndarray:
+        """Return the predicted name of each site; "" for an unreadable one."""
+        predictions = predict_sites(model, self.card, self.store, norms=self.norms)
+        return np.asarray(predictions.table["predicted"].to_numpy(dtype=object)[self.rows])
 
 
 def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Thresholds) -> list[PruneCandidate]:
@@ -68,25 +111,6 @@ def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Th
                 PruneCandidate(layer.name, int(k), into=(representative, _share(layer, int(k), representative)))
             )
     return candidates
-
-
-def _share(layer: FilterLayer, removed: int, kept: int) -> float:
-    """Return the factor with which one filter's output best replaces another's.
-
-    Outputs are compared after norm and ReLU. Both filters have the same direction, so their standardized maps are equal
-    and only gamma and beta differ. The factor minimizes the squared error over a standard normal map; it is exact for
-    proportional outputs.
-    """
-    norm = layer.next_layers[0]  # type: ignore[index]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
-
-    def output(k: int) -> np.ndarray:
-        gain, shift = (float(tensor[k]) for tensor in (norm.weight.detach(), norm.bias.detach()))
-        return np.maximum(gain * nodes + shift, 0.0)
-
-    of_kept, of_removed = output(kept), output(removed)
-    power = float(weights @ np.square(of_kept))
-    return float(weights @ (of_kept * of_removed)) / power if power > 0 else 0.0
 
 
 def random_candidates(
@@ -142,9 +166,6 @@ def pruned_network(model: PerturbationClassifier, removals: Sequence[PruneCandid
         with torch.no_grad():
             for name, weight in original.items():
                 layers[name].next_layers[1].weight.copy_(weight)  # type: ignore[index]
-
-
-KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
 
 
 def prune_effect(
@@ -255,43 +276,20 @@ def check_held_out(run: RunFolder) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _HeldOutData:
-    """The labeled held-out sites of a run, and their prediction."""
+def _share(layer: FilterLayer, removed: int, representative: int) -> float:
+    """Return the factor with which one filter's output best replaces another's.
 
-    store: ImageCache
-    card: ModelCard
-    rows: np.ndarray
-    truth: np.ndarray
-    experiments: np.ndarray
-    n_wells: int
-    norms: PlateBatchNorm | None
+    Outputs are compared after norm and ReLU. Both filters have the same direction, so their standardized maps are equal
+    and only gamma and beta differ. The factor minimizes the squared error over a standard normal map; it is exact for
+    proportional outputs.
+    """
+    norm = layer.next_layers[0]  # type: ignore[index]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
 
-    @classmethod
-    def of(cls, run: RunFolder, screen: Screen, card: ModelCard) -> "_HeldOutData":
-        fold = Folds.read(run.folds).of(screen)
-        # All sites of these experiments, because the statistics that standardize an image must not change.
-        in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
-        sites = screen.sites[in_experiments].reset_index(drop=True)
-        trained = card.trained_classes
-        truth = sites[card.target].astype(str)
-        rows = np.flatnonzero((fold[in_experiments] == HELD_OUT) & truth.isin(trained).to_numpy())
-        if not len(rows):
-            check_held_out(run)
-            raise ExplanationError(
-                "No held-out site has a label that the network was trained on, so there is no accuracy to measure."
-            )
-        return cls(
-            store=store_of(run, dataclasses.replace(screen, sites=sites), card),
-            card=card,
-            rows=rows,
-            truth=truth.to_numpy(dtype=object)[rows],
-            experiments=sites["experiment"].to_numpy(dtype=object)[rows],
-            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
-            norms=load_statistics(run),
-        )
+    def output(k: int) -> np.ndarray:
+        gain, shift = (float(tensor[k]) for tensor in (norm.weight.detach(), norm.bias.detach()))
+        return np.maximum(gain * nodes + shift, 0.0)
 
-    def predict(self, model: PerturbationClassifier) -> np.ndarray:
-        """Return the predicted name of each site; "" for an unreadable one."""
-        predictions = predict_sites(model, self.card, self.store, norms=self.norms)
-        return np.asarray(predictions.table["predicted"].to_numpy(dtype=object)[self.rows])
+    of_representative, of_removed = output(representative), output(removed)
+    power = float(weights @ np.square(of_representative))
+    return float(weights @ (of_representative * of_removed)) / power if power > 0 else 0.0

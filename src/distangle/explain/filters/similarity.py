@@ -10,25 +10,6 @@ from jaxtyping import Bool, Float, Int
 from distangle.explain.filters.layers import Filters
 from distangle.explain.templates.geometry import Cosines, compare_with_draws, cosines_of, off_diagonal
 
-
-def average_channels(
-    maps: Float[np.ndarray, "site input height width"], filters: Filters
-) -> Float[np.ndarray, "site filter height width"]:
-    r"""Apply 1x1 filters to maps: the weighted sum of channels at every position.
-
-    $$ I_{out,k} = w_{1,k} I_{in,1} + w_{2,k} I_{in,2} + \dots + w_{C_{in},k} I_{in,C_{in}} $$
-
-    Source: Eq. (14)
-    Departs: the text calls it a weighted average; the weights have either sign and do not sum to 1. The channels are
-        not those of the layer's input: a norm and a ReLU come first, which the printed reading of Fig. 10 leaves out.
-
-    Args:
-        maps: Input I_in of the convolution.
-        filters: Weights w, one filter per row.
-    """
-    return np.asarray(np.einsum("ki,sihw->skhw", filters, maps))
-
-
 # Sign of each measure for weights with more bands and blocks, as in Fig. 10.
 MORE_BANDED = {
     "variation": -1,
@@ -55,6 +36,24 @@ class Thresholds:
     constant: float = 0.25
     flat: float = 0.1
     duplicate: float = 0.95
+
+
+def average_channels(
+    maps: Float[np.ndarray, "site input height width"], filters: Filters
+) -> Float[np.ndarray, "site filter height width"]:
+    r"""Apply 1x1 filters to maps: the weighted sum of channels at every position.
+
+    $$ I_{out,k} = w_{1,k} I_{in,1} + w_{2,k} I_{in,2} + \dots + w_{C_{in},k} I_{in,C_{in}} $$
+
+    Source: Eq. (14)
+    Departs: the text calls it a weighted average; the weights have either sign and do not sum to 1. The channels are
+        not those of the layer's input: a norm and a ReLU come first, which the printed reading of Fig. 10 leaves out.
+
+    Args:
+        maps: Input I_in of the convolution.
+        filters: Weights w, one filter per row.
+    """
+    return np.asarray(np.einsum("ki,sihw->skhw", filters, maps))
 
 
 def coefficient_of_variation(filters: Filters) -> Float[np.ndarray, " filter"]:

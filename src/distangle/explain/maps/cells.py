@@ -21,6 +21,9 @@ from distangle.screen import Channel
 RawImage = Shaped[np.ndarray, "channel height width"]
 _DYES = ("dapi", "hoechst", "draq5", "h33342", "sytox", "dna")
 _ORGANELLES = ("nuclei", "nucleus", "nuclear", "chromatin")
+PARTS = ("nuclei", "cells", "background")  # nuclei are parts of cells; cells and background make the whole
+MapArray = Float[np.ndarray, "site height width"]
+RawImages = Shaped[np.ndarray, "site channel height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,22 @@ class Segmentation:
 
     nuclei: Int32[np.ndarray, "height width"]
     cells: Bool[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOverlap:
+    """Overlap of attribution maps with nuclei, cells and background.
+
+    Attributes:
+        table: One row per map: `n_nuclei`, and for each of nuclei, cells (with their nuclei) and background
+            `NAME_share` of the map's mass (NaN for an empty map), `NAME_area` of the image, and `NAME_p`, the share of
+            random smooth maps that have at least as much mass there.
+        summary: Over all maps that are not empty, by part: `share`, `interval` over experiments, `area`, `null` (the
+            central 95 % of the mean share of random maps) and `p`; and the counts `sites` and `empty`.
+    """
+
+    table: pd.DataFrame
+    summary: Mapping[str, Any]
 
 
 def nuclei_channel(channels: Sequence[Channel], *, name: str | None = None) -> int:
@@ -86,83 +105,6 @@ def segment(raw: RawImage, *, nuclear: int) -> Segmentation:
         if index != nuclear:
             cells |= _above_li(channel)
     return Segmentation(nuclei=nuclei, cells=cells)
-
-
-def _shows_nuclei(channel: Channel) -> bool:
-    dye_text = f"{channel.name} {channel.stain}".lower()
-    organelle_text = f"{channel.name} {channel.organelle}".lower()
-    # Whole words only: "nucleoli and cytoplasmic RNA" is not a nuclear channel.
-    words = organelle_text.replace(",", " ").replace("_", " ").replace("-", " ").split()
-    return any(dye in dye_text for dye in _DYES) or any(word in words for word in _ORGANELLES)
-
-
-def _nuclei(image: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-    from skimage.feature import peak_local_max
-    from skimage.filters import threshold_otsu
-    from skimage.segmentation import watershed
-
-    if image.max() <= image.min():
-        return np.zeros(image.shape, dtype=np.int32)
-    mask = ndimage.binary_fill_holes(image > threshold_otsu(image))
-    mask = _remove_specks(mask)
-    inside = ndimage.distance_transform_edt(mask)
-    labels, n_objects = ndimage.label(mask)
-    if not n_objects:
-        return np.zeros(image.shape, dtype=np.int32)
-    radius = float(np.median(ndimage.maximum(inside, labels, np.arange(1, n_objects + 1))))
-    peaks = peak_local_max(
-        ndimage.gaussian_filter(inside, 0.2 * radius),
-        min_distance=max(1, round(0.8 * radius)),
-        labels=labels,
-        exclude_border=False,
-    )
-    seeds = np.zeros(image.shape, dtype=np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return np.asarray(watershed(-inside, seeds, mask=mask), dtype=np.int32)
-
-
-def _remove_specks(mask: np.ndarray) -> np.ndarray:
-    """Remove objects below a fifth of the area of the median pixel's object."""
-    from scipy import ndimage
-
-    labels, n_objects = ndimage.label(mask)
-    if not n_objects:
-        return mask
-    areas = np.bincount(labels.ravel())
-    areas[0] = 0
-    typical = np.median(areas[labels[mask]])
-    return np.asarray(areas[labels] >= 0.2 * typical)
-
-
-def _above_li(image: np.ndarray) -> np.ndarray:
-    from skimage.filters import threshold_li
-
-    if image.max() <= image.min():
-        return np.zeros(image.shape, dtype=bool)
-    return np.asarray(image > threshold_li(image))
-
-
-PARTS = ("nuclei", "cells", "background")  # nuclei are parts of cells; cells and background make the whole
-
-MapArray = Float[np.ndarray, "site height width"]
-RawImages = Shaped[np.ndarray, "site channel height width"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellOverlap:
-    """Overlap of attribution maps with nuclei, cells and background.
-
-    Attributes:
-        table: One row per map: `n_nuclei`, and for each of nuclei, cells (with their nuclei) and background
-            `NAME_share` of the map's mass (NaN for an empty map), `NAME_area` of the image, and `NAME_p`, the share of
-            random smooth maps that have at least as much mass there.
-        summary: Over all maps that are not empty, by part: `share`, `interval` over experiments, `area`, `null` (the
-            central 95 % of the mean share of random maps) and `p`; and the counts `sites` and `empty`.
-    """
-
-    table: pd.DataFrame
-    summary: Mapping[str, Any]
 
 
 def overlap_with_cells(
@@ -223,41 +165,6 @@ def overlap_with_cells(
     return CellOverlap(table=table, summary=_summarize_overlap(table, np.stack(nulls), experiments, wells, rng=rng))
 
 
-def _summarize_overlap(
-    table: pd.DataFrame,
-    nulls: np.ndarray,
-    experiments: Sequence[str] | None,
-    wells: Sequence[str] | None,
-    *,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    pointing = table["cells_share"].notna().to_numpy()
-    summary: dict[str, Any] = {"sites": int(pointing.sum()), "empty": int((~pointing).sum())}
-    if not pointing.any():
-        return summary | dict.fromkeys(PARTS)
-    shared = None if wells is None else np.asarray(wells).astype(str)[pointing].tolist()
-    means = mean_over_sites(nulls[pointing], rng=rng, groups=shared)
-    for index, name in enumerate(PARTS):
-        shares = table[f"{name}_share"].to_numpy(dtype=np.float64)[pointing]
-        low, high = np.percentile(means[:, index], [2.5, 97.5])
-        groups = None if experiments is None else np.asarray(experiments).astype(str)[pointing]
-        summary[name] = {
-            "share": float(shares.mean()),
-            "interval": None if groups is None else mean_interval(shares, groups),
-            "area": float(table[f"{name}_area"].to_numpy()[pointing].mean()),
-            "null": [float(low), float(high)],
-            "p": float((1 + (means[:, index] >= shares.mean() - 1e-9).sum()) / (1 + len(means))),
-        }
-    return summary
-
-
-def _mass_in_masks(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
-    """Return the mass of each enlarged random map in each mask, [draw, mask]."""
-    # The copy fixes the memory layout, which decides the last bit of the sums.
-    rows, columns = (np.ascontiguousarray(matrix) for matrix in maps.enlarging())
-    return np.asarray(np.einsum("dij,mij->dm", maps.grid, rows.T @ masks @ columns))
-
-
 def add_cell_overlap(
     explanation: Explanation, sites: ExplainedSites, channels: Sequence[Channel], *, nuclear: str | None
 ) -> Explanation:
@@ -292,3 +199,93 @@ def add_cell_overlap(
         table=explanation.table.assign(**columns),
         summary={**explanation.summary, "cells": dict(overlap.summary)},
     )
+
+
+def _shows_nuclei(channel: Channel) -> bool:
+    dye_text = f"{channel.name} {channel.stain}".lower()
+    organelle_text = f"{channel.name} {channel.organelle}".lower()
+    # Whole words only: "nucleoli and cytoplasmic RNA" is not a nuclear channel.
+    words = organelle_text.replace(",", " ").replace("_", " ").replace("-", " ").split()
+    return any(dye in dye_text for dye in _DYES) or any(word in words for word in _ORGANELLES)
+
+
+def _nuclei(image: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+    from skimage.feature import peak_local_max
+    from skimage.filters import threshold_otsu
+    from skimage.segmentation import watershed
+
+    if image.max() <= image.min():
+        return np.zeros(image.shape, dtype=np.int32)
+    mask = ndimage.binary_fill_holes(image > threshold_otsu(image))
+    mask = _remove_specks(mask)
+    inside = ndimage.distance_transform_edt(mask)
+    labels, n_objects = ndimage.label(mask)
+    if not n_objects:
+        return np.zeros(image.shape, dtype=np.int32)
+    radius = float(np.median(ndimage.maximum(inside, labels, np.arange(1, n_objects + 1))))
+    peaks = peak_local_max(
+        ndimage.gaussian_filter(inside, 0.2 * radius),
+        min_distance=max(1, round(0.8 * radius)),
+        labels=labels,
+        exclude_border=False,
+    )
+    seeds = np.zeros(image.shape, dtype=np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return np.asarray(watershed(-inside, seeds, mask=mask), dtype=np.int32)
+
+
+def _remove_specks(mask: np.ndarray) -> np.ndarray:
+    """Remove objects below a fifth of the area of the median pixel's object."""
+    from scipy import ndimage
+
+    labels, n_objects = ndimage.label(mask)
+    if not n_objects:
+        return mask
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    typical = np.median(areas[labels[mask]])
+    return np.asarray(areas[labels] >= 0.2 * typical)
+
+
+def _above_li(image: np.ndarray) -> np.ndarray:
+    from skimage.filters import threshold_li
+
+    if image.max() <= image.min():
+        return np.zeros(image.shape, dtype=bool)
+    return np.asarray(image > threshold_li(image))
+
+
+def _summarize_overlap(
+    table: pd.DataFrame,
+    nulls: np.ndarray,
+    experiments: Sequence[str] | None,
+    wells: Sequence[str] | None,
+    *,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    pointing = table["cells_share"].notna().to_numpy()
+    summary: dict[str, Any] = {"sites": int(pointing.sum()), "empty": int((~pointing).sum())}
+    if not pointing.any():
+        return summary | dict.fromkeys(PARTS)
+    shared = None if wells is None else np.asarray(wells).astype(str)[pointing].tolist()
+    means = mean_over_sites(nulls[pointing], rng=rng, groups=shared)
+    for index, name in enumerate(PARTS):
+        shares = table[f"{name}_share"].to_numpy(dtype=np.float64)[pointing]
+        low, high = np.percentile(means[:, index], [2.5, 97.5])
+        groups = None if experiments is None else np.asarray(experiments).astype(str)[pointing]
+        summary[name] = {
+            "share": float(shares.mean()),
+            "interval": None if groups is None else mean_interval(shares, groups),
+            "area": float(table[f"{name}_area"].to_numpy()[pointing].mean()),
+            "null": [float(low), float(high)],
+            "p": float((1 + (means[:, index] >= shares.mean() - 1e-9).sum()) / (1 + len(means))),
+        }
+    return summary
+
+
+def _mass_in_masks(maps: RandomMaps, masks: np.ndarray) -> np.ndarray:
+    """Return the mass of each enlarged random map in each mask, [draw, mask]."""
+    # The copy fixes the memory layout, which decides the last bit of the sums.
+    rows, columns = (np.ascontiguousarray(matrix) for matrix in maps.enlarging())
+    return np.asarray(np.einsum("dij,mij->dm", maps.grid, rows.T @ masks @ columns))

@@ -13,6 +13,16 @@ from distangle.explain.maps.layer_gradients import check_head, gradients_at_laye
 from distangle.explain.sites import SiteBatch, freeze
 from distangle.model import PerturbationClassifier, find_layer
 
+SignedMaps = Float[Tensor, "site height width"]
+
+
+@dataclass(frozen=True)
+class _BeforePooling:
+    """A layer with at most `norm` and the final ReLU between it and the mean."""
+
+    module: nn.Module
+    norm: nn.BatchNorm2d | None
+
 
 def grad_cam_maps(
     model: PerturbationClassifier,
@@ -120,48 +130,11 @@ def closed_form_maps(
     return to_attribution_map(raw, outputs, sites.images, layer=layer or pooled_name(model), head=head, size=size)
 
 
-def _weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
-    return torch.einsum("skhw,sk->shw", activations.detach().float(), weights)
-
-
-@dataclass(frozen=True)
-class _BeforePooling:
-    """A layer with at most `norm` and the final ReLU between it and the mean."""
-
-    module: nn.Module
-    norm: nn.BatchNorm2d | None
-
-
-def _closed_form_layers(model: PerturbationClassifier) -> dict[str, _BeforePooling]:
-    children = list(model.backbone.features.named_children())
-    name, last = children[-1]
-    layers = {f"features.{name}": _BeforePooling(last, None)}
-    if isinstance(last, nn.BatchNorm2d) and last.running_var is not None:
-        name, last_layer = children[-2]
-        layers[f"features.{name}"] = _BeforePooling(last_layer, last)
-    return layers
-
-
-def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling | None:
-    return _closed_form_layers(model).get(layer.removeprefix("backbone."))
-
-
 def pooled_name(model: PerturbationClassifier) -> str:
     """Return the name of the maps before the pooling."""
     name = next(iter(_closed_form_layers(model)))
     name = f"{name}, after the final ReLU" if model.config.final_relu else name
     return f"{name}, with the measurements" if model.config.measurements else name
-
-
-def _norm_slope(norm: nn.BatchNorm2d) -> Tensor:
-    """Return the derivative of each feature of the norm with respect to its input."""
-    if norm.running_var is None:
-        raise ExplanationError("This norm keeps no running variance.")
-    pooled_slope = (norm.running_var + norm.eps).rsqrt()
-    return pooled_slope if norm.weight is None else pooled_slope * norm.weight.detach()
-
-
-SignedMaps = Float[Tensor, "site height width"]
 
 
 def hires_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps:
@@ -200,3 +173,29 @@ def layer_product(activations: FeatureMaps, gradient: FeatureMaps) -> SignedMaps
         gradient: Gradient dy / dA.
     """
     return torch.einsum("skhw,skhw->shw", activations, gradient.clamp(min=0))
+
+
+def _weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("skhw,sk->shw", activations.detach().float(), weights)
+
+
+def _closed_form_layers(model: PerturbationClassifier) -> dict[str, _BeforePooling]:
+    children = list(model.backbone.features.named_children())
+    name, last = children[-1]
+    layers = {f"features.{name}": _BeforePooling(last, None)}
+    if isinstance(last, nn.BatchNorm2d) and last.running_var is not None:
+        name, last_layer = children[-2]
+        layers[f"features.{name}"] = _BeforePooling(last_layer, last)
+    return layers
+
+
+def _before_pooling(model: PerturbationClassifier, layer: str) -> _BeforePooling | None:
+    return _closed_form_layers(model).get(layer.removeprefix("backbone."))
+
+
+def _norm_slope(norm: nn.BatchNorm2d) -> Tensor:
+    """Return the derivative of each feature of the norm with respect to its input."""
+    if norm.running_var is None:
+        raise ExplanationError("This norm keeps no running variance.")
+    pooled_slope = (norm.running_var + norm.eps).rsqrt()
+    return pooled_slope if norm.weight is None else pooled_slope * norm.weight.detach()

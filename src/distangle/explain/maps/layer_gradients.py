@@ -125,8 +125,12 @@ def sum_of_explained_outputs(outputs: Outputs, targets: Tensor, head: Head) -> T
 
 @overload
 def without_inference_mode(tensor: Tensor) -> Tensor: ...
+
+
 @overload
 def without_inference_mode(tensor: Tensor | None) -> Tensor | None: ...
+
+
 def without_inference_mode(tensor: Tensor | None) -> Tensor | None:
     """Copy an inference-mode tensor, which cannot take part in a gradient."""
     return tensor.clone() if tensor is not None and tensor.is_inference() else tensor

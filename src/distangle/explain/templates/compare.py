@@ -143,7 +143,7 @@ def _dispersions(runs: Sequence[TrainedTemplates], settings: TemplateSettings) -
     for run in runs:
         sets = {**run.heads, "softmax with bias": run.with_bias}
         for kind, vectors in sets.items():
-            trained = vectors[~run.junk]
+            trained = vectors[~run.is_unused]
             if len(trained) < 2:
                 continue
             shape = (len(trained), trained.shape[1])
@@ -156,11 +156,15 @@ def _dispersions(runs: Sequence[TrainedTemplates], settings: TemplateSettings) -
 
 def _unused_classes(run: TrainedTemplates, settings: TemplateSettings) -> dict[str, Any]:
     """Return the separation of unused classes per head, trained and untrained."""
-    result: dict[str, Any] = {"outputs": [name for name, flag in zip(run.perturbations, run.junk, strict=True) if flag]}
+    result: dict[str, Any] = {
+        "outputs": [name for name, flag in zip(run.perturbations, run.is_unused, strict=True) if flag]
+    }
     for head in HEADS:
-        for stage, vectors in (("trained", run.heads[head]), ("first_values", run.first[head])):
+        for stage, vectors in (("trained", run.heads[head]), ("first_values", run.initial[head])):
             rng = rng_for(settings.seed, "templates", "junk", head, stage)
-            separation = unused_class_separation(vectors, run.junk, k=settings.k, rng=rng, n_draws=settings.n_draws)
+            separation = unused_class_separation(
+                vectors, run.is_unused, k=settings.k, rng=rng, n_draws=settings.n_draws
+            )
             result.setdefault(head, {})[stage] = separation
     return result
 
@@ -184,7 +188,7 @@ def _rows(run: TrainedTemplates, head: str) -> pd.DataFrame:
     vectors = run.heads[head]
     pairs = cosines(vectors)
     nearest_other = nearest(pairs)
-    same_kind = np.where(run.junk[:, None] == run.junk[None, :], pairs, -np.inf)
+    same_kind = np.where(run.is_unused[:, None] == run.is_unused[None, :], pairs, -np.inf)
     np.fill_diagonal(same_kind, -np.inf)
     largest_cosine = same_kind.max(axis=1)
     own_kind = np.where(np.isfinite(largest_cosine), np.degrees(np.arccos(largest_cosine.clip(-1, 1))), np.nan)
@@ -195,7 +199,7 @@ def _rows(run: TrainedTemplates, head: str) -> pd.DataFrame:
             "output": np.arange(len(vectors)),
             "perturbation": run.perturbations,
             "training_wells": run.wells,
-            "junk": run.junk,
+            "junk": run.is_unused,
             "norm": np.linalg.norm(vectors, axis=1),
             "bias": run.bias if head == "softmax" else np.nan,
             "nearest_angle_deg": nearest_other.angle_deg,

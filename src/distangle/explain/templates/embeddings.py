@@ -23,6 +23,7 @@ from distangle.training import read_config
 WELL = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
 SITE = [*WELL, "Metadata_Site"]
 PerSite = Float[np.ndarray, " site"]
+HEADS = ("softmax", "arc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,54 @@ class PerturbationChoice:
     names: tuple[str, ...]
     wells: tuple[int, ...]
     tied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Clustering of embeddings by perturbation.
+
+    Attributes:
+        silhouette: Silhouette of each site, in [-1, 1].
+        purity: Per site, the share of its nearest sites of other wells with the same perturbation.
+        summary: Both means with their null from shuffled labels, ready for JSON.
+    """
+
+    silhouette: PerSite
+    purity: PerSite
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedTemplates:
+    """Templates of a run and the training wells per output.
+
+    Attributes:
+        name: Name of the run.
+        pseudo_labels: Pseudo-label strategy of its training, or `none`.
+        perturbations: Names of the outputs.
+        wells: Number of labeled training wells of each output.
+        is_unused: Whether an output is an unused class: it has no readable labeled training well.
+        heads: Templates by head, `softmax` and `arc`.
+        initial: Templates before the first training step, from the seed of the run.
+        bias: Bias of the softmax head.
+    """
+
+    name: str
+    pseudo_labels: str
+    perturbations: tuple[str, ...]
+    wells: Int[np.ndarray, " perturbation"]
+    is_unused: Bool[np.ndarray, " perturbation"]
+    heads: Mapping[str, Vectors]
+    initial: Mapping[str, Vectors]
+    bias: Float[np.ndarray, " perturbation"]
+
+    @property
+    def with_bias(self) -> Vectors:
+        """Softmax templates with their bias as one more dimension.
+
+        The logit is the product with (embedding, 1).
+        """
+        return np.concatenate([self.heads["softmax"], self.bias[:, None]], axis=1)
 
 
 def choose_perturbations(
@@ -113,28 +162,6 @@ def shared_sites(
     ]
 
 
-def _site_rows(prediction: Predictions, names: Sequence[str]) -> dict[tuple[str, ...], int]:
-    eligible = explainable_sites(prediction.table) & prediction.table["perturbation"].isin(names)
-    rows = np.flatnonzero(eligible.to_numpy())
-    keys = prediction.table[SITE].iloc[rows].astype(str).itertuples(index=False, name=None)
-    return dict(zip(keys, rows.tolist(), strict=True))
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """Clustering of embeddings by perturbation.
-
-    Attributes:
-        silhouette: Silhouette of each site, in [-1, 1].
-        purity: Per site, the share of its nearest sites of other wells with the same perturbation.
-        summary: Both means with their null from shuffled labels, ready for JSON.
-    """
-
-    silhouette: PerSite
-    purity: PerSite
-    summary: dict[str, Any]
-
-
 def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.Generator, n_draws: int) -> Clustering:
     """Measure the clustering of embeddings by perturbation in full space.
 
@@ -177,51 +204,6 @@ def clustering(vectors: Vectors, table: pd.DataFrame, *, k: int, rng: np.random.
     return Clustering(silhouette=silhouette, purity=purity, summary=summary)
 
 
-def _silhouette_and_purity(
-    pairs: np.ndarray, labels: Sequence[str], wells: Sequence[str], *, k: int
-) -> tuple[PerSite, PerSite]:
-    values = silhouettes(pairs, labels)
-    purity = neighbour_purity(pairs, labels, k=k, apart=wells)
-    # Without another well there is no neighbor to compare with.
-    return (np.zeros(len(pairs)) if values is None else values), np.nan_to_num(purity, nan=0.0)
-
-
-HEADS = ("softmax", "arc")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedTemplates:
-    """Templates of a run and the training wells per output.
-
-    Attributes:
-        name: Name of the run.
-        pseudo_labels: Pseudo-label strategy of its training, or `none`.
-        perturbations: Names of the outputs.
-        wells: Labelled training wells of each output.
-        junk: Outputs that nothing was trained on: no labeled training well, or none that could be read.
-        heads: Templates by head, `softmax` and `arc`.
-        first: The same before the first step, from the seed of the run.
-        bias: Of the softmax head.
-    """
-
-    name: str
-    pseudo_labels: str
-    perturbations: tuple[str, ...]
-    wells: Int[np.ndarray, " perturbation"]
-    junk: Bool[np.ndarray, " perturbation"]
-    heads: Mapping[str, Vectors]
-    first: Mapping[str, Vectors]
-    bias: Float[np.ndarray, " perturbation"]
-
-    @property
-    def with_bias(self) -> Vectors:
-        """Softmax templates with their bias as one more dimension.
-
-        The logit is the product with (embedding, 1).
-        """
-        return np.concatenate([self.heads["softmax"], self.bias[:, None]], axis=1)
-
-
 def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTemplates:
     """Read the templates of a run with the training wells per output.
 
@@ -250,11 +232,27 @@ def read_templates(run: RunFolder, screen: Screen, *, name: str) -> TrainedTempl
         pseudo_labels=config.pseudo_labels.strategy,
         perturbations=classes,
         wells=wells,
-        junk=(wells == 0) | (np.asarray(card.class_sites) == 0),
+        is_unused=(wells == 0) | (np.asarray(card.class_sites) == 0),
         heads=_heads(model),
-        first=_heads(build_classifier(model.config, seed=config.seed)),
+        initial=_heads(build_classifier(model.config, seed=config.seed)),
         bias=_array(model.linear_templates.bias),
     )
+
+
+def _site_rows(prediction: Predictions, names: Sequence[str]) -> dict[tuple[str, ...], int]:
+    eligible = explainable_sites(prediction.table) & prediction.table["perturbation"].isin(names)
+    rows = np.flatnonzero(eligible.to_numpy())
+    keys = prediction.table[SITE].iloc[rows].astype(str).itertuples(index=False, name=None)
+    return dict(zip(keys, rows.tolist(), strict=True))
+
+
+def _silhouette_and_purity(
+    pairs: np.ndarray, labels: Sequence[str], wells: Sequence[str], *, k: int
+) -> tuple[PerSite, PerSite]:
+    values = silhouettes(pairs, labels)
+    purity = neighbour_purity(pairs, labels, k=k, apart=wells)
+    # Without another well there is no neighbor to compare with.
+    return (np.zeros(len(pairs)) if values is None else values), np.nan_to_num(purity, nan=0.0)
 
 
 def _heads(model: PerturbationClassifier) -> dict[str, Vectors]:

@@ -13,6 +13,19 @@ Vectors = Float[np.ndarray, "vector dimension"]
 Cosines = Float[np.ndarray, "vector vector"]
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """Nearest other vector of each vector.
+
+    Attributes:
+        angle_deg: Angle to the nearest vector, in [0, 180].
+        index: Index of the nearest vector, the first one for ties.
+    """
+
+    angle_deg: Float[np.ndarray, " vector"]
+    index: Int[np.ndarray, " vector"]
+
+
 def unit(vectors: Vectors) -> Vectors:
     """Scale vectors to length 1, float64; a vector of zeros stays as it is."""
     wide = vectors.astype(np.float64)
@@ -44,19 +57,6 @@ def cosines_of(products: Float[np.ndarray, "vector vector"]) -> Cosines:
 def off_diagonal(square: Cosines) -> Float[np.ndarray, " pair"]:
     """Return the entries of all pairs of different vectors, in both orders."""
     return np.asarray(square[~np.eye(len(square), dtype=bool)])
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Nearest other vector of each vector.
-
-    Attributes:
-        angle_deg: Angle to the nearest vector, in [0, 180].
-        index: Index of the nearest vector, the first one for ties.
-    """
-
-    angle_deg: Float[np.ndarray, " vector"]
-    index: Int[np.ndarray, " vector"]
 
 
 def nearest(pairs: Cosines) -> Nearest:

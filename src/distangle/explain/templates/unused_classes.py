@@ -40,13 +40,13 @@ def training_wells(
 
 
 def unused_class_separation(
-    templates: Vectors, junk: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
+    templates: Vectors, is_unused: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any] | None:
     """Measure how separable the templates of unused classes are.
 
     Args:
         templates: Templates of one head.
-        junk: Whether each template is of an unused class.
+        is_unused: Whether each template is of an unused class.
         k: Number of neighbors for `purity`.
         rng: Random generator for the shuffles.
         n_draws: Number of shuffles of the flags, for the p-values.
@@ -58,16 +58,16 @@ def unused_class_separation(
         AUROCs; `purity`, the share of unused classes among the k nearest neighbors of one, and `purity_random`, the
         expectation by chance. Entries that need two of a kind are None. The result is None unless there are both kinds.
     """
-    n_junk = int(junk.sum())
-    if n_junk in (0, len(junk)):
+    n_junk = int(is_unused.sum())
+    if n_junk in (0, len(is_unused)):
         return None
     pairs, norms = cosines(templates), np.linalg.norm(templates.astype(np.float64), axis=1)
     others = (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1)
-    aurocs = {name: auroc(values, junk) for name, values in (("norm", norms), ("mean_cosine", others))}
-    silhouette = _silhouette(pairs, junk)
+    aurocs = {name: auroc(values, is_unused) for name, values in (("norm", norms), ("mean_cosine", others))}
+    silhouette = _silhouette(pairs, is_unused)
     n_reached = {"norm": 0, "mean_cosine": 0, "silhouette": 0}
     for _ in range(n_draws):
-        shuffled = rng.permutation(junk)
+        shuffled = rng.permutation(is_unused)
         for name, values in (("norm", norms), ("mean_cosine", others)):
             n_reached[name] += abs(auroc(values, shuffled) - 0.5) >= abs(aurocs[name] - 0.5) - 1e-12
         shuffled_silhouette = _silhouette(pairs, shuffled)
@@ -77,20 +77,20 @@ def unused_class_separation(
     p = {name: (1 + count) / (1 + n_draws) for name, count in n_reached.items()}
     return {
         "n_junk": n_junk,
-        "n_real": len(junk) - n_junk,
-        "norm_junk": float(norms[junk].mean()),
-        "norm_real": float(norms[~junk].mean()),
-        "cosine_junk_junk": _mean_pair(pairs, junk, junk),
-        "cosine_real_real": _mean_pair(pairs, ~junk, ~junk),
-        "cosine_junk_real": _mean_pair(pairs, junk, ~junk),
+        "n_real": len(is_unused) - n_junk,
+        "norm_junk": float(norms[is_unused].mean()),
+        "norm_real": float(norms[~is_unused].mean()),
+        "cosine_junk_junk": _mean_pair(pairs, is_unused, is_unused),
+        "cosine_real_real": _mean_pair(pairs, ~is_unused, ~is_unused),
+        "cosine_junk_real": _mean_pair(pairs, is_unused, ~is_unused),
         "auroc_norm": aurocs["norm"],
         "p_norm": p["norm"],
         "auroc_mean_cosine": aurocs["mean_cosine"],
         "p_mean_cosine": p["mean_cosine"],
         "silhouette": silhouette,
         "p_silhouette": None if silhouette is None else p["silhouette"],
-        "purity": float(neighbour_purity(pairs, _kinds(junk), k=k)[junk].mean()),
-        "purity_random": (n_junk - 1) / (len(junk) - 1),
+        "purity": float(neighbour_purity(pairs, _kinds(is_unused), k=k)[is_unused].mean()),
+        "purity_random": (n_junk - 1) / (len(is_unused) - 1),
     }
 
 
@@ -100,13 +100,13 @@ def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
     return float(mannwhitneyu(first, second, method="asymptotic").statistic / (len(first) * len(second)))
 
 
-def _silhouette(pairs: Cosines, junk: np.ndarray) -> float | None:
-    values = silhouettes(pairs, _kinds(junk))
+def _silhouette(pairs: Cosines, is_unused: np.ndarray) -> float | None:
+    values = silhouettes(pairs, _kinds(is_unused))
     return None if values is None else float(values.mean())
 
 
-def _kinds(junk: np.ndarray) -> list[str]:
-    return ["junk" if flag else "real" for flag in junk]
+def _kinds(is_unused: np.ndarray) -> list[str]:
+    return ["junk" if flag else "real" for flag in is_unused]
 
 
 def _mean_pair(pairs: Cosines, first: np.ndarray, second: np.ndarray) -> float | None:
