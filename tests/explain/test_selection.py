@@ -81,7 +81,7 @@ def predicted(**changed: list[str]) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def test_untreated_wells_give_one_readable_site_each_plates_in_turn() -> None:
+def test_control_wells_give_one_readable_site_each_plates_in_turn() -> None:
     assert control_wells(predicted(), folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
     assert control_wells(predicted(), folds=["held_out"], n_wells=2) == [1, 3]
     assert control_wells(predicted(), folds=["train"], n_wells=9) == [6]
@@ -107,7 +107,7 @@ def test_a_plate_with_one_well_has_no_other() -> None:
     assert matching_wells(screen_with(["B02", "B02", "B02", "B03"], ["1", "1", "2", "2"]), [2, 0]) is None
 
 
-def test_a_second_site_of_an_untreated_well_is_not_another_witness() -> None:
+def test_a_second_site_of_a_control_well_is_not_another_witness() -> None:
     twice = pd.concat([predicted(), predicted()], ignore_index=True)
     assert control_wells(twice, folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
 

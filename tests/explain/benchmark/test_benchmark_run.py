@@ -24,7 +24,7 @@ from distangle.training import resolve_config, start_run, train
 STAIN_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
 
 
-def test_stains_are_counted_by_site_and_by_well():
+def test_channels_are_counted_by_site_and_by_well():
     scores = {"one": np.array([[3.0, 1, 0], [0, 2, 1], [0, 5, 1], [0, 0, 1]])}
     planted = np.array([0, 0, 1, 1])
     (by_site,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="sites", network="trained")
@@ -32,7 +32,7 @@ def test_stains_are_counted_by_site_and_by_well():
     assert by_site["chance"] == pytest.approx(1 / 3)
     # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
     assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
-    # Wells: mean of the first two is [1.5, 1.5, .5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
+    # Wells: mean of the first two is [1.5, 1.5, 0.5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
     (by_well,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="wells", network="trained")
     assert (by_well["hits"], by_well["of"], by_well["unit"]) == (2, 2, "wells")
     assert (by_well["low"], by_well["high"]) == (None, None)  # of two wells
@@ -45,7 +45,7 @@ def test_a_method_that_always_says_the_same_hits_no_more_than_its_habit():
     assert row["share"] == row["swapped"] == pytest.approx(0.5)
 
 
-def test_places_are_counted_by_peak_and_by_mass():
+def test_regions_are_counted_by_peak_and_by_mass():
     maps = np.zeros((3, 10, 10), dtype=np.float32)
     maps[0, 2, 7], maps[0, 9, 9] = 1, 0.5
     maps[1, 7, 2] = 1  # row and column exchanged
@@ -59,7 +59,7 @@ def test_places_are_counted_by_peak_and_by_mass():
     assert (row["hits"], row["of"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
-    # Peaks of other sites: (2,7) beside places 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
+    # Peaks of other sites: (2,7) beside regions 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
     assert row["swapped"] == pytest.approx(2 / 6)
 
 
@@ -77,11 +77,11 @@ def test_the_middle_of_a_plateau_is_its_peak():
 
 def a_row(network, question, method, share, *, chance=0.2):
     unit = "wells" if question == "stain" else "sites"
-    found = {"network": network, "question": question, "method": method, "unit": unit}
-    return found | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
+    result = {"network": network, "question": question, "method": method, "unit": unit}
+    return result | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
 
 
-def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same_of_random_weights():
+def test_aims_take_shapley_for_the_channel_the_best_map_for_the_region_and_the_same_of_random_weights():
     rows = [
         a_row("trained", "stain", "shapley", 0.96),
         a_row("trained", "stain", "ablation", 0.5),
@@ -100,10 +100,10 @@ def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same
     assert blind_stain["value"] == pytest.approx(0.11)
     assert (blind_place["method"], blind_place["met"]) == ("occlusion", True)
     assert blind_place["value"] == pytest.approx(0.1)
-    said = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
-    assert said[0] == "reached: planted channel ranked first by Shapley: 96% (shapley; at least 95%)."
-    assert said[1] == "MISSED: peak of the best map in the planted region: 89% (occlusion; at least 90%)."
-    assert "MISSED: channel hits of untrained networks over chance: 11% (shapley; at most 10%)." in said
+    output = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
+    assert output[0] == "reached: planted channel ranked first by Shapley: 96% (shapley; at least 95%)."
+    assert output[1] == "MISSED: peak of the best map in the planted region: 89% (occlusion; at least 90%)."
+    assert "MISSED: channel hits of untrained networks over chance: 11% (shapley; at most 10%)." in output
     assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("no site to count")
 
 
@@ -112,14 +112,14 @@ def test_several_networks_make_one_row_of_means_over_the_same_sites():
         {**a_row("untrained", "place", "grad_cam", hits / 4), "hits": hits, "of": 4, "mass": hits / 8, "low": hits / 10}
         for hits in (1, 2)
     ]
-    found = mean_row(rows)
-    assert (found["hits"], found["of"], found["share"], found["mass"]) == (1.5, 4, 0.375, 0.1875)
-    assert (found["low"], found["high"]) == (pytest.approx(0.15), 1.0)
+    result = mean_row(rows)
+    assert (result["hits"], result["of"], result["share"], result["mass"]) == (1.5, 4, 0.375, 0.1875)
+    assert (result["low"], result["high"]) == (pytest.approx(0.15), 1.0)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run of two epochs on a synthetic screen, as if it had predicted all wells rightly but one with an effect."""
+    """A run of two epochs on a synthetic screen, as if it had predicted all wells correctly but one with an effect."""
     folder = tmp_path_factory.mktemp("benchmark")
     config = SimulationConfig(
         image_size=48,
@@ -145,9 +145,9 @@ def made(tmp_path_factory):
     sites = Predictions.read(run.predictions, level="site", views=1).table
     wrong, other = sites["Metadata_Well"].iloc[planted[0]], sites["perturbation"].iloc[planted[-1]]
     for level in ("site", "well"):
-        found = Predictions.read(run.predictions, level=level, views=1)
-        right = found.table["perturbation"].where(found.table["Metadata_Well"] != wrong, other)
-        replace(found, table=found.table.assign(predicted=right)).write(run.predictions)
+        result = Predictions.read(run.predictions, level=level, views=1)
+        right = result.table["perturbation"].where(result.table["Metadata_Well"] != wrong, other)
+        replace(result, table=result.table.assign(predicted=right)).write(run.predictions)
     return run, screen
 
 
@@ -161,7 +161,7 @@ def planted_by_hand(run, screen):
     """(well, site) of held-out sites to planted channels and whether there is a place, from the tables alone."""
     truth = json.loads((screen.source / "truth.json").read_text())
     table = Predictions.read(run.predictions, level="site", views=1).table
-    found = {}
+    result = {}
     for site in truth["sites"]:
         if site["experiment"] != "HUVEC-02":
             continue
@@ -172,15 +172,15 @@ def planted_by_hand(run, screen):
             & (table["Metadata_Site"] == site["site"])
         ]
         right = row["predicted"].item() == site["perturbation"]
-        found[site["well"], site["site"]] = (channels, site["place"] is not None, right)
-    return found
+        result[site["well"], site["site"]] = (channels, site["place"] is not None, right)
+    return result
 
 
-def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, benchmarked):
+def test_all_held_out_sites_that_are_correctly_predicted_are_asked_about(made, benchmarked):
     run, screen = made
-    found = planted_by_hand(run, screen)
-    single = {key for key, (channels, _, right) in found.items() if len(channels) == 1 and right}
-    placed = [key for key, (_, place, right) in found.items() if place and right]
+    result = planted_by_hand(run, screen)
+    single = {key for key, (channels, _, right) in result.items() if len(channels) == 1 and right}
+    placed = [key for key, (_, place, right) in result.items() if place and right]
     assert placed
     counted = {(row["network"], row["question"], row["unit"]): set() for row in benchmarked.rows}
     for row in benchmarked.rows:
@@ -189,7 +189,7 @@ def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, ben
         assert counted[network, "stain", "sites"] == {len(single)}
         assert counted[network, "stain", "wells"] == {len({well for well, _ in single})}
         assert counted[network, "place", "sites"] == {len(placed)}
-    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in found.values())
+    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in result.values())
 
 
 def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
@@ -212,10 +212,10 @@ def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
 
 def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made, benchmarked):
     run, _ = made
-    again = Benchmark.read(run.explanations)
-    assert again.rows == [dict(row) for row in benchmarked.rows]
-    assert [aim["aim"] for aim in again.aims] == [aim["aim"] for aim in benchmarked.aims]
-    assert again.settings["untrained_networks"] == 1
+    repeated = Benchmark.read(run.explanations)
+    assert repeated.rows == [dict(row) for row in benchmarked.rows]
+    assert [aim["aim"] for aim in repeated.aims] == [aim["aim"] for aim in benchmarked.aims]
+    assert repeated.settings["untrained_networks"] == 1
     assert "explanations/benchmark.json" in json.loads(run.manifest.read_text())["files"]
     assert "NaN" not in (run.explanations / "benchmark.json").read_text()
     with pytest.raises(RunError, match=r"No benchmark at .*Run `distangle explain RUN --benchmark` first"):
@@ -226,21 +226,21 @@ def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
+    selected_sites = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
     # Every well counts as right here: also the one whose sites are predicted to be another.
-    assert len(asked.sites) == len(rows)
-    assert not asked.site_is_correct.all()
-    named = [asked.sites.perturbations[int(target)] for target in asked.sites.targets]
-    assert named == asked.sites.table["perturbation"].tolist()
-    assert asked.rows == rows
-    for row, circle in asked.regions.items():
-        key = asked.sites.table.iloc[row]
+    assert len(selected_sites.sites) == len(rows)
+    assert not selected_sites.site_is_correct.all()
+    named = [selected_sites.sites.perturbations[int(target)] for target in selected_sites.sites.targets]
+    assert named == selected_sites.sites.table["perturbation"].tolist()
+    assert selected_sites.rows == rows
+    for row, circle in selected_sites.regions.items():
+        key = selected_sites.sites.table.iloc[row]
         place = read_truth(screen.source).place("HUVEC-02", 1, key["Metadata_Well"], int(key["Metadata_Site"]))
         assert circle == (place.row, place.column, place.radius)
-        assert asked.site_is_correct[row]
+        assert selected_sites.site_is_correct[row]
 
 
-def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_place_first(made):
+def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_region_first(made):
     run, screen = made
     truth = read_truth(screen.source)
     table = Predictions.read(run.predictions, level="site", views=1).table
@@ -256,10 +256,10 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     run, screen = made
     rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
     opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
-    blank, sites = room.untrained_copy(opened, asked, run, screen, seed=3)
-    again, _ = room.untrained_copy(opened, asked, run, screen, seed=3)
-    weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]
+    selected_sites = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
+    blank, sites = room.untrained_copy(opened, selected_sites, run, screen, seed=3)
+    repeated, _ = room.untrained_copy(opened, selected_sites, run, screen, seed=3)
+    weights = [dict(model.named_parameters()) for model in (opened.model, blank, repeated)]
     assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     assert not blank.training
@@ -267,8 +267,10 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert sites.references is None
     model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
     centred = replace(opened, model=room.build_classifier(model, seed=0))
-    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_numbers)))
-    _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)
+    centred_sites = replace(
+        selected_sites, sites=replace(selected_sites.sites, references=torch.zeros(4, centred.model.n_numbers))
+    )
+    _, sites = room.untrained_copy(centred, centred_sites, run, screen, seed=3)
     assert sites.references.shape == (4, centred.model.n_numbers)
     assert sites.references.abs().max() > 0
 

@@ -59,14 +59,14 @@ def network(backbone="densenet_small"):
 def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
     model = plant(network())
     layers = filter_layers(model)
-    found = suggest_candidates(layers, "merge_duplicates", Thresholds())
+    result = suggest_candidates(layers, "merge_duplicates", Thresholds())
     for name in (FIRST, SECOND):
-        own = {one.filter: one.into for one in found if one.layer == name}
+        own = {one.filter: one.into for one in result if one.layer == name}
         assert {k: into[0] for k, into in own.items() if into[0] == 3} == dict.fromkeys(range(20, 26), 3)
         assert all(own[k][1] == pytest.approx(0.5) for k in range(20, 26))
         # Bands of one sign are duplicates of each other; the one turned round is not.
         assert {k for k, into in own.items() if into[0] == 10} == set(range(12, 20))
-    assert {one.layer for one in found} == {FIRST, SECOND}
+    assert {one.layer for one in result} == {FIRST, SECOND}
     bands = suggest_candidates(layers, "zero_bands", Thresholds())
     assert bands == [PruneCandidate(name, k) for name in (FIRST, SECOND) for k in range(10, 20)]
     assert suggest_candidates(filter_layers(network()), "zero_bands", Thresholds()) == []
@@ -100,10 +100,10 @@ def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
         layer.convolution.weight[9] = layer.convolution.weight[2]
         norm.weight[2], norm.bias[2], norm.weight[9], norm.bias[9] = 1.0, 0.2, 0.7, -0.5
     only = [one for one in suggest_candidates([layer], "merge_duplicates", Thresholds()) if one.filter == 9]
-    drawn = rng_for(3, "map").normal(size=400_000)
-    kept, removed = np.maximum(drawn + 0.2, 0), np.maximum(0.7 * drawn - 0.5, 0)
+    maps_drawn = rng_for(3, "map").normal(size=400_000)
+    stored, removed = np.maximum(maps_drawn + 0.2, 0), np.maximum(0.7 * maps_drawn - 0.5, 0)
     assert only[0].into[0] == 2
-    assert only[0].into[1] == pytest.approx((kept @ removed) / (kept @ kept), rel=0.02)
+    assert only[0].into[1] == pytest.approx((stored @ removed) / (stored @ stored), rel=0.02)
     with torch.no_grad():
         norm.weight[2], norm.bias[2] = -0.0, -1.0  # what is kept is never open: nothing can stand in
     assert suggest_candidates([layer], "merge_duplicates", Thresholds())[0].into == (2, 0.0)
@@ -130,11 +130,11 @@ def test_weights_are_put_back_when_something_fails():
 def test_random_removals_match_the_layers_and_their_numbers():
     layers = filter_layers(network())
     wanted = [PruneCandidate(FIRST, 1), PruneCandidate(FIRST, 2), PruneCandidate(SECOND, 3)]
-    found = random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert [one.layer for one in found] == [FIRST, FIRST, SECOND]
-    assert len({(one.layer, one.filter) for one in found}) == 3
-    assert found == random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert found != random_candidates(layers, wanted, rng_for(5, "draw"))
+    result = random_candidates(layers, wanted, rng_for(4, "draw"))
+    assert [one.layer for one in result] == [FIRST, FIRST, SECOND]
+    assert len({(one.layer, one.filter) for one in result}) == 3
+    assert result == random_candidates(layers, wanted, rng_for(4, "draw"))
+    assert result != random_candidates(layers, wanted, rng_for(5, "draw"))
 
 
 def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
@@ -171,49 +171,49 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
         model.backbone.features.norm5.weight[:-16] = 0
         model.backbone.features.norm5.bias[:-16] = 0
     save_model(model, path, card=card)
-    found = prune_effect(copy, screen, names=[name], n_random=0)[1]
-    assert found["filters"] == found["of"] == 64
-    assert found["random"] == []
-    without = round(found["without"] * 8)
+    result = prune_effect(copy, screen, names=[name], n_random=0)[1]
+    assert result["filters"] == result["of"] == 64
+    assert result["random"] == []
+    without = round(result["without"] * 8)
     assert without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of these layers is followed by a norm, a ReLU"):
         prune_effect(copy, screen, names=["features.transition1.conv"])
 
 
 def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
-    found = examine_filters(run, screen=screen, settings=FEW)
-    assert found.shown == [FIRST, SECOND]
-    assert set(found.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
+    result = examine_filters(run, screen=screen, settings=FEW)
+    assert result.shown == [FIRST, SECOND]
+    assert set(result.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
     model, _ = load_model(run.checkpoints / "model.safetensors")
     printed = choose_layers(model, [SECOND])[0]
-    np.testing.assert_allclose(found.weights[f"{SECOND}|printed"], printed.filters, rtol=1e-6)
-    np.testing.assert_allclose(found.weights[f"{SECOND}|gamma"], printed.folded(), rtol=1e-6)
-    assert [one["layer"] for one in found.layers if one["weights"] == "printed"] == [
+    np.testing.assert_allclose(result.weights[f"{SECOND}|printed"], printed.filters, rtol=1e-6)
+    np.testing.assert_allclose(result.weights[f"{SECOND}|gamma"], printed.folded(), rtol=1e-6)
+    assert [one["layer"] for one in result.layers if one["weights"] == "printed"] == [
         layer.name for layer in filter_layers(model)
     ]  # fmt: skip
-    planted = next(one for one in found.layers if one["layer"] == SECOND and one["weights"] == "gamma")
+    planted = next(one for one in result.layers if one["layer"] == SECOND and one["weights"] == "gamma")
     assert (planted["filters"], planted["inputs"], planted["dense"]) == (64, 56, True)
     assert planted["near_constant"]["value"] == 10 / 64
     assert planted["duplicates"]["value"] == 14 / 64
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
-    of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in found.layers}
-    assert min(p for name, p in of_draws.items() if name not in found.shown) >= 1 / 6  # five draws
-    assert found.claim["of"] == 9
-    assert not found.claim["printed_names"]
+    of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in result.layers}
+    assert min(p for name, p in of_draws.items() if name not in result.shown) >= 1 / 6  # five draws
+    assert result.claim["of"] == 9
+    assert not result.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):
-        assert sorted(found.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])
-    assert any("They stand out among the layers of this network" in words for words in found.sentences)
+        assert sorted(result.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])
+    assert any("They stand out among the layers of this network" in message for message in result.sentences)
     assert any(
-        words.startswith("Duplicate filters merged (28 of 576): accuracy over 8 held-out sites")
-        for words in found.sentences
+        message.startswith("Duplicate filters merged (28 of 576): the accuracy over 8 held-out sites")
+        for message in result.sentences
     )
-    paths = found.write(tmp_path)
+    paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["filters.json", "filters.safetensors"]
-    again = FilterAnalysis.read(tmp_path)
-    assert again.layers == found.layers
-    assert again.claim == found.claim
-    assert again.prune == found.prune
-    assert all(np.array_equal(again.weights[name], array) for name, array in found.weights.items())
+    repeated = FilterAnalysis.read(tmp_path)
+    assert repeated.layers == result.layers
+    assert repeated.claim == result.claim
+    assert repeated.prune == result.prune
+    assert all(np.array_equal(repeated.weights[name], array) for name, array in result.weights.items())
     with pytest.raises(RunError, match=r"No filters at .*filters\.json\. Run `distangle explain RUN` first"):
         FilterAnalysis.read(tmp_path / "nowhere")
 
@@ -221,14 +221,14 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
 def test_a_network_as_it_was_made_has_nothing_that_stands_out_and_one_without_dense_layers_no_claim(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.backbone=resnet_small", epochs=1)
     go_on(run)
-    found = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
-    assert found.claim is None
-    assert found.prune == []
-    assert list(found.weights) == ["features.layer3.0.downsample.0|printed"]
-    assert len(found.sentences) == 1
+    result = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
+    assert result.claim is None
+    assert result.prune == []
+    assert list(result.weights) == ["features.layer3.0.downsample.0|printed"]
+    assert len(result.sentences) == 1
     assert (
         "0 of 128 filters are nearly constant, 0 look uniform (0 of them are near 0), 0 duplicate another"
-        in found.sentences[0]
+        in result.sentences[0]
     )
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of resnet_small is followed by a norm, a ReLU"):
         prune_effect(run, screen)
