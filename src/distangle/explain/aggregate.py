@@ -1,4 +1,4 @@
-"""Average scores and maps over sites: by well, and by explained perturbation and cell type."""
+"""Average scores and maps by well, perturbation and cell type."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Load a run for explanation: its network, the selected sites and the planted truth."""
+"""Load a run for explanation: network, sites and planted truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Explain a table of sites: attribution maps, channel scores, their nulls and their summary."""
+"""Explain a table of sites: maps, channel scores, nulls and summary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Select the sites of a run to explain, and the wells that replace their channels."""
+"""Select sites to explain and the wells that replace their channels."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Sites to explain, the batches in which they are run, and a network that is frozen meanwhile."""
+"""Sites to explain, in batches, and freezing of the network."""
 
 import contextlib
 import dataclasses

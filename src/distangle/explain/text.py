@@ -1,4 +1,4 @@
-"""Write the results of an explanation as sentences and table rows for terminal and report."""
+"""Write results of an explanation as sentences and table rows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -139,9 +139,8 @@ def template_sentences(numbers: Mapping[str, Any]) -> list[str]:
     kinds = {run["name"]: run["pseudo_labels"] for run in numbers["runs"]}
     prefixes = {name: "" for name in kinds}
     if len(kinds) > 1:
-        prefixes = {
-            name: f"in {name} ({'no' if kind == 'none' else kind} pseudo labels) " for name, kind in kinds.items()
-        }
+        names = {name: "no" if kind == "none" else kind for name, kind in kinds.items()}
+        prefixes = {name: f"in {name} ({kind} pseudo labels) " for name, kind in names.items()}
     lines = []
     for head in HEADS:
         angles = {

@@ -1,4 +1,4 @@
-"""Select the sites of a benchmark, and compute channel scores and maps of every method there."""
+"""Select sites of a benchmark and apply every explanation method."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -79,7 +79,7 @@ def channel_rows(
 def region_row(
     maps: np.ndarray, inside: np.ndarray, *, wells: np.ndarray, network: str, method: str, layer: str
 ) -> dict[str, Any]:
-    """Count how often the peak of a map lies in the planted region, and its mass there.
+    """Count peaks of maps in the planted region, and measure the mass there.
 
     Args:
         maps: [site, height, width] in [0, 1].

@@ -1,4 +1,4 @@
-"""Compute the outputs of the network for images with every coalition of their channels."""
+"""Compute outputs for images with every coalition of their channels."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -148,10 +148,9 @@ def coalition_outputs(
             for site_values in (sites.cell_types, sites.references)
         )
         logits = model.classify(pooled, cell_types, references).logits.float()
-        values = logits if settings.output == "logit" else logits.log_softmax(1)
-        values_ = values[:, targets.long()]
-        values_ = values_.exp() if settings.output == "probability" else values_
-        outputs[rows, members] = values_.reshape(-1, len(members), len(targets)).double().cpu()
+        values = (logits if settings.output == "logit" else logits.log_softmax(1))[:, targets.long()]
+        values = values.exp() if settings.output == "probability" else values
+        outputs[rows, members] = values.reshape(-1, len(members), len(targets)).double().cpu()
 
     autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=settings.bf16)
     with freeze(model), sites.plate_statistics(model), torch.no_grad(), autocast:

@@ -1,4 +1,4 @@
-"""Null distributions of channel scores: random maps, shuffled channels, permuted labels, control wells."""
+"""Compute null distributions and p-values of channel scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

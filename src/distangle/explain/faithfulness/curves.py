@@ -1,4 +1,4 @@
-"""Compute deletion and insertion curves: image regions are replaced in the order of a map."""
+"""Compute deletion and insertion curves of attribution maps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class DeletionInsertion:
         return self._values(scale)[:, 0]
 
     def insertion(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the insertion curve, the top regions of the map first; see `insertion_counts`."""
+        """Return the insertion curve by `insertion_counts`, top regions first."""
         return self._values(scale)[:, 1, ::-1]
 
     @property
@@ -207,7 +207,7 @@ def null_p(
 
 
 def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
-    """Return the p-value per site: (1 + random maps with as low an area) / (1 + maps)."""
+    """Return the p-values: (1 + random maps with as low an area) / (1 + maps)."""
     return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 

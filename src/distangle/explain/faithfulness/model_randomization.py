@@ -1,4 +1,4 @@
-"""Randomize the weights of a network part by part, and compare its maps and channel scores."""
+"""Randomize the weights of a network, and compare maps and channel scores."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Similarity of maps and Shapley values, and the functions that compute both for all sites."""
+"""Compute maps and Shapley values of all sites, and their similarity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

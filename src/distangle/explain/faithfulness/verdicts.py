@@ -1,4 +1,4 @@
-"""Summarize the faithfulness tests with their nulls, and give a verdict on each test."""
+"""Summarize faithfulness tests with their nulls, and give verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Remove redundant filters from a network, and measure the accuracy of a run without them."""
+"""Remove redundant filters and measure the accuracy without them."""
 
 import contextlib
 import dataclasses

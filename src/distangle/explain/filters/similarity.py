@@ -1,4 +1,4 @@
-"""Measure bands and blocks of 1x1 filters, Eq. (14): similarity of weights within and between filters."""
+"""Measure bands and blocks of 1x1 filters, Eq. (14)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

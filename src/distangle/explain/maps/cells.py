@@ -1,4 +1,4 @@
-"""Segment nuclei and cells, and measure the overlap of attribution maps with them."""
+"""Segment nuclei and cells, and measure the overlap of maps with them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

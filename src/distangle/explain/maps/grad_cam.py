@@ -1,4 +1,4 @@
-"""Grad-CAM, Eqs. (10) and (11), in closed form for the last layers; HiResCAM and LayerCAM."""
+"""Compute Grad-CAM, Eqs. (10) and (11), HiResCAM and LayerCAM."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Read the templates of a run, and measure how well embeddings cluster by perturbation."""
+"""Read templates of a run and measure the clustering of embeddings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

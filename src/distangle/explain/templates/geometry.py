@@ -1,4 +1,4 @@
-"""Measure the geometry of vectors: angles, clusters, and dispersion compared with random vectors."""
+"""Measure angles, clusters and dispersion of vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Project vectors by PCA, t-SNE or UMAP, and measure the trustworthiness of the projection."""
+"""Project vectors by PCA, t-SNE or UMAP, with trustworthiness."""
 
 import importlib
 import importlib.util
