@@ -49,9 +49,9 @@ def test_runs_of_other_seeds_and_of_shuffled_labels_are_asked_about_the_same_sit
         assert (examined.summary[name]["networks"], examined.summary[name]["sites"]) == (2, 4)
         assert -1 <= examined.summary[name]["likeness"]["mean"] < 1
     assert {"seeds", "shuffled"} <= set(examined.summary["verdicts"])
-    opened = load_context(run, screen, selection=SiteSelection(only={"well": wells}))
-    assert result.table["Metadata_Well"].tolist() == screen.sites["well"].iloc[list(opened.rows)].tolist() == wells
-    assert set(screen.sites["experiment"].iloc[list(opened.rows)]) == {"E3"}
+    context = load_context(run, screen, selection=SiteSelection(only={"well": wells}))
+    assert result.table["Metadata_Well"].tolist() == screen.sites["well"].iloc[list(context.rows)].tolist() == wells
+    assert set(screen.sites["experiment"].iloc[list(context.rows)]) == {"E3"}
 
 
 def test_a_run_that_held_out_other_sites_is_refused(made) -> None:

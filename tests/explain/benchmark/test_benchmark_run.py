@@ -1,4 +1,4 @@
-"""The truth table: counted by hand, and made from a run on a synthetic screen."""
+"""Benchmark rows, counted by hand, and made from a run on a synthetic screen."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from distangle.core.progress import no_progress
 from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError, RunError, ScreenError
 from distangle.explain import MAP_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
-from distangle.explain.benchmark import methods as room
+from distangle.explain.benchmark import methods
 from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, region_row
 from distangle.explain.context import SiteSelection, load_context
 from distangle.explain.ground_truth import PlantedCircle, circle_masks, peak_of, pointing_hits
@@ -21,7 +21,7 @@ from distangle.screen import hold_out, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, read_truth, simulate
 from distangle.training import resolve_config, start_run, train
 
-STAIN_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
+CHANNEL_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
 
 
 def test_channels_are_counted_by_site_and_by_well():
@@ -141,7 +141,7 @@ def made(tmp_path_factory):
     run = start_run(screen, folds, settings, folder / "run")
     train(run, advance=no_progress, say=no_progress)
     predict_run(run, screen)
-    planted = room.planted_rows(run, read_truth(screen.source), n_sites=None)
+    planted = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
     sites = Predictions.read(run.predictions, level="site", views=1).table
     wrong, other = sites["Metadata_Well"].iloc[planted[0]], sites["perturbation"].iloc[planted[-1]]
     for level in ("site", "well"):
@@ -196,9 +196,9 @@ def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
     for network in ("trained", "untrained"):
         rows = [row for row in benchmarked.rows if row["network"] == network]
         for unit in ("wells", "sites"):
-            of_stains = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
-            assert set(of_stains) == STAIN_METHODS
-            assert len(of_stains) == len(STAIN_METHODS)
+            of_channels = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
+            assert set(of_channels) == CHANNEL_METHODS
+            assert len(of_channels) == len(CHANNEL_METHODS)
         assert [row["method"] for row in rows if row["question"] == "place"] == list(MAP_METHODS)
     for row in benchmarked.rows:
         assert 0 <= row["share"] <= 1
@@ -224,9 +224,11 @@ def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made
 
 def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    selected_sites = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
+    selected_sites = methods.select_benchmark_sites(
+        context, rows, correct_wells=set(methods.wells_of(context.sites.table))
+    )
     # Every well counts as right here: also the one whose sites are predicted to be another.
     assert len(selected_sites.sites) == len(rows)
     assert not selected_sites.site_is_correct.all()
@@ -245,32 +247,34 @@ def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_region_first
     truth = read_truth(screen.source)
     table = Predictions.read(run.predictions, level="site", views=1).table
     local = {name for name, known in truth.perturbations.items() if known.local}
-    few = table.iloc[room.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
+    few = table.iloc[methods.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
     assert sorted(few) == sorted(local)
     n_planted = sum(bool(known.channels) for known in truth.perturbations.values())
-    more = table.iloc[room.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
+    more = table.iloc[methods.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
     assert len(set(more)) == n_planted
 
 
 def test_a_network_with_random_weights_is_another_network_with_its_own_references(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    selected_sites = room.select_benchmark_sites(opened, rows, correct_wells=set(room.wells_of(opened.sites.table)))
-    blank, sites = room.untrained_copy(opened, selected_sites, run, screen, seed=3)
-    repeated, _ = room.untrained_copy(opened, selected_sites, run, screen, seed=3)
-    weights = [dict(model.named_parameters()) for model in (opened.model, blank, repeated)]
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=4)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
+    selected_sites = methods.select_benchmark_sites(
+        context, rows, correct_wells=set(methods.wells_of(context.sites.table))
+    )
+    blank, sites = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    repeated, _ = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    weights = [dict(model.named_parameters()) for model in (context.model, blank, repeated)]
     assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = opened.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
-    centred = replace(opened, model=room.build_classifier(model, seed=0))
+    model = context.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    centred = replace(context, model=methods.build_classifier(model, seed=0))
     centred_sites = replace(
         selected_sites, sites=replace(selected_sites.sites, references=torch.zeros(4, centred.model.n_numbers))
     )
-    _, sites = room.untrained_copy(centred, centred_sites, run, screen, seed=3)
+    _, sites = methods.untrained_copy(centred, centred_sites, run, screen, seed=3)
     assert sites.references.shape == (4, centred.model.n_numbers)
     assert sites.references.abs().max() > 0
 
@@ -285,25 +289,25 @@ def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
 
 def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
     with pytest.raises(ExplanationError, match="learned 'cell_type', but the planted truth is about perturbations"):
-        room.select_benchmark_sites(
-            replace(opened, channels_of=None, card=replace(opened.card, target="cell_type")),
+        methods.select_benchmark_sites(
+            replace(context, channels_of=None, card=replace(context.card, target="cell_type")),
             rows,
             correct_wells=set(),
         )
-    wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
+    wrong = replace(context.sites, table=context.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
-        room.select_benchmark_sites(replace(opened, sites=wrong), rows, correct_wells=set())
+        methods.select_benchmark_sites(replace(context, sites=wrong), rows, correct_wells=set())
     with pytest.raises(
         ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect can no longer be read"
     ):
-        room.select_benchmark_sites(opened, [*rows, 0], correct_wells=set())
+        methods.select_benchmark_sites(context, [*rows, 0], correct_wells=set())
     truth = read_truth(screen.source)
     untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
     with pytest.raises(ExplanationError, match="No held-out site has a planted effect, so there is nothing to find"):
-        room.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
+        methods.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
 
 
 def test_the_table_fits_a_terminal(benchmarked):
