@@ -187,7 +187,7 @@ def test_ablation_takes_more_than_eight_channels():
 def test_a_backbone_that_begins_with_something_else_is_refused():
     model = network("resnet_small")
     model.backbone.features = nn.Sequential(nn.Identity(), model.backbone.features)
-    with pytest.raises(TypeError, match="begins with Identity cannot be split into stains"):
+    with pytest.raises(TypeError, match="begins with Identity cannot be split into channels"):
         channel_shapley(model, batch(*sites(), torch.tensor([0, 1, 2])))
 
 

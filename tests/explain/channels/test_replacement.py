@@ -59,7 +59,9 @@ def test_a_removal_that_is_unknown_or_lacks_its_images_is_refused():
         baseline_images(of(site_images), "other_well")
     with pytest.raises(ExplanationError, match=r"`controls` of shape \(2, 2, 8, 6\) do not fit images of shape \(3, "):
         baseline_images(of(site_images, controls=site_images[:2]), "control")
-    with pytest.raises(ExplanationError, match=r"`others` of shape \(3, 1, 8, 6\) do not fit .* same channels, height"):
+    with pytest.raises(
+        ExplanationError, match=r"`other_wells` of shape \(3, 1, 8, 6\) do not fit .* same channels, height"
+    ):
         baseline_images(of(site_images, other_wells=site_images[:, :1]), "other_well")
 
 

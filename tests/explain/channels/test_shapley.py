@@ -196,7 +196,7 @@ def test_more_than_eight_channels_are_refused_with_advice():
 def test_unknown_choices_are_refused_with_the_nearest_name():
     with pytest.raises(ExplanationError, match="Unknown output 'logits'. Did you mean 'logit'"):
         _check("logits", max_batch_size=1)
-    with pytest.raises(ExplanationError, match="0 images at once"):
+    with pytest.raises(ExplanationError, match="max_batch_size is 0"):
         channel_shapley(network(), batch(*sites()), ShapleySettings(max_batch_size=0))
 
 

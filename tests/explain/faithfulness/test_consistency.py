@@ -145,7 +145,7 @@ def test_targets_are_those_of_the_first_network_by_name(model, given):
 
 
 def test_what_cannot_be_compared_is_refused(model, given):
-    with pytest.raises(ExplanationError, match=r"1 network\(s\) to compare; give at least two"):
+    with pytest.raises(ExplanationError, match=r"1 network\(s\) to compare; expected at least two"):
         examine_seeds([NetworkSites(model, given)], rng=rng())
     with pytest.raises(ExplanationError, match=r"Network 2 has other sites than the first \(3 and 6\)"):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, given.take(range(3)))], rng=rng())

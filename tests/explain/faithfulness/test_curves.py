@@ -226,7 +226,7 @@ def test_maps_on_a_grid_are_means_of_regions():
     ("changed", "words"),
     [
         ({"maps": np.zeros((2, 4, 4))}, "2 maps for 6 sites. Give one map per site."),
-        ({"n_steps": 0}, "5 random maps and 0 steps: a curve needs at least one of each."),
+        ({"n_steps": 0}, "5 random maps and 0 steps; expected at least one of each."),
         ({"n_null_maps": 0}, "0 random maps and 10 steps"),
     ],
 )
@@ -241,7 +241,7 @@ def test_what_cannot_be_drawn_is_refused(model, changed, words):
 def test_a_control_that_is_not_there_is_named(model):
     sites, places = chosen_sites()
     sites = dataclasses.replace(sites, controls=None)
-    with pytest.raises(ExplanationError, match="There are no control images to put .* Use the replacement `blur`"):
+    with pytest.raises(ExplanationError, match="needs control images, .* Use the replacement `blur`"):
         deletion_insertion(model, sites, planted_maps(sites, places), replacement="control", rng=rng())
 
 

@@ -297,7 +297,7 @@ def test_a_perturbation_out_of_range_is_refused_by_row():
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
     # Where types are checked the annotation refuses it first; plain use must refuse it too.
     with pytest.raises(ExplanationError, match="Unknown head 'softmaks'. Did you mean 'softmax'"):
-        layer_gradients.check_layer(network(), torch.tensor([0]), "softmaks")
+        layer_gradients.check_head(network(), torch.tensor([0]), "softmaks")
 
 
 def test_a_layer_passed_more_than_once_is_refused():

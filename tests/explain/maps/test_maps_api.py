@@ -320,7 +320,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
     model = network()
     with pytest.raises(ExplanationError, match="no layer 'features.denseblok2'.*Did you mean 'features.denseblock2'"):
         attribution_map(model, batch(*sites()), method="hires_cam", layer="features.denseblok2")
-    with pytest.raises(ExplanationError, match="occlusion looks at the pixels .* but 'features.conv0'"):
+    with pytest.raises(ExplanationError, match="occlusion works at the pixels .* the layer is 'features.conv0'"):
         attribution_map(model, batch(*sites()), method="occlusion", layer="features.conv0")
     for method in MAP_METHODS:
         images, cell_types, _ = sites()

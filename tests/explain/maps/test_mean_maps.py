@@ -82,7 +82,7 @@ def test_maps_that_look_at_the_border_show_in_the_class_mean_and_others_do_not()
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ExplanationError, match="4 rows and 3 maps: expected one map per row"):
+    with pytest.raises(ExplanationError, match="4 rows and 3 maps: expected at least one row, and one map per row"):
         mean_maps(TABLE, constant(0, 0, 0))
     with pytest.raises(ExplanationError, match="no column 'Metadata_Wel'. Did you mean 'Metadata_Well'"):
         mean_maps(TABLE, constant(0, 0, 0, 0), by=["Metadata_Wel"])
