@@ -204,7 +204,7 @@ def test_the_bias_of_a_first_convolution_is_counted_once():
 
 
 def test_more_images_than_fit_into_a_cache_go_apart(monkeypatch):
-    monkeypatch.setattr("distangle.explain.channels.coalition_outputs.PIXELS_AT_ONCE", 3 * SIZE * SIZE)
+    monkeypatch.setattr("distangle.explain.channels.coalition_outputs.MAX_PIXELS_ON_CPU", 3 * SIZE * SIZE)
     model = network("resnet_small")
     images, cell_types = sites()
     sizes = []

@@ -160,7 +160,7 @@ def test_a_scaling_that_does_not_fit_the_pixels_or_is_unknown_is_refused():
 
 
 def test_the_page_on_explanations_calls_the_inverse_what_it_is():
-    page = Path(__file__).parents[2] / "docs" / "explanations.md"
+    page = Path(__file__).parents[3] / "docs" / "explanations.md"
     (row,) = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `eq15_inverse`")]
     assert "its reciprocal, divided by the largest" in row
     np.testing.assert_allclose(inverse_attention(np.array([[1.0, 0.5, 0.25]])), [[0.25, 0.5, 1.0]])

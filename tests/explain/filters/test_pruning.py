@@ -113,7 +113,9 @@ def test_a_layer_without_a_convolution_of_its_own_behind_it_is_not_pruned():
     model = network("resnet_small")
     name = filter_layers(model)[0].name
     with (
-        pytest.raises(ExplanationError, match=rf"{name} has no norm, ReLU and convolution of its own behind it"),
+        pytest.raises(
+            ExplanationError, match=rf"{name} is not followed by a norm, a ReLU and a convolution of its own"
+        ),
         pruned_network(model, [PruneCandidate(name, 0)]),
     ):
         pass

@@ -140,7 +140,7 @@ def test_random_maps_on_the_grid_are_those_at_full_size():
     maps = random_smooth_maps(7, grid=(5, 8), size=(40, 64), rng=np.random.default_rng(1))
     masks = np.random.default_rng(2).random((3, 40, 64)) < 0.3
     expected = np.einsum("dhw,mhw->dm", maps.enlarged().astype(np.float64), masks.astype(np.float64))
-    np.testing.assert_allclose(room._masses(maps, masks.astype(np.float64)), expected, rtol=1e-5)
+    np.testing.assert_allclose(room._mass_in_masks(maps, masks.astype(np.float64)), expected, rtol=1e-5)
 
 
 def test_maps_on_nuclei_are_told_from_maps_anywhere(simulated):

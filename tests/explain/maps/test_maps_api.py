@@ -263,7 +263,7 @@ def test_activations_in_place_and_inference_mode_change_nothing(method):
     for part in in_place.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = True
-    layer = None if method in api.AT_IMAGE else "features.norm0"
+    layer = None if method in api.PIXEL_METHODS else "features.norm0"
     expected = attribution_map(plain, batch(*sites(2)), method=method, layer=layer, **QUICK)
     with torch.inference_mode():
         result = attribution_map(in_place, batch(*sites(2)), method=method, layer=layer, **QUICK)
@@ -281,7 +281,7 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
 
     def call(number):
         method = MAP_METHODS[number % len(MAP_METHODS)]
-        layer = "features.layer1" if method not in api.AT_IMAGE else None
+        layer = "features.layer1" if method not in api.PIXEL_METHODS else None
         attribution_map(
             model,
             batch(images, cell_types, targets),

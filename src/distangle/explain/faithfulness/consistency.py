@@ -118,7 +118,7 @@ def similarity_of_augmentations(
 
 def shapley_of_augmentations(
     model: PerturbationClassifier, shapley: SiteShapley, *, numbers: tuple[int, ...]
-) -> Float[np.ndarray, "augmentation few channel"]:
+) -> Float[np.ndarray, "image few channel"]:
     """Return the Shapley values of the original image and of some augmentations.
 
     Args:

@@ -37,7 +37,7 @@ class FaithfulnessResults:
     randomization: RandomizationResult
     targets: Float[np.ndarray, "draw site"] | None
     augmentations: Float[np.ndarray, "augmentation site"]
-    augmented_shapley: Float[np.ndarray, "augmentation few channel"] | None
+    augmented_shapley: Float[np.ndarray, "image few channel"] | None
 
 
 def summarize_faithfulness(
@@ -171,7 +171,7 @@ def _curves(
     return summary
 
 
-def _summarize_shapley(values: Float[np.ndarray, "augmentation few channel"] | None) -> dict[str, Any] | None:
+def _summarize_shapley(values: Float[np.ndarray, "image few channel"] | None) -> dict[str, Any] | None:
     """Summarize the variation of Shapley values over augmentations."""
     if values is None:
         return None
