@@ -148,7 +148,7 @@ def _cells(rng: np.random.Generator) -> dict[str, Any]:
     for name in cells.PARTS:
         table[f"{name}_area"] = 1 / 3
     wells = [f"w{k}" for k in range(3) for _ in range(3)]
-    return cells._together(table, shares[:, 1:], None, wells, rng=rng)
+    return cells._summarize_overlap(table, shares[:, 1:], None, wells, rng=rng)
 
 
 def cells_of_site(rng: np.random.Generator) -> float:
