@@ -86,10 +86,10 @@ def true(model, given, maps):
     assert steps == [
         "curves, control",
         "curves, blur",
-        "stains of turned images",
-        "randomised weights",
+        "channels of augmented images",
+        "randomized weights",
         "other targets",
-        "turned images",
+        "augmented images",
     ]
     return result
 
